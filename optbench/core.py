@@ -1,0 +1,405 @@
+"""The words of optbench, as types. Everything else speaks them.
+
+This module imports neither jax, torch nor pandas, so that a command line or a plan of ten thousand
+cells costs nothing before the first program runs.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
+
+from optbench.fields import Named, UserError, digest, grid, nearest
+from optbench.fields import hyper as hyper
+
+
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FORMAT = 1
+"""The number of the record format; it is part of every cell's id and changes when results stop comparing."""
+
+DTYPES = ("float32", "float64")
+FRAMEWORKS = ("jax", "torch")
+
+Arrays = Mapping[str, Any]
+"""A flat dict of arrays, in torch layout; the form of parameters, data and draws in both frameworks."""
+
+
+# --- what happens at each step ---------------------------------------------------------------------------
+
+
+class Counts(NamedTuple):
+    """What one step asked of the objective: how many loss values, gradients and Hessian-vector products.
+
+    An engine cannot count calls under `jit` (they happen once, at tracing), so a rule says it itself;
+    the entries may be traced integers.
+    """
+
+    gradients: Any = 0
+    hvps: Any = 0
+    values: Any = 0
+
+
+class Step(NamedTuple):
+    """What a rule hands back: new parameters and state, the loss before the step, and what it cost."""
+
+    params: Any
+    state: Any
+    loss: Any
+    counts: Counts
+
+
+class Objective(Protocol):
+    """This batch's loss as a function of the parameters only. Engines make it, rules use it."""
+
+    def value(self, params: Any) -> Any:
+        """The loss."""
+        ...
+
+    def value_and_grad(self, params: Any) -> tuple[Any, Any]:
+        """The loss and its gradient."""
+        ...
+
+    def value_grad_hvp(self, params: Any, vector: Any) -> tuple[Any, Any, Any]:
+        """Loss, gradient and Hessian times `vector`, in one pass."""
+        ...
+
+
+class Noise(Protocol):
+    """Random draws, pure in (name, step): from a key, or from a table recorded from an original."""
+
+    def normal(self, name: str, step: Any, like: Any) -> Any:
+        """Standard normal draws, of the shape and dtype of `like`."""
+        ...
+
+    def uniform(self, name: str, step: Any, dtype: Any) -> Any:
+        """One draw from [0, 1)."""
+        ...
+
+
+class Rule(Protocol):
+    """What happens at each step. After `step`, what you passed is dead: use what is returned."""
+
+    def init(self, params: Any) -> Any:
+        """The state before the first step."""
+        ...
+
+    def step(self, params: Any, state: Any, objective: Objective, t: Any) -> Step:
+        """One step; `t` counts from 0 and is shared by all lanes, so a cadence may branch on it."""
+        ...
+
+    def evaluated(self, params: Any, state: Any) -> Any:
+        """The parameters to evaluate; averaging methods differ."""
+        ...
+
+
+class Setting(NamedTuple):
+    """What a rule is built for: the schedule's factor at step t, the noise, and the horizon."""
+
+    factor: Callable[[Any], Any]
+    noise: Noise
+    steps: int
+
+
+# --- optimizer, task, schedule ---------------------------------------------------------------------------
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer(Named):
+    """A method and its hyperparameters; builds its Rule for each framework it offers."""
+
+    kind: ClassVar[str] = "optimizer"
+    source: ClassVar[str]
+    order: ClassVar[int] = 1
+    memory: ClassVar[str] = ""
+
+    def jax(self, setting: Setting) -> Rule:
+        """The rule in JAX; overridden by optimizers that offer it."""
+        raise UserError(f"optimizer {self.name} is not offered in jax; it is in {', '.join(self.frameworks())}.")
+
+    def torch(self, setting: Setting) -> Rule:
+        """The rule in PyTorch; overridden by optimizers that offer it."""
+        raise UserError(f"optimizer {self.name} is not offered in torch; it is in {', '.join(self.frameworks())}.")
+
+    @classmethod
+    def frameworks(cls) -> tuple[str, ...]:
+        """The frameworks this optimizer is offered in."""
+        return tuple(name for name in FRAMEWORKS if getattr(cls, name) is not getattr(Optimizer, name))
+
+    def state_floats(self, shapes: Shapes) -> int:
+        """How many numbers of parameter-like state the method keeps; scalar counters are not counted."""
+        raise NotImplementedError
+
+    def vectorizes(self, shapes: Shapes) -> bool:
+        """Whether a step may run under vmap over lanes (False: lanes run one after the other)."""
+        return True
+
+    def due_hvps(self, steps: int) -> int:
+        """How many Hessian-vector products the declared cadence asks for in `steps` steps."""
+        return 0
+
+    @classmethod
+    def swept(cls) -> dataclasses.Field | None:
+        """The field that the equal grid moves, if the method has one."""
+        return next((f for f in dataclasses.fields(cls) if f.metadata.get("sweep")), None)
+
+    def trials(self, count: int) -> list[Self]:
+        """The equal grid: `count` copies, evenly spaced on a log scale over the declared range."""
+        spec = self.swept()
+        if spec is None:
+            return [self]
+        return [dataclasses.replace(self, **{spec.name: value}) for value in grid(*spec.metadata["sweep"], count)]
+
+    def lane_numbers(self) -> dict[str, float]:
+        """The hyperparameters that are arguments of the compiled program."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata.get("lane")}
+
+    def bind(self, numbers: Mapping[str, Any]) -> Self:
+        """A copy that holds traced numbers. Not hashable, comparable or valid: for building a rule only."""
+        bound = copy.copy(self)
+        for key, value in numbers.items():
+            object.__setattr__(bound, key, value)
+        return bound
+
+
+class Target(NamedTuple):
+    """A value of a metric that counts as reached. `final` ends the training of a lane there."""
+
+    metric: str
+    value: float
+    final: bool = False
+
+
+class Functions(NamedTuple):
+    """A task in one framework: `loss(params, data, draw)` and `evaluate(params, data) -> {metric: value}`."""
+
+    loss: Callable[[Any, Any, Any], Any]
+    evaluate: Callable[[Any, Any], dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(Named):
+    """What is minimised: first parameters, batches, loss, how it is evaluated, what counts as solved."""
+
+    kind: ClassVar[str] = "task"
+    source: ClassVar[str]
+    selection: ClassVar[str] = "loss"
+    """The metric by which a learning rate is chosen: the training loss, or one on the validation split."""
+    score: ClassVar[str] = "loss"
+    """The metric that is reported; where there is a test split, it is on that."""
+    optimum: ClassVar[float | None] = None
+    """The least possible value of the loss, where it is known."""
+    horizon: ClassVar[int] = 1000
+    convolves: ClassVar[bool] = False
+    """Whether the loss has convolutions, which XLA runs slowly inside a loop on CPU."""
+    seeded: ClassVar[bool] = True
+    """Whether the seed changes anything; a task without randomness runs one seed and prints no interval."""
+    toy: ClassVar[bool] = False
+
+    def targets(self) -> tuple[Target, ...]:
+        """What counts as solved, from easy to hard."""
+        return ()
+
+    def data(self) -> dict[str, np.ndarray]:
+        """Arrays that every lane shares, as float64 or integers; engines cast them."""
+        return {}
+
+    def init(self, seed: int) -> dict[str, np.ndarray]:
+        """First parameters."""
+        raise NotImplementedError
+
+    def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
+        """Per-step inputs (batch indices, gradient noise) of the steps start <= t < stop, first axis t."""
+        return {}
+
+    def jax(self) -> Functions:
+        """Loss and evaluation in JAX."""
+        raise NotImplementedError
+
+    def torch(self) -> Functions:
+        """Loss and evaluation in PyTorch."""
+        raise NotImplementedError
+
+    def flops(self) -> float:
+        """Floating-point operations of one gradient, roughly; decides how lanes run."""
+        raise NotImplementedError
+
+    def data_hash(self) -> str:
+        """A digest of the data that is read, part of every cell's id; tasks made from their fields have none."""
+        return ""
+
+    def evaluation_steps(self, steps: int) -> tuple[int, ...]:
+        """The steps at which the parameters are evaluated: 0, the last, and about 30 between."""
+        every = max(1, steps // 30)
+        return tuple(sorted({*range(0, steps, every), steps}))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rate moves over a horizon of steps, the same for every optimizer and framework.
+
+    `constant`: 1. `cosine`: linear warmup over the first `warmup` of the steps, then half a cosine to 0.
+    `wsd`: warmup, stable at 1, linear decay to 0 over the last `decay` of the steps. `linear`: warmup,
+    then linear to 0.
+    """
+
+    shape: str = "constant"
+    warmup: float = 0.0
+    decay: float = 0.2
+
+    SHAPES: ClassVar[tuple[str, ...]] = ("constant", "cosine", "wsd", "linear")
+
+    def __post_init__(self) -> None:
+        if self.shape not in self.SHAPES:
+            raise UserError(f"schedule {self.shape!r} is not known. {nearest(self.shape, self.SHAPES)}")
+        for name in ("warmup", "decay"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise UserError(f"schedule {self.shape}: {name}={value!r} is not a fraction of the steps in [0, 1].")
+
+    def factors(self, steps: int) -> np.ndarray:
+        """The factor of the learning rate at each step t = 0 .. steps-1, float64 [steps]."""
+        import numpy as np
+
+        done = (np.arange(steps) + 0.0) / steps
+        if self.shape == "constant" and not self.warmup:
+            return np.ones(steps)
+        # The first step of a warmup is not wasted on a factor of 0: step t gets (t + 1) / warmup steps.
+        rise = np.minimum(1.0, (np.arange(steps) + 1) / max(1.0, self.warmup * steps))
+        rest = np.clip((done - self.warmup) / max(1e-12, 1 - self.warmup), 0, 1)
+        fall = {
+            "constant": np.ones(steps),
+            "cosine": (1 + np.cos(np.pi * rest)) / 2,
+            "linear": 1 - rest,
+            "wsd": np.minimum(1.0, (1 - done) / max(1e-12, self.decay)),
+        }[self.shape]
+        return rise * fall
+
+    def label(self) -> str:
+        """A short name such as `cosine(warmup=0.1)`."""
+        if self.shape == "constant" and not self.warmup:
+            return "constant"
+        parts = [f"warmup={self.warmup:g}"] + ([f"decay={self.decay:g}"] if self.shape == "wsd" else [])
+        return f"{self.shape}({','.join(parts)})"
+
+
+# --- cells and what they show ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One square of the grid; its id depends on its content and on the task's data, on nothing else."""
+
+    task: Task
+    optimizer: Optimizer
+    schedule: Schedule = Schedule()
+    framework: str = "jax"
+    dtype: str = "float32"
+    seed: int = 0
+    steps: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.framework not in FRAMEWORKS:
+            raise UserError(f"framework {self.framework!r} is not known. {nearest(self.framework, FRAMEWORKS)}")
+        if self.dtype not in DTYPES:
+            raise UserError(f"dtype {self.dtype!r} is not known. {nearest(self.dtype, DTYPES)}")
+        if self.steps < 1 or self.seed < 0:
+            raise UserError(f"a cell needs steps >= 1 and seed >= 0; got steps={self.steps}, seed={self.seed}.")
+
+    def spec(self) -> dict[str, Any]:
+        """The cell as JSON data."""
+        return {
+            "task": self.task.spec(),
+            "optimizer": self.optimizer.spec(),
+            "schedule": dataclasses.asdict(self.schedule),
+            "framework": self.framework,
+            "dtype": self.dtype,
+            "seed": self.seed,
+            "steps": self.steps,
+        }
+
+    def id(self) -> str:
+        """Twenty hex digits of the content, the data and the record format."""
+        return cell_id(self)
+
+    def program_key(self) -> str:
+        """What cells of one compiled program share: everything but the seed and the lane numbers."""
+        spec = self.spec()
+        for name in self.optimizer.lane_numbers():
+            spec["optimizer"].pop(name)
+        spec.pop("seed")
+        return digest(spec)
+
+
+@functools.lru_cache(maxsize=200_000)
+def cell_id(cell: Cell) -> str:
+    """The id of a cell; the driver asks for the same ones many times."""
+    return digest({"format": FORMAT, "data": cell.task.data_hash(), **cell.spec()})
+
+
+class Status(StrEnum):
+    """How a cell ended: a closed set, each with its sentence; none is ever dropped."""
+
+    DONE = "done"
+    REACHED = "reached"
+    DIVERGED = "diverged"
+    TIMEOUT = "timeout"
+    OUT_OF_MEMORY = "out of memory"
+    UNAVAILABLE = "unavailable"
+    ERROR = "error"
+
+    @property
+    def sentence(self) -> str:
+        """What the status means."""
+        return SENTENCES[self]
+
+    @property
+    def final(self) -> bool:
+        """Whether the cell need not be tried again."""
+        return self in (Status.DONE, Status.REACHED, Status.DIVERGED)
+
+
+SENTENCES = {
+    Status.DONE: "ran all its steps",
+    Status.REACHED: "reached the final target and stopped there",
+    Status.DIVERGED: "the loss stopped being a finite number, or grew past the task's ceiling",
+    Status.TIMEOUT: "the program stood still or ran past its time limit and was ended",
+    Status.OUT_OF_MEMORY: "the program needed more memory than there was",
+    Status.UNAVAILABLE: "the framework or device it asks for is not here",
+    Status.ERROR: "the program raised an error",
+}
+
+
+@dataclass
+class Trace:
+    """What one cell showed."""
+
+    cell: Cell
+    status: Status
+    reason: str = ""
+    losses: Any = ()
+    """The loss at the parameters before each step, f[steps run]."""
+    evaluation_steps: Any = ()
+    evaluations: dict[str, Any] = field(default_factory=dict)
+    """Metric name to f[number of evaluations]."""
+    counts: Counts = field(default_factory=Counts)
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What is needed to believe it: seconds, compile seconds, bytes, mode, device."""
+
+
+def stream(seed: int, name: str) -> Any:
+    """A NumPy generator for one of the named streams (init, batches, noise) of a seed."""
+    import numpy as np
+
+    tag = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
+    return np.random.default_rng([seed, tag])

@@ -1,0 +1,124 @@
+"""Names, hyperparameters and their ranges: the part of the words that checks what a user typed."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import field
+from typing import Any, ClassVar, NamedTuple, Self
+
+
+class UserError(Exception):
+    """Something the user asked for cannot be done: says what, what it got, and what to do next."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The clause 'did you mean a or b?' for a name that is not known."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if close:
+        return f"Did you mean {' or '.join(close)}?"
+    return f"Known: {', '.join(names)}."
+
+
+class Bounds(NamedTuple):
+    """An interval such as `(0, inf)` or `[0, 1)`, written the way it is printed."""
+
+    text: str
+
+    def holds(self, value: float) -> bool:
+        """Whether `value` is a number inside the interval."""
+        low, high = (float(part) for part in self.text[1:-1].split(","))
+        above = value >= low if self.text[0] == "[" else value > low
+        below = value <= high if self.text[-1] == "]" else value < high
+        return above and below and not math.isnan(value)
+
+
+def hyper(
+    default: Any = dataclasses.MISSING,
+    doc: str = "",
+    *,
+    bounds: str | None = None,
+    choices: Sequence[Any] | None = None,
+    lane: bool = False,
+    sweep: tuple[float, float] | None = None,
+) -> Any:
+    """A hyperparameter of an Optimizer or Task: a dataclass field that knows its range.
+
+    `lane` marks a number that may differ between the lanes of one compiled program: it is traced there,
+    so it may not choose a branch, a structure or a cadence. `sweep` is the range, on a log scale, of the
+    equal grid; every optimizer's has the same width.
+    """
+    metadata = {
+        "doc": doc,
+        "bounds": Bounds(bounds) if bounds else None,
+        "choices": tuple(choices) if choices else None,
+        "lane": lane,
+        "sweep": sweep,
+    }
+    return field(default=default, metadata=metadata)
+
+
+class Named:
+    """A frozen dataclass with a name, hyperparameters that are checked, and a plain-data form."""
+
+    name: ClassVar[str]
+    kind: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for spec in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
+            check_field(f"{self.kind} {self.name}", spec, getattr(self, spec.name))
+
+    def spec(self) -> dict[str, Any]:
+        """Name and every hyperparameter, as JSON data; `replace` and the catalogue turn it back."""
+        fields = dataclasses.fields(self)  # pyright: ignore[reportArgumentType]
+        return {"name": self.name, **{f.name: getattr(self, f.name) for f in fields}}
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some hyperparameters changed; an unknown one is a UserError with its neighbours."""
+        known = [f.name for f in dataclasses.fields(self)]  # pyright: ignore[reportArgumentType]
+        for key in changes:
+            if key not in known:
+                raise UserError(f"{self.kind} {self.name} has no field {key!r}. {nearest(key, known)}")
+        return dataclasses.replace(self, **changes)  # pyright: ignore[reportType]
+
+    def label(self) -> str:
+        """The name with the hyperparameters that differ from their defaults: `kron[b1=0.95]`."""
+        changed = [
+            f"{f.name}={getattr(self, f.name)}"
+            for f in dataclasses.fields(self)  # pyright: ignore[reportArgumentType]
+            if getattr(self, f.name) != f.default and not f.metadata.get("sweep")
+        ]
+        return f"{self.name}[{','.join(changed)}]" if changed else self.name
+
+
+def check_field(owner: str, spec: dataclasses.Field, value: Any) -> None:
+    """Raise a UserError naming field, value and allowed range unless `value` fits the field."""
+    bounds, choices = spec.metadata.get("bounds"), spec.metadata.get("choices")
+    said = f"{owner}: {spec.name}={value!r}"
+    if choices is not None and value not in choices:
+        raise UserError(f"{said} is not one of {', '.join(map(repr, choices))}.")
+    if bounds is None or value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UserError(f"{said} is not a number; it must lie in {bounds.text}.")
+    if not bounds.holds(value):
+        raise UserError(f"{said} is outside {bounds.text}.")
+
+
+def grid(low: float, high: float, count: int) -> list[float]:
+    """`count` numbers evenly spaced on a log scale, to three digits, so that they read well."""
+    if count == 1:
+        return [float(f"{math.sqrt(low * high):.3g}")]
+    ratio = math.log10(high / low) / (count - 1)
+    return [float(f"{low * 10 ** (ratio * i):.3g}") for i in range(count)]
+
+
+def digest(data: Any) -> str:
+    """Twenty hex digits of the canonical JSON of `data`."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]

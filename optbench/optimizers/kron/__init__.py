@@ -1,0 +1,127 @@
+"""PSGD Kron: whitening with a Kronecker-factored preconditioner on the group of triangular matrices.
+
+For a leaf G [n_1 .. n_d] one factor Q_i for each axis, upper triangular [n_i, n_i] or diagonal [n_i]:
+
+    m <- b1 m + (1 - b1) g                   momentum; G = m / (1 - b1^t)
+    A  = Q_1 x .. x Q_d applied to G~        G~ = G + sqrt(eps) mean|G| V,  V ~ N(0, I)
+    B  = Q_1^-T x .. x Q_d^-T applied to V
+    Q_i <- Q_i - lr_p tri(A_i A_i^T - B_i B_i^T) Q_i / |A_i A_i^T + B_i B_i^T|
+    u  = Q_i^T Q_i applied along each axis of G;  u <- u / max(1, rms(u) / 1.1)
+    theta <- theta - learning_rate (u + weight_decay theta)
+
+The factors are fitted on the steps that a deterministic counter says: whenever it has counted 1/p steps,
+where p is the update probability at that step, 1 for the first 500 steps and then annealed to 0.03.
+
+Source: Xi-Lin Li, Preconditioned Stochastic Gradient Descent, arXiv:1512.04202; Preconditioner on Matrix
+Lie Group for SGD, arXiv:1809.10232; package psgd-jax 0.2.9.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from optbench.core import Optimizer, Rule, Setting, Shapes, hyper
+
+
+class Shaping(NamedTuple):
+    """Which factors of a leaf are triangular and which diagonal."""
+
+    max_size_triangular: int = 8192
+    min_ndim_triangular: int = 2
+    memory_save_mode: str | None = None
+
+
+def factor_kinds(shape: tuple[int, ...], shaping: Shaping) -> list[str]:
+    """'diagonal' or 'triangular' for each axis of a leaf (or of one layer of a stack)."""
+    if len(shape) > 13:
+        raise ValueError(f"kron: a leaf has {len(shape)} dimensions; at most 13 are supported")
+    mode = shaping.memory_save_mode
+    if mode not in (None, "one_diag", "all_diag"):
+        raise ValueError(f"kron: memory_save_mode={mode!r} must be None, 'one_diag' or 'all_diag'")
+    # On ties the last axis is the largest, as a stable argsort puts it last.
+    largest = max(range(len(shape)), key=lambda i: (shape[i], i), default=-1)
+    return [
+        "diagonal"
+        if n == 1
+        or n > shaping.max_size_triangular
+        or len(shape) < shaping.min_ndim_triangular
+        or mode == "all_diag"
+        or (mode == "one_diag" and i == largest)
+        else "triangular"
+        for i, n in enumerate(shape)
+    ]
+
+
+def update_prob(given: float | Callable | None, default: Callable[[], Callable]) -> Callable[[Any], Any]:
+    """The update probability as a function of the step from 1."""
+    if given is None:
+        return default()
+    if callable(given):
+        return given
+    if not 0 < given <= 1:
+        raise ValueError(f"kron: preconditioner_update_probability={given!r} is outside (0, 1]")
+    return lambda t: given
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kron(Optimizer):
+    __doc__ = __doc__
+    name: ClassVar[str] = "kron"
+    source: ClassVar[str] = "arXiv:1512.04202, arXiv:1809.10232; psgd-jax 0.2.9"
+    memory: ClassVar[str] = "n + sum over axes of n_i^2 (triangular) or n_i (diagonal)"
+
+    learning_rate: float = hyper(0.001, "step size", bounds="(0, inf)", lane=True, sweep=(1e-4, 1.0))
+    b1: float = hyper(0.9, "decay of the momentum; 0 keeps none", bounds="[0, 1)")
+    weight_decay: float = hyper(0.0, "decoupled weight decay", bounds="[0, inf)")
+    preconditioner_update_probability: float | None = hyper(
+        None, "rate of preconditioner updates; None anneals 1 to 0.03", bounds="(0, 1]"
+    )
+    max_size_triangular: int = hyper(8192, "a larger dimension is diagonal", bounds="[0, inf)")
+    min_ndim_triangular: int = hyper(2, "a tensor with fewer dimensions is diagonal", bounds="[0, inf)")
+    memory_save_mode: str | None = hyper(
+        None, "which factors are diagonal", choices=(None, "one_diag", "all_diag")
+    )
+    momentum_into_precond_update: bool = hyper(True, "fit on the momentum", choices=(True, False))
+    preconditioner_lr: float = hyper(0.1, "step size of the preconditioner's fit", bounds="(0, inf)")
+    preconditioner_init_scale: float = hyper(1.0, "scale of the first preconditioner", bounds="(0, inf)")
+
+    def options(self) -> dict[str, Any]:
+        """The arguments that both frameworks' factories share, by their original names."""
+        return {
+            "b1": self.b1,
+            "weight_decay": self.weight_decay,
+            "preconditioner_update_probability": self.preconditioner_update_probability,
+            **self.shaping._asdict(),
+            "momentum_into_precond_update": self.momentum_into_precond_update,
+            "preconditioner_lr": self.preconditioner_lr,
+            "preconditioner_init_scale": self.preconditioner_init_scale,
+        }
+
+    @property
+    def shaping(self) -> Shaping:
+        """The three options that choose the factors."""
+        return Shaping(self.max_size_triangular, self.min_ndim_triangular, self.memory_save_mode)
+
+    def jax(self, setting: Setting) -> Rule:
+        """The optax transformation as a rule."""
+        from optbench.optimizers.kron.jax import kron
+        from optbench.rules.optax import OptaxRule
+
+        rate = self.learning_rate
+        return OptaxRule(kron(lambda t: rate * setting.factor(t), noise=setting.noise, **self.options()))
+
+    def state_floats(self, shapes: Shapes) -> int:
+        """Momentum and factors."""
+        total = 0
+        for shape in shapes.values():
+            kinds = factor_kinds(shape, self.shaping)
+            total += sum(n * n if kind == "triangular" else n for n, kind in zip(shape, kinds, strict=True))
+            total += (not shape) + (math.prod(shape) if self.b1 > 0 else 0)
+        return total
+
+    def vectorizes(self, shapes: Shapes) -> bool:
+        """Not where a triangular solve would be batched: that stands still on XLA's CPU thread pool."""
+        return not any("triangular" in factor_kinds(shape, self.shaping) for shape in shapes.values())

@@ -1,0 +1,334 @@
+"""PSGD Kron as an optax transformation; the mathematics is on the page of `optbench.optimizers.kron`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.scipy.linalg import solve_triangular
+
+from optbench.core import Noise
+from optbench.optimizers.kron import Shaping, factor_kinds, update_prob
+from optbench.rules.optax import KeyNoise, probes
+
+DAMPING = np.float32(3.4526698e-4)
+"""sqrt of the float32 machine epsilon, in every dtype."""
+BALANCE_PROBABILITY = 0.01
+RMS_CLIP = 1.1
+
+
+def precond_update_prob_schedule(
+    max_prob: float = 1.0, min_prob: float = 0.03, decay: float = 0.001, flat_start: float = 500
+) -> Callable[[Any], Any]:
+    """Anneal the update probability: flat at `max_prob`, then exponential decay to `min_prob`.
+
+    p(n) = min(max(max_prob exp(-decay (n - flat_start)), min_prob), max_prob), n the step from 1. With the
+    defaults it is 1 until step 500 and reaches 0.03 at step 4007.
+    """
+
+    def schedule(n: Any) -> jax.Array:
+        n = jnp.asarray(n, jnp.float32)
+        return jnp.minimum(jnp.maximum(max_prob * jnp.exp(-decay * (n - flat_start)), min_prob), max_prob)
+
+    return schedule
+
+
+def kron(
+    learning_rate: float | Callable[[Any], Any] = 0.001,
+    b1: float = 0.9,
+    weight_decay: float = 0.0,
+    weight_decay_mask: Any | Callable[[Any], Any] | None = None,
+    preconditioner_update_probability: float | Callable[[Any], Any] | None = None,
+    max_size_triangular: int = 8192,
+    min_ndim_triangular: int = 2,
+    memory_save_mode: str | None = None,
+    momentum_into_precond_update: bool = True,
+    preconditioner_lr: float = 0.1,
+    preconditioner_init_scale: float = 1.0,
+    mu_dtype: Any = None,
+    precond_dtype: Any = None,
+    precond_update_precision: str | None = "tensorfloat32",
+    precond_grads_precision: str | None = None,
+    scanned_layers: Any = None,
+    lax_map_scanned_layers: bool = False,
+    lax_map_batch_size: int = 8,
+    *,
+    noise: Noise | None = None,
+    seed: int = 5318008,
+) -> optax.GradientTransformationExtraArgs:
+    """PSGD Kron: whitening by a Kronecker-factored preconditioner fitted on the group of triangular matrices.
+
+    Args:
+        learning_rate: step size, or a schedule evaluated at a count from 0.
+        b1: decay of the momentum; 0 keeps no momentum.
+        weight_decay: decoupled decay; needs `params` in `update` when above 0.
+        weight_decay_mask: tree of bool, or a callable on the parameters, that restricts the decay.
+        preconditioner_update_probability: rate of preconditioner updates, or a schedule of the step from 1;
+            None is `precond_update_prob_schedule()`.
+        max_size_triangular: a dimension larger than this gets a diagonal factor.
+        min_ndim_triangular: a tensor with fewer dimensions than this gets diagonal factors only.
+        memory_save_mode: None, 'one_diag' (the largest dimension is diagonal) or 'all_diag'.
+        momentum_into_precond_update: fit the preconditioner on the momentum, not on the gradient.
+        preconditioner_lr: step size of the preconditioner's fit.
+        preconditioner_init_scale: scale of the first preconditioner.
+        mu_dtype: dtype in which the momentum is kept; None is the parameter's.
+        precond_dtype: dtype in which the factors are kept; None is the default float.
+        precond_update_precision: matmul precision of the fit.
+        precond_grads_precision: matmul precision of applying the preconditioner.
+        scanned_layers: tree of bool; True marks a leaf whose first axis stacks layers.
+        lax_map_scanned_layers: run the layers through `lax.map` instead of `vmap`.
+        lax_map_batch_size: layers at a time under `lax.map`.
+        noise: where draws come from; None draws from `seed`.
+        seed: seed of the default noise; give two kron optimizers different ones.
+
+    Raises:
+        ValueError: a hyperparameter is out of its range.
+    """
+    chain = [
+        scale_by_kron(
+            b1,
+            preconditioner_update_probability,
+            max_size_triangular,
+            min_ndim_triangular,
+            memory_save_mode,
+            momentum_into_precond_update,
+            preconditioner_lr,
+            preconditioner_init_scale,
+            mu_dtype,
+            precond_dtype,
+            precond_update_precision,
+            precond_grads_precision,
+            scanned_layers,
+            lax_map_scanned_layers,
+            lax_map_batch_size,
+            noise=noise,
+            seed=seed,
+        )
+    ]
+    if weight_decay > 0:
+        chain.append(optax.add_decayed_weights(weight_decay, weight_decay_mask))
+    chain.append(optax.scale_by_learning_rate(learning_rate))
+    return optax.chain(*chain)
+
+
+def scale_by_kron(
+    b1: float = 0.9,
+    preconditioner_update_probability: float | Callable[[Any], Any] | None = None,
+    max_size_triangular: int = 8192,
+    min_ndim_triangular: int = 2,
+    memory_save_mode: str | None = None,
+    momentum_into_precond_update: bool = True,
+    preconditioner_lr: float = 0.1,
+    preconditioner_init_scale: float = 1.0,
+    mu_dtype: Any = None,
+    precond_dtype: Any = None,
+    precond_update_precision: str | None = "tensorfloat32",
+    precond_grads_precision: str | None = None,
+    scanned_layers: Any = None,
+    lax_map_scanned_layers: bool = False,
+    lax_map_batch_size: int = 8,
+    *,
+    noise: Noise | None = None,
+    seed: int = 5318008,
+) -> optax.GradientTransformationExtraArgs:
+    """`kron` without learning rate and weight decay; the arguments are those of `kron`."""
+    shaping = Shaping(max_size_triangular, min_ndim_triangular, memory_save_mode)
+    for name, value, allowed in (
+        ("b1", b1, 0 <= b1 < 1),
+        ("preconditioner_lr", preconditioner_lr, preconditioner_lr > 0),
+        ("preconditioner_init_scale", preconditioner_init_scale, preconditioner_init_scale > 0),
+    ):
+        if not allowed:
+            raise ValueError(f"kron: {name}={value!r} is out of range: b1 lies in [0, 1), the others above 0")
+    probability = update_prob(preconditioner_update_probability, precond_update_prob_schedule)
+    source: Noise = KeyNoise.seeded(seed) if noise is None else noise
+
+    def stacks(tree: Any) -> list[bool]:
+        return [False] * len(jax.tree.leaves(tree)) if scanned_layers is None else jax.tree.leaves(scanned_layers)
+
+    def lift(function: Callable, stacked: bool) -> Callable:
+        """`function` for one layer, or for each layer of a stack."""
+        if not stacked:
+            return function
+        if not lax_map_scanned_layers:
+            return jax.vmap(function)
+        batch = lax_map_batch_size if lax_map_batch_size > 1 else None
+        return lambda *args: jax.lax.map(lambda xs: function(*xs), args, batch_size=batch)
+
+    def init(params: Any) -> dict[str, Any]:
+        factors = []
+        leaves, structure = jax.tree.flatten(params)
+        for leaf, stacked in zip(leaves, stacks(params), strict=True):
+            first = first_factors(leaf.shape[stacked:], shaping, preconditioner_init_scale, precond_dtype)
+            if stacked:
+                first = [jnp.repeat(q[None], leaf.shape[0], axis=0) for q in first]
+            factors.append(first)
+        return {
+            "count": jnp.zeros((), jnp.int32),
+            "mu": jax.tree.map(lambda p: jnp.zeros_like(p, dtype=mu_dtype), params) if b1 > 0 else None,
+            "Qs_preconditioners": structure.unflatten(factors),
+            "update_counter": jnp.zeros((), jnp.int32),
+        }
+
+    def update(grads: Any, state: dict[str, Any], params: Any = None, **_: Any) -> tuple[Any, dict[str, Any]]:
+        t = state["count"] + 1
+        mu, direction = momentum(grads, state["mu"], b1, t)
+        counter = state["update_counter"] + 1
+        due = counter >= 1 / probability(t)
+        fitted = direction if momentum_into_precond_update else grads
+        leaves, structure = jax.tree.flatten(fitted)
+        stacked = stacks(fitted)
+        factors = structure.flatten_up_to(state["Qs_preconditioners"])
+
+        def fit(factors: list[list[jax.Array]]) -> list[list[jax.Array]]:
+            step = state["count"]
+            balance_now = source.uniform("balance_u", step, jnp.float32) < BALANCE_PROBABILITY
+            factors = jax.lax.cond(balance_now, lambda: balanced(factors, stacked), lambda: factors)
+            probe = structure.flatten_up_to(probes(source, step, fitted))
+            return [
+                lift(lambda q, g, v: fit_factors(q, g, v, preconditioner_lr), is_stack)(q, damped(g, v), v)
+                for q, g, v, is_stack in zip(factors, leaves, probe, stacked, strict=True)
+            ]
+
+        with jax.default_matmul_precision(precond_update_precision):
+            factors = jax.lax.cond(due, fit, lambda factors: factors, factors)
+        with jax.default_matmul_precision(precond_grads_precision):
+            updates = [
+                clip_rms(lift(precondition, is_stack)(q, g))
+                for q, g, is_stack in zip(factors, jax.tree.leaves(direction), stacked, strict=True)
+            ]
+        if mu_dtype is not None and mu is not None:
+            mu = optax.tree.cast(mu, mu_dtype)
+        new_state = {
+            "count": t,
+            "mu": mu,
+            "Qs_preconditioners": structure.unflatten(factors),
+            "update_counter": jnp.where(due, 0, counter),
+        }
+        return structure.unflatten(updates), new_state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def momentum(grads: Any, mu: Any, b1: float, t: jax.Array) -> tuple[Any, Any]:
+    """The new momentum, and its bias-corrected value in the gradient's dtype."""
+    if mu is None:
+        return None, grads
+    mu = optax.tree.update_moment(grads, mu, b1, 1)
+    direction = optax.tree.bias_correction(mu, b1, t)
+    return mu, jax.tree.map(lambda m, g: m.astype(g.dtype), direction, grads)
+
+
+def first_factors(
+    shape: tuple[int, ...], shaping: Shaping, scale: float, dtype: Any
+) -> list[jax.Array]:
+    """Scaled identities, one factor for each axis; a scalar has one 0-d factor."""
+    if not shape:
+        return [jnp.asarray(scale, dtype=dtype or float)]
+    each = scale ** (1 / len(shape))
+    return [
+        each * (jnp.ones(n, dtype=dtype) if kind == "diagonal" else jnp.eye(n, dtype=dtype))
+        for n, kind in zip(shape, factor_kinds(shape, shaping), strict=True)
+    ]
+
+
+def balanced(factors: list[list[jax.Array]], stacked: list[bool]) -> list[list[jax.Array]]:
+    """Give the factors of each leaf the same largest entry; norms in float32, as in the original."""
+
+    def one(qs: list[jax.Array]) -> list[jax.Array]:
+        norms = [jnp.max(jnp.abs(q)).astype(jnp.float32) for q in qs]
+        mean = jnp.prod(jnp.stack(norms)) ** (1 / len(qs))
+        return [q * (mean / norm).astype(q.dtype) for q, norm in zip(qs, norms, strict=True)]
+
+    return [
+        qs if len(qs) == 1 else jax.vmap(one)(qs) if is_stack else one(qs)
+        for qs, is_stack in zip(factors, stacked, strict=True)
+    ]
+
+
+def damped(g: jax.Array, v: jax.Array) -> jax.Array:
+    """G + sqrt(eps) mean|G| V, over the whole leaf."""
+    return g + DAMPING.astype(g.dtype) * jnp.mean(jnp.abs(g)) * v
+
+
+def times(q: jax.Array, x: jax.Array, axis: int) -> jax.Array:
+    """Q applied along one axis of x: sum_b Q[a, b] x[.., b, ..]."""
+    if q.ndim < 2:
+        return x * q if q.ndim == 0 else x * along(q, x.ndim, axis)
+    return jnp.moveaxis(jnp.tensordot(q, x, axes=(1, axis)), 0, axis)
+
+
+def along(q: jax.Array, ndim: int, axis: int) -> jax.Array:
+    """A vector shaped to broadcast along one axis."""
+    return q.reshape([-1 if i == axis else 1 for i in range(ndim)])
+
+
+def divide(q: jax.Array, x: jax.Array, axis: int) -> jax.Array:
+    """Q^{-T} applied along one axis of x."""
+    if q.ndim < 2:
+        return x / q if q.ndim == 0 else x / along(q, x.ndim, axis)
+    front = jnp.moveaxis(x, axis, 0)
+    solved = solve_triangular(q, front.reshape(front.shape[0], -1), trans="T")
+    return jnp.moveaxis(solved.reshape(front.shape), 0, axis)
+
+
+def gram(x: jax.Array, axis: int, diagonal: bool) -> jax.Array:
+    """unf(x) unf(x)^T along one axis, or its diagonal."""
+    others = tuple(i for i in range(x.ndim) if i != axis)
+    if diagonal:
+        return jnp.sum(x * x, axis=others)
+    return jnp.tensordot(x, x, axes=(others, others))
+
+
+def fit_factors(qs: list[jax.Array], g: jax.Array, v: jax.Array, lr: float) -> list[jax.Array]:
+    """One step of all factors of one leaf, each from the old ones."""
+    dtype = g.dtype
+    a, b = g, v
+    for axis, q in enumerate(qs):
+        a, b = times(q.astype(dtype), a, axis), divide(q.astype(dtype), b, axis)
+    return [fit_factor(q, a, b, axis, lr) for axis, q in enumerate(qs)]
+
+
+def fit_factor(q: jax.Array, a: jax.Array, b: jax.Array, axis: int, lr: float) -> jax.Array:
+    """Q <- Q - lr tri(T1 - T2) Q / |T1 + T2|."""
+    new = q.astype(a.dtype)
+    tiny = jnp.finfo(a.dtype).tiny
+    t1, t2 = gram(a, axis, q.ndim < 2), gram(b, axis, q.ndim < 2)
+    if q.ndim < 2:
+        new = new - lr * (t1 - t2) * new / (jnp.max(jnp.abs(t1 + t2)) + tiny)
+    else:
+        new = new - (jnp.triu(lr * (t1 - t2)) / (norm_lower_bound(t1 + t2) + tiny)) @ new
+    return new.astype(q.dtype)
+
+
+def norm_lower_bound(a: jax.Array) -> jax.Array:
+    """A cheap lower bound of the spectral norm of a symmetric matrix.
+
+    The original chooses between its longest row and its longest column; here both are the same.
+    """
+    largest = jnp.max(jnp.abs(a))
+
+    def bound() -> jax.Array:
+        b = a / largest
+        x = b[jnp.argmax(jnp.sum(b * b, axis=0))] @ b
+        return largest * jnp.linalg.norm((x / jnp.linalg.norm(x)) @ b)
+
+    return jnp.where(largest > 0, bound(), largest)
+
+
+def precondition(qs: list[jax.Array], g: jax.Array) -> jax.Array:
+    """P G with P = Q^T Q along each axis."""
+    for axis, q in enumerate(qs):
+        q = q.astype(g.dtype)
+        g = times(q * q, g, axis) if q.ndim < 2 else times(q.T, times(q, g, axis), axis)
+    return g
+
+
+def clip_rms(u: jax.Array) -> jax.Array:
+    """Scale the whole leaf so that its root mean square is at most 1.1."""
+    return u / jnp.maximum(1.0, jnp.sqrt(jnp.mean(u * u)) / RMS_CLIP)

@@ -1,0 +1,1 @@
+"""Foreign optimizers as Rules: optax transformations and torch.optim classes."""

@@ -1,0 +1,118 @@
+"""torch.optim classes as Rules, and the noise that PyTorch optimizers draw from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+import torch
+
+from optbench.core import Counts, Objective, Step
+
+Parameters = dict[str, torch.Tensor]
+
+
+class SeedNoise:
+    """Draws that depend on (seed, name, step) only, whatever was drawn before; made on the CPU."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def _generator(self, name: str, step: int) -> torch.Generator:
+        digest = hashlib.sha256(f"{self.seed}/{name}/{int(step)}".encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+    def normal(self, name: str, step: int, like: torch.Tensor) -> torch.Tensor:
+        """Standard normal draws, of the shape, dtype and device of `like`."""
+        draw = torch.randn(like.shape, generator=self._generator(name, step), dtype=torch.float32)
+        return draw.to(like)
+
+    def uniform(self, name: str, step: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """One draw from [0, 1), a 0-d CPU tensor."""
+        return torch.rand((), generator=self._generator(name, step), dtype=dtype)
+
+
+class TableNoise:
+    """Draws recorded from an original: name to array [steps, ...]."""
+
+    def __init__(self, table: Mapping[str, torch.Tensor]):
+        self.table = table
+
+    def normal(self, name: str, step: int, like: torch.Tensor) -> torch.Tensor:
+        """The recorded draw of this name at this step."""
+        return self.table[name][int(step)].to(like)
+
+    def uniform(self, name: str, step: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """The recorded draw of this name at this step."""
+        return self.table[name][int(step)].to(dtype)
+
+
+class GraphObjective(Objective, Protocol):
+    """What the torch engine's objective also offers: gradients that carry their graph."""
+
+    def value_and_graph(self, params: Any) -> tuple[Any, Any]:
+        """Loss and gradient with `create_graph=True`, for methods that differentiate the gradient."""
+        ...
+
+
+class TorchRule:
+    """A torch.optim optimizer; its state is the optimizer object itself.
+
+    `make` gets the named parameters. Each step the learning rate of every group is its first value times
+    the schedule's factor. An optimizer that says `should_create_graph()` gets gradients with their graph
+    on those steps; one that `needs_closure` gets a closure, and its calls are counted.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[Iterable[tuple[str, torch.Tensor]]], torch.optim.Optimizer],
+        factor: Callable[[int], float],
+        needs_closure: bool = False,
+    ):
+        self.make, self.factor, self.needs_closure = make, factor, needs_closure
+
+    def init(self, params: Parameters) -> torch.optim.Optimizer:
+        """The optimizer over these parameters."""
+        optimizer = self.make(params.items())
+        for group in optimizer.param_groups:
+            group["optbench_lr"] = group.get("lr")
+        return optimizer
+
+    def step(self, params: Parameters, state: torch.optim.Optimizer, objective: GraphObjective, t: int) -> Step:
+        """One step; the parameters are overwritten in place."""
+        factor = self.factor(t)
+        for group in state.param_groups:
+            if group["optbench_lr"] is not None:
+                group["lr"] = group["optbench_lr"] * factor
+        if self.needs_closure:
+            return self._closure_step(params, state, objective)
+        wants_graph = getattr(state, "should_create_graph", None)
+        graph = bool(wants_graph()) if callable(wants_graph) else False
+        loss, grads = objective.value_and_graph(params) if graph else objective.value_and_grad(params)
+        set_grads(params, grads)
+        state.step()
+        set_grads(params, {})
+        return Step(params, state, loss, Counts(gradients=1, hvps=int(graph)))
+
+    def _closure_step(self, params: Parameters, state: Any, objective: GraphObjective) -> Step:
+        losses: list[torch.Tensor] = []
+
+        def closure() -> torch.Tensor:
+            loss, grads = objective.value_and_grad(params)
+            set_grads(params, grads)
+            losses.append(loss)
+            return loss
+
+        state.step(closure)
+        return Step(params, state, losses[0], Counts(gradients=len(losses)))
+
+    def evaluated(self, params: Parameters, state: torch.optim.Optimizer) -> Parameters:
+        """The parameters themselves."""
+        return params
+
+
+def set_grads(params: Parameters, grads: Mapping[str, torch.Tensor]) -> None:
+    """Write gradients where torch.optim looks for them; names left out are cleared."""
+    for name, parameter in params.items():
+        parameter.grad = grads.get(name)
