@@ -205,6 +205,8 @@ class Task(Named):
     seeded: ClassVar[bool] = True
     """Whether the seed changes anything; a task without randomness runs one seed and prints no interval."""
     toy: ClassVar[bool] = False
+    ceiling: ClassVar[float] = 1e10
+    """A loss above this counts as diverged."""
 
     def targets(self) -> tuple[Target, ...]:
         """What counts as solved, from easy to hard."""

@@ -7,9 +7,9 @@ import difflib
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 
 class UserError(Exception):
@@ -122,3 +122,66 @@ def digest(data: Any) -> str:
     """Twenty hex digits of the canonical JSON of `data`."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+# --- text to things: `name[field=value,...]` ---------------------------------------------------------------
+
+N = TypeVar("N", bound=Named)
+
+
+def split_brackets(text: str) -> list[str]:
+    """Split at commas that are not inside brackets: 'kron[b1=0.9,b2=1],adam' -> two parts."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character == "[") - (character == "]")
+        if depth < 0:
+            break
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    if depth:
+        raise UserError(f"the brackets of {text!r} do not match. Write name[field=value,field=value].")
+    return [part.strip() for part in parts]
+
+
+def from_text(kind: str, text: str, known: Mapping[str, N]) -> N:
+    """The named thing with the hyperparameters in brackets changed."""
+    name, bracket, rest = text.strip().partition("[")
+    if name not in known:
+        raise UserError(f"{kind} {name!r} is not known. {nearest(name, known)} See: optbench list {kind}s")
+    thing = known[name]
+    if not bracket:
+        return thing
+    if not rest.endswith("]"):
+        raise UserError(f"the brackets of {text!r} do not match. Write {name}[field=value,field=value].")
+    changes: dict[str, Any] = {}
+    for part in filter(None, split_brackets(rest[:-1])):
+        field_name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not value:
+            raise UserError(f"{part!r} in {text!r} is not of the form field=value.")
+        if field_name in changes:
+            raise UserError(f"{text!r} sets {field_name} twice.")
+        changes[field_name] = value_of(thing, field_name, value)
+    return thing.replace(**changes)
+
+
+def value_of(thing: Named, name: str, text: str) -> Any:
+    """What was typed for a field, as the type that the field is declared to have."""
+    spec = next((f for f in dataclasses.fields(thing) if f.name == name), None)  # pyright: ignore
+    if spec is None:
+        return text  # `replace` names the neighbours
+    allowed = str(spec.type)
+    if text in ("None", "none") and "None" in allowed:
+        return None
+    if "bool" in allowed and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for word, convert in (("int", int), ("float", float)):
+        if word in allowed:
+            try:
+                return convert(float(text)) if word == "int" and float(text).is_integer() else convert(text)
+            except ValueError:
+                continue
+    if "str" in allowed:
+        return text
+    raise UserError(f"{thing.kind} {thing.name}: {name}={text!r} is not a {allowed}.")
