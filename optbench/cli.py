@@ -16,7 +16,7 @@ app = tyro.extras.SubcommandApp()
 @app.command
 def run(request: Annotated[Request, tyro.conf.arg(name="")]) -> int:
     """Run a suite: what is stored is not computed again."""
-    from optbench.execute.terminal import run_in_terminal
+    from optbench.terminal import run_in_terminal
 
     return run_in_terminal(request)
 
@@ -64,7 +64,7 @@ def check(suite: str = "gate", baselines: str | None = None, update: bool = Fals
         update: write the file from this run instead of comparing.
         jobs: worker processes.
     """
-    from optbench.execute.gate import check_suite
+    from optbench.gate import check_suite
 
     return check_suite(suite, baselines, update, jobs)
 

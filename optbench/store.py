@@ -86,6 +86,12 @@ class Store:
                 continue
             yield table
 
+    def read(self, name: str) -> pd.DataFrame:
+        """The rows of one file."""
+        import pyarrow.parquet as pq
+
+        return pq.read_table(self.runs / name, use_threads=False).to_pandas()
+
     def finished(self) -> set[tuple[str, str, str]]:
         """The keys of the cells that need not be computed again."""
         found = set()
@@ -173,7 +179,7 @@ def sync(path: Path) -> None:
 def record(trace: Trace) -> dict[str, Any]:
     """The columns of one row that come from the cell and its trace."""
     cell, facts = trace.cell, dict(trace.facts)
-    floats = facts.get("parameters")
+    ran = "program_seconds" in facts
     row = {
         "format": FORMAT,
         "cell": cell.id(),
@@ -193,9 +199,9 @@ def record(trace: Trace) -> dict[str, Any]:
         "values": trace.counts.values,
         "gradient_equivalents": trace.counts.gradients + 2 * trace.counts.hvps + trace.counts.values / 3,
     }
-    if floats:
-        itemsize = 8 if cell.dtype == "float64" else 4
-        row["state_floats_per_parameter"] = facts["state_bytes"] / itemsize / floats
+    if ran:
+        shapes = {name: array.shape for name, array in cell.task.init(0).items()}
+        row["state_floats_per_parameter"] = cell.optimizer.state_floats(shapes) / facts["parameters"]
         row["seconds_per_step"] = facts["program_seconds"] / facts["program_steps"] / facts["lanes"]
     return {**row, **facts}
 
