@@ -27,7 +27,7 @@ def require_count(owner: str, **given: Any) -> None:
     for name, value in given.items():
         if hasattr(value, "dtype") and not isinstance(value, Real):
             continue
-        if isinstance(value, bool) or not isinstance(value, Real) or value != int(value) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, Real) or value % 1 != 0 or value < 1:
             raise ValueError(f"{owner}: {name}={value!r} is not an integer in [1, inf)")
 
 

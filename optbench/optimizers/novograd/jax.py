@@ -32,8 +32,8 @@ def novograd(
         eps: added to the norm.
         eps_root: added to the squared norm, under the root.
         weight_decay: decay inside the momentum, or a schedule; needs `params` in `update` unless it is 0.
-        upstream: give optax's own transformation, which is NaN after a zero first gradient with eps = 0, takes
-            no schedule for the decay and always needs `params`.
+        upstream: give optax's own transformation, which is NaN after a zero first gradient with eps = 0,
+            takes no schedule for the decay and always needs `params`.
 
     Raises:
         ValueError: a hyperparameter is out of its range, or decay is asked for without `params`.
@@ -64,7 +64,7 @@ def scale_by_novograd(
             nu=jax.tree.map(lambda p: jnp.zeros((), p.dtype), params),
         )
 
-    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, optax.ScaleByNovogradState]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, optax.ScaleByNovogradState]:
         first = state.count == 0
 
         def norm(g: jax.Array, nu: jax.Array) -> jax.Array:
@@ -75,8 +75,8 @@ def scale_by_novograd(
             divisor = jnp.sqrt(nu + eps_root) + eps
             return jnp.where(divisor > 0, g / jnp.where(divisor > 0, divisor, 1), 0)
 
-        nu = jax.tree.map(norm, grads, state.nu)
-        added = jax.tree.map(direction, grads, nu)
+        nu = jax.tree.map(norm, updates, state.nu)
+        added = jax.tree.map(direction, updates, nu)
         if not is_off(weight_decay):
             if params is None:
                 raise ValueError("novograd: weight_decay needs `params` in update(grads, state, params)")
