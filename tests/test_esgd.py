@@ -4,12 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
 from optbench.core import Setting
 from optbench.optimizers.esgd import ESGD as Declared
 from optbench.optimizers.esgd import is_due
 from optbench.optimizers.esgd.jax import due, esgd, signs
+from optbench.optimizers.esgd.torch import ESGD
 from optbench.rules.optax import KeyNoise, TableNoise
+from optbench.rules.torch import SeedNoise
 from tests import traces
 
 
@@ -45,6 +48,60 @@ def test_esgd_holds_the_golden_trace_in_jax(case):
     trace = traces.load("esgd_m")[case]
     make = lambda noise: esgd(**trace["hyperparameters"])  # noqa: E731
     traces.replay_jax(trace, make, state_of(trace), extra=curvature, check_updates=False)
+
+
+@pytest.mark.parametrize("case", traces.cases("esgd_m"))
+def test_esgd_holds_the_golden_trace_in_torch(case):
+    trace = traces.load("esgd_m")[case]
+
+    def recorded(optimizer, params):
+        states = {name: optimizer.state[param] for name, param in params.items()}
+        arrays = {key: {n: s[key] for n, s in states.items()} for key in ("exp_avg", "exp_avg_d")}
+        scalars = ("exp_avg_bias_corr", "exp_avg_d_bias_corr", "lr_warmup_cumprod")
+        first = next(iter(states.values()))
+        counters = {"steps": optimizer.steps, "steps_since_d": optimizer.steps_since_d}
+        return {**arrays, **{key: first[key] for key in scalars}, **counters}
+
+    def check_due(optimizer, step):
+        assert optimizer.should_create_graph() == step["should_create_graph"]
+
+    make = lambda named, noise: ESGD(named, **trace["hyperparameters"], noise=noise)  # noqa: E731
+    traces.replay_torch(trace, make, recorded, feed=traces.feed_curved, before=check_due)
+
+
+def losses(upstream, create_graph=True):
+    """Ten steps on a loss that is curved in w and linear in u."""
+    w, u = torch.ones(3, requires_grad=True), torch.ones(2, requires_grad=True)
+    optimizer = ESGD({"w": w, "u": u}.items(), lr=0.1, eps=1.0, upstream=upstream)
+    for _ in range(10):
+        loss = 0.5 * (w**2).sum() + u.sum()
+        yield loss.item()
+        optimizer.zero_grad()
+        loss.backward(create_graph=create_graph)
+        optimizer.step()
+    assert not optimizer.state[u]["exp_avg_d"].any()
+
+
+def test_misleading_create_graph_error_on_parameters_that_enter_the_loss_linearly():
+    values = list(losses(upstream=False))
+    assert values[-1] < values[0]
+    with pytest.raises(RuntimeError, match="parameter u has no graph"):
+        list(losses(upstream=True))
+
+
+def test_a_forgotten_graph_is_still_an_error():
+    with pytest.raises(RuntimeError, match=r"Call loss.backward\(create_graph="):
+        list(losses(upstream=False, create_graph=False))
+
+
+def test_the_products_in_torch_are_those_of_the_hessian():
+    matrix = torch.tensor([[2.0, 1.0], [1.0, 3.0]])
+    w = torch.ones(2, requires_grad=True)
+    optimizer = ESGD([("w", w)], seed=3)
+    (0.5 * w @ matrix @ w).backward(create_graph=True)
+    optimizer.step()
+    v = torch.where(SeedNoise(3).normal("probe.w", 0, w) < 0, -1.0, 1.0)
+    torch.testing.assert_close(optimizer.state[w]["exp_avg_d"], 0.001 * (matrix @ v) ** 2)
 
 
 @pytest.mark.parametrize("case", traces.cases("esgd_m"))
@@ -86,7 +143,7 @@ class Quadratic:
 
 
 def test_the_rule_takes_products_on_the_declared_cadence():
-    declared = ESGD_SHORT
+    declared = Declared(learning_rate=0.1, d_warmup=4, update_d_every=3, eps=1.0)
     rule = declared.jax(Setting(lambda t: 1.0, KeyNoise.seeded(0), 30))
     params = {"w": jnp.ones(3), "u": jnp.ones(2)}
 
@@ -98,9 +155,6 @@ def test_the_rule_takes_products_on_the_declared_cadence():
     assert int(hvps.sum()) == declared.due_hvps(30) == int(state.d_count)
     assert losses[-1] < losses[0]
     np.testing.assert_array_equal(state.exp_avg_d["u"], 0)
-
-
-ESGD_SHORT = Declared(learning_rate=0.1, d_warmup=4, update_d_every=3, eps=1.0)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +170,8 @@ ESGD_SHORT = Declared(learning_rate=0.1, d_warmup=4, update_d_every=3, eps=1.0)
 def test_wrong_hyperparameters_are_named(given, said):
     with pytest.raises(ValueError, match=said):
         esgd(**given)
+    with pytest.raises(ValueError, match=said):
+        ESGD([torch.zeros(1)], **given)
 
 
 def test_v_is_the_older_name_of_nu():

@@ -104,6 +104,16 @@ class ESGD(Optimizer):  # noqa: D101
             probe=lambda t, params: signs(setting.noise, t, params),
         )
 
+    def torch(self, setting: Setting) -> Rule:
+        """The torch optimizer as a rule."""
+        from optbench.optimizers.esgd.torch import ESGD as Method
+        from optbench.rules.torch import TorchRule
+
+        def make(named: Any) -> Method:
+            return Method(named, self.learning_rate, **self.options(), noise=setting.noise)
+
+        return TorchRule(make, setting.factor)
+
     def state_floats(self, shapes: Shapes) -> int:
         """Momentum and squared curvature."""
         return 2 * sum(math.prod(shape) for shape in shapes.values())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from numbers import Real
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +13,7 @@ from optbench.core import Noise
 from optbench.optimizers.esgd import check, is_due, mixing
 from optbench.ranges import is_off
 from optbench.rules.optax import probes
+from optbench.rules.powers import one_minus_power, unmasked, wide
 
 
 class EsgdState(NamedTuple):
@@ -64,7 +63,8 @@ def esgd(
 
     def init(params: Any) -> EsgdState:
         zero = jnp.zeros((), jnp.int32)
-        return EsgdState(zero, zero, optax.tree.zeros_like(params), optax.tree.zeros_like(params))
+        squares = jax.tree.map(lambda p: jnp.zeros_like(p, dtype=wide(p.dtype)), params)
+        return EsgdState(zero, zero, optax.tree.zeros_like(params), squares)
 
     def update(
         updates: Any,
@@ -91,17 +91,17 @@ def esgd(
             return (b1 * m + (1 - b1) * g).astype(m.dtype)
 
         def curvature(d: jax.Array, hvp: jax.Array) -> jax.Array:
+            hvp = hvp.astype(d.dtype)
             return jnp.where(fitted, (b2 * d + (1 - b2) * hvp * hvp).astype(d.dtype), d)
 
         def step(g: jax.Array, m: jax.Array, d: jax.Array) -> jax.Array:
-            wide = jnp.promote_types(g.dtype, jnp.float32)
-            eta = rate * one_minus_power(lr_warmup, count, wide)
+            eta = rate * one_minus_power(lr_warmup, count, d.dtype)
             # 1 - weight b1^t as a sum of two positive numbers, so that nothing cancels.
-            momentum_correction = (1 - weight) + weight * one_minus_power(b1, count, wide)
-            correction = one_minus_power(b2, d_count, wide)
-            scale = jnp.where(d_count > 0, jnp.sqrt(correction), 1).astype(g.dtype)
-            mixed = m + (1 - weight) * (g - m)
-            return -jnp.asarray(eta / momentum_correction, g.dtype) * mixed / (jnp.sqrt(d) / scale + eps)
+            momentum_correction = (1 - weight) + weight * one_minus_power(b1, count, d.dtype)
+            correction = jnp.where(d_count > 0, one_minus_power(b2, d_count, d.dtype), 1)
+            mixed = (m + (1 - weight) * (g - m)).astype(d.dtype)
+            divisor = jnp.sqrt(d) / jnp.sqrt(correction) + eps
+            return -jnp.asarray(eta / momentum_correction, d.dtype) * mixed / divisor
 
         exp_avg = jax.tree.map(average, state.exp_avg, updates)
         exp_avg_d = jax.tree.map(curvature, state.exp_avg_d, unmasked(updates, Hvp))
@@ -109,9 +109,7 @@ def esgd(
         if not is_off(weight_decay):
             shrink = weight_decay * rate
             moves = jax.tree.map(
-                lambda u, p: u - (shrink * one_minus_power(lr_warmup, count, p.dtype)).astype(p.dtype) * p,
-                moves,
-                params,
+                lambda u, p: u - shrink * one_minus_power(lr_warmup, count, u.dtype) * p, moves, params
             )
         moves = jax.tree.map(lambda u, g: u.astype(g.dtype), moves, updates)
         return moves, EsgdState(count, d_count, exp_avg, exp_avg_d)
@@ -130,20 +128,3 @@ def signs(noise: Noise, step: Any, tree: Any) -> Any:
     A table of recorded signs feeds through unchanged.
     """
     return jax.tree.map(lambda x: jnp.where(x < 0, -1, 1).astype(x.dtype), probes(noise, step, tree))
-
-
-def one_minus_power(base: Any, count: Any, dtype: Any) -> jax.Array:
-    """1 - base^count, to the last digit also where the power is near 1; 0 at count 0."""
-    if is_off(base):
-        return jnp.where(count > 0, 1, 0).astype(dtype)
-    log = math.log(base) if isinstance(base, Real) else jnp.log(base)
-    return -jnp.expm1(jnp.asarray(count, dtype) * jnp.asarray(log, dtype))
-
-
-def unmasked(grads: Any, tree: Any) -> Any:
-    """`tree` with the holes that `optax.masked` makes in `grads` but not in extra arguments."""
-
-    def is_hole(x: Any) -> bool:
-        return isinstance(x, optax.MaskedNode)
-
-    return jax.tree.map(lambda g, x: g if is_hole(g) else x, grads, tree, is_leaf=is_hole)

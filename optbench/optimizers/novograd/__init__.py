@@ -61,6 +61,16 @@ class Novograd(Optimizer):  # noqa: D101
         rate = self.learning_rate
         return OptaxRule(novograd(lambda t: rate * setting.factor(t), **self.options()))
 
+    def torch(self, setting: Setting) -> Rule:
+        """The torch optimizer as a rule."""
+        from optbench.optimizers.novograd.torch import Novograd as Method
+        from optbench.rules.torch import TorchRule
+
+        def make(named: Any) -> Method:
+            return Method(named, self.learning_rate, **self.options())
+
+        return TorchRule(make, setting.factor)
+
     def state_floats(self, shapes: Shapes) -> int:
         """Momentum, and one norm for each leaf."""
         return sum(math.prod(shape) + 1 for shape in shapes.values())
