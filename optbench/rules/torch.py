@@ -79,7 +79,7 @@ class TorchRule:
             group["optbench_lr"] = group.get("lr")
         return optimizer
 
-    def step(self, params: Parameters, state: torch.optim.Optimizer, objective: GraphObjective, t: int) -> Step:
+    def step(self, params: Any, state: Any, objective: Any, t: Any) -> Step:
         """One step; the parameters are overwritten in place."""
         factor = self.factor(t)
         for group in state.param_groups:
