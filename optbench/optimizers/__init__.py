@@ -5,10 +5,12 @@ from __future__ import annotations
 from optbench.core import Optimizer
 from optbench.fields import from_text
 from optbench.optimizers.adam import Adam, AdamW
+from optbench.optimizers.esgd import ESGD
 from optbench.optimizers.kron import Kron
+from optbench.optimizers.novograd import Novograd
 from optbench.optimizers.sgd import SGD
 
-CLASSES: tuple[type[Optimizer], ...] = (Kron, Adam, AdamW, SGD)
+CLASSES: tuple[type[Optimizer], ...] = (Kron, ESGD, Novograd, Adam, AdamW, SGD)
 
 
 def names() -> dict[str, Optimizer]:

@@ -1,0 +1,13 @@
+"""One core for the process that runs the tests, before jax is imported.
+
+XLA sizes its thread pool then, and a vmapped triangular solve can stand still for ever on a pool of more than one
+thread; the workers of optbench pin themselves in the same way.
+"""
+
+import os
+
+if hasattr(os, "sched_setaffinity"):
+    cores = sorted(os.sched_getaffinity(0))
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    os.environ.setdefault("OPTBENCH_TEST_CORES", ",".join(map(str, cores)))
+    os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
