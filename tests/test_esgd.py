@@ -69,6 +69,9 @@ def test_esgd_holds_the_golden_trace_in_torch(case):
     traces.replay_torch(trace, make, recorded, feed=traces.feed_curved, before=check_due)
 
 
+IGNORE_CYCLE = pytest.mark.filterwarnings("ignore:Using backward:UserWarning")
+
+
 def losses(upstream, create_graph=True):
     """Ten steps on a loss that is curved in w and linear in u."""
     w, u = torch.ones(3, requires_grad=True), torch.ones(2, requires_grad=True)
@@ -82,6 +85,7 @@ def losses(upstream, create_graph=True):
     assert not optimizer.state[u]["exp_avg_d"].any()
 
 
+@IGNORE_CYCLE
 def test_misleading_create_graph_error_on_parameters_that_enter_the_loss_linearly():
     values = list(losses(upstream=False))
     assert values[-1] < values[0]
@@ -94,6 +98,7 @@ def test_a_forgotten_graph_is_still_an_error():
         list(losses(upstream=False, create_graph=False))
 
 
+@IGNORE_CYCLE
 def test_the_products_in_torch_are_those_of_the_hessian():
     matrix = torch.tensor([[2.0, 1.0], [1.0, 3.0]])
     w = torch.ones(2, requires_grad=True)

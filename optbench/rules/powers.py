@@ -26,6 +26,11 @@ def wide(dtype: Any) -> Any:
     return jnp.promote_types(dtype, jnp.float32)
 
 
+def rounded(value: Any, dtype: Any) -> Any:
+    """A hyperparameter as the nearest number of `dtype`, still a Python float if it was one."""
+    return float(jnp.dtype(dtype).type(value)) if isinstance(value, Real) else value
+
+
 def unmasked(updates: Any, tree: Any) -> Any:
     """`tree` with the holes that `optax.masked` makes in `updates` but not in extra arguments."""
 
