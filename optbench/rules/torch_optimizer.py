@@ -79,6 +79,11 @@ def wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+def rounded(value: float, dtype: torch.dtype) -> float:
+    """A hyperparameter as the nearest number of `dtype`."""
+    return torch.tensor(value, dtype=dtype).item()
+
+
 def value_of(closure: Callable[[], Any] | None) -> Any:
     """The closure's loss, evaluated with gradients on; None without a closure."""
     if closure is None:

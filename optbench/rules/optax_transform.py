@@ -1,4 +1,4 @@
-"""Arithmetic that our optax transformations share: bias corrections, wide dtypes, masks."""
+"""What our optax transformations share: bias corrections, wide dtypes, rounding, masks."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ def one_minus_power(base: Any, count: Any, dtype: Any) -> jax.Array:
 def wide(dtype: Any) -> Any:
     """The dtype in which slow averages and counters are kept: at least float32."""
     return jnp.promote_types(dtype, jnp.float32)
+
+
+def rounded(value: Any, dtype: Any) -> Any:
+    """A hyperparameter as the nearest number of `dtype`, still a Python float if it was one."""
+    return float(jnp.dtype(dtype).type(value)) if isinstance(value, Real) else value
 
 
 def unmasked(updates: Any, tree: Any) -> Any:
