@@ -307,16 +307,16 @@ def fit_factor(q: jax.Array, a: jax.Array, b: jax.Array, axis: int, lr: float) -
 
 
 def norm_lower_bound(a: jax.Array) -> jax.Array:
-    """A cheap lower bound of the spectral norm of a symmetric matrix.
+    """A cheap lower bound of the spectral norm, from the longest column.
 
-    The original chooses between its longest row and its longest column; here both are the same.
+    The original chooses between longest row and longest column; for a symmetric matrix both are the same.
     """
     largest = jnp.max(jnp.abs(a))
 
     def bound() -> jax.Array:
         b = a / largest
-        x = b[jnp.argmax(jnp.sum(b * b, axis=0))] @ b
-        return largest * jnp.linalg.norm((x / jnp.linalg.norm(x)) @ b)
+        x = b[:, jnp.argmax(jnp.sum(b * b, axis=0))] @ b
+        return largest * jnp.linalg.norm(b @ (x / jnp.linalg.norm(x)))
 
     return jnp.where(largest > 0, bound(), largest)
 
