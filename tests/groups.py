@@ -60,3 +60,57 @@ def replay(make, trace, factors_of):
         traces.replay_jax(
             prepared(trace), lambda noise: make(**given, noise=noise), state_of, extra=curvature
         )
+
+
+def replay_torch(make, trace, factors_of):
+    """Hold a torch class to a trace; `factors_of(optimizer, params)` gives the factors as recorded."""
+
+    def state_of(optimizer, params):
+        mus = {name: optimizer.state[p].get("mu") for name, p in params.items()}
+        mu = mus if optimizer.param_groups[0]["b1"] else None
+        return {"count": optimizer.param_groups[0]["count"], "mu": mu, **factors_of(optimizer, params)}
+
+    given = options(trace)
+    rename(given)
+    if trace["id"].startswith("xmat010"):
+        given["upstream"] = "0.1.0"
+
+    def build(named, noise):
+        optimizer = make(named, noise=noise, **given)
+        # The replay calls step(); what belongs beside the gradients is laid ready by `before`.
+        optimizer.curvature = {}
+        optimizer.step = lambda: type(optimizer).step(optimizer, **optimizer.curvature)
+        return optimizer
+
+    def before(optimizer, step):
+        import torch
+
+        optimizer.curvature = {
+            key.lower(): [torch.tensor(value[name]) for name in trace["leaf_order"]]
+            if isinstance(value, dict)
+            else value
+            for key, value in curvature(step).items()
+        }
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(traces, "close", close_of(trace))
+        traces.replay_torch(prepared(trace), build, state_of, before=before)
+
+
+def rename(given):
+    """The one argument that is named as torch names it."""
+    if "learning_rate" in given:
+        given["lr"] = given.pop("learning_rate")
+
+
+def first_factors(optimizer, params):
+    """The factors of a method that sees a whole group, held by its first parameter."""
+    return optimizer.state[next(iter(params.values()))]["factors"]
+
+
+def mostly_slow(optimizer, quick):
+    """All traces of an optimizer, those not in `quick` marked slow: a compilation each."""
+    return [
+        case if case in quick else pytest.param(case, marks=pytest.mark.slow)
+        for case in traces.cases(optimizer)
+    ]

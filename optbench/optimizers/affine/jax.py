@@ -38,7 +38,7 @@ def affine(
     precision: str | None = "tensorfloat32",
     *,
     noise: Noise | None = None,
-    upstream: bool | str = False,
+    upstream: bool | str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """PSGD Affine: each leaf as a matrix, with a triangular or diagonal factor on either side.
 
@@ -103,7 +103,7 @@ def scale_by_affine(
     precision: str | None = "tensorfloat32",
     *,
     noise: Noise | None = None,
-    upstream: bool | str = False,
+    upstream: bool | str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """`affine` without learning rate and weight decay; the arguments are those of `affine`."""
     limits = {"max_size_triangular": max_size_triangular, "max_skew_triangular": max_skew_triangular}

@@ -33,7 +33,7 @@ def low_rank_approximation(
     precision: str | None = "tensorfloat32",
     *,
     noise: Noise | None = None,
-    upstream: bool | str = False,
+    upstream: bool | str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """PSGD LRA: Q = (I + U V^T) diag(d) on all leaves as one vector.
 
@@ -98,7 +98,7 @@ def scale_by_lra(
     precision: str | None = "tensorfloat32",
     *,
     noise: Noise | None = None,
-    upstream: bool | str = False,
+    upstream: bool | str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """`low_rank_approximation` without learning rate and weight decay; the arguments are its."""
     check_ranges("lra", {"uvd_rank_of_approximation": uvd_rank_of_approximation})

@@ -114,7 +114,7 @@ class GroupOptimizer(Optimizer):
 
     def torch_rule(self, make: Callable[..., Any], setting: Setting) -> Rule:
         """The torch.optim class as a rule; parameters in JAX's leaf order, so that the factors agree."""
-        from optbench.optimizers.psgd.torch import hessian_rule
+        from optbench.optimizers.psgd.torch_curvature import hessian_rule
         from optbench.rules.torch import TorchRule
 
         def build(named: Any) -> Any:

@@ -1,6 +1,6 @@
 """PSGD XMat: a preconditioner in the shape of an X on all parameters as one vector.
 
-With f(x) the reversed vector, Q = diag(a) + antidiag(b), so (Q x)_i = a_i x_i + b_i f(x)_i. One step of its fit:
+With f(x) the reversed vector, Q = diag(a) + antidiag(b), so Q x = a x + b f(x). One step of its fit:
 
     w = Q h,  z = Q^-T v                     h = g in whitening, H v in Hessian mode;  v ~ N(0, I)
     nA = w^2 - z^2;  nB = w f(w) - z f(z)    the middle entry of nB is 0 when n is odd

@@ -32,7 +32,7 @@ def xmat(
     precision: str | None = "tensorfloat32",
     *,
     noise: Noise | None = None,
-    upstream: bool | str = False,
+    upstream: bool | str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """PSGD XMat: Q = diag(a) + antidiag(b) on all leaves as one vector.
 
@@ -92,7 +92,7 @@ def scale_by_xmat(
     precision: str | None = "tensorfloat32",
     *,
     noise: Noise | None = None,
-    upstream: bool | str = False,
+    upstream: bool | str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """`xmat` without learning rate and weight decay; the arguments are those of `xmat`."""
     return scale_by_group(
