@@ -18,7 +18,7 @@ from tyro.conf import Positional, subcommand
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from optbench.core import UserError
-from optbench.execute.request import Request
+from optbench.execute.request import Number, Request, Text
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ class Check:
 
     suite: str = "gate"
     """The suite to run."""
-    baselines: str | None = None
+    baselines: Text = None
     """The file to compare with; results/baselines/<suite>.tsv unless said."""
     update: bool = False
     """Write the file from this run instead of comparing."""
-    jobs: int | None = None
+    jobs: Number = None
     """Worker processes."""
 
 

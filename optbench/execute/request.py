@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Union
 
 from optbench import optimizers, plan, tasks
 from optbench import suite as suites
@@ -15,31 +15,38 @@ from optbench.fields import name_and_fields, split_brackets
 DEVICES = ("auto", "cpu", "gpu", "tpu")
 
 
+# Spelled with Union, and None first: tyro then checks the defaults without typeguard, whose import costs as much
+# CPU as the rest of `optbench --help`.
+Texts = Union[None, tuple[str, ...]]  # noqa: UP007
+Text = Union[None, str]  # noqa: UP007
+Number = Union[None, int]  # noqa: UP007
+
+
 @dataclass(frozen=True)
 class Request:
     """What to run; the fields are those of `optbench run`, None meaning what the suite says."""
 
     suite: str = "quickstart"
     """A suite's name (see `optbench list suites`), or a Python file that defines one."""
-    opt: tuple[str, ...] | None = None
+    opt: Texts = None
     """Optimizers: kron,adam or 'kron[b1=0.95]' (with quotes: brackets mean something to a shell)."""
-    task: tuple[str, ...] | None = None
+    task: Texts = None
     """Tasks in place of the suite's: mlp or 'quadratic[dim=50,condition=1e3]'."""
-    lr: tuple[str, ...] | None = None
+    lr: Texts = None
     """Learning rates in place of the equal grid: 0.1,0.01"""
-    schedule: str | None = None
+    schedule: Text = None
     """Of the learning rate: constant, cosine, wsd or linear, or 'cosine[warmup=0.1]'."""
-    framework: str | None = None
+    framework: Text = None
     """jax or torch."""
-    dtype: str | None = None
+    dtype: Text = None
     """float32 or float64."""
-    seeds: int | None = None
+    seeds: Number = None
     """How many seeds, from 0."""
-    steps: int | None = None
+    steps: Number = None
     """Steps of every task, in place of its own horizon."""
     device: str = "auto"
     """auto, cpu, gpu or tpu."""
-    jobs: int | None = None
+    jobs: Number = None
     """Worker processes, one core each; all cores unless said."""
     results: str = "results"
     """The folder that results are kept in."""
@@ -47,7 +54,7 @@ class Request:
     """Compute what is stored once more."""
     timeout: float = 600.0
     """Seconds without a sign of life after which a program is ended."""
-    lanes: str | None = None
+    lanes: Text = None
     """How lanes run (vmap, map or loop) in place of the plan's choice."""
 
     def cells(self) -> list[Cell]:
