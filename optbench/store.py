@@ -139,7 +139,7 @@ class Kept:
     def load(self) -> dict[str, np.ndarray] | None:
         """What was kept; a torn file is nothing."""
         try:
-            with np.load(self.path) as arrays:
+            with self.path.open("rb") as file, np.load(file) as arrays:
                 return dict(arrays)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile):
             return None
