@@ -9,16 +9,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
 
-from optbench.fields import Named, UserError, digest, grid, nearest
+from optbench.fields import Named, UserError, canonical, digest, grid, nearest
 from optbench.fields import hyper as hyper
-
-
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,11 +122,15 @@ class Optimizer(Named):
 
     def jax(self, setting: Setting) -> Rule:
         """The rule in JAX; overridden by optimizers that offer it."""
-        raise UserError(f"optimizer {self.name} is not offered in jax; it is in {', '.join(self.frameworks())}.")
+        raise UserError(
+            f"optimizer {self.name} is not offered in jax; it is in {', '.join(self.frameworks())}."
+        )
 
     def torch(self, setting: Setting) -> Rule:
         """The rule in PyTorch; overridden by optimizers that offer it."""
-        raise UserError(f"optimizer {self.name} is not offered in torch; it is in {', '.join(self.frameworks())}.")
+        raise UserError(
+            f"optimizer {self.name} is not offered in torch; it is in {', '.join(self.frameworks())}."
+        )
 
     @classmethod
     def frameworks(cls) -> tuple[str, ...]:
@@ -158,7 +159,9 @@ class Optimizer(Named):
         spec = self.swept()
         if spec is None:
             return [self]
-        return [dataclasses.replace(self, **{spec.name: value}) for value in grid(*spec.metadata["sweep"], count)]
+        return [
+            dataclasses.replace(self, **{spec.name: value}) for value in grid(*spec.metadata["sweep"], count)
+        ]
 
     def lane_numbers(self) -> dict[str, float]:
         """The hyperparameters that are arguments of the compiled program."""
@@ -274,7 +277,10 @@ class Schedule:
         for name in ("warmup", "decay"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 <= value <= 1:
-                raise UserError(f"schedule {self.shape}: {name}={value!r} is not a fraction of the steps in [0, 1].")
+                raise UserError(
+                    f"schedule {self.shape}: {name}={value!r} is not a fraction of the steps in [0, 1]."
+                )
+            object.__setattr__(self, name, canonical("float", value))
 
     def factors(self, steps: int) -> np.ndarray:
         """The factor of the learning rate at each step t = 0 .. steps-1, float64 [steps]."""
@@ -319,11 +325,21 @@ class Cell:
 
     def __post_init__(self) -> None:
         if self.framework not in FRAMEWORKS:
-            raise UserError(f"framework {self.framework!r} is not known. {nearest(self.framework, FRAMEWORKS)}")
+            raise UserError(
+                f"framework {self.framework!r} is not known. {nearest(self.framework, FRAMEWORKS)}"
+            )
         if self.dtype not in DTYPES:
             raise UserError(f"dtype {self.dtype!r} is not known. {nearest(self.dtype, DTYPES)}")
-        if self.steps < 1 or self.seed < 0:
-            raise UserError(f"a cell needs steps >= 1 and seed >= 0; got steps={self.steps}, seed={self.seed}.")
+        for name in ("seed", "steps"):
+            object.__setattr__(self, name, canonical("int", getattr(self, name)))
+        if (
+            not all(isinstance(value, int) for value in (self.seed, self.steps))
+            or self.steps < 1
+            or self.seed < 0
+        ):
+            raise UserError(
+                f"a cell needs steps >= 1 and seed >= 0; got steps={self.steps!r}, seed={self.seed!r}."
+            )
 
     def spec(self) -> dict[str, Any]:
         """The cell as JSON data."""
@@ -408,6 +424,8 @@ class Trace:
 
 def stream(seed: int, name: str) -> Any:
     """A NumPy generator for one of the named streams (init, batches, noise) of a seed."""
+    import hashlib
+
     import numpy as np
 
     tag = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")

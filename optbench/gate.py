@@ -31,6 +31,7 @@ COLUMNS = ("task", "optimizer", "trial", "loss", "steps")
 
 def check_suite(suite: str, baselines: str | None, update: bool, jobs: int | None) -> int:
     """Run the suite, compare or rewrite; 0 if nothing moved."""
+    Request(suite=suite, jobs=jobs).cells()  # what is wrong with the request is said first
     path = Path(baselines or f"results/baselines/{suite}.tsv")
     if not update and not path.is_file():
         raise UserError(f"no baselines at {str(path)!r}. Write them with: optbench check --suite {suite} --update")

@@ -26,9 +26,8 @@ TOY_NOTE = (
 def run_in_terminal(request: Request) -> int:
     """Run a request; the exit code is 0 if every cell ran, 1 if one failed, 130 after Ctrl-C."""
     begun = time.monotonic()
-    print(f"optbench: {request.suite}", end="", flush=True)
-    cells = request.cells()
-    print(f", {len(cells)} cells", flush=True)
+    cells = request.cells()  # before anything is printed: a message about bad input stands alone
+    print(f"optbench: {request.suite}, {len(cells)} cells", flush=True)
     from optbench.execute.session import Session
 
     session = Session(request)

@@ -18,6 +18,7 @@ from optbench.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
+
 class Session:
     """A request that has been checked: how much there is to do, doing it, and what came out."""
 
@@ -54,7 +55,10 @@ class Session:
                 status = Status(event.facts["status"])
                 traces = [Trace(cell, status, event.facts["reason"]) for cell in event.program.cells]
                 facts = {"device_kind": self.device.kind, "mode": event.program.mode}
-                self.store.write(traces, environment.facts() | facts)
+                try:
+                    self.store.write(traces, environment.facts() | facts)
+                except OSError as error:  # most often a full disk, which no later program would survive either
+                    raise self.store.unwritable(error) from error
             yield event
 
     def frame(self, curves: bool = True) -> pd.DataFrame:

@@ -57,8 +57,9 @@ def listen(inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
 def work(message: Mapping[str, Any], say: Any) -> dict[str, Any]:
     """Run one program and store its traces."""
     from optbench import environment
+    from optbench.fields import digest
     from optbench.plan import Program
-    from optbench.store import Store
+    from optbench.store import Kept, Store
 
     program, store = Program.of(message["program"]), Store(message["results"])
     framework = program.cells[0].framework
@@ -75,9 +76,13 @@ def work(message: Mapping[str, Any], say: Any) -> dict[str, Any]:
             last[0] = now
             say(event, {key: value for key, value in facts.items() if isinstance(value, int | float | str)})
 
-    traces = engine.run(
-        program.cells, program.mode, program.device, observe, lambda group: store.keep(f"{program.id}-{group}")
-    )
+    # Another version of the code or of jax would go on from a carry that is not its own.
+    code = digest([environment.version("optbench"), environment.commit(), environment.version("jax")])[:8]
+
+    def keep(group: int) -> Kept:
+        return store.keep(f"{program.id}-{group}-{code}")
+
+    traces = engine.run(program.cells, program.mode, program.device, observe, keep)
     path = store.write(traces, environment.facts() | device_facts(program.device) | memory_facts())
     return {"path": path.name, "cells": len(traces)}
 
