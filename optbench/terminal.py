@@ -169,11 +169,15 @@ def close(session: Session, seconds: float) -> None:
 
 def legend(table: pd.DataFrame) -> str:
     """What the columns mean."""
-    spread = "95% bootstrap interval" if (table["seeds"] >= 5).all() else "min-max"
-    targets = "; ".join(f"{task}: {target}" for task, target in dict(zip(table["task"], table["target"], strict=True)).items())
+    enough = table["seeds"] >= 5
+    interval = "95% bootstrap interval" + ("" if enough.all() else ", min-max below 5 seeds")
+    spread = interval if enough.any() else "min-max"
+    goals = dict(zip(table["task"], table["target"], strict=True))
+    targets = "; ".join(f"{task}: {target}" for task, target in goals.items())
     return (
-        "\nbest lr: chosen by the median over seeds of the loss (mlp: validation loss); * at the edge of the grid.\n"
-        f"loss, error: median [{spread}] over seeds. decades: working range of lr (>=: meets the grid's edge).\n"
+        "\nbest lr: chosen by the median over seeds of the loss (on validation data where there are some); * at the\n"
+        f"edge of the grid. loss, error: median [{spread}] over seeds.\n"
+        "decades: working range of lr (>=: meets the grid's edge).\n"
         f"steps: to the target ({targets}). us/step: per lane, one core.\n"
-        "st/par: state floats per parameter. div: lanes that diverged."
+        "st/par: state floats per parameter. div: lanes that diverged (+n!: lanes that failed)."
     )
