@@ -119,6 +119,8 @@ class Optimizer(Named):
     source: ClassVar[str]
     order: ClassVar[int] = 1
     memory: ClassVar[str] = ""
+    grows: ClassVar[bool] = False
+    """Whether the state grows up to `state_floats` while it runs."""
 
     def jax(self, setting: Setting) -> Rule:
         """The rule in JAX; overridden by optimizers that offer it."""
@@ -132,13 +134,15 @@ class Optimizer(Named):
             f"optimizer {self.name} is not offered in torch; it is in {', '.join(self.frameworks())}."
         )
 
-    @classmethod
-    def frameworks(cls) -> tuple[str, ...]:
+    def frameworks(self) -> tuple[str, ...]:
         """The frameworks this optimizer is offered in."""
-        return tuple(name for name in FRAMEWORKS if getattr(cls, name) is not getattr(Optimizer, name))
+        return tuple(name for name in FRAMEWORKS if getattr(type(self), name) is not getattr(Optimizer, name))
 
-    def state_floats(self, shapes: Shapes) -> int:
-        """How many numbers of parameter-like state the method keeps; scalar counters are not counted."""
+    def state_floats(self, shapes: Shapes) -> int | None:
+        """How many numbers of parameter-like state the method keeps; scalar counters are not counted.
+
+        None: nobody knows before it has run; then the record has the measured bytes.
+        """
         raise NotImplementedError
 
     def vectorizes(self, shapes: Shapes) -> bool:
@@ -149,10 +153,9 @@ class Optimizer(Named):
         """How many Hessian-vector products the declared cadence asks for in `steps` steps."""
         return 0
 
-    @classmethod
-    def swept(cls) -> dataclasses.Field | None:
+    def swept(self) -> dataclasses.Field | None:
         """The field that the equal grid moves, if the method has one."""
-        return next((f for f in dataclasses.fields(cls) if f.metadata.get("sweep")), None)
+        return next((f for f in dataclasses.fields(self) if f.metadata.get("sweep")), None)
 
     def trials(self, count: int) -> list[Self]:
         """The equal grid: `count` copies, evenly spaced on a log scale over the declared range."""

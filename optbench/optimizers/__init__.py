@@ -1,6 +1,12 @@
-"""The catalogue of optimizers. Add one: write its file, add its class to `CLASSES`."""
+"""The catalogue of optimizers. Add one: write its file, add its class to `LISTED`.
+
+The standard methods of optax and torch.optim are in `optbench.optimizers.standard`, with a list of their own;
+they are imported when one of them, or the whole catalogue, is asked for.
+"""
 
 from __future__ import annotations
+
+import functools
 
 from optbench.core import Optimizer
 from optbench.fields import from_text
@@ -15,7 +21,7 @@ from optbench.optimizers.novograd import Novograd
 from optbench.optimizers.sgd import SGD
 from optbench.optimizers.xmat import XMat
 
-CLASSES: tuple[type[Optimizer], ...] = (
+LISTED: tuple[type[Optimizer], ...] = (
     Kron,
     XMat,
     LRA,
@@ -30,11 +36,21 @@ CLASSES: tuple[type[Optimizer], ...] = (
     AdamW,
     SGD,
 )
+"""Checked wholly by default: their own implementations, and the three that everybody compares with."""
 
 
+@functools.cache
+def listed() -> dict[str, Optimizer]:
+    """The listed optimizers by name, with their defaults."""
+    return {cls.name: cls() for cls in LISTED}
+
+
+@functools.cache
 def names() -> dict[str, Optimizer]:
     """Every optimizer by name, with its defaults."""
-    return {cls.name: cls() for cls in CLASSES}
+    from optbench.optimizers.standard import CLASSES
+
+    return {**listed(), **{cls.name: cls() for cls in CLASSES}}
 
 
 def parse(text: str) -> Optimizer:

@@ -8,15 +8,16 @@ Sources: arXiv:1412.6980 (Adam), arXiv:1711.05101 (AdamW). By optax and by torch
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
-from optbench.core import Optimizer, Rule, Setting, Shapes, hyper
+from optbench.optimizers.adapter import Standard, decay, small, step_size, weight_decay
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adam(Optimizer):
+class Adam(Standard):
     """Adam: momentum over the root of a running mean of squared gradients.
 
     m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
@@ -26,37 +27,21 @@ class Adam(Optimizer):
     name: ClassVar[str] = "adam"
     source: ClassVar[str] = "arXiv:1412.6980; optax.adam, torch.optim.Adam"
     memory: ClassVar[str] = "2n"
+    arrays: ClassVar[int] = 2
 
-    learning_rate: float = hyper(0.001, "step size", bounds="(0, inf)", lane=True, sweep=(1e-4, 1.0))
-    b1: float = hyper(0.9, "decay of the mean of gradients", bounds="[0, 1)")
-    b2: float = hyper(0.999, "decay of the mean of squares", bounds="[0, 1)")
-    eps: float = hyper(1e-8, "added to the root", bounds="[0, inf)")
+    learning_rate: float = step_size(0.001, 1e-4)
+    b1: float = decay(0.9, "the mean of gradients")
+    b2: float = decay(0.999, "the mean of squares")
+    eps: float = small(1e-8)
 
-    def jax(self, setting: Setting) -> Rule:
+    def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
         """optax.adam."""
-        import optax
+        return optax.adam(rate, self.b1, self.b2, self.eps)
 
-        from optbench.rules.optax import OptaxRule
-
-        rate = self.learning_rate
-        return OptaxRule(optax.adam(lambda t: rate * setting.factor(t), self.b1, self.b2, self.eps))
-
-    def torch(self, setting: Setting) -> Rule:
+    def in_torch(self, optim: Any) -> Callable[..., Any]:
         """torch.optim.Adam."""
-        import torch
-
-        from optbench.rules.torch import TorchRule
-
-        return TorchRule(
-            lambda named: torch.optim.Adam(
-                [p for _, p in named], self.learning_rate, (self.b1, self.b2), self.eps, foreach=True
-            ),
-            setting.factor,
-        )
-
-    def state_floats(self, shapes: Shapes) -> int:
-        """Two moments."""
-        return 2 * sum(math.prod(shape) for shape in shapes.values())
+        options = {"betas": (self.b1, self.b2), "eps": self.eps, "foreach": True}
+        return partial(optim.Adam, lr=self.learning_rate, **options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,35 +55,13 @@ class AdamW(Adam):
     name: ClassVar[str] = "adamw"
     source: ClassVar[str] = "arXiv:1711.05101; optax.adamw, torch.optim.AdamW"
 
-    weight_decay: float = hyper(1e-2, "decoupled weight decay", bounds="[0, inf)")
+    weight_decay: float = weight_decay(1e-2)
 
-    def jax(self, setting: Setting) -> Rule:
+    def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
         """optax.adamw."""
-        import optax
+        return optax.adamw(rate, self.b1, self.b2, self.eps, weight_decay=self.weight_decay)
 
-        from optbench.rules.optax import OptaxRule
-
-        rate = self.learning_rate
-        return OptaxRule(
-            optax.adamw(
-                lambda t: rate * setting.factor(t), self.b1, self.b2, self.eps, weight_decay=self.weight_decay
-            )
-        )
-
-    def torch(self, setting: Setting) -> Rule:
+    def in_torch(self, optim: Any) -> Callable[..., Any]:
         """torch.optim.AdamW."""
-        import torch
-
-        from optbench.rules.torch import TorchRule
-
-        return TorchRule(
-            lambda named: torch.optim.AdamW(
-                [p for _, p in named],
-                self.learning_rate,
-                (self.b1, self.b2),
-                self.eps,
-                self.weight_decay,
-                foreach=True,
-            ),
-            setting.factor,
-        )
+        options = {"weight_decay": self.weight_decay, "foreach": True}
+        return partial(optim.AdamW, lr=self.learning_rate, betas=(self.b1, self.b2), eps=self.eps, **options)

@@ -7,15 +7,17 @@ Sources: Polyak 1964; Sutskever et al. 2013. By optax and by torch.optim.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
-from optbench.core import Optimizer, Rule, Setting, Shapes, hyper
+from optbench.core import Shapes, hyper
+from optbench.optimizers.adapter import Standard, decay, size, step_size
 
 
 @dataclass(frozen=True, kw_only=True)
-class SGD(Optimizer):
+class SGD(Standard):
     """Stochastic gradient descent, with momentum and Nesterov's form of it.
 
     m <- momentum m + g;  theta <- theta - learning_rate m        (Nesterov: g + momentum m in place of m)
@@ -25,34 +27,19 @@ class SGD(Optimizer):
     source: ClassVar[str] = "Polyak 1964, Sutskever et al. 2013; optax.sgd, torch.optim.SGD"
     memory: ClassVar[str] = "n with momentum, else 0"
 
-    learning_rate: float = hyper(0.01, "step size", bounds="(0, inf)", lane=True, sweep=(3e-4, 3.0))
-    momentum: float = hyper(0.0, "decay of the sum of gradients; 0 keeps none", bounds="[0, 1)")
+    learning_rate: float = step_size(0.01, 3e-4)
+    momentum: float = decay(0.0, "the sum of gradients; 0 keeps none")
     nesterov: bool = hyper(False, "look ahead; needs momentum", choices=(True, False))
 
-    def jax(self, setting: Setting) -> Rule:
+    def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
         """optax.sgd."""
-        import optax
+        return optax.sgd(rate, self.momentum or None, self.nesterov)
 
-        from optbench.rules.optax import OptaxRule
-
-        rate = self.learning_rate
-        return OptaxRule(
-            optax.sgd(lambda t: rate * setting.factor(t), self.momentum or None, self.nesterov)
-        )
-
-    def torch(self, setting: Setting) -> Rule:
+    def in_torch(self, optim: Any) -> Callable[..., Any]:
         """torch.optim.SGD."""
-        import torch
-
-        from optbench.rules.torch import TorchRule
-
-        return TorchRule(
-            lambda named: torch.optim.SGD(
-                [p for _, p in named], self.learning_rate, self.momentum, nesterov=self.nesterov, foreach=True
-            ),
-            setting.factor,
-        )
+        options = {"momentum": self.momentum, "nesterov": self.nesterov, "foreach": True}
+        return partial(optim.SGD, lr=self.learning_rate, **options)
 
     def state_floats(self, shapes: Shapes) -> int:
         """One buffer, if there is momentum."""
-        return sum(math.prod(shape) for shape in shapes.values()) if self.momentum else 0
+        return size(shapes) if self.momentum else 0

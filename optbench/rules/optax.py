@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
 from optbench.core import Counts, Noise, Objective, Step
 
@@ -86,6 +87,38 @@ class OptaxRule:
     def evaluated(self, params: Any, state: Any) -> Any:
         """The parameters themselves."""
         return params
+
+
+class AskingRule(OptaxRule):
+    """An optax transformation that may ask for more than a gradient, and say where to evaluate.
+
+    Its `update` is handed the loss (`value`), the gradient (`grad`) and the loss as a function (`value_fn`).
+    What a line search of optax asked for on its own is read from its state; what schedule-free's state averages
+    is what is evaluated.
+    """
+
+    def step(self, params: Any, state: Any, objective: Objective, t: Any) -> Step:
+        """One gradient, one update, and what the update itself asked for."""
+        loss, grads = objective.value_and_grad(params)
+        asked = {"value": loss, "grad": grads, "value_fn": objective.value}
+        updates, state = self.transform.update(grads, state, params, **asked)
+        zooms = sum(part.info.num_linesearch_steps for part in parts(state, optax.ScaleByZoomLinesearchState))
+        halvings = sum(
+            part.info.num_linesearch_steps for part in parts(state, optax.ScaleByBacktrackingLinesearchState)
+        )
+        return Step(optax.apply_updates(params, updates), state, loss, Counts(1 + zooms, 0, halvings))
+
+    def evaluated(self, params: Any, state: Any) -> Any:
+        """The average, if the state keeps one; else the parameters themselves."""
+        for part in parts(state, optax.contrib.ScheduleFreeState):
+            return optax.contrib.schedule_free_eval_params(part, params)
+        return params
+
+
+def parts(state: Any, kind: type) -> list[Any]:
+    """The parts of a state that are of one kind."""
+    leaves = jax.tree.leaves(state, is_leaf=lambda part: isinstance(part, kind))
+    return [part for part in leaves if isinstance(part, kind)]
 
 
 class CurvatureRule(OptaxRule):

@@ -61,7 +61,8 @@ class TorchRule:
 
     `make` gets the named parameters. Each step the learning rate of every group is its first value times
     the schedule's factor. An optimizer that says `should_create_graph()` gets gradients with their graph
-    on those steps; one that `needs_closure` gets a closure, and its calls are counted.
+    on those steps; one that `needs_closure` gets a closure, and its calls are counted. One that has the methods
+    `train` and `eval` (averaging methods move the parameters there and back) is evaluated between them.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class TorchRule:
         optimizer = self.make(params.items())
         for group in optimizer.param_groups:
             group["optbench_lr"] = group.get("lr")
+        self.turn(optimizer, "train")
         return optimizer
 
     def step(self, params: Any, state: Any, objective: Any, t: Any) -> Step:
@@ -111,8 +113,37 @@ class TorchRule:
         return Step(params, state, losses[0], Counts(gradients=len(losses)))
 
     def evaluated(self, params: Parameters, state: torch.optim.Optimizer) -> Parameters:
-        """The parameters themselves."""
-        return params
+        """The parameters themselves, or a copy of what the optimizer puts in their place to be evaluated."""
+        if not self.turn(state, "eval"):
+            return params
+        found = {name: parameter.detach().clone() for name, parameter in params.items()}
+        self.turn(state, "train")
+        return found
+
+    @staticmethod
+    def turn(optimizer: torch.optim.Optimizer, mode: str) -> bool:
+        """Put an optimizer that knows the two modes into one; False if it does not."""
+        turns = [getattr(optimizer, name, None) for name in ("train", "eval")]
+        if not all(map(callable, turns)):
+            return False
+        getattr(optimizer, mode)()
+        return True
+
+
+class ScaledRule(TorchRule):
+    """A torch.optim optimizer whose learning rate only says how it starts: the factor scales what it moves."""
+
+    def set_rates(self, state: torch.optim.Optimizer, t: int) -> None:
+        """Nothing: the groups keep their first learning rate."""
+
+    def step(self, params: Any, state: Any, objective: Any, t: Any) -> Step:
+        """One step, of which the parameters keep the schedule's factor."""
+        before = {name: parameter.detach().clone() for name, parameter in params.items()}
+        done = super().step(params, state, objective, t)
+        with torch.no_grad():
+            for name, parameter in params.items():
+                parameter.copy_(before[name].lerp(parameter, self.factor(t)))
+        return done
 
 
 class CurvatureRule(TorchRule):

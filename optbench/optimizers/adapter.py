@@ -1,0 +1,99 @@
+"""What a standard method declares: how optax builds it and how torch.optim does, from the same fields."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from optbench.core import Optimizer, Rule, Setting, Shapes, hyper
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standard(Optimizer):
+    """A method of optax or torch.optim. A subclass overrides `in_optax`, `in_torch` or both."""
+
+    arrays: ClassVar[int] = 0
+    """How many arrays as large as the parameters the state holds; `state_floats` where that is not all."""
+    asks: ClassVar[bool] = False
+    """Whether the transformation asks for more than a gradient: the loss, or the loss as a function."""
+    parity: ClassVar[bool] = True
+    """Whether both frameworks give the same numbers; where not, the page says why."""
+
+    def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
+        """The optax transformation; `rate(count)` is the learning rate under the schedule."""
+        raise NotImplementedError
+
+    def in_torch(self, optim: Any) -> Callable[..., Any]:
+        """The torch.optim optimizer as a function of the parameters."""
+        raise NotImplementedError
+
+    def frameworks(self) -> tuple[str, ...]:
+        """The frameworks whose half is declared."""
+        halves = (("jax", "in_optax"), ("torch", "in_torch"))
+        return tuple(name for name, half in halves if getattr(type(self), half) is not getattr(Standard, half))
+
+    def rate(self, setting: Setting) -> Callable[[Any], Any]:
+        """The learning rate as a function of the step."""
+        learning_rate: Any = getattr(self, "learning_rate", 1.0)
+        return lambda t: learning_rate * setting.factor(t)
+
+    def jax(self, setting: Setting) -> Rule:
+        """The optax transformation as a rule."""
+        if "jax" not in self.frameworks():
+            return super().jax(setting)
+        import optax
+
+        from optbench.rules.optax import AskingRule, OptaxRule
+
+        rule = AskingRule if self.asks else OptaxRule
+        return rule(self.in_optax(optax, self.rate(setting)))
+
+    def torch(self, setting: Setting) -> Rule:
+        """The torch.optim optimizer as a rule."""
+        if "torch" not in self.frameworks():
+            return super().torch(setting)
+        import torch
+
+        from optbench.rules.torch import TorchRule
+
+        make = self.in_torch(torch.optim)
+        return TorchRule(lambda named: make([p for _, p in named]), setting.factor)
+
+    def state_floats(self, shapes: Shapes) -> int:
+        """So many arrays as large as the parameters."""
+        return self.arrays * size(shapes)
+
+
+def size(shapes: Shapes) -> int:
+    """How many numbers the parameters are."""
+    return sum(math.prod(shape) for shape in shapes.values())
+
+
+# --- the fields that most methods have ----------------------------------------------------------------------
+
+
+def step_size(default: float, low: float) -> Any:
+    """A learning rate, swept over the four decades from `low`."""
+    return hyper(default, "step size", bounds="(0, inf)", lane=True, sweep=(low, low * 1e4))
+
+
+def factor() -> Any:
+    """The learning rate of a method that finds its own: a factor that is left at 1 and not swept."""
+    return hyper(1.0, "factor of the step size that the method finds; not swept", bounds="(0, inf)", lane=True)
+
+
+def decay(default: float, of: str) -> Any:
+    """The decay of a running mean."""
+    return hyper(default, f"decay of {of}", bounds="[0, 1)")
+
+
+def small(default: float, doc: str = "added to the root") -> Any:
+    """A number that keeps a divisor from 0."""
+    return hyper(default, doc, bounds="[0, inf)")
+
+
+def weight_decay(default: float = 0.0, doc: str = "decoupled weight decay") -> Any:
+    """A weight decay."""
+    return hyper(default, doc, bounds="[0, inf)")

@@ -1,0 +1,151 @@
+"""Gradients divided by the root of their squares' sum or mean: Adagrad and what followed it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+from optbench.core import Shapes, hyper
+from optbench.optimizers.adapter import Standard, decay, size, small, step_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adagrad(Standard):
+    """Each entry divided by the root of the sum of its squares, so that steps shrink for ever.
+
+    v <- v + g^2, from `initial`;  theta <- theta - learning_rate g / sqrt(v)
+
+    optax adds an eps inside the root, torch beside it: here it is 0, and `initial` keeps the divisor from 0.
+    """
+
+    name: ClassVar[str] = "adagrad"
+    source: ClassVar[str] = "Duchi et al. 2011; optax.adagrad, torch.optim.Adagrad"
+    memory: ClassVar[str] = "n"
+    arrays: ClassVar[int] = 1
+
+    learning_rate: float = step_size(0.1, 1e-3)
+    initial: float = hyper(0.1, "first sum of squares", bounds="(0, inf)")
+
+    def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
+        """optax.adagrad."""
+        return optax.adagrad(rate, self.initial, eps=0.0)
+
+    def in_torch(self, optim: Any) -> Callable[..., Any]:
+        """torch.optim.Adagrad."""
+        first = {"initial_accumulator_value": self.initial}
+        return partial(optim.Adagrad, lr=self.learning_rate, **first, eps=0.0, foreach=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RMSprop(Standard):
+    """Each entry divided by the root of a running mean of its squares; momentum if asked for.
+
+    v <- b2 v + (1 - b2) g^2;  u = g / (sqrt(v) + eps);  m <- momentum m + u
+    theta <- theta - learning_rate m
+
+    `centered` takes the square of the running mean of g from v. The learning rate stands outside the momentum,
+    as in torch; `optax.rmsprop` has it inside, which differs under a schedule.
+    """
+
+    name: ClassVar[str] = "rmsprop"
+    source: ClassVar[str] = "Tieleman and Hinton 2012; optax.scale_by_rms, torch.optim.RMSprop"
+    memory: ClassVar[str] = "n; one more each with momentum and centered"
+
+    learning_rate: float = step_size(0.001, 1e-4)
+    b2: float = decay(0.99, "the mean of squares")
+    eps: float = small(1e-8)
+    momentum: float = decay(0.0, "the sum of steps; 0 keeps none")
+    centered: bool = hyper(False, "divide by the deviation from the mean gradient", choices=(True, False))
+
+    def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
+        """optax.scale_by_rms or scale_by_stddev, and optax.trace."""
+        scale = optax.scale_by_stddev if self.centered else optax.scale_by_rms
+        parts = [scale(self.b2, self.eps, eps_in_sqrt=False)]
+        parts += [optax.trace(self.momentum)] if self.momentum else []
+        return optax.chain(*parts, optax.scale_by_learning_rate(rate))
+
+    def in_torch(self, optim: Any) -> Callable[..., Any]:
+        """torch.optim.RMSprop."""
+        return partial(
+            optim.RMSprop,
+            lr=self.learning_rate,
+            alpha=self.b2,
+            eps=self.eps,
+            momentum=self.momentum,
+            centered=self.centered,
+            foreach=True,
+        )
+
+    def state_floats(self, shapes: Shapes) -> int:
+        """Squares, and what momentum and centering add."""
+        return (1 + (self.momentum > 0) + self.centered) * size(shapes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adadelta(Standard):
+    """Steps in the units of the parameters: the ratio of two running roots.
+
+    v <- b2 v + (1 - b2) g^2;  u = sqrt(x + eps) / sqrt(v + eps) g;  x <- b2 x + (1 - b2) u^2
+    theta <- theta - learning_rate u
+
+    The learning rate is 1 in the paper; here it is swept as every other method's.
+    """
+
+    name: ClassVar[str] = "adadelta"
+    source: ClassVar[str] = "arXiv:1212.5701; optax.adadelta, torch.optim.Adadelta"
+    memory: ClassVar[str] = "2n"
+    arrays: ClassVar[int] = 2
+
+    learning_rate: float = step_size(1.0, 0.1)
+    b2: float = decay(0.9, "the means of squares")
+    eps: float = hyper(1e-6, "added inside the roots; the first step is its root", bounds="(0, inf)")
+
+    def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
+        """optax.adadelta."""
+        return optax.adadelta(rate, self.b2, self.eps)
+
+    def in_torch(self, optim: Any) -> Callable[..., Any]:
+        """torch.optim.Adadelta."""
+        return partial(optim.Adadelta, lr=self.learning_rate, rho=self.b2, eps=self.eps, foreach=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adafactor(Standard):
+    """Squares kept as the sums of rows and columns; steps relative to the size of the parameters.
+
+    d = 1 - t^-decay;  row <- d row + (1 - d) mean_j g_ij^2;  col likewise
+    u = g / sqrt(row col / mean(row));  u <- u / max(1, rms(u) / clipping)
+    theta <- theta - min(learning_rate, 1 / sqrt(t)) max(1e-3, rms(theta)) u
+
+    Vectors keep their squares whole. With more than two axes optax factors the two longest, torch the last two.
+    """
+
+    name: ClassVar[str] = "adafactor"
+    source: ClassVar[str] = "arXiv:1804.04235; optax.adafactor, torch.optim.Adafactor"
+    memory: ClassVar[str] = "rows + columns; n for vectors"
+
+    learning_rate: float = step_size(0.01, 1e-4)
+    decay: float = hyper(0.8, "exponent of the mean's memory", bounds="(0, 1]")
+    clipping: float = hyper(1.0, "largest root mean square of a step", bounds="(0, inf)")
+
+    def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
+        """The parts of optax.adafactor."""
+        from optbench.optimizers.standard.jax import adafactor
+
+        return adafactor(rate, self.decay, self.clipping, eps=1e-30)
+
+    def in_torch(self, optim: Any) -> Callable[..., Any]:
+        """torch.optim.Adafactor."""
+        options = {"beta2_decay": -self.decay, "eps": (1e-15, 1e-3), "d": self.clipping, "foreach": True}
+        return partial(optim.Adafactor, lr=self.learning_rate, **options)
+
+    def state_floats(self, shapes: Shapes) -> int:
+        """Rows and columns of the two longest axes for each index of the others."""
+        total = 0
+        for shape in shapes.values():
+            *others, short, long = sorted(shape) if len(shape) > 1 else (math.prod(shape), 0, 1)
+            total += math.prod(others) * (short + long) if len(shape) > 1 else math.prod(shape)
+        return total

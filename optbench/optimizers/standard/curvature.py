@@ -1,0 +1,119 @@
+"""Methods that measure curvature: along random directions, or along their own steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+from optbench.core import Rule, Setting, Shapes, hyper
+from optbench.optimizers.adapter import Standard, decay, size, small, step_size, weight_decay
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sophia(Standard):
+    """Momentum over a running estimate of the Hessian's diagonal, clipped entry by entry.
+
+    h <- b2 h + (1 - b2) v (H v), with random signs v, at every `update_every`-th step
+    m <- b1 m + (1 - b1) g;  u = clip(m / (1 - b1^t) / max(gamma h, eps), clipping)
+    theta <- theta - learning_rate (u + weight_decay theta)
+
+    Sophia-H of the paper; the products are counted, and the signs come from the seed's noise.
+    """
+
+    name: ClassVar[str] = "sophia"
+    source: ClassVar[str] = "arXiv:2305.14342; optax.contrib.sophia"
+    memory: ClassVar[str] = "2n"
+    order: ClassVar[int] = 2
+    arrays: ClassVar[int] = 2
+
+    learning_rate: float = step_size(0.001, 1e-4)
+    b1: float = decay(0.965, "the mean of gradients")
+    b2: float = decay(0.99, "the diagonal")
+    gamma: float = hyper(0.01, "how much of the diagonal divides", bounds="(0, inf)")
+    clipping: float = hyper(1.0, "largest entry of a step", bounds="(0, inf)")
+    eps: float = small(1e-8, "least divisor")
+    weight_decay: float = weight_decay(1e-4)
+    update_every: int = hyper(10, "steps between products", bounds="[1, inf)")
+
+    def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
+        """optax.contrib.sophia over products that it is handed."""
+        from optbench.optimizers.standard.jax import given_diagonal
+
+        return optax.contrib.sophia(
+            rate,
+            self.b1,
+            self.b2,
+            self.eps,
+            self.weight_decay,
+            gamma=self.gamma,
+            clip_threshold=self.clipping,
+            update_interval=self.update_every,
+            hessian_diagonal_fn=given_diagonal(),
+        )
+
+    def jax(self, setting: Setting) -> Rule:
+        """The transformation, with a product where one is due."""
+        import optax
+
+        from optbench.optimizers.esgd.jax import signs
+        from optbench.rules.optax import CurvatureRule
+
+        return CurvatureRule(
+            self.in_optax(optax, self.rate(setting)),
+            due=lambda state, t: t % self.update_every == 0,
+            probe=lambda t, params: signs(setting.noise, t, params),
+        )
+
+    def due_hvps(self, steps: int) -> int:
+        """The first step, then one in `update_every`."""
+        return -(-steps // self.update_every)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LBFGS(Standard):
+    """Limited-memory BFGS with a line search: quasi-Newton directions from the last steps and gradients.
+
+    d = -B g, with B from the last `memory_size` pairs (s, y) by the two-loop recursion
+    theta <- theta + a d, with a by a line search for the strong Wolfe conditions, at most 20 gradients
+
+    It has no learning rate: one trial; a schedule scales the first guess of the line search. Every gradient of
+    the search is counted. The searches differ: zoom with cubic interpolation in optax, torch's own in
+    torch.optim, which keeps pairs of positive curvature only and ends at a tolerance. Made for full batches.
+    """
+
+    name: ClassVar[str] = "lbfgs"
+    source: ClassVar[str] = "Liu and Nocedal 1989, doi:10.1007/BF01589116; optax.lbfgs, torch.optim.LBFGS"
+    memory: ClassVar[str] = "(2 memory_size + 3) n at most"
+    asks: ClassVar[bool] = True
+    parity: ClassVar[bool] = False
+    grows: ClassVar[bool] = True
+
+    memory_size: int = hyper(10, "pairs that are kept", bounds="[1, inf)")
+
+    def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
+        """optax.lbfgs."""
+        return optax.lbfgs(rate, self.memory_size)
+
+    def torch(self, setting: Setting) -> Rule:
+        """torch.optim.LBFGS, one direction a step, which calls a closure."""
+        import torch
+
+        from optbench.rules.torch import TorchRule
+
+        make = self.in_torch(torch.optim)
+        return TorchRule(lambda named: make([p for _, p in named]), setting.factor, needs_closure=True)
+
+    def in_torch(self, optim: Any) -> Callable[..., Any]:
+        """torch.optim.LBFGS."""
+        options = {"max_iter": 1, "max_eval": 21, "history_size": self.memory_size}
+        return partial(optim.LBFGS, **options, line_search_fn="strong_wolfe")
+
+    def state_floats(self, shapes: Shapes) -> int:
+        """Pairs, last parameters and gradients, the line search's gradient, and a weight for each pair."""
+        return (2 * self.memory_size + 3) * size(shapes) + 2 * self.memory_size
+
+    def vectorizes(self, shapes: Shapes) -> bool:
+        """No: lanes side by side would all search as long as the slowest."""
+        return False

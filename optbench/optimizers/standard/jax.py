@@ -1,0 +1,100 @@
+"""The pieces of standard methods that optax has not, or has otherwise than its source and torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optbench.rules.optax_transform import one_minus_power
+
+
+def rprop(*arguments: Any) -> optax.GradientTransformation:
+    """`optax.scale_by_rprop` with the step that belongs to this gradient.
+
+    Version 0.2.8 computes it, keeps it, and hands out the one of the iteration before: the first is 0.
+    """
+    late = optax.scale_by_rprop(*arguments)
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        _, state = late.update(updates, state, params)
+        return state.prev_updates, state
+
+    return optax.GradientTransformation(late.init, update)
+
+
+def with_eps(factory: Callable[..., Any], eps: Callable[[Any], Any], **fixed: Any) -> Any:
+    """A transformation whose `eps` depends on the count."""
+    static = {*factory.__code__.co_varnames[: factory.__code__.co_argcount]} - {"eps"}
+    return optax.inject_hyperparams(factory, static_args=static)(eps=eps, **fixed)
+
+
+def root_correction(b2: float) -> Callable[[Any], jax.Array]:
+    """sqrt(1 - b2^t) at step t = count + 1, in the widest dtype that is on."""
+    return lambda count: jnp.sqrt(one_minus_power(b2, count + 1, jnp.result_type(float)))
+
+
+def amsgrad(rate: Callable[[Any], Any], b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+    """AMSGrad whose maximum is over the uncorrected squares, and is corrected after it."""
+    corrected = root_correction(b2)
+    scaled = with_eps(
+        optax.scale_by_amsgrad,
+        lambda count: eps * corrected(count),
+        b1=b1,
+        b2=b2,
+        bias_correction_nu=False,
+    )
+    return optax.chain(scaled, optax.scale_by_learning_rate(lambda count: rate(count) * corrected(count)))
+
+
+def radam(rate: Callable[[Any], Any], b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+    """RAdam with eps beside the uncorrected root."""
+    corrected = root_correction(b2)
+    scaled = with_eps(optax.scale_by_radam, lambda count: eps / corrected(count), b1=b1, b2=b2)
+    return optax.chain(scaled, optax.scale_by_learning_rate(rate))
+
+
+def adafactor(rate: Callable[[Any], Any], decay: float, clipping: float, eps: float) -> Any:
+    """Adafactor with relative steps of at most 1 / sqrt(t); the decay is computed in the dtype of the gradients.
+
+    optax's own computes it in float32 and does not factor axes shorter than 128.
+    """
+
+    def remembered(count: Any, exponent: Any) -> jax.Array:
+        return 1 - jnp.asarray(count + 1, jnp.result_type(float)) ** -exponent
+
+    def relative(count: Any) -> jax.Array:
+        t = jnp.asarray(count + 1, jnp.result_type(float))
+        return jnp.minimum(rate(count), 1 / jnp.sqrt(t))
+
+    return optax.chain(
+        optax.scale_by_factored_rms(
+            decay_rate=decay, min_dim_size_to_factor=1, epsilon=eps, decay_rate_fn=remembered
+        ),
+        optax.clip_by_block_rms(clipping),
+        optax.scale_by_learning_rate(relative),
+        optax.scale_by_param_block_rms(),
+    )
+
+
+def muon_axes(params: Any) -> Any:
+    """Which axes of each leaf are the matrix, in torch's layout [out, in, ...]; None where there is none."""
+
+    def of(leaf: Any) -> optax.contrib.MuonDimensionNumbers | None:
+        if leaf.ndim < 2:
+            return None
+        return optax.contrib.MuonDimensionNumbers(tuple(range(1, leaf.ndim)), 0)
+
+    return jax.tree.map(of, params)
+
+
+def given_diagonal() -> optax.GradientTransformationExtraArgs:
+    """An estimator of the Hessian's diagonal from the product it is handed: v (H v)."""
+
+    def update(updates: Any, state: Any, params: Any = None, *, Hvp: Any, vector: Any, **_: Any) -> Any:
+        return jax.tree.map(jnp.multiply, Hvp, vector), state
+
+    return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
