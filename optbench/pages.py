@@ -27,15 +27,16 @@ def listing(what: str) -> str:
     else:
         rows = [("optimizer", "frameworks", "order", "state/param", "source")]
         rows += [
-            (name, ",".join(o.frameworks()), "12"[o.order - 1], f"{state_ratio(o):.2f}", o.source[:60])
+            (name, ",".join(o.frameworks()), "12"[o.order - 1], state_ratio(o), o.source[:60])
             for name, o in sorted(optimizers.names().items())
         ]
     return columns(rows)
 
 
-def state_ratio(optimizer: Optimizer) -> float:
-    """State floats per parameter on the example layer."""
-    return optimizer.state_floats(EXAMPLE) / sum(math.prod(shape) for shape in EXAMPLE.values())
+def state_ratio(optimizer: Optimizer) -> str:
+    """State floats per parameter on the example layer; '?' where only a run can tell."""
+    floats = optimizer.state_floats(EXAMPLE)
+    return "?" if floats is None else f"{floats / sum(math.prod(shape) for shape in EXAMPLE.values()):.2f}"
 
 
 def parameters(task: Task) -> str:
@@ -47,14 +48,17 @@ def parameters(task: Task) -> str:
 def columns(rows: list[tuple[str, ...]]) -> str:
     """Left-aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
     return "\n".join(lines)
 
 
 def page(name: str) -> str:
     """The page of an optimizer, task or suite."""
-    if name in optimizers.names():
-        return optimizer_page(optimizers.names()[name])
+    found = optimizers.find(name)
+    if found is not None:
+        return optimizer_page(found)
     if name in tasks.names():
         return task_page(name, tasks.names()[name])
     if name in suite.names():
@@ -70,7 +74,7 @@ def optimizer_page(optimizer: Optimizer) -> str:
         inspect.getdoc(type(optimizer)) or "",
         "Hyperparameters\n" + fields(optimizer),
         f"Frameworks: {', '.join(optimizer.frameworks())}. Order: {('first', 'second')[optimizer.order - 1]}.",
-        f"State: {optimizer.memory}; {state_ratio(optimizer):.2f} floats per parameter on a 256 x 128 layer with bias.",
+        f"State: {optimizer.memory}; {state_ratio(optimizer)} floats per parameter on a 256 x 128 layer with bias.",
         f"Source: {optimizer.source}",
         f"Try: optbench run --suite quickstart --opt {optimizer.name}",
     ]
@@ -79,7 +83,9 @@ def optimizer_page(optimizer: Optimizer) -> str:
 
 def task_page(name: str, task: Task) -> str:
     """What is minimised, and what counts as solved."""
-    targets = ", ".join(f"{t.metric} <= {t.value:g}" + (" (stops there)" if t.final else "") for t in task.targets())
+    targets = ", ".join(
+        f"{t.metric} <= {t.value:g}" + (" (stops there)" if t.final else "") for t in task.targets()
+    )
     parts = [
         name,
         inspect.getdoc(type(task)) or "",

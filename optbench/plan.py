@@ -16,6 +16,8 @@ VECTORISE_BELOW = 1e5
 """FLOP of one gradient below which lanes side by side beat lanes one after the other (`make bench` measures it)."""
 MEMORY = 2e9
 """Bytes that the lanes of one program may take; more lanes are cut into groups."""
+UNKNOWN_STATE = 8
+"""State floats per parameter that are reckoned with where an optimizer cannot say."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,10 @@ class Program:
 def cell_of(spec: Mapping[str, Any]) -> Cell:
     """The cell that `Cell.spec` described."""
 
-    def named(catalogue: Mapping[str, Any], fields: Mapping[str, Any]) -> Any:
-        changes = dict(fields)
-        return catalogue[changes.pop("name")].replace(**changes)
-
+    task = dict(spec["task"])
     return Cell(
-        named(tasks.names(), spec["task"]),
-        named(optimizers.names(), spec["optimizer"]),
+        tasks.names()[task.pop("name")].replace(**task),
+        optimizers.of(spec["optimizer"]),
         Schedule(**spec["schedule"]),
         **{key: spec[key] for key in ("framework", "dtype", "seed", "steps")},
     )
@@ -85,7 +84,9 @@ def lanes_that_fit(cell: Cell, shapes: Shapes) -> int:
     """How many lanes stay within the memory bound: parameters, gradients, updates and state of each."""
     floats = sum(math.prod(shape) for shape in shapes.values())
     size = 8 if cell.dtype == "float64" else 4
-    return max(1, int(MEMORY / (size * (4 * floats + cell.optimizer.state_floats(shapes) + 1))))
+    state = cell.optimizer.state_floats(shapes)
+    state = UNKNOWN_STATE * floats if state is None else state
+    return max(1, int(MEMORY / (size * (4 * floats + state + 1))))
 
 
 def programs(cells: Iterable[Cell], device: str = "cpu", mode: str | None = None) -> list[Program]:
@@ -101,5 +102,3 @@ def programs(cells: Iterable[Cell], device: str = "cpu", mode: str | None = None
         size = lanes_that_fit(group[0], shapes)
         made += [Program(tuple(group[i : i + size]), how, device) for i in range(0, len(group), size)]
     return sorted(made, key=lambda program: program.cost)
-
-

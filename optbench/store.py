@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 KEY = ("cell", "device_kind", "mode")
 """What a stored row is found by: the same cell elsewhere, or in another mode, is another result."""
+DTYPE_BYTES = {"float32": 4, "float64": 8}
 
 
 class Store:
@@ -37,7 +38,9 @@ class Store:
     def prepare(self) -> None:
         """Make the folder, or say why it cannot be written to."""
         if self.folder.exists() and not self.folder.is_dir():
-            raise UserError(f"results folder {str(self.folder)!r} is a file. Give another one with --results.")
+            raise UserError(
+                f"results folder {str(self.folder)!r} is a file. Give another one with --results."
+            )
         probe = self.runs / f".probe-{os.getpid()}"
         try:
             self.runs.mkdir(parents=True, exist_ok=True)
@@ -103,9 +106,13 @@ class Store:
         newest: dict[tuple[str, str, str], tuple[float, str]] = {}
         for table in self.tables([*KEY, "created", "status", "format"]):
             rows = table.to_pydict()
-            for *key, created, status in zip(*(rows[name] for name in (*KEY, "created", "status")), strict=True):
+            for *key, created, status in zip(
+                *(rows[name] for name in (*KEY, "created", "status")), strict=True
+            ):
                 cell, device, mode = key
-                newest[cell, device, mode] = max(newest.get((cell, device, mode), (0.0, "")), (created, status))
+                newest[cell, device, mode] = max(
+                    newest.get((cell, device, mode), (0.0, "")), (created, status)
+                )
         final = {status for status in Status if status.final}
         return {key for key, (_, status) in newest.items() if status in final}
 
@@ -208,7 +215,9 @@ def record(trace: Trace) -> dict[str, Any]:
     }
     if ran:
         shapes = {name: array.shape for name, array in cell.task.init(0).items()}
-        row["state_floats_per_parameter"] = cell.optimizer.state_floats(shapes) / facts["parameters"]
+        declared = cell.optimizer.state_floats(shapes)
+        measured = facts.get("state_bytes", 0) / DTYPE_BYTES[cell.dtype]
+        row["state_floats_per_parameter"] = (measured if declared is None else declared) / facts["parameters"]
         row["seconds_per_step"] = facts["program_seconds"] / facts["program_steps"] / facts["lanes"]
     return {**row, **facts}
 

@@ -32,7 +32,9 @@ class Standard(Optimizer):
     def frameworks(self) -> tuple[str, ...]:
         """The frameworks whose half is declared."""
         halves = (("jax", "in_optax"), ("torch", "in_torch"))
-        return tuple(name for name, half in halves if getattr(type(self), half) is not getattr(Standard, half))
+        return tuple(
+            name for name, half in halves if getattr(type(self), half) is not getattr(Standard, half)
+        )
 
     def rate(self, setting: Setting) -> Callable[[Any], Any]:
         """The learning rate as a function of the step."""
@@ -81,7 +83,9 @@ def step_size(default: float, low: float) -> Any:
 
 def factor() -> Any:
     """The learning rate of a method that finds its own: a factor that is left at 1 and not swept."""
-    return hyper(1.0, "factor of the step size that the method finds; not swept", bounds="(0, inf)", lane=True)
+    return hyper(
+        1.0, "factor of the step size that the method finds; not swept", bounds="(0, inf)", lane=True
+    )
 
 
 def decay(default: float, of: str) -> Any:

@@ -61,7 +61,7 @@ class TorchRule:
 
     `make` gets the named parameters. Each step the learning rate of every group is its first value times
     the schedule's factor. An optimizer that says `should_create_graph()` gets gradients with their graph
-    on those steps; one that `needs_closure` gets a closure, and its calls are counted. One that has the methods
+    on those steps (`create_graph`: on all); one that `needs_closure` gets a closure, and its calls are counted. One that has the methods
     `train` and `eval` (averaging methods move the parameters there and back) is evaluated between them.
     """
 
@@ -70,8 +70,10 @@ class TorchRule:
         make: Callable[[Iterable[tuple[str, torch.Tensor]]], torch.optim.Optimizer],
         factor: Callable[[int], float],
         needs_closure: bool = False,
+        create_graph: bool = False,
     ):
-        self.make, self.factor, self.needs_closure = make, factor, needs_closure
+        self.make, self.factor = make, factor
+        self.needs_closure, self.create_graph = needs_closure, create_graph
 
     def init(self, params: Parameters) -> torch.optim.Optimizer:
         """The optimizer over these parameters."""
@@ -87,7 +89,7 @@ class TorchRule:
         if self.needs_closure:
             return self._closure_step(params, state, objective)
         wants_graph = getattr(state, "should_create_graph", None)
-        graph = bool(wants_graph()) if callable(wants_graph) else False
+        graph = bool(wants_graph()) if callable(wants_graph) else self.create_graph
         loss, grads = objective.value_and_graph(params) if graph else objective.value_and_grad(params)
         set_grads(params, grads)
         state.step()

@@ -348,7 +348,7 @@ class SimplifiedAdEMAMix(Standard):
     memory: ClassVar[str] = "2n"
     arrays: ClassVar[int] = 2
 
-    learning_rate: float = step_size(1e-4, 1e-6)
+    learning_rate: float = step_size(1e-4, 1e-5)
     b1: float = decay(0.99, "the sum of gradients")
     b2: float = decay(0.95, "the mean of squares")
     alpha: float = hyper(0.0, "weight of the gradient", bounds="[0, inf)")

@@ -28,7 +28,7 @@ class Sophia(Standard):
     order: ClassVar[int] = 2
     arrays: ClassVar[int] = 2
 
-    learning_rate: float = step_size(0.001, 1e-4)
+    learning_rate: float = step_size(0.001, 3e-4)
     b1: float = decay(0.965, "the mean of gradients")
     b2: float = decay(0.99, "the diagonal")
     gamma: float = hyper(0.01, "how much of the diagonal divides", bounds="(0, inf)")
@@ -112,7 +112,7 @@ class LBFGS(Standard):
 
     def state_floats(self, shapes: Shapes) -> int:
         """Pairs, last parameters and gradients, the line search's gradient, and a weight for each pair."""
-        return (2 * self.memory_size + 3) * size(shapes) + 2 * self.memory_size
+        return (2 * self.memory_size + 3) * size(shapes) + self.memory_size
 
     def vectorizes(self, shapes: Shapes) -> bool:
         """No: lanes side by side would all search as long as the slowest."""

@@ -135,7 +135,9 @@ class Rprop(Standard):
     """
 
     name: ClassVar[str] = "rprop"
-    source: ClassVar[str] = "Riedmiller and Braun 1993, doi:10.1109/ICNN.1993.298623; optax, torch.optim.Rprop"
+    source: ClassVar[str] = (
+        "Riedmiller and Braun 1993, doi:10.1109/ICNN.1993.298623; optax, torch.optim.Rprop"
+    )
     memory: ClassVar[str] = "2n"
     arrays: ClassVar[int] = 2
 

@@ -193,9 +193,7 @@ class DAdaptAdamW(Standard):
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
         """optax.contrib.dadapt_adamw."""
-        return optax.contrib.dadapt_adamw(
-            rate, (self.b1, self.b2), self.eps, self.first, self.weight_decay
-        )
+        return optax.contrib.dadapt_adamw(rate, (self.b1, self.b2), self.eps, self.first, self.weight_decay)
 
 
 @dataclass(frozen=True, kw_only=True)
