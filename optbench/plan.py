@@ -101,5 +101,3 @@ def programs(cells: Iterable[Cell], device: str = "cpu", mode: str | None = None
         size = lanes_that_fit(group[0], shapes)
         made += [Program(tuple(group[i : i + size]), how, device) for i in range(0, len(group), size)]
     return sorted(made, key=lambda program: program.cost)
-
-

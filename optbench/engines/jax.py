@@ -67,7 +67,11 @@ class Lane:
         """The carry before the first step."""
         params = lane["params"]
         zero = jnp.zeros((), jnp.int32)
-        return {"params": params, "state": self.rule(lane, shared).init(params), "counts": Counts(zero, zero, zero)}
+        return {
+            "params": params,
+            "state": self.rule(lane, shared).init(params),
+            "counts": Counts(zero, zero, zero),
+        }
 
     def step(self, carry: Any, lane: Any, shared: Any, t: Any) -> tuple[Any, Any]:
         """One step: the new carry and the loss before it."""
@@ -75,7 +79,9 @@ class Lane:
         draw = {name: table[lane["slot"], index] for name, table in shared["draws"].items()}
         objective = JaxObjective(lambda params: self.loss(params, shared["data"], draw))
         done = self.rule(lane, shared).step(carry["params"], carry["state"], objective, t)
-        counts = Counts(*(a + jnp.asarray(b, jnp.int32) for a, b in zip(carry["counts"], done.counts, strict=True)))
+        counts = Counts(
+            *(a + jnp.asarray(b, jnp.int32) for a, b in zip(carry["counts"], done.counts, strict=True))
+        )
         return {"params": done.params, "state": done.state, "counts": counts}, done.loss
 
     def evaluate(self, carry: Any, lane: Any, shared: Any) -> dict[str, jax.Array]:
@@ -115,7 +121,7 @@ def touched(lane: Lane, lanes: Any, shared: Any) -> list[bool]:
 class JaxBackend:
     """Advances a group of lanes in one of the three modes."""
 
-    def __init__(self, inputs: Inputs, mode: str, device: jax.Device):
+    def __init__(self, inputs: Inputs, mode: str, device: Any):
         self.inputs, self.mode, self.device = inputs, mode, device
         self.lane = Lane(inputs.cell)
         self.dtype = inputs.cell.dtype
@@ -169,7 +175,7 @@ class JaxBackend:
         if self.mode == "vmap":
             axes = [0 if hit else None for hit in touched(self.lane, self.lanes, self.shared)]
         init, chunk, evaluate = PROGRAMS[self.mode](self.lane, self.structure, axes)
-        self.init = jax.jit(init).lower(self.lanes, self.shared).compile()
+        self.first = jax.jit(init).lower(self.lanes, self.shared).compile()
         first = jax.eval_shape(init, self.lanes, self.shared)
         bound = jax.ShapeDtypeStruct((), jnp.int32)
         lowered = jax.jit(chunk, donate_argnums=0).lower(first, *self.chunk_example(bound))
@@ -181,11 +187,15 @@ class JaxBackend:
 
     def chunk_example(self, bound: Any) -> tuple[Any, ...]:
         """The arguments of the chunk program after the carry."""
-        return (self.lanes, self.shared, bound) if self.mode == "loop" else (self.lanes, self.shared, bound, bound)
+        return (
+            (self.lanes, self.shared, bound)
+            if self.mode == "loop"
+            else (self.lanes, self.shared, bound, bound)
+        )
 
     def start(self) -> None:
         """Make the first carry."""
-        self.carry = self.init(self.lanes, self.inputs_of(0))
+        self.carry = self.first(self.lanes, self.inputs_of(0))
 
     def advance(self, start: int, stop: int) -> np.ndarray:
         """Run steps start <= t < stop; the losses are the one thing that crosses to the host."""
@@ -207,7 +217,9 @@ class JaxBackend:
     def counts(self) -> Counts:
         """Gradients, Hessian-vector products and values so far, [lanes]."""
         counts = self.structure.unflatten(self.carry)["counts"]
-        return Counts(*(np.broadcast_to(np.asarray(c), (max(self.count, np.size(c)),))[: self.count] for c in counts))
+        return Counts(
+            *(np.broadcast_to(np.asarray(c), (max(self.count, np.size(c)),))[: self.count] for c in counts)
+        )
 
     def save(self) -> list[np.ndarray]:
         """The carry as arrays."""

@@ -7,6 +7,7 @@ runs on beside the others and changes none of them), and stops when no lane has 
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -202,7 +203,7 @@ def chunks(cell: Cell, at: int) -> Iterable[tuple[int, int]]:
     """The spans between evaluation steps and block borders, from step `at` on."""
     borders = {*cell.task.evaluation_steps(cell.steps), *range(0, cell.steps, BLOCK), cell.steps, at}
     points = sorted(point for point in borders if point >= at)
-    return zip(points, points[1:], strict=False)
+    return itertools.pairwise(points)
 
 
 def look(backend: Backend, progress: Progress) -> None:

@@ -38,7 +38,7 @@ def on_problem(rows: pd.DataFrame) -> pd.DataFrame:
         for name, value in values.items()
     ]
     table = pd.DataFrame(found).assign(by=by, metric=metric, target=target)
-    first = table.loc[table["middle"].idxmin()]
+    first = table.iloc[int(np.argmin(table["middle"]))]
     table["leads"] = np.isfinite(table["middle"]) & (table["low"] <= first["high"])
     return table.assign(**{name: rows[name].iloc[0] for name in PROBLEM})
 

@@ -54,7 +54,7 @@ def final(rows: pd.DataFrame, metric: str) -> np.ndarray:
     return np.where(np.isfinite(found), found, math.inf)
 
 
-def target_loss(row: Mapping[str, Any]) -> float:
+def target_loss(row: Mapping[Any, Any]) -> float:
     """The value in a row's reason, for frames read without curves."""
     return float(row["reason"].split()[1])
 
@@ -79,7 +79,7 @@ def working_range(rows: pd.DataFrame, task: Task) -> tuple[float, bool]:
     """
     target = task.targets()[0]
     groups = dict(list(rows.groupby("trial")))
-    trials = list(groups)
+    trials = [float(str(trial)) for trial in groups]
     works = [middle(steps_to(group, target.metric, target.value)) < math.inf for group in groups.values()]
     best = longest_run(works)
     if best is None or len(trials) < 2:
@@ -133,7 +133,7 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame([summarise_one(rows) for rows in kept_apart(frame, [*PROBLEM, "optimizer"])])
 
 
-def summarise_one(rows: pd.DataFrame) -> dict[str, Any]:
+def summarise_one(rows: pd.DataFrame) -> dict[Any, Any]:
     """What one optimizer gave on one task."""
     task = task_of(rows)
     trial, edge = best_trial(rows, task)
@@ -174,7 +174,7 @@ def costs(ran: pd.DataFrame) -> dict[str, float]:
     if ran.empty or "seconds_per_step" not in ran:
         return dict.fromkeys(("microseconds", "state", "gradients_per_step"), math.nan)
     # Counts are taken at evaluations, so they belong to the last of these, not to the step a lane ended at.
-    counted = ran["evaluation_steps"].map(lambda steps: steps[-1] if len(steps) and steps[-1] else math.nan)
+    counted = [steps[-1] if len(steps) and steps[-1] else math.nan for steps in ran["evaluation_steps"]]
     return {
         "microseconds": ran["seconds_per_step"].median() * 1e6,
         "state": ran["state_floats_per_parameter"].median(),
@@ -182,7 +182,7 @@ def costs(ran: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def texts(row: Mapping[str, Any]) -> tuple[str, ...]:
+def texts(row: Mapping[Any, Any]) -> tuple[str, ...]:
     """One row of the table as it is printed, a text for each entry of `HEADER`."""
     return (
         row["task"],
