@@ -35,6 +35,7 @@ def check_suite(suite: str, baselines: str | None, update: bool, jobs: int | Non
     path = Path(baselines or f"results/baselines/{suite}.tsv")
     if not update and not path.is_file():
         raise UserError(f"no baselines at {str(path)!r}. Write them with: optbench check --suite {suite} --update")
+    old = {} if update else read(path)
     with tempfile.TemporaryDirectory() as folder:
         session = Session(Request(suite=suite, results=folder, jobs=jobs))
         failures = [event for event in session.run() if event.kind == "failed"]
@@ -47,7 +48,7 @@ def check_suite(suite: str, baselines: str | None, update: bool, jobs: int | Non
         write(path, suite, numbers)
         print(f"wrote {len(numbers)} numbers to {path}")
         return 0
-    return compare(read(path), numbers, path)
+    return compare(old, numbers, path)
 
 
 Numbers = dict[tuple[str, str, str], tuple[float, float]]
@@ -89,7 +90,8 @@ def read(path: Path) -> Numbers:
             for row in csv.DictReader(io.StringIO(text), delimiter="\t")
         }
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"baselines {str(path)!r} cannot be read: {error!r}. Rewrite them with --update.") from error
+        what = f"there is no column {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"baselines {str(path)!r} cannot be read: {what}. Rewrite them with --update.") from error
 
 
 def compare(old: Numbers, new: Numbers, path: Path) -> int:

@@ -5,6 +5,7 @@ A row is a cell. Nothing is ever changed or deleted; where a cell was computed a
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -37,7 +38,9 @@ class Store:
     def prepare(self) -> None:
         """Make the folder, or say why it cannot be written to."""
         if self.folder.exists() and not self.folder.is_dir():
-            raise UserError(f"results folder {str(self.folder)!r} is a file. Give another one with --results.")
+            raise UserError(
+                f"results folder {str(self.folder)!r} is a file. Give another one with --results."
+            )
         probe = self.runs / f".probe-{os.getpid()}"
         try:
             self.runs.mkdir(parents=True, exist_ok=True)
@@ -50,9 +53,14 @@ class Store:
 
     def unwritable(self, error: OSError) -> UserError:
         """What to say when the folder cannot be written to."""
+        room = (
+            "What is stored stays: make room and run again, or give"
+            if error.errno == errno.ENOSPC
+            else "Give"
+        )
         return UserError(
             f"results folder {str(self.folder)!r} cannot be written: {error.strerror}. "
-            "What is stored stays; make room there, or give another one with --results."
+            f"{room} another one with --results."
         )
 
     def write(self, traces: Sequence[Trace], facts: Mapping[str, Any]) -> Path:
@@ -103,9 +111,13 @@ class Store:
         newest: dict[tuple[str, str, str], tuple[float, str]] = {}
         for table in self.tables([*KEY, "created", "status", "format"]):
             rows = table.to_pydict()
-            for *key, created, status in zip(*(rows[name] for name in (*KEY, "created", "status")), strict=True):
+            for *key, created, status in zip(
+                *(rows[name] for name in (*KEY, "created", "status")), strict=True
+            ):
                 cell, device, mode = key
-                newest[cell, device, mode] = max(newest.get((cell, device, mode), (0.0, "")), (created, status))
+                newest[cell, device, mode] = max(
+                    newest.get((cell, device, mode), (0.0, "")), (created, status)
+                )
         final = {status for status in Status if status.final}
         return {key for key, (_, status) in newest.items() if status in final}
 
