@@ -202,17 +202,24 @@ class Task(Named):
     """The metric that is reported; where there is a test split, it is on that."""
     optimum: ClassVar[float | None] = None
     """The least possible value of the loss, where it is known."""
-    horizon: ClassVar[int] = 1000
     convolves: ClassVar[bool] = False
     """Whether the loss has convolutions, which XLA runs slowly inside a loop on CPU."""
-    seeded: ClassVar[bool] = True
-    """Whether the seed changes anything; a task without randomness runs one seed and prints no interval."""
     toy: ClassVar[bool] = False
     ceiling: ClassVar[float] = 1e10
     """A loss above this counts as diverged."""
 
+    @property
+    def horizon(self) -> int:
+        """How many steps it is run for, unless said otherwise."""
+        return 1000
+
+    @property
+    def seeded(self) -> bool:
+        """Whether the seed changes anything; a task without randomness runs one seed and prints no interval."""
+        return True
+
     def targets(self) -> tuple[Target, ...]:
-        """What counts as solved, from easy to hard."""
+        """What counts as solved, from easy to hard: the first says that it works, the second is the main one."""
         return ()
 
     def data(self) -> dict[str, np.ndarray]:

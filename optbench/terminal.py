@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from optbench.execute.pool import Event
     from optbench.execute.session import Session
     from optbench.plan import Program
+
+COMPILATION = 5e9
+"""FLOP that could be done while one program compiles, roughly; only the estimate depends on it."""
 
 TOY_NOTE = (
     "Note: quadratics and Rosenbrock are toys. They show how a method behaves (conditioning, curvature, the range\n"
@@ -84,10 +88,11 @@ def display(session: Session) -> Iterator[Any]:
 
 
 class Plain:
-    """A line for each program that starts or ends."""
+    """A line for each program that ends, with an estimate of what is left."""
 
     def __init__(self, session: Session):
         self.done, self.total = 0, len(session.programs)
+        self.cost_done, self.cost = 0.0, sum(map(weight, session.programs))
         self.begun = time.monotonic()
         self.session = session
 
@@ -95,8 +100,16 @@ class Plain:
         if event.program is None or event.kind not in ("done", "failed"):
             return
         self.done += 1
+        self.cost_done += weight(event.program)
         seconds = time.monotonic() - self.begun
-        print(f"[{self.done}/{self.total}] {seconds:5.1f} s  {row(self.session, event)}", flush=True)
+        left = seconds * (self.cost / self.cost_done - 1)
+        about = f", about {left:.0f} s left" if self.done < self.total else ""
+        print(f"[{self.done}/{self.total}] {seconds:5.1f} s  {row(self.session, event)}{about}", flush=True)
+
+
+def weight(program: Program) -> float:
+    """A program's share of the work, for the estimate: what it computes, and a compilation."""
+    return program.cost + COMPILATION
 
 
 @contextmanager
@@ -107,7 +120,7 @@ def live(session: Session) -> Iterator[Any]:
 
     console = Console(highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    total = sum(program.cost for program in session.programs)
+    total = sum(map(weight, session.programs))
     with Progress(*columns, console=console, transient=True) as progress:
         overall = progress.add_task("all", total=total)
         finished, running = [0.0], {}
@@ -117,10 +130,10 @@ def live(session: Session) -> Iterator[Any]:
             if program is None:
                 return
             if event.kind == "progress":
-                running[event.worker] = program.cost * event.facts["steps"] / event.facts["of"]
+                running[event.worker] = weight(program) * event.facts["steps"] / event.facts["of"]
             elif event.kind in ("done", "failed"):
                 running.pop(event.worker, None)
-                finished[0] += program.cost
+                finished[0] += weight(program)
                 console.print(row(session, event), markup=False, soft_wrap=True)
             if event.kind in ("compiled", "progress"):
                 progress.update(overall, description=title(program)[:44])
@@ -169,11 +182,16 @@ def close(session: Session, seconds: float) -> None:
 
 def legend(table: pd.DataFrame) -> str:
     """What the columns mean."""
-    spread = "95% bootstrap interval" if (table["seeds"] >= 5).all() else "min-max"
-    targets = "; ".join(f"{task}: {target}" for task, target in dict(zip(table["task"], table["target"], strict=True)).items())
-    return (
-        "\nbest lr: chosen by the median over seeds of the loss (mlp: validation loss); * at the edge of the grid.\n"
-        f"loss, error: median [{spread}] over seeds. decades: working range of lr (>=: meets the grid's edge).\n"
-        f"steps: to the target ({targets}). us/step: per lane, one core.\n"
-        "st/par: state floats per parameter. div: lanes that diverged."
+    enough = table["seeds"] >= 5
+    interval = "95% bootstrap interval" + ("" if enough.all() else ", min-max below 5 seeds")
+    spread = interval if enough.any() else "min-max"
+    goals = dict(zip(table["task"], table["target"], strict=True))
+    targets = "; ".join(f"{task}: {target}" for task, target in goals.items())
+    lines = (
+        "best lr: chosen by the median over seeds of the loss, on validation data where there are some; * at the "
+        f"edge of the grid. loss, error: median [{spread}] over seeds.",
+        f"steps: to the target ({targets.replace('_', ' ')}).",
+        "decades: working range of lr (>=: meets the grid's edge). us/step: per lane, one core. "
+        "st/par: state floats per parameter. div: lanes that diverged (+n!: lanes that failed).",
     )
+    return "\n" + "\n".join(textwrap.fill(line, 100) for line in lines)

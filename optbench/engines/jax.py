@@ -352,3 +352,13 @@ def run(
                 backend.load(inputs)
             traces += drive(inputs, backend, observe, keep(number))
     return traces
+
+
+def device_facts(device: str) -> dict[str, Any]:
+    """What kind of device programs run on."""
+    found = jax.devices(device)[0]
+    return {
+        "device": str(found),
+        "device_kind": found.device_kind,
+        "platform_version": found.client.platform_version,
+    }

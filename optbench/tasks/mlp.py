@@ -23,15 +23,23 @@ class MLP(Task):
     source: ClassVar[str] = digits.SOURCE
     selection: ClassVar[str] = "validation_loss"
     score: ClassVar[str] = "test_error"
-    horizon: ClassVar[int] = 400
 
     width: int = hyper(128, "units of each hidden layer", bounds="[1, 16384]")
     layers: int = hyper(2, "hidden layers", bounds="[0, 32]")
     batch: int = hyper(128, "images a step", bounds="[1, 1000]")
 
+    @property
+    def horizon(self) -> int:
+        """About fifty epochs."""
+        return 400
+
     def targets(self) -> tuple[Target, ...]:
-        """Validation errors that a linear model does not, and a good network does reach."""
-        return (Target("validation_error", 0.10), Target("validation_error", 0.05), Target("validation_error", 0.03))
+        """A network that works, a good one, and one that few methods reach within the horizon."""
+        return (
+            Target("validation_error", 0.10),
+            Target("validation_error", 0.05),
+            Target("validation_loss", 0.06),
+        )
 
     def data(self) -> dict[str, np.ndarray]:
         """The digits."""
