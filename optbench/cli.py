@@ -118,9 +118,11 @@ def once(words: Sequence[str]) -> None:
     options = Counter(word.partition("=")[0] for word in words if word.startswith("--"))
     for option, times in options.items():
         if times > 1:
-            raise UserError(
-                f"{option} was given {times} times. Give it once; several values go behind it: {option} a,b"
-            )
+            several = f", with all its values behind it: {option} a,b" if option in LISTS else ""
+            raise UserError(f"{option} was given {times} times. Give it once{several}.")
+
+
+LISTS = ("--opt", "--task", "--lr")
 
 
 # --- how a value is read, and what is said when it cannot be ---------------------------------------------

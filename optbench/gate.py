@@ -37,6 +37,7 @@ def check_suite(suite: str, baselines: str | None, update: bool, jobs: int | Non
         raise UserError(
             f"no baselines at {str(path)!r}. Write them with: optbench check --suite {suite} --update"
         )
+    old = {} if update else read(path)
     with tempfile.TemporaryDirectory() as folder:
         session = Session(Request(suite=suite, results=folder, jobs=jobs))
         failures = [event for event in session.run() if event.kind == "failed"]
@@ -49,7 +50,7 @@ def check_suite(suite: str, baselines: str | None, update: bool, jobs: int | Non
         write(path, suite, numbers)
         print(f"wrote {len(numbers)} numbers to {path}")
         return 0
-    return compare(read(path), numbers, path)
+    return compare(old, numbers, path)
 
 
 Numbers = dict[tuple[str, str, str], tuple[float, float]]
@@ -95,8 +96,9 @@ def read(path: Path) -> Numbers:
             for row in csv.DictReader(io.StringIO(text), delimiter="\t")
         }
     except (KeyError, TypeError, ValueError) as error:
+        what = f"there is no column {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(
-            f"baselines {str(path)!r} cannot be read: {error!r}. Rewrite them with --update."
+            f"baselines {str(path)!r} cannot be read: {what}. Rewrite them with --update."
         ) from error
 
 
@@ -117,8 +119,10 @@ def compare(old: Numbers, new: Numbers, path: Path) -> int:
             moved.append(f"{name}: steps to target {steps:g} -> {new_steps:g} ({word})")
     for line in moved:
         print(f"moved: {line}")
-    tail = f"; {len(moved)} moved" if moved else ""
-    print(f"{len(old) - len(moved)} of {len(old)} numbers as in {path}{tail}")
+    print(
+        f"{len(old) - len(moved)} of {len(old)} numbers as in {path}"
+        + ("" if not moved else f"; {len(moved)} moved")
+    )
     if moved:
         print("If this is meant: optbench check --update, and a line under Results in CHANGELOG.md.")
     return 1 if moved else 0

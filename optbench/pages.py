@@ -62,7 +62,8 @@ def page(name: str) -> str:
     if name in suite.names():
         return f"{name}\n\n{suite.docstring(name)}"
     known = [*optimizers.names(), *tasks.names(), *suite.names()]
-    raise UserError(f"nothing is called {name!r}. {nearest(name, known)}")
+    near = nearest(name, known)
+    raise UserError(f"nothing is called {name!r}. {near} See: optbench list optimizers (or tasks, suites)")
 
 
 def optimizer_page(optimizer: Optimizer) -> str:

@@ -121,9 +121,8 @@ def line_of(path: Path, error: BaseException) -> str:
     """' (line 3)', if the error came from a line of the file."""
     if isinstance(error, SyntaxError):
         return ""  # its own words name the line
-    lines = [
-        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)
-    ]
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
     return f" (line {lines[-1]})" if lines else ""
 
 

@@ -114,7 +114,18 @@ def parsed(kind: str, texts: Sequence[str] | None, parse: Callable[[str], Any]) 
     parts = [part for text in texts for part in split_brackets(str(text))]
     if not any(parts):
         raise UserError(f"no {kind} was given. Name at least one; see: optbench list {kind}s")
-    return tuple(parse(part) for part in parts if part)
+    things: dict[Any, str] = {}
+    for part in filter(None, parts):
+        thing = parse(part)
+        if thing in things:
+            twice = (
+                f"{part!r} is the same as {things[thing]!r}"
+                if part != things[thing]
+                else f"{part!r} was given twice"
+            )
+            raise UserError(f"{kind} {twice}. Give each once.")
+        things[thing] = part
+    return tuple(things)
 
 
 def learning_rates(texts: Sequence[str | float]) -> list[float]:
