@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 from optbench.execute.request import Request
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from optbench.execute.pool import Event
     from optbench.execute.session import Session
     from optbench.plan import Program
+    from optbench.stats import Frame
 
 TOY_NOTE = (
     "Note: quadratics and Rosenbrock are toys. They show how a method behaves (conditioning, curvature, the range\n"
@@ -168,7 +167,7 @@ def close(session: Session, seconds: float) -> None:
     print(f"Next: optbench report --suite {suite}{where}   |   optbench show {table['optimizer'].iloc[0].partition('[')[0]}")
 
 
-def legend(table: pd.DataFrame) -> str:
+def legend(table: Frame) -> str:
     """What the columns mean."""
     enough = table["seeds"] >= 5
     interval = "95% bootstrap interval" + ("" if enough.all() else ", min-max below 5 seeds")
@@ -178,7 +177,7 @@ def legend(table: pd.DataFrame) -> str:
     return (
         "\nbest lr: chosen by the median over seeds of the loss (on validation data where there are some); * at the\n"
         f"edge of the grid. loss, error: median [{spread}] over seeds.\n"
-        "decades: working range of lr (>=: meets the grid's edge).\n"
-        f"steps: to the target ({targets}). us/step: per lane, one core.\n"
-        "st/par: state floats per parameter. div: lanes that diverged (+n!: lanes that failed)."
+        "dec: decades of lr that reach the first target (>=: meets the grid's edge).\n"
+        f"steps: to the target ({targets}). us: microseconds a step, one lane, one core.\n"
+        "st/p: state floats per parameter. div: lanes that diverged (+n!: lanes that failed)."
     )
