@@ -103,16 +103,23 @@ def tuning(table: Frame) -> list[str]:
     for name in order(table["optimizer"]):
         rows = table[(table["optimizer"] == name) & (table["trials"] > 1)]
         works = rows[rows["decades"].notna()].sort_values("decades", kind="stable")
-        ends = [f"{'≥ ' * bool(row['decades_open'])}{row['decades']:.1f}" for row in works.to_dict("records")]
+        ends = [width(row) for row in works.to_dict("records")]
         never = [escape(task) for task in rows.loc[rows["decades"].isna(), "problem"]]
         parts = []
         if ends:
             problems = [escape(works["problem"].iloc[i]) for i in (0, -1)]
             narrow, wide = f"{ends[0]} ({problems[0]})", f"{ends[-1]} ({problems[1]})"
-            parts.append(f"{narrow} to {wide} decades" if len(ends) > 1 else f"{narrow} decades")
+            parts.append(f"from {narrow} to {wide}" if len(ends) > 1 else narrow)
         parts += [f"no learning rate works on {listed(never)}"] if never else []
         found += [f"{escape(name)}: {'; '.join(parts)}"] if parts else []
     return found
+
+
+def width(row: dict[str, Any]) -> str:
+    """`≥ 2.5 decades`."""
+    if row["decades"] == 0:
+        return "a single one" + ", at the edge" * bool(row["decades_open"])
+    return f"{'≥ ' * bool(row['decades_open'])}{row['decades']:.1f} decades"
 
 
 def weaknesses(problems: Sequence[Problem], table: Frame, stored: Frame) -> list[str]:

@@ -30,18 +30,21 @@ def on_problem(rows: Frame) -> Frame:
     task = task_of(rows)
     best = {str(name): chosen(group, task) for name, group in rows.groupby("optimizer", sort=False)}
     by, metric, target, values = compared(best, task)
+    problem = {name: rows[name].iloc[0] for name in PROBLEM}
+    spreads = {name: median_interval(value) for name, value in values.items()}
+    _, _, first = min(spreads.values())  # the upper end of the least median's interval
     found = [
         {
             "optimizer": name,
-            "seeds": len(value),
-            **dict(zip(("middle", "low", "high"), median_interval(value), strict=True)),
+            "seeds": len(values[name]),
+            "middle": center,
+            "low": low,
+            "high": high,
+            "leads": math.isfinite(center) and low <= first,
         }
-        for name, value in values.items()
+        for name, (center, low, high) in spreads.items()
     ]
-    table = pd.DataFrame(found).assign(by=by, metric=metric, target=target)
-    first = table.loc[table["middle"].idxmin()]
-    leads = np.isfinite(table["middle"]) & (table["low"] <= first["high"])
-    return table.assign(leads=leads, **{name: rows[name].iloc[0] for name in PROBLEM})
+    return pd.DataFrame(found).assign(by=by, metric=metric, target=target, **problem)
 
 
 def compared(best: dict[str, Frame], task: Task) -> tuple[str, str, float, dict[str, np.ndarray]]:
