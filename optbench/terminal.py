@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 from optbench.execute.request import Request
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from optbench.execute.pool import Event
     from optbench.execute.session import Session
     from optbench.plan import Program
+    from optbench.stats import Frame
 
 COMPILATION = 5e9
 """FLOP that could be done while one program compiles, roughly; only the estimate depends on it."""
@@ -191,7 +190,7 @@ def close(session: Session, seconds: float) -> None:
     print(f"Next: optbench report --suite {suite}{where}   |   optbench show {name}")
 
 
-def legend(table: pd.DataFrame) -> str:
+def legend(table: Frame) -> str:
     """What the columns mean."""
     enough = table["seeds"] >= 5
     interval = "95% bootstrap interval" + ("" if enough.all() else ", min-max below 5 seeds")
@@ -202,7 +201,7 @@ def legend(table: pd.DataFrame) -> str:
         "best lr: chosen by the median over seeds of the loss, on validation data where there are some; * at the "
         f"edge of the grid. loss, error: median [{spread}] over seeds.",
         f"steps: to the target ({targets.replace('_', ' ')}).",
-        "decades: working range of lr (>=: meets the grid's edge). us/step: per lane, one core. "
-        "st/par: state floats per parameter. div: lanes that diverged (+n!: lanes that failed).",
+        "dec: decades of lr that reach the first target (>=: meets the grid's edge). us: microseconds a step, "
+        "one lane, one core. st/p: state floats per parameter. div: lanes that diverged (+n!: lanes that failed).",
     )
     return "\n" + "\n".join(textwrap.fill(line, 100) for line in lines)
