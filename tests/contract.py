@@ -10,7 +10,7 @@ from optbench.core import Cell, Optimizer, Status, Task
 from optbench.engines.lanes import Keep
 from optbench.tasks import MLP, Quadratic
 
-TINY_QUADRATIC = Quadratic(dim=6, condition=10.0)
+TINY_QUADRATIC = Quadratic(dim=12, condition=10.0)
 TINY_MLP = MLP(width=8, layers=1, batch=16)
 TINY = (TINY_QUADRATIC, TINY_MLP)
 

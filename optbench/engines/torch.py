@@ -111,6 +111,10 @@ class TorchBackend:
             self.lanes.append(Lane(each, params, int(arrays["noise"][i]), factors))
         self.facts |= self.memory_facts(self.lanes[0])
 
+    def prepare(self, start: int) -> None:
+        """Put the draws of the block that holds this step on the device."""
+        self.draws_of(start)
+
     def draws_of(self, t: int) -> Parameters:
         """The draws [seeds, BLOCK, ...] of the block that holds step t."""
         index = t // BLOCK
