@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from optbench.plan import Program
     from optbench.stats import Frame
 
-COMPILATION = 5e9
+COMPILATION = 1e11
 """FLOP that could be done while one program compiles, roughly; only the estimate depends on it."""
 
 TOY_NOTE = (
