@@ -1,8 +1,8 @@
 """optbench: a benchmark and comparison harness for deep-learning optimizers.
 
-    import optbench
-    result = optbench.run(suite="quickstart", opt="kron,adam,novograd")
-    result.table
+import optbench
+result = optbench.run(suite="quickstart", opt="kron,adam,novograd")
+result.table
 """
 
 from typing import TYPE_CHECKING, Any

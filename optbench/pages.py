@@ -56,27 +56,30 @@ def columns(rows: list[tuple[str, ...]]) -> str:
 
 def page(name: str) -> str:
     """The page of an optimizer, task or suite."""
-    found = optimizers.find(name)
-    if found is not None:
-        return optimizer_page(found)
+    if name in optimizers.listed():
+        return optimizer_page(optimizers.listed()[name])
     if name in tasks.names():
         return task_page(name, tasks.names()[name])
     if name in suite.names():
         return f"{name}\n\n{suite.docstring(name)}"
+    found = optimizers.parse(name) if ":" in name else optimizers.find(name)
+    if found is not None:
+        return optimizer_page(found)
     known = [*optimizers.names(), *tasks.names(), *suite.names()]
-    raise UserError(f"nothing is called {name!r}. {nearest(name, known)}")
+    near = nearest(name, known)
+    raise UserError(f"nothing is called {name!r}. {near} See: optbench list optimizers (or tasks, suites)")
 
 
 def optimizer_page(optimizer: Optimizer) -> str:
     """Equations, hyperparameters, source and memory."""
     parts = [
-        optimizer.name,
+        optimizer.label(),
         inspect.getdoc(type(optimizer)) or "",
         "Hyperparameters\n" + fields(optimizer),
         f"Frameworks: {', '.join(optimizer.frameworks())}. Order: {('first', 'second')[optimizer.order - 1]}.",
         f"State: {optimizer.memory}; {state_ratio(optimizer)} floats per parameter on a 256 x 128 layer with bias.",
         f"Source: {optimizer.source}",
-        f"Try: optbench run --suite quickstart --opt {optimizer.name}",
+        f"Try: optbench run --suite quickstart --opt {optimizer.label()}",
     ]
     return "\n\n".join(parts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ MODES = ("vmap", "map", "loop")
 """The ways lanes run in JAX; in PyTorch each lane is an `eager` loop."""
 VECTORISE_BELOW = 1e5
 """FLOP of one gradient below which lanes side by side beat lanes one after the other (`make bench` measures it)."""
+VECTORISE_ABOVE = 8
+"""Parameters of a lane up to which bits under vmap depend on its place among the lanes (engines/jax.py)."""
 MEMORY = 2e9
 """Bytes that the lanes of one program may take; more lanes are cut into groups."""
 UNKNOWN_STATE = 8
@@ -33,11 +36,12 @@ class Program:
         """A name for files: the cells and how they run."""
         return digest({"cells": [cell.id() for cell in self.cells], "mode": self.mode, "device": self.device})
 
-    @property
+    @functools.cached_property
     def cost(self) -> float:
-        """Roughly how many FLOP the gradients take; only the order of programs depends on it."""
+        """Roughly how many FLOP its steps take; only the order of programs depends on it."""
         cell = self.cells[0]
-        return len(self.cells) * cell.steps * (cell.task.flops() + 1e3)
+        step = cell.task.flops() + cell.optimizer.flops(shapes_of(cell))
+        return len(self.cells) * cell.steps * (step + 1e3)
 
     def message(self) -> dict[str, Any]:
         """As JSON data, for a worker."""
@@ -70,13 +74,15 @@ def choose_mode(cell: Cell, shapes: Shapes, device: str) -> str:
     """How the lanes of a cell's program run.
 
     Convolutions must not be inside a compiled loop on CPU; small steps run side by side if the optimizer
-    allows it; everything else runs lane after lane, where each keeps the bits it has alone.
+    allows it; everything else runs lane after lane, where each keeps the bits it has alone. So do functions
+    of a handful of parameters, whose bits side by side would depend on the place.
     """
     if cell.framework == "torch":
         return "eager"
     if cell.task.convolves and device == "cpu":
         return "loop"
-    small = cell.task.flops() <= VECTORISE_BELOW or device != "cpu"
+    floats = sum(math.prod(shape) for shape in shapes.values())
+    small = (cell.task.flops() <= VECTORISE_BELOW and floats > VECTORISE_ABOVE) or device != "cpu"
     return "vmap" if small and cell.optimizer.vectorizes(shapes) else "map"
 
 

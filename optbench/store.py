@@ -5,6 +5,7 @@ A row is a cell. Nothing is ever changed or deleted; where a cell was computed a
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -53,9 +54,14 @@ class Store:
 
     def unwritable(self, error: OSError) -> UserError:
         """What to say when the folder cannot be written to."""
+        room = (
+            "What is stored stays: make room and run again, or give"
+            if error.errno == errno.ENOSPC
+            else "Give"
+        )
         return UserError(
             f"results folder {str(self.folder)!r} cannot be written: {error.strerror}. "
-            "What is stored stays; make room there, or give another one with --results."
+            f"{room} another one with --results."
         )
 
     def write(self, traces: Sequence[Trace], facts: Mapping[str, Any]) -> Path:

@@ -76,7 +76,8 @@ def names() -> list[str]:
 
 def docstring(name: str) -> str:
     """The question, cost and command of a suite, without importing it."""
-    return ast.get_docstring(ast.parse((folder() / f"{name}.py").read_text())) or ""
+    path = Path(name) if name.endswith(".py") else folder() / f"{name}.py"
+    return ast.get_docstring(ast.parse(path.read_text())) or ""
 
 
 def load(name: str) -> Suite:
@@ -121,9 +122,8 @@ def line_of(path: Path, error: BaseException) -> str:
     """' (line 3)', if the error came from a line of the file."""
     if isinstance(error, SyntaxError):
         return ""  # its own words name the line
-    lines = [
-        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)
-    ]
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
     return f" (line {lines[-1]})" if lines else ""
 
 

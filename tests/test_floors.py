@@ -26,16 +26,16 @@ HEAVY = {
     "rich",
 }
 HOMES = {
-    "jax": ("engines/jax.py", "rules/optax.py", "optimizers/*/jax.py"),
-    "optax": ("rules/optax.py", "optimizers/*/jax.py"),
-    "torch": ("engines/torch.py", "rules/torch.py", "optimizers/*/torch.py"),
+    "jax": ("engines/jax.py", "rules/optax*.py", "optimizers/*/jax.py", "optimizers/*/functional/*.py"),
+    "optax": ("rules/optax*.py", "optimizers/*/jax.py"),
+    "torch": ("engines/torch.py", "rules/torch*.py", "optimizers/*/torch*.py"),
     "numpy": (
         "engines/*.py",
         "store.py",
         "stats/*.py",
         "report/*.py",
         "optimizers/*/jax.py",
-        "optimizers/*/torch.py",
+        "optimizers/*/torch*.py",
     ),
     "pandas": ("stats/*.py", "report/*.py"),
     "matplotlib": ("report/*.py",),

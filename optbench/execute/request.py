@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Union
 
-from optbench import optimizers, plan, tasks
-from optbench import suite as suites
 from optbench.core import DTYPES, FRAMEWORKS, Cell, Optimizer, Schedule, UserError, nearest
 from optbench.fields import name_and_fields, split_brackets
 
@@ -59,6 +57,10 @@ class Request:
 
     def cells(self) -> list[Cell]:
         """The suite's product with everything that was asked for put in its place; UserError if it cannot be."""
+        # Imported here, so that `optbench --help` need not build a catalogue.
+        from optbench import optimizers, plan, tasks
+        from optbench import suite as suites
+
         suite = suites.load(self.suite)
         for name, value in (("seeds", self.seeds), ("steps", self.steps), ("jobs", self.jobs)):
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
@@ -83,7 +85,7 @@ class Request:
             refuse_fixed(optimizer)
             if suite.framework not in optimizer.frameworks():
                 raise UserError(
-                    f"optimizer {optimizer.name} is not offered in {suite.framework}; "
+                    f"optimizer {optimizer.label()} is not offered in {suite.framework}; "
                     f"it is in {', '.join(optimizer.frameworks())}. Try: --framework {optimizer.frameworks()[0]}"
                 )
         return suite.cells(None if self.lr is None else learning_rates(self.lr))
@@ -114,7 +116,18 @@ def parsed(kind: str, texts: Sequence[str] | None, parse: Callable[[str], Any]) 
     parts = [part for text in texts for part in split_brackets(str(text))]
     if not any(parts):
         raise UserError(f"no {kind} was given. Name at least one; see: optbench list {kind}s")
-    return tuple(parse(part) for part in parts if part)
+    things: dict[Any, str] = {}
+    for part in filter(None, parts):
+        thing = parse(part)
+        if thing in things:
+            twice = (
+                f"{part!r} is the same as {things[thing]!r}"
+                if part != things[thing]
+                else f"{part!r} was given twice"
+            )
+            raise UserError(f"{kind} {twice}. Give each once.")
+        things[thing] = part
+    return tuple(things)
 
 
 def learning_rates(texts: Sequence[str | float]) -> list[float]:

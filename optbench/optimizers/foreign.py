@@ -169,7 +169,7 @@ def parse(text: str) -> Foreign:
         target=target,
         framework=framework,
         options=tuple(sorted(options.items())),
-        learning_rate=rate if rate is None else math.sqrt(low * low * 1e4),
+        learning_rate=rate,
         low=low,
     )
 

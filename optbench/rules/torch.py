@@ -61,8 +61,9 @@ class TorchRule:
 
     `make` gets the named parameters. Each step the learning rate of every group is its first value times
     the schedule's factor. An optimizer that says `should_create_graph()` gets gradients with their graph
-    on those steps (`create_graph`: on all); one that `needs_closure` gets a closure, and its calls are counted. One that has the methods
-    `train` and `eval` (averaging methods move the parameters there and back) is evaluated between them.
+    on those steps (`create_graph`: on all); one that `needs_closure` gets a closure, and its calls are
+    counted. One that has the methods `train` and `eval` (averaging methods move the parameters there and
+    back) is evaluated between them.
     """
 
     def __init__(

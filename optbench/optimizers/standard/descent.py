@@ -1,4 +1,4 @@
-"""Descent along the gradient or its sign, with memory of the last ones: by optax, and by torch.optim where it has it."""
+"""Descent along the gradient or its sign, with or without memory of the last ones."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any, ClassVar
 
 from optbench.core import Rule, Setting, Shapes, hyper
-from optbench.optimizers.sgd import SGD
 from optbench.optimizers.adapter import Standard, decay, size, step_size, weight_decay
+from optbench.optimizers.sgd import SGD
 
 
 @dataclass(frozen=True, kw_only=True)
