@@ -94,7 +94,7 @@ def muon_axes(params: Any) -> Any:
 def given_diagonal() -> optax.GradientTransformationExtraArgs:
     """An estimator of the Hessian's diagonal from the product it is handed: v (H v)."""
 
-    def update(updates: Any, state: Any, params: Any = None, *, Hvp: Any, vector: Any, **_: Any) -> Any:
-        return jax.tree.map(jnp.multiply, Hvp, vector), state
+    def update(updates: Any, state: Any, params: Any = None, **given: Any) -> Any:
+        return jax.tree.map(jnp.multiply, given["Hvp"], given["vector"]), state
 
     return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
