@@ -23,7 +23,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if close:
         return f"Did you mean {' or '.join(close)}?"
-    return f"Known: {', '.join(names)}."
+    return f"Known: {', '.join(names)}." if len(names) <= 30 else f"{len(names)} others are."
 
 
 class Bounds(NamedTuple):

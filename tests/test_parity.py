@@ -1,12 +1,14 @@
 """JAX against torch, step by step and left alone, for every optimizer that offers both.
 
-An optimizer is added with one line in DECLARED, and, if its state should be the same at each step too,
-with one in `parity.BRIDGES`.
+Standard methods are found in the catalogue. Another optimizer is added with one line in DECLARED, and, if its
+state should be the same at each step too, with one in `parity.BRIDGES`.
 """
 
 import numpy as np
 import pytest
 
+from optbench import optimizers
+from optbench.optimizers.adapter import Standard
 from optbench.optimizers.esgd import ESGD
 from optbench.optimizers.expectigrad import Expectigrad
 from optbench.optimizers.ngc import NgcAdam, NgcNag, NgcSgd
@@ -26,6 +28,21 @@ DECLARED = [
     )
 ]
 NAMES = [declared.name for declared in DECLARED]
+
+STANDARD = [
+    each.trials(1)[0]
+    for each in optimizers.names().values()
+    if isinstance(each, Standard) and each.parity and each.frameworks() == ("jax", "torch")
+]
+VARIANTS = [
+    optimizers.parse(text).trials(1)[0]
+    for text in ("rmsprop[momentum=0.9]", "rmsprop[centered=True]", "nadam[weight_decay=0.01]")
+]
+
+
+@pytest.mark.parametrize("declared", [*STANDARD, *VARIANTS], ids=lambda declared: declared.label())
+def test_each_step_of_a_standard_method_is_the_same_in_both_frameworks(declared):
+    parity.step_by_step(declared, "mlp", "float64", 30)
 
 
 @pytest.mark.parametrize("problem", ["mlp", "scalar+vector"])
@@ -48,14 +65,14 @@ def test_a_difference_in_the_seventh_digit_is_seen():
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("problem", parity.PROBLEMS)
-@pytest.mark.parametrize("declared", DECLARED, ids=NAMES)
+@pytest.mark.parametrize("declared", [*DECLARED, *STANDARD], ids=lambda declared: declared.name)
 def test_each_of_a_thousand_steps_is_the_same_in_both_frameworks(declared, problem, dtype):
     parity.step_by_step(declared, problem, dtype, 1000)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("problem", parity.PROBLEMS)
-@pytest.mark.parametrize("declared", DECLARED, ids=NAMES)
+@pytest.mark.parametrize("declared", [*DECLARED, *STANDARD], ids=lambda declared: declared.name)
 def test_left_alone_the_two_paths_part_no_faster_than_rounding(declared, problem):
     apart, growth = parity.free_running(declared, problem, 1000)
     worst = int(np.argmax(apart - 10 * growth))

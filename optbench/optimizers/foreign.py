@@ -134,8 +134,9 @@ class Foreign(Optimizer):
         options = dict(self.options)
         graph = options.pop("create_graph", False)
         rate = {} if self.learning_rate is None else {"lr": self.learning_rate}
-        make = functools.partial(resolve(self.target), **rate, **options)
-        step = inspect.signature(make.func.step).parameters
+        made: Any = resolve(self.target)
+        make = functools.partial(made, **rate, **options)
+        step = inspect.signature(made.step).parameters
         closure = next((each for each in step.values() if each.name == "closure"), None)
         needs = closure is not None and closure.default is closure.empty
         return TorchRule(

@@ -63,7 +63,8 @@ def look(label: str) -> Look:
     place = listed.index(name) if name in listed else len(listed) + number(name) % len(COLOURS)
     colour = COLOURS[place % len(COLOURS)]
     dash = DASHES[place // len(OKABE_ITO) % len(DASHES)]
-    marker = MARKERS[place % len(MARKERS)]
+    # Colour and line come round together after so many places; from there on the markers are others.
+    marker = MARKERS[(place + place // (len(OKABE_ITO) * len(DASHES))) % len(MARKERS)]
     if not bracket:
         return Look(colour, dash, marker)
     drawn = number(label)

@@ -86,6 +86,7 @@ class LBFGS(Standard):
     name: ClassVar[str] = "lbfgs"
     source: ClassVar[str] = "Liu and Nocedal 1989, doi:10.1007/BF01589116; optax.lbfgs, torch.optim.LBFGS"
     memory: ClassVar[str] = "(2 memory_size + 3) n at most"
+    proportional: ClassVar[bool] = False
     asks: ClassVar[bool] = True
     parity: ClassVar[bool] = False
     grows: ClassVar[bool] = True

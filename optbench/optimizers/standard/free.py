@@ -50,6 +50,7 @@ class Momo(Standard):
     name: ClassVar[str] = "momo"
     source: ClassVar[str] = "arXiv:2305.07583; optax.contrib.momo"
     memory: ClassVar[str] = "n"
+    proportional: ClassVar[bool] = False
     arrays: ClassVar[int] = 1
     asks: ClassVar[bool] = True
 
@@ -77,6 +78,7 @@ class MomoAdam(Standard):
     name: ClassVar[str] = "momo_adam"
     source: ClassVar[str] = "arXiv:2305.07583; optax.contrib.momo_adam"
     memory: ClassVar[str] = "2n"
+    proportional: ClassVar[bool] = False
     arrays: ClassVar[int] = 2
     asks: ClassVar[bool] = True
 
@@ -182,6 +184,7 @@ class DAdaptAdamW(Standard):
     name: ClassVar[str] = "dadapt_adamw"
     source: ClassVar[str] = "arXiv:2301.07733; optax.contrib.dadapt_adamw"
     memory: ClassVar[str] = "3n"
+    proportional: ClassVar[bool] = False
     arrays: ClassVar[int] = 3
 
     learning_rate: float = factor()
@@ -209,6 +212,7 @@ class ScheduleFreeSGD(Standard):
     name: ClassVar[str] = "schedule_free_sgd"
     source: ClassVar[str] = "arXiv:2405.15682; optax.contrib.schedule_free"
     memory: ClassVar[str] = "n"
+    proportional: ClassVar[bool] = False
     arrays: ClassVar[int] = 1
     asks: ClassVar[bool] = True
 
@@ -234,6 +238,7 @@ class ScheduleFreeAdamW(Standard):
     name: ClassVar[str] = "schedule_free_adamw"
     source: ClassVar[str] = "arXiv:2405.15682; optax.contrib.schedule_free_adamw"
     memory: ClassVar[str] = "2n"
+    proportional: ClassVar[bool] = False
     arrays: ClassVar[int] = 2
     asks: ClassVar[bool] = True
 
@@ -266,6 +271,7 @@ class Madgrad(Standard):
     name: ClassVar[str] = "madgrad"
     source: ClassVar[str] = "arXiv:2101.11075; optax.contrib.madgrad"
     memory: ClassVar[str] = "3n"
+    proportional: ClassVar[bool] = False
     arrays: ClassVar[int] = 3
 
     learning_rate: float = step_size(0.01, 1e-4)

@@ -23,6 +23,7 @@ class LARS(Standard):
     name: ClassVar[str] = "lars"
     source: ClassVar[str] = "arXiv:1708.03888; optax.lars"
     memory: ClassVar[str] = "n"
+    proportional: ClassVar[bool] = False
     arrays: ClassVar[int] = 1
 
     learning_rate: float = step_size(1.0, 1e-2)
@@ -80,6 +81,7 @@ class Fromage(Standard):
     name: ClassVar[str] = "fromage"
     source: ClassVar[str] = "arXiv:2002.03432; optax.fromage"
     memory: ClassVar[str] = "0"
+    proportional: ClassVar[bool] = False
 
     learning_rate: float = step_size(0.01, 1e-4)
     min_norm: float = hyper(1e-6, "least norm of parameters and gradients", bounds="(0, inf)")

@@ -1,0 +1,181 @@
+"""The standard methods: what a schedule does to them, what they ask for and how it is counted, what is evaluated."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from optbench import optimizers
+from optbench.core import Setting
+from optbench.optimizers.adapter import Standard
+from tests import parity
+
+STANDARD = [each for each in optimizers.names().values() if isinstance(each, Standard)]
+STEPS = 5
+
+
+def small(optimizer):
+    """With a learning rate at which nothing is clipped or bounded."""
+    return optimizer.replace(learning_rate=1e-3) if optimizer.swept() else optimizer
+
+
+def loss_of(xp, params):
+    """Curved, without a minimum nearby, over a matrix and a vector."""
+    moved = params["a"] @ params["b"] + 1.5
+    return (moved * moved).sum() + (params["a"] ** 2).sum()
+
+
+FIRST = {"a": np.linspace(-1, 1.3, 12).reshape(4, 3), "b": np.array([0.3, -0.7, 1.1])}
+
+
+def moved_in_jax(optimizer, factor):
+    """How far the last of some steps goes, with `factor` at that step and 1 before."""
+    with jax.enable_x64(True):
+        noise = parity.JaxNoise(STEPS)
+        objective = parity.JaxObjective(lambda params: loss_of(jnp, params))
+
+        @jax.jit
+        def last(factor):
+            setting = Setting(lambda t: jnp.where(t < STEPS - 1, 1.0, factor), noise, STEPS)
+            rule = optimizer.jax(setting)
+            params = {name: jnp.asarray(value) for name, value in FIRST.items()}
+
+            def body(t, carry):
+                done = rule.step(*carry, objective, t)
+                return done.params, done.state
+
+            before, state = jax.lax.fori_loop(0, STEPS - 1, body, (params, rule.init(params)))
+            after = rule.step(before, state, objective, STEPS - 1).params
+            return {name: after[name] - before[name] for name in after}
+
+        return {name: np.asarray(value) for name, value in last(factor).items()}
+
+
+def moved_in_torch(optimizer, factor):
+    """How far the last of some steps goes, with `factor` at that step and 1 before."""
+    torch.set_num_threads(1)
+    rule = optimizer.torch(
+        Setting(lambda t: 1.0 if t < STEPS - 1 else factor, parity.TorchNoise(STEPS), STEPS)
+    )
+    params = {name: torch.tensor(value, requires_grad=True) for name, value in FIRST.items()}
+    state, before = rule.init(params), {}
+    for t in range(STEPS):
+        before = {name: value.detach().clone() for name, value in params.items()}
+        state = rule.step(params, state, parity.TorchObjective(lambda p: loss_of(torch, p)), t).state
+    return {name: (value.detach() - before[name]).numpy() for name, value in params.items()}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "framework"),
+    [pytest.param(o, f, id=f"{o.name}-{f}") for o in STANDARD for f in o.frameworks()],
+)
+def test_half_the_factor_is_half_the_step(optimizer, framework):
+    moved = {"jax": moved_in_jax, "torch": moved_in_torch}[framework]
+    whole, half = (moved(small(optimizer), factor) for factor in (1.0, 0.5))
+    assert any(np.abs(step).max() > 0 for step in whole.values())
+    for name in whole:
+        if optimizer.proportional:
+            np.testing.assert_allclose(half[name], whole[name] / 2, rtol=1e-6, atol=1e-12, err_msg=name)
+        else:
+            assert not np.array_equal(half[name], whole[name]), "the schedule is not seen"
+
+
+class Counted:
+    """An objective in JAX that counts, on the host, how often its loss is computed."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def loss(self, params):
+        """Rosenbrock's function."""
+        jax.debug.callback(self.count)
+        x, y = params["p"][0], params["p"][1]
+        return (1 - x) ** 2 + 100 * (y - x * x) ** 2
+
+    def count(self):
+        """One more."""
+        self.calls += 1
+
+
+def test_every_gradient_of_a_line_search_is_counted():
+    counted = Counted()
+    rule = optimizers.parse("lbfgs").jax(Setting(lambda t: 1.0, parity.JaxNoise(1), 1))
+    objective = parity.JaxObjective(counted.loss)
+    params = {"p": jnp.array([-1.2, 1.0])}
+    state, told = rule.init(params), 0
+    step = jax.jit(lambda params, state: rule.step(params, state, objective, 0))
+    for _ in range(10):
+        params, state, _, counts = step(params, state)
+        told += int(counts.gradients)
+    jax.effects_barrier()
+    assert told == counted.calls > 10
+
+
+def test_every_call_of_a_closure_is_counted():
+    calls = []
+
+    def loss(params):
+        calls.append(1)
+        x, y = params["p"][0], params["p"][1]
+        return (1 - x) ** 2 + 100 * (y - x * x) ** 2
+
+    rule = optimizers.parse("lbfgs").torch(Setting(lambda t: 1.0, parity.TorchNoise(1), 1))
+    params = {"p": torch.tensor([-1.2, 1.0], requires_grad=True)}
+    state, told = rule.init(params), 0
+    for t in range(10):
+        done = rule.step(params, state, parity.TorchObjective(loss), t)
+        told += done.counts.gradients
+    assert told == len(calls) > 10
+
+
+def test_polyak_steps_to_where_a_line_would_vanish():
+    """On f = |x|^2 / 2 Polyak's step is half the way."""
+    rule = optimizers.parse("polyak_sgd").jax(Setting(lambda t: 1.0, parity.JaxNoise(1), 1))
+    objective = parity.JaxObjective(lambda params: (params["x"] ** 2).sum() / 2)
+    params = {"x": jnp.array([2.0, -4.0])}
+    done = rule.step(params, rule.init(params), objective, 0)
+    np.testing.assert_allclose(done.params["x"], [1.0, -2.0], rtol=1e-6)
+
+
+def test_schedule_free_is_evaluated_at_the_average():
+    rate, weight = 0.1, 0.9
+    optimizer = optimizers.parse("schedule_free_sgd").replace(learning_rate=rate, b1=weight)
+    rule = optimizer.jax(Setting(lambda t: 1.0, parity.JaxNoise(1), 1))
+    objective = parity.JaxObjective(lambda params: (params["x"] ** 2).sum() / 2)
+    y = z = x = np.array([1.0])
+    params = {"x": jnp.asarray(y, jnp.float32)}
+    state = rule.init(params)
+    for t in range(4):
+        params, state, *_ = rule.step(params, state, objective, t)
+        z = z - rate * y
+        x = x + (z - x) / (t + 1)
+        y = weight * x + (1 - weight) * z
+        np.testing.assert_allclose(params["x"], y, rtol=1e-5)
+        np.testing.assert_allclose(rule.evaluated(params, state)["x"], x, rtol=1e-5)
+
+
+def test_rprop_moves_at_its_first_step():
+    """`optax.rprop` hands out each step one iteration late, so its first is 0."""
+    rule = (
+        optimizers.parse("rprop")
+        .replace(learning_rate=0.1)
+        .jax(Setting(lambda t: 1.0, parity.JaxNoise(1), 1))
+    )
+    objective = parity.JaxObjective(lambda params: (params["x"] ** 2).sum())
+    params = {"x": jnp.array([2.0, -4.0])}
+    done = rule.step(params, rule.init(params), objective, 0)
+    np.testing.assert_allclose(done.params["x"], [1.9, -3.9], rtol=1e-6)
+
+
+def test_sophia_takes_the_seeds_signs_and_counts_its_products():
+    optimizer = optimizers.parse("sophia[update_every=2]")
+    rule = optimizer.jax(Setting(lambda t: 1.0, parity.JaxNoise(6), 6))
+    objective = parity.JaxObjective(lambda params: (params["x"] ** 4).sum())
+    params = {"x": jnp.array([1.0, -2.0])}
+    state, told = rule.init(params), []
+    for t in range(6):
+        params, state, _, counts = rule.step(params, state, objective, t)
+        told.append(int(counts.hvps))
+    assert told == [1, 0, 1, 0, 1, 0]
+    assert sum(told) == optimizer.due_hvps(6)
