@@ -102,8 +102,10 @@ class NAdam(Standard):
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
         """torch.optim.NAdam; 0.96 to an infinite power is 0, and the momentum b1 from the first step."""
+        from optbench.optimizers.standard.torch import nadam
+
         return partial(
-            optim.NAdam,
+            nadam,
             lr=self.learning_rate,
             betas=(self.b1, self.b2),
             eps=self.eps,
@@ -123,11 +125,12 @@ class RAdam(Standard):
     theta <- theta - learning_rate r m / (1 - b1^t) sqrt(1 - b2^t) / (sqrt(v) + eps)    if p_t > 5
     theta <- theta - learning_rate m / (1 - b1^t)                                       else
 
-    eps stands beside the uncorrected root, as in torch; `optax.radam` has it beside the corrected one.
+    eps stands beside the uncorrected root, as in torch; `optax.radam` has it beside the corrected one, and loses
+    r to rounding in float32.
     """
 
     name: ClassVar[str] = "radam"
-    source: ClassVar[str] = "arXiv:1908.03265; optax.scale_by_radam, torch.optim.RAdam"
+    source: ClassVar[str] = "arXiv:1908.03265; as optax.radam, torch.optim.RAdam"
     memory: ClassVar[str] = "2n"
     arrays: ClassVar[int] = 2
 
@@ -137,7 +140,7 @@ class RAdam(Standard):
     eps: float = small(1e-8)
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.scale_by_radam with torch's eps."""
+        """RAdam with torch's eps."""
         from optbench.optimizers.standard.jax import radam
 
         return radam(rate, self.b1, self.b2, self.eps)
