@@ -59,7 +59,7 @@ def headline(tables: Mapping[str, Frame]) -> str:
         parts += [f"{count} {'is' if count == 1 else 'are'} {word}"] if count else []
     few = min(int(table["seeds"].min()) for table in contests.values()) < INTERVAL_FROM
     caution = " Where there are fewer than 5 seeds this is an indication, not a finding." if few else ""
-    return f"Of {len(contests)} task{'s' * (len(contests) > 1)}, {listed(parts)}.{caution}"
+    return f"Of {len(contests)} problem{'s' * (len(contests) > 1)}, {listed(parts)}.{caution}"
 
 
 def sentence(table: Frame, task: Task) -> str:

@@ -202,7 +202,7 @@ def closing(folder: Path, selection: Selection, shown: Sequence[Problem], summar
     names = summary["optimizer"].nunique()
     cells, tasks = int(summary["lanes"].sum()), len(shown)
     return (
-        f"Wrote {folder / 'index.md'}: {tasks} task{'s' * (tasks > 1)}, {names} optimizer{'s' * (names > 1)}, "
+        f"Wrote {folder / 'index.md'}: {tasks} problem{'s' * (tasks > 1)}, {names} optimizer{'s' * (names > 1)}, "
         f"{cells:,} cells; {files // 2} figures (SVG and PNG) and table.csv beside it.\n"
         f"{verdict.verdicts(shown)[0]}\n"
         f"Next: {selection.next_command(summary)}"
