@@ -10,6 +10,7 @@ import pytest
 from optbench import optimizers, tasks
 from optbench.core import Cell, Counts, Schedule, Status, Trace
 from optbench.store import Store
+from optbench.suite import load
 
 FACTS = {
     "optbench_version": "0.1.0", "commit": "0123456789ab", "python": "3.11.7", "version.jax": "0.10.2",
@@ -205,7 +206,7 @@ def test_a_cell_in_two_lane_modes_counts_once_and_is_told(tmp_path):
     assert table["seeds"].tolist() == [5]
     assert table["loss"].iloc[0] == pytest.approx(1.2e-4)
     assert "20 cells are stored in more than one lane mode; the newest of each is shown." in weaknesses(
-        problems(frame), table, frame
+        problems(frame), table, frame, load("quickstart")
     )
 
 
@@ -218,9 +219,10 @@ def test_unequal_budgets_and_few_seeds_are_told(tmp_path):
     frame = stored(tmp_path, grid(opt="adam", seeds=2), grid(opt="sgd", seeds=2, trials=3)).frame()
     table = summarise(frame)
     table.insert(0, "problem", labels(table))
-    said = "\n".join(weaknesses(problems(frame), table, frame))
+    said = "\n".join(weaknesses(problems(frame), table, frame, load("quickstart")))
     assert "adam 4 learning rates x 2 seeds and sgd 3 learning rates x 2 seeds" in said
     assert "Fewer than 5 seeds on quadratic_10" in said
+    assert "quadratic_10 ran 40 steps; the suite asks for 1,000." in said
     assert "an indication, not a finding" in verdicts(problems(frame))[0]
 
 

@@ -109,7 +109,7 @@ def index(selection: Selection, shown: Sequence[Problem], summary: Frame, stored
     question, _, rest = suites.docstring(selection.suite).partition("\n")
     suite = suites.load(selection.suite)
     said = verdict.verdicts(shown)
-    doubts = verdict.weaknesses(shown, summary, stored)
+    doubts = verdict.weaknesses(shown, summary, stored, suite)
     if store.passed_over:
         doubts.append(
             f"Files that could not be read: {listed([escape(name) for name in sorted(store.passed_over)])}."
