@@ -292,11 +292,12 @@ def test_looks_differ_and_do_not_depend_on_the_company():
 
 
 def test_markdown_shows_text_as_it_is():
-    from optbench.report.markdown import escape, slug, table
+    from optbench.report.markdown import escape, plain, slug, table
 
     assert escape("rosenbrock_2 _x_ a|b\n<i>") == r"rosenbrock_2 \_x\_ a\|b \<i\>"
     assert escape("[a](b) `c` *d*") == r"\[a\](b) \`c\` \*d\*"
     assert slug("quadratic[dim=50,condition=1e3]") == "quadratic-dim-50-condition-1e3"
+    assert plain(escape("[a] `c`\\")) == "[a] `c`\\"
     assert slug("../..") == "unnamed"
     assert table(("a", "b"), [("x|y", "1")]).splitlines()[2] == r"| x\|y | 1 |"
 
