@@ -47,7 +47,9 @@ def parameters(task: Task) -> str:
 def columns(rows: list[tuple[str, ...]]) -> str:
     """Left-aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
     return "\n".join(lines)
 
 
@@ -60,7 +62,8 @@ def page(name: str) -> str:
     if name in suite.names():
         return f"{name}\n\n{suite.docstring(name)}"
     known = [*optimizers.names(), *tasks.names(), *suite.names()]
-    raise UserError(f"nothing is called {name!r}. {nearest(name, known)}")
+    near = nearest(name, known)
+    raise UserError(f"nothing is called {name!r}. {near} See: optbench list optimizers (or tasks, suites)")
 
 
 def optimizer_page(optimizer: Optimizer) -> str:
@@ -79,7 +82,9 @@ def optimizer_page(optimizer: Optimizer) -> str:
 
 def task_page(name: str, task: Task) -> str:
     """What is minimised, and what counts as solved."""
-    targets = ", ".join(f"{t.metric} <= {t.value:g}" + (" (stops there)" if t.final else "") for t in task.targets())
+    targets = ", ".join(
+        f"{t.metric} <= {t.value:g}" + (" (stops there)" if t.final else "") for t in task.targets()
+    )
     parts = [
         name,
         inspect.getdoc(type(task)) or "",

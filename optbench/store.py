@@ -5,6 +5,7 @@ A row is a cell. Nothing is ever changed or deleted; where a cell was computed a
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -37,17 +38,30 @@ class Store:
     def prepare(self) -> None:
         """Make the folder, or say why it cannot be written to."""
         if self.folder.exists() and not self.folder.is_dir():
-            raise UserError(f"results folder {str(self.folder)!r} is a file. Give another one with --results.")
+            raise UserError(
+                f"results folder {str(self.folder)!r} is a file. Give another one with --results."
+            )
+        probe = self.runs / f".probe-{os.getpid()}"
         try:
             self.runs.mkdir(parents=True, exist_ok=True)
-            probe = self.runs / f".probe-{os.getpid()}"
-            probe.write_bytes(b"optbench")
-            probe.unlink()
+            try:
+                probe.write_bytes(b"optbench")
+            finally:
+                probe.unlink(missing_ok=True)
         except OSError as error:
-            raise UserError(
-                f"results folder {str(self.folder)!r} cannot be written: {error.strerror}. "
-                "Give another one with --results."
-            ) from error
+            raise self.unwritable(error) from error
+
+    def unwritable(self, error: OSError) -> UserError:
+        """What to say when the folder cannot be written to."""
+        room = (
+            "What is stored stays: make room and run again, or give"
+            if error.errno == errno.ENOSPC
+            else "Give"
+        )
+        return UserError(
+            f"results folder {str(self.folder)!r} cannot be written: {error.strerror}. "
+            f"{room} another one with --results."
+        )
 
     def write(self, traces: Sequence[Trace], facts: Mapping[str, Any]) -> Path:
         """One new file with a row for each trace."""
@@ -65,7 +79,7 @@ class Store:
 
     def files(self) -> list[Path]:
         """All result files, oldest first."""
-        return sorted(self.runs.glob("[!.]*.parquet"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+        return sorted(self.runs.glob("[!.]*.parquet"), key=lambda path: (path.lstat().st_mtime_ns, path.name))
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterable[Any]:
         """The readable files as Arrow tables; the others are named in `passed_over`."""
@@ -82,7 +96,7 @@ class Store:
                 if "format" in table.column_names and set(table["format"].to_pylist()) != {FORMAT}:
                     raise ValueError(f"of another record format than {FORMAT}")
             except (pa.ArrowException, OSError, ValueError) as error:
-                self.passed_over[path.name] = str(error).splitlines()[0][:120]
+                self.passed_over[path.name] = (str(error).splitlines() or [type(error).__name__])[0][:120]
                 continue
             yield table
 
@@ -94,13 +108,18 @@ class Store:
 
     def finished(self) -> set[tuple[str, str, str]]:
         """The keys of the cells that need not be computed again."""
-        found = set()
-        for table in self.tables([*KEY, "status", "format"]):
+        newest: dict[tuple[str, str, str], tuple[float, str]] = {}
+        for table in self.tables([*KEY, "created", "status", "format"]):
             rows = table.to_pydict()
-            for *key, status in zip(*(rows[name] for name in KEY), rows["status"], strict=True):
-                if Status(status).final:
-                    found.add(tuple(key))
-        return found
+            for *key, created, status in zip(
+                *(rows[name] for name in (*KEY, "created", "status")), strict=True
+            ):
+                cell, device, mode = key
+                newest[cell, device, mode] = max(
+                    newest.get((cell, device, mode), (0.0, "")), (created, status)
+                )
+        final = {status for status in Status if status.final}
+        return {key for key, (_, status) in newest.items() if status in final}
 
     def frame(self, curves: bool = True) -> pd.DataFrame:
         """One row for each cell, the newest of each key; `curves=False` leaves out the long columns."""
@@ -132,7 +151,7 @@ class Kept:
     def load(self) -> dict[str, np.ndarray] | None:
         """What was kept; a torn file is nothing."""
         try:
-            with np.load(self.path) as arrays:
+            with self.path.open("rb") as file, np.load(file) as arrays:
                 return dict(arrays)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile):
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from optbench.plan import Program
     from optbench.stats import Frame
 
+COMPILATION = 5e9
+"""FLOP that could be done while one program compiles, roughly; only the estimate depends on it."""
+
 TOY_NOTE = (
     "Note: quadratics and Rosenbrock are toys. They show how a method behaves (conditioning, curvature, the range\n"
     "of learning rates), not how it will rank on your network; {real}."
@@ -26,9 +30,8 @@ TOY_NOTE = (
 def run_in_terminal(request: Request) -> int:
     """Run a request; the exit code is 0 if every cell ran, 1 if one failed, 130 after Ctrl-C."""
     begun = time.monotonic()
-    print(f"optbench: {request.suite}", end="", flush=True)
-    cells = request.cells()
-    print(f", {len(cells)} cells", flush=True)
+    cells = request.cells()  # before anything is printed: a message about bad input stands alone
+    print(f"optbench: {request.suite}, {len(cells)} cells", flush=True)
     from optbench.execute.session import Session
 
     session = Session(request)
@@ -40,7 +43,9 @@ def run_in_terminal(request: Request) -> int:
                 for event in session.run():
                     show(event)
                     if event.kind == "failed" and event.program is not None:
-                        failures.append(f"{title(event.program)}: {event.facts['status']}: {event.facts['reason']}")
+                        failures.append(
+                            f"{title(event.program)}: {event.facts['status']}: {event.facts['reason']}"
+                        )
     except KeyboardInterrupt:
         print("\nInterrupted. What had finished is stored; the same command goes on from there.", flush=True)
         return 130
@@ -56,7 +61,9 @@ def say_plan(session: Session) -> None:
     """One line: how much is stored, how much there is to do, with what."""
     stored = len(session.cells) - session.missing
     if not session.missing:
-        print(f"All {stored} cells are stored in {session.store.folder}; nothing to compute (--again recomputes).")
+        print(
+            f"All {stored} cells are stored in {session.store.folder}; nothing to compute (--again recomputes)."
+        )
         return
     workers = min(session.jobs, len(session.programs))
     print(
@@ -85,19 +92,29 @@ def display(session: Session) -> Iterator[Any]:
 
 
 class Plain:
-    """A line for each program that starts or ends."""
+    """A line for each program that ends, with an estimate of what is left."""
 
     def __init__(self, session: Session):
         self.done, self.total = 0, len(session.programs)
+        self.cost_done, self.cost = 0.0, sum(map(weight, session.programs))
         self.begun = time.monotonic()
         self.session = session
 
     def __call__(self, event: Event) -> None:
+        """Print a line for an end."""
         if event.program is None or event.kind not in ("done", "failed"):
             return
         self.done += 1
+        self.cost_done += weight(event.program)
         seconds = time.monotonic() - self.begun
-        print(f"[{self.done}/{self.total}] {seconds:5.1f} s  {row(self.session, event)}", flush=True)
+        left = seconds * (self.cost / self.cost_done - 1)
+        about = f", about {left:.0f} s left" if self.done < self.total else ""
+        print(f"[{self.done}/{self.total}] {seconds:5.1f} s  {row(self.session, event)}{about}", flush=True)
+
+
+def weight(program: Program) -> float:
+    """A program's share of the work, for the estimate: what it computes, and a compilation."""
+    return program.cost + COMPILATION
 
 
 @contextmanager
@@ -107,8 +124,9 @@ def live(session: Session) -> Iterator[Any]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     console = Console(highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    total = sum(program.cost for program in session.programs)
+    left = (TextColumn("left"), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn(), *left)
+    total = sum(map(weight, session.programs))
     with Progress(*columns, console=console, transient=True) as progress:
         overall = progress.add_task("all", total=total)
         finished, running = [0.0], {}
@@ -118,10 +136,10 @@ def live(session: Session) -> Iterator[Any]:
             if program is None:
                 return
             if event.kind == "progress":
-                running[event.worker] = program.cost * event.facts["steps"] / event.facts["of"]
+                running[event.worker] = weight(program) * event.facts["steps"] / event.facts["of"]
             elif event.kind in ("done", "failed"):
                 running.pop(event.worker, None)
-                finished[0] += program.cost
+                finished[0] += weight(program)
                 console.print(row(session, event), markup=False, soft_wrap=True)
             if event.kind in ("compiled", "progress"):
                 progress.update(overall, description=title(program)[:44])
@@ -160,7 +178,11 @@ def close(session: Session, seconds: float) -> None:
     print(legend(table))
     print()
     if table["toy"].any():
-        real = "the rows on real data are the others" if not table["toy"].all() else "add --task mlp for real data"
+        real = (
+            "the rows on real data are the others"
+            if not table["toy"].all()
+            else "add --task mlp for real data"
+        )
         print(TOY_NOTE.format(real=real))
     print(f"{len(frame)} cells in {session.store.folder} ({seconds:.1f} s).")
     suite = session.request.suite
@@ -178,10 +200,11 @@ def legend(table: Frame) -> str:
     spread = interval if enough.any() else "min-max"
     goals = dict(zip(table["task"], table["target"], strict=True))
     targets = "; ".join(f"{task}: {target}" for task, target in goals.items())
-    return (
-        "\nbest lr: chosen by the median over seeds of the loss (on validation data where there are some); * at the\n"
-        f"edge of the grid. loss, error: median [{spread}] over seeds.\n"
-        "dec: decades of lr that reach the first target (>=: meets the grid's edge).\n"
-        f"steps: to the target ({targets}). us: microseconds a step, one lane, one core.\n"
-        "st/p: state floats per parameter. div: lanes that diverged (+n!: lanes that failed)."
+    lines = (
+        "best lr: chosen by the median over seeds of the loss, on validation data where there are some; * at the "
+        f"edge of the grid. loss, error: median [{spread}] over seeds.",
+        f"steps: to the target ({targets.replace('_', ' ')}).",
+        "dec: decades of lr that reach the first target (>=: meets the grid's edge). us: microseconds a step, "
+        "one lane, one core. st/p: state floats per parameter. div: lanes that diverged (+n!: lanes that failed).",
     )
+    return "\n" + "\n".join(textwrap.fill(line, 100) for line in lines)

@@ -22,6 +22,17 @@ def cases(optimizer: str, prefix: str = "") -> list[str]:
     return [name for name in load(optimizer) if name.startswith(prefix)]
 
 
+def thinned(optimizer: str, quick: tuple[str, ...], marks=None) -> list:
+    """Every trace; one whose name has none of `quick` in it is marked slow, as each costs a compilation."""
+    import pytest
+
+    known = marks or {}
+    return [
+        pytest.param(case, marks=known.get(case, () if any(q in case for q in quick) else pytest.mark.slow))
+        for case in cases(optimizer)
+    ]
+
+
 def arrays(data):
     """The recorded form as nested NumPy arrays."""
     if isinstance(data, dict) and set(data) == {"shape", "dtype", "data"}:
@@ -74,8 +85,8 @@ def close_trees(got, want, dtype: str, what: str, tolerance: float | None = None
 def replay_jax(trace, make, state_of, tolerance=None, extra=lambda step: {}, check_updates=True) -> None:
     """Feed the recorded gradients and draws to a transformation; compare updates, parameters and state.
 
-    `make(noise)` builds the transformation, `state_of(state)` gives its state in the recorded form (a subset of
-    keys will do), `extra(step)` the extra arguments of `update`.
+    `make(noise)` builds the transformation, `state_of(state)` gives its state in the recorded form (a subset
+    of keys will do), `extra(step)` the extra arguments of `update`.
     """
     import jax
     import jax.numpy as jnp
@@ -88,15 +99,74 @@ def replay_jax(trace, make, state_of, tolerance=None, extra=lambda step: {}, che
         noise = TableNoise({name: jnp.asarray(table) for name, table in draw_tables(trace).items()})
         transform = optax.with_extra_args_support(make(noise))
         params = jax.tree.map(jnp.asarray, arrays(trace["init_params"]))
-        state = jax.jit(transform.init)(params)
-        update = jax.jit(transform.update)
+        state = transform.init(params)
+
+        @jax.jit
+        def advance(grads, state, params, extra):
+            updates, state = transform.update(grads, state, params, **extra)
+            return updates, state, optax.apply_updates(params, updates)
+
         for recorded in trace["steps"]:
             where = f"{trace['id']} {dtype} step {recorded['t']}"
             step = arrays(recorded)
-            updates, state = update(jax.tree.map(jnp.asarray, step["grads"]), state, params, **extra(step))
+            updates, state, params = advance(step["grads"], state, params, extra(step))
             if check_updates:
                 close_trees(updates, step["updates"], dtype, f"{where} updates", tolerance)
-            params = optax.apply_updates(params, updates)
             close_trees(params, step["params"], dtype, f"{where} params", tolerance)
             got = state_of(state)
             close_trees(got, {key: step["state"][key] for key in got}, dtype, f"{where} state", tolerance)
+
+
+def replay_torch(trace, make, state_of, tolerance=None, feed=None, before=None) -> None:
+    """Feed the recorded gradients and draws to a torch optimizer; compare parameters and state.
+
+    `make(named, noise)` builds the optimizer over (name, parameter) pairs in leaf order, `state_of(optimizer,
+    params)` gives its state in the recorded form (a subset of keys will do). `feed(params, step)` writes the
+    gradients, by default the recorded ones; `feed_curved` for optimizers that differentiate them.
+    `before(optimizer, step)` runs before each step, for a schedule or for extra arguments.
+    """
+    import torch
+
+    from optbench.rules.torch import TableNoise
+
+    torch.set_num_threads(1)
+    dtype = trace["dtype"]
+    noise = TableNoise({name: torch.from_numpy(table) for name, table in draw_tables(trace).items()})
+    first = arrays(trace["init_params"])
+    params = {name: torch.tensor(first[name], requires_grad=True) for name in trace["leaf_order"]}
+    optimizer = make(list(params.items()), noise)
+    for recorded in trace["steps"]:
+        where = f"{trace['id']} {dtype} step {recorded['t']}"
+        step = arrays(recorded)
+        (feed or feed_plain)(params, step)
+        if before is not None:
+            before(optimizer, step)
+        optimizer.step()
+        values = {name: param.detach().numpy() for name, param in params.items()}
+        close_trees(values, step["params"], dtype, f"{where} params", tolerance)
+        got = state_of(optimizer, params)
+        close_trees(got, {key: step["state"][key] for key in got}, dtype, f"{where} state", tolerance)
+
+
+def feed_plain(params, step) -> None:
+    """The recorded gradients, as `backward()` leaves them."""
+    import torch
+
+    for name, param in params.items():
+        param.grad = torch.tensor(step["grads"][name])
+
+
+def feed_curved(params, step) -> None:
+    """The recorded gradients with a graph whose product with the recorded signs is the recorded product.
+
+    g + c (theta - theta_now) has the derivative c; with c = (H v) v and v = +-1 its product with v is H v.
+    """
+    import torch
+
+    feed_plain(params, step)
+    if step["hvp"] is None:
+        return
+    signs = {draw["name"]: draw["value"] for draw in step["draws"]}
+    for name, param in params.items():
+        slope = torch.tensor(step["hvp"][name] * signs[f"probe.{name}"], dtype=param.dtype)
+        param.grad = param.grad + slope * (param - param.detach())

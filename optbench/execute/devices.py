@@ -23,16 +23,19 @@ class Device(NamedTuple):
 
 def resolve(name: str) -> Device:
     """The device asked for; `auto` is the accelerator where there is one. UserError if it is not there."""
-    if name == "cpu" or (name == "auto" and not any(map(importlib.util.find_spec, PLUGINS))):
+    plugged = any(map(importlib.util.find_spec, PLUGINS))
+    if name == "cpu" or (name == "auto" and not plugged):
         return Device("cpu", "cpu")
-    there = ask()
+    there = ask() if plugged else [Device("cpu", "cpu")]
     if name == "auto":
         return next((device for device in there if device.platform != "cpu"), Device("cpu", "cpu"))
     for device in there:
         if device.platform == name:
             return device
     found = ", ".join(sorted({device.platform for device in there}))
-    raise UserError(f"--device {name} is not here: jax sees {found}. Try --device auto, or: pip install 'optbench[cuda]'")
+    raise UserError(
+        f"--device {name} is not here: jax sees {found}. Try --device auto, or: pip install 'optbench[cuda]'"
+    )
 
 
 def ask() -> list[Device]:

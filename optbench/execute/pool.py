@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -39,7 +40,9 @@ class Event:
 class Worker:
     """One process and what it is doing."""
 
-    def __init__(self, number: int, core: int | None, outbox: queue.SimpleQueue[tuple[Worker, dict[str, Any]]]):
+    def __init__(
+        self, number: int, core: int | None, outbox: queue.SimpleQueue[tuple[Worker, dict[str, Any]]]
+    ):
         self.number, self.core, self.outbox = number, core, outbox
         self.program: Program | None = None
         self.heard = time.monotonic()
@@ -67,7 +70,8 @@ class Worker:
         """Pass on what the worker says; the end of its output is its death."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.outbox.put((self, json.loads(line)))
+            with contextlib.suppress(json.JSONDecodeError):  # a worker that is killed may end in mid-line
+                self.outbox.put((self, json.loads(line)))
         self.outbox.put((self, {"event": "died", "code": self.process.wait()}))
 
     def collect(self) -> None:
@@ -81,17 +85,13 @@ class Worker:
         assert self.process.stdin is not None
         self.program, self.heard = program, time.monotonic()
         message = {"program": program.message(), "results": results}
-        try:
+        with contextlib.suppress(BrokenPipeError):  # its death is on its way through `listen`
             self.process.stdin.write(json.dumps(message) + "\n")
-        except BrokenPipeError:
-            pass  # its death is on its way through `listen`
 
     def end(self) -> None:
         """Kill the process and whatever it started."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait()
 
 
@@ -154,7 +154,8 @@ class Pool:
         for worker in list(self.workers):
             silent = time.monotonic() - worker.heard
             if worker.program is not None and silent > self.timeout:
-                facts = {"status": "timeout", "reason": f"no sign of life for {silent:.0f} s (--timeout {self.timeout:g})"}
+                reason = f"no sign of life for {silent:.1f} s (--timeout {self.timeout:g})"
+                facts = {"status": "timeout", "reason": reason}
                 yield Event("failed", worker.number, worker.program, facts)
                 worker.end()
                 self.replace(worker, waiting)
@@ -170,6 +171,9 @@ class Pool:
 def death(code: int, errors: Sequence[str]) -> dict[str, Any]:
     """Why a worker's program failed when the worker is simply gone."""
     if code == -signal.SIGKILL:
-        return {"status": "out of memory", "reason": "the worker was killed (signal 9), most often for lack of memory"}
+        return {
+            "status": "out of memory",
+            "reason": "the worker was killed (signal 9), most often for lack of memory",
+        }
     last = errors[-1] if errors else "it said nothing"
     return {"status": "error", "reason": f"the worker ended with code {code}: {last}"[:300]}

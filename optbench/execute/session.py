@@ -18,6 +18,7 @@ from optbench.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
+
 class Session:
     """A request that has been checked: how much there is to do, doing it, and what came out."""
 
@@ -30,11 +31,16 @@ class Session:
         self.store.prepare()
 
     @cached_property
+    def planned(self) -> list[plan.Program]:
+        """Every cell in its program, stored or not."""
+        return plan.programs(self.cells, self.device.platform, self.request.lanes)
+
+    @cached_property
     def programs(self) -> list[plan.Program]:
         """What is not in the store yet."""
         stored = set() if self.request.again else self.store.finished()
         todo = []
-        for program in plan.programs(self.cells, self.device.platform, self.request.lanes):
+        for program in self.planned:
             keys = [(cell.id(), self.device.kind, program.mode) for cell in program.cells]
             missing = tuple(cell for cell, key in zip(program.cells, keys, strict=True) if key not in stored)
             if missing:
@@ -54,18 +60,23 @@ class Session:
                 status = Status(event.facts["status"])
                 traces = [Trace(cell, status, event.facts["reason"]) for cell in event.program.cells]
                 facts = {"device_kind": self.device.kind, "mode": event.program.mode}
-                self.store.write(traces, environment.facts() | facts)
+                try:
+                    self.store.write(traces, environment.facts() | facts)
+                except (
+                    OSError
+                ) as error:  # most often a full disk, which no later program would survive either
+                    raise self.store.unwritable(error) from error
             yield event
 
     def frame(self, curves: bool = True) -> pd.DataFrame:
-        """The rows of this request's cells."""
+        """The rows of this request's cells, on its device and in its modes, in the order of the request."""
         frame = self.store.frame(curves)
         if frame.empty:
             return frame
         order = {cell.id(): i for i, cell in enumerate(self.cells)}
-        rows = frame[frame["cell"].isin(order) & (frame["device_kind"] == self.device.kind)]
-        rows = rows.sort_values("created", kind="stable").drop_duplicates("cell", keep="last")
-        return rows.sort_values("cell", key=lambda column: column.map(order)).reset_index(drop=True)
+        modes = {cell.id(): program.mode for program in self.planned for cell in program.cells}
+        asked = (frame["mode"] == frame["cell"].map(modes)) & (frame["device_kind"] == self.device.kind)
+        return frame[asked].sort_values("cell", key=lambda column: column.map(order)).reset_index(drop=True)
 
 
 @dataclass

@@ -44,7 +44,9 @@ def main() -> None:
         try:
             say("done", work(message, say))
         except BaseException as error:
-            say("failed", {"status": failure(error), "reason": reason(error), "trace": traceback.format_exc()})
+            say(
+                "failed", {"status": failure(error), "reason": reason(error), "trace": traceback.format_exc()}
+            )
 
 
 def listen(inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
@@ -57,15 +59,13 @@ def listen(inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
 def work(message: Mapping[str, Any], say: Any) -> dict[str, Any]:
     """Run one program and store its traces."""
     from optbench import environment
+    from optbench.fields import digest
     from optbench.plan import Program
-    from optbench.store import Store
+    from optbench.store import Kept, Store
 
     program, store = Program.of(message["program"]), Store(message["results"])
     framework = program.cells[0].framework
-    if framework == "torch":
-        raise Unavailable("the torch engine is not part of this version")
-    prepare_jax()
-    from optbench.engines import jax as engine
+    engine = ENGINES[framework](program.device)
 
     last = [0.0]
 
@@ -75,10 +75,14 @@ def work(message: Mapping[str, Any], say: Any) -> dict[str, Any]:
             last[0] = now
             say(event, {key: value for key, value in facts.items() if isinstance(value, int | float | str)})
 
-    traces = engine.run(
-        program.cells, program.mode, program.device, observe, lambda group: store.keep(f"{program.id}-{group}")
-    )
-    path = store.write(traces, environment.facts() | device_facts(program.device) | memory_facts())
+    # Another version of the code or of the framework would go on from a carry that is not its own.
+    code = digest([environment.version("optbench"), environment.commit(), environment.version(framework)])[:8]
+
+    def keep(group: int) -> Kept:
+        return store.keep(f"{program.id}-{group}-{code}")
+
+    traces = engine.run(program.cells, program.mode, program.device, observe, keep)
+    path = store.write(traces, environment.facts() | engine.device_facts(program.device) | memory_facts())
     return {"path": path.name, "cells": len(traces)}
 
 
@@ -86,8 +90,8 @@ class Unavailable(Exception):
     """The framework or device that a program asks for is not here."""
 
 
-def prepare_jax() -> None:
-    """Compiled programs are kept between runs; double precision is a context, never a global switch."""
+def jax_engine(device: str) -> Any:
+    """JAX's engine; compiled programs are kept between runs."""
     import jax
 
     from optbench.environment import cache_folder
@@ -95,14 +99,24 @@ def prepare_jax() -> None:
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    from optbench.engines import jax as engine
+
+    return engine
 
 
-def device_facts(device: str) -> dict[str, Any]:
-    """What kind of device the program ran on."""
-    import jax
+def torch_engine(device: str) -> Any:
+    """PyTorch's engine, on one thread."""
+    import torch
 
-    found = jax.devices(device)[0]
-    return {"device": str(found), "device_kind": found.device_kind, "platform_version": found.client.platform_version}
+    torch.set_num_threads(1)
+    if device != "cpu" and not torch.cuda.is_available():
+        raise Unavailable(f"torch {torch.__version__} sees no {device}")
+    from optbench.engines import torch as engine
+
+    return engine
+
+
+ENGINES = {"jax": jax_engine, "torch": torch_engine}
 
 
 def memory_facts() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
-from optbench.core import Counts, Objective, Step
+from optbench.core import Counts, Noise, Objective, Step
 
 Parameters = dict[str, torch.Tensor]
 
@@ -79,12 +79,9 @@ class TorchRule:
             group["optbench_lr"] = group.get("lr")
         return optimizer
 
-    def step(self, params: Parameters, state: torch.optim.Optimizer, objective: GraphObjective, t: int) -> Step:
+    def step(self, params: Any, state: Any, objective: Any, t: Any) -> Step:
         """One step; the parameters are overwritten in place."""
-        factor = self.factor(t)
-        for group in state.param_groups:
-            if group["optbench_lr"] is not None:
-                group["lr"] = group["optbench_lr"] * factor
+        self.set_rates(state, t)
         if self.needs_closure:
             return self._closure_step(params, state, objective)
         wants_graph = getattr(state, "should_create_graph", None)
@@ -94,6 +91,12 @@ class TorchRule:
         state.step()
         set_grads(params, {})
         return Step(params, state, loss, Counts(gradients=1, hvps=int(graph)))
+
+    def set_rates(self, state: torch.optim.Optimizer, t: int) -> None:
+        """Each group's first learning rate times the schedule's factor."""
+        for group in state.param_groups:
+            if group["optbench_lr"] is not None:
+                group["lr"] = group["optbench_lr"] * self.factor(t)
 
     def _closure_step(self, params: Parameters, state: Any, objective: GraphObjective) -> Step:
         losses: list[torch.Tensor] = []
@@ -110,6 +113,46 @@ class TorchRule:
     def evaluated(self, params: Parameters, state: torch.optim.Optimizer) -> Parameters:
         """The parameters themselves."""
         return params
+
+
+class CurvatureRule(TorchRule):
+    """A torch.optim optimizer that is handed a Hessian-vector product on the steps where one is due.
+
+    The optimizer's `step` takes `hvp`, `vector` and `update_preconditioner`, lists in the order of its
+    parameters; `due(t)` says whether step t has a product. The vectors are drawn as `probe.<name>`.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[Iterable[tuple[str, torch.Tensor]]], torch.optim.Optimizer],
+        factor: Callable[[int], float],
+        noise: Noise,
+        due: Callable[[int], bool],
+    ):
+        super().__init__(make, factor)
+        self.noise, self.due = noise, due
+
+    def step(
+        self, params: Parameters, state: torch.optim.Optimizer, objective: GraphObjective, t: int
+    ) -> Step:
+        """One gradient, and one Hessian-vector product where due."""
+        self.set_rates(state, t)
+        if not self.due(t):
+            loss, grads = objective.value_and_grad(params)
+            given: dict[str, Any] = {"update_preconditioner": False}
+        else:
+            vector = {name: self.noise.normal(f"probe.{name}", t, p.detach()) for name, p in params.items()}
+            loss, grads, hvp = objective.value_grad_hvp(params, vector)
+            names = [name for group in state.param_groups for name in group["param_names"]]
+            given = {
+                "hvp": [hvp[name] for name in names],
+                "vector": [vector[name] for name in names],
+                "update_preconditioner": True,
+            }
+        set_grads(params, grads)
+        state.step(**given)
+        set_grads(params, {})
+        return Step(params, state, loss, Counts(gradients=1, hvps=int("hvp" in given)))
 
 
 def set_grads(params: Parameters, grads: Mapping[str, torch.Tensor]) -> None:

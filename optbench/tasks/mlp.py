@@ -6,6 +6,7 @@ Weights start from He's normal distribution (arXiv:1502.01852), biases from 0. A
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -23,15 +24,23 @@ class MLP(Task):
     source: ClassVar[str] = digits.SOURCE
     selection: ClassVar[str] = "validation_loss"
     score: ClassVar[str] = "test_error"
-    horizon: ClassVar[int] = 400
 
     width: int = hyper(128, "units of each hidden layer", bounds="[1, 16384]")
     layers: int = hyper(2, "hidden layers", bounds="[0, 32]")
     batch: int = hyper(128, "images a step", bounds="[1, 1000]")
 
+    @property
+    def horizon(self) -> int:
+        """About fifty epochs."""
+        return 400
+
     def targets(self) -> tuple[Target, ...]:
-        """Validation errors that a linear model does not, and a good network does reach."""
-        return (Target("validation_error", 0.10), Target("validation_error", 0.05), Target("validation_error", 0.03))
+        """A network that works, a good one, and one that few methods reach within the horizon."""
+        return (
+            Target("validation_error", 0.10),
+            Target("validation_error", 0.05),
+            Target("validation_loss", 0.06),
+        )
 
     def data(self) -> dict[str, np.ndarray]:
         """The digits."""
@@ -48,7 +57,7 @@ class MLP(Task):
         rng = stream(seed, "init")
         sizes = [64, *[self.width] * self.layers, digits.CLASSES]
         params = {}
-        for i, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
             params[f"w{i}"] = rng.standard_normal((fan_out, fan_in)) * np.sqrt(2 / fan_in)
             params[f"b{i}"] = np.zeros(fan_out)
         return params

@@ -34,6 +34,11 @@ class Quadratic(Task):
     rotation: int | None = hyper(0, "seed of the rotation R; None keeps A diagonal", bounds="[0, inf)")
     noise: float = hyper(0.0, "standard deviation of the gradient noise", bounds="[0, inf)")
 
+    @property
+    def horizon(self) -> int:
+        """Ill-conditioned ones take longer."""
+        return 1000 if self.condition <= 1e3 else 2000
+
     def targets(self) -> tuple[Target, ...]:
         """Fractions of the starting value."""
         if self.noise:
@@ -58,7 +63,8 @@ class Quadratic(Task):
         if not self.noise:
             return {}
         scale = self.noise / np.sqrt(self.dim)
-        return {"z": np.stack([scale * stream(seed, f"batches/{t}").standard_normal(self.dim) for t in range(start, stop)])}
+        normal = [stream(seed, f"batches/{t}").standard_normal(self.dim) for t in range(start, stop)]
+        return {"z": scale * np.stack(normal)}
 
     def jax(self) -> Functions:
         """x^T A x / 2."""
@@ -93,9 +99,8 @@ def matrix(dim: int, condition: float, spectrum: str, rotation: int | None) -> n
         values = condition ** -np.linspace(0, 1, dim) if dim > 1 else np.ones(1)
     else:
         large = max(1, dim // 10)
-        spread = np.linspace(0.8, 1.0, dim)[::-1]
-        values = np.where(np.arange(dim) < large, spread / spread[0], spread / spread[0] / condition)
-        values[-1] = 1 / condition
+        near_one, near_least = np.linspace(1.0, 0.8, large), np.linspace(1.25, 1.0, dim - large) / condition
+        values = np.concatenate([near_one, near_least])
     if rotation is None:
         return np.diag(values)
     basis, triangle = np.linalg.qr(stream(rotation, "rotation").standard_normal((dim, dim)))

@@ -24,7 +24,6 @@ class Rosenbrock(Task):
     source: ClassVar[str] = "Rosenbrock 1960, doi:10.1093/comjnl/3.3.175"
     optimum: ClassVar[float | None] = 0.0
     toy: ClassVar[bool] = True
-    horizon: ClassVar[int] = 2000
 
     dim: int = hyper(2, "number of parameters", bounds="[2, 1000000]")
     jitter: float = hyper(0.1, "standard deviation of the start", bounds="[0, inf)")
@@ -33,6 +32,11 @@ class Rosenbrock(Task):
     def seeded(self) -> bool:
         """Only a jittered start depends on the seed."""
         return self.jitter > 0
+
+    @property
+    def horizon(self) -> int:
+        """Enough to follow the valley."""
+        return 2000
 
     def targets(self) -> tuple[Target, ...]:
         """Per dimension, so that chains of any length are alike."""

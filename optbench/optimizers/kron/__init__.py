@@ -11,6 +11,10 @@ For a leaf G [n_1 .. n_d] one factor Q_i for each axis, upper triangular [n_i, n
 
 The factors are fitted on the steps that a deterministic counter says: whenever it has counted 1/p steps,
 where p is the update probability at that step, 1 for the first 500 steps and then annealed to 0.03.
+A leaf whose mean|G| is below the cube root of the dtype's smallest number is not fitted: without gradient
+its factors would grow until they overflow (upstream='0.2.9' fits it). upstream='0.2.7' draws the steps that
+fit at random with probability p, leaves the damping out, and bends each entry of u towards +-2 instead of
+clipping the mean square.
 
 Source: Xi-Lin Li, Preconditioned Stochastic Gradient Descent, arXiv:1512.04202; Preconditioner on Matrix
 Lie Group for SGD, arXiv:1809.10232; package psgd-jax 0.2.9.
@@ -19,11 +23,19 @@ Lie Group for SGD, arXiv:1809.10232; package psgd-jax 0.2.9.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from optbench.core import Optimizer, Rule, Setting, Shapes, hyper
+
+DAMPING = 3.4526698e-4
+"""sqrt of the float32 machine epsilon, in every dtype."""
+RMS_CLIP = 1.1
+RELEASES = ("0.2.9", "0.2.7")
+"""What `upstream` may ask for."""
+
+
+MODES = (None, "one_diag", "smart_one_diag", "all_diag")
 
 
 class Shaping(NamedTuple):
@@ -39,10 +51,11 @@ def factor_kinds(shape: tuple[int, ...], shaping: Shaping) -> list[str]:
     if len(shape) > 13:
         raise ValueError(f"kron: a leaf has {len(shape)} dimensions; at most 13 are supported")
     mode = shaping.memory_save_mode
-    if mode not in (None, "one_diag", "all_diag"):
-        raise ValueError(f"kron: memory_save_mode={mode!r} must be None, 'one_diag' or 'all_diag'")
+    if mode not in MODES:
+        raise ValueError(f"kron: memory_save_mode={mode!r} is not one of {', '.join(map(repr, MODES))}")
     # On ties the last axis is the largest, as a stable argsort puts it last.
     largest = max(range(len(shape)), key=lambda i: (shape[i], i), default=-1)
+    stands_out = len(shape) > 1 and sorted(shape)[-1] > sorted(shape)[-2]
     return [
         "diagonal"
         if n == 1
@@ -50,20 +63,10 @@ def factor_kinds(shape: tuple[int, ...], shaping: Shaping) -> list[str]:
         or len(shape) < shaping.min_ndim_triangular
         or mode == "all_diag"
         or (mode == "one_diag" and i == largest)
+        or (mode == "smart_one_diag" and i == largest and stands_out)
         else "triangular"
         for i, n in enumerate(shape)
     ]
-
-
-def update_prob(given: float | Callable | None, default: Callable[[], Callable]) -> Callable[[Any], Any]:
-    """The update probability as a function of the step from 1."""
-    if given is None:
-        return default()
-    if callable(given):
-        return given
-    if not 0 < given <= 1:
-        raise ValueError(f"kron: preconditioner_update_probability={given!r} is outside (0, 1]")
-    return lambda t: given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +84,13 @@ class Kron(Optimizer):
     )
     max_size_triangular: int = hyper(8192, "a larger dimension is diagonal", bounds="[0, inf)")
     min_ndim_triangular: int = hyper(2, "a tensor with fewer dimensions is diagonal", bounds="[0, inf)")
-    memory_save_mode: str | None = hyper(
-        None, "which factors are diagonal", choices=(None, "one_diag", "all_diag")
-    )
+    memory_save_mode: str | None = hyper(None, "which factors are diagonal", choices=MODES)
     momentum_into_precond_update: bool = hyper(True, "fit on the momentum", choices=(True, False))
     preconditioner_lr: float = hyper(0.1, "step size of the preconditioner's fit", bounds="(0, inf)")
     preconditioner_init_scale: float = hyper(1.0, "scale of the first preconditioner", bounds="(0, inf)")
+    upstream: str | None = hyper(
+        None, "None, or a release of psgd-jax whose numerics are wanted", choices=(None, *RELEASES)
+    )
 
     def options(self) -> dict[str, Any]:
         """The arguments that both frameworks' factories share, by their original names."""
@@ -98,6 +102,7 @@ class Kron(Optimizer):
             "momentum_into_precond_update": self.momentum_into_precond_update,
             "preconditioner_lr": self.preconditioner_lr,
             "preconditioner_init_scale": self.preconditioner_init_scale,
+            "upstream": self.upstream,
         }
 
     @property
@@ -112,6 +117,16 @@ class Kron(Optimizer):
 
         rate = self.learning_rate
         return OptaxRule(kron(lambda t: rate * setting.factor(t), noise=setting.noise, **self.options()))
+
+    def torch(self, setting: Setting) -> Rule:
+        """The torch.optim class as a rule."""
+        from optbench.optimizers.kron.torch import Kron as Class
+        from optbench.rules.torch import TorchRule
+
+        def build(named: Any) -> Any:
+            return Class(named, lr=self.learning_rate, noise=setting.noise, **self.options())
+
+        return TorchRule(build, setting.factor)
 
     def state_floats(self, shapes: Shapes) -> int:
         """Momentum and factors."""

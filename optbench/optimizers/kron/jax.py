@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.scipy.linalg import solve_triangular
 
 from optbench.core import Noise
-from optbench.optimizers.kron import Shaping, factor_kinds, update_prob
+from optbench.optimizers.kron import DAMPING, RELEASES, RMS_CLIP, Shaping, factor_kinds
+from optbench.optimizers.psgd import BALANCE_PROBABILITY, check_ranges, check_release
+from optbench.optimizers.psgd.jax import finished, is_alive
 from optbench.rules.optax import KeyNoise, probes
-
-DAMPING = np.float32(3.4526698e-4)
-"""sqrt of the float32 machine epsilon, in every dtype."""
-BALANCE_PROBABILITY = 0.01
-RMS_CLIP = 1.1
 
 
 def precond_update_prob_schedule(
@@ -59,7 +54,8 @@ def kron(
     lax_map_batch_size: int = 8,
     *,
     noise: Noise | None = None,
-    seed: int = 5318008,
+    seed: int | jax.Array = 5318008,
+    upstream: bool | str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """PSGD Kron: whitening by a Kronecker-factored preconditioner fitted on the group of triangular matrices.
 
@@ -72,7 +68,8 @@ def kron(
             None is `precond_update_prob_schedule()`.
         max_size_triangular: a dimension larger than this gets a diagonal factor.
         min_ndim_triangular: a tensor with fewer dimensions than this gets diagonal factors only.
-        memory_save_mode: None, 'one_diag' (the largest dimension is diagonal) or 'all_diag'.
+        memory_save_mode: None, 'one_diag' (the largest dimension is diagonal), 'smart_one_diag' (only if it
+            is larger than all others) or 'all_diag'.
         momentum_into_precond_update: fit the preconditioner on the momentum, not on the gradient.
         preconditioner_lr: step size of the preconditioner's fit.
         preconditioner_init_scale: scale of the first preconditioner.
@@ -84,36 +81,34 @@ def kron(
         lax_map_scanned_layers: run the layers through `lax.map` instead of `vmap`.
         lax_map_batch_size: layers at a time under `lax.map`.
         noise: where draws come from; None draws from `seed`.
-        seed: seed of the default noise; give two kron optimizers different ones.
+        seed: an integer or a JAX key of the default noise; give two kron optimizers different ones.
+        upstream: True is psgd-jax 0.2.9, which fits a leaf without gradient until it overflows; '0.2.7' its
+            older rule: update drawn at random, no damping, a trust region in place of the clip.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
     """
-    chain = [
-        scale_by_kron(
-            b1,
-            preconditioner_update_probability,
-            max_size_triangular,
-            min_ndim_triangular,
-            memory_save_mode,
-            momentum_into_precond_update,
-            preconditioner_lr,
-            preconditioner_init_scale,
-            mu_dtype,
-            precond_dtype,
-            precond_update_precision,
-            precond_grads_precision,
-            scanned_layers,
-            lax_map_scanned_layers,
-            lax_map_batch_size,
-            noise=noise,
-            seed=seed,
-        )
-    ]
-    if weight_decay > 0:
-        chain.append(optax.add_decayed_weights(weight_decay, weight_decay_mask))
-    chain.append(optax.scale_by_learning_rate(learning_rate))
-    return optax.chain(*chain)
+    transform = scale_by_kron(
+        b1,
+        preconditioner_update_probability,
+        max_size_triangular,
+        min_ndim_triangular,
+        memory_save_mode,
+        momentum_into_precond_update,
+        preconditioner_lr,
+        preconditioner_init_scale,
+        mu_dtype,
+        precond_dtype,
+        precond_update_precision,
+        precond_grads_precision,
+        scanned_layers,
+        lax_map_scanned_layers,
+        lax_map_batch_size,
+        noise=noise,
+        seed=seed,
+        upstream=upstream,
+    )
+    return finished(transform, "kron", learning_rate, weight_decay, weight_decay_mask)
 
 
 def scale_by_kron(
@@ -134,22 +129,33 @@ def scale_by_kron(
     lax_map_batch_size: int = 8,
     *,
     noise: Noise | None = None,
-    seed: int = 5318008,
+    seed: int | jax.Array = 5318008,
+    upstream: bool | str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """`kron` without learning rate and weight decay; the arguments are those of `kron`."""
     shaping = Shaping(max_size_triangular, min_ndim_triangular, memory_save_mode)
-    for name, value, allowed in (
-        ("b1", b1, 0 <= b1 < 1),
-        ("preconditioner_lr", preconditioner_lr, preconditioner_lr > 0),
-        ("preconditioner_init_scale", preconditioner_init_scale, preconditioner_init_scale > 0),
-    ):
-        if not allowed:
-            raise ValueError(f"kron: {name}={value!r} is out of range: b1 lies in [0, 1), the others above 0")
-    probability = update_prob(preconditioner_update_probability, precond_update_prob_schedule)
+    check_ranges(
+        "kron",
+        {
+            "b1": b1,
+            "preconditioner_update_probability": preconditioner_update_probability,
+            "preconditioner_lr": preconditioner_lr,
+            "preconditioner_init_scale": preconditioner_init_scale,
+        },
+    )
+    release = check_release("kron", upstream, RELEASES)
+    older = release == "0.2.7"
+    probability = preconditioner_update_probability
+    if probability is None:
+        probability = precond_update_prob_schedule(flat_start=250 if older else 500)
     source: Noise = KeyNoise.seeded(seed) if noise is None else noise
 
     def stacks(tree: Any) -> list[bool]:
-        return [False] * len(jax.tree.leaves(tree)) if scanned_layers is None else jax.tree.leaves(scanned_layers)
+        return (
+            [False] * len(jax.tree.leaves(tree))
+            if scanned_layers is None
+            else jax.tree.leaves(scanned_layers)
+        )
 
     def lift(function: Callable, stacked: bool) -> Callable:
         """`function` for one layer, or for each layer of a stack."""
@@ -179,7 +185,8 @@ def scale_by_kron(
         t = state["count"] + 1
         mu, direction = momentum(grads, state["mu"], b1, t)
         counter = state["update_counter"] + 1
-        due = counter >= 1 / probability(t)
+        rate = probability(t) if callable(probability) else probability
+        due = source.uniform("update_u", state["count"], jnp.float32) < rate if older else counter >= 1 / rate
         fitted = direction if momentum_into_precond_update else grads
         leaves, structure = jax.tree.flatten(fitted)
         stacked = stacks(fitted)
@@ -190,16 +197,24 @@ def scale_by_kron(
             balance_now = source.uniform("balance_u", step, jnp.float32) < BALANCE_PROBABILITY
             factors = jax.lax.cond(balance_now, lambda: balanced(factors, stacked), lambda: factors)
             probe = structure.flatten_up_to(probes(source, step, fitted))
-            return [
-                lift(lambda q, g, v: fit_factors(q, g, v, preconditioner_lr), is_stack)(q, damped(g, v), v)
-                for q, g, v, is_stack in zip(factors, leaves, probe, stacked, strict=True)
-            ]
+            fitted_factors = []
+            for q, g, v, is_stack in zip(factors, leaves, probe, stacked, strict=True):
+                # A leaf without gradient is fitted with a step of 0.
+                lr = (
+                    preconditioner_lr
+                    if release
+                    else jnp.where(is_alive(g), preconditioner_lr, 0).astype(g.dtype)
+                )
+                one = lift(lambda q, g, v, lr=lr: fit_factors(q, g, v, lr), is_stack)
+                fitted_factors.append(one(q, g if older else damped(g, v), v))
+            return fitted_factors
 
         with jax.default_matmul_precision(precond_update_precision):
             factors = jax.lax.cond(due, fit, lambda factors: factors, factors)
+        limit = trust_region if older else clip_rms
         with jax.default_matmul_precision(precond_grads_precision):
             updates = [
-                clip_rms(lift(precondition, is_stack)(q, g))
+                limit(lift(precondition, is_stack)(q, g))
                 for q, g, is_stack in zip(factors, jax.tree.leaves(direction), stacked, strict=True)
             ]
         if mu_dtype is not None and mu is not None:
@@ -208,7 +223,7 @@ def scale_by_kron(
             "count": t,
             "mu": mu,
             "Qs_preconditioners": structure.unflatten(factors),
-            "update_counter": jnp.where(due, 0, counter),
+            "update_counter": counter * 0 if older else jnp.where(due, 0, counter),
         }
         return structure.unflatten(updates), new_state
 
@@ -224,9 +239,7 @@ def momentum(grads: Any, mu: Any, b1: float, t: jax.Array) -> tuple[Any, Any]:
     return mu, jax.tree.map(lambda m, g: m.astype(g.dtype), direction, grads)
 
 
-def first_factors(
-    shape: tuple[int, ...], shaping: Shaping, scale: float, dtype: Any
-) -> list[jax.Array]:
+def first_factors(shape: tuple[int, ...], shaping: Shaping, scale: float, dtype: Any) -> list[jax.Array]:
     """Scaled identities, one factor for each axis; a scalar has one 0-d factor."""
     if not shape:
         return [jnp.asarray(scale, dtype=dtype or float)]
@@ -253,7 +266,7 @@ def balanced(factors: list[list[jax.Array]], stacked: list[bool]) -> list[list[j
 
 def damped(g: jax.Array, v: jax.Array) -> jax.Array:
     """G + sqrt(eps) mean|G| V, over the whole leaf."""
-    return g + DAMPING.astype(g.dtype) * jnp.mean(jnp.abs(g)) * v
+    return g + jnp.asarray(DAMPING, jnp.float32).astype(g.dtype) * jnp.mean(jnp.abs(g)) * v
 
 
 def times(q: jax.Array, x: jax.Array, axis: int) -> jax.Array:
@@ -285,7 +298,7 @@ def gram(x: jax.Array, axis: int, diagonal: bool) -> jax.Array:
     return jnp.tensordot(x, x, axes=(others, others))
 
 
-def fit_factors(qs: list[jax.Array], g: jax.Array, v: jax.Array, lr: float) -> list[jax.Array]:
+def fit_factors(qs: list[jax.Array], g: jax.Array, v: jax.Array, lr: float | jax.Array) -> list[jax.Array]:
     """One step of all factors of one leaf, each from the old ones."""
     dtype = g.dtype
     a, b = g, v
@@ -294,7 +307,7 @@ def fit_factors(qs: list[jax.Array], g: jax.Array, v: jax.Array, lr: float) -> l
     return [fit_factor(q, a, b, axis, lr) for axis, q in enumerate(qs)]
 
 
-def fit_factor(q: jax.Array, a: jax.Array, b: jax.Array, axis: int, lr: float) -> jax.Array:
+def fit_factor(q: jax.Array, a: jax.Array, b: jax.Array, axis: int, lr: float | jax.Array) -> jax.Array:
     """Q <- Q - lr tri(T1 - T2) Q / |T1 + T2|."""
     new = q.astype(a.dtype)
     tiny = jnp.finfo(a.dtype).tiny
@@ -307,16 +320,16 @@ def fit_factor(q: jax.Array, a: jax.Array, b: jax.Array, axis: int, lr: float) -
 
 
 def norm_lower_bound(a: jax.Array) -> jax.Array:
-    """A cheap lower bound of the spectral norm of a symmetric matrix.
+    """A cheap lower bound of the spectral norm, from the longest column.
 
-    The original chooses between its longest row and its longest column; here both are the same.
+    The original chooses between longest row and longest column; for a symmetric matrix both are the same.
     """
     largest = jnp.max(jnp.abs(a))
 
     def bound() -> jax.Array:
         b = a / largest
-        x = b[jnp.argmax(jnp.sum(b * b, axis=0))] @ b
-        return largest * jnp.linalg.norm((x / jnp.linalg.norm(x)) @ b)
+        x = b[:, jnp.argmax(jnp.sum(b * b, axis=0))] @ b
+        return largest * jnp.linalg.norm(b @ (x / jnp.linalg.norm(x)))
 
     return jnp.where(largest > 0, bound(), largest)
 
@@ -332,3 +345,9 @@ def precondition(qs: list[jax.Array], g: jax.Array) -> jax.Array:
 def clip_rms(u: jax.Array) -> jax.Array:
     """Scale the whole leaf so that its root mean square is at most 1.1."""
     return u / jnp.maximum(1.0, jnp.sqrt(jnp.mean(u * u)) / RMS_CLIP)
+
+
+def trust_region(u: jax.Array) -> jax.Array:
+    """Bend each entry towards +-2, as psgd-jax 0.2.7 does in place of the clip."""
+    y = u / 1.5
+    return jnp.clip(1.5 * (0.1 * jnp.sign(y) * jnp.log1p(jnp.abs(y)) + 0.9 * jnp.tanh(y)), -2, 2)

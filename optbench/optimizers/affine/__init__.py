@@ -1,0 +1,127 @@
+"""PSGD Affine: whitening each leaf as a matrix, with a triangular or diagonal factor on either side.
+
+A leaf G is seen as a matrix [m, n], as square as its axes allow, with Q = (Q_l, Q_r). One step of the fit:
+
+    A = Q_l H Q_r^T                          H = g in whitening, the Hessian times V in Hessian mode
+    B = Q_l^-T V Q_r^-1                      V ~ N(0, I); in whitening integrated out where that is cheap
+    Q_l <- Q_l - k tri(A A^T - B B^T) Q_l    k = precond_lr / |A A^T + B B^T|   ('1st': / |A A^T - B B^T|)
+    Q_r <- Q_r - k tri(A^T A - B^T B) Q_r    likewise
+    u = Q_l^T Q_l M Q_r^T Q_r                M: bias-corrected momentum, or Nesterov's
+    theta <- theta - learning_rate (u + weight_decay theta)
+
+A side is diagonal when it has one entry, more than max_size_triangular, or more than max_skew_triangular
+times those of the other side; a vector of 2 to 128 entries gets a triangular factor.
+
+State: for each leaf m^2 or m, n^2 or n, and m n of momentum.
+
+With step_normalizer_order='1st' a side of one entry starts with A A^T = B B^T up to rounding, so its first
+step is 0 or +-precond_lr by chance.
+
+Source: Xi-Lin Li, Preconditioned Stochastic Gradient Descent, arXiv:1512.04202; Preconditioner on Matrix
+Lie Group for SGD, arXiv:1809.10232; package psgd-jax 0.2.9.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from optbench.core import Rule, Setting, Shapes, hyper
+from optbench.optimizers.psgd import GroupOptimizer
+
+
+class Matricized(NamedTuple):
+    """How a leaf is seen as a matrix: its axes permuted, then the first ones made rows."""
+
+    axes: tuple[int, ...]
+    rows: int
+    columns: int
+
+
+class Sides(NamedTuple):
+    """The limits beyond which a side is diagonal."""
+
+    max_size_triangular: int = 4096
+    max_skew_triangular: float = 128
+
+    def triangular(self, size: int, other: int) -> bool:
+        """Whether a side of this size has a triangular factor."""
+        return 2 <= size <= min(self.max_size_triangular, self.max_skew_triangular * other)
+
+    def integrates(self, m: int, n: int) -> bool:
+        """Whether whitening integrates the probe out of an [m, n] leaf instead of drawing one."""
+        left, right = self.triangular(m, n), self.triangular(n, m)
+        return not (left or right) or (right and not left and m >= n) or (left and not right and n >= m)
+
+
+@functools.cache
+def matricized(shape: tuple[int, ...]) -> Matricized:
+    """The permutation and cut with the least rows^2 + columns^2, the lexicographically first of equals."""
+    if len(shape) < 2:
+        return Matricized(tuple(range(len(shape))), 1, math.prod(shape))
+    if len(shape) == 2:
+        return Matricized((0, 1), *shape)
+    every = range(len(shape))
+    best = None
+    for count in range(1, len(shape)):
+        for chosen in itertools.combinations(every, count):
+            axes = chosen + tuple(i for i in every if i not in chosen)
+            rows = math.prod(shape[i] for i in chosen)
+            columns = math.prod(shape) // rows if rows else 0
+            key = (rows**2 + columns**2, axes, count)
+            if best is None or key < best[0]:
+                best = (key, Matricized(axes, rows, columns))
+    assert best is not None
+    return best[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Affine(GroupOptimizer):
+    __doc__ = __doc__
+    name: ClassVar[str] = "affine"
+    source: ClassVar[str] = "arXiv:1512.04202, arXiv:1809.10232; psgd-jax 0.2.9"
+    memory: ClassVar[str] = "n + for each leaf m^2 or m, and n^2 or n, of its matrix [m, n]"
+
+    max_size_triangular: int = hyper(4096, "a larger side is diagonal", bounds="[0, inf)")
+    max_skew_triangular: float = hyper(
+        128, "a side that is this many times the other is diagonal", bounds="(0, inf)"
+    )
+
+    @property
+    def sides(self) -> Sides:
+        """The two options that choose the factors."""
+        return Sides(self.max_size_triangular, self.max_skew_triangular)
+
+    def options(self) -> dict[str, Any]:
+        """The common arguments, and the limits of the sides."""
+        return {**super().options(), **self.sides._asdict()}
+
+    def jax(self, setting: Setting) -> Rule:
+        """The optax transformation as a rule."""
+        from optbench.optimizers.affine.jax import affine
+
+        return self.jax_rule(affine, setting)
+
+    def torch(self, setting: Setting) -> Rule:
+        """The torch.optim class as a rule."""
+        from optbench.optimizers.affine.torch import Affine as Class
+
+        return self.torch_rule(Class, setting)
+
+    def state_floats(self, shapes: Shapes) -> int:
+        """Factors and momentum."""
+        total = 0
+        for shape in shapes.values():
+            _, m, n = matricized(tuple(shape))
+            total += m * m if self.sides.triangular(m, n) else m
+            total += n * n if self.sides.triangular(n, m) else n
+            total += m * n if self.b1 > 0 else 0
+        return total
+
+    def vectorizes(self, shapes: Shapes) -> bool:
+        """Not where a triangular solve would be batched: that stands still on XLA's CPU thread pool."""
+        views = [matricized(tuple(shape)) for shape in shapes.values()]
+        return not any(self.sides.triangular(m, n) or self.sides.triangular(n, m) for _, m, n in views)

@@ -1,0 +1,200 @@
+"""PSGD Affine as a torch.optim optimizer; the mathematics is on the page of `optbench.optimizers.affine`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import torch
+
+from optbench.core import Noise
+from optbench.optimizers.affine import Sides, matricized
+from optbench.optimizers.kron.torch import divide, gram, norm_lower_bound, precondition, times
+from optbench.optimizers.psgd import BALANCE_PROBABILITY
+from optbench.optimizers.psgd.torch import Factors, Fit, GroupPreconditioner
+from optbench.optimizers.psgd.torch_base import working
+
+
+class Affine(GroupPreconditioner):
+    """PSGD Affine: each parameter as a matrix, with a triangular or diagonal factor on either side.
+
+    `step()` whitens; `step(hvp=, vector=, update_preconditioner=)` fits the preconditioner to a
+    Hessian-vector product, such as `optbench.optimizers.psgd.torch.hessian_helper` gives.
+
+    Args:
+        params: parameters, pairs (name, parameter), or dicts of param groups.
+        lr: learning rate.
+        preconditioner_update_probability: in whitening, the probability of a fit; steps 1 and 2 always fit.
+        b1: decay of the momentum; 0 keeps no momentum.
+        nesterov: look ahead along the momentum.
+        weight_decay: decoupled decay.
+        max_size_triangular: a side of more entries than this is diagonal.
+        max_skew_triangular: a side of more than this many times the other's entries is diagonal.
+        precond_lr: step size of the fit, or a schedule of the step from 1.
+        precond_init_scale: scale of the first Q; None takes it from the first gradient that is not zero.
+        update_global_norm_clip: largest l2 norm of a group's whole update before decay and learning rate.
+        step_normalizer_order: '2nd' or '1st', what the fit's step is divided by.
+        seed: seed of the default noise; give two optimizers different ones.
+        mu_dtype: dtype in which the momentum is kept; None is the parameter's.
+        noise: where draws come from; None draws from `seed`.
+        upstream: True brings the faults of psgd-jax 0.2.9 back: an all-zero first gradient makes the state
+            non-finite for ever, and a first Hessian step without a fit loses the first scale.
+
+    Raises:
+        ValueError: a hyperparameter is out of its range, a clip of 0 included.
+        RuntimeError: a gradient is sparse.
+    """
+
+    owner: ClassVar[str] = "affine"
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 0.01,
+        preconditioner_update_probability: float = 1.0,
+        b1: float = 0.9,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        max_size_triangular: int = 4096,
+        max_skew_triangular: float = 128,
+        precond_lr: float | Callable[[int], float] = 0.1,
+        precond_init_scale: float | None = None,
+        update_global_norm_clip: float | None = None,
+        step_normalizer_order: str = "2nd",
+        seed: int = 36,
+        mu_dtype: torch.dtype | None = None,
+        *,
+        noise: Noise | None = None,
+        upstream: bool | str | None = None,
+    ):
+        defaults = {
+            "lr": lr,
+            "preconditioner_update_probability": preconditioner_update_probability,
+            "b1": b1,
+            "nesterov": nesterov,
+            "weight_decay": weight_decay,
+            "max_size_triangular": max_size_triangular,
+            "max_skew_triangular": max_skew_triangular,
+            "precond_lr": precond_lr,
+            "precond_init_scale": precond_init_scale,
+            "update_global_norm_clip": update_global_norm_clip,
+            "step_normalizer_order": step_normalizer_order,
+            "mu_dtype": mu_dtype,
+            "upstream": upstream,
+        }
+        super().__init__(params, defaults, noise, seed)
+
+    def members(self, group: dict[str, Any]) -> list[torch.Tensor]:
+        """Those that have a gradient: each stands for itself."""
+        return self.present(group)
+
+    def holders(self, params: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Each parameter holds its own factors."""
+        return params
+
+    def units(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Each tensor as a matrix, in float32 at least."""
+        return [matrix(tensor) for tensor in tensors]
+
+    def restore(self, units: list[torch.Tensor], like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """The tensors back from their matrices."""
+        return [tensor_of(unit, each) for unit, each in zip(units, like, strict=True)]
+
+    def first(self, unit: torch.Tensor, group: dict[str, Any]) -> Factors:
+        """Identities."""
+        m, n = unit.shape
+        sides = sides_of(group)
+        return {"left": identity(unit, m, n, sides), "right": identity(unit, n, m, sides)}
+
+    def scale(self, factors: Factors, scale: torch.Tensor) -> Factors:
+        """Q times a number, half on either side."""
+        root = scale.sqrt()
+        return {side: root * q for side, q in factors.items()}
+
+    def probe(self, group: dict[str, Any], members: list[torch.Tensor]) -> list[torch.Tensor | None]:
+        """A normal matrix, `probe_matrix.<leaf>`, where it is not integrated out."""
+        names, step, sides = self.names(group), group["count"], sides_of(group)
+        return [
+            None if sides.integrates(*x.shape) else self.noise.normal(f"probe_matrix.{names[p]}", step, x)
+            for p, x in zip(members, self.units(members), strict=True)
+        ]
+
+    def suffixes(self, group: dict[str, Any], members: list[torch.Tensor]) -> list[str]:
+        """Each parameter draws for itself."""
+        names = self.names(group)
+        return [f".{names[p]}" for p in members]
+
+    def fit(self, factors: Factors, given: Fit) -> Factors:
+        """One relative gradient step of both sides, then balanced now and then."""
+        old = [factors["left"], factors["right"]]
+        a = times(old[1], times(old[0], given.h, 0), 1)
+        grams = [gram(a, axis, q.ndim < 2) for axis, q in enumerate(old)]
+        expected = integrated(old) if given.v is None else probed(old, given.v)
+        left, right = (fit_side(*side, given) for side in zip(old, grams, expected, strict=True))
+        if given.uniform("balance_u") < BALANCE_PROBABILITY:
+            ratio = (left.abs().max() / right.abs().max()).sqrt()
+            left, right = left / ratio, right * ratio
+        return {"left": left, "right": right}
+
+    def apply(self, factors: Factors, m: torch.Tensor) -> torch.Tensor:
+        """Q_l^T Q_l M Q_r^T Q_r."""
+        return precondition([factors["left"], factors["right"]], m)
+
+
+def sides_of(group: dict[str, Any]) -> Sides:
+    """The limits of a group."""
+    return Sides(group["max_size_triangular"], group["max_skew_triangular"])
+
+
+def identity(unit: torch.Tensor, size: int, other: int, sides: Sides) -> torch.Tensor:
+    """The identity of one side."""
+    make = torch.eye if sides.triangular(size, other) else torch.ones
+    return make(size, dtype=unit.dtype, device=unit.device)
+
+
+def matrix(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor as a matrix."""
+    axes, rows, columns = matricized(tuple(tensor.shape))
+    return tensor.permute(axes).reshape(rows, columns).to(working(tensor.dtype))
+
+
+def tensor_of(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """The tensor back from its matrix."""
+    axes, _, _ = matricized(tuple(like.shape))
+    back = sorted(range(like.ndim), key=axes.__getitem__)
+    return x.reshape([like.shape[i] for i in axes]).permute(back).to(like.dtype)
+
+
+def probed(qs: list[torch.Tensor], v: torch.Tensor) -> list[torch.Tensor]:
+    """B B^T and B^T B, or their diagonals."""
+    b = divide(qs[1], divide(qs[0], v, 0), 1)
+    return [gram(b, axis, q.ndim < 2) for axis, q in enumerate(qs)]
+
+
+def integrated(qs: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The expectations of B B^T and B^T B over V, or their diagonals."""
+    inverses = [
+        1 / q if q.ndim < 2 else torch.linalg.solve_triangular(q, torch.eye(len(q)).to(q), upper=True)
+        for q in qs
+    ]
+    left, right = (x * x if x.ndim < 2 else x.T @ x for x in inverses)
+    traces = [(x * x).sum() for x in inverses]
+    return [traces[1] * left, traces[0] * right]
+
+
+def fit_side(q: torch.Tensor, t1: torch.Tensor, t2: torch.Tensor, given: Fit) -> torch.Tensor:
+    """Q <- Q - lr tri(T1 - T2) Q / |T1 + T2|, or / |tri(T1 - T2)|."""
+    if q.ndim < 2:
+        gradient = t1 - t2
+        bound = (t1 + t2).max() if given.second_order else gradient.abs().max()
+        return q - given.lr / bound.clamp(min=1e-25) * gradient * q
+    gradient = (t1 - t2).triu()
+    bound = norm_lower_bound(t1 + t2) if given.second_order else longest_bound(gradient)
+    return q - (given.lr / bound.clamp(min=1e-25) * gradient) @ q
+
+
+def longest_bound(a: torch.Tensor) -> torch.Tensor:
+    """The norm lower bound of a matrix that is not symmetric, from its longest column or row."""
+    b = a / a.abs().max()
+    by_column = (b * b).sum(0).max() > (b * b).sum(1).max()
+    return torch.where(by_column, norm_lower_bound(a), norm_lower_bound(a.T))

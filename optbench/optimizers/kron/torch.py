@@ -1,0 +1,311 @@
+"""PSGD Kron as a torch.optim optimizer; the mathematics is on the page of `optbench.optimizers.kron`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, overload
+
+import numpy as np
+import torch
+
+from optbench.core import Noise
+from optbench.optimizers.kron import DAMPING, RELEASES, RMS_CLIP, Shaping, factor_kinds
+from optbench.optimizers.psgd import BALANCE_PROBABILITY, check_release
+from optbench.optimizers.psgd.torch_base import Preconditioned, descend, is_alive, working
+
+Factors = list[torch.Tensor]
+
+
+@dataclass(frozen=True)
+class precond_update_prob_schedule:
+    """Anneal the update probability: flat at `max_prob`, then exponential decay to `min_prob`.
+
+    p(n) = min(max(max_prob exp(-decay (n - flat_start)), min_prob), max_prob), n the step from 1, in
+    float32. An object, so that an optimizer that holds one can be pickled.
+    """
+
+    max_prob: float = 1.0
+    min_prob: float = 0.03
+    decay: float = 0.001
+    flat_start: float = 500
+
+    def __call__(self, n: int) -> np.float32:
+        """The probability at step n."""
+        decayed = np.float32(self.max_prob) * np.exp(
+            np.float32(-self.decay) * np.float32(n - self.flat_start)
+        )
+        return np.clip(decayed, np.float32(self.min_prob), np.float32(self.max_prob))
+
+
+class Kron(Preconditioned):
+    """PSGD Kron: whitening by a Kronecker-factored preconditioner fitted on the group of triangular matrices.
+
+    Args:
+        params: parameters, pairs (name, parameter), or dicts of param groups. A group with
+            `scanned_layers=True` holds parameters whose first axis stacks layers.
+        lr: learning rate.
+        b1: decay of the momentum; 0 keeps no momentum.
+        weight_decay: decoupled decay.
+        preconditioner_update_probability: rate of preconditioner updates, or a schedule of the step from 1;
+            None is `precond_update_prob_schedule()`.
+        max_size_triangular: a dimension larger than this gets a diagonal factor.
+        min_ndim_triangular: a tensor with fewer dimensions than this gets diagonal factors only.
+        memory_save_mode: None, 'one_diag' (the largest dimension is diagonal), 'smart_one_diag' (only if it
+            is larger than all others) or 'all_diag'.
+        momentum_into_precond_update: fit the preconditioner on the momentum, not on the gradient.
+        preconditioner_lr: step size of the preconditioner's fit.
+        preconditioner_init_scale: scale of the first preconditioner.
+        mu_dtype: dtype in which the momentum is kept; None is the parameter's.
+        precond_dtype: dtype in which the factors are kept; None is the parameter's, float32 at least.
+        scanned_layers: whether the first axis of every parameter of a group stacks layers.
+        noise: where draws come from; None draws from `seed`.
+        seed: seed of the default noise; give two optimizers different ones.
+        upstream: True is psgd-jax 0.2.9, which fits a leaf without gradient until it overflows; '0.2.7' its
+            older rule: update drawn at random, no damping, a trust region in place of the clip.
+
+    Raises:
+        ValueError: a hyperparameter is out of its range.
+        RuntimeError: a gradient is sparse.
+    """
+
+    owner: ClassVar[str] = "kron"
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 0.001,
+        b1: float = 0.9,
+        weight_decay: float = 0.0,
+        preconditioner_update_probability: float | Callable[[int], float] | None = None,
+        max_size_triangular: int = 8192,
+        min_ndim_triangular: int = 2,
+        memory_save_mode: str | None = None,
+        momentum_into_precond_update: bool = True,
+        preconditioner_lr: float = 0.1,
+        preconditioner_init_scale: float = 1.0,
+        mu_dtype: torch.dtype | None = None,
+        precond_dtype: torch.dtype | None = None,
+        *,
+        scanned_layers: bool = False,
+        noise: Noise | None = None,
+        seed: int = 5318008,
+        upstream: bool | str | None = None,
+    ):
+        defaults = {
+            "lr": lr,
+            "b1": b1,
+            "weight_decay": weight_decay,
+            "preconditioner_update_probability": preconditioner_update_probability,
+            "max_size_triangular": max_size_triangular,
+            "min_ndim_triangular": min_ndim_triangular,
+            "memory_save_mode": memory_save_mode,
+            "momentum_into_precond_update": momentum_into_precond_update,
+            "preconditioner_lr": preconditioner_lr,
+            "preconditioner_init_scale": preconditioner_init_scale,
+            "mu_dtype": mu_dtype,
+            "precond_dtype": precond_dtype,
+            "scanned_layers": scanned_layers,
+            "upstream": upstream,
+            "update_counter": 0,
+        }
+        super().__init__(params, defaults, noise, seed)
+
+    def check(self, group: dict[str, Any]) -> None:
+        """Ranges, a release that is known, and shapes that can be factored."""
+        super().check(group)
+        group["upstream"] = check_release(self.owner, group["upstream"], RELEASES)
+        for param in group["params"]:
+            factor_kinds(tuple(param.shape)[group["scanned_layers"] :], shaping_of(group))
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One step; `closure` evaluates the loss again and returns it."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            self.step_group(group)
+        return loss
+
+    def step_group(self, group: dict[str, Any]) -> None:
+        """One step of one group."""
+        params = self.present(group)
+        if not params:
+            return
+        for param in params:
+            if "Q" not in self.state[param]:
+                self.state[param]["Q"] = first_factors(param, group)
+        directions = self.momenta(group, params)
+        if self.due(group):
+            raw = [param.grad for param in params if param.grad is not None]
+            self.fit_group(group, params, directions if group["momentum_into_precond_update"] else raw)
+        limit = trust_region if group["upstream"] == "0.2.7" else clip_rms
+        apply = lifted(precondition, (0, 0), group)
+        updates = [
+            limit(apply(self.state[param]["Q"], m.to(working(m.dtype)))).to(m.dtype)
+            for param, m in zip(params, directions, strict=True)
+        ]
+        descend(group, params, updates)
+        group["count"] += 1
+
+    def due(self, group: dict[str, Any]) -> bool:
+        """Whether this step fits the preconditioner; counts towards the next one that does."""
+        older = group["upstream"] == "0.2.7"
+        probability = group["preconditioner_update_probability"]
+        if probability is None:
+            probability = precond_update_prob_schedule(flat_start=250 if older else 500)
+        if callable(probability):
+            probability = probability(group["count"] + 1)
+        if older:
+            drawn = self.noise.uniform("update_u", group["count"], torch.float32)
+            return float(drawn) < float(np.float32(probability))
+        group["update_counter"] += 1
+        if group["update_counter"] < 1 / probability:
+            return False
+        group["update_counter"] = 0
+        return True
+
+    def fit_group(
+        self, group: dict[str, Any], params: list[torch.Tensor], fitted: list[torch.Tensor]
+    ) -> None:
+        """Balance now and then, and fit all factors; no value of a parameter is looked at from Python."""
+        step, names = group["count"], self.names(group)
+        balance = bool(self.noise.uniform("balance_u", step, torch.float32) < BALANCE_PROBABILITY)
+        fit = lifted(fit_factors, (0, 0, 0, None), group)
+        for param, g in zip(params, fitted, strict=True):
+            qs = self.state[param]["Q"]
+            if balance and len(qs) > 1:
+                qs = lifted(balanced, (0,), group)(qs)
+            g = g.to(working(g.dtype))
+            v = self.noise.normal(f"probe.{names[param]}", step, g)
+            lr = torch.full((), group["preconditioner_lr"], dtype=g.dtype, device=g.device)
+            if group["upstream"] is None:
+                # A leaf without gradient is fitted with a step of 0.
+                lr = lr * is_alive(g)
+            if group["upstream"] != "0.2.7":
+                g = g + float(DAMPING) * g.abs().mean() * v
+            self.state[param]["Q"] = fit(qs, g, v, lr)
+
+
+def shaping_of(group: dict[str, Any]) -> Shaping:
+    """The options of a group that choose the factors."""
+    return Shaping(group["max_size_triangular"], group["min_ndim_triangular"], group["memory_save_mode"])
+
+
+def lifted(function: Callable, in_dims: tuple[int | None, ...], group: dict[str, Any]) -> Callable:
+    """`function` for a leaf, or for each layer of a stack."""
+    return torch.func.vmap(function, in_dims=in_dims) if group["scanned_layers"] else function
+
+
+def first_factors(param: torch.Tensor, group: dict[str, Any]) -> Factors:
+    """Scaled identities, one factor for each axis; a scalar has one 0-d factor."""
+    stacked = group["scanned_layers"]
+    shape, scale = tuple(param.shape)[stacked:], group["preconditioner_init_scale"]
+    like = {"dtype": group["precond_dtype"] or working(param.dtype), "device": param.device}
+    if shape:
+        each = scale ** (1 / len(shape))
+        kinds = zip(shape, factor_kinds(shape, shaping_of(group)), strict=True)
+        made = [each * (torch.ones if kind == "diagonal" else torch.eye)(n, **like) for n, kind in kinds]
+    else:
+        made = [torch.full((), scale, **like)]
+    return [q.expand(param.shape[0], *q.shape).clone() for q in made] if stacked else made
+
+
+def balanced(qs: Factors) -> Factors:
+    """Give the factors of a leaf the same largest entry; norms in float32, as in the original."""
+    norms = torch.stack([q.abs().max().float() for q in qs])
+    mean = norms.prod() ** (1 / len(qs))
+    return [q * (mean / norm).to(q.dtype) for q, norm in zip(qs, norms, strict=True)]
+
+
+def times(q: torch.Tensor, x: torch.Tensor, axis: int) -> torch.Tensor:
+    """Q applied along one axis of x: sum_b Q[a, b] x[.., b, ..]."""
+    if q.ndim < 2:
+        return x * along(q, x.ndim, axis)
+    if x.ndim == 2:
+        return x @ q.T if axis else q @ x
+    return torch.tensordot(q, x, dims=([1], [axis])).movedim(0, axis)
+
+
+def along(q: torch.Tensor, ndim: int, axis: int) -> torch.Tensor:
+    """A vector shaped to broadcast along one axis; a scalar as it is."""
+    return q.reshape([-1 if i == axis else 1 for i in range(ndim)])
+
+
+def divide(q: torch.Tensor, x: torch.Tensor, axis: int) -> torch.Tensor:
+    """Q^{-T} applied along one axis of x."""
+    if q.ndim < 2:
+        return x / along(q, x.ndim, axis)
+    if x.ndim == 2 and axis:
+        return torch.linalg.solve_triangular(q, x, upper=True, left=False)
+    front = x.movedim(axis, 0)
+    solved = torch.linalg.solve_triangular(q.T, front.reshape(len(front), -1), upper=False)
+    return solved.reshape(front.shape).movedim(0, axis)
+
+
+def gram(x: torch.Tensor, axis: int, diagonal: bool) -> torch.Tensor:
+    """unf(x) unf(x)^T along one axis, or its diagonal."""
+    others = [i for i in range(x.ndim) if i != axis]
+    if diagonal:
+        return (x * x).sum(others) if others else x * x
+    if x.ndim == 2:
+        return x.T @ x if axis else x @ x.T
+    return torch.tensordot(x, x, dims=(others, others))
+
+
+def fit_factors(qs: Factors, g: torch.Tensor, v: torch.Tensor, lr: torch.Tensor) -> Factors:
+    """One step of all factors of one leaf, each from the old ones."""
+    a, b = g, v
+    for axis, q in enumerate(qs):
+        a, b = times(q.to(g.dtype), a, axis), divide(q.to(g.dtype), b, axis)
+    return [fit_factor(q, a, b, axis, lr) for axis, q in enumerate(qs)]
+
+
+def fit_factor(
+    q: torch.Tensor, a: torch.Tensor, b: torch.Tensor, axis: int, lr: torch.Tensor
+) -> torch.Tensor:
+    """Q <- Q - lr tri(T1 - T2) Q / |T1 + T2|."""
+    new, tiny = q.to(a.dtype), torch.finfo(a.dtype).tiny
+    t1, t2 = gram(a, axis, q.ndim < 2), gram(b, axis, q.ndim < 2)
+    if q.ndim < 2:
+        new = new - lr * (t1 - t2) * new / ((t1 + t2).abs().max() + tiny)
+    else:
+        new = new - ((lr * (t1 - t2)).triu() / (norm_lower_bound(t1 + t2) + tiny)) @ new
+    return new.to(q.dtype)
+
+
+def norm_lower_bound(a: torch.Tensor) -> torch.Tensor:
+    """A cheap lower bound of the spectral norm, from the longest column."""
+    largest = a.abs().max()
+    b = a / largest
+    longest = (b * b).sum(0).argmax().reshape(1)
+    x = b.index_select(1, longest).squeeze(1) @ b
+    bound = largest * torch.linalg.vector_norm(b @ (x / torch.linalg.vector_norm(x)))
+    return torch.where(largest > 0, bound, largest)
+
+
+def precondition(qs: Factors, g: torch.Tensor) -> torch.Tensor:
+    """P G with P = Q^T Q along each axis."""
+    for axis, q in enumerate(qs):
+        q = q.to(g.dtype)
+        g = times(q * q, g, axis) if q.ndim < 2 else times(q.T, times(q, g, axis), axis)
+    return g
+
+
+def clip_rms(u: torch.Tensor) -> torch.Tensor:
+    """Scale the whole leaf so that its root mean square is at most 1.1."""
+    return u / (((u * u).mean().sqrt()) / RMS_CLIP).clamp(min=1)
+
+
+def trust_region(u: torch.Tensor) -> torch.Tensor:
+    """Bend each entry towards +-2, as psgd-jax 0.2.7 does in place of the clip."""
+    y = u / 1.5
+    return (1.5 * (0.1 * y.sign() * (y.abs() + 1).log() + 0.9 * y.tanh())).clamp(-2, 2)

@@ -1,0 +1,63 @@
+"""PSGD LRA: a preconditioner that is a diagonal plus a matrix of low rank, on all parameters as one vector.
+
+Q = (I + U V^T) diag(d) with U, V [n, r] and d [n]. One step of its fit, all from the old U, V, d:
+
+    a = Q h,  b = Q^-T v                     h = g in whitening, H v in Hessian mode;  v ~ N(0, I)
+    nD = (P h) h - v (P^-1 v)                P = Q^T Q; products by entry
+    d <- d - k d nD                          k = precond_lr min_i 1 / (|(P h, v)_i| |(h, P^-1 v)_i|)
+    U <- U - k (a a^T V - b b^T V)(I + V^T U)      on a coin's heads, and on its tails
+    V <- V - k ((I + V U^T) a a^T U - (I + V U^T) b b^T U)
+                                             k = precond_lr / (|a| |WW^T a| + |b| |WW^T b|), W the other one
+    u = Q^T Q m                              m: bias-corrected momentum, or Nesterov's
+    theta <- theta - learning_rate (u + weight_decay theta)
+
+State: (2 r + 2) n numbers, (2 r + 1) n without momentum.
+
+Source: Xi-Lin Li, Preconditioned Stochastic Gradient Descent, arXiv:1512.04202; Preconditioner on Matrix
+Lie Group for SGD, arXiv:1809.10232; Black Box Lie Group Preconditioners for SGD, arXiv:2211.04422; package
+psgd-jax 0.2.9.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from optbench.core import Rule, Setting, Shapes, hyper
+from optbench.optimizers.psgd import GroupOptimizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class LRA(GroupOptimizer):
+    __doc__ = __doc__
+    name: ClassVar[str] = "lra"
+    source: ClassVar[str] = "arXiv:1512.04202, arXiv:1809.10232, arXiv:2211.04422; psgd-jax 0.2.9"
+    memory: ClassVar[str] = "(2 r + 1) n, and n of momentum"
+
+    uvd_rank_of_approximation: int = hyper(10, "rank r of the correction to the diagonal", bounds="[1, inf)")
+
+    def options(self) -> dict[str, Any]:
+        """The common arguments, and the rank."""
+        return {**super().options(), "uvd_rank_of_approximation": self.uvd_rank_of_approximation}
+
+    def jax(self, setting: Setting) -> Rule:
+        """The optax transformation as a rule."""
+        from optbench.optimizers.lra.jax import lra
+
+        return self.jax_rule(lra, setting)
+
+    def torch(self, setting: Setting) -> Rule:
+        """The torch.optim class as a rule."""
+        from optbench.optimizers.lra.torch import LRA as Class
+
+        return self.torch_rule(Class, setting)
+
+    def state_floats(self, shapes: Shapes) -> int:
+        """U, V, d and momentum."""
+        each = 2 * self.uvd_rank_of_approximation + 1 + (self.b1 > 0)
+        return each * sum(math.prod(shape) for shape in shapes.values())
+
+    def vectorizes(self, shapes: Shapes) -> bool:
+        """Not under vmap: a batched solve can stand still on XLA's CPU thread pool."""
+        return False

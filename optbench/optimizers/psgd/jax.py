@@ -1,0 +1,268 @@
+"""The frame of XMat, LRA and Affine in JAX, and what their users call beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optbench.core import Noise
+from optbench.optimizers.psgd import FORCED_FITS, check_ranges
+from optbench.rules.optax import CurvatureRule, KeyNoise, probes
+
+Factors = dict[str, jax.Array]
+
+
+class Fit(NamedTuple):
+    """What one fit of one unit's factors is given."""
+
+    h: jax.Array
+    v: jax.Array | None
+    """None where the method integrates the probe out."""
+    lr: jax.Array
+    second_order: bool
+    """Whether the step is divided by a bound of the second derivative, or by that of the gradient."""
+    uniform: Callable[[str], jax.Array]
+    """A draw from [0, 1) of this unit at this step, by name."""
+
+
+class Group(Protocol):
+    """A matrix group: how a tree splits into units, and how a unit's factors are made, fitted and applied.
+
+    A unit is what has factors of its own: the whole tree as one vector, or one leaf as a matrix.
+    """
+
+    def units(self, tree: Any) -> list[jax.Array]:
+        """The units of a tree."""
+        ...
+
+    def restore(self, units: list[jax.Array], like: Any) -> Any:
+        """The tree back from its units, with the dtypes of `like`."""
+        ...
+
+    def init(self, unit: jax.Array, noise: Noise) -> Factors:
+        """The identity, or near it."""
+        ...
+
+    def scaled(self, factors: Factors, scale: jax.Array) -> Factors:
+        """Q times a number."""
+        ...
+
+    def suffixes(self, tree: Any) -> list[str]:
+        """What the name of a unit's own draws ends in: nothing, or '.<leaf>'."""
+        ...
+
+    def probe(self, noise: Noise, step: Any, tree: Any) -> list[jax.Array | None]:
+        """What whitening draws: a vector for each unit, or None where it needs none."""
+        ...
+
+    def fit(self, factors: Factors, given: Fit) -> Factors:
+        """One step of the factors, all from the old ones."""
+        ...
+
+    def apply(self, factors: Factors, m: jax.Array) -> jax.Array:
+        """Q^T Q m."""
+        ...
+
+
+class GroupState(NamedTuple):
+    """State of `scale_by_group`."""
+
+    count: jax.Array
+    mu: Any
+    scaled: jax.Array
+    """Whether each unit has got its first scale, bool [units]."""
+    factors: list[Factors]
+
+
+def scale_by_group(
+    owner: str,
+    group: Group,
+    *,
+    preconditioner_update_probability: float,
+    b1: float,
+    nesterov: bool,
+    precond_lr: float | Callable[[Any], Any],
+    precond_init_scale: float | None,
+    update_global_norm_clip: float | None,
+    step_normalizer_order: str,
+    mu_dtype: Any,
+    precision: str | None,
+    noise: Noise | None,
+    seed: int | jax.Array | None,
+    upstream: str | None,
+) -> optax.GradientTransformationExtraArgs:
+    """Precondition with Q^T Q, Q on `group`, in whitening or in Hessian mode; the arguments are `xmat`'s."""
+    check_ranges(
+        owner,
+        {
+            "preconditioner_update_probability": preconditioner_update_probability,
+            "b1": b1,
+            "precond_lr": precond_lr,
+            "precond_init_scale": precond_init_scale,
+            "update_global_norm_clip": update_global_norm_clip,
+        },
+    )
+    source: Noise = KeyNoise.seeded(36 if seed is None else seed) if noise is None else noise
+    fixed = preconditioner_update_probability
+    always = isinstance(fixed, int | float) and fixed == 1
+    forced = 1 if upstream == "0.1.0" else FORCED_FITS
+
+    def init(params: Any) -> GroupState:
+        units = group.units(params)
+        keeps = not (isinstance(b1, int | float) and b1 == 0)
+        return GroupState(
+            jnp.zeros((), jnp.int32),
+            jax.tree.map(lambda p: jnp.zeros_like(p, dtype=mu_dtype), params) if keeps else None,
+            jnp.zeros(len(units), bool),
+            [group.init(unit, source) for unit in units],
+        )
+
+    def update(
+        grads: Any,
+        state: GroupState,
+        params: Any = None,
+        *,
+        Hvp: Any = None,
+        vector: Any = None,
+        update_preconditioner: Any = None,
+        **_: Any,
+    ) -> tuple[Any, GroupState]:
+        step, t = state.count, state.count + 1
+        hessian = Hvp is not None
+        if hessian and (vector is None or update_preconditioner is None):
+            raise ValueError(f"{owner}: update with Hvp also needs vector and update_preconditioner")
+        hs = group.units(Hvp if hessian else grads)
+        lr = precond_lr(t) if callable(precond_lr) else precond_lr
+
+        def fit(held: tuple[jax.Array, list[Factors]]) -> tuple[jax.Array, list[Factors]]:
+            vs = group.units(vector) if hessian else group.probe(source, step, grads)
+            flags, fitted = [], []
+            for h, v, q, done, suffix in zip(hs, vs, held[1], held[0], group.suffixes(grads), strict=True):
+                alive = jnp.asarray(True) if upstream else is_alive(h)
+                due = (step == 0) if upstream else alive & ~done
+                scale = first_scale(h, v if hessian else None, precond_init_scale)
+                q = group.scaled(q, jnp.where(due, scale, 1).astype(h.dtype))
+
+                def uniform(name: str, suffix: str = suffix, dtype: Any = h.dtype) -> jax.Array:
+                    return source.uniform(name + suffix, step, dtype)
+
+                # A dead unit is fitted with a step of 0.
+                size = jnp.where(alive, lr, 0).astype(h.dtype)
+                fitted.append(group.fit(q, Fit(h, v, size, step_normalizer_order == "2nd", uniform)))
+                flags.append(done | due)
+            return jnp.stack(flags), fitted
+
+        with jax.default_matmul_precision(precision):
+            held = (state.scaled, state.factors)
+            if hessian:
+                held = jax.lax.cond(update_preconditioner, fit, lambda held: held, held)
+            elif always:
+                held = fit(held)
+            else:
+                drawn = source.uniform("update_u", step, jnp.float32)
+                due = (drawn < preconditioner_update_probability) | (step < forced)
+                held = jax.lax.cond(due, fit, lambda held: held, held)
+            mu, direction = momentum(grads, state.mu, b1, nesterov, t)
+            units = [group.apply(q, m) for q, m in zip(held[1], group.units(direction), strict=True)]
+        updates = clip_global(group.restore(units, grads), update_global_norm_clip)
+        if mu is not None and mu_dtype is not None:
+            mu = optax.tree.cast(mu, mu_dtype)
+        return updates, GroupState(t, mu, *held)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def is_alive(h: jax.Array) -> jax.Array:
+    """Whether the mean size of h is above the cube root of the smallest number.
+
+    A unit without gradient says nothing about its curvature: fitted all the same, Q would grow at each
+    step until Q^2 overflows when the gradient comes back.
+    """
+    return jnp.mean(jnp.abs(h)) > jnp.finfo(h.dtype).tiny ** (1 / 3)
+
+
+def first_scale(h: jax.Array, v: jax.Array | None, given: float | None) -> Any:
+    """The scale that makes the first direction Q^T Q h about as long as it should be."""
+    if given is not None:
+        return given
+    return ((h.size if v is None else jnp.sum(v * v)) / jnp.sum(h * h)) ** 0.25
+
+
+def momentum(grads: Any, mu: Any, b1: Any, nesterov: bool, t: jax.Array) -> tuple[Any, Any]:
+    """The new momentum, and the bias-corrected direction it gives."""
+    if mu is None:
+        return None, grads
+    mu = jax.tree.map(lambda g, m: (1 - b1) * g + b1 * m, grads, mu)
+    if not nesterov:
+        direction = optax.tree.bias_correction(mu, b1, t)
+    else:
+        ahead = optax.tree.bias_correction(mu, b1, t + 1)
+        corrected = optax.tree.bias_correction(grads, b1, t)
+        direction = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, ahead, corrected)
+    return mu, jax.tree.map(lambda m, g: m.astype(g.dtype), direction, grads)
+
+
+def clip_global(updates: Any, limit: float | None) -> Any:
+    """Scale the whole tree so that its l2 norm is at most `limit`."""
+    if limit is None:
+        return updates
+    norm = optax.tree.norm(updates)
+    return jax.tree.map(lambda u: jnp.where(norm < limit, u, u / norm.astype(u.dtype) * limit), updates)
+
+
+def finished(
+    transform: optax.GradientTransformationExtraArgs,
+    owner: str,
+    learning_rate: Any,
+    weight_decay: Any,
+    mask: Any,
+) -> optax.GradientTransformationExtraArgs:
+    """The transformation, then decoupled weight decay, then the learning rate."""
+    check_ranges(owner, {"weight_decay": weight_decay})
+    chain = [transform]
+    if not isinstance(weight_decay, int | float) or weight_decay > 0:
+        chain.append(optax.add_decayed_weights(weight_decay, mask))
+    return optax.chain(*chain, optax.scale_by_learning_rate(learning_rate))
+
+
+class WholeTree:
+    """Units of a method that sees all leaves as one vector, in leaf order and in float32 at least."""
+
+    def units(self, tree: Any) -> list[jax.Array]:
+        """One vector."""
+        leaves = jax.tree.leaves(tree)
+        dtype = jnp.result_type(jnp.float32, *leaves)
+        return [jnp.concatenate([leaf.ravel().astype(dtype) for leaf in leaves])]
+
+    def restore(self, units: list[jax.Array], like: Any) -> Any:
+        """The tree back from the vector."""
+        leaves, structure = jax.tree.flatten(like)
+        ends = [sum(leaf.size for leaf in leaves[: i + 1]) for i in range(len(leaves))]
+        parts = jnp.split(units[0], ends[:-1])
+        pairs = zip(parts, leaves, strict=True)
+        return structure.unflatten([part.reshape(leaf.shape).astype(leaf.dtype) for part, leaf in pairs])
+
+    def suffixes(self, tree: Any) -> list[str]:
+        """Draws are the tree's, not a leaf's."""
+        return [""]
+
+    def probe(self, noise: Noise, step: Any, tree: Any) -> list[jax.Array | None]:
+        """Standard normal draws, `probe.<leaf>` for each leaf."""
+        return [*self.units(probes(noise, step, tree))]
+
+
+def hessian_rule(
+    transform: optax.GradientTransformationExtraArgs, noise: Noise, probability: float
+) -> CurvatureRule:
+    """The transformation fitted to Hessian-vector products; the first step always has one."""
+
+    def due(state: Any, t: Any) -> jax.Array:
+        if probability == 1:
+            return jnp.asarray(True)
+        return (noise.uniform("update_u", t, jnp.float32) < probability) | (t == 0)
+
+    return CurvatureRule(transform, due, lambda t, params: probes(noise, t, params))

@@ -1,0 +1,115 @@
+"""What all PSGD optimizers in PyTorch share: checked options, named draws, momentum, exact state."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+
+from optbench.core import Noise
+from optbench.optimizers.psgd import RANGES, check_ranges
+from optbench.rules.torch import SeedNoise
+
+
+class Preconditioned(torch.optim.Optimizer):
+    """What Kron, XMat, LRA and Affine share: checked options, named draws, momentum, exact state.
+
+    Each param group counts its own steps in `group['count']`. Draws are pure in (name, step): a parameter's
+    are named after it, or after its place where the optimizer was given parameters without names.
+    """
+
+    owner: ClassVar[str]
+
+    def __init__(self, params: Any, defaults: dict[str, Any], noise: Noise | None, seed: int):
+        self.noise: Noise = SeedNoise(seed) if noise is None else noise
+        super().__init__(params, {**defaults, "count": 0})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group; raises ValueError for an option that is out of its range."""
+        super().add_param_group(param_group)
+        try:
+            self.check(self.param_groups[-1])
+        except ValueError:
+            self.param_groups.pop()
+            raise
+
+    def check(self, group: dict[str, Any]) -> None:
+        """Raise ValueError unless the options of a group are in range."""
+        check_ranges(self.owner, {name: group[name] for name in group if name in RANGES})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "noise": self.noise}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore a state, each tensor in the dtype it was saved in: the bits after are the bits before."""
+        super().load_state_dict(state_dict)
+        for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
+            for param, key in zip(group["params"], saved["params"], strict=True):
+                if key in state_dict["state"]:
+                    self.state[param] = copied(state_dict["state"][key], param.device)
+
+    def names(self, group: dict[str, Any]) -> dict[torch.Tensor, str]:
+        """The name of each parameter of a group."""
+        place = next(i for i, each in enumerate(self.param_groups) if each is group)
+        given = group.get("param_names") or [f"{place}.{i}" for i in range(len(group["params"]))]
+        return dict(zip(group["params"], given, strict=True))
+
+    def present(self, group: dict[str, Any]) -> list[torch.Tensor]:
+        """The parameters that have a gradient."""
+        found = [param for param in group["params"] if param.grad is not None]
+        if any(param.grad.is_sparse for param in found):
+            raise RuntimeError(f"{self.owner} does not take sparse gradients; make the layer dense")
+        return found
+
+    def momenta(self, group: dict[str, Any], params: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Update the momenta and return the directions, bias-corrected by each parameter's own steps."""
+        grads = [param.grad for param in params if param.grad is not None]
+        b1, nesterov = group["b1"], group.get("nesterov", False)
+        states = [self.state[param] for param in params]
+        for state in states:
+            state["step"] = state.get("step", 0) + 1
+        if b1 == 0 or not params:
+            return grads
+        for param, state in zip(params, states, strict=True):
+            if "mu" not in state:
+                state["mu"] = torch.zeros_like(param, dtype=group["mu_dtype"] or param.dtype)
+        mus = [state["mu"].to(grad.dtype) for state, grad in zip(states, grads, strict=True)]
+        torch._foreach_mul_(mus, b1)
+        torch._foreach_add_(mus, grads, alpha=1 - b1)
+        for state, mu in zip(states, mus, strict=True):
+            if mu is not state["mu"]:
+                state["mu"].copy_(mu)
+        steps = [state["step"] for state in states]
+        if not nesterov:
+            return list(torch._foreach_div(mus, [1 - b1**t for t in steps]))
+        ahead = torch._foreach_mul(mus, [b1 / (1 - b1 ** (t + 1)) for t in steps])
+        torch._foreach_add_(ahead, torch._foreach_mul(grads, [(1 - b1) / (1 - b1**t) for t in steps]))
+        return list(ahead)
+
+
+def copied(value: Any, device: torch.device) -> Any:
+    """A copy of nested state on a device, dtypes kept."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone().to(device)
+    if isinstance(value, dict):
+        return {key: copied(each, device) for key, each in value.items()}
+    return [copied(each, device) for each in value] if isinstance(value, list) else value
+
+
+def descend(group: dict[str, Any], params: list[torch.Tensor], updates: list[torch.Tensor]) -> None:
+    """theta <- theta - lr (u + weight_decay theta)."""
+    if not params:
+        return
+    if group["weight_decay"] > 0:
+        updates = list(torch._foreach_add(updates, params, alpha=group["weight_decay"]))
+    torch._foreach_sub_(params, torch._foreach_mul(updates, group["lr"]))
+
+
+def working(dtype: torch.dtype) -> torch.dtype:
+    """The dtype to fit in: the parameter's, float32 at least."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def is_alive(h: torch.Tensor) -> torch.Tensor:
+    """Whether the mean size of h is above the cube root of the smallest number; see `psgd.jax.is_alive`."""
+    return h.abs().mean() > torch.finfo(h.dtype).tiny ** (1 / 3)
