@@ -123,7 +123,7 @@ def columns_that_fit(texts: Sequence[str], width: float) -> int:
     for count in range(len(texts), 1, -1):
         deep = math.ceil(len(texts) / count)
         columns = [texts[i : i + deep] for i in range(0, len(texts), deep)]
-        if sum(0.065 * max(map(len, column)) + 0.6 for column in columns) <= width:
+        if sum(0.068 * max(map(len, column)) + 0.72 for column in columns) <= width:
             return count
     return 1
 
