@@ -124,7 +124,7 @@ def columns_that_fit(texts: Sequence[str], width: float) -> int:
         deep = math.ceil(len(texts) / count)
         columns = [texts[i : i + deep] for i in range(0, len(texts), deep)]
         if sum(0.068 * max(map(len, column)) + 0.72 for column in columns) <= width:
-            return count
+            return len(columns)  # matplotlib fills as many as it is told, evenly
     return 1
 
 
