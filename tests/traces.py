@@ -74,8 +74,8 @@ def close_trees(got, want, dtype: str, what: str, tolerance: float | None = None
 def replay_jax(trace, make, state_of, tolerance=None, extra=lambda step: {}, check_updates=True) -> None:
     """Feed the recorded gradients and draws to a transformation; compare updates, parameters and state.
 
-    `make(noise)` builds the transformation, `state_of(state)` gives its state in the recorded form (a subset of
-    keys will do), `extra(step)` the extra arguments of `update`.
+    `make(noise)` builds the transformation, `state_of(state)` gives its state in the recorded form (a subset
+    of keys will do), `extra(step)` the extra arguments of `update`.
     """
     import jax
     import jax.numpy as jnp
@@ -106,7 +106,7 @@ def replay_jax(trace, make, state_of, tolerance=None, extra=lambda step: {}, che
             close_trees(got, {key: step["state"][key] for key in got}, dtype, f"{where} state", tolerance)
 
 
-def replay_torch(trace, make, state_of, tolerance=None, feed=None, before=lambda optimizer, step: None) -> None:
+def replay_torch(trace, make, state_of, tolerance=None, feed=None, before=None) -> None:
     """Feed the recorded gradients and draws to a torch optimizer; compare parameters and state.
 
     `make(named, noise)` builds the optimizer over (name, parameter) pairs in leaf order, `state_of(optimizer,
@@ -128,7 +128,8 @@ def replay_torch(trace, make, state_of, tolerance=None, feed=None, before=lambda
         where = f"{trace['id']} {dtype} step {recorded['t']}"
         step = arrays(recorded)
         (feed or feed_plain)(params, step)
-        before(optimizer, step)
+        if before is not None:
+            before(optimizer, step)
         optimizer.step()
         values = {name: param.detach().numpy() for name, param in params.items()}
         close_trees(values, step["params"], dtype, f"{where} params", tolerance)
@@ -156,5 +157,5 @@ def feed_curved(params, step) -> None:
         return
     signs = {draw["name"]: draw["value"] for draw in step["draws"]}
     for name, param in params.items():
-        slope = torch.tensor(step["hvp"][name] * signs[f"probe.{name}"])
+        slope = torch.tensor(step["hvp"][name] * signs[f"probe.{name}"], dtype=param.dtype)
         param.grad = param.grad + slope * (param - param.detach())

@@ -12,8 +12,9 @@ from jax.scipy.linalg import solve_triangular
 
 from optbench.core import Noise
 from optbench.optimizers.kron import DAMPING, RELEASES, RMS_CLIP, Shaping, factor_kinds
-from optbench.optimizers.psgd import BALANCE_PROBABILITY, check_ranges, check_release
+from optbench.optimizers.psgd import BALANCE_PROBABILITY, at, check_ranges, check_release
 from optbench.optimizers.psgd.jax import finished, is_alive
+from optbench.ranges import is_off
 from optbench.rules.optax import KeyNoise, probes
 
 
@@ -176,16 +177,19 @@ def scale_by_kron(
             factors.append(first)
         return {
             "count": jnp.zeros((), jnp.int32),
-            "mu": jax.tree.map(lambda p: jnp.zeros_like(p, dtype=mu_dtype), params) if b1 > 0 else None,
+            "mu": jax.tree.map(lambda p: jnp.zeros_like(p, dtype=mu_dtype), params)
+            if not is_off(b1)
+            else None,
             "Qs_preconditioners": structure.unflatten(factors),
             "update_counter": jnp.zeros((), jnp.int32),
         }
 
-    def update(grads: Any, state: dict[str, Any], params: Any = None, **_: Any) -> tuple[Any, dict[str, Any]]:
+    def update(updates: Any, state: Any, params: Any = None, **_: Any) -> tuple[Any, dict[str, Any]]:
+        grads = updates
         t = state["count"] + 1
         mu, direction = momentum(grads, state["mu"], b1, t)
         counter = state["update_counter"] + 1
-        rate = probability(t) if callable(probability) else probability
+        rate = at(probability, t)
         due = source.uniform("update_u", state["count"], jnp.float32) < rate if older else counter >= 1 / rate
         fitted = direction if momentum_into_precond_update else grads
         leaves, structure = jax.tree.flatten(fitted)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from optbench.core import Noise
 from optbench.optimizers.kron import DAMPING, RELEASES, RMS_CLIP, Shaping, factor_kinds
-from optbench.optimizers.psgd import BALANCE_PROBABILITY, check_release
-from optbench.optimizers.psgd.torch_base import Preconditioned, descend, is_alive, working
+from optbench.optimizers.psgd import BALANCE_PROBABILITY, at, check_release
+from optbench.optimizers.psgd.torch_base import Preconditioned, descend, is_alive
+from optbench.rules.torch_optimizer import value_of, wide
 
 Factors = list[torch.Tensor]
 
@@ -111,26 +112,17 @@ class Kron(Preconditioned):
         }
         super().__init__(params, defaults, noise, seed)
 
-    def check(self, group: dict[str, Any]) -> None:
+    def check_group(self, group: dict[str, Any]) -> None:
         """Ranges, a release that is known, and shapes that can be factored."""
-        super().check(group)
+        super().check_group(group)
         group["upstream"] = check_release(self.owner, group["upstream"], RELEASES)
         for param in group["params"]:
             factor_kinds(tuple(param.shape)[group["scanned_layers"] :], shaping_of(group))
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; `closure` evaluates the loss again and returns it."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = value_of(closure)
         for group in self.param_groups:
             self.step_group(group)
         return loss
@@ -150,7 +142,7 @@ class Kron(Preconditioned):
         limit = trust_region if group["upstream"] == "0.2.7" else clip_rms
         apply = lifted(precondition, (0, 0), group)
         updates = [
-            limit(apply(self.state[param]["Q"], m.to(working(m.dtype)))).to(m.dtype)
+            limit(apply(self.state[param]["Q"], m.to(wide(m.dtype)))).to(m.dtype)
             for param, m in zip(params, directions, strict=True)
         ]
         descend(group, params, updates)
@@ -162,8 +154,7 @@ class Kron(Preconditioned):
         probability = group["preconditioner_update_probability"]
         if probability is None:
             probability = precond_update_prob_schedule(flat_start=250 if older else 500)
-        if callable(probability):
-            probability = probability(group["count"] + 1)
+        probability = at(probability, group["count"] + 1)
         if older:
             drawn = self.noise.uniform("update_u", group["count"], torch.float32)
             return float(drawn) < float(np.float32(probability))
@@ -184,7 +175,7 @@ class Kron(Preconditioned):
             qs = self.state[param]["Q"]
             if balance and len(qs) > 1:
                 qs = lifted(balanced, (0,), group)(qs)
-            g = g.to(working(g.dtype))
+            g = g.to(wide(g.dtype))
             v = self.noise.normal(f"probe.{names[param]}", step, g)
             lr = torch.full((), group["preconditioner_lr"], dtype=g.dtype, device=g.device)
             if group["upstream"] is None:
@@ -209,7 +200,7 @@ def first_factors(param: torch.Tensor, group: dict[str, Any]) -> Factors:
     """Scaled identities, one factor for each axis; a scalar has one 0-d factor."""
     stacked = group["scanned_layers"]
     shape, scale = tuple(param.shape)[stacked:], group["preconditioner_init_scale"]
-    like = {"dtype": group["precond_dtype"] or working(param.dtype), "device": param.device}
+    like = {"dtype": group["precond_dtype"] or wide(param.dtype), "device": param.device}
     if shape:
         each = scale ** (1 / len(shape))
         kinds = zip(shape, factor_kinds(shape, shaping_of(group)), strict=True)
@@ -232,7 +223,7 @@ def times(q: torch.Tensor, x: torch.Tensor, axis: int) -> torch.Tensor:
         return x * along(q, x.ndim, axis)
     if x.ndim == 2:
         return x @ q.T if axis else q @ x
-    return torch.tensordot(q, x, dims=([1], [axis])).movedim(0, axis)
+    return contract(q, x, [1], [axis]).movedim(0, axis)
 
 
 def along(q: torch.Tensor, ndim: int, axis: int) -> torch.Tensor:
@@ -258,7 +249,12 @@ def gram(x: torch.Tensor, axis: int, diagonal: bool) -> torch.Tensor:
         return (x * x).sum(others) if others else x * x
     if x.ndim == 2:
         return x.T @ x if axis else x @ x.T
-    return torch.tensordot(x, x, dims=(others, others))
+    return contract(x, x, others, others)
+
+
+def contract(x: torch.Tensor, y: torch.Tensor, axes: list[int], other_axes: list[int]) -> torch.Tensor:
+    """The sum of x y over pairs of axes."""
+    return torch.tensordot(x, y, dims=(axes, other_axes))  # pyright: ignore[reportArgumentType]
 
 
 def fit_factors(qs: Factors, g: torch.Tensor, v: torch.Tensor, lr: torch.Tensor) -> Factors:

@@ -1,0 +1,123 @@
+"""ESGD-M: equilibrated SGD with quasi-hyperbolic momentum, learning rate warmup and decoupled decay.
+
+At step t = 1, 2, ... with gradient g and, on the steps where one is due, the product of the Hessian with
+signs v in {-1, +1}:
+
+    m <- b1 m + (1 - b1) g
+    D <- b2 D + (1 - b2) (H v)^2              on the due steps only; k counts them
+    d  = sqrt(D / (1 - b2^k)) + eps
+    r  = learning_rate (1 - lr_warmup^t)
+    e  = m + (1 - nu) (g - m)
+    theta <- theta (1 - weight_decay r) - r e / (d (1 - nu b1^t))
+
+A product is due on the first `d_warmup` steps, then at every `update_d_every`-th: with the defaults on steps
+1..20, 30, 40, ... `nu = b1` (the default) is Nesterov's momentum, 1 a plain average, 0 no momentum. sqrt(D)
+estimates the norm of each row of H, so the step is that of a preconditioned method of second order; the path
+does not change when the loss is scaled, up to eps.
+
+A parameter that enters the loss linearly has a row of zeros. The original raises an error about
+`create_graph` there; `upstream=True` of the torch class gives it back.
+
+Source: Dauphin, de Vries, Bengio, Equilibrated adaptive learning rates for non-convex optimization,
+arXiv:1502.04390; Ma, Yarats, Quasi-hyperbolic momentum, arXiv:1810.06801; package esgd (commit f0d40c5).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from optbench.core import Optimizer, Rule, Setting, Shapes, hyper
+from optbench.ranges import require, require_count
+
+
+class Mixing(NamedTuple):
+    """The three coefficients of the averages, checked."""
+
+    b1: Any
+    b2: Any
+    nu: Any
+
+
+def mixing(betas: Sequence[Any], nu: Any, v: Any) -> Mixing:
+    """b1, b2 and nu, which older versions call v; None is b1."""
+    if nu is not None and v is not None:
+        raise ValueError(f"esgd: nu={nu!r} and v={v!r} are two names of one number; pass one of them")
+    if len(betas) != 2:
+        raise ValueError(f"esgd: betas={betas!r} must be two numbers in [0, 1)")
+    b1, b2 = betas
+    given = nu if v is None else v
+    nu = b1 if given is None else given
+    require("esgd", "[0, 1)", **{"betas[0]": b1, "betas[1]": b2})
+    require("esgd", "[0, 1]", nu=nu)
+    return Mixing(b1, b2, nu)
+
+
+def check(lr: Any, lr_warmup: Any, eps: Any, weight_decay: Any, update_d_every: Any, d_warmup: Any) -> None:
+    """The ranges of the other options, which both frameworks share."""
+    if not callable(lr):
+        require("esgd", "[0, inf)", lr=lr)
+    require("esgd", "[0, 1)", lr_warmup=lr_warmup)
+    require("esgd", "[0, inf)", eps=eps, weight_decay=weight_decay)
+    require_count("esgd", update_d_every=update_d_every, d_warmup=d_warmup)
+
+
+def is_due(t: Any, update_d_every: int = 10, d_warmup: int = 20) -> Any:
+    """Whether the step t, counted from 0, asks for a Hessian-vector product."""
+    return (t < d_warmup) | ((t - d_warmup + 1) % update_d_every == 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ESGD(Optimizer):  # noqa: D101
+    __doc__ = __doc__
+    name: ClassVar[str] = "esgd"
+    source: ClassVar[str] = "arXiv:1502.04390, arXiv:1810.06801; esgd f0d40c5"
+    order: ClassVar[int] = 2
+    memory: ClassVar[str] = "2n"
+
+    learning_rate: float = hyper(1.0, "step size", bounds="(0, inf)", lane=True, sweep=(1e-3, 10.0))
+    b1: float = hyper(0.9, "decay of the momentum", bounds="[0, 1)")
+    b2: float = hyper(0.999, "decay of the curvature", bounds="[0, 1)")
+    nu: float | None = hyper(None, "weight of the momentum in the step; None is b1", bounds="[0, 1]")
+    lr_warmup: float = hyper(0.99, "exponential warmup of the learning rate; 0 is none", bounds="[0, 1)")
+    eps: float = hyper(1e-4, "added to the divisor", bounds="[0, inf)")
+    weight_decay: float = hyper(0.0, "decoupled weight decay", bounds="[0, inf)")
+    update_d_every: int = hyper(10, "steps between products after the first ones", bounds="[1, inf)")
+    d_warmup: int = hyper(20, "first steps that all take a product", bounds="[1, inf)")
+
+    def options(self) -> dict[str, Any]:
+        """The arguments that both frameworks share, by their original names."""
+        names = ("nu", "lr_warmup", "eps", "weight_decay", "update_d_every", "d_warmup")
+        return {"betas": (self.b1, self.b2), **{name: getattr(self, name) for name in names}}
+
+    def jax(self, setting: Setting) -> Rule:
+        """The optax transformation with Hessian-vector products where due."""
+        from optbench.optimizers.esgd.jax import esgd, signs
+        from optbench.rules.optax import CurvatureRule
+
+        rate = self.learning_rate
+        return CurvatureRule(
+            esgd(lambda t: rate * setting.factor(t), **self.options()),
+            due=lambda state, t: is_due(t, self.update_d_every, self.d_warmup),
+            probe=lambda t, params: signs(setting.noise, t, params),
+        )
+
+    def torch(self, setting: Setting) -> Rule:
+        """The torch optimizer as a rule."""
+        from optbench.optimizers.esgd.torch import ESGD as Method
+        from optbench.rules.torch import TorchRule
+
+        def make(named: Any) -> Method:
+            return Method(named, self.learning_rate, **self.options(), noise=setting.noise)
+
+        return TorchRule(make, setting.factor)
+
+    def state_floats(self, shapes: Shapes) -> int:
+        """Momentum and squared curvature."""
+        return 2 * sum(math.prod(shape) for shape in shapes.values())
+
+    def due_hvps(self, steps: int) -> int:
+        """The first ones, then one in `update_d_every`."""
+        return min(steps, self.d_warmup) + max(0, steps - self.d_warmup) // self.update_d_every

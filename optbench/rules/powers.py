@@ -1,0 +1,40 @@
+"""Arithmetic that our optax transformations share: bias corrections, wide dtypes, masks."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optbench.ranges import is_off
+
+
+def one_minus_power(base: Any, count: Any, dtype: Any) -> jax.Array:
+    """1 - base^count, to the last digit also where the power is near 1; 0 at count 0."""
+    if is_off(base):
+        return jnp.where(count > 0, 1, 0).astype(dtype)
+    log = math.log(base) if isinstance(base, Real) else jnp.log(base)
+    return -jnp.expm1(jnp.asarray(count, dtype) * jnp.asarray(log, dtype))
+
+
+def wide(dtype: Any) -> Any:
+    """The dtype in which slow averages and counters are kept: at least float32."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def rounded(value: Any, dtype: Any) -> Any:
+    """A hyperparameter as the nearest number of `dtype`, still a Python float if it was one."""
+    return float(jnp.dtype(dtype).type(value)) if isinstance(value, Real) else value
+
+
+def unmasked(updates: Any, tree: Any) -> Any:
+    """`tree` with the holes that `optax.masked` makes in `updates` but not in extra arguments."""
+
+    def is_hole(x: Any) -> bool:
+        return isinstance(x, optax.MaskedNode)
+
+    return jax.tree.map(lambda u, x: u if is_hole(u) else x, updates, tree, is_leaf=is_hole)

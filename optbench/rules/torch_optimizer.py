@@ -1,0 +1,92 @@
+"""What our torch.optim optimizers share: checked groups, dense gradients, names, exact reloading."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+
+
+class Leaf(NamedTuple):
+    """One parameter that has a gradient, with its group, its state and its name."""
+
+    param: torch.Tensor
+    grad: torch.Tensor
+    state: dict[str, Any]
+    group: dict[str, Any]
+    name: str
+
+
+class CheckedOptimizer(torch.optim.Optimizer):
+    """A torch.optim optimizer that checks every group and reloads its state to the same bits.
+
+    Subclasses name themselves (`owner`), check a group (`check_group`), list the attributes that a pickle
+    must carry (`kept`) and the state entries that stay wider than the parameter (`wide_entries`).
+    """
+
+    owner: ClassVar[str]
+    kept: ClassVar[tuple[str, ...]] = ()
+    wide_entries: ClassVar[tuple[str, ...]] = ()
+
+    @staticmethod
+    def check_group(group: dict[str, Any]) -> None:
+        """Raise a ValueError that names the field, the value and the allowed range."""
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group; its own hyperparameters are checked as the constructor's are."""
+        super().add_param_group(param_group)
+        try:
+            self.check_group(self.param_groups[-1])
+        except ValueError:
+            self.param_groups.pop()
+            raise
+
+    def leaves(self) -> Iterator[Leaf]:
+        """The parameters that have a gradient, in order; a sparse gradient is a RuntimeError."""
+        index = 0
+        for group in self.param_groups:
+            names = group.get("param_names")
+            for i, param in enumerate(group["params"]):
+                name = names[i] if names else str(index)
+                index += 1
+                if param.grad is None:
+                    continue
+                if param.grad.is_sparse:
+                    raise RuntimeError(
+                        f"{self.owner}: the gradient of parameter {name} is sparse, which is not supported; "
+                        "use sparse=False in the embedding, or give it another optimizer"
+                    )
+                yield Leaf(param, param.grad, self.state[param], group, name)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state; entries that are kept wider than the parameter keep their dtype."""
+        super().load_state_dict(state_dict)
+        saved = [index for group in state_dict["param_groups"] for index in group["params"]]
+        params = [param for group in self.param_groups for param in group["params"]]
+        for index, param in zip(saved, params, strict=True):
+            entries = state_dict["state"].get(index, {})
+            for key in self.wide_entries:
+                if isinstance(entries.get(key), torch.Tensor):
+                    self.state[param][key] = entries[key].detach().clone().to(param.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), **{name: getattr(self, name) for name in self.kept}}
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which slow averages and counters are kept: at least float32."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def rounded(value: float, dtype: torch.dtype) -> float:
+    """A hyperparameter as the nearest number of `dtype`."""
+    return torch.tensor(value, dtype=dtype).item()
+
+
+def value_of(closure: Callable[[], Any] | None) -> Any:
+    """The closure's loss, evaluated with gradients on; None without a closure."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()

@@ -1,0 +1,299 @@
+"""The JAX and the torch version of one optimizer side by side, with the same noise, on five small problems.
+
+Two questions, for any dataclass of the catalogue that offers both frameworks:
+
+- `step_by_step`: from the same parameters and state at each step, does each step agree?
+- `free_running`: left alone, do the two paths stay together as long as rounding lets them?
+"""
+
+import functools
+import zlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+from optbench.core import Setting
+from tests import traces
+
+TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
+ULP = 2.0**-52
+
+
+class Problem(NamedTuple):
+    """First parameters, what each step adds to the loss [steps, ...], and the loss, written once for both."""
+
+    first: dict[str, np.ndarray]
+    batches: np.ndarray
+    loss: Callable[[Any, Any, Any], Any]
+    """`loss(xp, params, batch)` with xp = jax.numpy or torch."""
+
+
+def problem(name: str, steps: int) -> Problem:
+    """One of the five problems. Each has gradient noise, so that no gradient fades into rounding."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    draw = rng.standard_normal
+    if name == "quadratic":
+        root = draw((4, 4))
+        matrix = (root @ root.T / 4 + 0.1 * np.eye(4)).tolist()
+
+        def loss(xp, params, batch):
+            x = params["x"]
+            return 0.5 * x @ (xp.asarray(matrix, dtype=x.dtype) @ x) - batch @ x
+
+        return Problem({"x": draw(4)}, draw((steps, 4)), loss)
+    if name == "rosenbrock":
+
+        def loss(xp, params, batch):
+            x, y = params["p"][0], params["p"][1]
+            return (y - x * x) ** 2 + 0.01 * (1 - x) ** 2 + 0.01 * (batch @ params["p"])
+
+        return Problem({"p": np.array([-0.5, 1.0])}, draw((steps, 2)), loss)
+    if name == "mlp":
+        first = {"W1": draw((3, 4)) / 2, "W2": draw((4, 2)) / 2, "b1": np.zeros(4)}
+
+        def loss(xp, params, batch):
+            out = xp.tanh(batch[:, :3] @ params["W1"] + params["b1"]) @ params["W2"]
+            return 0.5 * ((out - batch[:, 3:]) ** 2).mean()
+
+        return Problem(first, draw((steps, 6, 5)), loss)
+    if name == "tensor":
+
+        def loss(xp, params, batch):
+            bent = xp.tanh(params["T"]) - batch
+            return 0.5 * (bent * bent).sum() + 0.05 * (params["T"] ** 2).sum()
+
+        return Problem({"T": draw((2, 3, 4))}, 0.5 * draw((steps, 2, 3, 4)), loss)
+    if name == "scalar+vector":
+
+        def loss(xp, params, batch):
+            pulled = params["v"] * xp.tanh(params["s"]) - batch
+            return 0.5 * (pulled * pulled).mean() + 0.05 * params["s"] ** 2
+
+        return Problem({"s": draw(()) + 1, "v": draw(3)}, draw((steps, 3)), loss)
+    raise ValueError(f"no problem {name!r}")
+
+
+PROBLEMS = ("quadratic", "rosenbrock", "mlp", "tensor", "scalar+vector")
+
+# How the torch state follows from the JAX state: entry of `optimizer.state[param]` to a tree over the leaves.
+# An optimizer that is not listed gets the same parameters at each step, and its state follows from them.
+BRIDGES: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "novograd": lambda state: {"mu": state[0].mu, "nu": state[0].nu},
+    "esgd": lambda state: {"exp_avg": state.exp_avg, "exp_avg_d": state.exp_avg_d},
+    "expectigrad": lambda state: {
+        key: part for key, part in state[0]._asdict().items() if key != "count" and part is not None
+    },
+    "ngc_adam": lambda state: {"g1": state.g1, "g2": state.g2},
+    "ngc_nag": lambda state: {"phi": state.phi},
+}
+
+
+@functools.cache
+def table(name: str, steps: int, shape: tuple[int, ...], kind: str) -> np.ndarray:
+    """Draws that depend on the name only, for every step."""
+    rng = np.random.default_rng(zlib.crc32(f"{kind}/{name}".encode()))
+    return rng.standard_normal((steps, *shape)) if kind == "normal" else rng.random(steps)
+
+
+class JaxNoise(NamedTuple):
+    """The shared draws in JAX."""
+
+    steps: int
+
+    def normal(self, name, step, like):
+        """The draws of this name at this step."""
+        return jnp.asarray(table(name, self.steps, like.shape, "normal"), like.dtype)[step]
+
+    def uniform(self, name, step, dtype):
+        """The draw of this name at this step."""
+        return jnp.asarray(table(name, self.steps, (), "uniform"), dtype)[step]
+
+
+class TorchNoise(NamedTuple):
+    """The shared draws in torch."""
+
+    steps: int
+
+    def normal(self, name, step, like):
+        """The draws of this name at this step."""
+        return torch.from_numpy(table(name, self.steps, tuple(like.shape), "normal")[step : step + 1])[0].to(
+            like
+        )
+
+    def uniform(self, name, step, dtype=torch.float32):
+        """The draw of this name at this step."""
+        return torch.tensor(table(name, self.steps, (), "uniform")[step], dtype=dtype)
+
+
+class JaxObjective:
+    """The loss of one batch in JAX."""
+
+    def __init__(self, loss):
+        self.loss = loss
+
+    def value(self, params):
+        """The loss."""
+        return self.loss(params)
+
+    def value_and_grad(self, params):
+        """Loss and gradient."""
+        return jax.value_and_grad(self.loss)(params)
+
+    def value_grad_hvp(self, params, vector):
+        """Loss, gradient and product, forward over reverse."""
+        (loss, grads), (_, hvp) = jax.jvp(jax.value_and_grad(self.loss), (params,), (vector,))
+        return loss, grads, hvp
+
+
+class TorchObjective:
+    """The loss of one batch in torch."""
+
+    def __init__(self, loss):
+        self.loss = loss
+
+    def value(self, params):
+        """The loss."""
+        return self.loss(params).detach()
+
+    def value_and_grad(self, params):
+        """Loss and gradient."""
+        loss, grads = self.value_and_graph(params, graph=False)
+        return loss.detach(), grads
+
+    def value_and_graph(self, params, graph=True):
+        """Loss and gradient that carries its graph."""
+        with torch.enable_grad():
+            loss = self.loss(params)
+            grads = torch.autograd.grad(loss, list(params.values()), create_graph=graph)
+        return loss, dict(zip(params, grads, strict=True))
+
+    def value_grad_hvp(self, params, vector):
+        """Loss, gradient and product, reverse over reverse."""
+        loss, grads = self.value_and_graph(params)
+        found = torch.autograd.grad(
+            [grads[name] for name in params],
+            list(params.values()),
+            grad_outputs=[vector[name] for name in params],
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        plain = {name: grad.detach() for name, grad in grads.items()}
+        return loss.detach(), plain, dict(zip(params, found, strict=True))
+
+
+class Sides(NamedTuple):
+    """Both versions over one problem: `advance` is JAX's compiled step, `walk` torch's."""
+
+    params: Any
+    state: Any
+    advance: Callable[[Any, Any, Any], tuple[Any, Any]]
+    torch_params: dict[str, torch.Tensor]
+    torch_state: Any
+    walk: Callable[[Any, int], Any]
+
+
+def sides(declared, name: str, dtype: str, steps: int) -> Sides:
+    """Build both; the learning rate falls linearly to a tenth, so that the schedule is seen too."""
+    torch.set_num_threads(1)
+    given = problem(name, steps)
+    factors = np.linspace(1.0, 0.1, steps)
+    batches = given.batches.astype(dtype)
+    rule = declared.jax(Setting(lambda t: jnp.asarray(factors, dtype)[t], JaxNoise(steps), steps))
+    params = {leaf: jnp.asarray(value, dtype) for leaf, value in given.first.items()}
+
+    def advance(params, state, t):
+        batch = jnp.asarray(batches)[t]
+        done = rule.step(params, state, JaxObjective(lambda p: given.loss(jnp, p, batch)), t)
+        return done.params, done.state
+
+    other = declared.torch(Setting(lambda t: float(factors[t]), TorchNoise(steps), steps))
+    # Leaves in JAX's order, so that an optimizer that draws or scales over all of them sees the same.
+    leaves = {
+        leaf: torch.tensor(given.first[leaf].astype(dtype), requires_grad=True)
+        for leaf in sorted(given.first)
+    }
+
+    def walk(state, t):
+        batch = torch.from_numpy(batches[t])
+        return other.step(leaves, state, TorchObjective(lambda p: given.loss(torch, p, batch)), t).state
+
+    return Sides(params, rule.init(params), advance, leaves, other.init(leaves), walk)
+
+
+def numbers(params: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Copies of the parameters in NumPy."""
+    return {leaf: value.detach().numpy().copy() for leaf, value in params.items()}
+
+
+def step_by_step(declared, name: str, dtype: str, steps: int, bridge=None) -> None:
+    """Fail unless every step agrees when both start it from the same parameters and state."""
+    bridge = bridge or BRIDGES.get(declared.name, lambda state: {})
+    with jax.enable_x64(dtype == "float64"):
+        both = sides(declared, name, dtype, steps)
+        params, state, torch_state = both.params, both.state, both.torch_state
+        advance = jax.jit(both.advance)
+        for t in range(steps):
+            copy_over(params, bridge(state), both.torch_params, torch_state)
+            params, state = advance(params, state, t)
+            torch_state = both.walk(torch_state, t)
+            where = f"{declared.name} on {name} in {dtype}, step {t}"
+            traces.close_trees(numbers(both.torch_params), params, dtype, where, TOLERANCE[dtype])
+            for key, tree in bridge(state).items():
+                got = {leaf: torch_state.state[p][key].detach() for leaf, p in both.torch_params.items()}
+                traces.close_trees(got, tree, dtype, f"{where} {key}", TOLERANCE[dtype])
+
+
+def copy_over(params, entries, torch_params, optimizer) -> None:
+    """Write JAX's parameters and state into torch's; a state not made yet is left to its first step."""
+    with torch.no_grad():
+        for leaf, param in torch_params.items():
+            param.copy_(torch.tensor(np.asarray(params[leaf])))
+            for key, tree in entries.items():
+                if key in optimizer.state.get(param, {}):
+                    optimizer.state[param][key].copy_(torch.tensor(np.asarray(tree[leaf])))
+
+
+def free_running(declared, name: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """The distance of the two paths after each step, and how far a perturbation of rounding size gets.
+
+    In float64. The perturbed path has every parameter multiplied by 1 +- 2^-52 after every step; the growth
+    is the largest distance it has had so far from the unperturbed path, over three draws of the signs.
+    """
+    with jax.enable_x64(True):
+        both = sides(declared, name, "float64", steps)
+        sign = {
+            leaf: np.sign(table(leaf, steps, value.shape, "normal")) for leaf, value in both.params.items()
+        }
+
+        @jax.jit
+        def path(shift, size):
+            def body(carry, t):
+                params, state = both.advance(*carry, t)
+                at = (t + shift) % steps
+                params = {leaf: p * (1 + size * jnp.asarray(sign[leaf])[at]) for leaf, p in params.items()}
+                return (params, state), params
+
+            return jax.lax.scan(body, (both.params, both.state), jnp.arange(steps))[1]
+
+        straight = {leaf: np.asarray(value) for leaf, value in path(0, 0.0).items()}
+        bent = [path(shift, ULP) for shift in (0, steps // 3, steps // 2)]
+        growth = np.max([distance(straight, other) for other in bent], axis=0)
+        walked, state = [], both.torch_state
+        for t in range(steps):
+            state = both.walk(state, t)
+            walked.append(numbers(both.torch_params))
+        torch_path = {leaf: np.stack([params[leaf] for params in walked]) for leaf in straight}
+        return distance(straight, torch_path), np.maximum.accumulate(growth)
+
+
+def distance(one, other) -> np.ndarray:
+    """The largest difference at each step, relative to the largest parameter."""
+    scale = max(float(np.max(np.abs(value))) for value in one.values())
+    gaps = [
+        np.abs(one[leaf] - np.asarray(other[leaf])).reshape(len(one[leaf]), -1).max(axis=1) for leaf in one
+    ]
+    return np.max(gaps, axis=0) / scale

@@ -1,0 +1,87 @@
+"""NovoGrad against optax 0.2.8, trace by trace, and where it departs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+
+from optbench.optimizers.novograd.jax import novograd
+from optbench.optimizers.novograd.torch import Novograd
+from tests import traces
+
+
+def options(trace):
+    """The recorded hyperparameters as arguments."""
+    given = dict(trace["hyperparameters"])
+    if isinstance(given["learning_rate"], dict):
+        given["learning_rate"] = lambda count: 0.1 / (1 + count)
+    return given
+
+
+def state_of(state):
+    """The state in the recorded form."""
+    return state[0]._asdict()
+
+
+@pytest.mark.parametrize("case", traces.cases("novograd"))
+def test_novograd_holds_the_golden_trace_in_jax(case):
+    trace = traces.load("novograd")[case]
+    traces.replay_jax(trace, lambda noise: novograd(**options(trace)), state_of)
+
+
+@pytest.mark.parametrize("case", traces.cases("novograd"))
+def test_novograd_holds_the_golden_trace_in_torch(case):
+    trace = traces.load("novograd")[case]
+    given = options(trace)
+    rate = given.pop("learning_rate")
+
+    def schedule(optimizer, step):
+        optimizer.param_groups[0]["lr"] = rate(step["t"] - 1) if callable(rate) else rate
+
+    def recorded(optimizer, params):
+        states = {name: optimizer.state[param] for name, param in params.items()}
+        return {key: {name: state[key] for name, state in states.items()} for key in ("mu", "nu")}
+
+    make = lambda named, noise: Novograd(named, **given)  # noqa: E731
+    traces.replay_torch(trace, make, recorded, before=schedule)
+
+
+def test_nan_after_an_all_zero_first_gradient_without_eps_in_torch():
+    for upstream in (False, True):
+        param = torch.ones(3, requires_grad=True)
+        optimizer = Novograd([param], eps=0.0, upstream=upstream)
+        for grad in (torch.zeros(3), torch.ones(3)):
+            param.grad = grad
+            optimizer.step()
+        assert torch.isfinite(param).all() != upstream
+
+
+def test_nan_after_an_all_zero_first_gradient_without_eps_in_jax():
+    params, zero = {"w": jnp.ones(3)}, {"w": jnp.zeros(3)}
+    for upstream in (False, True):
+        rule = novograd(0.1, eps=0.0, upstream=upstream)
+        state = rule.init(params)
+        for grads in (zero, params):
+            updates, state = rule.update(grads, state, params)
+        assert np.isfinite(updates["w"]).all() != upstream
+
+
+def test_decay_takes_a_schedule_and_params_are_needed_only_for_decay_in_jax():
+    params = {"w": jnp.ones(3)}
+    plain, scheduled = novograd(0.1), novograd(0.1, weight_decay=lambda count: 0.5)
+    plain.update(params, plain.init(params))
+    got, _ = scheduled.update(params, scheduled.init(params), params)
+    want, _ = optax.novograd(0.1, weight_decay=0.5).update(params, optax.novograd(0.1).init(params), params)
+    np.testing.assert_allclose(got["w"], want["w"], rtol=1e-6)
+    with pytest.raises(ValueError, match="weight_decay needs `params`"):
+        scheduled.update(params, scheduled.init(params))
+
+
+def test_wrong_hyperparameters_are_named():
+    with pytest.raises(ValueError, match=r"novograd: b1=1.5 is outside \[0, 1\)"):
+        novograd(0.1, b1=1.5)
+    with pytest.raises(ValueError, match=r"novograd: b1=1.5 is outside \[0, 1\)"):
+        Novograd([{"params": [torch.zeros(1)], "b1": 1.5}])
+    jax.eval_shape(lambda b1: novograd(0.1, b1=b1).init({"w": jnp.ones(3)}), 0.9)

@@ -1,0 +1,51 @@
+"""JAX against torch, step by step and left alone, for every optimizer that offers both.
+
+An optimizer is added with one line in DECLARED, and, if its state should be the same at each step too,
+with one in `parity.BRIDGES`.
+"""
+
+import numpy as np
+import pytest
+
+from optbench.optimizers.esgd import ESGD
+from optbench.optimizers.expectigrad import Expectigrad
+from optbench.optimizers.ngc import NgcAdam, NgcNag, NgcSgd
+from optbench.optimizers.novograd import Novograd
+from tests import parity
+
+# Each at the middle of its sweep; the cadence of ESGD is short so that steps of both kinds are seen.
+DECLARED = [
+    declared.trials(1)[0]
+    for declared in (
+        ESGD(d_warmup=4, update_d_every=3, weight_decay=0.01),
+        Expectigrad(),
+        NgcAdam(),
+        NgcNag(),
+        NgcSgd(),
+        Novograd(weight_decay=0.01),
+    )
+]
+NAMES = [declared.name for declared in DECLARED]
+
+
+@pytest.mark.parametrize("problem", ["mlp", "scalar+vector"])
+@pytest.mark.parametrize("declared", DECLARED, ids=NAMES)
+def test_each_step_is_the_same_in_both_frameworks(declared, problem):
+    parity.step_by_step(declared, problem, "float64", 30)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("problem", parity.PROBLEMS)
+@pytest.mark.parametrize("declared", DECLARED, ids=NAMES)
+def test_each_of_a_thousand_steps_is_the_same_in_both_frameworks(declared, problem, dtype):
+    parity.step_by_step(declared, problem, dtype, 1000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("problem", parity.PROBLEMS)
+@pytest.mark.parametrize("declared", DECLARED, ids=NAMES)
+def test_left_alone_the_two_paths_part_no_faster_than_rounding(declared, problem):
+    apart, growth = parity.free_running(declared, problem, 1000)
+    worst = int(np.argmax(apart - 10 * growth))
+    assert (apart <= 10 * growth).all(), f"step {worst}: {apart[worst]:.1e} apart, growth {growth[worst]:.1e}"

@@ -1,0 +1,132 @@
+"""What a user does with an optax transformation, for every standalone optimizer in JAX.
+
+An optimizer is added with one line in STANDALONE.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from optbench.optimizers.esgd.jax import esgd
+from optbench.optimizers.expectigrad.jax import expectigrad
+from optbench.optimizers.ngc.jax import ngc_adam, ngc_nag, ngc_sgd
+from optbench.optimizers.novograd.jax import novograd
+
+
+class Standalone(NamedTuple):
+    """A factory, the name of its step size, its other options, and the extra arguments of `update`."""
+
+    make: Callable[..., optax.GradientTransformation]
+    rate: str
+    options: dict[str, Any] = {}  # noqa: RUF012
+    extra: Callable[[Any], dict[str, Any]] = lambda grads: {}
+
+
+def curvature(grads):
+    """A Hessian-vector product of the right shapes."""
+    return {"Hvp": grads, "vector": jax.tree.map(jnp.ones_like, grads), "update_preconditioner": True}
+
+
+STANDALONE = [
+    Standalone(esgd, "lr", {"eps": 1.0, "weight_decay": 0.1}, curvature),
+    Standalone(expectigrad, "lr"),
+    Standalone(ngc_adam, "eta"),
+    Standalone(ngc_nag, "eta"),
+    Standalone(ngc_sgd, "eta"),
+    Standalone(novograd, "learning_rate", {"weight_decay": 0.1}),
+]
+each = pytest.mark.parametrize("one", STANDALONE, ids=lambda one: one.make.__name__)
+
+PARAMS = {"a": jnp.asarray([1.0, -2.0]), "b": jnp.asarray([0.5, 3.0])}
+STEPS = 4
+
+
+def gradient(params):
+    """Of a quadratic."""
+    return jax.tree.map(lambda p: p - 0.3, params)
+
+
+def built(one, rate=0.1):
+    """The transformation at a step size or a schedule."""
+    return optax.with_extra_args_support(one.make(**{one.rate: rate}, **one.options))
+
+
+def advance(one, rule, params, state):
+    """One step."""
+    grads = gradient(params)
+    updates, state = rule.update(grads, state, params, **one.extra(grads))
+    return optax.apply_updates(params, updates), state
+
+
+def run(one, rule, params):
+    """A scan over some steps."""
+    body = lambda carry, _: (advance(one, rule, *carry), None)  # noqa: E731
+    return jax.lax.scan(body, (params, rule.init(params)), length=STEPS)[0][0]
+
+
+@each
+def test_jit_scan_donation_and_vmap(one):
+    rule = built(one)
+    step = jax.jit(lambda params, state: advance(one, rule, params, state), donate_argnums=(0, 1))
+    params = jax.tree.map(jnp.array, PARAMS)
+    state = rule.init(params)
+    for _ in range(STEPS):
+        spent = params
+        params, state = step(params, state)
+        assert spent["a"].is_deleted()
+    lanes = jax.tree.map(lambda p: jnp.stack([p, -p, 2 * p]), PARAMS)
+    scanned = jax.jit(jax.vmap(lambda params: run(one, rule, params)))(lanes)
+    for leaf in PARAMS:
+        np.testing.assert_allclose(scanned[leaf][0], params[leaf], rtol=1e-5)
+        assert np.abs(scanned[leaf][1] - scanned[leaf][2]).max() > 0.1
+
+
+@each
+def test_chain_masked_multi_transform_inject_hyperparams_and_schedules(one):
+    schedule = optax.linear_schedule(0.1, 0.05, STEPS)
+    label = {"a": "ours", "b": "frozen"}
+    plain = built(one)
+    wrapped = {
+        "chain": optax.chain(optax.clip_by_global_norm(1e6), plain),
+        "masked": optax.chain(
+            optax.masked(plain, {"a": True, "b": False}),
+            optax.masked(optax.set_to_zero(), {"a": False, "b": True}),
+        ),
+        "multi": optax.multi_transform({"ours": plain, "frozen": optax.set_to_zero()}, label),
+        "inject": optax.inject_hyperparams(one.make)(**{one.rate: 0.1}, **one.options),
+        "inject schedule": optax.inject_hyperparams(one.make)(**{one.rate: schedule}, **one.options),
+    }
+
+    @jax.jit
+    def everything(params):
+        got = {name: run(one, rule, params) for name, rule in wrapped.items()}
+        got["plain"], got["schedule"] = run(one, plain, params), run(one, built(one, schedule), params)
+        return got
+
+    got = everything(PARAMS)
+    for name, same_as in (("chain", "plain"), ("inject", "plain"), ("inject schedule", "schedule")):
+        for leaf in PARAMS:
+            np.testing.assert_allclose(got[name][leaf], got[same_as][leaf], rtol=1e-5, err_msg=name)
+    for name in ("masked", "multi"):
+        np.testing.assert_array_equal(got[name]["b"], PARAMS["b"])
+        assert np.abs(got[name]["a"] - PARAMS["a"]).max() > 0
+    np.testing.assert_array_less(
+        np.abs(got["schedule"]["a"] - PARAMS["a"]), np.abs(got["plain"]["a"] - PARAMS["a"])
+    )
+
+
+@each
+def test_state_keeps_its_structure_and_dtypes_for_low_precision_parameters(one):
+    params = jax.tree.map(lambda p: p.astype(jnp.bfloat16), PARAMS)
+    rule = built(one)
+    state = jax.eval_shape(rule.init, params)
+    new_params, new_state = jax.eval_shape(lambda p, s: advance(one, rule, p, s), params, state)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), new_state) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), state
+    )
+    assert {leaf.dtype for leaf in new_params.values()} == {jnp.dtype(jnp.bfloat16)}
