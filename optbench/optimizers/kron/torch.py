@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,30 +12,10 @@ from optbench.core import Noise
 from optbench.optimizers.kron import DAMPING, RELEASES, RMS_CLIP, Shaping, factor_kinds
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, at, check_release
 from optbench.optimizers.psgd.torch_base import Preconditioned, descend, is_alive
+from optbench.optimizers.psgd.torch_base import precond_update_prob_schedule as precond_update_prob_schedule
 from optbench.rules.torch_optimizer import value_of, wide
 
 Factors = list[torch.Tensor]
-
-
-@dataclass(frozen=True)
-class precond_update_prob_schedule:
-    """Anneal the update probability: flat at `max_prob`, then exponential decay to `min_prob`.
-
-    p(n) = min(max(max_prob exp(-decay (n - flat_start)), min_prob), max_prob), n the step from 1, in
-    float32. An object, so that an optimizer that holds one can be pickled.
-    """
-
-    max_prob: float = 1.0
-    min_prob: float = 0.03
-    decay: float = 0.001
-    flat_start: float = 500
-
-    def __call__(self, n: int) -> np.float32:
-        """The probability at step n."""
-        decayed = np.float32(self.max_prob) * np.exp(
-            np.float32(-self.decay) * np.float32(n - self.flat_start)
-        )
-        return np.clip(decayed, np.float32(self.min_prob), np.float32(self.max_prob))
 
 
 class Kron(Preconditioned):
@@ -71,6 +50,8 @@ class Kron(Preconditioned):
     """
 
     owner: ClassVar[str] = "kron"
+    first_count: ClassVar[int] = 1
+    """The number of the first step, at which a schedule is read."""
 
     def __init__(
         self,
@@ -134,7 +115,7 @@ class Kron(Preconditioned):
             return
         for param in params:
             if "Q" not in self.state[param]:
-                self.state[param]["Q"] = first_factors(param, group)
+                self.state[param]["Q"] = self.first(param, group)
         directions = self.momenta(group, params)
         if self.due(group):
             raw = [param.grad for param in params if param.grad is not None]
@@ -148,13 +129,25 @@ class Kron(Preconditioned):
         descend(group, params, updates)
         group["count"] += 1
 
+    def first(self, param: torch.Tensor, group: dict[str, Any]) -> Factors:
+        """The first factors of a parameter, repeated over the layers of a stack."""
+        stacked = group["scanned_layers"]
+        made = first_factors(
+            tuple(param.shape)[stacked:],
+            shaping_of(group),
+            group["preconditioner_init_scale"],
+            dtype=group["precond_dtype"] or wide(param.dtype),
+            device=param.device,
+        )
+        return [q.expand(param.shape[0], *q.shape).clone() for q in made] if stacked else made
+
     def due(self, group: dict[str, Any]) -> bool:
         """Whether this step fits the preconditioner; counts towards the next one that does."""
         older = group["upstream"] == "0.2.7"
         probability = group["preconditioner_update_probability"]
         if probability is None:
             probability = precond_update_prob_schedule(flat_start=250 if older else 500)
-        probability = at(probability, group["count"] + 1)
+        probability = at(probability, group["count"] + self.first_count)
         if older:
             drawn = self.noise.uniform("update_u", group["count"], torch.float32)
             return float(drawn) < float(np.float32(probability))
@@ -196,18 +189,17 @@ def lifted(function: Callable, in_dims: tuple[int | None, ...], group: dict[str,
     return torch.func.vmap(function, in_dims=in_dims) if group["scanned_layers"] else function
 
 
-def first_factors(param: torch.Tensor, group: dict[str, Any]) -> Factors:
+def first_factors(
+    shape: tuple[int, ...], shaping: Shaping, scale: float, dtype: torch.dtype, device: torch.device
+) -> Factors:
     """Scaled identities, one factor for each axis; a scalar has one 0-d factor."""
-    stacked = group["scanned_layers"]
-    shape, scale = tuple(param.shape)[stacked:], group["preconditioner_init_scale"]
-    like = {"dtype": group["precond_dtype"] or wide(param.dtype), "device": param.device}
-    if shape:
-        each = scale ** (1 / len(shape))
-        kinds = zip(shape, factor_kinds(shape, shaping_of(group)), strict=True)
-        made = [each * (torch.ones if kind == "diagonal" else torch.eye)(n, **like) for n, kind in kinds]
-    else:
-        made = [torch.full((), scale, **like)]
-    return [q.expand(param.shape[0], *q.shape).clone() for q in made] if stacked else made
+    if not shape:
+        return [torch.full((), scale, dtype=dtype, device=device)]
+    each = scale ** (1 / len(shape))
+    return [
+        each * (torch.ones if kind == "diagonal" else torch.eye)(n, dtype=dtype, device=device)
+        for n, kind in zip(shape, factor_kinds(shape, shaping), strict=True)
+    ]
 
 
 def balanced(qs: Factors) -> Factors:

@@ -11,6 +11,7 @@ import optax
 
 from optbench.core import Noise
 from optbench.optimizers.psgd import FORCED_FITS, at, check_ranges
+from optbench.optimizers.psgd.jax_curvature import hessian_helper as hessian_helper
 from optbench.ranges import is_off
 from optbench.rules.optax import KeyNoise, probes
 from optbench.rules.powers import unmasked
@@ -179,6 +180,22 @@ def scale_by_group(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def precond_update_prob_schedule(
+    max_prob: float = 1.0, min_prob: float = 0.03, decay: float = 0.001, flat_start: float = 500
+) -> Callable[[Any], Any]:
+    """Anneal the update probability: flat at `max_prob`, then exponential decay to `min_prob`.
+
+    p(n) = min(max(max_prob exp(-decay (n - flat_start)), min_prob), max_prob), n the step from 1. With the
+    defaults it is 1 until step 500 and reaches 0.03 at step 4007.
+    """
+
+    def schedule(n: Any) -> jax.Array:
+        n = jnp.asarray(n, jnp.float32)
+        return jnp.minimum(jnp.maximum(max_prob * jnp.exp(-decay * (n - flat_start)), min_prob), max_prob)
+
+    return schedule
+
+
 def is_alive(h: jax.Array) -> jax.Array:
     """Whether the mean size of h is above the cube root of the smallest number.
 
@@ -215,6 +232,16 @@ def clip_global(updates: Any, limit: float | None) -> Any:
         return updates
     norm = optax.tree.norm(updates)
     return jax.tree.map(lambda u: jnp.where(norm < limit, u, u / norm.astype(u.dtype) * limit), updates)
+
+
+def check_static(owner: str, **given: Any) -> None:
+    """Raise ValueError for an option that chooses shapes and is an array, which jit may trace."""
+    traced = [name for name, value in given.items() if isinstance(value, jax.Array)]
+    if traced:
+        raise ValueError(
+            f"{owner}: {', '.join(traced)} choose shapes and cannot be arrays; "
+            f"give optax.inject_hyperparams static_args={tuple(given)}"
+        )
 
 
 def finished(

@@ -9,6 +9,7 @@ import torch
 
 from optbench.optimizers.psgd import FORCED_FITS, at, check_release
 from optbench.optimizers.psgd.torch_base import Preconditioned, descend, is_alive
+from optbench.optimizers.psgd.torch_base import precond_update_prob_schedule as precond_update_prob_schedule
 from optbench.optimizers.psgd.torch_curvature import hessian_helper as hessian_helper
 from optbench.rules.torch_optimizer import value_of
 

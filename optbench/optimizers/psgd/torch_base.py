@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import (  # pyright: ignore[reportPrivateImportUsage]
     _foreach_add,  # pyright: ignore[reportPrivateImportUsage]
@@ -101,6 +103,27 @@ def descend(group: dict[str, Any], params: list[torch.Tensor], updates: list[tor
     if group["weight_decay"] > 0:
         updates = list(_foreach_add(updates, params, alpha=group["weight_decay"]))
     _foreach_sub_(params, _foreach_mul(updates, group["lr"]))
+
+
+@dataclass(frozen=True)
+class precond_update_prob_schedule:
+    """Anneal the update probability: flat at `max_prob`, then exponential decay to `min_prob`.
+
+    p(n) = min(max(max_prob exp(-decay (n - flat_start)), min_prob), max_prob), n the step from 1, in
+    float32. An object, so that an optimizer that holds one can be pickled.
+    """
+
+    max_prob: float = 1.0
+    min_prob: float = 0.03
+    decay: float = 0.001
+    flat_start: float = 500
+
+    def __call__(self, n: int) -> np.float32:
+        """The probability at step n."""
+        decayed = np.float32(self.max_prob) * np.exp(
+            np.float32(-self.decay) * np.float32(n - self.flat_start)
+        )
+        return np.clip(decayed, np.float32(self.min_prob), np.float32(self.max_prob))
 
 
 def is_alive(h: torch.Tensor) -> torch.Tensor:
