@@ -11,11 +11,18 @@ from optbench.optimizers.ngc import torch as classes
 from optbench.optimizers.ngc.functional import get_opt_init_fn, get_opt_step_fn
 from tests import traces
 
-CASES = [(name, case) for name in ("ngc_adam", "ngc_nag", "ngc_sgd") for case in traces.cases(name)]
+NAMES = ("ngc_adam", "ngc_nag", "ngc_sgd")
+CASES = [(name, case) for name in NAMES for case in traces.cases(name)]
+QUICK = ("stream_f64", "default_mlp_f32")
+THINNED = [
+    pytest.param(name, *case.values, marks=case.marks)
+    for name in NAMES
+    for case in traces.thinned(name, QUICK)
+]
 CLASSES = {"ngc_adam": classes.NgcAdam, "ngc_nag": classes.NgcNag, "ngc_sgd": classes.NgcSgd}
 
 
-@pytest.mark.parametrize(("name", "case"), CASES)
+@pytest.mark.parametrize(("name", "case"), THINNED)
 def test_ngc_holds_the_golden_trace_in_jax(name, case):
     trace = traces.load(name)[case]
     make = lambda noise: getattr(ours, name)(**trace["hyperparameters"])  # noqa: E731

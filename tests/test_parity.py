@@ -34,6 +34,17 @@ def test_each_step_is_the_same_in_both_frameworks(declared, problem):
     parity.step_by_step(declared, problem, "float64", 30)
 
 
+def test_a_difference_in_the_seventh_digit_is_seen():
+    class Off(NgcSgd):
+        def torch(self, setting):
+            return self.replace(learning_rate=self.learning_rate * (1 + 1e-6)).torch_as_declared(setting)
+
+        torch_as_declared = NgcSgd.torch
+
+    with pytest.raises(AssertionError, match="relative error"):
+        parity.step_by_step(Off(learning_rate=0.1), "scalar+vector", "float64", 3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("problem", parity.PROBLEMS)

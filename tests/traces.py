@@ -22,6 +22,17 @@ def cases(optimizer: str, prefix: str = "") -> list[str]:
     return [name for name in load(optimizer) if name.startswith(prefix)]
 
 
+def thinned(optimizer: str, quick: tuple[str, ...], marks=None) -> list:
+    """Every trace; one whose name has none of `quick` in it is marked slow, as each costs a compilation."""
+    import pytest
+
+    known = marks or {}
+    return [
+        pytest.param(case, marks=known.get(case, () if any(q in case for q in quick) else pytest.mark.slow))
+        for case in cases(optimizer)
+    ]
+
+
 def arrays(data):
     """The recorded form as nested NumPy arrays."""
     if isinstance(data, dict) and set(data) == {"shape", "dtype", "data"}:

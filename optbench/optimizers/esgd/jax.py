@@ -13,7 +13,7 @@ from optbench.core import Noise
 from optbench.optimizers.esgd import check, is_due, mixing
 from optbench.ranges import is_off
 from optbench.rules.optax import probes
-from optbench.rules.powers import one_minus_power, unmasked, wide
+from optbench.rules.optax_transform import one_minus_power, unmasked, wide
 
 
 class EsgdState(NamedTuple):
@@ -62,9 +62,10 @@ def esgd(
     check(lr, lr_warmup, eps, weight_decay, update_d_every, d_warmup)
 
     def init(params: Any) -> EsgdState:
-        zero = jnp.zeros((), jnp.int32)
+        # Two counters, not one array twice: a step that donates its state may use a buffer only once.
+        count, d_count = (jnp.zeros((), jnp.int32) for _ in range(2))
         squares = jax.tree.map(lambda p: jnp.zeros_like(p, dtype=wide(p.dtype)), params)
-        return EsgdState(zero, zero, optax.tree.zeros_like(params), squares)
+        return EsgdState(count, d_count, optax.tree.zeros_like(params), squares)
 
     def update(
         updates: Any,

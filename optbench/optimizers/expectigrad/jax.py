@@ -11,7 +11,7 @@ import optax
 
 from optbench.optimizers.expectigrad import check
 from optbench.ranges import is_off
-from optbench.rules.powers import one_minus_power, wide
+from optbench.rules.optax_transform import one_minus_power, wide
 
 
 class ExpectigradState(NamedTuple):

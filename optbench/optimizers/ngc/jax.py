@@ -11,7 +11,7 @@ import optax
 
 from optbench.optimizers.ngc import check_adam, check_rate
 from optbench.ranges import require
-from optbench.rules.powers import one_minus_power, rounded, wide
+from optbench.rules.optax_transform import one_minus_power, rounded, wide
 
 Rate = float | Callable[[Any], Any]
 

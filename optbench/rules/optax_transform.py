@@ -1,4 +1,4 @@
-"""Arithmetic that our optax transformations share: bias corrections, wide dtypes, masks."""
+"""What our optax transformations share: bias corrections, wide dtypes, rounding, masks."""
 
 from __future__ import annotations
 
