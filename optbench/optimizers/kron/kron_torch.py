@@ -31,8 +31,8 @@ class KronTorch(Kron):
 
     What differs from `Kron`, which follows psgd-jax:
 
-    - `merge_dims`: a tensor of three or more axes is fitted as a matrix, all its axes but the last as rows, or
-      its first axis as rows where that has the smaller excess of columns over rows;
+    - `merge_dims`: a tensor of three or more axes is fitted as a matrix, all its axes but the last as rows,
+      or its first where that has the smaller excess of columns over rows;
     - the update probability is the first group's, read at the step from 0;
     - the damped momentum, not the plain one, is preconditioned on the steps that fit;
     - factors are balanced by the geometric mean of their largest entries in their own dtype;

@@ -14,7 +14,7 @@ from optbench.optimizers.psgd import FORCED_FITS, at, check_ranges
 from optbench.optimizers.psgd.jax_curvature import hessian_helper as hessian_helper
 from optbench.ranges import is_off
 from optbench.rules.optax import KeyNoise, probes
-from optbench.rules.powers import unmasked
+from optbench.rules.optax_transform import unmasked
 
 Factors = dict[str, jax.Array]
 
