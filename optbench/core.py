@@ -9,16 +9,19 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
-from optbench.fields import Named, UserError, digest, grid, nearest
+from optbench.fields import Named, UserError, canonical, digest, grid, nearest
 from optbench.fields import hyper as hyper
-
-
+from optbench.protocol import Counts as Counts
+from optbench.protocol import Noise as Noise
+from optbench.protocol import Objective as Objective
+from optbench.protocol import Rule as Rule
+from optbench.protocol import Setting as Setting
+from optbench.protocol import Step as Step
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,84 +35,6 @@ FRAMEWORKS = ("jax", "torch")
 Arrays = Mapping[str, Any]
 """A flat dict of arrays, in torch layout; the form of parameters, data and draws in both frameworks."""
 
-
-# --- what happens at each step ---------------------------------------------------------------------------
-
-
-class Counts(NamedTuple):
-    """What one step asked of the objective: how many loss values, gradients and Hessian-vector products.
-
-    An engine cannot count calls under `jit` (they happen once, at tracing), so a rule says it itself;
-    the entries may be traced integers.
-    """
-
-    gradients: Any = 0
-    hvps: Any = 0
-    values: Any = 0
-
-
-class Step(NamedTuple):
-    """What a rule hands back: new parameters and state, the loss before the step, and what it cost."""
-
-    params: Any
-    state: Any
-    loss: Any
-    counts: Counts
-
-
-class Objective(Protocol):
-    """This batch's loss as a function of the parameters only. Engines make it, rules use it."""
-
-    def value(self, params: Any) -> Any:
-        """The loss."""
-        ...
-
-    def value_and_grad(self, params: Any) -> tuple[Any, Any]:
-        """The loss and its gradient."""
-        ...
-
-    def value_grad_hvp(self, params: Any, vector: Any) -> tuple[Any, Any, Any]:
-        """Loss, gradient and Hessian times `vector`, in one pass."""
-        ...
-
-
-class Noise(Protocol):
-    """Random draws, pure in (name, step): from a key, or from a table recorded from an original."""
-
-    def normal(self, name: str, step: Any, like: Any) -> Any:
-        """Standard normal draws, of the shape and dtype of `like`."""
-        ...
-
-    def uniform(self, name: str, step: Any, dtype: Any) -> Any:
-        """One draw from [0, 1)."""
-        ...
-
-
-class Rule(Protocol):
-    """What happens at each step. After `step`, what you passed is dead: use what is returned."""
-
-    def init(self, params: Any) -> Any:
-        """The state before the first step."""
-        ...
-
-    def step(self, params: Any, state: Any, objective: Objective, t: Any) -> Step:
-        """One step; `t` counts from 0 and is shared by all lanes, so a cadence may branch on it."""
-        ...
-
-    def evaluated(self, params: Any, state: Any) -> Any:
-        """The parameters to evaluate; averaging methods differ."""
-        ...
-
-
-class Setting(NamedTuple):
-    """What a rule is built for: the schedule's factor at step t, the noise, and the horizon."""
-
-    factor: Callable[[Any], Any]
-    noise: Noise
-    steps: int
-
-
-# --- optimizer, task, schedule ---------------------------------------------------------------------------
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -125,11 +50,15 @@ class Optimizer(Named):
 
     def jax(self, setting: Setting) -> Rule:
         """The rule in JAX; overridden by optimizers that offer it."""
-        raise UserError(f"optimizer {self.name} is not offered in jax; it is in {', '.join(self.frameworks())}.")
+        raise UserError(
+            f"optimizer {self.name} is not offered in jax; it is in {', '.join(self.frameworks())}."
+        )
 
     def torch(self, setting: Setting) -> Rule:
         """The rule in PyTorch; overridden by optimizers that offer it."""
-        raise UserError(f"optimizer {self.name} is not offered in torch; it is in {', '.join(self.frameworks())}.")
+        raise UserError(
+            f"optimizer {self.name} is not offered in torch; it is in {', '.join(self.frameworks())}."
+        )
 
     @classmethod
     def frameworks(cls) -> tuple[str, ...]:
@@ -158,7 +87,8 @@ class Optimizer(Named):
         spec = self.swept()
         if spec is None:
             return [self]
-        return [dataclasses.replace(self, **{spec.name: value}) for value in grid(*spec.metadata["sweep"], count)]
+        low, high = spec.metadata["sweep"]
+        return [dataclasses.replace(self, **{spec.name: value}) for value in grid(low, high, count)]
 
     def lane_numbers(self) -> dict[str, float]:
         """The hyperparameters that are arguments of the compiled program."""
@@ -199,15 +129,24 @@ class Task(Named):
     """The metric that is reported; where there is a test split, it is on that."""
     optimum: ClassVar[float | None] = None
     """The least possible value of the loss, where it is known."""
-    horizon: ClassVar[int] = 1000
     convolves: ClassVar[bool] = False
     """Whether the loss has convolutions, which XLA runs slowly inside a loop on CPU."""
-    seeded: ClassVar[bool] = True
-    """Whether the seed changes anything; a task without randomness runs one seed and prints no interval."""
     toy: ClassVar[bool] = False
+    ceiling: ClassVar[float] = 1e10
+    """A loss above this counts as diverged."""
+
+    @property
+    def horizon(self) -> int:
+        """How many steps it is run for, unless said otherwise."""
+        return 1000
+
+    @property
+    def seeded(self) -> bool:
+        """Whether the seed changes anything; a task without randomness runs one seed and prints no interval."""
+        return True
 
     def targets(self) -> tuple[Target, ...]:
-        """What counts as solved, from easy to hard."""
+        """What counts as solved, from easy to hard: the first says that it works, the second is the main one."""
         return ()
 
     def data(self) -> dict[str, np.ndarray]:
@@ -265,7 +204,10 @@ class Schedule:
         for name in ("warmup", "decay"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 <= value <= 1:
-                raise UserError(f"schedule {self.shape}: {name}={value!r} is not a fraction of the steps in [0, 1].")
+                raise UserError(
+                    f"schedule {self.shape}: {name}={value!r} is not a fraction of the steps in [0, 1]."
+                )
+            object.__setattr__(self, name, canonical("float", value))
 
     def factors(self, steps: int) -> np.ndarray:
         """The factor of the learning rate at each step t = 0 .. steps-1, float64 [steps]."""
@@ -293,9 +235,6 @@ class Schedule:
         return f"{self.shape}({','.join(parts)})"
 
 
-# --- cells and what they show ----------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Cell:
     """One square of the grid; its id depends on its content and on the task's data, on nothing else."""
@@ -310,11 +249,21 @@ class Cell:
 
     def __post_init__(self) -> None:
         if self.framework not in FRAMEWORKS:
-            raise UserError(f"framework {self.framework!r} is not known. {nearest(self.framework, FRAMEWORKS)}")
+            raise UserError(
+                f"framework {self.framework!r} is not known. {nearest(self.framework, FRAMEWORKS)}"
+            )
         if self.dtype not in DTYPES:
             raise UserError(f"dtype {self.dtype!r} is not known. {nearest(self.dtype, DTYPES)}")
-        if self.steps < 1 or self.seed < 0:
-            raise UserError(f"a cell needs steps >= 1 and seed >= 0; got steps={self.steps}, seed={self.seed}.")
+        for name in ("seed", "steps"):
+            object.__setattr__(self, name, canonical("int", getattr(self, name)))
+        if (
+            not all(isinstance(value, int) for value in (self.seed, self.steps))
+            or self.steps < 1
+            or self.seed < 0
+        ):
+            raise UserError(
+                f"a cell needs steps >= 1 and seed >= 0; got steps={self.steps!r}, seed={self.seed!r}."
+            )
 
     def spec(self) -> dict[str, Any]:
         """The cell as JSON data."""
@@ -399,6 +348,8 @@ class Trace:
 
 def stream(seed: int, name: str) -> Any:
     """A NumPy generator for one of the named streams (init, batches, noise) of a seed."""
+    import hashlib
+
     import numpy as np
 
     tag = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")

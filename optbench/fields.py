@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import field
-from typing import Any, ClassVar, NamedTuple, Self
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """Something the user asked for cannot be done: says what, what it got, and what to do next."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The clause 'did you mean a or b?' for a name that is not known."""
+
+    import difflib
+
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if close:
@@ -63,6 +64,7 @@ def hyper(
     return field(default=default, metadata=metadata)
 
 
+@dataclass(frozen=True)
 class Named:
     """A frozen dataclass with a name, hyperparameters that are checked, and a plain-data form."""
 
@@ -70,44 +72,62 @@ class Named:
     kind: ClassVar[str]
 
     def __post_init__(self) -> None:
-        for spec in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
-            check_field(f"{self.kind} {self.name}", spec, getattr(self, spec.name))
+        for spec in dataclasses.fields(self):
+            value = canonical(str(spec.type), getattr(self, spec.name))
+            check_field(f"{self.kind} {self.name}", spec, value)
+            object.__setattr__(self, spec.name, value)
 
     def spec(self) -> dict[str, Any]:
         """Name and every hyperparameter, as JSON data; `replace` and the catalogue turn it back."""
-        fields = dataclasses.fields(self)  # pyright: ignore[reportArgumentType]
+        fields = dataclasses.fields(self)
         return {"name": self.name, **{f.name: getattr(self, f.name) for f in fields}}
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some hyperparameters changed; an unknown one is a UserError with its neighbours."""
-        known = [f.name for f in dataclasses.fields(self)]  # pyright: ignore[reportArgumentType]
+        known = [f.name for f in dataclasses.fields(self)]
         for key in changes:
             if key not in known:
                 raise UserError(f"{self.kind} {self.name} has no field {key!r}. {nearest(key, known)}")
-        return dataclasses.replace(self, **changes)  # pyright: ignore[reportType]
+        return dataclasses.replace(self, **changes)
 
     def label(self) -> str:
         """The name with the hyperparameters that differ from their defaults: `kron[b1=0.95]`."""
         changed = [
             f"{f.name}={getattr(self, f.name)}"
-            for f in dataclasses.fields(self)  # pyright: ignore[reportArgumentType]
+            for f in dataclasses.fields(self)
             if getattr(self, f.name) != f.default and not f.metadata.get("sweep")
         ]
         return f"{self.name}[{','.join(changed)}]" if changed else self.name
 
 
+def canonical(declared: str, value: Any) -> Any:
+    """A number as its declared type: 1, 1.0 and True are equal, but must not give one thing two ids."""
+    if isinstance(value, bool) or value is None:
+        return value
+    try:
+        if "bool" in declared and value in (0, 1):
+            return bool(value)
+        if "int" in declared and value == int(value):
+            return int(value)
+        return float(value) + 0.0 if "float" in declared else value  # -0.0 becomes 0.0
+    except (TypeError, ValueError, OverflowError):
+        return value  # `check_field` says what is wrong with it
+
+
 def check_field(owner: str, spec: dataclasses.Field, value: Any) -> None:
     """Raise a UserError naming field, value and allowed range unless `value` fits the field."""
     bounds, choices = spec.metadata.get("bounds"), spec.metadata.get("choices")
-    said = f"{owner}: {spec.name}={value!r}"
+    said, see = f"{owner}: {spec.name}={value!r}", f"See: optbench show {owner.split()[-1]}"
     if choices is not None and value not in choices:
-        raise UserError(f"{said} is not one of {', '.join(map(repr, choices))}.")
+        raise UserError(f"{said} is not one of {', '.join(map(repr, choices))}. {see}")
     if bounds is None or value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UserError(f"{said} is not a number; it must lie in {bounds.text}.")
+        raise UserError(f"{said} is not a number; it must lie in {bounds.text}. {see}")
     if not bounds.holds(value):
-        raise UserError(f"{said} is outside {bounds.text}.")
+        raise UserError(f"{said} is outside {bounds.text}. {see}")
+    if "int" in str(spec.type) and not isinstance(value, int):
+        raise UserError(f"{said} is not a whole number; it must lie in {bounds.text}. {see}")
 
 
 def grid(low: float, high: float, count: int) -> list[float]:
@@ -120,5 +140,81 @@ def grid(low: float, high: float, count: int) -> list[float]:
 
 def digest(data: Any) -> str:
     """Twenty hex digits of the canonical JSON of `data`."""
+    import hashlib
+
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+# --- text to things: `name[field=value,...]` ---------------------------------------------------------------
+
+N = TypeVar("N", bound=Named)
+
+
+def split_brackets(text: str) -> list[str]:
+    """Split at commas that are not inside brackets: 'kron[b1=0.9,b2=1],adam' -> two parts."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character == "[") - (character == "]")
+        if depth < 0:
+            break
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    if depth:
+        raise UserError(f"the brackets of {text!r} do not match. Write name[field=value,field=value].")
+    return [part.strip() for part in parts]
+
+
+def name_and_fields(text: str) -> tuple[str, dict[str, str]]:
+    """'kron[b1=0.9]' as ('kron', {'b1': '0.9'})."""
+    name, bracket, rest = text.strip().partition("[")
+    name = name.strip()
+    if bracket and not rest.endswith("]"):
+        raise UserError(f"the brackets of {text!r} do not match. Write {name}[field=value,field=value].")
+    fields: dict[str, str] = {}
+    for part in filter(None, split_brackets(rest[:-1])):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not key or not equals or not value:
+            raise UserError(f"{part!r} in {text!r} is not of the form field=value.")
+        if key in fields:
+            raise UserError(f"{text!r} sets {key} twice. Set it once.")
+        fields[key] = value
+    return name, fields
+
+
+def from_text(kind: str, text: str, known: Mapping[str, N]) -> N:
+    """The named thing with the hyperparameters in brackets changed."""
+    name, fields = name_and_fields(text)
+    if name not in known:
+        raise UserError(f"{kind} {name!r} is not known. {nearest(name, known)} See: optbench list {kind}s")
+    thing = known[name]
+    return thing.replace(**{key: value_of(thing, key, value) for key, value in fields.items()})
+
+
+def value_of(thing: Named, name: str, text: str) -> Any:
+    """What was typed for a field, as the type that the field is declared to have."""
+    spec = next((f for f in dataclasses.fields(thing) if f.name == name), None)  # pyright: ignore
+    if spec is None:
+        return text  # `replace` names the neighbours
+    allowed = str(spec.type)
+    if text in ("None", "none") and "None" in allowed:
+        return None
+    if "bool" in allowed and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for word, convert in (("int", int), ("float", float)):
+        if word in allowed:
+            try:
+                return convert(float(text)) if word == "int" and float(text).is_integer() else convert(text)
+            except ValueError:
+                continue
+    if "str" in allowed:
+        return text
+    what = " or ".join(READ_AS.get(part.strip(), part.strip()) for part in allowed.split("|"))
+    raise UserError(
+        f"{thing.kind} {thing.name}: {name}={text!r} is not {what}. See: optbench show {thing.name}"
+    )
+
+
+READ_AS = {"int": "a whole number", "float": "a number", "bool": "True or False"}

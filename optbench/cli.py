@@ -1,0 +1,188 @@
+"""The command line: `optbench run`, `report`, `check`, `list`, `show`.
+
+A command is a dataclass whose fields are its options. They are joined by `Union` and not by `|`, and none is
+a function: tyro then finds the command without importing typeguard, which takes longer than all the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args
+
+import tyro
+from tyro.conf import Positional, subcommand
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from optbench.core import UserError
+from optbench.execute.request import Number, Request, Text, Texts
+
+
+@dataclass(frozen=True)
+class List:
+    """List optimizers, tasks or suites."""
+
+    what: Positional[Literal["optimizers", "tasks", "suites"]] = "optimizers"
+
+
+@dataclass(frozen=True)
+class Show:
+    """Show the page of an optimizer, task or suite: equations, hyperparameters, source, memory."""
+
+    name: Positional[str]
+    """Such as kron, mlp or quickstart."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write a page with tables and figures of what is stored for a suite.
+
+    Every optimizer that is stored for the suite's tasks is shown, each setting apart, unless less is asked for.
+    """
+
+    results: str = "results"
+    """The folder that results are kept in."""
+    out: str = "reports"
+    """The folder to write to; the report goes to <out>/<suite>/."""
+    suite: str = "quickstart"
+    """The suite whose tasks are shown: a name, or a Python file that defines one."""
+    opt: Texts = None
+    """Only these optimizers: kron,adam or 'kron[b1=0.95]'."""
+    task: Texts = None
+    """These tasks in place of the suite's."""
+    schedule: Text = None
+    """Only this schedule, as the report names it: constant or 'cosine(warmup=0.1)'."""
+    framework: Text = None
+    """Only jax or torch."""
+    dtype: Text = None
+    """Only float32 or float64."""
+    steps: Number = None
+    """Only runs of this many steps."""
+    device_kind: Text = None
+    """Only this kind of device, as the report names it."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """Compare the convergence numbers of a small suite with the committed ones; exit 1 if one got worse."""
+
+    suite: str = "gate"
+    """The suite to run."""
+    baselines: Text = None
+    """The file to compare with; results/baselines/<suite>.tsv unless said."""
+    update: bool = False
+    """Write the file from this run instead of comparing."""
+    jobs: Number = None
+    """Worker processes."""
+
+
+Run = Annotated[Request, subcommand("run", description="Run a suite: what is stored is not computed again.")]
+Command = Union[Run, List, Show, Report, Check]  # noqa: UP007
+
+
+DESCRIPTION = "A benchmark for deep-learning optimizers."
+
+
+def main() -> None:
+    """The entry point; a UserError is one message and exit code 2."""
+    try:
+        once(sys.argv[1:])
+        code = do(tyro.cli(Command, prog="optbench", description=DESCRIPTION, registry=REGISTRY))
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"optbench: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("\noptbench: interrupted.", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:  # the reader of a pipe had enough; Python must not complain while it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+def do(command: Request | List | Show | Report | Check) -> int:
+    """Do what a command says; the exit code. What only one command needs is imported there."""
+    match command:
+        case Request():
+            from optbench.terminal import run_in_terminal
+
+            return run_in_terminal(command)
+        case List(what):
+            from optbench import pages
+
+            print(pages.listing(what))
+        case Show(name):
+            from optbench import pages
+
+            print(pages.page(name))
+        case Report(results, out, suite, opt, task):
+            from optbench.report.write import write_report
+
+            settings = ("schedule", "framework", "dtype", "steps", "device_kind")
+            narrow = {name: getattr(command, name) for name in settings}
+            print(write_report(results, out, suite, opt=opt, task=task, **narrow))
+        case Check(suite, baselines, update, jobs):
+            from optbench.gate import check_suite
+
+            return check_suite(suite, baselines, update, jobs)
+    return 0
+
+
+def once(words: Sequence[str]) -> None:
+    """Refuse an option that is given twice, of which the parser would silently take the last."""
+    options = Counter(word.partition("=")[0] for word in words if word.startswith("--"))
+    for option, times in options.items():
+        if times > 1:
+            several = f", with all its values behind it: {option} a,b" if option in LISTS else ""
+            raise UserError(f"{option} was given {times} times. Give it once{several}.")
+
+
+LISTS = ("--opt", "--task", "--lr")
+
+
+# --- how a value is read, and what is said when it cannot be ---------------------------------------------
+
+REGISTRY = ConstructorRegistry()
+
+
+@REGISTRY.primitive_rule
+def rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """Options that may be left out, without tyro's `{None}|...`; numbers that say what is wrong with them."""
+    inner = [kind for kind in get_args(info.type) if kind is not type(None)]
+    optional = len(inner) == 1 and len(get_args(info.type)) == 2
+    kind = inner[0] if optional else info.type
+    if kind == tuple[str, ...]:
+        return spec("*", "A,B", tuple, list)
+    if kind is int:
+        return spec(1, "INT", lambda words: number(words[0], int, "a whole number"), one)
+    if kind is float:
+        return spec(1, "NUMBER", lambda words: number(words[0], float, "a number"), one)
+    if kind is str:
+        return spec(1, "TEXT", lambda words: words[0], one)
+    return None
+
+
+def one(value: Any) -> list[str]:
+    """The words that would give a value."""
+    return [str(value)]
+
+
+def spec(nargs: Any, metavar: str, read: Callable, words: Callable) -> PrimitiveConstructorSpec[Any]:
+    """How one option is read (from the words behind it) and shown (as the words that would give it)."""
+
+    def shown(value: Any) -> list[str]:
+        return ["unset"] if value is None else words(value)
+
+    return PrimitiveConstructorSpec(nargs, metavar, read, lambda value: True, shown)
+
+
+def number(word: str, kind: type, what: str) -> Any:
+    """The number that a word spells."""
+    try:
+        return kind(word)
+    except ValueError:
+        raise ValueError(f"{word!r} is not {what}.") from None

@@ -1,0 +1,76 @@
+"""What a result needs to be believed: versions, machine, commit. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("jax", "jaxlib", "optax", "torch", "numpy", "scikit-learn", "pyarrow")
+
+
+def version(package: str) -> str:
+    """The installed version, or ''."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+@functools.cache
+def commit() -> str:
+    """The commit of the checkout this code runs from, with '+' for uncommitted changes; '' outside one."""
+    here = Path(__file__).parent.parent
+    if not (here / ".git").exists():
+        return ""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    head = git("rev-parse", "--short=12", "HEAD")
+    return head + ("+" if head and git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+@functools.cache
+def cpu_model() -> str:
+    """The processor's name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def facts() -> dict[str, Any]:
+    """The columns of a record that describe code and machine."""
+    return {
+        "optbench_version": version("optbench"),
+        "commit": commit(),
+        "python": platform.python_version(),
+        **{f"version.{name}": version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "cpu_model": cpu_model(),
+        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+    }
+
+
+def cores() -> list[int]:
+    """The processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def cache_folder() -> Path:
+    """Where compiled programs are kept: OPTBENCH_CACHE, else the user's cache folder."""
+    if "OPTBENCH_CACHE" in os.environ:
+        return Path(os.environ["OPTBENCH_CACHE"])
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "optbench"

@@ -1,0 +1,170 @@
+"""What may be asked of a run: the fields of `optbench run`, checked before anything heavy is imported."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Union
+
+from optbench.core import DTYPES, FRAMEWORKS, Cell, Optimizer, Schedule, UserError, nearest
+from optbench.fields import name_and_fields, split_brackets
+
+DEVICES = ("auto", "cpu", "gpu", "tpu")
+
+
+# Spelled with Union, and None first: tyro then checks the defaults without typeguard, whose import costs as much
+# CPU as the rest of `optbench --help`.
+Texts = Union[None, tuple[str, ...]]  # noqa: UP007
+Text = Union[None, str]  # noqa: UP007
+Number = Union[None, int]  # noqa: UP007
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to run; the fields are those of `optbench run`, None meaning what the suite says."""
+
+    suite: str = "quickstart"
+    """A suite's name (see `optbench list suites`), or a Python file that defines one."""
+    opt: Texts = None
+    """Optimizers: kron,adam or 'kron[b1=0.95]' (with quotes: brackets mean something to a shell)."""
+    task: Texts = None
+    """Tasks in place of the suite's: mlp or 'quadratic[dim=50,condition=1e3]'."""
+    lr: Texts = None
+    """Learning rates in place of the equal grid: 0.1,0.01"""
+    schedule: Text = None
+    """Of the learning rate: constant, cosine, wsd or linear, or 'cosine[warmup=0.1]'."""
+    framework: Text = None
+    """jax or torch."""
+    dtype: Text = None
+    """float32 or float64."""
+    seeds: Number = None
+    """How many seeds, from 0."""
+    steps: Number = None
+    """Steps of every task, in place of its own horizon."""
+    device: str = "auto"
+    """auto, cpu, gpu or tpu."""
+    jobs: Number = None
+    """Worker processes, one core each; all cores unless said."""
+    results: str = "results"
+    """The folder that results are kept in."""
+    again: bool = False
+    """Compute what is stored once more."""
+    timeout: float = 600.0
+    """Seconds without a sign of life after which a program is ended."""
+    lanes: Text = None
+    """How lanes run (vmap, map or loop) in place of the plan's choice."""
+
+    def cells(self) -> list[Cell]:
+        """The suite's product with everything that was asked for put in its place; UserError if it cannot be."""
+        # Imported here, so that `optbench --help` need not build a catalogue.
+        from optbench import optimizers, plan, tasks
+        from optbench import suite as suites
+
+        suite = suites.load(self.suite)
+        for name, value in (("seeds", self.seeds), ("steps", self.steps), ("jobs", self.jobs)):
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise UserError(f"--{name} {value!r} is not a number of {name}; give a whole number from 1.")
+        if not isinstance(self.timeout, int | float) or not self.timeout > 0:
+            raise UserError(f"--timeout {self.timeout!r} is not a time; give seconds above 0.")
+        check_choice("framework", self.framework, FRAMEWORKS)
+        check_choice("dtype", self.dtype, DTYPES)
+        check_choice("device", self.device, DEVICES)
+        check_choice("lanes", self.lanes, plan.MODES)
+        changes: dict[str, Any] = {
+            "optimizers": parsed("optimizer", self.opt, optimizers.parse),
+            "tasks": parsed("task", self.task, tasks.parse),
+            "schedule": parse_schedule(self.schedule) if self.schedule else None,
+            "framework": self.framework,
+            "dtype": self.dtype,
+            "seeds": self.seeds,
+            "steps": self.steps,
+        }
+        suite = dataclasses.replace(suite, **{k: v for k, v in changes.items() if v is not None})
+        for optimizer in suite.optimizers:
+            refuse_fixed(optimizer)
+            if suite.framework not in optimizer.frameworks():
+                raise UserError(
+                    f"optimizer {optimizer.name} is not offered in {suite.framework}; "
+                    f"it is in {', '.join(optimizer.frameworks())}. Try: --framework {optimizer.frameworks()[0]}"
+                )
+        return suite.cells(None if self.lr is None else learning_rates(self.lr))
+
+
+def refuse_fixed(optimizer: Optimizer) -> None:
+    """A value in brackets for the hyperparameter that the grid moves would be overwritten without a word."""
+    swept = optimizer.swept()
+    if swept is None or getattr(optimizer, swept.name) == swept.default:
+        return
+    value = getattr(optimizer, swept.name)
+    raise UserError(
+        f"{optimizer.name}[{swept.name}={value:g}] fixes what the suite sweeps. "
+        f"Leave it out, or give the values to sweep: --lr {value:g}"
+    )
+
+
+def check_choice(name: str, value: str | None, allowed: Sequence[str]) -> None:
+    """Refuse what is not among the allowed."""
+    if value is not None and value not in allowed:
+        raise UserError(f"--{name} {value!r} is not known. {nearest(value, allowed)}")
+
+
+def parsed(kind: str, texts: Sequence[str] | None, parse: Callable[[str], Any]) -> tuple[Any, ...] | None:
+    """The things named on the command line, commas outside brackets separating them."""
+    if texts is None:
+        return None
+    parts = [part for text in texts for part in split_brackets(str(text))]
+    if not any(parts):
+        raise UserError(f"no {kind} was given. Name at least one; see: optbench list {kind}s")
+    things: dict[Any, str] = {}
+    for part in filter(None, parts):
+        thing = parse(part)
+        if thing in things:
+            twice = (
+                f"{part!r} is the same as {things[thing]!r}"
+                if part != things[thing]
+                else f"{part!r} was given twice"
+            )
+            raise UserError(f"{kind} {twice}. Give each once.")
+        things[thing] = part
+    return tuple(things)
+
+
+def learning_rates(texts: Sequence[str | float]) -> list[float]:
+    """The numbers of `--lr`."""
+    parts = [part.strip() for text in texts for part in str(text).split(",")]
+    if not any(parts):
+        raise UserError("--lr was given no learning rate. Write --lr 0.1,0.01")
+    rates = []
+    for part in parts:
+        try:
+            rate = float(part)
+        except ValueError:
+            rate = float("nan")
+        if not 0 < rate < float("inf"):
+            raise UserError(
+                f"--lr {part!r} is not a learning rate; give numbers above 0, such as --lr 0.1,0.01"
+            )
+        if rate in rates:
+            raise UserError(f"--lr names {part} twice. Give each learning rate once.")
+        rates.append(rate)
+    return rates
+
+
+def parse_schedule(text: str) -> Schedule:
+    """A schedule from `shape` or `shape[warmup=0.1,decay=0.2]`."""
+    shape, fields = name_and_fields(text)
+    check_choice("schedule", shape, Schedule.SHAPES)
+    numbers = {}
+    for name, value in fields.items():
+        if name not in ("warmup", "decay"):
+            raise UserError(
+                f"--schedule {text!r}: {name!r} is not known. {nearest(name, ('warmup', 'decay'))}"
+            )
+        try:
+            numbers[name] = float(value)
+        except ValueError:
+            raise UserError(
+                f"--schedule {text!r}: {name}={value!r} is not a number; give a fraction of the steps in [0, 1]."
+            ) from None
+    return Schedule(shape, **numbers)

@@ -1,0 +1,126 @@
+"""One run from request to result: cells, what the store has, programs, workers, rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from optbench import environment, plan
+from optbench.core import Status, Trace
+from optbench.execute.devices import resolve
+from optbench.execute.pool import Event, Pool
+from optbench.execute.request import Request
+from optbench.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Session:
+    """A request that has been checked: how much there is to do, doing it, and what came out."""
+
+    def __init__(self, request: Request):
+        self.request = request
+        self.cells = request.cells()
+        self.device = resolve(request.device)
+        self.jobs = request.jobs or len(environment.cores())
+        self.store = Store(request.results)
+        self.store.prepare()
+
+    @cached_property
+    def planned(self) -> list[plan.Program]:
+        """Every cell in its program, stored or not."""
+        return plan.programs(self.cells, self.device.platform, self.request.lanes)
+
+    @cached_property
+    def programs(self) -> list[plan.Program]:
+        """What is not in the store yet."""
+        stored = set() if self.request.again else self.store.finished()
+        todo = []
+        for program in self.planned:
+            keys = [(cell.id(), self.device.kind, program.mode) for cell in program.cells]
+            missing = tuple(cell for cell, key in zip(program.cells, keys, strict=True) if key not in stored)
+            if missing:
+                todo.append(plan.Program(missing, program.mode, program.device))
+        return todo
+
+    @property
+    def missing(self) -> int:
+        """How many cells will be computed."""
+        return sum(len(program.cells) for program in self.programs)
+
+    def run(self) -> Iterator[Event]:
+        """Compute what is missing. A program that fails leaves rows that say so, and the others go on."""
+        pool = Pool(os.path.abspath(self.request.results), self.jobs, self.request.timeout)
+        for event in pool.run(self.programs):
+            if event.kind == "failed" and event.program is not None:
+                status = Status(event.facts["status"])
+                traces = [Trace(cell, status, event.facts["reason"]) for cell in event.program.cells]
+                facts = {"device_kind": self.device.kind, "mode": event.program.mode}
+                try:
+                    self.store.write(traces, environment.facts() | facts)
+                except (
+                    OSError
+                ) as error:  # most often a full disk, which no later program would survive either
+                    raise self.store.unwritable(error) from error
+            yield event
+
+    def frame(self, curves: bool = True) -> pd.DataFrame:
+        """The rows of this request's cells, on its device and in its modes, in the order of the request."""
+        frame = self.store.frame(curves)
+        if frame.empty:
+            return frame
+        order = {cell.id(): i for i, cell in enumerate(self.cells)}
+        modes = {cell.id(): program.mode for program in self.planned for cell in program.cells}
+        asked = (frame["mode"] == frame["cell"].map(modes)) & (frame["device_kind"] == self.device.kind)
+        return frame[asked].sort_values("cell", key=lambda column: column.map(order)).reset_index(drop=True)
+
+
+@dataclass
+class Result:
+    """What a run gave: `frame` has one row for each cell, `table` one for each task and optimizer."""
+
+    frame: pd.DataFrame
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The comparison that `optbench run` prints."""
+        from optbench.stats.summary import summarise
+
+        return summarise(self.frame)
+
+    def _repr_html_(self) -> str:
+        return self.table.to_html(index=False)
+
+    def __repr__(self) -> str:
+        from optbench.stats.summary import as_text
+
+        return as_text(self.table)
+
+
+def run(
+    suite: str = "quickstart",
+    opt: str | Sequence[str] | None = None,
+    task: str | Sequence[str] | None = None,
+    lr: float | Sequence[float] | None = None,
+    **options: Any,
+) -> Result:
+    """Run a suite and return its result; what the store has is not computed again.
+
+    The arguments are those of `optbench run`: suite, opt, task, lr, schedule, framework, dtype, seeds, steps,
+    device, jobs, results, again, timeout, lanes.
+
+    Raises:
+        UserError: something that was asked for cannot be done.
+    """
+
+    def tuple_of(value: Any) -> Any:
+        return value if value is None else (value,) if isinstance(value, str | int | float) else tuple(value)
+
+    session = Session(Request(suite, tuple_of(opt), tuple_of(task), tuple_of(lr), **options))
+    for _ in session.run():
+        pass
+    return Result(session.frame())

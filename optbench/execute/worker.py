@@ -1,0 +1,145 @@
+"""A worker: one process, one core, one thread, one program at a time.
+
+    python -m optbench.execute.worker --core 0
+
+Reads programs as JSON lines from standard input, writes events as JSON lines to standard output and results
+to the store. It pins itself before jax or torch is imported, because their thread pools are sized then (and a
+vmapped triangular solve can stand still for ever on XLA's CPU pool of more than one thread). When standard
+input closes, the driver is gone, and so is the worker, in whatever it is doing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+
+def main() -> None:
+    """Pin, listen, run what arrives."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--core", type=int, default=None)
+    arguments = parser.parse_args()
+    if arguments.core is not None and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {arguments.core})
+    # Events go to the real standard output; whatever a library prints goes to standard error.
+    events = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=listen, args=(inbox,), daemon=True).start()
+
+    def say(event: str, facts: Mapping[str, Any]) -> None:
+        events.write(json.dumps({"event": event, **facts}) + "\n")
+
+    say("ready", {"pid": os.getpid()})
+    while True:
+        message = inbox.get()
+        try:
+            say("done", work(message, say))
+        except BaseException as error:
+            say(
+                "failed", {"status": failure(error), "reason": reason(error), "trace": traceback.format_exc()}
+            )
+
+
+def listen(inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
+    """Read messages until the driver closes the pipe; then end the process at once."""
+    for line in sys.stdin:
+        inbox.put(json.loads(line))
+    os._exit(0)
+
+
+def work(message: Mapping[str, Any], say: Any) -> dict[str, Any]:
+    """Run one program and store its traces."""
+    from optbench import environment
+    from optbench.fields import digest
+    from optbench.plan import Program
+    from optbench.store import Kept, Store
+
+    program, store = Program.of(message["program"]), Store(message["results"])
+    framework = program.cells[0].framework
+    engine = ENGINES[framework](program.device)
+
+    last = [0.0]
+
+    def observe(event: str, facts: Mapping[str, Any]) -> None:
+        now = time.monotonic()
+        if event != "progress" or now - last[0] > 0.2:
+            last[0] = now
+            say(event, {key: value for key, value in facts.items() if isinstance(value, int | float | str)})
+
+    # Another version of the code or of the framework would go on from a carry that is not its own.
+    code = digest([environment.version("optbench"), environment.commit(), environment.version(framework)])[:8]
+
+    def keep(group: int) -> Kept:
+        return store.keep(f"{program.id}-{group}-{code}")
+
+    traces = engine.run(program.cells, program.mode, program.device, observe, keep)
+    path = store.write(traces, environment.facts() | engine.device_facts(program.device) | memory_facts())
+    return {"path": path.name, "cells": len(traces)}
+
+
+class Unavailable(Exception):
+    """The framework or device that a program asks for is not here."""
+
+
+def jax_engine(device: str) -> Any:
+    """JAX's engine; compiled programs are kept between runs."""
+    import jax
+
+    from optbench.environment import cache_folder
+
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    from optbench.engines import jax as engine
+
+    return engine
+
+
+def torch_engine(device: str) -> Any:
+    """PyTorch's engine, on one thread."""
+    import torch
+
+    torch.set_num_threads(1)
+    if device != "cpu" and not torch.cuda.is_available():
+        raise Unavailable(f"torch {torch.__version__} sees no {device}")
+    from optbench.engines import torch as engine
+
+    return engine
+
+
+ENGINES = {"jax": jax_engine, "torch": torch_engine}
+
+
+def memory_facts() -> dict[str, Any]:
+    """The most memory this worker has held so far."""
+    import resource
+
+    return {"worker_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+
+
+def failure(error: BaseException) -> str:
+    """The status that an exception stands for."""
+    text = f"{type(error).__name__} {error}"
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "out of memory" in text.lower():
+        return "out of memory"
+    if isinstance(error, Unavailable) or "Unknown backend" in text:
+        return "unavailable"
+    return "error"
+
+
+def reason(error: BaseException) -> str:
+    """One line."""
+    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""What `optbench list` and `optbench show` print; nothing heavy is imported."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+
+from optbench import optimizers, suite, tasks
+from optbench.core import Optimizer, Task, UserError, nearest
+
+EXAMPLE = {"w": (256, 128), "b": (256,)}
+"""The layer that state sizes are quoted for."""
+
+
+def listing(what: str) -> str:
+    """The names with what one wants to know at a glance."""
+    if what == "suites":
+        rows = [("suite", "question")]
+        rows += [(name, suite.docstring(name).partition("\n")[0]) for name in suite.names()]
+    elif what == "tasks":
+        rows = [("task", "parameters", "steps", "selected by", "source")]
+        rows += [
+            (name, str(parameters(task)), str(task.horizon), task.selection, task.source[:50])
+            for name, task in tasks.names().items()
+        ]
+    else:
+        rows = [("optimizer", "frameworks", "order", "state/param", "source")]
+        rows += [
+            (name, ",".join(o.frameworks()), "12"[o.order - 1], f"{state_ratio(o):.2f}", o.source[:60])
+            for name, o in sorted(optimizers.names().items())
+        ]
+    return columns(rows)
+
+
+def state_ratio(optimizer: Optimizer) -> float:
+    """State floats per parameter on the example layer."""
+    return optimizer.state_floats(EXAMPLE) / sum(math.prod(shape) for shape in EXAMPLE.values())
+
+
+def parameters(task: Task) -> str:
+    """The number of parameters, where it follows from the fields alone."""
+    dim = getattr(task, "dim", None)
+    return "-" if dim is None else str(dim)
+
+
+def columns(rows: list[tuple[str, ...]]) -> str:
+    """Left-aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def page(name: str) -> str:
+    """The page of an optimizer, task or suite."""
+    if name in optimizers.names():
+        return optimizer_page(optimizers.names()[name])
+    if name in tasks.names():
+        return task_page(name, tasks.names()[name])
+    if name in suite.names():
+        return f"{name}\n\n{suite.docstring(name)}"
+    known = [*optimizers.names(), *tasks.names(), *suite.names()]
+    near = nearest(name, known)
+    raise UserError(f"nothing is called {name!r}. {near} See: optbench list optimizers (or tasks, suites)")
+
+
+def optimizer_page(optimizer: Optimizer) -> str:
+    """Equations, hyperparameters, source and memory."""
+    parts = [
+        optimizer.name,
+        inspect.getdoc(type(optimizer)) or "",
+        "Hyperparameters\n" + fields(optimizer),
+        f"Frameworks: {', '.join(optimizer.frameworks())}. Order: {('first', 'second')[optimizer.order - 1]}.",
+        f"State: {optimizer.memory}; {state_ratio(optimizer):.2f} floats per parameter on a 256 x 128 layer with bias.",
+        f"Source: {optimizer.source}",
+        f"Try: optbench run --suite quickstart --opt {optimizer.name}",
+    ]
+    return "\n\n".join(parts)
+
+
+def task_page(name: str, task: Task) -> str:
+    """What is minimised, and what counts as solved."""
+    targets = ", ".join(
+        f"{t.metric} <= {t.value:g}" + (" (stops there)" if t.final else "") for t in task.targets()
+    )
+    parts = [
+        name,
+        inspect.getdoc(type(task)) or "",
+        "Fields\n" + fields(task),
+        f"Targets: {targets}. Steps: {task.horizon}. Selected by: {task.selection}. Reported: {task.score}.",
+        f"Source: {task.source}",
+        f"Try: optbench run --task {name} --opt adam",
+    ]
+    return "\n\n".join(parts)
+
+
+def fields(thing: Optimizer | Task) -> str:
+    """Name, default, range and meaning of each field."""
+    rows = []
+    for spec in dataclasses.fields(thing):
+        bounds, choices = spec.metadata.get("bounds"), spec.metadata.get("choices")
+        allowed = bounds.text if bounds else " | ".join(map(str, choices)) if choices else ""
+        sweep = spec.metadata.get("sweep")
+        doc = spec.metadata.get("doc", "") + (f"; swept {sweep[0]:g} to {sweep[1]:g}" if sweep else "")
+        rows.append((f"  {spec.name}", str(getattr(thing, spec.name)), allowed, doc))
+    return columns(rows)

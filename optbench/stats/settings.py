@@ -1,0 +1,74 @@
+"""What must be equal for rows to be averaged or compared: how a task was run, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from optbench.stats import Frame
+
+SETTING = ("schedule", "framework", "dtype", "steps", "device_kind")
+"""Rows that differ in one of these answer different questions and are kept apart."""
+PROBLEM = ("task", *SETTING)
+"""A task at one setting: what optimizers are compared on."""
+
+
+NEEDED = (
+    "task.noise",
+    "spec",
+    "trial",
+    "status",
+    "reason",
+    "seed",
+    "cell",
+    "optimizer",
+    "losses",
+    "evaluation_steps",
+)
+COSTS = ("seconds_per_step", "state_floats_per_parameter", "gradient_equivalents")
+
+
+def kept_apart(frame: Frame, by: Sequence[str] = PROBLEM) -> list[Frame]:
+    """The rows of each problem (or of each combination of other columns), in the order of the frame.
+
+    Of the columns only those that statistics use: selecting rows of a hundred columns takes a hundred times as long.
+    """
+    known = {*PROBLEM, *NEEDED, *COSTS}
+    columns = [name for name in frame.columns if name in known or str(name).startswith("evaluation.")]
+    return [rows for _, rows in newest(frame)[columns].groupby(list(by), sort=False, dropna=False)]
+
+
+def newest(frame: Frame) -> Frame:
+    """One row for each cell and kind of device: the newest, where a cell ran in more than one lane mode."""
+    kept = frame.sort_values("created", kind="stable").drop_duplicates(["cell", "device_kind"], keep="last")
+    return frame.loc[frame.index.isin(kept.index)]
+
+
+def labels(frame: Frame) -> Frame:
+    """What to call each row's problem: the task, and in words whatever its settings do not all share."""
+    problems = frame[list(PROBLEM)].drop_duplicates()
+    names = {}
+    for task, rows in problems.groupby("task", sort=False):
+        differing = [name for name in SETTING if rows[name].nunique(dropna=False) > 1]
+        for row in rows.to_dict("records"):
+            names[key_of(row)] = f"{task} ({sentence(row, differing)})" if differing else str(task)
+    keys = frame[list(PROBLEM)].to_dict("records")
+    return pd.Series([names[key_of(row)] for row in keys], index=frame.index, dtype=object)
+
+
+def key_of(row: dict) -> tuple[str, ...]:
+    """A row's problem as a key; text, because a missing value is not equal to itself."""
+    return tuple(str(row[name]) for name in PROBLEM)
+
+
+def sentence(row: dict, fields: Sequence[str] = SETTING) -> str:
+    """`60 steps, constant learning rate, jax, float32, cpu`, or those of it that are asked for."""
+    words = {
+        "steps": f"{row['steps']:,} steps",
+        "schedule": f"{row['schedule']} learning rate",
+        "framework": row["framework"],
+        "dtype": row["dtype"],
+        "device_kind": row["device_kind"],
+    }
+    return ", ".join(str(text) for name, text in words.items() if name in fields)

@@ -1,0 +1,240 @@
+"""results/: one immutable Parquet file for each finished program, written whole or not at all.
+
+A row is a cell. Nothing is ever changed or deleted; where a cell was computed again, the newest row counts.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from optbench import tasks
+from optbench.core import FORMAT, Cell, Status, Trace, UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KEY = ("cell", "device_kind", "mode")
+"""What a stored row is found by: the same cell elsewhere, or in another mode, is another result."""
+
+
+class Store:
+    """A results folder."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.runs = self.folder / "runs"
+        self.passed_over: dict[str, str] = {}
+        """Files that could not be read, and why."""
+
+    def prepare(self) -> None:
+        """Make the folder, or say why it cannot be written to."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(
+                f"results folder {str(self.folder)!r} is a file. Give another one with --results."
+            )
+        probe = self.runs / f".probe-{os.getpid()}"
+        try:
+            self.runs.mkdir(parents=True, exist_ok=True)
+            try:
+                probe.write_bytes(b"optbench")
+            finally:
+                probe.unlink(missing_ok=True)
+        except OSError as error:
+            raise self.unwritable(error) from error
+
+    def unwritable(self, error: OSError) -> UserError:
+        """What to say when the folder cannot be written to."""
+        room = (
+            "What is stored stays: make room and run again, or give"
+            if error.errno == errno.ENOSPC
+            else "Give"
+        )
+        return UserError(
+            f"results folder {str(self.folder)!r} cannot be written: {error.strerror}. "
+            f"{room} another one with --results."
+        )
+
+    def write(self, traces: Sequence[Trace], facts: Mapping[str, Any]) -> Path:
+        """One new file with a row for each trace."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        rows = [{**record(trace), **facts, "created": time.time()} for trace in traces]
+        columns = {name: [row.get(name) for row in rows] for row in rows for name in row}
+        cell = traces[0].cell
+        stem = f"{cell.task.name}-{cell.optimizer.name}-{cell.id()[:8]}-{time.time_ns():x}-{os.getpid():x}"
+        path = self.runs / f"{stem}.parquet"
+        with whole(path) as temporary:
+            pq.write_table(pa.table(columns), temporary, compression="zstd")
+        return path
+
+    def files(self) -> list[Path]:
+        """All result files, oldest first."""
+        return sorted(self.runs.glob("[!.]*.parquet"), key=lambda path: (path.lstat().st_mtime_ns, path.name))
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterable[Any]:
+        """The readable files as Arrow tables; the others are named in `passed_over`."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        for path in self.files():
+            try:
+                schema = pq.read_schema(path)
+                if not {*KEY, "format", "status", "created"} <= set(schema.names):
+                    raise ValueError("not a result of optbench")
+                chosen = None if columns is None else [name for name in columns if name in schema.names]
+                table = pq.read_table(path, columns=chosen, use_threads=False)
+                if "format" in table.column_names and set(table["format"].to_pylist()) != {FORMAT}:
+                    raise ValueError(f"of another record format than {FORMAT}")
+            except (pa.ArrowException, OSError, ValueError) as error:
+                self.passed_over[path.name] = (str(error).splitlines() or [type(error).__name__])[0][:120]
+                continue
+            yield table
+
+    def read(self, name: str) -> pd.DataFrame:
+        """The rows of one file."""
+        import pyarrow.parquet as pq
+
+        return pq.read_table(self.runs / name, use_threads=False).to_pandas()
+
+    def finished(self) -> set[tuple[str, str, str]]:
+        """The keys of the cells that need not be computed again."""
+        newest: dict[tuple[str, str, str], tuple[float, str]] = {}
+        for table in self.tables([*KEY, "created", "status", "format"]):
+            rows = table.to_pydict()
+            for *key, created, status in zip(
+                *(rows[name] for name in (*KEY, "created", "status")), strict=True
+            ):
+                cell, device, mode = key
+                newest[cell, device, mode] = max(
+                    newest.get((cell, device, mode), (0.0, "")), (created, status)
+                )
+        final = {status for status in Status if status.final}
+        return {key for key, (_, status) in newest.items() if status in final}
+
+    def frame(self, curves: bool = True) -> pd.DataFrame:
+        """One row for each cell, the newest of each key; `curves=False` leaves out the long columns."""
+        import pandas as pd
+
+        long = ("losses",)
+        frames = []
+        for table in self.tables():
+            names = [name for name in table.column_names if curves or name not in long]
+            frames.append(table.select(names).to_pandas())
+        if not frames:
+            return pd.DataFrame()
+        # Columns that are empty in one file would change the dtype of the whole.
+        merged = pd.concat([frame.dropna(axis="columns", how="all") for frame in frames], ignore_index=True)
+        newest = merged.sort_values("created", kind="stable").drop_duplicates(list(KEY), keep="last")
+        return newest.reset_index(drop=True)
+
+    def keep(self, name: str) -> Kept:
+        """Where a running program keeps its carry."""
+        return Kept(self.folder / "partial" / f"{name}.npz")
+
+
+class Kept:
+    """The saved carry of one group of lanes, so that an interrupted program goes on."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def load(self) -> dict[str, np.ndarray] | None:
+        """What was kept; a torn file is nothing."""
+        try:
+            with self.path.open("rb") as file, np.load(file) as arrays:
+                return dict(arrays)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def save(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep this, whole or not at all."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with whole(self.path) as temporary, temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+
+    def clear(self) -> None:
+        """Forget it."""
+        self.path.unlink(missing_ok=True)
+
+
+class whole:
+    """A temporary path that becomes `path` when the block ends well: synced, then renamed."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+    def __enter__(self) -> Path:
+        return self.temporary
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind is not None:
+            self.temporary.unlink(missing_ok=True)
+            return
+        sync(self.temporary)
+        self.temporary.replace(self.path)
+        sync(self.path.parent)
+
+
+def sync(path: Path) -> None:
+    """Make the kernel write a file, or a folder's entries, to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def record(trace: Trace) -> dict[str, Any]:
+    """The columns of one row that come from the cell and its trace."""
+    cell, facts = trace.cell, dict(trace.facts)
+    ran = "program_seconds" in facts
+    row = {
+        "format": FORMAT,
+        "cell": cell.id(),
+        "spec": json.dumps(cell.spec(), sort_keys=True),
+        **names_of(cell),
+        **{f"task.{key}": value for key, value in cell.task.spec().items() if key != "name"},
+        **{f"optimizer.{key}": value for key, value in cell.optimizer.spec().items() if key != "name"},
+        "data_hash": cell.task.data_hash(),
+        "status": str(trace.status),
+        "reason": trace.reason,
+        "steps_run": len(trace.losses),
+        "losses": np.asarray(trace.losses),
+        "evaluation_steps": np.asarray(trace.evaluation_steps, np.int32),
+        **{f"evaluation.{name}": np.asarray(values) for name, values in trace.evaluations.items()},
+        "gradients": trace.counts.gradients,
+        "hvps": trace.counts.hvps,
+        "values": trace.counts.values,
+        "gradient_equivalents": trace.counts.gradients + 2 * trace.counts.hvps + trace.counts.values / 3,
+    }
+    if ran:
+        shapes = {name: array.shape for name, array in cell.task.init(0).items()}
+        row["state_floats_per_parameter"] = cell.optimizer.state_floats(shapes) / facts["parameters"]
+        row["seconds_per_step"] = facts["program_seconds"] / facts["program_steps"] / facts["lanes"]
+    return {**row, **facts}
+
+
+def names_of(cell: Cell) -> dict[str, Any]:
+    """The columns by which rows are grouped."""
+    swept = cell.optimizer.swept()
+    return {
+        "task": tasks.label(cell.task),
+        "optimizer": cell.optimizer.label(),
+        "schedule": cell.schedule.label(),
+        "framework": cell.framework,
+        "dtype": cell.dtype,
+        "seed": cell.seed,
+        "steps": cell.steps,
+        "trial": getattr(cell.optimizer, swept.name) if swept else None,
+    }

@@ -1,0 +1,144 @@
+"""A suite is a question: lists whose product is cells. One Python file per question, under suites/."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from optbench.core import Cell, Optimizer, Schedule, Task, UserError, nearest
+
+CONSTANT = Schedule()
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Tasks x optimizers x learning rates x seeds, at a horizon and under one schedule.
+
+    Every optimizer gets the same number of trials over an equally wide range of learning rates.
+    """
+
+    name: str
+    tasks: tuple[Task, ...]
+    optimizers: tuple[Optimizer, ...]
+    trials: int = 9
+    seeds: int = 5
+    schedule: Schedule = CONSTANT
+    framework: str = "jax"
+    dtype: str = "float32"
+    steps: int | None = None
+    """None runs each task for its own horizon."""
+
+    def __post_init__(self) -> None:
+        unique("task", self.tasks)
+        unique("optimizer", self.optimizers)
+        for name in ("trials", "seeds", "steps"):
+            value = getattr(self, name)
+            if (value is not None or name != "steps") and not (isinstance(value, int) and value >= 1):
+                raise UserError(
+                    f"suite {self.name}: {name}={value!r} is not a number of {name}; give at least 1."
+                )
+
+    def cells(self, learning_rates: Sequence[float] | None = None) -> list[Cell]:
+        """The product; a task without randomness runs one seed. Given learning rates replace the equal grid."""
+        return [
+            Cell(task, trial, self.schedule, self.framework, self.dtype, seed, self.steps or task.horizon)
+            for task in self.tasks
+            for optimizer in self.optimizers
+            for trial in self.trials_of(optimizer, learning_rates)
+            for seed in range(self.seeds if task.seeded else 1)
+        ]
+
+    def trials_of(self, optimizer: Optimizer, learning_rates: Sequence[float] | None) -> list[Optimizer]:
+        """The optimizer at each learning rate."""
+        swept = optimizer.swept()
+        if learning_rates is None or swept is None:
+            return optimizer.trials(self.trials)
+        return [optimizer.replace(**{swept.name: rate}) for rate in learning_rates]
+
+
+def folder() -> Path:
+    """Where the suites that travel with the package lie."""
+    found = importlib.util.find_spec("optbench.suites")
+    if found is None or not found.submodule_search_locations:
+        raise UserError("the suites are not installed. Try: pip install -e . in the checkout of optbench")
+    return Path(found.submodule_search_locations[0])
+
+
+def names() -> list[str]:
+    """The suites that travel with the package."""
+    return sorted(path.stem for path in folder().glob("*.py") if not path.stem.startswith("_"))
+
+
+def docstring(name: str) -> str:
+    """The question, cost and command of a suite, without importing it."""
+    path = Path(name) if name.endswith(".py") else folder() / f"{name}.py"
+    return ast.get_docstring(ast.parse(path.read_text())) or ""
+
+
+def load(name: str) -> Suite:
+    """A suite by name, or from a Python file that defines `suite`."""
+    if name.endswith(".py"):
+        return from_file(Path(name))
+    if name not in names():
+        raise UserError(
+            f"suite {name!r} is not known. {nearest(name, names())} Or give a file: --suite path/to/suite.py"
+        )
+    return importlib.import_module(f"optbench.suites.{name}").suite
+
+
+def from_file(path: Path) -> Suite:
+    """The `suite` of a Python file."""
+    if not path.is_file():
+        raise UserError(
+            f"suite file {str(path)!r} is not there. Give its path, or a name: optbench list suites"
+        )
+    spec = importlib.util.spec_from_file_location(f"optbench_suite_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except UserError as error:
+        raise UserError(f"suite file {str(path)!r}: {error}") from error
+    except (Exception, SystemExit) as error:
+        where = line_of(path, error)
+        raise UserError(
+            f"suite file {str(path)!r} does not import{where}: {type(error).__name__}: {error}. "
+            "Mend the file, or take a suite by name: optbench list suites"
+        ) from error
+    suite = getattr(module, "suite", None)
+    if not isinstance(suite, Suite):
+        example = folder() / "quickstart.py"
+        raise UserError(f"suite file {str(path)!r} defines no `suite = Suite(...)`. An example: {example}")
+    return suite
+
+
+def line_of(path: Path, error: BaseException) -> str:
+    """' (line 3)', if the error came from a line of the file."""
+    if isinstance(error, SyntaxError):
+        return ""  # its own words name the line
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
+    return f" (line {lines[-1]})" if lines else ""
+
+
+def unique(kind: str, things: Sequence[Task] | Sequence[Optimizer]) -> None:
+    """Refuse an empty list, what is no task or optimizer, and the same thing twice."""
+    if not things:
+        raise UserError(f"no {kind} was given. Name at least one; see: optbench list {kind}s")
+    wanted: type = {"task": Task, "optimizer": Optimizer}[kind]
+    seen = set()
+    for thing in things:
+        if not isinstance(thing, wanted):
+            raise UserError(
+                f"{thing!r} is not {'an' if kind[0] in 'aeiou' else 'a'} {kind}. "
+                f"Write {kind}({str(thing)!r}) with: from optbench.{kind}s import parse as {kind}"
+            )
+        if thing in seen:
+            raise UserError(f"{kind} {thing.label()} was given twice. Give each once.")
+        seen.add(thing)

@@ -1,0 +1,35 @@
+"""The catalogue of tasks. Add one: write its file, add its class to `CLASSES`."""
+
+from __future__ import annotations
+
+from optbench.core import Task
+from optbench.fields import from_text
+from optbench.tasks.mlp import MLP
+from optbench.tasks.quadratic import Quadratic
+from optbench.tasks.rosenbrock import Rosenbrock
+
+CLASSES: tuple[type[Task], ...] = (Quadratic, Rosenbrock, MLP)
+
+PRESETS: dict[str, Task] = {
+    "quadratic_10": Quadratic(dim=10),
+    "quadratic_100": Quadratic(dim=100, condition=1e4),
+    "quadratic_1000": Quadratic(dim=1000, condition=1e4, spectrum="clustered"),
+    "rosenbrock_2": Rosenbrock(dim=2),
+    "rosenbrock_100": Rosenbrock(dim=100),
+}
+"""Names for settings that are often asked for."""
+
+
+def names() -> dict[str, Task]:
+    """Every task by name, with its defaults, and the presets."""
+    return {**{cls.name: cls() for cls in CLASSES}, **PRESETS}
+
+
+def parse(text: str) -> Task:
+    """A task from `name` or `name[field=value,...]`."""
+    return from_text("task", text, names())
+
+
+def label(task: Task) -> str:
+    """The preset's name if it is one, else the name with what differs from the defaults."""
+    return next((name for name, preset in PRESETS.items() if preset == task), task.label())

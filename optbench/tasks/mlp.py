@@ -1,0 +1,124 @@
+"""A multilayer perceptron on real handwritten digits: 64-128-128-10, ReLU, cross entropy.
+
+Weights start from He's normal distribution (arXiv:1502.01852), biases from 0. A fixed stratified split gives
+1,078 images to train on, 360 to choose by (validation) and 359 to report on (test).
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from optbench.core import Functions, Target, Task, hyper, stream
+from optbench.tasks import digits
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLP(Task):
+    __doc__ = __doc__
+    name: ClassVar[str] = "mlp"
+    source: ClassVar[str] = digits.SOURCE
+    selection: ClassVar[str] = "validation_loss"
+    score: ClassVar[str] = "test_error"
+
+    width: int = hyper(128, "units of each hidden layer", bounds="[1, 16384]")
+    layers: int = hyper(2, "hidden layers", bounds="[0, 32]")
+    batch: int = hyper(128, "images a step", bounds="[1, 1000]")
+
+    @property
+    def horizon(self) -> int:
+        """About fifty epochs."""
+        return 400
+
+    def targets(self) -> tuple[Target, ...]:
+        """A network that works, a good one, and one that few methods reach within the horizon."""
+        return (
+            Target("validation_error", 0.10),
+            Target("validation_error", 0.05),
+            Target("validation_loss", 0.06),
+        )
+
+    def data(self) -> dict[str, np.ndarray]:
+        """The digits."""
+        return digits.splits()
+
+    def data_hash(self) -> str:
+        """Of the digits' file."""
+        return digits.data_hash()
+
+    def init(self, seed: int) -> dict[str, np.ndarray]:
+        """He-normal weights [out, in], zero biases."""
+        import numpy as np
+
+        rng = stream(seed, "init")
+        sizes = [64, *[self.width] * self.layers, digits.CLASSES]
+        params = {}
+        for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+            params[f"w{i}"] = rng.standard_normal((fan_out, fan_in)) * np.sqrt(2 / fan_in)
+            params[f"b{i}"] = np.zeros(fan_out)
+        return params
+
+    def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
+        """The rows of each batch."""
+        rows = len(self.data()["train_y"])
+        return {"rows": digits.batch_indices(seed, start, stop, rows, self.batch)}
+
+    def jax(self) -> Functions:
+        """The network in JAX."""
+        import jax
+        import jax.numpy as jnp
+
+        def logits(params, x):
+            for i in range(self.layers):
+                x = jax.nn.relu(x @ params[f"w{i}"].T + params[f"b{i}"])
+            return x @ params[f"w{self.layers}"].T + params[f"b{self.layers}"]
+
+        def cross_entropy(z, y):
+            return jnp.mean(jax.nn.logsumexp(z, axis=1) - jnp.take_along_axis(z, y[:, None], axis=1)[:, 0])
+
+        def loss(params, data, draw):
+            rows = draw["rows"]
+            return cross_entropy(logits(params, data["train_x"][rows]), data["train_y"][rows])
+
+        def evaluate(params, data):
+            found = {}
+            for part in ("train", "validation", "test"):
+                z, y = logits(params, data[f"{part}_x"]), data[f"{part}_y"]
+                found[f"{part}_loss"] = cross_entropy(z, y)
+                found[f"{part}_error"] = jnp.mean(jnp.argmax(z, axis=1) != y, dtype=z.dtype)
+            return found
+
+        return Functions(loss, evaluate)
+
+    def torch(self) -> Functions:
+        """The network in PyTorch."""
+        import torch
+        from torch.nn.functional import cross_entropy, linear, relu
+
+        def logits(params, x):
+            for i in range(self.layers):
+                x = relu(linear(x, params[f"w{i}"], params[f"b{i}"]))
+            return linear(x, params[f"w{self.layers}"], params[f"b{self.layers}"])
+
+        def loss(params, data, draw):
+            rows = draw["rows"]
+            return cross_entropy(logits(params, data["train_x"][rows]), data["train_y"][rows])
+
+        def evaluate(params, data):
+            found = {}
+            for part in ("train", "validation", "test"):
+                z, y = logits(params, data[f"{part}_x"]), data[f"{part}_y"]
+                found[f"{part}_loss"] = cross_entropy(z, y)
+                found[f"{part}_error"] = torch.mean((z.argmax(dim=1) != y).to(z.dtype))
+            return found
+
+        return Functions(loss, evaluate)
+
+    def flops(self) -> float:
+        """Six for each weight and image."""
+        weights = 64 * self.width + (self.layers - 1) * self.width**2 + self.width * digits.CLASSES
+        return 6.0 * weights * self.batch

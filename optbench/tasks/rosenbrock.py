@@ -1,0 +1,78 @@
+"""Rosenbrock's function: a curved valley that is easy to find and slow to follow.
+
+    f(x) = sum_i 100 (x_{i+1} - x_i^2)^2 + (1 - x_i)^2,  minimum 0 at (1, .., 1)
+
+In two dimensions the classic, started at (-1.2, 1); in n dimensions the chain, started at (-1.2, 1, -1.2, ..).
+The start is jittered by the seed with standard deviation `jitter`; without it one seed says everything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from optbench.core import Functions, Target, Task, hyper, stream
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rosenbrock(Task):
+    __doc__ = __doc__
+    name: ClassVar[str] = "rosenbrock"
+    source: ClassVar[str] = "Rosenbrock 1960, doi:10.1093/comjnl/3.3.175"
+    optimum: ClassVar[float | None] = 0.0
+    toy: ClassVar[bool] = True
+
+    dim: int = hyper(2, "number of parameters", bounds="[2, 1000000]")
+    jitter: float = hyper(0.1, "standard deviation of the start", bounds="[0, inf)")
+
+    @property
+    def seeded(self) -> bool:
+        """Only a jittered start depends on the seed."""
+        return self.jitter > 0
+
+    @property
+    def horizon(self) -> int:
+        """Enough to follow the valley."""
+        return 2000
+
+    def targets(self) -> tuple[Target, ...]:
+        """Per dimension, so that chains of any length are alike."""
+        scale = self.dim / 2
+        return (
+            Target("loss", 1e-1 * scale),
+            Target("loss", 1e-3 * scale),
+            Target("loss", 1e-8 * scale, final=True),
+        )
+
+    def init(self, seed: int) -> dict[str, np.ndarray]:
+        """(-1.2, 1, -1.2, ..) and the jitter."""
+        import numpy as np
+
+        start = np.where(np.arange(self.dim) % 2 == 0, -1.2, 1.0)
+        return {"x": start + self.jitter * stream(seed, "init").standard_normal(self.dim)}
+
+    def jax(self) -> Functions:
+        """The chain."""
+        return self._functions()
+
+    def torch(self) -> Functions:
+        """The chain."""
+        return self._functions()
+
+    def _functions(self) -> Functions:
+        # Both frameworks slice and sum the same way.
+        def value(params):
+            x = params["x"]
+            head, tail = x[:-1], x[1:]
+            return (100 * (tail - head**2) ** 2 + (1 - head) ** 2).sum()
+
+        return Functions(
+            lambda params, data, draw: value(params), lambda params, data: {"loss": value(params)}
+        )
+
+    def flops(self) -> float:
+        """A dozen operations for each pair."""
+        return 25.0 * self.dim

@@ -1,0 +1,207 @@
+"""`optbench run` on a terminal: what runs, what is done, how long it will take, the table, what to type next."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from optbench.execute.request import Request
+
+if TYPE_CHECKING:
+    from optbench.execute.pool import Event
+    from optbench.execute.session import Session
+    from optbench.plan import Program
+    from optbench.stats import Frame
+
+COMPILATION = 5e9
+"""FLOP that could be done while one program compiles, roughly; only the estimate depends on it."""
+
+TOY_NOTE = (
+    "Note: quadratics and Rosenbrock are toys. They show how a method behaves (conditioning, curvature, the range\n"
+    "of learning rates), not how it will rank on your network; {real}."
+)
+
+
+def run_in_terminal(request: Request) -> int:
+    """Run a request; the exit code is 0 if every cell ran, 1 if one failed, 130 after Ctrl-C."""
+    begun = time.monotonic()
+    cells = request.cells()  # before anything is printed: a message about bad input stands alone
+    print(f"optbench: {request.suite}, {len(cells)} cells", flush=True)
+    from optbench.execute.session import Session
+
+    session = Session(request)
+    say_plan(session)
+    failures: list[str] = []
+    try:
+        if session.programs:
+            with display(session) as show:
+                for event in session.run():
+                    show(event)
+                    if event.kind == "failed" and event.program is not None:
+                        failures.append(
+                            f"{title(event.program)}: {event.facts['status']}: {event.facts['reason']}"
+                        )
+    except KeyboardInterrupt:
+        print("\nInterrupted. What had finished is stored; the same command goes on from there.", flush=True)
+        return 130
+    for name, why in session.store.passed_over.items():
+        print(f"passed over {name} in {session.store.runs}: {why}", file=sys.stderr)
+    close(session, time.monotonic() - begun)
+    for failure in failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def say_plan(session: Session) -> None:
+    """One line: how much is stored, how much there is to do, with what."""
+    stored = len(session.cells) - session.missing
+    if not session.missing:
+        print(
+            f"All {stored} cells are stored in {session.store.folder}; nothing to compute (--again recomputes)."
+        )
+        return
+    workers = min(session.jobs, len(session.programs))
+    print(
+        f"{stored} stored, {session.missing} to compute in {len(session.programs)} programs "
+        f"on {workers} worker{'s' * (workers > 1)} ({session.device.kind}).",
+        flush=True,
+    )
+
+
+def title(program: Program) -> str:
+    """`mlp / kron, 45 lanes`."""
+    from optbench import tasks
+
+    cell = program.cells[0]
+    return f"{tasks.label(cell.task)} / {cell.optimizer.label()}, {len(program.cells)} lanes"
+
+
+@contextmanager
+def display(session: Session) -> Iterator[Any]:
+    """Live progress on a terminal, plain lines elsewhere."""
+    if sys.stdout.isatty():
+        with live(session) as show:
+            yield show
+    else:
+        yield Plain(session)
+
+
+class Plain:
+    """A line for each program that ends, with an estimate of what is left."""
+
+    def __init__(self, session: Session):
+        self.done, self.total = 0, len(session.programs)
+        self.cost_done, self.cost = 0.0, sum(map(weight, session.programs))
+        self.begun = time.monotonic()
+        self.session = session
+
+    def __call__(self, event: Event) -> None:
+        """Print a line for an end."""
+        if event.program is None or event.kind not in ("done", "failed"):
+            return
+        self.done += 1
+        self.cost_done += weight(event.program)
+        seconds = time.monotonic() - self.begun
+        left = seconds * (self.cost / self.cost_done - 1)
+        about = f", about {left:.0f} s left" if self.done < self.total else ""
+        print(f"[{self.done}/{self.total}] {seconds:5.1f} s  {row(self.session, event)}{about}", flush=True)
+
+
+def weight(program: Program) -> float:
+    """A program's share of the work, for the estimate: what it computes, and a compilation."""
+    return program.cost + COMPILATION
+
+
+@contextmanager
+def live(session: Session) -> Iterator[Any]:
+    """A bar over all steps of all lanes, what each worker does, and a row for each finished program."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(highlight=False)
+    left = (TextColumn("left"), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn(), *left)
+    total = sum(map(weight, session.programs))
+    with Progress(*columns, console=console, transient=True) as progress:
+        overall = progress.add_task("all", total=total)
+        finished, running = [0.0], {}
+
+        def show(event: Event) -> None:
+            program = event.program
+            if program is None:
+                return
+            if event.kind == "progress":
+                running[event.worker] = weight(program) * event.facts["steps"] / event.facts["of"]
+            elif event.kind in ("done", "failed"):
+                running.pop(event.worker, None)
+                finished[0] += weight(program)
+                console.print(row(session, event), markup=False, soft_wrap=True)
+            if event.kind in ("compiled", "progress"):
+                progress.update(overall, description=title(program)[:44])
+            progress.update(overall, completed=finished[0] + sum(running.values()))
+
+        yield show
+
+
+def row(session: Session, event: Event) -> str:
+    """What one finished program showed, in a line."""
+    assert event.program is not None
+    name = title(event.program)
+    if event.kind == "failed":
+        return f"{name:<44} {event.facts['status']}: {event.facts['reason']}"
+    from optbench.stats.summary import final, middle, task_of
+
+    rows = session.store.read(event.facts["path"])
+    metric = task_of(rows).selection
+    by_trial = {t: middle(final(group, metric)) for t, group in rows.groupby("trial", dropna=False)}
+    best = min(by_trial, key=lambda trial: by_trial[trial])
+    diverged = int((rows["status"] == "diverged").sum())
+    rate = "" if best != best else f" at lr {best:.3g}"
+    return f"{name:<44} best {metric.replace('_', ' ')} {by_trial[best]:.3g}{rate}" + (
+        f", {diverged} diverged" if diverged else ""
+    )
+
+
+def close(session: Session, seconds: float) -> None:
+    """The table, the note and the next command."""
+    from optbench.stats.summary import as_text, summarise
+
+    frame = session.frame()
+    table = summarise(frame)
+    print()
+    print(as_text(table))
+    print(legend(table))
+    print()
+    if table["toy"].any():
+        real = (
+            "the rows on real data are the others"
+            if not table["toy"].all()
+            else "add --task mlp for real data"
+        )
+        print(TOY_NOTE.format(real=real))
+    print(f"{len(frame)} cells in {session.store.folder} ({seconds:.1f} s).")
+    suite = session.request.suite
+    where = "" if str(session.store.folder) == "results" else f" --results {session.store.folder}"
+    name = table["optimizer"].iloc[0].partition("[")[0]
+    print(f"Next: optbench report --suite {suite}{where}   |   optbench show {name}")
+
+
+def legend(table: Frame) -> str:
+    """What the columns mean."""
+    enough = table["seeds"] >= 5
+    interval = "95% bootstrap interval" + ("" if enough.all() else ", min-max below 5 seeds")
+    spread = interval if enough.any() else "min-max"
+    goals = dict(zip(table["task"], table["target"], strict=True))
+    targets = "; ".join(f"{task}: {target}" for task, target in goals.items())
+    lines = (
+        "best lr: chosen by the median over seeds of the loss, on validation data where there are some; * at the "
+        f"edge of the grid. loss, error: median [{spread}] over seeds.",
+        f"steps: to the target ({targets.replace('_', ' ')}).",
+        "dec: decades of lr that reach the first target (>=: meets the grid's edge). us: microseconds a step, "
+        "one lane, one core. st/p: state floats per parameter. div: lanes that diverged (+n!: lanes that failed).",
+    )
+    return "\n" + "\n".join(textwrap.fill(line, 100) for line in lines)

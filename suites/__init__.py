@@ -1,0 +1,1 @@
+"""The suites that travel with optbench: one file per question."""

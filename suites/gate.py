@@ -1,0 +1,20 @@
+"""Has an optimizer silently got worse?
+
+A quadratic and Rosenbrock at three learning rates and three seeds, every optimizer of the default set. About
+fifteen seconds on two cores. `optbench check` runs it and compares with results/baselines/gate.tsv.
+
+    optbench check
+"""
+
+from optbench.optimizers import names
+from optbench.suite import Suite
+from optbench.tasks import parse as task
+
+suite = Suite(
+    name="gate",
+    tasks=(task("quadratic_10"), task("rosenbrock_2")),
+    optimizers=tuple(names().values()),
+    trials=3,
+    seeds=3,
+    steps=600,
+)

@@ -1,0 +1,24 @@
+"""Which of these optimizers should I try first, and how carefully must I tune it?
+
+Two quadratics, Rosenbrock in 2 and 100 dimensions and a network on real digits; nine learning rates over four
+decades, five seeds. About a minute on two cores. The first four tasks are toys: they show how a method
+behaves, not how it will rank on your problem.
+
+    optbench run --suite quickstart --opt kron,adam,novograd
+"""
+
+from optbench.optimizers import parse as optimizer
+from optbench.suite import Suite
+from optbench.tasks import parse as task
+
+suite = Suite(
+    name="quickstart",
+    tasks=(
+        task("rosenbrock_2"),
+        task("quadratic_10"),
+        task("quadratic_100"),
+        task("rosenbrock_100"),
+        task("mlp"),
+    ),
+    optimizers=(optimizer("kron"), optimizer("adam"), optimizer("sgd")),
+)

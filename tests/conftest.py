@@ -1,0 +1,20 @@
+"""One core for the process that runs the tests, before jax is imported; and compiled programs kept between runs.
+
+XLA sizes its thread pool then, and a vmapped triangular solve can stand still for ever on a pool of more than one
+thread; the workers of optbench pin themselves in the same way.
+"""
+
+import os
+from pathlib import Path
+
+if hasattr(os, "sched_setaffinity"):
+    cores = sorted(os.sched_getaffinity(0))
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    os.environ.setdefault("OPTBENCH_TEST_CORES", ",".join(map(str, cores)))
+    os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+cache = Path(__file__).parent.parent / ".cache" / "jax"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+os.environ.setdefault("OPTBENCH_CACHE", str(cache.parent))

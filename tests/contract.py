@@ -1,0 +1,98 @@
+"""The one contract that every optimizer x task x framework holds. Tests call it; it names no optimizer."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from optbench import plan
+from optbench.core import Cell, Optimizer, Status, Task
+from optbench.engines.lanes import Keep
+from optbench.tasks import MLP, Quadratic
+
+TINY_QUADRATIC = Quadratic(dim=12, condition=10.0)
+TINY_MLP = MLP(width=8, layers=1, batch=16)
+TINY = (TINY_QUADRATIC, TINY_MLP)
+
+
+def cells_of(
+    optimizer: Optimizer, task: Task, steps: int = 30, rates: int = 3, seeds: int = 2, **fields
+) -> list[Cell]:
+    """A small grid."""
+    trials = optimizer.trials(rates)
+    return [Cell(task, trial, steps=steps, seed=seed, **fields) for trial in trials for seed in range(seeds)]
+
+
+def run(cells, mode=None, keep=None):
+    """The traces of cells that share a program, in the mode that the plan chooses."""
+    from optbench.engines import jax as engine
+
+    chosen = mode or plan.choose_mode(cells[0], plan.shapes_of(cells[0]), "cpu")
+    return engine.run(cells, chosen, **({} if keep is None else {"keep": keep}))
+
+
+def same_bits(one, other) -> None:
+    """Fail unless two traces of a cell are identical to the last bit."""
+    assert one.cell == other.cell
+    assert (one.status, one.reason) == (other.status, other.reason)
+    assert one.losses.dtype == other.losses.dtype
+    np.testing.assert_array_equal(one.losses.view(np.uint8), other.losses.view(np.uint8))
+    np.testing.assert_array_equal(one.evaluation_steps, other.evaluation_steps)
+    assert one.evaluations.keys() == other.evaluations.keys()
+    for name, values in one.evaluations.items():
+        np.testing.assert_array_equal(values, other.evaluations[name], err_msg=name)
+    assert one.counts == other.counts
+
+
+def check_record(trace, optimizer: Optimizer) -> None:
+    """What the record says agrees with what the optimizer declares."""
+    cell = trace.cell
+    shapes = plan.shapes_of(cell)
+    itemsize = 8 if cell.dtype == "float64" else 4
+    declared = optimizer.state_floats(shapes) * itemsize
+    # Counters and correction products are scalars; nothing else may be kept beyond the documented formula.
+    spare = trace.facts["state_bytes"] - declared
+    assert 0 <= spare <= 64, (
+        f"{optimizer.name}: {trace.facts['state_bytes']} bytes of state, documented {declared}"
+    )
+    assert trace.counts.gradients >= len(trace.losses) - 1 or trace.status is not Status.DONE
+    if trace.status is Status.DONE:
+        assert trace.counts.hvps == optimizer.due_hvps(cell.steps)
+    assert plan.cell_of(cell.spec()) == cell
+    assert plan.cell_of(cell.spec()).id() == cell.id()
+
+
+def check_page(optimizer: Optimizer) -> None:
+    """Its page names its source, its memory and the range it is swept over."""
+    assert (
+        "arXiv:" in optimizer.source
+        or "doi:" in optimizer.source
+        or any(c.isdigit() for c in optimizer.source)
+    )
+    assert optimizer.memory
+    assert type(optimizer).__doc__
+    swept = optimizer.swept()
+    if swept is not None:
+        low, high = swept.metadata["sweep"]
+        assert math.isclose(high / low, 1e4), "every optimizer is swept over four decades"
+    for spec in dataclasses.fields(optimizer):
+        assert spec.metadata.get("doc"), f"{optimizer.name}.{spec.name} has no sentence"
+
+
+class Memory(Keep):
+    """A carry kept in memory, which stops a run after some evaluations by raising."""
+
+    def __init__(self, stop_after: int | None = None):
+        self.kept, self.saves, self.stop_after = None, 0, stop_after
+
+    def load(self):
+        return self.kept
+
+    def save(self, arrays):
+        self.kept = {name: np.array(array) for name, array in arrays.items()}
+        self.saves += 1
+        if self.stop_after is not None and self.saves >= self.stop_after:
+            raise KeyboardInterrupt
+
+    def clear(self):
+        self.kept = None

@@ -1,0 +1,162 @@
+"""The command line: what it says to bad input, how it exits, and a whole run through a real process."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import optbench
+from optbench.core import UserError
+from tests import messages
+
+ROOT = Path(__file__).parent.parent
+TINY = (
+    "--task",
+    "rosenbrock_2",
+    "--opt",
+    "adam,sgd",
+    "--lr",
+    "0.01,0.1",
+    "--seeds",
+    "2",
+    "--steps",
+    "40",
+    "--jobs",
+    "1",
+)
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, str]:
+    blocks = messages.GOLDEN.read_text().split("$ optbench ")[1:]
+    return {command: text.rstrip("\n") for command, _, text in (block.partition("\n") for block in blocks)}
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("case", messages.CASES)
+def test_bad_input_gets_the_message_of_the_golden_file(case, golden):
+    with messages.somewhere() as folder, messages.conditions():
+        before = everything(folder)
+        code, out, err = messages.said(case)
+        after = {name: data for name, data in everything(folder).items() if "__pycache__" not in name}
+    assert err.rstrip("\n") == golden[case]
+    assert code == 2
+    assert out in ("", "optbench: quickstart, 675 cells\n"), "a message about bad input stands alone"
+    assert after == before, "something was left behind"
+
+
+def test_every_message_is_one_line_that_names_optbench(golden):
+    assert list(golden) == messages.CASES
+    for case, text in golden.items():
+        assert re.fullmatch(r"optbench: .+", text), f"{case}: {text}"
+        assert "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        ("run --steps many", "'many' is not a whole number"),
+        ("run --seeds 1.5", "'1.5' is not a whole number"),
+        ("run --timeout soon", "'soon' is not a number"),
+        ("run --steps", "Missing value for argument '--steps'"),
+        ("run --optt adam", "Perhaps you meant"),
+        ("runn", "Available subcommands: run, list, show, report, check"),
+        ("list optimisers", "Expected one of ('optimizers',"),
+        ("show", "Missing from optbench show"),
+        ("", "Expected one of {run, list, show, report, check}"),
+    ],
+)
+def test_what_the_parser_refuses_is_said_plainly(case, words):
+    code, out, err = messages.said(case)
+    assert code == 2
+    assert words in re.sub(r"[\s│|]+", " ", err)
+    assert out == ""
+    assert "None" not in err.replace("(default: None)", "")
+
+
+def test_python_callers_get_the_same_messages(tmp_path):
+    for options, words in (
+        ({"opt": "krn"}, "Did you mean kron"),
+        ({"opt": ()}, "no optimizer was given"),
+        ({"lr": -1}, "'-1' is not a learning rate"),
+        ({"lr": [0.1, float("nan")]}, "'nan' is not a learning rate"),
+        ({"steps": "many"}, "--steps 'many' is not a number of steps"),
+        ({"seeds": True}, "--seeds True"),
+        ({"jobs": 1.5}, "--jobs 1.5"),
+    ):
+        with pytest.raises(UserError, match=re.escape(words)):
+            optbench.run(results=str(tmp_path / "results"), **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def command(*words: str, cwd: Path, **options) -> subprocess.CompletedProcess:
+    """`optbench ...` in a process of its own, with nothing to read."""
+    return subprocess.run(
+        [sys.executable, "-m", "optbench", *words],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        **options,
+    )
+
+
+def test_a_real_process_says_it_on_standard_error_with_code_2(tmp_path, golden):
+    for case in ("run --opt krn", "run --steps 0"):
+        done = command(*case.split(), cwd=tmp_path)
+        assert (done.returncode, done.stdout, done.stderr.rstrip("\n")) == (2, "", golden[case])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_results_folder_that_the_system_refuses(tmp_path):
+    done = command("run", *TINY, "--results", "/proc/optbench", cwd=tmp_path)
+    assert done.returncode == 2
+    assert re.fullmatch(r"optbench: results folder '/proc/optbench' cannot be written: .+\n", done.stderr)
+
+
+def test_the_reader_of_a_pipe_may_go_away():
+    done = subprocess.run(
+        f"{sys.executable} -m optbench list | head -n 1",
+        shell=True,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    assert done.stdout.startswith("optimizer")
+
+
+def test_a_run_computes_once_and_then_only_what_is_new(tmp_path):
+    first = command("run", *TINY, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert first.stderr == ""
+    lines = first.stdout.splitlines()
+    assert lines[0] == "optbench: quickstart, 8 cells"
+    assert lines[1].startswith("0 stored, 8 to compute in 2 programs on 1 worker")
+    assert sum(line.startswith("[") for line in lines) == 2
+    assert any(line.startswith("Next: optbench report") for line in lines)
+    table = lines[next(i for i, line in enumerate(lines) if line.startswith("task ")) :]
+    assert max(map(len, table[:3])) <= 100
+    files = everything(tmp_path)
+    assert len(files) == 2
+
+    again = command("run", *TINY, cwd=tmp_path)
+    assert again.returncode == 0
+    assert "All 8 cells are stored in results; nothing to compute" in again.stdout
+    assert everything(tmp_path) == files, "nothing that is stored is ever changed"
+
+    more = list(TINY)
+    more[more.index("--seeds") + 1] = "3"
+    assert "8 stored, 4 to compute" in command("run", *more, cwd=tmp_path).stdout
+    forced = command("run", *TINY, "--again", cwd=tmp_path)
+    assert "0 stored, 8 to compute" in forced.stdout
+    assert everything(tmp_path).items() >= files.items()

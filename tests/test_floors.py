@@ -1,0 +1,144 @@
+"""The floors: what each module may import, and what the light commands must not."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted((ROOT / "optbench").rglob("*.py")) + sorted((ROOT / "suites").glob("*.py"))
+
+HEAVY = {
+    "jax",
+    "jaxlib",
+    "optax",
+    "torch",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "scipy",
+    "sklearn",
+    "matplotlib",
+    "rich",
+}
+HOMES = {
+    "jax": ("engines/jax.py", "rules/optax*.py", "optimizers/*/jax.py", "optimizers/*/functional/*.py"),
+    "optax": ("rules/optax*.py", "optimizers/*/jax.py"),
+    "torch": ("engines/torch.py", "rules/torch*.py", "optimizers/*/torch*.py"),
+    "numpy": (
+        "engines/*.py",
+        "store.py",
+        "stats/*.py",
+        "report/*.py",
+        "optimizers/*/jax.py",
+        "optimizers/*/torch*.py",
+    ),
+    "pandas": ("stats/*.py", "report/*.py"),
+    "matplotlib": ("report/*.py",),
+}
+"""Where a heavy package may be imported at the top of a module; everywhere else only inside functions."""
+
+LIGHT = (["--help"], ["list"], ["list", "tasks"], ["list", "suites"], ["show", "kron"], ["run", "--help"])
+BANNED = ("jax", "torch", "pandas", "numpy", "pyarrow", "matplotlib", "rich", "typeguard")
+
+
+def at_import(tree: ast.AST):
+    """The imports that run when a module is imported: not in functions, not under TYPE_CHECKING."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            yield from (found for branch in node.orelse for found in at_import(branch))
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield from at_import(node)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_heavy_packages_are_imported_at_the_top_only_at_home(path):
+    for node in at_import(ast.parse(path.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+        for package in {name.partition(".")[0] for name in names} & HEAVY:
+            homes = HOMES.get(package, ())
+            assert at(path, homes), (
+                f"line {node.lineno} imports {package}; its homes: {', '.join(homes) or 'functions only'}"
+            )
+
+
+def at(path: Path, homes) -> bool:
+    """Whether a module is one of the homes; `*` stands for one name."""
+    relative = path.relative_to(ROOT / "optbench") if path.is_relative_to(ROOT / "optbench") else path
+    return any(len(relative.parts) == home.count("/") + 1 and relative.match(home) for home in homes)
+
+
+def test_the_contracts_of_pyproject_hold():
+    pytest.importorskip("importlinter")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from importlinter.cli import lint_imports_command as c; c()",
+            "--no-cache",
+            "--no-logo",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def light_runs() -> dict[str, dict]:
+    """What each light command imported, and the CPU seconds of its process."""
+    return {" ".join(words): light_run(words) for words in LIGHT}
+
+
+def light_run(words: list[str]) -> dict:
+    return measured(f"sys.argv[1:] = {words!r}\nfrom optbench.cli import main\nmain()")
+
+
+def measured(program: str) -> dict:
+    """Run a program in a process of its own; its modules and CPU seconds, interpreter and exit included."""
+    last = "import atexit, json, sys\natexit.register(lambda: print(json.dumps([*sys.modules]), file=sys.stderr))\n"
+    before = os.times()
+    done = subprocess.run(
+        [sys.executable, "-c", last + program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    after = os.times()
+    assert done.returncode == 0, done.stderr
+    seconds = after.children_user + after.children_system - before.children_user - before.children_system
+    return {"modules": set(json.loads(done.stderr.splitlines()[-1])), "seconds": seconds, "out": done.stdout}
+
+
+def test_light_commands_import_nothing_heavy(light_runs):
+    for command, run in light_runs.items():
+        assert run["out"].strip(), command
+        assert not run["modules"] & set(BANNED), f"optbench {command}"
+
+
+def test_light_commands_are_cheap(light_runs):
+    """0.3 s of CPU, in the currency of this machine: one that is throttled or shared makes `import tyro` dearer too.
+
+    Where the commands take 0.3 s, `python -c "import tyro"` takes 0.16 s; so the bound is 1.9 times that.
+    """
+    tyro = min(measured("import tyro")["seconds"] for _ in range(3))
+    bound = max(0.3, 1.9 * tyro)
+    for command in ("--help", "list", "show kron"):
+        seconds = light_runs[command]["seconds"]
+        for _ in range(4):  # noise can only add
+            if seconds > bound:
+                seconds = min(seconds, light_run(command.split())["seconds"])
+        print(
+            f"optbench {command}: {seconds:.2f} s of CPU, {seconds / tyro:.2f} times python -c 'import tyro'"
+        )
+        assert seconds <= bound, f"optbench {command}: {seconds:.2f} s of CPU; import tyro: {tyro:.2f} s"

@@ -1,0 +1,119 @@
+"""Suites: the product, equal trials for all, and the files that they come from."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from optbench import suite as suites
+from optbench.core import Schedule, UserError
+from optbench.execute.request import Request
+from optbench.optimizers import parse as optimizer
+from optbench.suite import Suite
+from optbench.tasks import parse as task
+
+FOLDER = Path(__file__).parent.parent / "suites"
+FILES = sorted(path for path in FOLDER.glob("*.py") if path.stem != "__init__")
+
+
+def small(**changes) -> Suite:
+    things = {
+        "tasks": (task("quadratic_10"), task("rosenbrock_2")),
+        "optimizers": (optimizer("adam"), optimizer("sgd")),
+    }
+    return Suite(**{"name": "small", "trials": 3, "seeds": 2, **things, **changes})
+
+
+def test_cells_are_the_product_each_once():
+    cells = small().cells()
+    assert len(cells) == 2 * 2 * 3 * 2
+    assert len({cell.id() for cell in cells}) == len(cells)
+    assert {cell.seed for cell in cells} == {0, 1}
+    assert {cell.steps for cell in cells if cell.task.name == "rosenbrock"} == {2000}
+    assert {cell.steps for cell in small(steps=7).cells()} == {7}
+
+
+def test_every_optimizer_gets_the_same_number_of_trials_and_steps():
+    cells = small(trials=5).cells()
+    for name in ("quadratic", "rosenbrock"):
+        budgets = {
+            o: sorted((c.seed, c.steps) for c in cells if (c.task.name, c.optimizer.name) == (name, o))
+            for o in ("adam", "sgd")
+        }
+        assert budgets["adam"] == budgets["sgd"]
+
+
+def test_given_learning_rates_replace_the_grid():
+    cells = small().cells([0.5, 0.25])
+    assert {cell.optimizer.lane_numbers()["learning_rate"] for cell in cells} == {0.5, 0.25}
+
+
+def test_a_task_without_randomness_runs_one_seed():
+    cells = small(tasks=(task("rosenbrock[jitter=0]"),), seeds=5).cells()
+    assert {cell.seed for cell in cells} == {0}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"tasks": ()}, {"optimizers": ()}, {"tasks": ("mlp",)}, {"optimizers": (optimizer("adam"),) * 2}]
+    + [{name: value} for name in ("trials", "seeds", "steps") for value in (0, -1, 1.5)],
+    ids=str,
+)
+def test_what_is_no_suite_is_refused_where_it_is_written(changes):
+    with pytest.raises(UserError):
+        small(**changes)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_suites_of_the_package(path):
+    tree = ast.parse(path.read_text())
+    doc = ast.get_docstring(tree) or ""
+    assert doc.partition("\n")[0].endswith("?"), "the first line is the question"
+    assert any(line.strip().startswith("optbench ") for line in doc.splitlines()), (
+        "the docstring says the command"
+    )
+    suite = suites.from_file(path)
+    assert suite.name == path.stem
+    assert suite.cells()
+
+
+def test_the_quickstart_is_what_was_promised():
+    suite = suites.from_file(FOLDER / "quickstart.py")
+    labels = {
+        (c.task.name, getattr(c.task, "dim", None), getattr(c.task, "condition", None)) for c in suite.cells()
+    }
+    assert len({condition for name, _, condition in labels if name == "quadratic"}) >= 2
+    assert {("rosenbrock", 2, None), ("rosenbrock", 100, None)} <= labels
+    assert "mlp" in {name for name, *_ in labels}
+    assert suite.trials >= 8
+    assert suite.seeds == 5
+
+
+def test_a_request_puts_what_was_asked_in_the_place_of_what_the_suite_says():
+    request = Request(
+        opt=("kron[b1=0.5],adam", "sgd"),
+        task=("quadratic[dim=3]",),
+        lr=("0.1,0.2", "0.3"),
+        schedule="cosine[warmup=0.1]",
+        dtype="float64",
+        seeds=2,
+        steps=11,
+    )
+    cells = request.cells()
+    assert len(cells) == 3 * 3 * 2
+    assert [cell.optimizer.name for cell in cells[::6]] == ["kron", "adam", "sgd"]
+    assert {cell.schedule for cell in cells} == {Schedule("cosine", 0.1)}
+    assert {(cell.dtype, cell.steps, cell.task.label()) for cell in cells} == {
+        ("float64", 11, "quadratic[dim=3]")
+    }
+
+
+def test_a_suite_of_ones_own(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from optbench.optimizers import parse as optimizer\n"
+        "from optbench.suite import Suite\n"
+        "from optbench.tasks import parse as task\n"
+        "suite = Suite(name='mine', tasks=(task('rosenbrock_2'),), optimizers=(optimizer('sgd'),), trials=1, seeds=1)\n"
+    )
+    assert len(Request(suite=str(path)).cells()) == 1
