@@ -11,7 +11,7 @@ PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np, optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 from optbench.optimizers.kron.jax import scale_by_kron
-from optbench.optimizers.kron.sharding import kron_partition_specs
+from optbench.optimizers.kron.jax_sharding import kron_partition_specs
 
 jax.config.update("jax_enable_x64", True)
 mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("fsdp", "tensor"))
@@ -62,7 +62,7 @@ def test_on_eight_devices_the_sharded_trace_equals_the_unsharded():
 def test_factors_are_sharded_as_their_gradients_contract():
     import jax
 
-    from optbench.optimizers.kron.sharding import kron_partition_specs
+    from optbench.optimizers.kron.jax_sharding import kron_partition_specs
 
     params = {
         name: jax.ShapeDtypeStruct(shape, "float32")

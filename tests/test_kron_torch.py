@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from optbench.optimizers.kron.kron_torch import KronTorch
+from optbench.optimizers.kron.torch_kron_torch import KronTorch
 from optbench.optimizers.kron.torch import precond_update_prob_schedule
 from tests import traces
 

@@ -11,7 +11,7 @@ from optbench.optimizers.affine import jax as affine_jax
 from optbench.optimizers.affine import torch as affine_torch
 from optbench.optimizers.kron import jax as kron_jax
 from optbench.optimizers.kron import torch as kron_torch
-from optbench.optimizers.kron.kron_torch import KronTorch
+from optbench.optimizers.kron.torch_kron_torch import KronTorch
 from optbench.optimizers.lra import jax as lra_jax
 from optbench.optimizers.lra import torch as lra_torch
 from optbench.optimizers.psgd.jax import hessian_helper

@@ -79,7 +79,7 @@ def matricized(shape: tuple[int, ...]) -> Matricized:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Affine(GroupOptimizer):  # noqa: D101
+class Affine(GroupOptimizer):
     __doc__ = __doc__
     name: ClassVar[str] = "affine"
     source: ClassVar[str] = "arXiv:1512.04202, arXiv:1809.10232; psgd-jax 0.2.9"

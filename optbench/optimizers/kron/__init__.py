@@ -70,7 +70,7 @@ def factor_kinds(shape: tuple[int, ...], shaping: Shaping) -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kron(Optimizer):  # noqa: D101
+class Kron(Optimizer):
     __doc__ = __doc__
     name: ClassVar[str] = "kron"
     source: ClassVar[str] = "arXiv:1512.04202, arXiv:1809.10232; psgd-jax 0.2.9"

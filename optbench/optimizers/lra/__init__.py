@@ -29,7 +29,7 @@ from optbench.optimizers.psgd import GroupOptimizer
 
 
 @dataclass(frozen=True, kw_only=True)
-class LRA(GroupOptimizer):  # noqa: D101
+class LRA(GroupOptimizer):
     __doc__ = __doc__
     name: ClassVar[str] = "lra"
     source: ClassVar[str] = "arXiv:1512.04202, arXiv:1809.10232, arXiv:2211.04422; psgd-jax 0.2.9"

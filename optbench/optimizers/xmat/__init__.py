@@ -26,7 +26,7 @@ from optbench.optimizers.psgd import GroupOptimizer
 
 
 @dataclass(frozen=True, kw_only=True)
-class XMat(GroupOptimizer):  # noqa: D101
+class XMat(GroupOptimizer):
     __doc__ = __doc__
     name: ClassVar[str] = "xmat"
     source: ClassVar[str] = "arXiv:1512.04202, arXiv:1809.10232; psgd-jax 0.2.9"
