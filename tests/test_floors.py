@@ -26,8 +26,8 @@ HEAVY = {
     "rich",
 }
 HOMES = {
-    "jax": ("engines/jax.py", "rules/optax*.py", "optimizers/*/jax.py", "optimizers/*/functional/*.py"),
-    "optax": ("rules/optax*.py", "optimizers/*/jax.py"),
+    "jax": ("engines/jax.py", "rules/optax*.py", "optimizers/*/jax*.py", "optimizers/*/functional/*.py"),
+    "optax": ("rules/optax*.py", "optimizers/*/jax*.py"),
     "torch": ("engines/torch.py", "rules/torch*.py", "optimizers/*/torch*.py"),
     "numpy": (
         "engines/*.py",
