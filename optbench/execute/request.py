@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Union
 
-from optbench import optimizers, plan, tasks
-from optbench import suite as suites
 from optbench.core import DTYPES, FRAMEWORKS, Cell, Optimizer, Schedule, UserError, nearest
 from optbench.fields import name_and_fields, split_brackets
 
@@ -59,6 +57,10 @@ class Request:
 
     def cells(self) -> list[Cell]:
         """The suite's product with everything that was asked for put in its place; UserError if it cannot be."""
+        # Here, because the fields alone are what `optbench --help` needs, and a catalogue of optimizers costs CPU.
+        from optbench import optimizers, plan, tasks
+        from optbench import suite as suites
+
         suite = suites.load(self.suite)
         for name, value in (("seeds", self.seeds), ("steps", self.steps), ("jobs", self.jobs)):
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
