@@ -18,7 +18,7 @@ from tyro.conf import Positional, subcommand
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from optbench.core import UserError
-from optbench.execute.request import Number, Request, Text
+from optbench.execute.request import Number, Request, Text, Texts
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,31 @@ class Show:
 
 @dataclass(frozen=True)
 class Report:
-    """Write tables and figures of what is stored for a suite."""
+    """Write a page with tables and figures of what is stored for a suite.
+
+    Every optimizer that is stored for the suite's tasks is shown, each setting apart, unless less is asked for.
+    """
 
     results: str = "results"
     """The folder that results are kept in."""
     out: str = "reports"
     """The folder to write to; the report goes to <out>/<suite>/."""
     suite: str = "quickstart"
-    """The suite whose cells are shown."""
+    """The suite whose tasks are shown: a name, or a Python file that defines one."""
+    opt: Texts = None
+    """Only these optimizers: kron,adam or 'kron[b1=0.95]'."""
+    task: Texts = None
+    """These tasks in place of the suite's."""
+    schedule: Text = None
+    """Only this schedule, as the report names it: constant or 'cosine(warmup=0.1)'."""
+    framework: Text = None
+    """Only jax or torch."""
+    dtype: Text = None
+    """Only float32 or float64."""
+    steps: Number = None
+    """Only runs of this many steps."""
+    device_kind: Text = None
+    """Only this kind of device, as the report names it."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +119,12 @@ def do(command: Request | List | Show | Report | Check) -> int:
             from optbench import pages
 
             print(pages.page(name))
-        case Report(results, out, suite):
+        case Report(results, out, suite, opt, task):
             from optbench.report.write import write_report
 
-            print(write_report(results, out, suite))
+            settings = ("schedule", "framework", "dtype", "steps", "device_kind")
+            narrow = {name: getattr(command, name) for name in settings}
+            print(write_report(results, out, suite, opt=opt, task=task, **narrow))
         case Check(suite, baselines, update, jobs):
             from optbench.gate import check_suite
 

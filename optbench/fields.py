@@ -6,11 +6,11 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """Something the user asked for cannot be done: says what, what it got, and what to do next."""
 
 
@@ -63,6 +63,7 @@ def hyper(
     return field(default=default, metadata=metadata)
 
 
+@dataclass(frozen=True)
 class Named:
     """A frozen dataclass with a name, hyperparameters that are checked, and a plain-data form."""
 
@@ -70,32 +71,32 @@ class Named:
     kind: ClassVar[str]
 
     def __post_init__(self) -> None:
-        for spec in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
+        for spec in dataclasses.fields(self):
             value = canonical(str(spec.type), getattr(self, spec.name))
             check_field(f"{self.kind} {self.name}", spec, value)
             object.__setattr__(self, spec.name, value)
 
     def spec(self) -> dict[str, Any]:
         """Name and every hyperparameter, as JSON data; `replace` and the catalogue turn it back."""
-        fields = dataclasses.fields(self)  # pyright: ignore[reportArgumentType]
+        fields = dataclasses.fields(self)
         return {"name": self.name, **{f.name: getattr(self, f.name) for f in fields}}
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some hyperparameters changed; an unknown one is a UserError with its neighbours."""
-        known = [f.name for f in dataclasses.fields(self)]  # pyright: ignore[reportArgumentType]
+        known = [f.name for f in dataclasses.fields(self)]
         for key in changes:
             if key not in known:
                 near = nearest(key, known)
                 raise UserError(
                     f"{self.kind} {self.name} has no field {key!r}. {near} See: optbench show {self.name}"
                 )
-        return dataclasses.replace(self, **changes)  # pyright: ignore[reportType]
+        return dataclasses.replace(self, **changes)
 
     def label(self) -> str:
         """The name with the hyperparameters that differ from their defaults: `kron[b1=0.95]`."""
         changed = [
             f"{f.name}={getattr(self, f.name)}"
-            for f in dataclasses.fields(self)  # pyright: ignore[reportArgumentType]
+            for f in dataclasses.fields(self)
             if getattr(self, f.name) != f.default and not f.metadata.get("sweep")
         ]
         return f"{self.name}[{','.join(changed)}]" if changed else self.name

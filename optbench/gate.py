@@ -34,7 +34,9 @@ def check_suite(suite: str, baselines: str | None, update: bool, jobs: int | Non
     Request(suite=suite, jobs=jobs).cells()  # what is wrong with the request is said first
     path = Path(baselines or f"results/baselines/{suite}.tsv")
     if not update and not path.is_file():
-        raise UserError(f"no baselines at {str(path)!r}. Write them with: optbench check --suite {suite} --update")
+        raise UserError(
+            f"no baselines at {str(path)!r}. Write them with: optbench check --suite {suite} --update"
+        )
     old = {} if update else read(path)
     with tempfile.TemporaryDirectory() as folder:
         session = Session(Request(suite=suite, results=folder, jobs=jobs))
@@ -57,7 +59,9 @@ Numbers = dict[tuple[str, str, str], tuple[float, float]]
 def measure(session: Session) -> Numbers:
     """Median final loss and median steps to the last target, by (task, optimizer, trial)."""
     numbers: Numbers = {}
-    for (name, optimizer, trial), rows in session.frame().groupby(["task", "optimizer", "trial"], dropna=False):
+    for (name, optimizer, trial), rows in session.frame().groupby(
+        ["task", "optimizer", "trial"], dropna=False
+    ):
         task = task_of(rows)
         target = task.targets()[-1]
         loss = middle(final(rows, task.selection))
@@ -76,7 +80,9 @@ def write(path: Path, suite: str, numbers: Numbers) -> None:
         f"# tolerance: {TOLERANCE_LOSS} decades of loss above {FLOOR}, {TOLERANCE_STEPS:.0%} of steps",
         "\t".join(COLUMNS),
     ]
-    lines += ["\t".join((*key, f"{loss:.6g}", f"{steps:g}")) for key, (loss, steps) in sorted(numbers.items())]
+    lines += [
+        "\t".join((*key, f"{loss:.6g}", f"{steps:g}")) for key, (loss, steps) in sorted(numbers.items())
+    ]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n")
 
@@ -91,7 +97,9 @@ def read(path: Path) -> Numbers:
         }
     except (KeyError, TypeError, ValueError) as error:
         what = f"there is no column {error}" if isinstance(error, KeyError) else str(error)
-        raise UserError(f"baselines {str(path)!r} cannot be read: {what}. Rewrite them with --update.") from error
+        raise UserError(
+            f"baselines {str(path)!r} cannot be read: {what}. Rewrite them with --update."
+        ) from error
 
 
 def compare(old: Numbers, new: Numbers, path: Path) -> int:
@@ -111,7 +119,10 @@ def compare(old: Numbers, new: Numbers, path: Path) -> int:
             moved.append(f"{name}: steps to target {steps:g} -> {new_steps:g} ({word})")
     for line in moved:
         print(f"moved: {line}")
-    print(f"{len(old) - len(moved)} of {len(old)} numbers as in {path}" + ("" if not moved else f"; {len(moved)} moved"))
+    print(
+        f"{len(old) - len(moved)} of {len(old)} numbers as in {path}"
+        + ("" if not moved else f"; {len(moved)} moved")
+    )
     if moved:
         print("If this is meant: optbench check --update, and a line under Results in CHANGELOG.md.")
     return 1 if moved else 0

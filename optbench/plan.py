@@ -14,6 +14,8 @@ MODES = ("vmap", "map", "loop")
 """The ways lanes run in JAX; in PyTorch each lane is an `eager` loop."""
 VECTORISE_BELOW = 1e5
 """FLOP of one gradient below which lanes side by side beat lanes one after the other (`make bench` measures it)."""
+VECTORISE_ABOVE = 8
+"""Parameters of a lane up to which bits under vmap depend on its place among the lanes (engines/jax.py)."""
 MEMORY = 2e9
 """Bytes that the lanes of one program may take; more lanes are cut into groups."""
 
@@ -71,13 +73,15 @@ def choose_mode(cell: Cell, shapes: Shapes, device: str) -> str:
     """How the lanes of a cell's program run.
 
     Convolutions must not be inside a compiled loop on CPU; small steps run side by side if the optimizer
-    allows it; everything else runs lane after lane, where each keeps the bits it has alone.
+    allows it; everything else runs lane after lane, where each keeps the bits it has alone. So do functions
+    of a handful of parameters, whose bits side by side would depend on the place.
     """
     if cell.framework == "torch":
         return "eager"
     if cell.task.convolves and device == "cpu":
         return "loop"
-    small = cell.task.flops() <= VECTORISE_BELOW or device != "cpu"
+    floats = sum(math.prod(shape) for shape in shapes.values())
+    small = (cell.task.flops() <= VECTORISE_BELOW and floats > VECTORISE_ABOVE) or device != "cpu"
     return "vmap" if small and cell.optimizer.vectorizes(shapes) else "map"
 
 
@@ -101,5 +105,3 @@ def programs(cells: Iterable[Cell], device: str = "cpu", mode: str | None = None
         size = lanes_that_fit(group[0], shapes)
         made += [Program(tuple(group[i : i + size]), how, device) for i in range(0, len(group), size)]
     return sorted(made, key=lambda program: program.cost)
-
-

@@ -76,7 +76,8 @@ def names() -> list[str]:
 
 def docstring(name: str) -> str:
     """The question, cost and command of a suite, without importing it."""
-    return ast.get_docstring(ast.parse((folder() / f"{name}.py").read_text())) or ""
+    path = Path(name) if name.endswith(".py") else folder() / f"{name}.py"
+    return ast.get_docstring(ast.parse(path.read_text())) or ""
 
 
 def load(name: str) -> Suite:

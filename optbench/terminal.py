@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 from optbench.execute.request import Request
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from optbench.execute.pool import Event
     from optbench.execute.session import Session
     from optbench.plan import Program
+    from optbench.stats import Frame
 
 COMPILATION = 5e9
 """FLOP that could be done while one program compiles, roughly; only the estimate depends on it."""
@@ -43,7 +42,9 @@ def run_in_terminal(request: Request) -> int:
                 for event in session.run():
                     show(event)
                     if event.kind == "failed" and event.program is not None:
-                        failures.append(f"{title(event.program)}: {event.facts['status']}: {event.facts['reason']}")
+                        failures.append(
+                            f"{title(event.program)}: {event.facts['status']}: {event.facts['reason']}"
+                        )
     except KeyboardInterrupt:
         print("\nInterrupted. What had finished is stored; the same command goes on from there.", flush=True)
         return 130
@@ -59,7 +60,9 @@ def say_plan(session: Session) -> None:
     """One line: how much is stored, how much there is to do, with what."""
     stored = len(session.cells) - session.missing
     if not session.missing:
-        print(f"All {stored} cells are stored in {session.store.folder}; nothing to compute (--again recomputes).")
+        print(
+            f"All {stored} cells are stored in {session.store.folder}; nothing to compute (--again recomputes)."
+        )
         return
     workers = min(session.jobs, len(session.programs))
     print(
@@ -97,6 +100,7 @@ class Plain:
         self.session = session
 
     def __call__(self, event: Event) -> None:
+        """Print a line for an end."""
         if event.program is None or event.kind not in ("done", "failed"):
             return
         self.done += 1
@@ -119,7 +123,8 @@ def live(session: Session) -> Iterator[Any]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     console = Console(highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    left = (TextColumn("left"), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn(), *left)
     total = sum(map(weight, session.programs))
     with Progress(*columns, console=console, transient=True) as progress:
         overall = progress.add_task("all", total=total)
@@ -172,15 +177,20 @@ def close(session: Session, seconds: float) -> None:
     print(legend(table))
     print()
     if table["toy"].any():
-        real = "the rows on real data are the others" if not table["toy"].all() else "add --task mlp for real data"
+        real = (
+            "the rows on real data are the others"
+            if not table["toy"].all()
+            else "add --task mlp for real data"
+        )
         print(TOY_NOTE.format(real=real))
     print(f"{len(frame)} cells in {session.store.folder} ({seconds:.1f} s).")
     suite = session.request.suite
     where = "" if str(session.store.folder) == "results" else f" --results {session.store.folder}"
-    print(f"Next: optbench report --suite {suite}{where}   |   optbench show {table['optimizer'].iloc[0].partition('[')[0]}")
+    name = table["optimizer"].iloc[0].partition("[")[0]
+    print(f"Next: optbench report --suite {suite}{where}   |   optbench show {name}")
 
 
-def legend(table: pd.DataFrame) -> str:
+def legend(table: Frame) -> str:
     """What the columns mean."""
     enough = table["seeds"] >= 5
     interval = "95% bootstrap interval" + ("" if enough.all() else ", min-max below 5 seeds")
@@ -191,7 +201,7 @@ def legend(table: pd.DataFrame) -> str:
         "best lr: chosen by the median over seeds of the loss, on validation data where there are some; * at the "
         f"edge of the grid. loss, error: median [{spread}] over seeds.",
         f"steps: to the target ({targets.replace('_', ' ')}).",
-        "decades: working range of lr (>=: meets the grid's edge). us/step: per lane, one core. "
-        "st/par: state floats per parameter. div: lanes that diverged (+n!: lanes that failed).",
+        "dec: decades of lr that reach the first target (>=: meets the grid's edge). us: microseconds a step, "
+        "one lane, one core. st/p: state floats per parameter. div: lanes that diverged (+n!: lanes that failed).",
     )
     return "\n" + "\n".join(textwrap.fill(line, 100) for line in lines)

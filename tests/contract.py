@@ -10,12 +10,14 @@ from optbench.core import Cell, Optimizer, Status, Task
 from optbench.engines.lanes import Keep
 from optbench.tasks import MLP, Quadratic
 
-TINY_QUADRATIC = Quadratic(dim=6, condition=10.0)
+TINY_QUADRATIC = Quadratic(dim=12, condition=10.0)
 TINY_MLP = MLP(width=8, layers=1, batch=16)
 TINY = (TINY_QUADRATIC, TINY_MLP)
 
 
-def cells_of(optimizer: Optimizer, task: Task, steps: int = 30, rates: int = 3, seeds: int = 2, **fields) -> list[Cell]:
+def cells_of(
+    optimizer: Optimizer, task: Task, steps: int = 30, rates: int = 3, seeds: int = 2, **fields
+) -> list[Cell]:
     """A small grid."""
     trials = optimizer.trials(rates)
     return [Cell(task, trial, steps=steps, seed=seed, **fields) for trial in trials for seed in range(seeds)]
@@ -50,7 +52,9 @@ def check_record(trace, optimizer: Optimizer) -> None:
     declared = optimizer.state_floats(shapes) * itemsize
     # Counters and correction products are scalars; nothing else may be kept beyond the documented formula.
     spare = trace.facts["state_bytes"] - declared
-    assert 0 <= spare <= 64, f"{optimizer.name}: {trace.facts['state_bytes']} bytes of state, documented {declared}"
+    assert 0 <= spare <= 64, (
+        f"{optimizer.name}: {trace.facts['state_bytes']} bytes of state, documented {declared}"
+    )
     assert trace.counts.gradients >= len(trace.losses) - 1 or trace.status is not Status.DONE
     if trace.status is Status.DONE:
         assert trace.counts.hvps == optimizer.due_hvps(cell.steps)
@@ -60,7 +64,11 @@ def check_record(trace, optimizer: Optimizer) -> None:
 
 def check_page(optimizer: Optimizer) -> None:
     """Its page names its source, its memory and the range it is swept over."""
-    assert "arXiv:" in optimizer.source or "doi:" in optimizer.source or any(c.isdigit() for c in optimizer.source)
+    assert (
+        "arXiv:" in optimizer.source
+        or "doi:" in optimizer.source
+        or any(c.isdigit() for c in optimizer.source)
+    )
     assert optimizer.memory
     assert type(optimizer).__doc__
     swept = optimizer.swept()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from optbench import optimizers, tasks
-from optbench.core import Cell, Counts, Schedule, Status, Trace
+from optbench.core import Cell, Counts, Status, Trace
 from optbench.store import Store
 
 FACTS = {
@@ -29,20 +27,42 @@ def trace(cell: Cell, level: float, status: Status = Status.DONE, reason: str = 
     if status == Status.DIVERGED:
         losses[-1] = math.inf
     at = np.array([step for step in cell.task.evaluation_steps(cell.steps) if step <= ran], np.int32)
-    metrics = ("loss",) if cell.task.selection == "loss" else ("train_loss", "validation_loss", "validation_error", "test_error")
-    seconds = {"program_seconds": 0.5, "program_steps": ran, "lanes": 4, "parameters": 10, "compile_seconds": 1.25, "evaluation_seconds": 0.1}
+    metrics = (
+        ("loss",)
+        if cell.task.selection == "loss"
+        else ("train_loss", "validation_loss", "validation_error", "test_error")
+    )
+    seconds = {
+        "program_seconds": 0.5,
+        "program_steps": ran,
+        "lanes": 4,
+        "parameters": 10,
+        "compile_seconds": 1.25,
+        "evaluation_seconds": 0.1,
+    }
     kept = losses[:ran] if status == Status.DONE else losses
-    return Trace(cell, status, reason, kept, at, {name: losses[at] for name in metrics}, Counts(int(at[-1])), seconds)
+    return Trace(
+        cell, status, reason, kept, at, {name: losses[at] for name in metrics}, Counts(int(at[-1])), seconds
+    )
 
 
-def grid(task="quadratic_10", opt="adam", level=1e-3, seeds=5, statuses=None, trials=4, steps=STEPS, **fields) -> list[Trace]:
+def grid(
+    task="quadratic_10", opt="adam", level=1e-3, seeds=5, statuses=None, trials=4, steps=STEPS, **fields
+) -> list[Trace]:
     """An optimizer over its learning rates: the second is best; `statuses` maps a trial's place to its status."""
     found = []
     for place, optimizer in enumerate(optimizers.parse(opt).trials(trials)):
         status = (statuses or {}).get(place, Status.DONE)
         for seed in range(seeds):
             cell = Cell(tasks.parse(task), optimizer, seed=seed, steps=steps, **fields)
-            found.append(trace(cell, level * 3.0 ** abs(place - 1), status, "RuntimeError: it | broke\n<b>" * (status == "error")))
+            found.append(
+                trace(
+                    cell,
+                    level * 3.0 ** abs(place - 1),
+                    status,
+                    "RuntimeError: it | broke\n<b>" * (status == "error"),
+                )
+            )
     return found
 
 
@@ -53,3 +73,264 @@ def stored(folder, *grids: list[Trace], **facts) -> Store:
     for traces in grids:
         store.write(traces, FACTS | facts)
     return store
+
+
+def report(folder, store: Store, suite="quickstart", **narrow) -> tuple[str, str]:
+    """The page and what the terminal says."""
+    from optbench.report.write import write_report
+
+    said = write_report(str(store.folder), str(folder), suite, **narrow)
+    return (folder / suite / "index.md").read_text(), said
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A report with a clear leader, a tie, a lane that diverged, a program that failed and a variant."""
+    folder = tmp_path_factory.mktemp("report")
+    store = stored(
+        folder / "results",
+        grid(opt="adam", level=1e-5),
+        grid(opt="sgd", level=1e-3, statuses={3: Status.DIVERGED}),
+        grid(opt="kron", statuses=dict.fromkeys(range(4), Status.ERROR)),
+        grid("mlp", "adam", 0.05),
+        grid("mlp", "sgd[momentum=0.9]", 0.055),
+    )
+    page, said = report(folder / "reports", store)
+    return folder, page, said
+
+
+def test_the_page_says_who_leads_and_where_nobody_does(written):
+    _, page, said = written
+    assert "Of 2 tasks, adam leads alone on 1 (quadratic_10) and 1 is tied." in page
+    assert "adam has the lowest final loss, 1.2e-5" in page
+    assert "tie on final test error" in page
+    assert "Of 2 tasks" in said
+    assert "Next: optbench run --suite quickstart --task rosenbrock_2,quadratic_100,rosenbrock_100" in said
+
+
+def test_what_failed_is_named_with_its_reason_escaped(written):
+    _, page, _ = written
+    assert "quadratic_10, sgd: 5 of 20 lanes diverged, at learning rates 3" in page
+    assert "quadratic_10, kron: 20 of 20 lanes error" in page
+    assert r"RuntimeError: it \| broke \<b\>" in page
+    assert "| diverged | 5 | the loss stopped being a finite number" in page
+    assert "| quadratic_10 | kron | 0.0001\\* | failed |" in page
+
+
+def test_the_numbers_are_those_of_the_terminal(written):
+    from optbench.stats.summary import summarise, texts
+
+    folder, page, _ = written
+    for row in summarise(Store(folder / "results").frame()).to_dict("records"):
+        best, loss = texts(row, digits=2)[2:4]
+        assert best.replace("*", "\\*") in page
+        assert loss.partition(" ")[0] in page
+    assert (folder / "reports/quickstart/table.csv").read_text().count("\n") == 6
+
+
+def test_names_are_escaped_and_every_picture_is_there(written):
+    folder, page, _ = written
+    assert r"sgd\[momentum=0.9\]" in page
+    assert "sgd[momentum" not in page.partition("## Reproduce")[0]
+    names = {part.partition(")")[0] for part in page.split("](figures/")[1:]}
+    assert len(names) == 10
+    for name in names:
+        data = (folder / "reports/quickstart/figures" / name).read_bytes()
+        assert data.startswith((b"\x89PNG", b"<?xml"))
+
+
+def test_the_commands_ask_for_these_cells_again(written):
+    from optbench.execute.request import Request
+
+    folder, page, _ = written
+    assert "optbench run --suite quickstart --task quadratic_10 --opt kron,adam,sgd --steps 40" in page
+    assert "--lr" in page  # four trials of the equal grid of nine are not the suite's own
+    frame = Store(folder / "results").frame()
+    wanted = set()
+    for line in (
+        line for line in page.splitlines() if line.startswith("optbench run --suite") and "--steps" in line
+    ):
+        import shlex
+
+        words = shlex.split(line)[2:]
+        options = dict(zip((word.removeprefix("--") for word in words[::2]), words[1::2], strict=True))
+        options["steps"] = int(options["steps"])
+        lists = {name: (options.pop(name),) for name in ("task", "opt", "lr") if name in options}
+        wanted |= {cell.id() for cell in Request(**options, **lists).cells()}
+    assert set(frame["cell"]) <= wanted
+
+
+def test_the_same_store_gives_the_same_bytes(written):
+    folder, _, _ = written
+    report(folder / "second", Store(folder / "results"))
+    first, second = folder / "reports/quickstart", folder / "second/quickstart"
+    files = sorted(path.relative_to(first) for path in first.rglob("*.*"))
+    assert len(files) == 12
+    for name in files:
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+
+
+def test_a_report_can_be_narrowed_down(written):
+    folder, _, _ = written
+    page, _ = report(folder / "narrow", Store(folder / "results"), opt=("sgd,adam",), task=("quadratic_10",))
+    assert "kron" not in page.partition("## Verdict")[2].partition("optbench run")[0]
+    assert "optbench report --suite quickstart --opt sgd,adam --task quadratic_10" in page
+
+
+def test_settings_are_never_averaged(tmp_path):
+    from optbench.report.problem import problems
+    from optbench.stats.summary import summarise
+
+    store = stored(
+        tmp_path,
+        grid(level=1e-3, seeds=3),
+        grid(level=1e-5, seeds=3, dtype="float64"),
+        grid(level=1e-5, seeds=3, steps=30),
+        grid(level=1e-7, seeds=3, schedule=Schedule("cosine")),
+    )
+    frame = store.frame()
+    assert [problem.name for problem in problems(frame)] == [
+        "quadratic_10 (40 steps, constant learning rate, float32)",
+        "quadratic_10 (40 steps, constant learning rate, float64)",
+        "quadratic_10 (30 steps, constant learning rate, float32)",
+        "quadratic_10 (40 steps, cosine(warmup=0) learning rate, float32)",
+    ]
+    assert summarise(frame)["seeds"].tolist() == [3, 3, 3, 3]
+
+
+def test_a_cell_in_two_lane_modes_counts_once_and_is_told(tmp_path):
+    from optbench.report.problem import problems
+    from optbench.report.verdict import weaknesses
+    from optbench.stats.settings import labels
+    from optbench.stats.summary import summarise
+
+    store = stored(tmp_path, grid(level=1e-3))
+    store.write(grid(level=1e-4), FACTS | {"mode": "map"})
+    frame = store.frame()
+    table = summarise(frame)
+    table.insert(0, "problem", labels(table))
+    assert table["seeds"].tolist() == [5]
+    assert table["loss"].iloc[0] == pytest.approx(1.2e-4)
+    assert "20 cells are stored in more than one lane mode; the newest of each is shown." in weaknesses(
+        problems(frame), table, frame
+    )
+
+
+def test_unequal_budgets_and_few_seeds_are_told(tmp_path):
+    from optbench.report.problem import problems
+    from optbench.report.verdict import verdicts, weaknesses
+    from optbench.stats.settings import labels
+    from optbench.stats.summary import summarise
+
+    frame = stored(tmp_path, grid(opt="adam", seeds=2), grid(opt="sgd", seeds=2, trials=3)).frame()
+    table = summarise(frame)
+    table.insert(0, "problem", labels(table))
+    said = "\n".join(weaknesses(problems(frame), table, frame))
+    assert "adam 4 learning rates x 2 seeds and sgd 3 learning rates x 2 seeds" in said
+    assert "Fewer than 5 seeds on quadratic_10" in said
+    assert "an indication, not a finding" in verdicts(problems(frame))[0]
+
+
+def test_steps_to_a_target_do_not_depend_on_which_tasks_share_a_frame(tmp_path):
+    from optbench.stats.summary import summarise
+
+    alone = stored(tmp_path / "a", grid("rosenbrock_2", level=1e-6))
+    both = stored(tmp_path / "b", grid("rosenbrock_2", level=1e-6), grid("quadratic_10"))
+    steps = [
+        summarise(store.frame()).set_index("task").loc["rosenbrock_2", "steps_to_target"]
+        for store in (alone, both)
+    ]
+    assert steps[0] == steps[1]
+
+
+def test_a_curve_counts_lost_lanes_as_infinite_and_stops_with_the_last():
+    import pandas as pd
+
+    from optbench.stats.curves import curve, median_interval, ranks
+
+    rows = pd.DataFrame(
+        {
+            "status": ["done", "diverged", "reached"],
+            "losses": [np.array([4.0, 3.0, 2.0]), np.array([4.0, np.inf]), np.array([4.0, 1.0])],
+            "evaluation_steps": [np.array([0, 3]), np.array([0]), np.array([0])],
+            "evaluation.loss": [np.array([4.0, 1.5]), np.array([4.0]), np.array([4.0])],
+        }
+    )
+    found = curve(rows, "loss")
+    assert found["step"].tolist() == [0, 1, 2, 3]
+    assert found["middle"].tolist() == [4.0, 3.0, 2.0, 1.5]
+    assert found["low"].tolist() == [4.0, 1.0, 1.0, 1.0]
+    assert found["high"].tolist() == [4.0, math.inf, math.inf, math.inf]
+    assert median_interval(np.array([3.0, 1.0, 2.0])) == (2.0, 1.0, 3.0)
+    assert ranks(20)[1] > 0
+
+
+@pytest.mark.parametrize(
+    ("make", "narrow", "said"),
+    [
+        (list, {}, "nothing is stored in"),
+        (lambda: [grid("quadratic[dim=3]")], {}, "Or run: optbench run --suite quickstart"),
+        (lambda: [grid()], {"opt": ("sgd",)}, "no rows of optimizer sgd"),
+        (lambda: [grid()], {"steps": 41}, "no rows of steps 41"),
+        (lambda: [grid()], {"opt": ("adan",)}, "Did you mean"),
+    ],
+)
+def test_what_is_not_there_is_a_message(tmp_path, make, narrow, said):
+    from optbench import UserError
+
+    with pytest.raises(UserError, match=said):
+        report(tmp_path / "reports", stored(tmp_path / "results", *make()), **narrow)
+    assert not (tmp_path / "reports").exists()
+
+
+def test_looks_differ_and_do_not_depend_on_the_company():
+    from optbench.report.look import COLOURS, DASHES, VARIANTS, look, order
+
+    listed = list(optimizers.names())
+    looks = [look(name) for name in listed]
+    assert len(set(looks)) == len(listed)
+    assert len({each.colour for each in looks[:7]}) == min(7, len(listed))
+    assert look("adam[b1=0.8]").colour == look("adam").colour
+    assert look("adam[b1=0.8]") != look("adam[b1=0.7]")
+    assert look("gone") in [look("gone")]
+    assert not set(DASHES) & set(VARIANTS)
+    assert len(set(COLOURS)) == len(COLOURS)
+    assert order(["sgd", "adam[b1=0.8]", "gone", "adam"]) == ["adam", "adam[b1=0.8]", "sgd", "gone"]
+
+
+def test_markdown_shows_text_as_it_is():
+    from optbench.report.markdown import escape, slug, table
+
+    assert escape("rosenbrock_2 _x_ a|b\n<i>") == r"rosenbrock_2 \_x\_ a\|b \<i\>"
+    assert escape("[a](b) `c` *d*") == r"\[a\](b) \`c\` \*d\*"
+    assert slug("quadratic[dim=50,condition=1e3]") == "quadratic-dim-50-condition-1e3"
+    assert slug("../..") == "unnamed"
+    assert table(("a", "b"), [("x|y", "1")]).splitlines()[2] == r"| x\|y | 1 |"
+
+
+def test_numbers_are_short_and_intervals_are_rounded_outward():
+    from optbench.stats.summary import compact, percent, spread
+
+    assert [compact(value) for value in (1.234e-8, 0.012, 1234.5, 1e7)] == ["1.2e-8", "0.012", "1234", "1e7"]
+    assert spread(9.9e-9, 9.8e-9, 9.91e-9) == "9.9e-9 [9e-9,1e-8]"
+    assert spread(1.0, 0.5, math.inf, digits=2) == "1 [0.5,fail]"
+    assert spread(math.inf, 0.5, math.inf) == "failed"
+    assert percent(0.1, 0.1, 0.1) == "10.0%"
+
+
+def test_a_real_run_makes_a_report(tmp_path):
+    import optbench
+
+    result = optbench.run(
+        suite="quickstart",
+        task=["quadratic_10"],
+        opt=["adam", "sgd"],
+        seeds=2,
+        steps=60,
+        results=str(tmp_path / "r"),
+    )
+    page, said = report(tmp_path / "reports", Store(tmp_path / "r"))
+    assert f"{len(result.frame)} cells" in said
+    assert "optbench run --suite quickstart --task quadratic_10 --opt adam,sgd --seeds 2 --steps 60" in page
+    assert "Fewer than 5 seeds on quadratic_10" in page
+    assert all(line == line.rstrip() for line in page.splitlines())

@@ -75,16 +75,22 @@ def test_both_frameworks_agree_on_every_task():
     for task in (Quadratic(dim=12, noise=0.5), Rosenbrock(dim=6), MLP(width=16)):
         params = {k: v.astype(np.float32) for k, v in task.init(0).items()}
         data = {k: v.astype(np.float32) if v.dtype.kind == "f" else v for k, v in task.data().items()}
-        draw = {k: v[0].astype(np.float32) if v.dtype.kind == "f" else v[0] for k, v in task.draws(0, 0, 1).items()}
-        value, grads = jax.value_and_grad(lambda p, task=task, data=data, draw=draw: task.jax().loss(p, data, draw))(params)
+        draw = {
+            k: v[0].astype(np.float32) if v.dtype.kind == "f" else v[0]
+            for k, v in task.draws(0, 0, 1).items()
+        }
+        value, grads = jax.value_and_grad(task.jax().loss)(params, data, draw)
         tensors = {k: torch.tensor(v, requires_grad=True) for k, v in params.items()}
 
         def to_torch(tree):
-            return {k: torch.tensor(v, dtype=torch.int64 if v.dtype.kind == "i" else None) for k, v in tree.items()}
+            return {
+                k: torch.tensor(v, dtype=torch.int64 if v.dtype.kind == "i" else None)
+                for k, v in tree.items()
+            }
 
         loss = task.torch().loss(tensors, to_torch(data), to_torch(draw))
         loss.backward()
-        assert float(loss) == pytest.approx(float(value), rel=1e-6)
+        assert loss.item() == pytest.approx(float(value), rel=1e-6)
         for name, grad in grads.items():
             scale = np.abs(grad).max()
             np.testing.assert_allclose(tensors[name].grad.numpy() / scale, grad / scale, atol=1e-5)
@@ -107,7 +113,9 @@ def values_at(trace, metric):
     return trace.losses if metric == "loss" else trace.evaluations[metric]
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == "mlp" else n for n in REFERENCES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "mlp" else n for n in REFERENCES]
+)
 def test_lint(name):
     """A task is worth running: it starts unsolved, is bounded below, and its targets tell methods apart."""
     task = tasks.names()[name]
@@ -126,10 +134,13 @@ def test_lint(name):
                 assert np.nanmin(trace.losses) >= task.optimum - 1e-6
         reaches[optimizer] = [
             any(
-                middle(np.array([np.nanmin(values_at(t, target.metric)) for t in traces[i : i + 3]])) <= target.value
+                middle(np.array([np.nanmin(values_at(t, target.metric)) for t in traces[i : i + 3]]))
+                <= target.value
                 for i in range(0, len(traces), 3)
             )
             for target in task.targets()
         ]
     first, second = (reaches[optimizer] for optimizer in REFERENCES[name])
-    assert any(a and not b for a, b in zip(first, second, strict=True)), f"{name}: {reaches} tells nobody apart"
+    assert any(a and not b for a, b in zip(first, second, strict=True)), (
+        f"{name}: {reaches} tells nobody apart"
+    )

@@ -3,8 +3,10 @@
 Three modes, and when they pay:
 
 - `vmap`: lanes side by side in one vectorised step, for steps too small to fill the machine. Bits depend on
-  the width, so it is fixed and groups are padded to it; leaves of the carry that no lane touches (step
-  counters) stay unbatched, so that `lax.cond` on them remains a branch.
+  the width, so it is fixed and groups are padded to it. With leaves of 2 to 8 numbers they depend on the
+  place in the group too (LLVM ends loops over such strides with scalar steps, which round otherwise); a plan
+  gives those to `map`. Leaves of the carry that no lane touches (step counters) stay unbatched, so that
+  `lax.cond` on them remains a branch.
 - `map`: lanes one after the other inside one program; each has the bits it has alone.
 - `loop`: one jitted step called from Python, for what must not be inside a compiled loop (convolutions on CPU).
 
@@ -27,8 +29,9 @@ from optbench.core import Cell, Counts, Setting, Trace
 from optbench.engines.lanes import BLOCK, Inputs, Keep, Observe, drive
 from optbench.rules.optax import KeyNoise
 
-WIDTH = 32
-"""Lanes in one vmapped step."""
+WIDTH = 48
+"""Lanes in one vmapped step: 40 or 45 lanes (8 or 9 learning rates, 5 seeds) fill one group, which takes a
+quarter less time than two of 32 (quadratics) or as long (Rosenbrock); whole vectors on every machine."""
 
 
 class JaxObjective:
@@ -67,7 +70,11 @@ class Lane:
         """The carry before the first step."""
         params = lane["params"]
         zero = jnp.zeros((), jnp.int32)
-        return {"params": params, "state": self.rule(lane, shared).init(params), "counts": Counts(zero, zero, zero)}
+        return {
+            "params": params,
+            "state": self.rule(lane, shared).init(params),
+            "counts": Counts(zero, zero, zero),
+        }
 
     def step(self, carry: Any, lane: Any, shared: Any, t: Any) -> tuple[Any, Any]:
         """One step: the new carry and the loss before it."""
@@ -75,7 +82,9 @@ class Lane:
         draw = {name: table[lane["slot"], index] for name, table in shared["draws"].items()}
         objective = JaxObjective(lambda params: self.loss(params, shared["data"], draw))
         done = self.rule(lane, shared).step(carry["params"], carry["state"], objective, t)
-        counts = Counts(*(a + jnp.asarray(b, jnp.int32) for a, b in zip(carry["counts"], done.counts, strict=True)))
+        counts = Counts(
+            *(a + jnp.asarray(b, jnp.int32) for a, b in zip(carry["counts"], done.counts, strict=True))
+        )
         return {"params": done.params, "state": done.state, "counts": counts}, done.loss
 
     def evaluate(self, carry: Any, lane: Any, shared: Any) -> dict[str, jax.Array]:
@@ -115,11 +124,12 @@ def touched(lane: Lane, lanes: Any, shared: Any) -> list[bool]:
 class JaxBackend:
     """Advances a group of lanes in one of the three modes."""
 
-    def __init__(self, inputs: Inputs, mode: str, device: jax.Device):
+    def __init__(self, inputs: Inputs, mode: str, device: Any):
         self.inputs, self.mode, self.device = inputs, mode, device
         self.lane = Lane(inputs.cell)
         self.dtype = inputs.cell.dtype
         self.block_index = -1
+        self.numbers: dict[int, jax.Array] = {}
         self.facts: dict[str, Any] = {"mode": mode, "compile_seconds": 0.0, "compile_cpu_seconds": 0.0}
         self.data = self.put(inputs.cell.task.data())
         self.load(inputs)
@@ -157,6 +167,17 @@ class JaxBackend:
             }
         return self.shared
 
+    def prepare(self, start: int) -> None:
+        """Put the inputs of the block that holds this step on the device, and wait for them."""
+        if start // BLOCK != self.block_index:
+            jax.block_until_ready(self.inputs_of(start))
+
+    def number(self, value: int) -> jax.Array:
+        """A step as a scalar on the device, kept: making one costs as much as many steps of a small task."""
+        if value not in self.numbers:
+            self.numbers[value] = jax.device_put(np.int32(value), self.device)
+        return self.numbers[value]
+
     # The three programs, each over a flat carry.
 
     def compile(self) -> None:
@@ -169,7 +190,7 @@ class JaxBackend:
         if self.mode == "vmap":
             axes = [0 if hit else None for hit in touched(self.lane, self.lanes, self.shared)]
         init, chunk, evaluate = PROGRAMS[self.mode](self.lane, self.structure, axes)
-        self.init = jax.jit(init).lower(self.lanes, self.shared).compile()
+        self.first = jax.jit(init).lower(self.lanes, self.shared).compile()
         first = jax.eval_shape(init, self.lanes, self.shared)
         bound = jax.ShapeDtypeStruct((), jnp.int32)
         lowered = jax.jit(chunk, donate_argnums=0).lower(first, *self.chunk_example(bound))
@@ -181,11 +202,15 @@ class JaxBackend:
 
     def chunk_example(self, bound: Any) -> tuple[Any, ...]:
         """The arguments of the chunk program after the carry."""
-        return (self.lanes, self.shared, bound) if self.mode == "loop" else (self.lanes, self.shared, bound, bound)
+        return (
+            (self.lanes, self.shared, bound)
+            if self.mode == "loop"
+            else (self.lanes, self.shared, bound, bound)
+        )
 
     def start(self) -> None:
         """Make the first carry."""
-        self.carry = self.init(self.lanes, self.inputs_of(0))
+        self.carry = self.first(self.lanes, self.inputs_of(0))
 
     def advance(self, start: int, stop: int) -> np.ndarray:
         """Run steps start <= t < stop; the losses are the one thing that crosses to the host."""
@@ -193,10 +218,10 @@ class JaxBackend:
         if self.mode == "loop":
             losses = []
             for t in range(start, stop):
-                self.carry, loss = self.chunk(self.carry, self.lanes, shared, np.int32(t))
+                self.carry, loss = self.chunk(self.carry, self.lanes, shared, self.number(t))
                 losses.append(loss)
             return np.asarray(jnp.stack(losses))[:, : self.count]
-        self.carry, losses = self.chunk(self.carry, self.lanes, shared, np.int32(start), np.int32(stop))
+        self.carry, losses = self.chunk(self.carry, self.lanes, shared, self.number(start), self.number(stop))
         return np.asarray(losses)[: stop - start, : self.count]
 
     def evaluate(self) -> dict[str, np.ndarray]:
@@ -207,7 +232,9 @@ class JaxBackend:
     def counts(self) -> Counts:
         """Gradients, Hessian-vector products and values so far, [lanes]."""
         counts = self.structure.unflatten(self.carry)["counts"]
-        return Counts(*(np.broadcast_to(np.asarray(c), (max(self.count, np.size(c)),))[: self.count] for c in counts))
+        return Counts(
+            *(np.full(self.count, c) if c.ndim == 0 else np.asarray(c)[: self.count] for c in counts)
+        )
 
     def save(self) -> list[np.ndarray]:
         """The carry as arrays."""
@@ -231,7 +258,7 @@ def mapped(lane: Lane, structure: Any, axes: Any) -> tuple[Callable, Callable, C
             def body(t: Any, state: Any) -> Any:
                 leaves, losses = state
                 carry, loss = lane.step(structure.unflatten(leaves), one, shared, t)
-                return jax.tree.leaves(carry), losses.at[t - start].set(loss)
+                return jax.tree.leaves(carry), write(losses, loss, t - start)
 
             buffer = jnp.zeros(BLOCK, loss_dtype(lane, one, shared))
             return jax.lax.fori_loop(start, stop, body, (leaves, buffer))
@@ -263,7 +290,7 @@ def vectorised(lane: Lane, structure: Any, axes: list[int | None]) -> tuple[Call
         def body(t: Any, state: Any) -> Any:
             leaves, losses = state
             leaves, loss = step(leaves, lanes, t)
-            return leaves, losses.at[t - start].set(loss)
+            return leaves, write(losses, loss, t - start)
 
         example = jax.tree.map(lambda array: array[0], lanes)
         buffer = jnp.zeros((BLOCK, len(lanes["slot"])), loss_dtype(lane, example, shared))
@@ -302,6 +329,14 @@ def stepped(lane: Lane, structure: Any, axes: Any) -> tuple[Callable, Callable, 
 
 
 PROGRAMS = {"map": mapped, "vmap": vectorised, "loop": stepped}
+
+
+def write(losses: jax.Array, loss: jax.Array, row: Any) -> jax.Array:
+    """Put the losses of one step into the buffer.
+
+    `losses.at[row].set(loss)` would be a scatter, which costs more than a step of a small task.
+    """
+    return jax.lax.dynamic_update_index_in_dim(losses, loss, row, 0)
 
 
 def loss_dtype(lane: Lane, one: Any, shared: Any) -> Any:

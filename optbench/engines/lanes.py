@@ -7,6 +7,7 @@ runs on beside the others and changes none of them), and stops when no lane has 
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from optbench.core import Cell, Counts, Status, Target, Trace, stream
+from optbench.core import Cell, Counts, Status, Trace, stream
 
 BLOCK = 512
 """Steps whose inputs lie on the device at a time, and the length of the buffer that losses are written to."""
@@ -77,6 +78,10 @@ class Backend(Protocol):
 
     def start(self) -> None:
         """Make the first carry."""
+        ...
+
+    def prepare(self, start: int) -> None:
+        """Put the inputs of the block that holds this step on the device, so that `advance` need not."""
         ...
 
     def advance(self, start: int, stop: int) -> np.ndarray:
@@ -163,31 +168,31 @@ def drive(inputs: Inputs, backend: Backend, observe: Observe, keep: Keep | None 
     else:
         look(backend, progress)
     saved = time.monotonic()
-    ends = [End(cell, i) for i in range(len(inputs.cells))]
+    ends = Ends(cell, len(inputs.cells))
     for chunk in progress.losses:
-        for end in ends:
-            end.see(chunk[:, end.lane])
+        ends.see(chunk)
+    looks = frozenset(cell.task.evaluation_steps(cell.steps))
     for start, stop in chunks(cell, progress.at):
+        backend.prepare(start)
         wall, cpu = time.perf_counter(), time.process_time()
         losses = backend.advance(start, stop)
         progress.seconds += time.perf_counter() - wall
         progress.cpu_seconds += time.process_time() - cpu
         progress.losses.append(losses)
         progress.at = stop
-        for end in ends:
-            end.see(losses[:, end.lane])
-        if stop in cell.task.evaluation_steps(cell.steps):
+        ends.see(losses)
+        if stop in looks:
             look(backend, progress)
             if keep and time.monotonic() - saved > SAVE_EVERY and stop < cell.steps:
                 keep.save(progress.arrays(backend.save()))
                 saved = time.monotonic()
-        observe("progress", {"steps": stop, "of": cell.steps, "lanes": len(ends)})
-        if all(end.over for end in ends):
+        observe("progress", {"steps": stop, "of": cell.steps, "lanes": len(inputs.cells)})
+        if ends.all_over:
             break
-    traces = [end.trace(inputs.cells[end.lane], progress) for end in ends]
+    traces = ends.traces(inputs.cells, progress)
     for trace in traces:
         trace.facts |= backend.facts | {
-            "lanes": len(ends),
+            "lanes": len(inputs.cells),
             "program_seconds": progress.seconds,
             "program_cpu_seconds": progress.cpu_seconds,
             "evaluation_seconds": progress.evaluation_seconds,
@@ -202,7 +207,7 @@ def chunks(cell: Cell, at: int) -> Iterable[tuple[int, int]]:
     """The spans between evaluation steps and block borders, from step `at` on."""
     borders = {*cell.task.evaluation_steps(cell.steps), *range(0, cell.steps, BLOCK), cell.steps, at}
     points = sorted(point for point in borders if point >= at)
-    return zip(points, points[1:], strict=False)
+    return itertools.pairwise(points)
 
 
 def look(backend: Backend, progress: Progress) -> None:
@@ -215,50 +220,52 @@ def look(backend: Backend, progress: Progress) -> None:
     progress.evaluation_seconds += time.perf_counter() - begun
 
 
-class End:
-    """Where one lane ends: decided from its own losses only, so the same in any company."""
+class Ends:
+    """Where each lane ends: decided from its own losses only, so the same in any company."""
 
-    def __init__(self, cell: Cell, lane: int):
-        self.lane, self.steps = lane, cell.steps
+    def __init__(self, cell: Cell, lanes: int):
         finals = [target for target in cell.task.targets() if target.final and target.metric == "loss"]
-        self.target: Target | None = finals[-1] if finals else None
+        self.target = finals[-1].value if finals else -np.inf
         self.ceiling = cell.task.ceiling
         self.seen = 0
-        self.at: int | None = None
-        self.status = Status.DONE
-        self.reason = ""
+        self.at: list[int | None] = [None] * lanes
+        self.status = [Status.DONE] * lanes
+        self.reason = [""] * lanes
 
     @property
-    def over(self) -> bool:
-        """Whether nothing the lane still does will be recorded."""
-        return self.at is not None
+    def all_over(self) -> bool:
+        """Whether nothing that any lane still does will be recorded."""
+        return None not in self.at
 
     def see(self, losses: np.ndarray) -> None:
-        """Look at the next losses of this lane."""
-        if self.over:
-            return
+        """Look at the next losses of all lanes, [steps, lanes]."""
+        # All lanes at once: one lane at a time costs more than a small task's whole chunk.
         bad = ~(np.abs(losses) <= self.ceiling)
-        good = losses <= self.target.value if self.target else np.zeros(len(losses), bool)
-        hits = np.flatnonzero(bad | good)
-        if len(hits):
-            first = int(hits[0])
-            self.at = self.seen + first
-            self.status = Status.DIVERGED if bad[first] else Status.REACHED
-            self.reason = f"loss {losses[first]:.3g} at step {self.at}"
+        hits = bad | (losses <= self.target)
+        for lane in np.flatnonzero(hits.any(axis=0)):
+            if self.at[lane] is None:
+                first = int(np.argmax(hits[:, lane]))
+                self.at[lane] = self.seen + first
+                self.status[lane] = Status.DIVERGED if bad[first, lane] else Status.REACHED
+                self.reason[lane] = f"loss {losses[first, lane]:.3g} at step {self.at[lane]}"
         self.seen += len(losses)
 
-    def trace(self, cell: Cell, progress: Progress) -> Trace:
-        """The lane's part of what the group showed, cut where the lane ended."""
-        losses = np.concatenate(progress.losses)[:, self.lane]
-        stop = len(losses) if self.at is None else self.at + 1
-        steps = [step for step in progress.evaluation_steps if self.at is None or step <= self.at]
-        counts = progress.counts_at[len(steps) - 1]
-        return Trace(
-            cell,
-            self.status,
-            self.reason,
-            losses[:stop].copy(),
-            np.array(steps, np.int32),
-            {name: np.stack(v)[: len(steps), self.lane] for name, v in progress.evaluations.items()},
-            Counts(*(int(np.asarray(c)[self.lane]) for c in counts)),
-        )
+    def traces(self, cells: Sequence[Cell], progress: Progress) -> list[Trace]:
+        """Each lane's part of what the group showed, cut where the lane ended."""
+        losses = np.concatenate(progress.losses)
+        evaluations = {name: np.stack(values) for name, values in progress.evaluations.items()}
+        made = []
+        for lane, (cell, at) in enumerate(zip(cells, self.at, strict=True)):
+            stop = len(losses) if at is None else at + 1
+            steps = [step for step in progress.evaluation_steps if at is None or step <= at]
+            trace = Trace(
+                cell,
+                self.status[lane],
+                self.reason[lane],
+                losses[:stop, lane].copy(),
+                np.array(steps, np.int32),
+                {name: values[: len(steps), lane] for name, values in evaluations.items()},
+                Counts(*(int(np.asarray(c)[lane]) for c in progress.counts_at[len(steps) - 1])),
+            )
+            made.append(trace)
+        return made

@@ -46,11 +46,11 @@ class TorchObjective:
         """Loss, gradient and H v by differentiating the gradient a second time."""
         loss, grads = self.value_and_graph(params)
         product = sum((grads[name] * vector[name]).sum() for name in grads)
-        hvp = dict.fromkeys(params)
         if isinstance(product, torch.Tensor) and product.requires_grad:
             hvp = self.gradient(product, params, graph=False)
-        found = {name: torch.zeros_like(params[name]) if hvp[name] is None else hvp[name] for name in params}
-        return loss, {name: grad.detach() for name, grad in grads.items()}, found
+        else:  # linear in every parameter
+            hvp = {name: torch.zeros_like(tensor) for name, tensor in params.items()}
+        return loss, {name: grad.detach() for name, grad in grads.items()}, hvp
 
     @staticmethod
     def gradient(loss: torch.Tensor, params: Parameters, graph: bool) -> Parameters:
@@ -110,6 +110,10 @@ class TorchBackend:
             params = {name: tensor.requires_grad_() for name, tensor in first.items()}
             self.lanes.append(Lane(each, params, int(arrays["noise"][i]), factors))
         self.facts |= self.memory_facts(self.lanes[0])
+
+    def prepare(self, start: int) -> None:
+        """Put the draws of the block that holds this step on the device."""
+        self.draws_of(start)
 
     def draws_of(self, t: int) -> Parameters:
         """The draws [seeds, BLOCK, ...] of the block that holds step t."""

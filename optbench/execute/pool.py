@@ -40,7 +40,9 @@ class Event:
 class Worker:
     """One process and what it is doing."""
 
-    def __init__(self, number: int, core: int | None, outbox: queue.SimpleQueue[tuple[Worker, dict[str, Any]]]):
+    def __init__(
+        self, number: int, core: int | None, outbox: queue.SimpleQueue[tuple[Worker, dict[str, Any]]]
+    ):
         self.number, self.core, self.outbox = number, core, outbox
         self.program: Program | None = None
         self.heard = time.monotonic()
@@ -169,6 +171,9 @@ class Pool:
 def death(code: int, errors: Sequence[str]) -> dict[str, Any]:
     """Why a worker's program failed when the worker is simply gone."""
     if code == -signal.SIGKILL:
-        return {"status": "out of memory", "reason": "the worker was killed (signal 9), most often for lack of memory"}
+        return {
+            "status": "out of memory",
+            "reason": "the worker was killed (signal 9), most often for lack of memory",
+        }
     last = errors[-1] if errors else "it said nothing"
     return {"status": "error", "reason": f"the worker ended with code {code}: {last}"[:300]}

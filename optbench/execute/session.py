@@ -62,7 +62,9 @@ class Session:
                 facts = {"device_kind": self.device.kind, "mode": event.program.mode}
                 try:
                     self.store.write(traces, environment.facts() | facts)
-                except OSError as error:  # most often a full disk, which no later program would survive either
+                except (
+                    OSError
+                ) as error:  # most often a full disk, which no later program would survive either
                     raise self.store.unwritable(error) from error
             yield event
 

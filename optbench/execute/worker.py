@@ -44,7 +44,9 @@ def main() -> None:
         try:
             say("done", work(message, say))
         except BaseException as error:
-            say("failed", {"status": failure(error), "reason": reason(error), "trace": traceback.format_exc()})
+            say(
+                "failed", {"status": failure(error), "reason": reason(error), "trace": traceback.format_exc()}
+            )
 
 
 def listen(inbox: queue.SimpleQueue[dict[str, Any]]) -> None:

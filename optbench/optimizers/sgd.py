@@ -36,9 +36,7 @@ class SGD(Optimizer):
         from optbench.rules.optax import OptaxRule
 
         rate = self.learning_rate
-        return OptaxRule(
-            optax.sgd(lambda t: rate * setting.factor(t), self.momentum or None, self.nesterov)
-        )
+        return OptaxRule(optax.sgd(lambda t: rate * setting.factor(t), self.momentum or None, self.nesterov))
 
     def torch(self, setting: Setting) -> Rule:
         """torch.optim.SGD."""

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 
 from optbench.report.look import look, order
-from optbench.report.panels import GREY, draw_curves, draw_sensitivity, words
-from optbench.report.problem import Problem
+from optbench.report.panels import GREY, draw_curves, draw_sensitivity
+from optbench.report.problem import Problem, spoken
+from optbench.stats.summary import compact
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,12 +57,14 @@ STYLE: dict[str, Any] = {
 
 def style() -> AbstractContextManager[Any]:
     """The one visual language, for as long as figures are drawn."""
-    return mpl.rc_context(STYLE)
+    return mpl.rc_context(STYLE)  # pyright: ignore[reportArgumentType]
 
 
 def render(figure: Figure) -> dict[str, bytes]:
     """A figure as SVG and as PNG, without dates, so that the same results give the same bytes."""
     found = {}
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once, for both
     for kind, metadata in (("svg", {"Date": None, "Creator": "optbench"}), ("png", {"Software": "optbench"})):
         buffer = io.BytesIO()
         figure.savefig(buffer, format=kind, metadata=metadata)
@@ -143,7 +146,7 @@ def overview(problems: Sequence[Problem]) -> Figure:
         draw_curves(left, problem, problem.task.selection, targets=False)
         draw_sensitivity(right, problem)
         left.set_title(problem.name)
-        left.set_ylabel(words(problem.task.selection))
+        left.set_ylabel(spoken(problem.task.selection))
         right.set_title("final, by learning rate" if i < pairs else "", fontweight="normal", color="#444444")
         last = i + pairs >= len(problems)
         left.set_xlabel("steps" if last else "")
@@ -160,7 +163,7 @@ def curves(problem: Problem) -> Figure:
     for axes, metric in zip(row, metrics, strict=True):
         draw_curves(axes, problem, metric)
         axes.set_xlabel("steps")
-        axes.set_ylabel(words(metric))
+        axes.set_ylabel(spoken(metric))
         name_targets(axes, problem, metric)
     side_legend(figure, problem, rings=False)
     return figure
@@ -175,9 +178,8 @@ def height_for(problem: Problem) -> float:
 def side_legend(figure: Figure, problem: Problem, rings: bool) -> None:
     """Every optimizer with its best learning rate, beside the panels."""
     names = list(problem.optimizers)
-    legend(
-        figure, names, [at_best(problem, name) for name in names], loc="outside right upper", labelspacing=0.7
-    )
+    texts = [at_best(problem, name) for name in names]
+    legend(figure, names, texts, signs([problem], rings), loc="outside right upper", labelspacing=0.7)
 
 
 def at_best(problem: Problem, name: str) -> str:
@@ -193,9 +195,9 @@ def name_targets(axes: Any, problem: Problem, metric: str) -> None:
     low, high = axes.get_ylim()
     for target in problem.task.targets():
         if target.metric == metric and low < target.value < high:
-            text = f"{100 * target.value:g}%" if metric.endswith("error") else f"{target.value:g}"
+            text = f"{100 * target.value:g}%" if metric.endswith("error") else compact(target.value)
             axes.annotate(
-                f"target {text.replace('e-0', 'e-')}", (1, target.value), xycoords=("axes fraction", "data"), xytext=(3, 0),
+                f"target {text}", (1, target.value), xycoords=("axes fraction", "data"), xytext=(3, 0),
                 textcoords="offset points", ha="left", va="center", fontsize=6.5, color="#666666",
             )  # fmt: skip
 
@@ -206,6 +208,6 @@ def sensitivities(problem: Problem) -> Figure:
     axes = figure.subplots()
     draw_sensitivity(axes, problem)
     axes.set_xlabel("learning rate")
-    axes.set_ylabel(f"final {words(problem.task.selection)}")
+    axes.set_ylabel(f"final {spoken(problem.task.selection)}")
     side_legend(figure, problem, rings=True)
     return figure

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from optbench import optimizers
 
@@ -38,7 +38,7 @@ class Look(NamedTuple):
     hollow: bool = False
     """Whether the marker is filled white, which marks a variant of a method."""
 
-    def line(self) -> dict[str, object]:
+    def line(self) -> dict[str, Any]:
         """Keyword arguments for a line with markers."""
         face = "white" if self.hollow else self.colour
         return {"color": self.colour, "linestyle": self.dash, "marker": self.marker, "markerfacecolor": face}

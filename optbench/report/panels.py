@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from optbench.core import Status
 from optbench.report.look import Look, look
 from optbench.report.problem import Problem
+from optbench.stats import Frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,11 +20,6 @@ GREY = "#8a8a8a"
 BAND = 0.16
 """Opacity of a band."""
 STRIP = "#f3f3f3"
-
-
-def words(metric: str) -> str:
-    """`validation error` for `validation_error`."""
-    return metric.replace("_", " ")
 
 
 def draw_curves(axes: Axes, problem: Problem, metric: str, targets: bool = True) -> None:
@@ -55,11 +50,11 @@ def draw_curves(axes: Axes, problem: Problem, metric: str, targets: bool = True)
 def stop(middles: np.ndarray, problem: Problem, metric: str) -> int:
     """How many points a median is drawn for: up to the final target, where its lanes stopped."""
     final = [target.value for target in problem.task.targets() if target.final and target.metric == metric]
-    hits = np.flatnonzero(middles <= final[-1]) if final else ()
+    hits = np.flatnonzero(middles <= final[-1]) if final else np.zeros(0)
     return int(hits[0]) + 1 if len(hits) else len(middles)
 
 
-def span(curves: Mapping[str, pd.DataFrame]) -> tuple[float, float]:
+def span(curves: Mapping[str, Frame]) -> tuple[float, float]:
     """The values worth showing; a spike far above the start is cut, so that it does not flatten the rest."""
     shown = [curve[np.isfinite(curve["middle"])] for curve in curves.values()]
     starts = [float(curve["middle"].iloc[0]) for curve in shown if len(curve)]
@@ -162,7 +157,7 @@ def make_strip(axes: Axes, share: float) -> None:
         axes.axhspan(high, axes.get_ylim()[1], color=STRIP, lw=0, zorder=0.2)
 
 
-def draw_one(axes: Axes, table: pd.DataFrame, style: Look, span_: tuple[float, float], height: float) -> None:
+def draw_one(axes: Axes, table: Frame, style: Look, span_: tuple[float, float], height: float) -> None:
     """Medians joined, intervals as thin bars, and a cross where lanes were lost (a small one if fewer than half)."""
     bottom, top = span_
     trials, middles, lows, highs = (
@@ -222,7 +217,7 @@ def mark_best(axes: Axes, problem: Problem, name: str, bottom: float, aside: flo
         )
 
 
-def sensitivity_span(found: Mapping[str, pd.DataFrame], problem: Problem) -> tuple[float, float]:
+def sensitivity_span(found: Mapping[str, Frame], problem: Problem) -> tuple[float, float]:
     """From the least median to well above where training starts; what is worse is marked at the upper end."""
     medians = positive([table["middle"].to_numpy(float) for table in found.values()])
     lows = positive([table["low"].to_numpy(float) for table in found.values()])

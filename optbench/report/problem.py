@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import pandas as pd
-
 from optbench.core import Status, Task
 from optbench.report.look import order
+from optbench.stats import Frame
 from optbench.stats.curves import curve
 from optbench.stats.leaders import sensitivity
 from optbench.stats.settings import kept_apart, labels
 from optbench.stats.summary import chosen, task_of
+
+
+def spoken(metric: str) -> str:
+    """`validation error` for `validation_error`."""
+    return metric.replace("_", " ")
 
 
 @dataclass(frozen=True)
@@ -21,26 +25,33 @@ class Problem:
 
     name: str
     task: Task
-    rows: pd.DataFrame
+    rows: Frame
 
     @cached_property
-    def optimizers(self) -> dict[str, pd.DataFrame]:
+    def optimizers(self) -> dict[str, Frame]:
         """The rows of each optimizer."""
         return {name: self.rows[self.rows["optimizer"] == name] for name in order(self.rows["optimizer"])}
 
     @cached_property
-    def best(self) -> dict[str, pd.DataFrame]:
+    def best(self) -> dict[str, Frame]:
         """The rows of each optimizer at its best learning rate."""
         return {name: chosen(rows, self.task) for name, rows in self.optimizers.items()}
 
     @cached_property
-    def sensitivities(self) -> dict[str, pd.DataFrame]:
+    def sensitivities(self) -> dict[str, Frame]:
         """Final value against learning rate, for each optimizer."""
         return {name: sensitivity(rows, self.task) for name, rows in self.optimizers.items()}
 
-    def curves(self, metric: str) -> dict[str, pd.DataFrame]:
+    @cached_property
+    def drawn(self) -> dict[str, dict[str, Frame]]:
+        """The curves that were asked for so far, by metric."""
+        return {}
+
+    def curves(self, metric: str) -> dict[str, Frame]:
         """A metric against steps at the best learning rate, for each optimizer."""
-        return {name: curve(rows, metric) for name, rows in self.best.items()}
+        if metric not in self.drawn:
+            self.drawn[metric] = {name: curve(rows, metric) for name, rows in self.best.items()}
+        return self.drawn[metric]
 
     @property
     def training(self) -> str:
@@ -64,7 +75,7 @@ class Problem:
         return ", ".join(f"{n} of {total} {status}" for status, n in sorted(bad.items()))
 
 
-def problems(frame: pd.DataFrame) -> list[Problem]:
+def problems(frame: Frame) -> list[Problem]:
     """The problems of a frame, in its order."""
     names = labels(frame)
     return [Problem(names[rows.index[0]], task_of(rows), rows) for rows in kept_apart(frame)]

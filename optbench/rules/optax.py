@@ -21,10 +21,9 @@ class KeyNoise(NamedTuple):
     @classmethod
     def seeded(cls, seed: int | jax.Array) -> KeyNoise:
         """From an integer (which may be traced) or a JAX key."""
-        is_key = isinstance(seed, jax.Array) and (
-            jnp.issubdtype(seed.dtype, jax.dtypes.prng_key) or seed.ndim == 1
-        )
-        return cls(seed if is_key else jax.random.key(seed))
+        if isinstance(seed, jax.Array) and (jnp.issubdtype(seed.dtype, jax.dtypes.prng_key) or seed.ndim):
+            return cls(seed)
+        return cls(jax.random.key(seed))
 
     def _at(self, name: str, step: Any) -> jax.Array:
         return jax.random.fold_in(jax.random.fold_in(self.key, zlib.crc32(name.encode())), step)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from optbench.core import Status
+from optbench.stats import Frame
 
 INTERVAL_FROM = 5
 """With fewer seeds than this the spread is shown as min-max, not as an interval."""
@@ -43,7 +44,7 @@ def ranks(count: int) -> tuple[int, int, int]:
     return count // 2, int(medians[int(0.025 * RESAMPLES)]), int(medians[int(0.975 * RESAMPLES) - 1])
 
 
-def records(rows: pd.DataFrame, metric: str) -> Iterator[dict[Hashable, Any]]:
+def records(rows: Frame, metric: str) -> Iterator[dict[Hashable, Any]]:
     """The rows as dicts of the few columns that a metric's history needs; a frame has a hundred, and it shows."""
     wanted = ("status", "reason", "losses", "evaluation_steps", "task.noise", f"evaluation.{metric}")
     names = [name for name in wanted if name in rows]
@@ -70,7 +71,7 @@ def history(row: Mapping[Hashable, Any], metric: str) -> tuple[np.ndarray, np.nd
     return np.append(np.arange(len(losses)), at[last]), np.append(losses, seen[last])
 
 
-def curve(rows: pd.DataFrame, metric: str, points: int = POINTS) -> pd.DataFrame:
+def curve(rows: Frame, metric: str, points: int = POINTS) -> Frame:
     """Median and interval over rows at each step: columns step, middle, low, high.
 
     A lane that diverged or failed counts as infinite from where it ended; one that reached its final target

@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 
 from optbench.core import Task
+from optbench.stats import Frame
 from optbench.stats.curves import median_interval, middle
 from optbench.stats.settings import PROBLEM, kept_apart
 from optbench.stats.summary import chosen, final, steps_to, task_of
 
 
-def leaders(frame: pd.DataFrame) -> pd.DataFrame:
+def leaders(frame: Frame) -> Frame:
     """For each problem and optimizer at its best learning rate: the compared number and whether it leads.
 
     Where an optimizer reaches a final target, at which lanes stop, the losses no longer compare and the steps to
@@ -24,26 +25,29 @@ def leaders(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([on_problem(rows) for rows in kept_apart(frame)], ignore_index=True)
 
 
-def on_problem(rows: pd.DataFrame) -> pd.DataFrame:
+def on_problem(rows: Frame) -> Frame:
     """The optimizers of one problem."""
     task = task_of(rows)
     best = {str(name): chosen(group, task) for name, group in rows.groupby("optimizer", sort=False)}
     by, metric, target, values = compared(best, task)
+    problem = {name: rows[name].iloc[0] for name in PROBLEM}
+    spreads = {name: median_interval(value) for name, value in values.items()}
+    _, _, first = min(spreads.values())  # the upper end of the least median's interval
     found = [
         {
             "optimizer": name,
-            "seeds": len(value),
-            **dict(zip(("middle", "low", "high"), median_interval(value), strict=True)),
+            "seeds": len(values[name]),
+            "middle": center,
+            "low": low,
+            "high": high,
+            "leads": math.isfinite(center) and low <= first,
         }
-        for name, value in values.items()
+        for name, (center, low, high) in spreads.items()
     ]
-    table = pd.DataFrame(found).assign(by=by, metric=metric, target=target)
-    first = table.loc[table["middle"].idxmin()]
-    table["leads"] = np.isfinite(table["middle"]) & (table["low"] <= first["high"])
-    return table.assign(**{name: rows[name].iloc[0] for name in PROBLEM})
+    return pd.DataFrame(found).assign(by=by, metric=metric, target=target, **problem)
 
 
-def compared(best: dict[str, pd.DataFrame], task: Task) -> tuple[str, str, float, dict[str, np.ndarray]]:
+def compared(best: dict[str, Frame], task: Task) -> tuple[str, str, float, dict[str, np.ndarray]]:
     """What is compared: (by, metric, target value, optimizer to a number for each seed; less is better)."""
     target = task.targets()[-1]
     if target.final:
@@ -53,7 +57,7 @@ def compared(best: dict[str, pd.DataFrame], task: Task) -> tuple[str, str, float
     return "value", task.score, math.nan, {name: final(rows, task.score) for name, rows in best.items()}
 
 
-def sensitivity(rows: pd.DataFrame, task: Task) -> pd.DataFrame:
+def sensitivity(rows: Frame, task: Task) -> Frame:
     """The final selection metric of one optimizer at each learning rate.
 
     Columns: trial, middle, low, high, lanes, lost (lanes that diverged or failed).

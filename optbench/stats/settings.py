@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from optbench.stats import Frame
+
 SETTING = ("schedule", "framework", "dtype", "steps", "device_kind")
 """Rows that differ in one of these answer different questions and are kept apart."""
 PROBLEM = ("task", *SETTING)
@@ -27,7 +29,7 @@ NEEDED = (
 COSTS = ("seconds_per_step", "state_floats_per_parameter", "gradient_equivalents")
 
 
-def kept_apart(frame: pd.DataFrame, by: Sequence[str] = PROBLEM) -> list[pd.DataFrame]:
+def kept_apart(frame: Frame, by: Sequence[str] = PROBLEM) -> list[Frame]:
     """The rows of each problem (or of each combination of other columns), in the order of the frame.
 
     Of the columns only those that statistics use: selecting rows of a hundred columns takes a hundred times as long.
@@ -37,13 +39,13 @@ def kept_apart(frame: pd.DataFrame, by: Sequence[str] = PROBLEM) -> list[pd.Data
     return [rows for _, rows in newest(frame)[columns].groupby(list(by), sort=False, dropna=False)]
 
 
-def newest(frame: pd.DataFrame) -> pd.DataFrame:
+def newest(frame: Frame) -> Frame:
     """One row for each cell and kind of device: the newest, where a cell ran in more than one lane mode."""
     kept = frame.sort_values("created", kind="stable").drop_duplicates(["cell", "device_kind"], keep="last")
     return frame.loc[frame.index.isin(kept.index)]
 
 
-def labels(frame: pd.DataFrame) -> pd.Series:
+def labels(frame: Frame) -> Frame:
     """What to call each row's problem: the task, and in words whatever its settings do not all share."""
     problems = frame[list(PROBLEM)].drop_duplicates()
     names = {}

@@ -11,33 +11,25 @@ import numpy as np
 import pandas as pd
 
 from optbench import tasks
-from optbench.core import Status, Task
+from optbench.core import Status, Target, Task
+from optbench.stats import Frame
 from optbench.stats.curves import history, median_interval, middle, records
 from optbench.stats.settings import PROBLEM, kept_apart
 
 RAN = (Status.DONE, Status.REACHED, Status.DIVERGED)
 """The statuses of cells that say something about the method."""
-HEADER = (
-    "task",
-    "optimizer",
-    "best lr",
-    "final loss",
-    "test error",
-    "steps",
-    "decades",
-    "us/step",
-    "st/par",
-    "div",
-)
+HEADER = ("task", "optimizer", "best lr", "final loss", "test error", "steps", "dec", "us", "st/p", "div")
+COLUMNS = 100
+"""How wide the table may be on a terminal."""
 
 
-def task_of(rows: pd.DataFrame) -> Task:
+def task_of(rows: Frame) -> Task:
     """The task that rows of one task ran."""
     fields = json.loads(rows["spec"].iloc[0])["task"]
     return tasks.names()[fields.pop("name")].replace(**fields)
 
 
-def final(rows: pd.DataFrame, metric: str) -> np.ndarray:
+def final(rows: Frame, metric: str) -> np.ndarray:
     """The last value of a metric for each row; infinite where the cell failed or diverged.
 
     The loss of a lane that reached its target is the loss it reached.
@@ -54,12 +46,12 @@ def final(rows: pd.DataFrame, metric: str) -> np.ndarray:
     return np.where(np.isfinite(found), found, math.inf)
 
 
-def target_loss(row: Mapping[str, Any]) -> float:
+def target_loss(row: Mapping[Any, Any]) -> float:
     """The value in a row's reason, for frames read without curves."""
     return float(row["reason"].split()[1])
 
 
-def steps_to(rows: pd.DataFrame, metric: str, value: float) -> np.ndarray:
+def steps_to(rows: Frame, metric: str, value: float) -> np.ndarray:
     """The first step at which each row's metric is at or below a value; infinite if never.
 
     A training loss without noise is looked at after each step, everything else at the evaluations.
@@ -72,7 +64,7 @@ def steps_to(rows: pd.DataFrame, metric: str, value: float) -> np.ndarray:
     return np.array(found)
 
 
-def working_range(rows: pd.DataFrame, task: Task) -> tuple[float, bool]:
+def working_range(rows: Frame, task: Task) -> tuple[float, bool]:
     """Decades of the longest run of learning rates that reach the task's first target in the median seed.
 
     Returns (decades, whether the range meets an edge of the grid, so that it is at least that wide).
@@ -101,7 +93,7 @@ def longest_run(flags: list[bool]) -> tuple[int, int] | None:
     return best
 
 
-def best_trial(rows: pd.DataFrame, task: Task) -> tuple[Any, bool]:
+def best_trial(rows: Frame, task: Task) -> tuple[Any, bool]:
     """The trial with the least median of the selection metric over seeds, and whether it is at the grid's edge."""
     if rows["trial"].isna().any():
         return None, False
@@ -117,13 +109,18 @@ def best_trial(rows: pd.DataFrame, task: Task) -> tuple[Any, bool]:
     return trials[index], len(trials) > 1 and index in (0, len(trials) - 1)
 
 
-def chosen(rows: pd.DataFrame, task: Task) -> pd.DataFrame:
+def chosen(rows: Frame, task: Task) -> Frame:
     """The rows of one optimizer at its best trial."""
     trial, _ = best_trial(rows, task)
     return rows if trial is None else rows[rows["trial"] == trial]
 
 
-def summarise(frame: pd.DataFrame) -> pd.DataFrame:
+def main_target(task: Task) -> Target:
+    """The target that steps are counted to: the second, or the only one."""
+    return task.targets()[:2][-1]
+
+
+def summarise(frame: Frame) -> Frame:
     """One row for each (task, setting, optimizer), in the order of the frame.
 
     Rows at different settings (schedule, framework, dtype, steps, kind of device) are never averaged.
@@ -133,13 +130,12 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame([summarise_one(rows) for rows in kept_apart(frame, [*PROBLEM, "optimizer"])])
 
 
-def summarise_one(rows: pd.DataFrame) -> dict[str, Any]:
+def summarise_one(rows: Frame) -> dict[str, Any]:
     """What one optimizer gave on one task."""
     task = task_of(rows)
     trial, edge = best_trial(rows, task)
     best = rows if trial is None else rows[rows["trial"] == trial]
-    targets = task.targets()
-    main = targets[min(1, len(targets) - 1)]
+    main = main_target(task)
     decades, open_ended = working_range(rows, task) if trial is not None else (math.nan, False)
     loss_metric = "loss" if task.score == "loss" else "train_loss"
     loss, loss_low, loss_high = median_interval(final(best, loss_metric))
@@ -169,7 +165,7 @@ def summarise_one(rows: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def costs(ran: pd.DataFrame) -> dict[str, float]:
+def costs(ran: Frame) -> dict[str, float]:
     """What a step takes: microseconds, state floats per parameter, gradient equivalents; NaN if nothing ran."""
     if ran.empty or "seconds_per_step" not in ran:
         return dict.fromkeys(("microseconds", "state", "gradients_per_step"), math.nan)
@@ -182,44 +178,62 @@ def costs(ran: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def texts(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """One row of the table as it is printed, a text for each entry of `HEADER`."""
+def texts(row: Mapping[str, Any], digits: int = 1) -> tuple[str, ...]:
+    """One row of the table as it is printed, a text for each entry of `HEADER`; `digits` are those of intervals."""
     return (
         row["task"],
         row["optimizer"],
         "-" if pd.isna(row["trial"]) else f"{row['trial']:.3g}" + "*" * bool(row["trial_at_edge"]),
-        spread(row["loss"], row["loss_low"], row["loss_high"]),
+        spread(row["loss"], row["loss_low"], row["loss_high"], digits),
         percent(row["score"], row["score_low"], row["score_high"]) if row["metric"] != "loss" else "-",
         number(row["steps_to_target"]),
         "-" if math.isnan(row["decades"]) else ">=" * bool(row["decades_open"]) + f"{row['decades']:.1f}",
-        "-" if math.isnan(row["microseconds"]) else f"{row['microseconds']:.3g}",
-        "-" if math.isnan(row["state"]) else f"{row['state']:.3g}",
+        "-" if math.isnan(row["microseconds"]) else compact(row["microseconds"], 3),
+        "-" if math.isnan(row["state"]) else compact(row["state"], 3),
         f"{row['diverged']}/{row['lanes']}" + (f"+{row['failed']}!" if row["failed"] else ""),
     )
 
 
-def as_text(table: pd.DataFrame) -> str:
-    """The table in at most 100 columns, for a terminal or a log."""
+def as_text(table: Frame) -> str:
+    """The table in 100 columns (unless names are very long), for a terminal or a log."""
     lines = [HEADER, *map(texts, table.to_dict("records"))]
+    if (table["metric"] == "loss").all():
+        lines = [line[:4] + line[5:] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    left = ("task", "optimizer")
+    gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= COLUMNS else " "
     padded = [
         [
-            text.ljust(width) if name in left else text.rjust(width)
-            for name, text, width in zip(HEADER, line, widths, strict=True)
+            text.ljust(width) if i < 2 else text.rjust(width)
+            for i, (text, width) in enumerate(zip(line, widths, strict=True))
         ]
         for line in lines
     ]
-    return "\n".join("  ".join(line).rstrip() for line in padded)
+    return "\n".join(gap.join(line).rstrip() for line in padded)
 
 
-def spread(middle_: float, low: float, high: float) -> str:
-    """`1.2e-08 [1e-09, 3e-08]`, or the value alone where there is no spread."""
+def compact(value: float, digits: int = 2) -> str:
+    """`1.2e-8`: a number of few digits without the zeros of an exponent; whole numbers in full up to a million."""
+    text = f"{value:.0f}" if 10**digits <= abs(value) < 1e6 else f"{value:.{digits}g}"
+    return text.replace("e-0", "e-").replace("e+0", "e")
+
+
+def outward(value: float, digits: int, up: bool) -> float:
+    """A value of few digits that is not above (or, `up`, not below) the given one, so that it still bounds."""
+    if not math.isfinite(value) or value == 0:
+        return value
+    unit = 10.0 ** (math.floor(math.log10(abs(value))) - digits + 1)
+    whole = value / unit
+    return (math.ceil(whole - 1e-9) if up else math.floor(whole + 1e-9)) * unit
+
+
+def spread(middle_: float, low: float, high: float, digits: int = 1) -> str:
+    """`1.2e-8 [1e-9,3e-8]`, rounded outward, or the value alone where there is no spread."""
     if math.isinf(middle_):
         return "failed"
     if low == high:
-        return f"{middle_:.2g}"
-    return f"{middle_:.2g} [{low:.1g},{high:.1g}]".replace("inf", "fail")
+        return compact(middle_)
+    ends = (compact(outward(low, digits, False), digits), compact(outward(high, digits, True), digits))
+    return f"{compact(middle_)} [{','.join(ends)}]".replace("inf", "fail")
 
 
 def percent(middle_: float, low: float, high: float) -> str:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 CLASSES = 10
-SOURCE = "E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI 1998 (test part); scikit-learn"
+SOURCE = (
+    "E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI 1998 (test part); scikit-learn"
+)
 
 
 @functools.cache

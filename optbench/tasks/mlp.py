@@ -6,6 +6,7 @@ Weights start from He's normal distribution (arXiv:1502.01852), biases from 0. A
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -56,7 +57,7 @@ class MLP(Task):
         rng = stream(seed, "init")
         sizes = [64, *[self.width] * self.layers, digits.CLASSES]
         params = {}
-        for i, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
             params[f"w{i}"] = rng.standard_normal((fan_out, fan_in)) * np.sqrt(2 / fan_in)
             params[f"b{i}"] = np.zeros(fan_out)
         return params

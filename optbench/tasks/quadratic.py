@@ -63,7 +63,8 @@ class Quadratic(Task):
         if not self.noise:
             return {}
         scale = self.noise / np.sqrt(self.dim)
-        return {"z": np.stack([scale * stream(seed, f"batches/{t}").standard_normal(self.dim) for t in range(start, stop)])}
+        normal = [stream(seed, f"batches/{t}").standard_normal(self.dim) for t in range(start, stop)]
+        return {"z": scale * np.stack(normal)}
 
     def jax(self) -> Functions:
         """x^T A x / 2."""

@@ -70,7 +70,7 @@ def is_due(t: Any, update_d_every: int = 10, d_warmup: int = 20) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ESGD(Optimizer):  # noqa: D101
+class ESGD(Optimizer):
     __doc__ = __doc__
     name: ClassVar[str] = "esgd"
     source: ClassVar[str] = "arXiv:1502.04390, arXiv:1810.06801; esgd f0d40c5"

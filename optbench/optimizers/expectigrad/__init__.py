@@ -38,7 +38,7 @@ def check(lr: Any, beta: Any, eps: Any) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Expectigrad(Optimizer):  # noqa: D101
+class Expectigrad(Optimizer):
     __doc__ = __doc__
     name: ClassVar[str] = "expectigrad"
     source: ClassVar[str] = "arXiv:2010.01356; expectigrad e9ba829"

@@ -35,7 +35,7 @@ def check(b1: Any, b2: Any, eps: Any, eps_root: Any, weight_decay: Any) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Novograd(Optimizer):  # noqa: D101
+class Novograd(Optimizer):
     __doc__ = __doc__
     name: ClassVar[str] = "novograd"
     source: ClassVar[str] = "arXiv:1905.11286; optax 0.2.8"

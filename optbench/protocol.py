@@ -1,0 +1,79 @@
+"""What happens at each step, as types: what an engine gives a rule, and what a rule gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+
+class Counts(NamedTuple):
+    """What one step asked of the objective: how many loss values, gradients and Hessian-vector products.
+
+    An engine cannot count calls under `jit` (they happen once, at tracing), so a rule says it itself;
+    the entries may be traced integers.
+    """
+
+    gradients: Any = 0
+    hvps: Any = 0
+    values: Any = 0
+
+
+class Step(NamedTuple):
+    """What a rule hands back: new parameters and state, the loss before the step, and what it cost."""
+
+    params: Any
+    state: Any
+    loss: Any
+    counts: Counts
+
+
+class Objective(Protocol):
+    """This batch's loss as a function of the parameters only. Engines make it, rules use it."""
+
+    def value(self, params: Any) -> Any:
+        """The loss."""
+        ...
+
+    def value_and_grad(self, params: Any) -> tuple[Any, Any]:
+        """The loss and its gradient."""
+        ...
+
+    def value_grad_hvp(self, params: Any, vector: Any) -> tuple[Any, Any, Any]:
+        """Loss, gradient and Hessian times `vector`, in one pass."""
+        ...
+
+
+class Noise(Protocol):
+    """Random draws, pure in (name, step): from a key, or from a table recorded from an original."""
+
+    def normal(self, name: str, step: Any, like: Any) -> Any:
+        """Standard normal draws, of the shape and dtype of `like`."""
+        ...
+
+    def uniform(self, name: str, step: Any, dtype: Any) -> Any:
+        """One draw from [0, 1)."""
+        ...
+
+
+class Rule(Protocol):
+    """What happens at each step. After `step`, what you passed is dead: use what is returned."""
+
+    def init(self, params: Any) -> Any:
+        """The state before the first step."""
+        ...
+
+    def step(self, params: Any, state: Any, objective: Objective, t: Any) -> Step:
+        """One step; `t` counts from 0 and is shared by all lanes, so a cadence may branch on it."""
+        ...
+
+    def evaluated(self, params: Any, state: Any) -> Any:
+        """The parameters to evaluate; averaging methods differ."""
+        ...
+
+
+class Setting(NamedTuple):
+    """What a rule is built for: the schedule's factor at step t, the noise, and the horizon."""
+
+    factor: Callable[[Any], Any]
+    noise: Noise
+    steps: int

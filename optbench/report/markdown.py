@@ -1,0 +1,39 @@
+"""Markdown from text that may hold anything."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+SPECIAL = re.compile(r"([\\`*\[\]<>|#~$&])|(?<![A-Za-z0-9])(_)|(_)(?![A-Za-z0-9])")
+
+
+def escape(text: object) -> str:
+    """Text that Markdown shows as it is, on one line; an underscore inside a word needs nothing."""
+    return SPECIAL.sub(lambda match: "\\" + match.group(0), " ".join(str(text).split()))
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """A table of escaped cells; the first `left` columns are aligned left, the others right."""
+    marks = ["---" if i < left else "---:" for i in range(len(header))]
+    lines = [[escape(cell) for cell in line] for line in (header, *rows)]
+    lines.insert(1, marks)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def code(lines: Iterable[str]) -> str:
+    """A block of commands, fenced with more backticks than they hold."""
+    text = "\n".join(lines)
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}sh\n{text}\n{fence}"
+
+
+def slug(text: str) -> str:
+    """A file name from any text."""
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-.") or "unnamed"
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

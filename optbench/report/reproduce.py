@@ -1,0 +1,141 @@
+"""The commands that compute a report's rows again, and what they ran on."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+
+from optbench import optimizers
+from optbench.core import Schedule, UserError
+from optbench.stats import Frame
+from optbench.stats.settings import PROBLEM
+from optbench.stats.summary import task_of
+from optbench.suite import Suite
+
+
+def command_line(verb: str, **options: Any) -> str:
+    """An optbench command line; options that are None are left out."""
+    parts = ["optbench", verb]
+    for name, value in options.items():
+        if value is not None:
+            text = (
+                ",".join(map(str, value))
+                if isinstance(value, Sequence) and not isinstance(value, str)
+                else value
+            )
+            parts += [f"--{name}", str(text)]
+    return shlex.join(parts)
+
+
+def commands(frame: Frame, suite: Suite, name: str) -> list[str]:
+    """The runs that compute the rows of a frame, as few as its tasks, optimizers, rates and settings allow."""
+    runs: dict[tuple, list[tuple[str, str]]] = {}
+    for _, rows in frame.groupby([*PROBLEM, "optimizer"], sort=False, dropna=False):
+        for options in options_of(rows, suite):
+            runs.setdefault(tuple(sorted(options.items())), []).append(
+                (rows["task"].iloc[0], rows["optimizer"].iloc[0])
+            )
+    merged: dict[tuple, list[str]] = {}
+    for options, pairs in runs.items():
+        by_task: dict[str, list[str]] = {}
+        for task, optimizer in pairs:
+            by_task.setdefault(task, []).append(optimizer)
+        for task, names in by_task.items():
+            merged.setdefault((options, tuple(names)), []).append(task)
+    return [
+        command_line("run", suite=name, task=task_names, opt=names, **dict(options))
+        for (options, names), task_names in merged.items()
+    ]
+
+
+def options_of(rows: Frame, suite: Suite) -> list[dict[str, Any]]:
+    """How one optimizer's rows on one problem are asked for; two runs if rates outside the equal grid were added."""
+    spec = json.loads(rows["spec"].iloc[0])
+    task = task_of(rows)
+    schedule, steps = Schedule(**spec["schedule"]), spec["steps"]
+    seeds = int(rows["seed"].max()) + 1
+    kind = str(rows["device_kind"].iloc[0])
+    options = {
+        "seeds": seeds if task.seeded and seeds != suite.seeds else None,
+        "steps": steps if steps != (suite.steps or task.horizon) else None,
+        "schedule": None if schedule == suite.schedule else schedule_text(schedule),
+        "framework": spec["framework"] if spec["framework"] != suite.framework else None,
+        "dtype": spec["dtype"] if spec["dtype"] != suite.dtype else None,
+        "device": None if kind == "cpu" else "tpu" if "tpu" in kind.lower() else "gpu",
+    }
+    options = {name: value for name, value in options.items() if value is not None}
+    rates = set(rows["trial"].dropna())
+    outside = sorted(rates - equal_grid(str(rows["optimizer"].iloc[0]), suite))
+    found = [options] if rates - set(outside) or not rates else []
+    return found + ([{**options, "lr": ",".join(f"{rate:g}" for rate in outside)}] if outside else [])
+
+
+def equal_grid(label: str, suite: Suite) -> set[float]:
+    """The learning rates that a suite gives an optimizer; none if it is no longer listed."""
+    try:
+        optimizer = optimizers.parse(label)
+    except UserError:
+        return set()
+    swept = optimizer.swept()
+    return {getattr(trial, swept.name) for trial in optimizer.trials(suite.trials)} if swept else set()
+
+
+def schedule_text(schedule: Schedule) -> str:
+    """A schedule as `--schedule` takes it."""
+    changed = {
+        k: v
+        for k, v in (("warmup", schedule.warmup), ("decay", schedule.decay))
+        if v != getattr(Schedule(), k)
+    }
+    return schedule.shape + (f"[{','.join(f'{k}={v:g}' for k, v in changed.items())}]" if changed else "")
+
+
+def environment(frame: Frame) -> dict[str, str]:
+    """What the rows were computed with, each fact with all its values."""
+    versions = [name for name in frame if str(name).startswith("version.")]
+    packages = [
+        f"{str(name)[8:]} {values(frame, str(name))}" for name in versions if values(frame, str(name))
+    ]
+    times = pd.to_numeric(frame["created"])
+    facts = {
+        "code": f"optbench {values(frame, 'optbench_version')}, commit {values(frame, 'commit') or 'unknown'}",
+        "packages": ", ".join([f"python {values(frame, 'python')}", *packages]),
+        "machine": f"{values(frame, 'cpu_model')}; {values(frame, 'platform')}",
+        "device": f"{values(frame, 'device_kind')}; threads in each worker: {values(frame, 'threads')}",
+        "lanes": ", ".join(
+            f"{mode} {count:,}" for mode, count in frame["mode"].value_counts().sort_index().items()
+        ),
+        "dates": " to ".join(dict.fromkeys((day(times.min()), day(times.max())))),
+    }
+    if "program_seconds" in frame and frame["program_seconds"].notna().any():
+        facts["seconds"] = seconds(frame[frame["program_seconds"].notna()])
+    return facts
+
+
+def seconds(ran: Frame) -> str:
+    """Where the time went; all lanes of a program carry its seconds, and all its groups of lanes one compilation."""
+    programs = ran.drop_duplicates([*PROBLEM, "optimizer", "mode", "compile_seconds"])
+    groups = ran.drop_duplicates([*PROBLEM, "optimizer", "mode", "compile_seconds", "program_seconds"])
+    return (
+        f"{programs['compile_seconds'].sum():.1f} compiling, {groups['program_seconds'].sum():.1f} stepping, "
+        f"{groups['evaluation_seconds'].sum():.1f} evaluating, in {len(programs)} programs"
+    )
+
+
+def values(frame: Frame, name: str) -> str:
+    """The different values of a column, most frequent first."""
+    if name not in frame:
+        return ""
+    counts = frame[name].dropna().astype(str).value_counts(sort=False)
+    found = [text for text, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if text]
+    return " and ".join(text.removesuffix(".0") if name == "threads" else text for text in found)
+
+
+def day(seconds: float) -> str:
+    """A date and minute in UTC."""
+    return datetime.fromtimestamp(float(seconds), UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,118 @@
+"""Which stored rows a report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from optbench import optimizers, tasks
+from optbench import suite as suites
+from optbench.core import UserError
+from optbench.fields import nearest, split_brackets
+from optbench.report.look import order
+from optbench.report.reproduce import command_line
+from optbench.stats import Frame
+from optbench.stats.curves import INTERVAL_FROM
+from optbench.stats.settings import PROBLEM
+from optbench.store import Store
+from optbench.suite import Suite
+
+NARROW = ("schedule", "framework", "dtype", "steps", "device_kind")
+"""The columns by which a report can be narrowed, besides tasks and optimizers."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A suite's tasks, every optimizer that is stored for them, at every setting; or less, where asked for."""
+
+    suite: str = "quickstart"
+    opt: Sequence[str] | None = None
+    task: Sequence[str] | None = None
+    schedule: str | None = None
+    framework: str | None = None
+    dtype: str | None = None
+    steps: int | None = None
+    device_kind: str | None = None
+
+    def labels(self, kind: str) -> list[str] | None:
+        """The tasks or optimizers asked for, as rows name them; all tasks of the suite unless said."""
+        texts = self.opt if kind == "optimizer" else self.task
+        if texts is None:
+            suite_tasks = [tasks.label(task) for task in suites.load(self.suite).tasks]
+            return None if kind == "optimizer" else suite_tasks
+        parts = [part for text in texts for part in split_brackets(text) if part]
+        if not parts:
+            raise UserError(f"no {kind} was given. Name at least one; see: optbench list {kind}s")
+        if kind == "task":
+            return [tasks.label(tasks.parse(part)) for part in parts]
+        return [optimizers.parse(part).label() for part in parts]
+
+    def rows(self, store: Store) -> Frame:
+        """The rows, by task as the suite lists them, then by setting, then by optimizer; UserError if none."""
+        suite = suites.load(self.suite)
+        wanted = {"task": self.labels("task"), "optimizer": self.labels("optimizer")}
+        wanted |= {name: None if (value := getattr(self, name)) is None else [value] for name in NARROW}
+        frame = store.frame()
+        if frame.empty:
+            raise UserError(f"nothing is stored in {str(store.folder)!r}. Run first: {self.command()}")
+        for name, values in wanted.items():
+            if values is not None:
+                frame = self.narrowed(frame, name, values, store)
+        return in_order(frame, wanted["task"] or [], suite)
+
+    def narrowed(self, frame: Frame, name: str, values: list, store: Store) -> Frame:
+        """The rows whose column has one of the values; what was asked for by name must be there."""
+        there = list(dict.fromkeys(frame[name]))
+        missing = [value for value in values if value not in there]
+        said = name != "task" or self.task is not None
+        if len(missing) == len(values) or (said and missing):
+            word = name.replace("_kind", "")
+            raise UserError(
+                f"{str(store.folder)!r} has no rows of {word} {', '.join(map(str, missing))}. "
+                f"{nearest(str(missing[0]), map(str, there))} Or run: {self.command()}"
+            )
+        return frame[frame[name].isin(values)]
+
+    def command(self) -> str:
+        """The run whose rows would be shown."""
+        return command_line("run", suite=self.suite, opt=self.opt, task=self.task, steps=self.steps)
+
+    def report_command(self) -> str:
+        """This report."""
+        narrow = {name: getattr(self, name) for name in NARROW}
+        options = {name.replace("_", "-"): value for name, value in narrow.items()}
+        return command_line("report", suite=self.suite, opt=self.opt, task=self.task, **options)
+
+    def next_command(self, table: Frame) -> str:
+        """What would make the report say more: missing tasks, more seeds, or less on a page."""
+        stored = list(dict.fromkeys(table["optimizer"]))
+        missing = [label for label in self.labels("task") or [] if label not in set(table["task"])]
+        if missing:
+            return command_line("run", suite=self.suite, task=missing, opt=stored)
+        few = table.loc[table["seeds"] < INTERVAL_FROM, "task"]
+        seeded = [label for label in dict.fromkeys(few) if tasks.parse(label).seeded]
+        if seeded:
+            return command_line("run", suite=self.suite, task=seeded, opt=stored, seeds=INTERVAL_FROM)
+        return f"optbench show {stored[0].partition('[')[0]}"
+
+
+def in_order(frame: Frame, task_labels: Sequence[str], suite: Suite) -> Frame:
+    """Tasks in the given order, the suite's own setting before others, optimizers as the catalogue has them."""
+    places = {label: i for i, label in enumerate(task_labels)}
+    own = [suite.schedule.label(), suite.framework, suite.dtype]
+    names = order(frame["optimizer"])
+    keys = pd.DataFrame(
+        {
+            "task": frame["task"].map(places),
+            "own": [list(row) != own for row in frame[["schedule", "framework", "dtype"]].to_numpy()],
+            **{name: frame[name].astype(str) for name in PROBLEM[1:] if name != "steps"},
+            "steps": -frame["steps"],
+            "optimizer": frame["optimizer"].map(names.index),
+            "trial": frame["trial"],
+            "seed": frame["seed"],
+            "created": frame["created"],
+        }
+    )
+    return frame.loc[keys.sort_values(list(keys.columns), kind="stable").index].reset_index(drop=True)
