@@ -30,6 +30,9 @@ class Plain:
     def gradients(self):
         return np.stack([self.matrix @ x for x in self.x])  # lane by lane: BLAS rounds a matrix by its height
 
+    def prepare(self, start):
+        pass
+
     def advance(self, start, stop):
         assert start == self.t, "a step was left out or done twice"
         assert start // BLOCK == (stop - 1) // BLOCK, "a chunk lies within one block of inputs"

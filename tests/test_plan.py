@@ -84,7 +84,8 @@ def test_lanes_that_do_not_fit_are_cut_into_groups(monkeypatch):
 @pytest.mark.parametrize(
     ("task", "optimizer", "device", "mode"),
     [
-        ("rosenbrock_2", "adam", "cpu", "vmap"),
+        ("rosenbrock_100", "adam", "cpu", "vmap"),
+        ("rosenbrock_2", "adam", "cpu", "map"),
         ("quadratic_100", "sgd", "cpu", "vmap"),
         ("quadratic_1000", "adam", "cpu", "map"),
         ("mlp", "adam", "cpu", "map"),

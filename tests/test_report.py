@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 
 from optbench import optimizers, tasks
-from optbench.core import Cell, Counts, Status, Trace
+from optbench.core import Cell, Counts, Schedule, Status, Trace
 from optbench.store import Store
 
 FACTS = {
