@@ -16,6 +16,7 @@ class UserError(ValueError):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The clause 'did you mean a or b?' for a name that is not known."""
+
     import difflib
 
     names = sorted(known)

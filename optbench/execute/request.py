@@ -57,7 +57,7 @@ class Request:
 
     def cells(self) -> list[Cell]:
         """The suite's product with everything that was asked for put in its place; UserError if it cannot be."""
-        # Here, because the fields alone are what `optbench --help` needs, and a catalogue of optimizers costs CPU.
+        # Imported here, so that `optbench --help` need not build a catalogue.
         from optbench import optimizers, plan, tasks
         from optbench import suite as suites
 
