@@ -17,19 +17,20 @@ from optbench.optimizers.xmat import XMat
 
 CLASSES: tuple[type[Optimizer], ...] = (
     Kron,
+    Adam,
+    SGD,
+    Novograd,
+    ESGD,
+    Expectigrad,
     XMat,
     LRA,
     Affine,
-    ESGD,
-    Expectigrad,
-    Novograd,
+    AdamW,
     NgcAdam,
     NgcNag,
     NgcSgd,
-    Adam,
-    AdamW,
-    SGD,
 )
+"""In the order of figures; the first ones have the colours that are told apart best."""
 
 
 def names() -> dict[str, Optimizer]:
