@@ -8,7 +8,7 @@ from optbench import gate
 from optbench.core import UserError
 
 ADAM, SGD = ("quadratic_10", "adam", "0.01"), ("quadratic_10", "sgd", "0.1")
-NUMBERS = {ADAM: (1e-5, 120.0), SGD: (math.inf, math.inf)}
+NUMBERS = {ADAM: gate.Number(1e-5, 120.0, steps_tolerance=6.0), SGD: gate.Number(math.inf, math.inf)}
 
 
 def test_what_is_written_is_read_back_and_reads_well(tmp_path):
@@ -37,7 +37,7 @@ def test_what_is_written_is_read_back_and_reads_well(tmp_path):
     ],
 )
 def test_a_number_that_moved_is_named_and_fails(capsys, tmp_path, new, words):
-    code = gate.compare(NUMBERS, {**NUMBERS, ADAM: new}, tmp_path)
+    code = gate.compare(NUMBERS, {**NUMBERS, ADAM: gate.Number(*new)}, tmp_path)
     out = capsys.readouterr().out
     assert code == (1 if words else 0)
     if words:
@@ -62,7 +62,12 @@ def test_rounding_noise_below_the_floor_is_equal():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "task\toptimizer\n", "task\toptimizer\ttrial\tloss\tsteps\na\tb\tc\tlow\t1\n"]
+    "text",
+    [
+        "",
+        "task\toptimizer\n",
+        "task\toptimizer\ttrial\tloss\tsteps\tloss_tolerance\tsteps_tolerance\na\tb\tc\tlow\t1\t1\t1\n",
+    ],
 )
 def test_a_file_that_cannot_be_read_is_a_message(tmp_path, text):
     path = tmp_path / "gate.tsv"
@@ -72,3 +77,14 @@ def test_a_file_that_cannot_be_read_is_a_message(tmp_path, text):
         return
     with pytest.raises(UserError, match="cannot be read"):
         gate.read(path)
+
+
+def test_tolerances_are_three_times_what_rounding_does():
+    """A chaotic number is hidden, a stable one keeps the least tolerance."""
+    one = {ADAM: gate.Number(1e-5, 100.0), SGD: gate.Number(1e-3, math.inf)}
+    other = {ADAM: gate.Number(1e-5, 104.0), SGD: gate.Number(1e-2, 400.0)}
+    found = gate.tolerant(NUMBERS, one, other)
+    assert found[ADAM].loss_tolerance == gate.TOLERANCE_LOSS
+    assert found[ADAM].steps_tolerance == 12.0
+    assert found[SGD].loss_tolerance == pytest.approx(3.0)
+    assert found[SGD].steps_tolerance == math.inf
