@@ -69,6 +69,10 @@ class Optimizer(Named):
         """How many numbers of parameter-like state the method keeps; scalar counters are not counted."""
         raise NotImplementedError
 
+    def flops(self, shapes: Shapes) -> float:
+        """Floating-point operations of one step beyond the gradient, roughly; only the order of programs needs it."""
+        return 10.0 * self.state_floats(shapes)
+
     def vectorizes(self, shapes: Shapes) -> bool:
         """Whether a step may run under vmap over lanes (False: lanes run one after the other)."""
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -33,11 +34,12 @@ class Program:
         """A name for files: the cells and how they run."""
         return digest({"cells": [cell.id() for cell in self.cells], "mode": self.mode, "device": self.device})
 
-    @property
+    @functools.cached_property
     def cost(self) -> float:
-        """Roughly how many FLOP the gradients take; only the order of programs depends on it."""
+        """Roughly how many FLOP its steps take; only the order of programs depends on it."""
         cell = self.cells[0]
-        return len(self.cells) * cell.steps * (cell.task.flops() + 1e3)
+        step = cell.task.flops() + cell.optimizer.flops(shapes_of(cell))
+        return len(self.cells) * cell.steps * (step + 1e3)
 
     def message(self) -> dict[str, Any]:
         """As JSON data, for a worker."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import textwrap
 import time
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from optbench.plan import Program
     from optbench.stats import Frame
 
-COMPILATION = 5e9
+COMPILATION = 1e11
 """FLOP that could be done while one program compiles, roughly; only the estimate depends on it."""
 
 TOY_NOTE = (
@@ -185,9 +186,15 @@ def close(session: Session, seconds: float) -> None:
         print(TOY_NOTE.format(real=real))
     print(f"{len(frame)} cells in {session.store.folder} ({seconds:.1f} s).")
     suite = session.request.suite
-    where = "" if str(session.store.folder) == "results" else f" --results {session.store.folder}"
+    where = (
+        ""
+        if str(session.store.folder) == "results"
+        else f" --results {shlex.quote(str(session.store.folder))}"
+    )
+    # A report shows the suite's tasks unless it is told which.
+    asked = f" --task {shlex.quote(','.join(session.request.task))}" if session.request.task else ""
     name = table["optimizer"].iloc[0].partition("[")[0]
-    print(f"Next: optbench report --suite {suite}{where}   |   optbench show {name}")
+    print(f"Next: optbench report --suite {shlex.quote(suite)}{asked}{where}   |   optbench show {name}")
 
 
 def legend(table: Frame) -> str:

@@ -14,7 +14,7 @@ from optbench.core import Noise
 from optbench.optimizers.affine import Sides, matricized
 from optbench.optimizers.kron.jax import divide, gram, norm_lower_bound, precondition, times
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, check_ranges, check_release
-from optbench.optimizers.psgd.jax import Factors, Fit, finished, scale_by_group
+from optbench.optimizers.psgd.jax import Factors, Fit, check_static, finished, scale_by_group
 from optbench.rules.optax import leaf_names
 
 RELEASES = ("0.2.9",)
@@ -107,6 +107,7 @@ def scale_by_affine(
 ) -> optax.GradientTransformationExtraArgs:
     """`affine` without learning rate and weight decay; the arguments are those of `affine`."""
     limits = {"max_size_triangular": max_size_triangular, "max_skew_triangular": max_skew_triangular}
+    check_static("affine", **limits)
     check_ranges("affine", limits)
     return scale_by_group(
         "affine",

@@ -12,25 +12,11 @@ from jax.scipy.linalg import solve_triangular
 
 from optbench.core import Noise
 from optbench.optimizers.kron import DAMPING, RELEASES, RMS_CLIP, Shaping, factor_kinds
-from optbench.optimizers.psgd import BALANCE_PROBABILITY, check_ranges, check_release
-from optbench.optimizers.psgd.jax import finished, is_alive
+from optbench.optimizers.psgd import BALANCE_PROBABILITY, at, check_ranges, check_release
+from optbench.optimizers.psgd.jax import check_static, finished, is_alive
+from optbench.optimizers.psgd.jax import precond_update_prob_schedule as precond_update_prob_schedule
+from optbench.ranges import is_off
 from optbench.rules.optax import KeyNoise, probes
-
-
-def precond_update_prob_schedule(
-    max_prob: float = 1.0, min_prob: float = 0.03, decay: float = 0.001, flat_start: float = 500
-) -> Callable[[Any], Any]:
-    """Anneal the update probability: flat at `max_prob`, then exponential decay to `min_prob`.
-
-    p(n) = min(max(max_prob exp(-decay (n - flat_start)), min_prob), max_prob), n the step from 1. With the
-    defaults it is 1 until step 500 and reaches 0.03 at step 4007.
-    """
-
-    def schedule(n: Any) -> jax.Array:
-        n = jnp.asarray(n, jnp.float32)
-        return jnp.minimum(jnp.maximum(max_prob * jnp.exp(-decay * (n - flat_start)), min_prob), max_prob)
-
-    return schedule
 
 
 def kron(
@@ -134,6 +120,12 @@ def scale_by_kron(
 ) -> optax.GradientTransformationExtraArgs:
     """`kron` without learning rate and weight decay; the arguments are those of `kron`."""
     shaping = Shaping(max_size_triangular, min_ndim_triangular, memory_save_mode)
+    check_static(
+        "kron",
+        max_size_triangular=max_size_triangular,
+        min_ndim_triangular=min_ndim_triangular,
+        lax_map_batch_size=lax_map_batch_size,
+    )
     check_ranges(
         "kron",
         {
@@ -176,16 +168,19 @@ def scale_by_kron(
             factors.append(first)
         return {
             "count": jnp.zeros((), jnp.int32),
-            "mu": jax.tree.map(lambda p: jnp.zeros_like(p, dtype=mu_dtype), params) if b1 > 0 else None,
+            "mu": jax.tree.map(lambda p: jnp.zeros_like(p, dtype=mu_dtype), params)
+            if not is_off(b1)
+            else None,
             "Qs_preconditioners": structure.unflatten(factors),
             "update_counter": jnp.zeros((), jnp.int32),
         }
 
-    def update(grads: Any, state: dict[str, Any], params: Any = None, **_: Any) -> tuple[Any, dict[str, Any]]:
+    def update(updates: Any, state: Any, params: Any = None, **_: Any) -> tuple[Any, dict[str, Any]]:
+        grads = updates
         t = state["count"] + 1
         mu, direction = momentum(grads, state["mu"], b1, t)
         counter = state["update_counter"] + 1
-        rate = probability(t) if callable(probability) else probability
+        rate = at(probability, t)
         due = source.uniform("update_u", state["count"], jnp.float32) < rate if older else counter >= 1 / rate
         fitted = direction if momentum_into_precond_update else grads
         leaves, structure = jax.tree.flatten(fitted)

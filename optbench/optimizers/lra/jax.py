@@ -11,7 +11,7 @@ import optax
 
 from optbench.core import Noise
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, check_ranges, check_release
-from optbench.optimizers.psgd.jax import Factors, Fit, WholeTree, finished, scale_by_group
+from optbench.optimizers.psgd.jax import Factors, Fit, WholeTree, check_static, finished, scale_by_group
 
 RELEASES = ("0.2.9",)
 
@@ -101,6 +101,7 @@ def scale_by_lra(
     upstream: bool | str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """`low_rank_approximation` without learning rate and weight decay; the arguments are its."""
+    check_static("lra", uvd_rank_of_approximation=uvd_rank_of_approximation)
     check_ranges("lra", {"uvd_rank_of_approximation": uvd_rank_of_approximation})
     return scale_by_group(
         "lra",

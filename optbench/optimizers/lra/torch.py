@@ -16,8 +16,8 @@ class LRA(WholeGroup):
     """PSGD LRA: Q = (I + U V^T) diag(d) on each param group as one vector.
 
     `step()` whitens; `step(hvp=, vector=, update_preconditioner=)` fits the preconditioner to a
-    Hessian-vector product, such as `optbench.optimizers.psgd.torch.hessian_helper` gives. The factors are in the
-    state of a group's first parameter.
+    Hessian-vector product, such as `optbench.optimizers.psgd.torch.hessian_helper` gives. The factors are in
+    the state of a group's first parameter.
 
     Args:
         params: parameters, pairs (name, parameter), or dicts of param groups.

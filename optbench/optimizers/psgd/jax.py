@@ -10,8 +10,11 @@ import jax.numpy as jnp
 import optax
 
 from optbench.core import Noise
-from optbench.optimizers.psgd import FORCED_FITS, check_ranges
-from optbench.rules.optax import CurvatureRule, KeyNoise, probes
+from optbench.optimizers.psgd import FORCED_FITS, at, check_ranges
+from optbench.optimizers.psgd.jax_curvature import hessian_helper as hessian_helper
+from optbench.ranges import is_off
+from optbench.rules.optax import KeyNoise, probes
+from optbench.rules.optax_transform import unmasked
 
 Factors = dict[str, jax.Array]
 
@@ -71,7 +74,7 @@ class Group(Protocol):
 class GroupState(NamedTuple):
     """State of `scale_by_group`."""
 
-    count: jax.Array
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
     mu: Any
     scaled: jax.Array
     """Whether each unit has got its first scale, bool [units]."""
@@ -113,17 +116,16 @@ def scale_by_group(
 
     def init(params: Any) -> GroupState:
         units = group.units(params)
-        keeps = not (isinstance(b1, int | float) and b1 == 0)
         return GroupState(
             jnp.zeros((), jnp.int32),
-            jax.tree.map(lambda p: jnp.zeros_like(p, dtype=mu_dtype), params) if keeps else None,
+            None if is_off(b1) else optax.tree.zeros_like(params, dtype=mu_dtype),
             jnp.zeros(len(units), bool),
             [group.init(unit, source) for unit in units],
         )
 
     def update(
-        grads: Any,
-        state: GroupState,
+        updates: Any,
+        state: Any,
         params: Any = None,
         *,
         Hvp: Any = None,
@@ -131,12 +133,14 @@ def scale_by_group(
         update_preconditioner: Any = None,
         **_: Any,
     ) -> tuple[Any, GroupState]:
-        step, t = state.count, state.count + 1
+        grads, step, t = updates, state.count, state.count + 1
         hessian = Hvp is not None
         if hessian and (vector is None or update_preconditioner is None):
             raise ValueError(f"{owner}: update with Hvp also needs vector and update_preconditioner")
+        if hessian:
+            Hvp, vector = unmasked(grads, Hvp), unmasked(grads, vector)
         hs = group.units(Hvp if hessian else grads)
-        lr = precond_lr(t) if callable(precond_lr) else precond_lr
+        lr = at(precond_lr, t)
 
         def fit(held: tuple[jax.Array, list[Factors]]) -> tuple[jax.Array, list[Factors]]:
             vs = group.units(vector) if hessian else group.probe(source, step, grads)
@@ -157,7 +161,7 @@ def scale_by_group(
             return jnp.stack(flags), fitted
 
         with jax.default_matmul_precision(precision):
-            held = (state.scaled, state.factors)
+            held: Any = (state.scaled, state.factors)
             if hessian:
                 held = jax.lax.cond(update_preconditioner, fit, lambda held: held, held)
             elif always:
@@ -168,12 +172,28 @@ def scale_by_group(
                 held = jax.lax.cond(due, fit, lambda held: held, held)
             mu, direction = momentum(grads, state.mu, b1, nesterov, t)
             units = [group.apply(q, m) for q, m in zip(held[1], group.units(direction), strict=True)]
-        updates = clip_global(group.restore(units, grads), update_global_norm_clip)
+        done = clip_global(group.restore(units, grads), update_global_norm_clip)
         if mu is not None and mu_dtype is not None:
             mu = optax.tree.cast(mu, mu_dtype)
-        return updates, GroupState(t, mu, *held)
+        return done, GroupState(t, mu, *held)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def precond_update_prob_schedule(
+    max_prob: float = 1.0, min_prob: float = 0.03, decay: float = 0.001, flat_start: float = 500
+) -> Callable[[Any], Any]:
+    """Anneal the update probability: flat at `max_prob`, then exponential decay to `min_prob`.
+
+    p(n) = min(max(max_prob exp(-decay (n - flat_start)), min_prob), max_prob), n the step from 1. With the
+    defaults it is 1 until step 500 and reaches 0.03 at step 4007.
+    """
+
+    def schedule(n: Any) -> jax.Array:
+        n = jnp.asarray(n, jnp.float32)
+        return jnp.minimum(jnp.maximum(max_prob * jnp.exp(-decay * (n - flat_start)), min_prob), max_prob)
+
+    return schedule
 
 
 def is_alive(h: jax.Array) -> jax.Array:
@@ -185,7 +205,7 @@ def is_alive(h: jax.Array) -> jax.Array:
     return jnp.mean(jnp.abs(h)) > jnp.finfo(h.dtype).tiny ** (1 / 3)
 
 
-def first_scale(h: jax.Array, v: jax.Array | None, given: float | None) -> Any:
+def first_scale(h: jax.Array, v: jax.Array | None, given: Any) -> Any:
     """The scale that makes the first direction Q^T Q h about as long as it should be."""
     if given is not None:
         return given
@@ -214,6 +234,16 @@ def clip_global(updates: Any, limit: float | None) -> Any:
     return jax.tree.map(lambda u: jnp.where(norm < limit, u, u / norm.astype(u.dtype) * limit), updates)
 
 
+def check_static(owner: str, **given: Any) -> None:
+    """Raise ValueError for an option that chooses shapes and is an array, which jit may trace."""
+    traced = [name for name, value in given.items() if isinstance(value, jax.Array)]
+    if traced:
+        raise ValueError(
+            f"{owner}: {', '.join(traced)} choose shapes and cannot be arrays; "
+            f"give optax.inject_hyperparams static_args={tuple(given)}"
+        )
+
+
 def finished(
     transform: optax.GradientTransformationExtraArgs,
     owner: str,
@@ -223,8 +253,8 @@ def finished(
 ) -> optax.GradientTransformationExtraArgs:
     """The transformation, then decoupled weight decay, then the learning rate."""
     check_ranges(owner, {"weight_decay": weight_decay})
-    chain = [transform]
-    if not isinstance(weight_decay, int | float) or weight_decay > 0:
+    chain: list[optax.GradientTransformation] = [transform]
+    if not is_off(weight_decay):
         chain.append(optax.add_decayed_weights(weight_decay, mask))
     return optax.chain(*chain, optax.scale_by_learning_rate(learning_rate))
 
@@ -253,16 +283,3 @@ class WholeTree:
     def probe(self, noise: Noise, step: Any, tree: Any) -> list[jax.Array | None]:
         """Standard normal draws, `probe.<leaf>` for each leaf."""
         return [*self.units(probes(noise, step, tree))]
-
-
-def hessian_rule(
-    transform: optax.GradientTransformationExtraArgs, noise: Noise, probability: float
-) -> CurvatureRule:
-    """The transformation fitted to Hessian-vector products; the first step always has one."""
-
-    def due(state: Any, t: Any) -> jax.Array:
-        if probability == 1:
-            return jnp.asarray(True)
-        return (noise.uniform("update_u", t, jnp.float32) < probability) | (t == 0)
-
-    return CurvatureRule(transform, due, lambda t, params: probes(noise, t, params))
