@@ -1,5 +1,7 @@
 """optbench: a benchmark and comparison harness for deep-learning optimizers.
 
+In a script or a notebook:
+
     import optbench
     result = optbench.run(suite="quickstart", opt="kron,adam,novograd")
     result.table

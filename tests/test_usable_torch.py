@@ -13,8 +13,8 @@ import torch
 from optbench.optimizers.affine.torch import Affine
 from optbench.optimizers.esgd.torch import ESGD
 from optbench.optimizers.expectigrad.torch import Expectigrad
-from optbench.optimizers.kron.torch_kron_torch import KronTorch
 from optbench.optimizers.kron.torch import Kron
+from optbench.optimizers.kron.torch_kron_torch import KronTorch
 from optbench.optimizers.lra.torch import LRA
 from optbench.optimizers.ngc.torch import NgcAdam, NgcNag, NgcSgd
 from optbench.optimizers.novograd.torch import Novograd
