@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from optbench.optimizers.kron.torch_kron_torch import KronTorch
 from optbench.optimizers.kron.torch import precond_update_prob_schedule
+from optbench.optimizers.kron.torch_kron_torch import KronTorch
 from tests import traces
 
 

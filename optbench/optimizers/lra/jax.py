@@ -11,7 +11,15 @@ import optax
 
 from optbench.core import Noise
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, check_ranges, check_release
-from optbench.optimizers.psgd.jax import Factors, Fit, WholeTree, check_static, finished, scale_by_group
+from optbench.optimizers.psgd.jax import (
+    Factors,
+    Fit,
+    Options,
+    WholeTree,
+    check_static,
+    finished,
+    scale_by_group,
+)
 
 RELEASES = ("0.2.9",)
 
@@ -103,22 +111,19 @@ def scale_by_lra(
     """`low_rank_approximation` without learning rate and weight decay; the arguments are its."""
     check_static("lra", uvd_rank_of_approximation=uvd_rank_of_approximation)
     check_ranges("lra", {"uvd_rank_of_approximation": uvd_rank_of_approximation})
-    return scale_by_group(
-        "lra",
-        LowRank(uvd_rank_of_approximation),
-        preconditioner_update_probability=preconditioner_update_probability,
-        b1=b1,
-        nesterov=nesterov,
-        precond_lr=precond_lr,
-        precond_init_scale=precond_init_scale,
-        update_global_norm_clip=update_global_norm_clip,
-        step_normalizer_order=step_normalizer_order,
-        mu_dtype=mu_dtype,
-        precision=precision,
-        noise=noise,
-        seed=seed,
-        upstream=check_release("lra", upstream, RELEASES),
+    options = Options(
+        preconditioner_update_probability,
+        b1,
+        nesterov,
+        precond_lr,
+        precond_init_scale,
+        update_global_norm_clip,
+        step_normalizer_order,
+        mu_dtype,
+        precision,
     )
+    release = check_release("lra", upstream, RELEASES)
+    return scale_by_group("lra", LowRank(uvd_rank_of_approximation), options, noise, seed, release)
 
 
 class LowRank(WholeTree):
