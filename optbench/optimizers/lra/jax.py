@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.scipy.linalg import lu_factor, lu_solve
 
 from optbench.core import Noise
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, check_ranges, check_release
@@ -155,9 +156,10 @@ class LowRank(WholeTree):
         a = d * h + U @ (V.T @ (d * h))
         curved = d * (a + V @ (U.T @ a))
         small = jnp.eye(self.rank, dtype=h.dtype) + V.T @ U
+        factored = lu_factor(small)
         b = v / d
-        b = b - V @ jnp.linalg.solve(small.T, U.T @ b)
-        flattened = (b - U @ jnp.linalg.solve(small, V.T @ b)) / d
+        b = b - V @ lu_solve(factored, U.T @ b, trans=1)
+        flattened = (b - U @ lu_solve(factored, V.T @ b)) / d
         new_d = d - fit_diagonal(h, v, curved, flattened, given) * d
         take_u = given.uniform("choose_u") < 0.5
         U, V = jax.lax.cond(
