@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from jax.sharding import PartitionSpec as P
 
 PROGRAM = """
@@ -45,6 +46,7 @@ print("equal")
 """
 
 
+@pytest.mark.slow
 def test_on_eight_devices_the_sharded_trace_equals_the_unsharded():
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
     root = Path(__file__).parent.parent

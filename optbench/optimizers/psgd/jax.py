@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from optbench.core import Noise
-from optbench.optimizers.psgd import FORCED_FITS, at, check_ranges
+from optbench.optimizers.psgd import FORCED_FITS, RANGES, at, check_ranges
 from optbench.optimizers.psgd.jax_curvature import hessian_helper as hessian_helper
 from optbench.ranges import is_off
 from optbench.rules.optax import KeyNoise, probes
@@ -81,44 +81,38 @@ class GroupState(NamedTuple):
     factors: list[Factors]
 
 
+class Options(NamedTuple):
+    """The options that xmat, lra and affine share, by their original names."""
+
+    preconditioner_update_probability: float
+    b1: float
+    nesterov: bool
+    precond_lr: float | Callable[[Any], Any]
+    precond_init_scale: float | None
+    update_global_norm_clip: float | None
+    step_normalizer_order: str
+    mu_dtype: Any
+    precision: str | None
+
+
 def scale_by_group(
     owner: str,
     group: Group,
-    *,
-    preconditioner_update_probability: float,
-    b1: float,
-    nesterov: bool,
-    precond_lr: float | Callable[[Any], Any],
-    precond_init_scale: float | None,
-    update_global_norm_clip: float | None,
-    step_normalizer_order: str,
-    mu_dtype: Any,
-    precision: str | None,
+    options: Options,
     noise: Noise | None,
     seed: int | jax.Array | None,
     upstream: str | None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Precondition with Q^T Q, Q on `group`, in whitening or in Hessian mode; the arguments are `xmat`'s."""
-    check_ranges(
-        owner,
-        {
-            "preconditioner_update_probability": preconditioner_update_probability,
-            "b1": b1,
-            "precond_lr": precond_lr,
-            "precond_init_scale": precond_init_scale,
-            "update_global_norm_clip": update_global_norm_clip,
-        },
-    )
+    """Precondition with Q^T Q, Q on `group`, in whitening or in Hessian mode."""
+    check_ranges(owner, {name: value for name, value in options._asdict().items() if name in RANGES})
     source: Noise = KeyNoise.seeded(36 if seed is None else seed) if noise is None else noise
-    fixed = preconditioner_update_probability
-    always = isinstance(fixed, int | float) and fixed == 1
-    forced = 1 if upstream == "0.1.0" else FORCED_FITS
+    fitting = Fitting(group, options, source, upstream)
 
     def init(params: Any) -> GroupState:
         units = group.units(params)
         return GroupState(
             jnp.zeros((), jnp.int32),
-            None if is_off(b1) else optax.tree.zeros_like(params, dtype=mu_dtype),
+            None if is_off(options.b1) else optax.tree.zeros_like(params, dtype=options.mu_dtype),
             jnp.zeros(len(units), bool),
             [group.init(unit, source) for unit in units],
         )
@@ -133,51 +127,81 @@ def scale_by_group(
         update_preconditioner: Any = None,
         **_: Any,
     ) -> tuple[Any, GroupState]:
-        grads, step, t = updates, state.count, state.count + 1
-        hessian = Hvp is not None
-        if hessian and (vector is None or update_preconditioner is None):
+        grads, t = updates, state.count + 1
+        if Hvp is not None and (vector is None or update_preconditioner is None):
             raise ValueError(f"{owner}: update with Hvp also needs vector and update_preconditioner")
-        if hessian:
-            Hvp, vector = unmasked(grads, Hvp), unmasked(grads, vector)
-        hs = group.units(Hvp if hessian else grads)
-        lr = at(precond_lr, t)
-
-        def fit(held: tuple[jax.Array, list[Factors]]) -> tuple[jax.Array, list[Factors]]:
-            vs = group.units(vector) if hessian else group.probe(source, step, grads)
-            flags, fitted = [], []
-            for h, v, q, done, suffix in zip(hs, vs, held[1], held[0], group.suffixes(grads), strict=True):
-                alive = jnp.asarray(True) if upstream else is_alive(h)
-                due = (step == 0) if upstream else alive & ~done
-                scale = first_scale(h, v if hessian else None, precond_init_scale)
-                q = group.scaled(q, jnp.where(due, scale, 1).astype(h.dtype))
-
-                def uniform(name: str, suffix: str = suffix, dtype: Any = h.dtype) -> jax.Array:
-                    return source.uniform(name + suffix, step, dtype)
-
-                # A dead unit is fitted with a step of 0.
-                size = jnp.where(alive, lr, 0).astype(h.dtype)
-                fitted.append(group.fit(q, Fit(h, v, size, step_normalizer_order == "2nd", uniform)))
-                flags.append(done | due)
-            return jnp.stack(flags), fitted
-
-        with jax.default_matmul_precision(precision):
-            held: Any = (state.scaled, state.factors)
-            if hessian:
-                held = jax.lax.cond(update_preconditioner, fit, lambda held: held, held)
-            elif always:
-                held = fit(held)
+        with jax.default_matmul_precision(options.precision):
+            if Hvp is None:
+                held = fitting.whitened(state, grads)
             else:
-                drawn = source.uniform("update_u", step, jnp.float32)
-                due = (drawn < preconditioner_update_probability) | (step < forced)
-                held = jax.lax.cond(due, fit, lambda held: held, held)
-            mu, direction = momentum(grads, state.mu, b1, nesterov, t)
+                given = (unmasked(grads, Hvp), unmasked(grads, vector))
+                held = fitting.curved(state, grads, *given, update_preconditioner)
+            mu, direction = momentum(grads, state.mu, options.b1, options.nesterov, t)
             units = [group.apply(q, m) for q, m in zip(held[1], group.units(direction), strict=True)]
-        done = clip_global(group.restore(units, grads), update_global_norm_clip)
-        if mu is not None and mu_dtype is not None:
-            mu = optax.tree.cast(mu, mu_dtype)
+        done = clip_global(group.restore(units, grads), options.update_global_norm_clip)
+        if mu is not None and options.mu_dtype is not None:
+            mu = optax.tree.cast(mu, options.mu_dtype)
         return done, GroupState(t, mu, *held)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+Held = tuple[jax.Array, list[Factors]]
+"""Which units have their first scale, and the factors of each."""
+
+
+class Fitting(NamedTuple):
+    """When the factors of a group are fitted, and how."""
+
+    group: Group
+    options: Options
+    source: Noise
+    upstream: str | None
+
+    def whitened(self, state: GroupState, grads: Any) -> Held:
+        """The factors after this step's gradient."""
+        held, probability = (state.scaled, state.factors), self.options.preconditioner_update_probability
+
+        def fit(held: Held) -> Held:
+            probe = self.group.probe(self.source, state.count, grads)
+            return self.fitted(held, state.count, grads, grads, probe, hessian=False)
+
+        if isinstance(probability, int | float) and probability == 1:
+            return fit(held)
+        forced = 1 if self.upstream == "0.1.0" else FORCED_FITS
+        due = self.source.uniform("update_u", state.count, jnp.float32) < probability
+        return jax.lax.cond(due | (state.count < forced), fit, lambda held: held, held)
+
+    def curved(self, state: GroupState, grads: Any, hvp: Any, vector: Any, due: Any) -> Held:
+        """The factors after this step's Hessian-vector product, where one is due."""
+
+        def fit(held: Held) -> Held:
+            vectors = self.group.units(vector)
+            return self.fitted(held, state.count, grads, hvp, [*vectors], hessian=True)
+
+        return jax.lax.cond(due, fit, lambda held: held, (state.scaled, state.factors))
+
+    def fitted(
+        self, held: Held, step: Any, grads: Any, h_tree: Any, vs: list[jax.Array | None], hessian: bool
+    ) -> Held:
+        """One fit of every unit."""
+        lr, second_order = at(self.options.precond_lr, step + 1), self.options.step_normalizer_order == "2nd"
+        rows = zip(self.group.units(h_tree), vs, *held, self.group.suffixes(grads), strict=True)
+        flags, factors = [], []
+        for h, v, done, q, suffix in rows:
+            alive = jnp.asarray(True) if self.upstream else is_alive(h)
+            due = (step == 0) if self.upstream else alive & ~done
+            scale = first_scale(h, v if hessian else None, self.options.precond_init_scale)
+            q = self.group.scaled(q, jnp.where(due, scale, 1).astype(h.dtype))
+
+            def uniform(name: str, suffix: str = suffix, dtype: Any = h.dtype) -> jax.Array:
+                return self.source.uniform(name + suffix, step, dtype)
+
+            # A dead unit is fitted with a step of 0.
+            size = jnp.where(alive, lr, 0).astype(h.dtype)
+            factors.append(self.group.fit(q, Fit(h, v, size, second_order, uniform)))
+            flags.append(done | due)
+        return jnp.stack(flags), factors
 
 
 def precond_update_prob_schedule(
