@@ -1,8 +1,9 @@
 """optbench: a benchmark and comparison harness for deep-learning optimizers.
 
-import optbench
+```python
 result = optbench.run(suite="quickstart", opt="kron,adam,novograd")
 result.table
+```
 """
 
 from typing import TYPE_CHECKING, Any

@@ -67,7 +67,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Check:
-    """Compare the convergence numbers of a small suite with the committed ones; exit 1 if one got worse."""
+    """Compare the convergence numbers of a small suite with the committed ones; exit 1 if one moved."""
 
     suite: str = "gate"
     """The suite to run."""

@@ -351,6 +351,7 @@ class Trace:
     evaluations: dict[str, Any] = field(default_factory=dict)
     """Metric name to f[number of evaluations]."""
     counts: Counts = field(default_factory=Counts)
+    """What the lane had asked for at its last evaluation."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What is needed to believe it: seconds, compile seconds, bytes, mode, device."""
 

@@ -87,7 +87,10 @@ class Named:
         known = [f.name for f in dataclasses.fields(self)]
         for key in changes:
             if key not in known:
-                raise UserError(f"{self.kind} {self.name} has no field {key!r}. {nearest(key, known)}")
+                near = nearest(key, known)
+                raise UserError(
+                    f"{self.kind} {self.name} has no field {key!r}. {near} See: optbench show {self.name}"
+                )
         return dataclasses.replace(self, **changes)
 
     def label(self) -> str:

@@ -2,17 +2,22 @@
 
 For each (task, optimizer, learning rate) the median over seeds of the final loss is compared, on a log10
 scale, with the baseline. A difference above the tolerance fails. On one machine the same code gives the same
-bits, so the tolerance only has to cover other machines.
+bits, so the tolerance only has to cover how other machines round. That is measured where the baselines are
+written: the suite runs in both modes of lanes, which round differently, and each number's tolerance is three
+times the difference, or the least one. A number that rounding alone decides so gets a tolerance that hides it.
 """
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import math
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from optbench import environment
 from optbench.core import UserError
@@ -21,12 +26,26 @@ from optbench.execute.session import Session
 from optbench.stats.summary import final, middle, steps_to, task_of
 
 TOLERANCE_LOSS = 0.05
-"""Decades by which a final loss may differ."""
+"""Decades by which a final loss may differ, at the least."""
 TOLERANCE_STEPS = 0.05
-"""Fraction by which the steps to a target may differ (and at least 2)."""
+"""Fraction by which the steps to a target may differ, at the least; and at least 2 steps."""
+SPREADS = 3.0
+"""How many times the measured spread may be used up."""
 FLOOR = 1e-7
 """Losses below this are rounding noise in float32 and count as equal to it."""
-COLUMNS = ("task", "optimizer", "trial", "loss", "steps")
+KEY = ("task", "optimizer", "trial")
+
+
+class Number(NamedTuple):
+    """Median final loss and median steps to the last target, and by how much they may differ."""
+
+    loss: float
+    steps: float
+    loss_tolerance: float = TOLERANCE_LOSS
+    steps_tolerance: float = 2.0
+
+
+Numbers = dict[tuple[str, str, str], Number]
 
 
 def check_suite(suite: str, baselines: str | None, update: bool, jobs: int | None) -> int:
@@ -38,22 +57,46 @@ def check_suite(suite: str, baselines: str | None, update: bool, jobs: int | Non
             f"no baselines at {str(path)!r}. Write them with: optbench check --suite {suite} --update"
         )
     old = {} if update else read(path)
+    numbers = run(Request(suite=suite, jobs=jobs))
+    if numbers is None:
+        return 1
+    if not update:
+        return compare(old, numbers, path)
+    others = [run(Request(suite=suite, jobs=jobs, lanes=lanes)) for lanes in ("map", "vmap")]
+    if None in others:
+        return 1
+    numbers = tolerant(numbers, *filter(None, others))
+    write(path, suite, numbers)
+    print(f"wrote {len(numbers)} numbers to {path}")
+    return 0
+
+
+def run(request: Request) -> Numbers | None:
+    """The numbers of a suite, run into a folder that is thrown away; None if a program failed."""
     with tempfile.TemporaryDirectory() as folder:
-        session = Session(Request(suite=suite, results=folder, jobs=jobs))
+        session = Session(dataclasses.replace(request, results=folder))
         failures = [event for event in session.run() if event.kind == "failed"]
         for event in failures:
             print(f"failed: {event.facts['status']}: {event.facts['reason']}", file=sys.stderr)
-        if failures:
-            return 1
-        numbers = measure(session)
-    if update:
-        write(path, suite, numbers)
-        print(f"wrote {len(numbers)} numbers to {path}")
-        return 0
-    return compare(old, numbers, path)
+        return None if failures else measure(session)
 
 
-Numbers = dict[tuple[str, str, str], tuple[float, float]]
+def tolerant(numbers: Numbers, one: Numbers, other: Numbers) -> Numbers:
+    """The numbers with tolerances from how far two ways of rounding the same cells are apart."""
+    found = {}
+    for key, number in numbers.items():
+        a, b = one[key], other[key]
+        steps = 0.0 if a.steps == b.steps else abs(a.steps - b.steps)
+        found[key] = number._replace(
+            loss_tolerance=max(TOLERANCE_LOSS, SPREADS * apart(a.loss, b.loss)),
+            steps_tolerance=max(least_steps(number.steps), SPREADS * steps),
+        )
+    return found
+
+
+def least_steps(steps: float) -> float:
+    """By how many steps a count may always differ."""
+    return max(2.0, TOLERANCE_STEPS * steps) if math.isfinite(steps) else 2.0
 
 
 def measure(session: Session) -> Numbers:
@@ -66,23 +109,26 @@ def measure(session: Session) -> Numbers:
         target = task.targets()[-1]
         loss = middle(final(rows, task.selection))
         steps = middle(steps_to(rows, target.metric, target.value))
-        numbers[(str(name), str(optimizer), f"{trial:g}")] = (loss, steps)
+        numbers[(str(name), str(optimizer), f"{trial:g}")] = Number(
+            loss, steps, steps_tolerance=least_steps(steps)
+        )
     return numbers
 
 
-def write(path: Path, suite: str, numbers: Numbers) -> None:
+def write(path: Path, suite: str, numbers: Mapping[tuple[str, str, str], Number]) -> None:
     """A sorted text file with its provenance on top."""
     facts = environment.facts()
     packages = ", ".join(f"{name} {facts[f'version.{name}']}" for name in ("jax", "optax", "numpy"))
     lines = [
         f"# optbench check --suite {suite} --update",
         f"# optbench {facts['optbench_version']}, {packages}, python {facts['python']}, {facts['cpu_model']}",
-        f"# tolerance: {TOLERANCE_LOSS} decades of loss above {FLOOR}, {TOLERANCE_STEPS:.0%} of steps",
-        "\t".join(COLUMNS),
+        f"# tolerances: decades of loss (losses below {FLOOR} are equal) and steps, {SPREADS:g} times the spread",
+        "# between two ways of running lanes, which round differently",
+        "\t".join((*KEY, *Number._fields)),
     ]
-    lines += [
-        "\t".join((*key, f"{loss:.6g}", f"{steps:g}")) for key, (loss, steps) in sorted(numbers.items())
-    ]
+    for key, number in sorted(numbers.items()):
+        shown = (f"{number.loss:.6g}", *(f"{value:.4g}" for value in number[1:]))
+        lines.append("\t".join((*key, *shown)))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n")
 
@@ -92,7 +138,9 @@ def read(path: Path) -> Numbers:
     text = "".join(line for line in path.read_text().splitlines(keepends=True) if not line.startswith("#"))
     try:
         return {
-            (row["task"], row["optimizer"], row["trial"]): (float(row["loss"]), float(row["steps"]))
+            (row["task"], row["optimizer"], row["trial"]): Number(
+                *(float(row[name]) for name in Number._fields)
+            )
             for row in csv.DictReader(io.StringIO(text), delimiter="\t")
         }
     except (KeyError, TypeError, ValueError) as error:
@@ -110,13 +158,13 @@ def compare(old: Numbers, new: Numbers, path: Path) -> int:
         if key not in new or key not in old:
             moved.append(f"{name}: {'not run any more' if key not in new else 'not in the baselines'}")
             continue
-        (loss, steps), (new_loss, new_steps) = old[key], new[key]
-        if apart(loss, new_loss) > TOLERANCE_LOSS:
-            word = "worse" if new_loss > loss or math.isnan(new_loss) else "better"
-            moved.append(f"{name}: loss {loss:.4g} -> {new_loss:.4g} ({word})")
-        elif not same_steps(steps, new_steps):
-            word = "worse" if new_steps > steps else "better"
-            moved.append(f"{name}: steps to target {steps:g} -> {new_steps:g} ({word})")
+        (loss, steps, loss_tolerance, steps_tolerance), new_number = old[key], new[key]
+        if apart(loss, new_number.loss) > loss_tolerance:
+            word = "worse" if new_number.loss > loss or math.isnan(new_number.loss) else "better"
+            moved.append(f"{name}: loss {loss:.4g} -> {new_number.loss:.4g} ({word})")
+        elif steps != new_number.steps and abs(steps - new_number.steps) > steps_tolerance:
+            word = "worse" if new_number.steps > steps else "better"
+            moved.append(f"{name}: steps to target {steps:g} -> {new_number.steps:g} ({word})")
     for line in moved:
         print(f"moved: {line}")
     print(
@@ -133,10 +181,3 @@ def apart(old: float, new: float) -> float:
     if not (math.isfinite(old) and math.isfinite(new)):
         return 0.0 if old == new else math.inf
     return abs(math.log10(max(old, FLOOR)) - math.log10(max(new, FLOOR)))
-
-
-def same_steps(old: float, new: float) -> bool:
-    """Whether two step counts agree within the tolerance."""
-    if not (math.isfinite(old) and math.isfinite(new)):
-        return old == new
-    return abs(old - new) <= max(2.0, TOLERANCE_STEPS * old)

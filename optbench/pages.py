@@ -1,4 +1,4 @@
-"""What `optbench list` and `optbench show` print; nothing heavy is imported."""
+"""What `optbench list` and `optbench show` print; nothing heavy is imported, and no catalogue that is not asked for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 import inspect
 import math
 
-from optbench import optimizers, suite, tasks
 from optbench.core import Optimizer, Task, UserError, nearest
 
 EXAMPLE = {"w": (256, 128), "b": (256,)}
@@ -16,15 +15,21 @@ EXAMPLE = {"w": (256, 128), "b": (256,)}
 def listing(what: str) -> str:
     """The names with what one wants to know at a glance."""
     if what == "suites":
+        from optbench import suite
+
         rows = [("suite", "question")]
         rows += [(name, suite.docstring(name).partition("\n")[0]) for name in suite.names()]
     elif what == "tasks":
+        from optbench import tasks
+
         rows = [("task", "parameters", "steps", "selected by", "source")]
         rows += [
             (name, str(parameters(task)), str(task.horizon), task.selection, task.source[:50])
             for name, task in tasks.names().items()
         ]
     else:
+        from optbench import optimizers
+
         rows = [("optimizer", "frameworks", "order", "state/param", "source")]
         rows += [
             (name, ",".join(o.frameworks()), "12"[o.order - 1], state_ratio(o), o.source[:60])
@@ -56,17 +61,21 @@ def columns(rows: list[tuple[str, ...]]) -> str:
 
 def page(name: str) -> str:
     """The page of an optimizer, task or suite."""
+    from optbench import optimizers
+
     if name in optimizers.listed():
         return optimizer_page(optimizers.listed()[name])
-    if name in tasks.names():
-        return task_page(name, tasks.names()[name])
-    if name in suite.names():
+    from optbench import suite, tasks
+
+    problems, questions = tasks.names(), suite.names()
+    if name in problems:
+        return task_page(name, problems[name])
+    if name in questions:
         return f"{name}\n\n{suite.docstring(name)}"
     found = optimizers.parse(name) if ":" in name else optimizers.find(name)
     if found is not None:
         return optimizer_page(found)
-    known = [*optimizers.names(), *tasks.names(), *suite.names()]
-    near = nearest(name, known)
+    near = nearest(name, [*optimizers.names(), *problems, *questions])
     raise UserError(f"nothing is called {name!r}. {near} See: optbench list optimizers (or tasks, suites)")
 
 

@@ -168,6 +168,13 @@ class Kept:
         self.path.unlink(missing_ok=True)
 
 
+class Held(Kept):
+    """A carry that outlives the end of its lanes: until the whole program is stored, a crash may need it again."""
+
+    def clear(self) -> None:
+        """Not yet; `Kept.clear` forgets it."""
+
+
 class whole:
     """A temporary path that becomes `path` when the block ends well: synced, then renamed."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import textwrap
 import time
@@ -21,7 +22,7 @@ COMPILATION = 1e11
 """FLOP that could be done while one program compiles, roughly; only the estimate depends on it."""
 
 TOY_NOTE = (
-    "Note: quadratics and Rosenbrock are toys. They show how a method behaves (conditioning, curvature, the range\n"
+    "Note: quadratics and Rosenbrock are toys. They show how a method behaves (conditioning, curvature, the range "
     "of learning rates), not how it will rank on your network; {real}."
 )
 
@@ -182,12 +183,19 @@ def close(session: Session, seconds: float) -> None:
             if not table["toy"].all()
             else "add --task mlp for real data"
         )
-        print(TOY_NOTE.format(real=real))
+        print(textwrap.fill(TOY_NOTE.format(real=real), 100))
     print(f"{len(frame)} cells in {session.store.folder} ({seconds:.1f} s).")
     suite = session.request.suite
-    where = "" if str(session.store.folder) == "results" else f" --results {session.store.folder}"
+    where = (
+        ""
+        if str(session.store.folder) == "results"
+        else f" --results {shlex.quote(str(session.store.folder))}"
+    )
+    # A report shows the suite's tasks unless it is told which.
+    asked = f" --task {shlex.quote(','.join(session.request.task))}" if session.request.task else ""
     name = table["optimizer"].iloc[0].partition("[")[0]
-    print(f"Next: optbench report --suite {suite}{where}   |   optbench show {name}")
+    print(f"Next: optbench report --suite {shlex.quote(suite)}{asked}{where}")
+    print(f"  or: optbench show {name}")
 
 
 def legend(table: Frame) -> str:

@@ -98,9 +98,32 @@ def replay_torch(make, trace, factors_of):
 
 
 def rename(given):
-    """The one argument that is named as torch names it."""
-    if "learning_rate" in given:
-        given["lr"] = given.pop("learning_rate")
+    """Name the learning rate as torch does; a schedule is returned, for `before` to set."""
+    rate = given.pop("learning_rate", None)
+    if callable(rate):
+        return rate
+    if rate is not None:
+        given["lr"] = rate
+    return None
+
+
+def pop_tree(given, name):
+    """Take a tree of bool out of the arguments, by leaf."""
+    tree = given.pop(name, None)
+    return tree if isinstance(tree, dict) else {}
+
+
+def by_group(named, given, trees):
+    """Param groups for what is a tree of bool in JAX: stacks of layers, and where decay is on."""
+    groups = []
+    for name, param in named:
+        own = {"params": [(name, param)]}
+        if trees["scanned_layers"]:
+            own["scanned_layers"] = trees["scanned_layers"][name]
+        if trees["weight_decay_mask"] and not trees["weight_decay_mask"][name]:
+            own["weight_decay"] = 0.0
+        groups.append(own)
+    return groups
 
 
 def first_factors(optimizer, params):

@@ -52,6 +52,12 @@ run --opt 'kron[max_size_triangular=1.5]'
 run --opt 'kron[memory_save_mode=one]'
 run --opt 'sgd[nesterov=maybe]'
 run --opt 'kron[learning_rate=0.1]'
+run --opt optax:adabelif
+run --opt torch:NAdam
+run --opt nowhere:make
+run --opt 'optax:yogi[b4=1]'
+run --opt 'optax:yogi[sweep=1:2]'
+run --opt 'sgd[nesterov=True]'
 run --task rosenbrok
 run --task
 run --task 'quadratic[dims=3]'

@@ -89,6 +89,10 @@ BRIDGES: dict[str, Callable[[Any], dict[str, Any]]] = {
     },
     "ngc_adam": lambda state: {"g1": state.g1, "g2": state.g2},
     "ngc_nag": lambda state: {"phi": state.phi},
+    "kron": lambda state: {"mu": state[0]["mu"], "Q": state[0]["Qs_preconditioners"]},
+    "xmat": lambda state: {"mu": state[0].mu},
+    "lra": lambda state: {"mu": state[0].mu},
+    "affine": lambda state: {"mu": state[0].mu},
 }
 
 

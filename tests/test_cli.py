@@ -160,3 +160,20 @@ def test_a_run_computes_once_and_then_only_what_is_new(tmp_path):
     forced = command("run", *TINY, "--again", cwd=tmp_path)
     assert "0 stored, 8 to compute" in forced.stdout
     assert everything(tmp_path).items() >= files.items()
+
+
+def test_everything_that_is_listed_has_a_page():
+    from optbench import optimizers, pages, suite, tasks
+
+    for what, names in (
+        ("optimizers", optimizers.names()),
+        ("tasks", tasks.names()),
+        ("suites", suite.names()),
+    ):
+        listing = pages.listing(what)
+        for name in names:
+            assert re.search(rf"^{name}\b", listing, re.MULTILINE)
+            page = pages.page(name)
+            assert page.startswith(name)
+            assert "optbench " in page, "a page says what to type"
+            assert max(map(len, page.splitlines())) < 200

@@ -9,9 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from optbench.core import UserError
+from optbench.core import Status, UserError
 from optbench.store import Store
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
@@ -240,3 +241,38 @@ def test_a_disk_that_fills_up_during_a_run_is_a_message(dying_session, monkeypat
     with pytest.raises(UserError, match=r"No space left on device\. .*make room and run again"):
         list(dying_session.run())
     assert dying_session.store.files() == []
+
+
+def test_a_carry_is_forgotten_only_when_the_result_is_stored(monkeypatch, tmp_path):
+    from optbench.core import Trace
+    from optbench.execute import worker
+    from optbench.execute.request import Request
+    from optbench.plan import programs
+
+    class Engine:
+        dies = True
+
+        @classmethod
+        def run(cls, cells, mode, device, observe, keep):
+            for group in range(2):
+                keep(group).save({"carry": np.arange(3)})
+                keep(group).clear()  # as the lanes' loop does at its end
+            if cls.dies:
+                raise MemoryError
+            return [Trace(cell, Status.ERROR, "not really run") for cell in cells]
+
+        @staticmethod
+        def device_facts(device):
+            return {"device_kind": "cpu", "mode": "vmap"}
+
+    monkeypatch.setitem(worker.ENGINES, "jax", lambda device: Engine)
+    [program] = programs(Request(task=("rosenbrock_2",), opt=("adam",), lr=("0.1",), seeds=1).cells())
+    message = {"program": program.message(), "results": str(tmp_path)}
+    Store(tmp_path).prepare()
+    with pytest.raises(MemoryError):
+        worker.work(message, lambda event, facts: None)
+    assert len(list((tmp_path / "partial").iterdir())) == 2
+    Engine.dies = False
+    worker.work(message, lambda event, facts: None)
+    assert list((tmp_path / "partial").iterdir()) == []
+    assert len(Store(tmp_path).files()) == 1

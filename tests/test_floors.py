@@ -25,18 +25,12 @@ HEAVY = {
     "matplotlib",
     "rich",
 }
+ROOMS = ("optimizers/*/jax*.py", "optimizers/*/torch*.py", "optimizers/*/functional/*.py")
 HOMES = {
-    "jax": ("engines/jax.py", "rules/optax*.py", "optimizers/*/jax.py", "optimizers/*/functional/*.py"),
-    "optax": ("rules/optax*.py", "optimizers/*/jax.py"),
-    "torch": ("engines/torch.py", "rules/torch*.py", "optimizers/*/torch*.py"),
-    "numpy": (
-        "engines/*.py",
-        "store.py",
-        "stats/*.py",
-        "report/*.py",
-        "optimizers/*/jax.py",
-        "optimizers/*/torch*.py",
-    ),
+    "jax": ("engines/jax*.py", "rules/optax*.py", *ROOMS),
+    "optax": ("rules/optax*.py", *ROOMS),
+    "torch": ("engines/torch*.py", "rules/torch*.py", *ROOMS),
+    "numpy": ("engines/*.py", "store.py", "stats/*.py", "report/*.py", *ROOMS),
     "pandas": ("stats/*.py", "report/*.py"),
     "matplotlib": ("report/*.py",),
 }

@@ -9,10 +9,14 @@ import pytest
 
 from optbench import optimizers
 from optbench.optimizers.adapter import Standard
+from optbench.optimizers.affine import Affine
 from optbench.optimizers.esgd import ESGD
 from optbench.optimizers.expectigrad import Expectigrad
+from optbench.optimizers.kron import Kron
+from optbench.optimizers.lra import LRA
 from optbench.optimizers.ngc import NgcAdam, NgcNag, NgcSgd
 from optbench.optimizers.novograd import Novograd
+from optbench.optimizers.xmat import XMat
 from tests import parity
 
 # Each at the middle of its sweep; the cadence of ESGD is short so that steps of both kinds are seen.
@@ -25,6 +29,10 @@ DECLARED = [
         NgcNag(),
         NgcSgd(),
         Novograd(weight_decay=0.01),
+        Kron(preconditioner_update_probability=0.4, weight_decay=0.01),
+        XMat(mode="hessian", preconditioner_update_probability=0.5),
+        LRA(uvd_rank_of_approximation=2, nesterov=True),
+        Affine(update_global_norm_clip=1.0),
     )
 ]
 NAMES = [declared.name for declared in DECLARED]

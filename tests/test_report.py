@@ -10,11 +10,21 @@ import pytest
 from optbench import optimizers, tasks
 from optbench.core import Cell, Counts, Schedule, Status, Trace
 from optbench.store import Store
+from optbench.suite import load
 
 FACTS = {
     "optbench_version": "0.1.0", "commit": "0123456789ab", "python": "3.11.7", "version.jax": "0.10.2",
-    "platform": "Linux", "cpu_model": "A <fast> CPU", "threads": 1, "device": "cpu:0", "device_kind": "cpu", "mode": "vmap",
+    "platform": "Linux", "cpu_model": "A <fast> CPU", "threads": 1,
+    "device": "cpu:0", "device_kind": "cpu", "mode": "vmap",
 }  # fmt: skip
+SECONDS = {
+    "program_seconds": 0.5,
+    "compile_seconds": 1.25,
+    "evaluation_seconds": 0.1,
+    "lanes": 4,
+    "parameters": 10,
+}
+METRICS = ("train_loss", "validation_loss", "validation_error", "test_error")
 STEPS = 40
 
 
@@ -28,22 +38,11 @@ def trace(cell: Cell, level: float, status: Status = Status.DONE, reason: str = 
     if status == Status.DIVERGED:
         losses[-1] = math.inf
     at = np.array([step for step in cell.task.evaluation_steps(cell.steps) if step <= ran], np.int32)
-    metrics = (
-        ("loss",)
-        if cell.task.selection == "loss"
-        else ("train_loss", "validation_loss", "validation_error", "test_error")
-    )
-    seconds = {
-        "program_seconds": 0.5,
-        "program_steps": ran,
-        "lanes": 4,
-        "parameters": 10,
-        "compile_seconds": 1.25,
-        "evaluation_seconds": 0.1,
-    }
+    metrics = ("loss",) if cell.task.selection == "loss" else METRICS
     kept = losses[:ran] if status == Status.DONE else losses
+    evaluations = {name: losses[at] for name in metrics}
     return Trace(
-        cell, status, reason, kept, at, {name: losses[at] for name in metrics}, Counts(int(at[-1])), seconds
+        cell, status, reason, kept, at, evaluations, Counts(int(at[-1])), SECONDS | {"program_steps": ran}
     )
 
 
@@ -54,16 +53,10 @@ def grid(
     found = []
     for place, optimizer in enumerate(optimizers.parse(opt).trials(trials)):
         status = (statuses or {}).get(place, Status.DONE)
+        reason = "RuntimeError: it | broke\n<b>" if status == Status.ERROR else ""
         for seed in range(seeds):
             cell = Cell(tasks.parse(task), optimizer, seed=seed, steps=steps, **fields)
-            found.append(
-                trace(
-                    cell,
-                    level * 3.0 ** abs(place - 1),
-                    status,
-                    "RuntimeError: it | broke\n<b>" * (status == "error"),
-                )
-            )
+            found.append(trace(cell, level * 3.0 ** abs(place - 1), status, reason))
     return found
 
 
@@ -102,10 +95,10 @@ def written(tmp_path_factory):
 
 def test_the_page_says_who_leads_and_where_nobody_does(written):
     _, page, said = written
-    assert "Of 2 tasks, adam leads alone on 1 (quadratic_10) and 1 is tied." in page
+    assert "Of 2 problems, adam leads alone on 1 (quadratic_10) and 1 is tied." in page
     assert "adam has the lowest final loss, 1.2e-5" in page
     assert "tie on final test error" in page
-    assert "Of 2 tasks" in said
+    assert "Of 2 problems" in said
     assert "Next: optbench run --suite quickstart --task rosenbrock_2,quadratic_100,rosenbrock_100" in said
 
 
@@ -115,7 +108,7 @@ def test_what_failed_is_named_with_its_reason_escaped(written):
     assert "quadratic_10, kron: 20 of 20 lanes error" in page
     assert r"RuntimeError: it \| broke \<b\>" in page
     assert "| diverged | 5 | the loss stopped being a finite number" in page
-    assert "| quadratic_10 | kron | 0.0001\\* | failed |" in page
+    assert "| quadratic_10 | kron | - | failed |" in page
 
 
 def test_the_numbers_are_those_of_the_terminal(written):
@@ -191,10 +184,10 @@ def test_settings_are_never_averaged(tmp_path):
     )
     frame = store.frame()
     assert [problem.name for problem in problems(frame)] == [
-        "quadratic_10 (40 steps, constant learning rate, float32)",
-        "quadratic_10 (40 steps, constant learning rate, float64)",
-        "quadratic_10 (30 steps, constant learning rate, float32)",
-        "quadratic_10 (40 steps, cosine(warmup=0) learning rate, float32)",
+        "quadratic_10 (40 steps, constant, float32)",
+        "quadratic_10 (40 steps, constant, float64)",
+        "quadratic_10 (30 steps, constant, float32)",
+        "quadratic_10 (40 steps, cosine(warmup=0), float32)",
     ]
     assert summarise(frame)["seeds"].tolist() == [3, 3, 3, 3]
 
@@ -213,7 +206,7 @@ def test_a_cell_in_two_lane_modes_counts_once_and_is_told(tmp_path):
     assert table["seeds"].tolist() == [5]
     assert table["loss"].iloc[0] == pytest.approx(1.2e-4)
     assert "20 cells are stored in more than one lane mode; the newest of each is shown." in weaknesses(
-        problems(frame), table, frame
+        problems(frame), table, frame, load("quickstart")
     )
 
 
@@ -226,22 +219,22 @@ def test_unequal_budgets_and_few_seeds_are_told(tmp_path):
     frame = stored(tmp_path, grid(opt="adam", seeds=2), grid(opt="sgd", seeds=2, trials=3)).frame()
     table = summarise(frame)
     table.insert(0, "problem", labels(table))
-    said = "\n".join(weaknesses(problems(frame), table, frame))
+    said = "\n".join(weaknesses(problems(frame), table, frame, load("quickstart")))
     assert "adam 4 learning rates x 2 seeds and sgd 3 learning rates x 2 seeds" in said
     assert "Fewer than 5 seeds on quadratic_10" in said
+    assert "quadratic_10 ran 40 steps; the suite asks for 1,000." in said
     assert "an indication, not a finding" in verdicts(problems(frame))[0]
 
 
 def test_steps_to_a_target_do_not_depend_on_which_tasks_share_a_frame(tmp_path):
     from optbench.stats.summary import summarise
 
-    alone = stored(tmp_path / "a", grid("rosenbrock_2", level=1e-6))
-    both = stored(tmp_path / "b", grid("rosenbrock_2", level=1e-6), grid("quadratic_10"))
-    steps = [
-        summarise(store.frame()).set_index("task").loc["rosenbrock_2", "steps_to_target"]
-        for store in (alone, both)
-    ]
-    assert steps[0] == steps[1]
+    one = grid("rosenbrock_2", level=1e-6, steps=97)
+    stores = [stored(tmp_path / "a", one), stored(tmp_path / "b", one, grid("quadratic_10"))]
+    tables = [summarise(store.frame()).set_index("task") for store in stores]
+    alone, beside = (table.loc["rosenbrock_2", "steps_to_target"] for table in tables)
+    assert alone == beside
+    assert alone % 3  # not at an evaluation
 
 
 def test_a_curve_counts_lost_lanes_as_infinite_and_stops_with_the_last():
@@ -293,18 +286,18 @@ def test_looks_differ_and_do_not_depend_on_the_company():
     assert len({each.colour for each in looks[:7]}) == min(7, len(listed))
     assert look("adam[b1=0.8]").colour == look("adam").colour
     assert look("adam[b1=0.8]") != look("adam[b1=0.7]")
-    assert look("gone") in [look("gone")]
     assert not set(DASHES) & set(VARIANTS)
     assert len(set(COLOURS)) == len(COLOURS)
     assert order(["sgd", "adam[b1=0.8]", "gone", "adam"]) == ["adam", "adam[b1=0.8]", "sgd", "gone"]
 
 
 def test_markdown_shows_text_as_it_is():
-    from optbench.report.markdown import escape, slug, table
+    from optbench.report.markdown import escape, plain, slug, table
 
     assert escape("rosenbrock_2 _x_ a|b\n<i>") == r"rosenbrock_2 \_x\_ a\|b \<i\>"
     assert escape("[a](b) `c` *d*") == r"\[a\](b) \`c\` \*d\*"
     assert slug("quadratic[dim=50,condition=1e3]") == "quadratic-dim-50-condition-1e3"
+    assert plain(escape("[a] `c`\\")) == "[a] `c`\\"
     assert slug("../..") == "unnamed"
     assert table(("a", "b"), [("x|y", "1")]).splitlines()[2] == r"| x\|y | 1 |"
 

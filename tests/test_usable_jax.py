@@ -12,10 +12,14 @@ import numpy as np
 import optax
 import pytest
 
+from optbench.optimizers.affine.jax import affine
 from optbench.optimizers.esgd.jax import esgd
 from optbench.optimizers.expectigrad.jax import expectigrad
+from optbench.optimizers.kron.jax import kron
+from optbench.optimizers.lra.jax import lra
 from optbench.optimizers.ngc.jax import ngc_adam, ngc_nag, ngc_sgd
 from optbench.optimizers.novograd.jax import novograd
+from optbench.optimizers.xmat.jax import xmat
 
 
 class Standalone(NamedTuple):
@@ -25,6 +29,8 @@ class Standalone(NamedTuple):
     rate: str
     options: dict[str, Any] = {}  # noqa: RUF012
     extra: Callable[[Any], dict[str, Any]] = lambda grads: {}
+    static: tuple[str, ...] = ()
+    """Options that choose shapes, which inject_hyperparams must leave alone."""
 
 
 def curvature(grads):
@@ -39,6 +45,16 @@ STANDALONE = [
     Standalone(ngc_nag, "eta"),
     Standalone(ngc_sgd, "eta"),
     Standalone(novograd, "learning_rate", {"weight_decay": 0.1}),
+    Standalone(
+        kron,
+        "learning_rate",
+        static=("max_size_triangular", "min_ndim_triangular", "lax_map_batch_size"),
+    ),
+    Standalone(xmat, "learning_rate"),
+    Standalone(
+        lra, "learning_rate", {"uvd_rank_of_approximation": 2}, curvature, ("uvd_rank_of_approximation",)
+    ),
+    Standalone(affine, "learning_rate", static=("max_size_triangular", "max_skew_triangular")),
 ]
 each = pytest.mark.parametrize("one", STANDALONE, ids=lambda one: one.make.__name__)
 
@@ -98,8 +114,10 @@ def test_chain_masked_multi_transform_inject_hyperparams_and_schedules(one):
             optax.masked(optax.set_to_zero(), {"a": False, "b": True}),
         ),
         "multi": optax.multi_transform({"ours": plain, "frozen": optax.set_to_zero()}, label),
-        "inject": optax.inject_hyperparams(one.make)(**{one.rate: 0.1}, **one.options),
-        "inject schedule": optax.inject_hyperparams(one.make)(**{one.rate: schedule}, **one.options),
+        "inject": optax.inject_hyperparams(one.make, one.static)(**{one.rate: 0.1}, **one.options),
+        "inject schedule": optax.inject_hyperparams(one.make, one.static)(
+            **{one.rate: schedule}, **one.options
+        ),
     }
 
     @jax.jit

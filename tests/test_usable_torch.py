@@ -10,10 +10,15 @@ import pickle
 import pytest
 import torch
 
+from optbench.optimizers.affine.torch import Affine
 from optbench.optimizers.esgd.torch import ESGD
 from optbench.optimizers.expectigrad.torch import Expectigrad
+from optbench.optimizers.kron.torch import Kron
+from optbench.optimizers.kron.torch_kron_torch import KronTorch
+from optbench.optimizers.lra.torch import LRA
 from optbench.optimizers.ngc.torch import NgcAdam, NgcNag, NgcSgd
 from optbench.optimizers.novograd.torch import Novograd
+from optbench.optimizers.xmat.torch import XMat
 
 torch.set_num_threads(1)
 
@@ -25,6 +30,11 @@ STANDALONE = [
     (NgcNag, {}),
     (NgcSgd, {}),
     (Novograd, {"weight_decay": 0.1}),
+    (Kron, {"weight_decay": 0.1}),
+    (KronTorch, {"weight_decay": 0.1}),
+    (XMat, {"nesterov": True}),
+    (LRA, {"uvd_rank_of_approximation": 2}),
+    (Affine, {"update_global_norm_clip": 10.0}),
 ]
 each = pytest.mark.parametrize(
     ("cls", "options"), STANDALONE, ids=lambda value: getattr(value, "__name__", "")

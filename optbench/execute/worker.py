@@ -61,7 +61,7 @@ def work(message: Mapping[str, Any], say: Any) -> dict[str, Any]:
     from optbench import environment
     from optbench.fields import digest
     from optbench.plan import Program
-    from optbench.store import Kept, Store
+    from optbench.store import Held, Kept, Store
 
     program, store = Program.of(message["program"]), Store(message["results"])
     framework = program.cells[0].framework
@@ -78,11 +78,16 @@ def work(message: Mapping[str, Any], say: Any) -> dict[str, Any]:
     # Another version of the code or of the framework would go on from a carry that is not its own.
     code = digest([environment.version("optbench"), environment.commit(), environment.version(framework)])[:8]
 
+    kept: list[Kept] = []
+
     def keep(group: int) -> Kept:
-        return store.keep(f"{program.id}-{group}-{code}")
+        kept.append(store.keep(f"{program.id}-{group}-{code}"))
+        return Held(kept[-1].path)
 
     traces = engine.run(program.cells, program.mode, program.device, observe, keep)
     path = store.write(traces, environment.facts() | engine.device_facts(program.device) | memory_facts())
+    for carry in kept:
+        carry.clear()
     return {"path": path.name, "cells": len(traces)}
 
 

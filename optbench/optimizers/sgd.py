@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from optbench.core import Shapes, hyper
+from optbench.core import Shapes, UserError, hyper
 from optbench.optimizers.adapter import Standard, decay, size, step_size
 
 
@@ -30,6 +30,14 @@ class SGD(Standard):
     learning_rate: float = step_size(0.01, 3e-4)
     momentum: float = decay(0.0, "the sum of gradients; 0 keeps none")
     nesterov: bool = hyper(False, "look ahead; needs momentum", choices=(True, False))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nesterov and not self.momentum:
+            raise UserError(
+                f"{self.name}[nesterov=True] has no momentum to look ahead along. "
+                f"Write {self.name}[nesterov=True,momentum=0.9]. See: optbench show {self.name}"
+            )
 
     def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
         """optax.sgd."""

@@ -123,8 +123,8 @@ def columns_that_fit(texts: Sequence[str], width: float) -> int:
     for count in range(len(texts), 1, -1):
         deep = math.ceil(len(texts) / count)
         columns = [texts[i : i + deep] for i in range(0, len(texts), deep)]
-        if sum(0.065 * max(map(len, column)) + 0.6 for column in columns) <= width:
-            return count
+        if sum(0.068 * max(map(len, column)) + 0.72 for column in columns) <= width:
+            return len(columns)  # matplotlib fills as many as it is told, evenly
     return 1
 
 
@@ -145,7 +145,7 @@ def overview(problems: Sequence[Problem]) -> Figure:
         left, right = grid.flat[2 * i], grid.flat[2 * i + 1]
         draw_curves(left, problem, problem.task.selection, targets=False)
         draw_sensitivity(right, problem)
-        left.set_title(problem.name)
+        left.set_title(wrapped(problem.name, 56))
         left.set_ylabel(spoken(problem.task.selection))
         right.set_title("final, by learning rate" if i < pairs else "", fontweight="normal", color="#444444")
         last = i + pairs >= len(problems)
@@ -184,9 +184,9 @@ def side_legend(figure: Figure, problem: Problem, rings: bool) -> None:
 
 def at_best(problem: Problem, name: str) -> str:
     """The legend's entry: the optimizer, its best learning rate, and what was lost there."""
-    trial = problem.best[name]["trial"].iloc[0]
-    rate = f"\nlr {trial:.3g}" if trial == trial and trial is not None else ""
-    lost = problem.lost(name)
+    trial, lost = problem.best[name]["trial"].iloc[0], problem.lost(name)
+    swept = trial is not None and trial == trial and name not in problem.never
+    rate = f"\nlr {trial:.3g}" if swept else ""
     return f"{wrapped(name)}{rate}" + (f"\n× {lost}" if lost else "")
 
 

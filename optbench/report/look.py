@@ -16,7 +16,7 @@ from optbench import optimizers
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 TOL_MUTED = ("#332288", "#882255", "#999933", "#44AA99", "#CC6677", "#AA4499", "#777777")
 COLOURS = (*OKABE_ITO, *TOL_MUTED)
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "d", "8", "*")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "*", "h", "d", "8")
 Dash = tuple[float, tuple[float, ...]]
 DASHES: tuple[Dash, ...] = ((0, ()), (0, (5, 1.6)), (0, (5, 1.4, 1, 1.4)), (0, (1.2, 1.2)))
 VARIANTS: tuple[Dash, ...] = (

@@ -13,6 +13,11 @@ def escape(text: object) -> str:
     return SPECIAL.sub(lambda match: "\\" + match.group(0), " ".join(str(text).split()))
 
 
+def plain(text: str) -> str:
+    """Escaped text as it was, for a terminal."""
+    return re.sub(r"\\(.)", r"\1", text)
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
     """A table of escaped cells; the first `left` columns are aligned left, the others right."""
     marks = ["---" if i < left else "---:" for i in range(len(header))]

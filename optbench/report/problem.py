@@ -67,6 +67,14 @@ class Problem:
         """What curves are drawn of: training, and what targets are set on where that is something else."""
         return tuple(dict.fromkeys((self.training, self.task.targets()[0].metric)))
 
+    @cached_property
+    def never(self) -> set[str]:
+        """The optimizers that finished at no learning rate, so that none of these is the best."""
+        ends = {
+            name: rows["status"].isin([Status.DONE, Status.REACHED]) for name, rows in self.optimizers.items()
+        }
+        return {name for name, finished in ends.items() if not finished.any()}
+
     def lost(self, name: str) -> str:
         """`2 of 5 diverged` among the best learning rate's lanes, or ''."""
         counts = self.best[name]["status"].value_counts(sort=False)

@@ -52,6 +52,10 @@ class Selection:
     def rows(self, store: Store) -> Frame:
         """The rows, by task as the suite lists them, then by setting, then by optimizer; UserError if none."""
         suite = suites.load(self.suite)
+        if store.folder.is_file():
+            raise UserError(
+                f"results folder {str(store.folder)!r} is a file. Give another one with --results."
+            )
         wanted = {"task": self.labels("task"), "optimizer": self.labels("optimizer")}
         wanted |= {name: None if (value := getattr(self, name)) is None else [value] for name in NARROW}
         frame = store.frame()

@@ -16,6 +16,7 @@ from optbench.stats import Frame
 from optbench.stats.curves import INTERVAL_FROM
 from optbench.stats.leaders import on_problem
 from optbench.stats.summary import RAN, compact, percent, spread
+from optbench.suite import Suite
 
 
 def measured(row: dict[str, Any]) -> str:
@@ -59,7 +60,7 @@ def headline(tables: Mapping[str, Frame]) -> str:
         parts += [f"{count} {'is' if count == 1 else 'are'} {word}"] if count else []
     few = min(int(table["seeds"].min()) for table in contests.values()) < INTERVAL_FROM
     caution = " Where there are fewer than 5 seeds this is an indication, not a finding." if few else ""
-    return f"Of {len(contests)} task{'s' * (len(contests) > 1)}, {listed(parts)}.{caution}"
+    return f"Of {len(contests)} problem{'s' * (len(contests) > 1)}, {listed(parts)}.{caution}"
 
 
 def sentence(table: Frame, task: Task) -> str:
@@ -122,31 +123,52 @@ def width(row: dict[str, Any]) -> str:
     return f"{'≥ ' * bool(row['decades_open'])}{row['decades']:.1f} decades"
 
 
-def weaknesses(problems: Sequence[Problem], table: Frame, stored: Frame) -> list[str]:
+def weaknesses(problems: Sequence[Problem], table: Frame, stored: Frame, suite: Suite) -> list[str]:
     """What a careful reader would hold against the verdict, said first."""
+    return [
+        *(text for problem in problems for text in unlike_the_suite(problem, suite)),
+        *thin(problems, table),
+        *uneven(table, stored),
+        *toys(problems),
+        "Learning rates were chosen and results reported on the same seeds, which flatters every method alike.",
+    ]
+
+
+def unlike_the_suite(problem: Problem, suite: Suite) -> list[str]:
+    """Where a problem's rows are not what its suite asks for, or not the same for every optimizer."""
+    name, found = escape(problem.name), []
+    steps, own = int(problem.rows["steps"].iloc[0]), suite.steps or problem.task.horizon
+    if steps != own:
+        found.append(f"{name} ran {steps:,} steps; the suite asks for {own:,}.")
+    budgets = {label: budget(rows) for label, rows in problem.optimizers.items()}
+    if len(set(budgets.values())) > 1:
+        said = listed([f"{escape(label)} {text}" for label, text in budgets.items()])
+        found.append(f"Unequal budgets on {name}: {said}.")
+    return found
+
+
+def thin(problems: Sequence[Problem], table: Frame) -> list[str]:
+    """Too few seeds, and grids that end where it gets interesting."""
     found = []
-    few = table[table["seeds"] < INTERVAL_FROM]
-    random = [problem.name for problem in problems if problem.task.seeded]
-    if tasks := [escape(task) for task in dict.fromkeys(few["problem"]) if task in random]:
-        found.append(
-            f"Fewer than {INTERVAL_FROM} seeds on {listed(tasks)}: ranges there are min-max, not intervals."
-        )
+    seeded = {problem.name for problem in problems if problem.task.seeded}
+    few = dict.fromkeys(table.loc[table["seeds"] < INTERVAL_FROM, "problem"])
+    if names := [escape(name) for name in few if name in seeded]:
+        said = listed(names)
+        found.append(f"Fewer than {INTERVAL_FROM} seeds on {said}: ranges there are min-max, not intervals.")
     edge = table[table["trial_at_edge"].astype(bool) & np.isfinite(table["score"])]
     if len(edge):
-        pairs = [f"{escape(row['optimizer'])} on {escape(row['problem'])}" for row in edge.to_dict("records")]
-        found.append(
-            f"The best learning rate is at the edge of the grid, so a better one may lie outside: {listed(pairs)}."
+        said = listed(
+            [f"{escape(row['optimizer'])} on {escape(row['problem'])}" for row in edge.to_dict("records")]
         )
-    for problem in problems:
-        steps = int(problem.rows["steps"].iloc[0])
-        if steps != problem.task.horizon:
-            found.append(
-                f"{escape(problem.name)} ran {steps:,} steps; its own horizon is {problem.task.horizon:,}."
-            )
-        budgets = {name: budget(rows) for name, rows in problem.optimizers.items()}
-        if len(set(budgets.values())) > 1:
-            said = listed([f"{escape(name)} {text}" for name, text in budgets.items()])
-            found.append(f"Unequal budgets on {escape(problem.name)}: {said}.")
+        found.append(
+            f"The best learning rate is at the edge of the grid, so a better one may lie outside: {said}."
+        )
+    return found
+
+
+def uneven(table: Frame, stored: Frame) -> list[str]:
+    """Steps that cost more than a gradient, and rows that come from different code, machines or lane modes."""
+    found = []
     dear = table[table["gradients_per_step"] > 1.005]
     if len(dear):
         costs = dear.groupby("optimizer", sort=False)["gradients_per_step"].max()
@@ -158,17 +180,16 @@ def weaknesses(problems: Sequence[Problem], table: Frame, stored: Frame) -> list
         )
     again = stored[stored.duplicated(["cell", "device_kind"], keep=False)]
     if len(again):
-        found.append(
-            f"{again['cell'].nunique():,} cells are stored in more than one lane mode; the newest of each is shown."
-        )
-    if toys := [escape(problem.name) for problem in problems if problem.task.toy]:
-        found.append(
-            f"Toys, which show how a method behaves and not how it will rank on a network: {listed(toys)}."
-        )
-    found.append(
-        "Learning rates were chosen and results reported on the same seeds, which flatters every method alike."
-    )
+        count = again["cell"].nunique()
+        found.append(f"{count:,} cells are stored in more than one lane mode; the newest of each is shown.")
     return found
+
+
+def toys(problems: Sequence[Problem]) -> list[str]:
+    """Which problems are toys."""
+    names = [escape(problem.name) for problem in problems if problem.task.toy]
+    what = "Toys, which show how a method behaves and not how it will rank on a network"
+    return [f"{what}: {listed(names)}."] if names else []
 
 
 def budget(rows: Frame) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from optbench import suite as suites
 from optbench.core import Status, UserError
 from optbench.report import reproduce, verdict
-from optbench.report.markdown import code, escape, listed, slug, table
+from optbench.report.markdown import code, escape, listed, plain, slug, table
 from optbench.report.problem import Problem, problems, spoken
 from optbench.report.selection import Selection
 from optbench.stats import Frame
@@ -109,7 +109,7 @@ def index(selection: Selection, shown: Sequence[Problem], summary: Frame, stored
     question, _, rest = suites.docstring(selection.suite).partition("\n")
     suite = suites.load(selection.suite)
     said = verdict.verdicts(shown)
-    doubts = verdict.weaknesses(shown, summary, stored)
+    doubts = verdict.weaknesses(shown, summary, stored, suite)
     if store.passed_over:
         doubts.append(
             f"Files that could not be read: {listed([escape(name) for name in sorted(store.passed_over)])}."
@@ -202,8 +202,8 @@ def closing(folder: Path, selection: Selection, shown: Sequence[Problem], summar
     names = summary["optimizer"].nunique()
     cells, tasks = int(summary["lanes"].sum()), len(shown)
     return (
-        f"Wrote {folder / 'index.md'}: {tasks} task{'s' * (tasks > 1)}, {names} optimizer{'s' * (names > 1)}, "
+        f"Wrote {folder / 'index.md'}: {tasks} problem{'s' * (tasks > 1)}, {names} optimizer{'s' * (names > 1)}, "
         f"{cells:,} cells; {files // 2} figures (SVG and PNG) and table.csv beside it.\n"
-        f"{verdict.verdicts(shown)[0]}\n"
+        f"{plain(verdict.verdicts(shown)[0])}\n"
         f"Next: {selection.next_command(summary)}"
     )

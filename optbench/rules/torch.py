@@ -166,9 +166,7 @@ class CurvatureRule(TorchRule):
         super().__init__(make, factor)
         self.noise, self.due = noise, due
 
-    def step(
-        self, params: Parameters, state: torch.optim.Optimizer, objective: GraphObjective, t: int
-    ) -> Step:
+    def step(self, params: Any, state: Any, objective: Any, t: Any) -> Step:
         """One gradient, and one Hessian-vector product where due."""
         self.set_rates(state, t)
         if not self.due(t):

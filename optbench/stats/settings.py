@@ -66,7 +66,7 @@ def sentence(row: dict, fields: Sequence[str] = SETTING) -> str:
     """`60 steps, constant learning rate, jax, float32, cpu`, or those of it that are asked for."""
     words = {
         "steps": f"{row['steps']:,} steps",
-        "schedule": f"{row['schedule']} learning rate",
+        "schedule": f"{row['schedule']} schedule" if len(fields) == len(SETTING) else row["schedule"],
         "framework": row["framework"],
         "dtype": row["dtype"],
         "device_kind": row["device_kind"],

@@ -183,7 +183,9 @@ def texts(row: Mapping[str, Any], digits: int = 1) -> tuple[str, ...]:
     return (
         row["task"],
         row["optimizer"],
-        "-" if pd.isna(row["trial"]) else f"{row['trial']:.3g}" + "*" * bool(row["trial_at_edge"]),
+        "-"
+        if pd.isna(row["trial"]) or math.isinf(row["loss"])
+        else f"{row['trial']:.3g}" + "*" * bool(row["trial_at_edge"]),
         spread(row["loss"], row["loss_low"], row["loss_high"], digits),
         percent(row["score"], row["score_low"], row["score_high"]) if row["metric"] != "loss" else "-",
         number(row["steps_to_target"]),

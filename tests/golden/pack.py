@@ -1,6 +1,6 @@
 """Pack a folder of single-case golden traces into one compressed file per optimizer.
 
-    python tests/golden/pack.py FOLDER
+python tests/golden/pack.py FOLDER
 """
 
 import json

@@ -12,9 +12,9 @@ from jax.scipy.linalg import solve_triangular
 
 from optbench.core import Noise
 from optbench.optimizers.affine import Sides, matricized
-from optbench.optimizers.kron.jax import divide, gram, norm_lower_bound, precondition, times
+from optbench.optimizers.kron.jax_factors import divide, gram, norm_lower_bound, precondition, times
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, check_ranges, check_release
-from optbench.optimizers.psgd.jax import Factors, Fit, finished, scale_by_group
+from optbench.optimizers.psgd.jax import Factors, Fit, Options, check_static, finished, scale_by_group
 from optbench.rules.optax import leaf_names
 
 RELEASES = ("0.2.9",)
@@ -107,22 +107,22 @@ def scale_by_affine(
 ) -> optax.GradientTransformationExtraArgs:
     """`affine` without learning rate and weight decay; the arguments are those of `affine`."""
     limits = {"max_size_triangular": max_size_triangular, "max_skew_triangular": max_skew_triangular}
+    check_static("affine", **limits)
     check_ranges("affine", limits)
+    options = Options(
+        preconditioner_update_probability,
+        b1,
+        nesterov,
+        precond_lr,
+        precond_init_scale,
+        update_global_norm_clip,
+        step_normalizer_order,
+        mu_dtype,
+        precision,
+    )
+    release = check_release("affine", upstream, RELEASES)
     return scale_by_group(
-        "affine",
-        Sided(Sides(max_size_triangular, max_skew_triangular)),
-        preconditioner_update_probability=preconditioner_update_probability,
-        b1=b1,
-        nesterov=nesterov,
-        precond_lr=precond_lr,
-        precond_init_scale=precond_init_scale,
-        update_global_norm_clip=update_global_norm_clip,
-        step_normalizer_order=step_normalizer_order,
-        mu_dtype=mu_dtype,
-        precision=precision,
-        noise=noise,
-        seed=seed,
-        upstream=check_release("affine", upstream, RELEASES),
+        "affine", Sided(Sides(max_size_triangular, max_skew_triangular)), options, noise, seed, release
     )
 
 

@@ -12,7 +12,7 @@ from optbench.optimizers.affine import Sides, matricized
 from optbench.optimizers.kron.torch import divide, gram, norm_lower_bound, precondition, times
 from optbench.optimizers.psgd import BALANCE_PROBABILITY
 from optbench.optimizers.psgd.torch import Factors, Fit, GroupPreconditioner
-from optbench.optimizers.psgd.torch_base import working
+from optbench.rules.torch_optimizer import wide
 
 
 class Affine(GroupPreconditioner):
@@ -155,7 +155,7 @@ def identity(unit: torch.Tensor, size: int, other: int, sides: Sides) -> torch.T
 def matrix(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor as a matrix."""
     axes, rows, columns = matricized(tuple(tensor.shape))
-    return tensor.permute(axes).reshape(rows, columns).to(working(tensor.dtype))
+    return tensor.permute(axes).reshape(rows, columns).to(wide(tensor.dtype))
 
 
 def tensor_of(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

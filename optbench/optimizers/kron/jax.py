@@ -8,29 +8,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.scipy.linalg import solve_triangular
 
 from optbench.core import Noise
 from optbench.optimizers.kron import DAMPING, RELEASES, RMS_CLIP, Shaping, factor_kinds
-from optbench.optimizers.psgd import BALANCE_PROBABILITY, check_ranges, check_release
-from optbench.optimizers.psgd.jax import finished, is_alive
+from optbench.optimizers.kron.jax_factors import fit_factors, precondition
+from optbench.optimizers.psgd import BALANCE_PROBABILITY, at, check_ranges, check_release
+from optbench.optimizers.psgd.jax import check_static, finished, is_alive, momentum
+from optbench.optimizers.psgd.jax import precond_update_prob_schedule as precond_update_prob_schedule
+from optbench.ranges import is_off
 from optbench.rules.optax import KeyNoise, probes
-
-
-def precond_update_prob_schedule(
-    max_prob: float = 1.0, min_prob: float = 0.03, decay: float = 0.001, flat_start: float = 500
-) -> Callable[[Any], Any]:
-    """Anneal the update probability: flat at `max_prob`, then exponential decay to `min_prob`.
-
-    p(n) = min(max(max_prob exp(-decay (n - flat_start)), min_prob), max_prob), n the step from 1. With the
-    defaults it is 1 until step 500 and reaches 0.03 at step 4007.
-    """
-
-    def schedule(n: Any) -> jax.Array:
-        n = jnp.asarray(n, jnp.float32)
-        return jnp.minimum(jnp.maximum(max_prob * jnp.exp(-decay * (n - flat_start)), min_prob), max_prob)
-
-    return schedule
 
 
 def kron(
@@ -134,6 +120,12 @@ def scale_by_kron(
 ) -> optax.GradientTransformationExtraArgs:
     """`kron` without learning rate and weight decay; the arguments are those of `kron`."""
     shaping = Shaping(max_size_triangular, min_ndim_triangular, memory_save_mode)
+    check_static(
+        "kron",
+        max_size_triangular=max_size_triangular,
+        min_ndim_triangular=min_ndim_triangular,
+        lax_map_batch_size=lax_map_batch_size,
+    )
     check_ranges(
         "kron",
         {
@@ -151,11 +143,9 @@ def scale_by_kron(
     source: Noise = KeyNoise.seeded(seed) if noise is None else noise
 
     def stacks(tree: Any) -> list[bool]:
-        return (
-            [False] * len(jax.tree.leaves(tree))
-            if scanned_layers is None
-            else jax.tree.leaves(scanned_layers)
-        )
+        if scanned_layers is None:
+            return [False] * len(jax.tree.leaves(tree))
+        return jax.tree.leaves(scanned_layers)
 
     def lift(function: Callable, stacked: bool) -> Callable:
         """`function` for one layer, or for each layer of a stack."""
@@ -176,16 +166,17 @@ def scale_by_kron(
             factors.append(first)
         return {
             "count": jnp.zeros((), jnp.int32),
-            "mu": jax.tree.map(lambda p: jnp.zeros_like(p, dtype=mu_dtype), params) if b1 > 0 else None,
+            "mu": None if is_off(b1) else optax.tree.zeros_like(params, dtype=mu_dtype),
             "Qs_preconditioners": structure.unflatten(factors),
             "update_counter": jnp.zeros((), jnp.int32),
         }
 
-    def update(grads: Any, state: dict[str, Any], params: Any = None, **_: Any) -> tuple[Any, dict[str, Any]]:
+    def update(updates: Any, state: Any, params: Any = None, **_: Any) -> tuple[Any, dict[str, Any]]:
+        grads = updates
         t = state["count"] + 1
-        mu, direction = momentum(grads, state["mu"], b1, t)
+        mu, direction = momentum(grads, state["mu"], b1, False, t)
         counter = state["update_counter"] + 1
-        rate = probability(t) if callable(probability) else probability
+        rate = at(probability, t)
         due = source.uniform("update_u", state["count"], jnp.float32) < rate if older else counter >= 1 / rate
         fitted = direction if momentum_into_precond_update else grads
         leaves, structure = jax.tree.flatten(fitted)
@@ -200,11 +191,8 @@ def scale_by_kron(
             fitted_factors = []
             for q, g, v, is_stack in zip(factors, leaves, probe, stacked, strict=True):
                 # A leaf without gradient is fitted with a step of 0.
-                lr = (
-                    preconditioner_lr
-                    if release
-                    else jnp.where(is_alive(g), preconditioner_lr, 0).astype(g.dtype)
-                )
+                alive = jnp.asarray(True) if release else is_alive(g)
+                lr = jnp.where(alive, preconditioner_lr, 0).astype(g.dtype)
                 one = lift(lambda q, g, v, lr=lr: fit_factors(q, g, v, lr), is_stack)
                 fitted_factors.append(one(q, g if older else damped(g, v), v))
             return fitted_factors
@@ -228,15 +216,6 @@ def scale_by_kron(
         return structure.unflatten(updates), new_state
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def momentum(grads: Any, mu: Any, b1: float, t: jax.Array) -> tuple[Any, Any]:
-    """The new momentum, and its bias-corrected value in the gradient's dtype."""
-    if mu is None:
-        return None, grads
-    mu = optax.tree.update_moment(grads, mu, b1, 1)
-    direction = optax.tree.bias_correction(mu, b1, t)
-    return mu, jax.tree.map(lambda m, g: m.astype(g.dtype), direction, grads)
 
 
 def first_factors(shape: tuple[int, ...], shaping: Shaping, scale: float, dtype: Any) -> list[jax.Array]:
@@ -267,79 +246,6 @@ def balanced(factors: list[list[jax.Array]], stacked: list[bool]) -> list[list[j
 def damped(g: jax.Array, v: jax.Array) -> jax.Array:
     """G + sqrt(eps) mean|G| V, over the whole leaf."""
     return g + jnp.asarray(DAMPING, jnp.float32).astype(g.dtype) * jnp.mean(jnp.abs(g)) * v
-
-
-def times(q: jax.Array, x: jax.Array, axis: int) -> jax.Array:
-    """Q applied along one axis of x: sum_b Q[a, b] x[.., b, ..]."""
-    if q.ndim < 2:
-        return x * q if q.ndim == 0 else x * along(q, x.ndim, axis)
-    return jnp.moveaxis(jnp.tensordot(q, x, axes=(1, axis)), 0, axis)
-
-
-def along(q: jax.Array, ndim: int, axis: int) -> jax.Array:
-    """A vector shaped to broadcast along one axis."""
-    return q.reshape([-1 if i == axis else 1 for i in range(ndim)])
-
-
-def divide(q: jax.Array, x: jax.Array, axis: int) -> jax.Array:
-    """Q^{-T} applied along one axis of x."""
-    if q.ndim < 2:
-        return x / q if q.ndim == 0 else x / along(q, x.ndim, axis)
-    front = jnp.moveaxis(x, axis, 0)
-    solved = solve_triangular(q, front.reshape(front.shape[0], -1), trans="T")
-    return jnp.moveaxis(solved.reshape(front.shape), 0, axis)
-
-
-def gram(x: jax.Array, axis: int, diagonal: bool) -> jax.Array:
-    """unf(x) unf(x)^T along one axis, or its diagonal."""
-    others = tuple(i for i in range(x.ndim) if i != axis)
-    if diagonal:
-        return jnp.sum(x * x, axis=others)
-    return jnp.tensordot(x, x, axes=(others, others))
-
-
-def fit_factors(qs: list[jax.Array], g: jax.Array, v: jax.Array, lr: float | jax.Array) -> list[jax.Array]:
-    """One step of all factors of one leaf, each from the old ones."""
-    dtype = g.dtype
-    a, b = g, v
-    for axis, q in enumerate(qs):
-        a, b = times(q.astype(dtype), a, axis), divide(q.astype(dtype), b, axis)
-    return [fit_factor(q, a, b, axis, lr) for axis, q in enumerate(qs)]
-
-
-def fit_factor(q: jax.Array, a: jax.Array, b: jax.Array, axis: int, lr: float | jax.Array) -> jax.Array:
-    """Q <- Q - lr tri(T1 - T2) Q / |T1 + T2|."""
-    new = q.astype(a.dtype)
-    tiny = jnp.finfo(a.dtype).tiny
-    t1, t2 = gram(a, axis, q.ndim < 2), gram(b, axis, q.ndim < 2)
-    if q.ndim < 2:
-        new = new - lr * (t1 - t2) * new / (jnp.max(jnp.abs(t1 + t2)) + tiny)
-    else:
-        new = new - (jnp.triu(lr * (t1 - t2)) / (norm_lower_bound(t1 + t2) + tiny)) @ new
-    return new.astype(q.dtype)
-
-
-def norm_lower_bound(a: jax.Array) -> jax.Array:
-    """A cheap lower bound of the spectral norm, from the longest column.
-
-    The original chooses between longest row and longest column; for a symmetric matrix both are the same.
-    """
-    largest = jnp.max(jnp.abs(a))
-
-    def bound() -> jax.Array:
-        b = a / largest
-        x = b[:, jnp.argmax(jnp.sum(b * b, axis=0))] @ b
-        return largest * jnp.linalg.norm(b @ (x / jnp.linalg.norm(x)))
-
-    return jnp.where(largest > 0, bound(), largest)
-
-
-def precondition(qs: list[jax.Array], g: jax.Array) -> jax.Array:
-    """P G with P = Q^T Q along each axis."""
-    for axis, q in enumerate(qs):
-        q = q.astype(g.dtype)
-        g = times(q * q, g, axis) if q.ndim < 2 else times(q.T, times(q, g, axis), axis)
-    return g
 
 
 def clip_rms(u: jax.Array) -> jax.Array:

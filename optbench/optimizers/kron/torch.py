@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from optbench.core import Noise
 from optbench.optimizers.kron import DAMPING, RELEASES, RMS_CLIP, Shaping, factor_kinds
-from optbench.optimizers.psgd import BALANCE_PROBABILITY, check_release
-from optbench.optimizers.psgd.torch_base import Preconditioned, descend, is_alive, working
+from optbench.optimizers.psgd import BALANCE_PROBABILITY, at, check_release
+from optbench.optimizers.psgd.torch_base import Preconditioned, descend, is_alive
+from optbench.optimizers.psgd.torch_base import precond_update_prob_schedule as precond_update_prob_schedule
+from optbench.rules.torch_optimizer import value_of, wide
 
 Factors = list[torch.Tensor]
-
-
-@dataclass(frozen=True)
-class precond_update_prob_schedule:
-    """Anneal the update probability: flat at `max_prob`, then exponential decay to `min_prob`.
-
-    p(n) = min(max(max_prob exp(-decay (n - flat_start)), min_prob), max_prob), n the step from 1, in
-    float32. An object, so that an optimizer that holds one can be pickled.
-    """
-
-    max_prob: float = 1.0
-    min_prob: float = 0.03
-    decay: float = 0.001
-    flat_start: float = 500
-
-    def __call__(self, n: int) -> np.float32:
-        """The probability at step n."""
-        decayed = np.float32(self.max_prob) * np.exp(
-            np.float32(-self.decay) * np.float32(n - self.flat_start)
-        )
-        return np.clip(decayed, np.float32(self.min_prob), np.float32(self.max_prob))
 
 
 class Kron(Preconditioned):
@@ -70,6 +50,8 @@ class Kron(Preconditioned):
     """
 
     owner: ClassVar[str] = "kron"
+    first_count: ClassVar[int] = 1
+    """The number of the first step, at which a schedule is read."""
 
     def __init__(
         self,
@@ -111,26 +93,17 @@ class Kron(Preconditioned):
         }
         super().__init__(params, defaults, noise, seed)
 
-    def check(self, group: dict[str, Any]) -> None:
+    def check_group(self, group: dict[str, Any]) -> None:
         """Ranges, a release that is known, and shapes that can be factored."""
-        super().check(group)
+        super().check_group(group)
         group["upstream"] = check_release(self.owner, group["upstream"], RELEASES)
         for param in group["params"]:
             factor_kinds(tuple(param.shape)[group["scanned_layers"] :], shaping_of(group))
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; `closure` evaluates the loss again and returns it."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = value_of(closure)
         for group in self.param_groups:
             self.step_group(group)
         return loss
@@ -142,7 +115,7 @@ class Kron(Preconditioned):
             return
         for param in params:
             if "Q" not in self.state[param]:
-                self.state[param]["Q"] = first_factors(param, group)
+                self.state[param]["Q"] = self.first(param, group)
         directions = self.momenta(group, params)
         if self.due(group):
             raw = [param.grad for param in params if param.grad is not None]
@@ -150,11 +123,23 @@ class Kron(Preconditioned):
         limit = trust_region if group["upstream"] == "0.2.7" else clip_rms
         apply = lifted(precondition, (0, 0), group)
         updates = [
-            limit(apply(self.state[param]["Q"], m.to(working(m.dtype)))).to(m.dtype)
+            limit(apply(self.state[param]["Q"], m.to(wide(m.dtype)))).to(m.dtype)
             for param, m in zip(params, directions, strict=True)
         ]
         descend(group, params, updates)
         group["count"] += 1
+
+    def first(self, param: torch.Tensor, group: dict[str, Any]) -> Factors:
+        """The first factors of a parameter, repeated over the layers of a stack."""
+        stacked = group["scanned_layers"]
+        made = first_factors(
+            tuple(param.shape)[stacked:],
+            shaping_of(group),
+            group["preconditioner_init_scale"],
+            dtype=group["precond_dtype"] or wide(param.dtype),
+            device=param.device,
+        )
+        return [q.expand(param.shape[0], *q.shape).clone() for q in made] if stacked else made
 
     def due(self, group: dict[str, Any]) -> bool:
         """Whether this step fits the preconditioner; counts towards the next one that does."""
@@ -162,8 +147,7 @@ class Kron(Preconditioned):
         probability = group["preconditioner_update_probability"]
         if probability is None:
             probability = precond_update_prob_schedule(flat_start=250 if older else 500)
-        if callable(probability):
-            probability = probability(group["count"] + 1)
+        probability = at(probability, group["count"] + self.first_count)
         if older:
             drawn = self.noise.uniform("update_u", group["count"], torch.float32)
             return float(drawn) < float(np.float32(probability))
@@ -184,7 +168,7 @@ class Kron(Preconditioned):
             qs = self.state[param]["Q"]
             if balance and len(qs) > 1:
                 qs = lifted(balanced, (0,), group)(qs)
-            g = g.to(working(g.dtype))
+            g = g.to(wide(g.dtype))
             v = self.noise.normal(f"probe.{names[param]}", step, g)
             lr = torch.full((), group["preconditioner_lr"], dtype=g.dtype, device=g.device)
             if group["upstream"] is None:
@@ -205,18 +189,17 @@ def lifted(function: Callable, in_dims: tuple[int | None, ...], group: dict[str,
     return torch.func.vmap(function, in_dims=in_dims) if group["scanned_layers"] else function
 
 
-def first_factors(param: torch.Tensor, group: dict[str, Any]) -> Factors:
+def first_factors(
+    shape: tuple[int, ...], shaping: Shaping, scale: float, dtype: torch.dtype, device: torch.device
+) -> Factors:
     """Scaled identities, one factor for each axis; a scalar has one 0-d factor."""
-    stacked = group["scanned_layers"]
-    shape, scale = tuple(param.shape)[stacked:], group["preconditioner_init_scale"]
-    like = {"dtype": group["precond_dtype"] or working(param.dtype), "device": param.device}
-    if shape:
-        each = scale ** (1 / len(shape))
-        kinds = zip(shape, factor_kinds(shape, shaping_of(group)), strict=True)
-        made = [each * (torch.ones if kind == "diagonal" else torch.eye)(n, **like) for n, kind in kinds]
-    else:
-        made = [torch.full((), scale, **like)]
-    return [q.expand(param.shape[0], *q.shape).clone() for q in made] if stacked else made
+    if not shape:
+        return [torch.full((), scale, dtype=dtype, device=device)]
+    each = scale ** (1 / len(shape))
+    return [
+        each * (torch.ones if kind == "diagonal" else torch.eye)(n, dtype=dtype, device=device)
+        for n, kind in zip(shape, factor_kinds(shape, shaping), strict=True)
+    ]
 
 
 def balanced(qs: Factors) -> Factors:
@@ -232,7 +215,7 @@ def times(q: torch.Tensor, x: torch.Tensor, axis: int) -> torch.Tensor:
         return x * along(q, x.ndim, axis)
     if x.ndim == 2:
         return x @ q.T if axis else q @ x
-    return torch.tensordot(q, x, dims=([1], [axis])).movedim(0, axis)
+    return contract(q, x, [1], [axis]).movedim(0, axis)
 
 
 def along(q: torch.Tensor, ndim: int, axis: int) -> torch.Tensor:
@@ -258,7 +241,12 @@ def gram(x: torch.Tensor, axis: int, diagonal: bool) -> torch.Tensor:
         return (x * x).sum(others) if others else x * x
     if x.ndim == 2:
         return x.T @ x if axis else x @ x.T
-    return torch.tensordot(x, x, dims=(others, others))
+    return contract(x, x, others, others)
+
+
+def contract(x: torch.Tensor, y: torch.Tensor, axes: list[int], other_axes: list[int]) -> torch.Tensor:
+    """The sum of x y over pairs of axes."""
+    return torch.tensordot(x, y, dims=(axes, other_axes))  # pyright: ignore[reportArgumentType]
 
 
 def fit_factors(qs: Factors, g: torch.Tensor, v: torch.Tensor, lr: torch.Tensor) -> Factors:

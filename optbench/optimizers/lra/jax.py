@@ -8,10 +8,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.scipy.linalg import lu_factor, lu_solve
 
 from optbench.core import Noise
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, check_ranges, check_release
-from optbench.optimizers.psgd.jax import Factors, Fit, WholeTree, finished, scale_by_group
+from optbench.optimizers.psgd.jax import (
+    Factors,
+    Fit,
+    Options,
+    WholeTree,
+    check_static,
+    finished,
+    scale_by_group,
+)
 
 RELEASES = ("0.2.9",)
 
@@ -101,23 +110,21 @@ def scale_by_lra(
     upstream: bool | str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """`low_rank_approximation` without learning rate and weight decay; the arguments are its."""
+    check_static("lra", uvd_rank_of_approximation=uvd_rank_of_approximation)
     check_ranges("lra", {"uvd_rank_of_approximation": uvd_rank_of_approximation})
-    return scale_by_group(
-        "lra",
-        LowRank(uvd_rank_of_approximation),
-        preconditioner_update_probability=preconditioner_update_probability,
-        b1=b1,
-        nesterov=nesterov,
-        precond_lr=precond_lr,
-        precond_init_scale=precond_init_scale,
-        update_global_norm_clip=update_global_norm_clip,
-        step_normalizer_order=step_normalizer_order,
-        mu_dtype=mu_dtype,
-        precision=precision,
-        noise=noise,
-        seed=seed,
-        upstream=check_release("lra", upstream, RELEASES),
+    options = Options(
+        preconditioner_update_probability,
+        b1,
+        nesterov,
+        precond_lr,
+        precond_init_scale,
+        update_global_norm_clip,
+        step_normalizer_order,
+        mu_dtype,
+        precision,
     )
+    release = check_release("lra", upstream, RELEASES)
+    return scale_by_group("lra", LowRank(uvd_rank_of_approximation), options, noise, seed, release)
 
 
 class LowRank(WholeTree):
@@ -149,9 +156,10 @@ class LowRank(WholeTree):
         a = d * h + U @ (V.T @ (d * h))
         curved = d * (a + V @ (U.T @ a))
         small = jnp.eye(self.rank, dtype=h.dtype) + V.T @ U
+        factored = lu_factor(small)
         b = v / d
-        b = b - V @ jnp.linalg.solve(small.T, U.T @ b)
-        flattened = (b - U @ jnp.linalg.solve(small, V.T @ b)) / d
+        b = b - V @ lu_solve(factored, U.T @ b, trans=1)
+        flattened = (b - U @ lu_solve(factored, V.T @ b)) / d
         new_d = d - fit_diagonal(h, v, curved, flattened, given) * d
         take_u = given.uniform("choose_u") < 0.5
         U, V = jax.lax.cond(

@@ -16,8 +16,8 @@ class LRA(WholeGroup):
     """PSGD LRA: Q = (I + U V^T) diag(d) on each param group as one vector.
 
     `step()` whitens; `step(hvp=, vector=, update_preconditioner=)` fits the preconditioner to a
-    Hessian-vector product, such as `optbench.optimizers.psgd.torch.hessian_helper` gives. The factors are in the
-    state of a group's first parameter.
+    Hessian-vector product, such as `optbench.optimizers.psgd.torch.hessian_helper` gives. The factors are in
+    the state of a group's first parameter.
 
     Args:
         params: parameters, pairs (name, parameter), or dicts of param groups.
@@ -105,10 +105,11 @@ class LRA(WholeGroup):
         a = a + U @ (V.T @ a)
         curved = d * (a + V @ (U.T @ a))
         small = torch.eye(U.shape[1], dtype=h.dtype, device=h.device) + V.T @ U
-        # solve_ex does not look at the result's status, which would wait for the device.
+        # lu_factor_ex does not look at the result's status, which would wait for the device.
+        lu, pivots, _ = torch.linalg.lu_factor_ex(small)
         b = v / d
-        b = b - V @ torch.linalg.solve_ex(small.T, U.T @ b).result
-        flattened = (b - U @ torch.linalg.solve_ex(small, V.T @ b).result) / d
+        b = b - V @ torch.linalg.lu_solve(lu, pivots, (U.T @ b)[:, None], adjoint=True)[:, 0]
+        flattened = (b - U @ torch.linalg.lu_solve(lu, pivots, (V.T @ b)[:, None])[:, 0]) / d
         new_d = d - diagonal_step(h, v, curved, flattened, given) * d
         if given.uniform("choose_u") < 0.5:
             k = step_size(a, b, V, given)

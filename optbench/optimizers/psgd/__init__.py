@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.core import Optimizer, Rule, Setting, hyper
-from optbench.fields import Bounds
+from optbench.ranges import require
 
 BALANCE_PROBABILITY = 0.01
 FORCED_FITS = 2
@@ -42,10 +42,10 @@ RANGES = {
 
 
 def check_ranges(owner: str, values: Mapping[str, Any]) -> None:
-    """Raise ValueError, naming field, value and allowed range, for a Python number outside its range."""
+    """Raise ValueError, naming field, value and allowed range, for a number outside its range."""
     for name, value in values.items():
-        if isinstance(value, int | float) and not Bounds(RANGES[name]).holds(value):
-            raise ValueError(f"{owner}: {name}={value!r} is outside {RANGES[name]}")
+        if value is not None and not callable(value):
+            require(owner, RANGES[name], **{name: value})
 
 
 def check_release(owner: str, upstream: bool | str | None, releases: tuple[str, ...]) -> str | None:
@@ -57,6 +57,11 @@ def check_release(owner: str, upstream: bool | str | None, releases: tuple[str, 
     if upstream not in releases:
         raise ValueError(f"{owner}: upstream={upstream!r} is not True, False or one of {', '.join(releases)}")
     return upstream
+
+
+def at(given: Any, t: Any) -> Any:
+    """A number, or a schedule's value at step t."""
+    return given(t) if callable(given) else given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +108,7 @@ class GroupOptimizer(Optimizer):
 
     def jax_rule(self, factory: Callable[..., Any], setting: Setting) -> Rule:
         """The optax transformation as a rule."""
-        from optbench.optimizers.psgd.jax import hessian_rule
+        from optbench.optimizers.psgd.jax_curvature import hessian_rule
         from optbench.rules.optax import OptaxRule
 
         rate = self.learning_rate

@@ -10,8 +10,11 @@ import jax.numpy as jnp
 import optax
 
 from optbench.core import Noise
-from optbench.optimizers.psgd import FORCED_FITS, check_ranges
-from optbench.rules.optax import CurvatureRule, KeyNoise, probes
+from optbench.optimizers.psgd import FORCED_FITS, RANGES, at, check_ranges
+from optbench.optimizers.psgd.jax_curvature import hessian_helper as hessian_helper
+from optbench.ranges import is_off
+from optbench.rules.optax import KeyNoise, probes
+from optbench.rules.optax_transform import unmasked
 
 Factors = dict[str, jax.Array]
 
@@ -71,59 +74,52 @@ class Group(Protocol):
 class GroupState(NamedTuple):
     """State of `scale_by_group`."""
 
-    count: jax.Array
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
     mu: Any
     scaled: jax.Array
     """Whether each unit has got its first scale, bool [units]."""
     factors: list[Factors]
 
 
+class Options(NamedTuple):
+    """The options that xmat, lra and affine share, by their original names."""
+
+    preconditioner_update_probability: float
+    b1: float
+    nesterov: bool
+    precond_lr: float | Callable[[Any], Any]
+    precond_init_scale: float | None
+    update_global_norm_clip: float | None
+    step_normalizer_order: str
+    mu_dtype: Any
+    precision: str | None
+
+
 def scale_by_group(
     owner: str,
     group: Group,
-    *,
-    preconditioner_update_probability: float,
-    b1: float,
-    nesterov: bool,
-    precond_lr: float | Callable[[Any], Any],
-    precond_init_scale: float | None,
-    update_global_norm_clip: float | None,
-    step_normalizer_order: str,
-    mu_dtype: Any,
-    precision: str | None,
+    options: Options,
     noise: Noise | None,
     seed: int | jax.Array | None,
     upstream: str | None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Precondition with Q^T Q, Q on `group`, in whitening or in Hessian mode; the arguments are `xmat`'s."""
-    check_ranges(
-        owner,
-        {
-            "preconditioner_update_probability": preconditioner_update_probability,
-            "b1": b1,
-            "precond_lr": precond_lr,
-            "precond_init_scale": precond_init_scale,
-            "update_global_norm_clip": update_global_norm_clip,
-        },
-    )
+    """Precondition with Q^T Q, Q on `group`, in whitening or in Hessian mode."""
+    check_ranges(owner, {name: value for name, value in options._asdict().items() if name in RANGES})
     source: Noise = KeyNoise.seeded(36 if seed is None else seed) if noise is None else noise
-    fixed = preconditioner_update_probability
-    always = isinstance(fixed, int | float) and fixed == 1
-    forced = 1 if upstream == "0.1.0" else FORCED_FITS
+    fitting = Fitting(group, options, source, upstream)
 
     def init(params: Any) -> GroupState:
         units = group.units(params)
-        keeps = not (isinstance(b1, int | float) and b1 == 0)
         return GroupState(
             jnp.zeros((), jnp.int32),
-            jax.tree.map(lambda p: jnp.zeros_like(p, dtype=mu_dtype), params) if keeps else None,
+            None if is_off(options.b1) else optax.tree.zeros_like(params, dtype=options.mu_dtype),
             jnp.zeros(len(units), bool),
             [group.init(unit, source) for unit in units],
         )
 
     def update(
-        grads: Any,
-        state: GroupState,
+        updates: Any,
+        state: Any,
         params: Any = None,
         *,
         Hvp: Any = None,
@@ -131,49 +127,97 @@ def scale_by_group(
         update_preconditioner: Any = None,
         **_: Any,
     ) -> tuple[Any, GroupState]:
-        step, t = state.count, state.count + 1
-        hessian = Hvp is not None
-        if hessian and (vector is None or update_preconditioner is None):
+        grads, t = updates, state.count + 1
+        if Hvp is not None and (vector is None or update_preconditioner is None):
             raise ValueError(f"{owner}: update with Hvp also needs vector and update_preconditioner")
-        hs = group.units(Hvp if hessian else grads)
-        lr = precond_lr(t) if callable(precond_lr) else precond_lr
-
-        def fit(held: tuple[jax.Array, list[Factors]]) -> tuple[jax.Array, list[Factors]]:
-            vs = group.units(vector) if hessian else group.probe(source, step, grads)
-            flags, fitted = [], []
-            for h, v, q, done, suffix in zip(hs, vs, held[1], held[0], group.suffixes(grads), strict=True):
-                alive = jnp.asarray(True) if upstream else is_alive(h)
-                due = (step == 0) if upstream else alive & ~done
-                scale = first_scale(h, v if hessian else None, precond_init_scale)
-                q = group.scaled(q, jnp.where(due, scale, 1).astype(h.dtype))
-
-                def uniform(name: str, suffix: str = suffix, dtype: Any = h.dtype) -> jax.Array:
-                    return source.uniform(name + suffix, step, dtype)
-
-                # A dead unit is fitted with a step of 0.
-                size = jnp.where(alive, lr, 0).astype(h.dtype)
-                fitted.append(group.fit(q, Fit(h, v, size, step_normalizer_order == "2nd", uniform)))
-                flags.append(done | due)
-            return jnp.stack(flags), fitted
-
-        with jax.default_matmul_precision(precision):
-            held = (state.scaled, state.factors)
-            if hessian:
-                held = jax.lax.cond(update_preconditioner, fit, lambda held: held, held)
-            elif always:
-                held = fit(held)
+        with jax.default_matmul_precision(options.precision):
+            if Hvp is None:
+                held = fitting.whitened(state, grads)
             else:
-                drawn = source.uniform("update_u", step, jnp.float32)
-                due = (drawn < preconditioner_update_probability) | (step < forced)
-                held = jax.lax.cond(due, fit, lambda held: held, held)
-            mu, direction = momentum(grads, state.mu, b1, nesterov, t)
+                given = (unmasked(grads, Hvp), unmasked(grads, vector))
+                held = fitting.curved(state, grads, *given, update_preconditioner)
+            mu, direction = momentum(grads, state.mu, options.b1, options.nesterov, t)
             units = [group.apply(q, m) for q, m in zip(held[1], group.units(direction), strict=True)]
-        updates = clip_global(group.restore(units, grads), update_global_norm_clip)
-        if mu is not None and mu_dtype is not None:
-            mu = optax.tree.cast(mu, mu_dtype)
-        return updates, GroupState(t, mu, *held)
+        done = clip_global(group.restore(units, grads), options.update_global_norm_clip)
+        if mu is not None and options.mu_dtype is not None:
+            mu = optax.tree.cast(mu, options.mu_dtype)
+        return done, GroupState(t, mu, *held)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+Held = tuple[jax.Array, list[Factors]]
+"""Which units have their first scale, and the factors of each."""
+
+
+class Fitting(NamedTuple):
+    """When the factors of a group are fitted, and how."""
+
+    group: Group
+    options: Options
+    source: Noise
+    upstream: str | None
+
+    def whitened(self, state: GroupState, grads: Any) -> Held:
+        """The factors after this step's gradient."""
+        held, probability = (state.scaled, state.factors), self.options.preconditioner_update_probability
+
+        def fit(held: Held) -> Held:
+            probe = self.group.probe(self.source, state.count, grads)
+            return self.fitted(held, state.count, grads, grads, probe, hessian=False)
+
+        if isinstance(probability, int | float) and probability == 1:
+            return fit(held)
+        forced = 1 if self.upstream == "0.1.0" else FORCED_FITS
+        due = self.source.uniform("update_u", state.count, jnp.float32) < probability
+        return jax.lax.cond(due | (state.count < forced), fit, lambda held: held, held)
+
+    def curved(self, state: GroupState, grads: Any, hvp: Any, vector: Any, due: Any) -> Held:
+        """The factors after this step's Hessian-vector product, where one is due."""
+
+        def fit(held: Held) -> Held:
+            vectors = self.group.units(vector)
+            return self.fitted(held, state.count, grads, hvp, [*vectors], hessian=True)
+
+        return jax.lax.cond(due, fit, lambda held: held, (state.scaled, state.factors))
+
+    def fitted(
+        self, held: Held, step: Any, grads: Any, h_tree: Any, vs: list[jax.Array | None], hessian: bool
+    ) -> Held:
+        """One fit of every unit."""
+        lr, second_order = at(self.options.precond_lr, step + 1), self.options.step_normalizer_order == "2nd"
+        rows = zip(self.group.units(h_tree), vs, *held, self.group.suffixes(grads), strict=True)
+        flags, factors = [], []
+        for h, v, done, q, suffix in rows:
+            alive = jnp.asarray(True) if self.upstream else is_alive(h)
+            due = (step == 0) if self.upstream else alive & ~done
+            scale = first_scale(h, v if hessian else None, self.options.precond_init_scale)
+            q = self.group.scaled(q, jnp.where(due, scale, 1).astype(h.dtype))
+
+            def uniform(name: str, suffix: str = suffix, dtype: Any = h.dtype) -> jax.Array:
+                return self.source.uniform(name + suffix, step, dtype)
+
+            # A dead unit is fitted with a step of 0.
+            size = jnp.where(alive, lr, 0).astype(h.dtype)
+            factors.append(self.group.fit(q, Fit(h, v, size, second_order, uniform)))
+            flags.append(done | due)
+        return jnp.stack(flags), factors
+
+
+def precond_update_prob_schedule(
+    max_prob: float = 1.0, min_prob: float = 0.03, decay: float = 0.001, flat_start: float = 500
+) -> Callable[[Any], Any]:
+    """Anneal the update probability: flat at `max_prob`, then exponential decay to `min_prob`.
+
+    p(n) = min(max(max_prob exp(-decay (n - flat_start)), min_prob), max_prob), n the step from 1. With the
+    defaults it is 1 until step 500 and reaches 0.03 at step 4007.
+    """
+
+    def schedule(n: Any) -> jax.Array:
+        n = jnp.asarray(n, jnp.float32)
+        return jnp.minimum(jnp.maximum(max_prob * jnp.exp(-decay * (n - flat_start)), min_prob), max_prob)
+
+    return schedule
 
 
 def is_alive(h: jax.Array) -> jax.Array:
@@ -185,7 +229,7 @@ def is_alive(h: jax.Array) -> jax.Array:
     return jnp.mean(jnp.abs(h)) > jnp.finfo(h.dtype).tiny ** (1 / 3)
 
 
-def first_scale(h: jax.Array, v: jax.Array | None, given: float | None) -> Any:
+def first_scale(h: jax.Array, v: jax.Array | None, given: Any) -> Any:
     """The scale that makes the first direction Q^T Q h about as long as it should be."""
     if given is not None:
         return given
@@ -214,6 +258,16 @@ def clip_global(updates: Any, limit: float | None) -> Any:
     return jax.tree.map(lambda u: jnp.where(norm < limit, u, u / norm.astype(u.dtype) * limit), updates)
 
 
+def check_static(owner: str, **given: Any) -> None:
+    """Raise ValueError for an option that chooses shapes and is an array, which jit may trace."""
+    traced = [name for name, value in given.items() if isinstance(value, jax.Array)]
+    if traced:
+        raise ValueError(
+            f"{owner}: {', '.join(traced)} choose shapes and cannot be arrays; "
+            f"give optax.inject_hyperparams static_args={tuple(given)}"
+        )
+
+
 def finished(
     transform: optax.GradientTransformationExtraArgs,
     owner: str,
@@ -223,8 +277,8 @@ def finished(
 ) -> optax.GradientTransformationExtraArgs:
     """The transformation, then decoupled weight decay, then the learning rate."""
     check_ranges(owner, {"weight_decay": weight_decay})
-    chain = [transform]
-    if not isinstance(weight_decay, int | float) or weight_decay > 0:
+    chain: list[optax.GradientTransformation] = [transform]
+    if not is_off(weight_decay):
         chain.append(optax.add_decayed_weights(weight_decay, mask))
     return optax.chain(*chain, optax.scale_by_learning_rate(learning_rate))
 
@@ -253,16 +307,3 @@ class WholeTree:
     def probe(self, noise: Noise, step: Any, tree: Any) -> list[jax.Array | None]:
         """Standard normal draws, `probe.<leaf>` for each leaf."""
         return [*self.units(probes(noise, step, tree))]
-
-
-def hessian_rule(
-    transform: optax.GradientTransformationExtraArgs, noise: Noise, probability: float
-) -> CurvatureRule:
-    """The transformation fitted to Hessian-vector products; the first step always has one."""
-
-    def due(state: Any, t: Any) -> jax.Array:
-        if probability == 1:
-            return jnp.asarray(True)
-        return (noise.uniform("update_u", t, jnp.float32) < probability) | (t == 0)
-
-    return CurvatureRule(transform, due, lambda t, params: probes(noise, t, params))

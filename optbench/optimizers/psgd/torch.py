@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple, overload
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 
-from optbench.optimizers.psgd import FORCED_FITS, check_release
+from optbench.optimizers.psgd import FORCED_FITS, at, check_release
 from optbench.optimizers.psgd.torch_base import Preconditioned, descend, is_alive
+from optbench.optimizers.psgd.torch_base import precond_update_prob_schedule as precond_update_prob_schedule
 from optbench.optimizers.psgd.torch_curvature import hessian_helper as hessian_helper
+from optbench.rules.torch_optimizer import value_of
 
 Factors = dict[str, torch.Tensor]
 
@@ -29,9 +31,9 @@ class GroupPreconditioner(Preconditioned):
 
     releases: ClassVar[tuple[str, ...]] = ("0.2.9",)
 
-    def check(self, group: dict[str, Any]) -> None:
+    def check_group(self, group: dict[str, Any]) -> None:
         """Ranges, and a release that is known."""
-        super().check(group)
+        super().check_group(group)
         group["upstream"] = check_release(self.owner, group["upstream"], self.releases)
 
     def holders(self, params: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -74,21 +76,15 @@ class GroupPreconditioner(Preconditioned):
         """Q^T Q m."""
         raise NotImplementedError
 
-    @overload
-    def step(self, closure: None = None, **curvature: Any) -> None: ...
-
-    @overload
-    def step(self, closure: Callable[[], float], **curvature: Any) -> float: ...
-
     @torch.no_grad()
     def step(
         self,
-        closure: Callable[[], float] | None = None,
+        closure: Callable[[], Any] | None = None,
         *,
         hvp: Sequence[torch.Tensor] | None = None,
         vector: Sequence[torch.Tensor] | None = None,
         update_preconditioner: bool | None = None,
-    ) -> float | None:
+    ) -> Any:
         """One step: whitening, or with `update_preconditioner` given, Hessian mode.
 
         Args:
@@ -101,10 +97,7 @@ class GroupPreconditioner(Preconditioned):
             raise ValueError(f"{self.owner}: step with hvp or vector also needs update_preconditioner")
         if update_preconditioner and (hvp is None or vector is None):
             raise ValueError(f"{self.owner}: step with update_preconditioner also needs hvp and vector")
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = value_of(closure)
         every = [param for group in self.param_groups for param in group["params"]]
         curvature = None
         if hvp is not None and vector is not None:
@@ -164,7 +157,7 @@ class GroupPreconditioner(Preconditioned):
         else:
             hs = self.units([curvature[p][0] for p in members])
             vs = self.units([curvature[p][1] for p in members])
-        lr = group["precond_lr"](step + 1) if callable(group["precond_lr"]) else group["precond_lr"]
+        lr = at(group["precond_lr"], step + 1)
         suffixes = self.suffixes(group, members)
         for holder, h, v, suffix in zip(self.holders(members), hs, vs, suffixes, strict=True):
             state, one = self.state[holder], torch.ones((), dtype=h.dtype, device=h.device)

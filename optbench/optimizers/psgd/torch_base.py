@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from torch import (  # pyright: ignore[reportPrivateImportUsage]
+    _foreach_add,  # pyright: ignore[reportPrivateImportUsage]
+    _foreach_add_,  # pyright: ignore[reportPrivateImportUsage]
+    _foreach_div,  # pyright: ignore[reportPrivateImportUsage]
+    _foreach_mul,  # pyright: ignore[reportPrivateImportUsage]
+    _foreach_mul_,  # pyright: ignore[reportPrivateImportUsage]
+    _foreach_sub_,  # pyright: ignore[reportPrivateImportUsage]
+)
 
 from optbench.core import Noise
 from optbench.optimizers.psgd import RANGES, check_ranges
 from optbench.rules.torch import SeedNoise
+from optbench.rules.torch_optimizer import CheckedOptimizer
 
 
-class Preconditioned(torch.optim.Optimizer):
-    """What Kron, XMat, LRA and Affine share: checked options, named draws, momentum, exact state.
+class Preconditioned(CheckedOptimizer):
+    """What Kron, XMat, LRA and Affine share.
 
     Each param group counts its own steps in `group['count']`. Draws are pure in (name, step): a parameter's
     are named after it, or after its place where the optimizer was given parameters without names.
     """
 
-    owner: ClassVar[str]
+    kept: ClassVar[tuple[str, ...]] = ("noise",)
 
     def __init__(self, params: Any, defaults: dict[str, Any], noise: Noise | None, seed: int):
         self.noise: Noise = SeedNoise(seed) if noise is None else noise
         super().__init__(params, {**defaults, "count": 0})
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group; raises ValueError for an option that is out of its range."""
-        super().add_param_group(param_group)
-        try:
-            self.check(self.param_groups[-1])
-        except ValueError:
-            self.param_groups.pop()
-            raise
-
-    def check(self, group: dict[str, Any]) -> None:
+    def check_group(self, group: dict[str, Any]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Raise ValueError unless the options of a group are in range."""
         check_ranges(self.owner, {name: group[name] for name in group if name in RANGES})
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "noise": self.noise}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore a state, each tensor in the dtype it was saved in: the bits after are the bits before."""
@@ -49,17 +48,18 @@ class Preconditioned(torch.optim.Optimizer):
                     self.state[param] = copied(state_dict["state"][key], param.device)
 
     def names(self, group: dict[str, Any]) -> dict[torch.Tensor, str]:
-        """The name of each parameter of a group."""
-        place = next(i for i, each in enumerate(self.param_groups) if each is group)
-        given = group.get("param_names") or [f"{place}.{i}" for i in range(len(group["params"]))]
+        """The name of each parameter of a group: its own, or its place among all."""
+        before = 0
+        for each in self.param_groups:
+            if each is group:
+                break
+            before += len(each["params"])
+        given = group.get("param_names") or [str(before + i) for i in range(len(group["params"]))]
         return dict(zip(group["params"], given, strict=True))
 
     def present(self, group: dict[str, Any]) -> list[torch.Tensor]:
         """The parameters that have a gradient."""
-        found = [param for param in group["params"] if param.grad is not None]
-        if any(param.grad.is_sparse for param in found):
-            raise RuntimeError(f"{self.owner} does not take sparse gradients; make the layer dense")
-        return found
+        return [leaf.param for leaf in self.leaves() if leaf.group is group]
 
     def momenta(self, group: dict[str, Any], params: list[torch.Tensor]) -> list[torch.Tensor]:
         """Update the momenta and return the directions, bias-corrected by each parameter's own steps."""
@@ -74,16 +74,16 @@ class Preconditioned(torch.optim.Optimizer):
             if "mu" not in state:
                 state["mu"] = torch.zeros_like(param, dtype=group["mu_dtype"] or param.dtype)
         mus = [state["mu"].to(grad.dtype) for state, grad in zip(states, grads, strict=True)]
-        torch._foreach_mul_(mus, b1)
-        torch._foreach_add_(mus, grads, alpha=1 - b1)
+        _foreach_mul_(mus, b1)
+        _foreach_add_(mus, grads, alpha=1 - b1)
         for state, mu in zip(states, mus, strict=True):
             if mu is not state["mu"]:
                 state["mu"].copy_(mu)
         steps = [state["step"] for state in states]
         if not nesterov:
-            return list(torch._foreach_div(mus, [1 - b1**t for t in steps]))
-        ahead = torch._foreach_mul(mus, [b1 / (1 - b1 ** (t + 1)) for t in steps])
-        torch._foreach_add_(ahead, torch._foreach_mul(grads, [(1 - b1) / (1 - b1**t) for t in steps]))
+            return list(_foreach_div(mus, [1 - b1**t for t in steps]))
+        ahead = _foreach_mul(mus, [b1 / (1 - b1 ** (t + 1)) for t in steps])
+        _foreach_add_(ahead, _foreach_mul(grads, [(1 - b1) / (1 - b1**t) for t in steps]))
         return list(ahead)
 
 
@@ -101,13 +101,29 @@ def descend(group: dict[str, Any], params: list[torch.Tensor], updates: list[tor
     if not params:
         return
     if group["weight_decay"] > 0:
-        updates = list(torch._foreach_add(updates, params, alpha=group["weight_decay"]))
-    torch._foreach_sub_(params, torch._foreach_mul(updates, group["lr"]))
+        updates = list(_foreach_add(updates, params, alpha=group["weight_decay"]))
+    _foreach_sub_(params, _foreach_mul(updates, group["lr"]))
 
 
-def working(dtype: torch.dtype) -> torch.dtype:
-    """The dtype to fit in: the parameter's, float32 at least."""
-    return torch.promote_types(dtype, torch.float32)
+@dataclass(frozen=True)
+class precond_update_prob_schedule:
+    """Anneal the update probability: flat at `max_prob`, then exponential decay to `min_prob`.
+
+    p(n) = min(max(max_prob exp(-decay (n - flat_start)), min_prob), max_prob), n the step from 1, in
+    float32. An object, so that an optimizer that holds one can be pickled.
+    """
+
+    max_prob: float = 1.0
+    min_prob: float = 0.03
+    decay: float = 0.001
+    flat_start: float = 500
+
+    def __call__(self, n: int) -> np.float32:
+        """The probability at step n."""
+        decayed = np.float32(self.max_prob) * np.exp(
+            np.float32(-self.decay) * np.float32(n - self.flat_start)
+        )
+        return np.clip(decayed, np.float32(self.min_prob), np.float32(self.max_prob))
 
 
 def is_alive(h: torch.Tensor) -> torch.Tensor:

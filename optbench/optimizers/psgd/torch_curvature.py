@@ -50,11 +50,13 @@ def hessian_helper(
         hvp = vector = None
         if due:
             vector = [source.normal(f"probe.{i}", train_step, p.detach()) for i, p in enumerate(listed)]
-            curved = [(g, v) for g, v in zip(grads, vector, strict=True) if g.requires_grad]
+            bent = [i for i, g in enumerate(grads) if g.requires_grad]
             hvp = [torch.zeros_like(p) for p in listed]
-            if curved:
-                found = torch.autograd.grad(*zip(*curved, strict=True), listed, allow_unused=True)
-                hvp = [z if x is None else x for x, z in zip(found, hvp, strict=True)]
+            if bent:
+                outer, along = [grads[i] for i in bent], [vector[i] for i in bent]
+                hvp = list(
+                    torch.autograd.grad(outer, listed, along, allow_unused=True, materialize_grads=True)
+                )
     detached = [g.detach() for g in grads]
     for param, grad in zip(listed, detached, strict=True):
         param.grad = grad

@@ -11,7 +11,7 @@ import optax
 
 from optbench.core import Noise
 from optbench.optimizers.psgd import check_release
-from optbench.optimizers.psgd.jax import Factors, Fit, WholeTree, finished, scale_by_group
+from optbench.optimizers.psgd.jax import Factors, Fit, Options, WholeTree, finished, scale_by_group
 
 RELEASES = ("0.2.9", "0.1.0")
 
@@ -95,22 +95,19 @@ def scale_by_xmat(
     upstream: bool | str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """`xmat` without learning rate and weight decay; the arguments are those of `xmat`."""
-    return scale_by_group(
-        "xmat",
-        XGroup(),
-        preconditioner_update_probability=preconditioner_update_probability,
-        b1=b1,
-        nesterov=nesterov,
-        precond_lr=precond_lr,
-        precond_init_scale=precond_init_scale,
-        update_global_norm_clip=update_global_norm_clip,
-        step_normalizer_order=step_normalizer_order,
-        mu_dtype=mu_dtype,
-        precision=precision,
-        noise=noise,
-        seed=seed,
-        upstream=check_release("xmat", upstream, RELEASES),
+    options = Options(
+        preconditioner_update_probability,
+        b1,
+        nesterov,
+        precond_lr,
+        precond_init_scale,
+        update_global_norm_clip,
+        step_normalizer_order,
+        mu_dtype,
+        precision,
     )
+    release = check_release("xmat", upstream, RELEASES)
+    return scale_by_group("xmat", XGroup(), options, noise, seed, release)
 
 
 class XGroup(WholeTree):

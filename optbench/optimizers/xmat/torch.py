@@ -15,8 +15,8 @@ class XMat(WholeGroup):
     """PSGD XMat: Q = diag(a) + antidiag(b) on each param group as one vector.
 
     `step()` whitens; `step(hvp=, vector=, update_preconditioner=)` fits the preconditioner to a
-    Hessian-vector product, such as `optbench.optimizers.psgd.torch.hessian_helper` gives. The factors are in the
-    state of a group's first parameter.
+    Hessian-vector product, such as `optbench.optimizers.psgd.torch.hessian_helper` gives. The factors are in
+    the state of a group's first parameter.
 
     Args:
         params: parameters, pairs (name, parameter), or dicts of param groups.

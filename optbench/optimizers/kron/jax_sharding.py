@@ -1,0 +1,79 @@
+"""How to shard Kron's preconditioners over a mesh, from how the parameters are sharded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, PartitionSpec
+
+from optbench.optimizers.kron import Shaping, factor_kinds
+
+
+def kron_partition_specs(
+    params: Any,
+    specs: Any,
+    mesh: Mesh | None = None,
+    *,
+    max_size_triangular: int = 8192,
+    min_ndim_triangular: int = 2,
+    memory_save_mode: str | None = None,
+    scanned_layers: Any = None,
+) -> Any:
+    """PartitionSpecs of `Qs_preconditioners` in the state of `scale_by_kron`, from those of the parameters.
+
+    A triangular factor Q [n, n] of an axis meets the gradient with its first axis, in Q^T Q g: that axis is
+    sharded as the gradient's, and the other over the next mesh axis that the parameter is sharded over. A
+    parameter [m, n] sharded as (fsdp, tensor) gets factors (fsdp, tensor) and (tensor, fsdp); where it is
+    sharded over one mesh axis only, its factors have that one last. Vectors and scalars are replicated, and
+    the stack axis of scanned layers is sharded as the parameter's.
+
+        specs_of_state = {"count": P(), "mu": specs, "Qs_preconditioners": kron_partition_specs(params, specs),
+                          "update_counter": P()}
+
+    Args:
+        params: the parameters, or their shapes as `jax.eval_shape` gives them.
+        specs: a PartitionSpec for each parameter; None is replicated.
+        mesh: leaves a mesh axis out where it does not divide the factor; without a mesh none is left out.
+        max_size_triangular: as given to `kron`.
+        min_ndim_triangular: as given to `kron`.
+        memory_save_mode: as given to `kron`.
+        scanned_layers: as given to `kron`.
+    """
+    shaping = Shaping(max_size_triangular, min_ndim_triangular, memory_save_mode)
+    leaves, structure = jax.tree.flatten(params)
+    stacks = [False] * len(leaves) if scanned_layers is None else jax.tree.leaves(scanned_layers)
+    given = structure.flatten_up_to(specs)
+    return structure.unflatten(
+        [
+            factor_specs(leaf.shape, spec, bool(stacked), shaping, mesh)
+            for leaf, spec, stacked in zip(leaves, given, stacks, strict=True)
+        ]
+    )
+
+
+def factor_specs(
+    shape: tuple[int, ...], spec: Any, stacked: bool, shaping: Shaping, mesh: Mesh | None
+) -> list[PartitionSpec]:
+    """The spec of each factor of one leaf."""
+    names = [*(spec or ())] + [None] * (len(shape) - len(spec or ()))
+    front, names, shape = names[:stacked], names[stacked:], shape[stacked:]
+    made = []
+    for i, (n, kind) in enumerate(zip(shape, factor_kinds(shape, shaping), strict=True)):
+        pair = []
+        if kind == "triangular":
+            used = [name for name in names[i + 1 :] + names[:i] if name is not None]
+            pair = [names[i], used[0]] if names[i] and used else [None, names[i] or next(iter(used), None)]
+            pair = [name if divides(mesh, name, n) else None for name in pair]
+        made.append(PartitionSpec(*front, *pair))
+    return made or [PartitionSpec(*front)]
+
+
+def divides(mesh: Mesh | None, name: Any, size: int) -> bool:
+    """Whether an axis of this size can be cut over a mesh axis, or over several as one."""
+    if mesh is None or name is None:
+        return True
+    count = 1
+    for each in name if isinstance(name, tuple) else (name,):
+        count *= mesh.shape[each]
+    return size % count == 0

@@ -1,0 +1,160 @@
+"""Kron with the rules of the package kron-torch, for those who switch from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+
+from optbench.core import Noise
+from optbench.optimizers.kron.torch import (
+    Factors,
+    Kron,
+    clip_rms,
+    first_factors,
+    fit_factors,
+    precondition,
+    shaping_of,
+)
+from optbench.optimizers.psgd import BALANCE_PROBABILITY
+from optbench.optimizers.psgd.torch_base import Preconditioned, descend, is_alive
+from optbench.rules.torch_optimizer import value_of, wide
+
+DAMPING = 2.0**-11.5
+"""sqrt of the float32 machine epsilon, not rounded to float32."""
+
+
+class KronTorch(Kron):
+    """Kron as kron-torch 0.3.3 has it; the options are `Kron`'s, by kron-torch's names and defaults.
+
+    What differs from `Kron`, which follows psgd-jax:
+
+    - `merge_dims`: a tensor of three or more axes is fitted as a matrix, all its axes but the last as rows,
+      or its first where that has the smaller excess of columns over rows;
+    - the update probability is the first group's, read at the step from 0;
+    - the damped momentum, not the plain one, is preconditioned on the steps that fit;
+    - factors are balanced by the geometric mean of their largest entries in their own dtype;
+    - weight decay is on tensors of two or more axes only.
+
+    With `momentum_into_precond_update=False` kron-torch overwrites `.grad` with the damped gradient; this
+    class does so with `upstream=True`, which also fits a leaf without gradient until it overflows.
+
+    Raises:
+        ValueError: a hyperparameter is out of its range.
+        RuntimeError: a gradient is sparse.
+    """
+
+    owner: ClassVar[str] = "kron_torch"
+    first_count: ClassVar[int] = 0
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 0.0003,
+        b1: float = 0.9,
+        weight_decay: float = 0.0,
+        preconditioner_update_probability: float | Callable[[int], Any] | None = None,
+        max_size_triangular: int = 8192,
+        min_ndim_triangular: int = 2,
+        memory_save_mode: str | None = None,
+        momentum_into_precond_update: bool = True,
+        precond_lr: float = 0.1,
+        precond_init_scale: float = 1.0,
+        merge_dims: bool = True,
+        mu_dtype: torch.dtype | None = None,
+        precond_dtype: torch.dtype | None = None,
+        *,
+        noise: Noise | None = None,
+        seed: int = 42,
+        upstream: bool | str | None = None,
+    ):
+        defaults = {
+            "lr": lr,
+            "b1": b1,
+            "weight_decay": weight_decay,
+            "preconditioner_update_probability": preconditioner_update_probability,
+            "max_size_triangular": max_size_triangular,
+            "min_ndim_triangular": min_ndim_triangular,
+            "memory_save_mode": memory_save_mode,
+            "momentum_into_precond_update": momentum_into_precond_update,
+            "precond_lr": precond_lr,
+            "precond_init_scale": precond_init_scale,
+            "merge_dims": merge_dims,
+            "mu_dtype": mu_dtype,
+            "precond_dtype": precond_dtype,
+            "scanned_layers": False,
+            "upstream": upstream,
+            "update_counter": 0,
+        }
+        Preconditioned.__init__(self, params, defaults, noise, seed)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step; `closure` evaluates the loss again and returns it."""
+        loss = value_of(closure)
+        due = self.due(self.param_groups[0])
+        for group in self.param_groups:
+            self.step_merged(group, due)
+            group["count"] += 1
+        return loss
+
+    def step_merged(self, group: dict[str, Any], due: bool) -> None:
+        """One step of one group."""
+        params, names, updates = self.present(group), self.names(group), []
+        for param, m in zip(params, self.momenta(group, params), strict=True):
+            state, shape = self.state[param], merged(tuple(param.shape), group["merge_dims"])
+            direction = m.reshape(shape).to(wide(m.dtype))
+            if "Q" not in state:
+                state["Q"] = first_factors(
+                    shape,
+                    shaping_of(group),
+                    group["precond_init_scale"],
+                    dtype=group["precond_dtype"] or direction.dtype,
+                    device=param.device,
+                )
+            if due:
+                direction = self.fit_merged(group, param, direction, names[param])
+            updates.append(clip_rms(precondition(state["Q"], direction)).reshape(param.shape).to(param.dtype))
+        for flat in (False, True):
+            chosen = [i for i, param in enumerate(params) if (param.ndim < 2) == flat]
+            decay = {**group, "weight_decay": 0.0 if flat else group["weight_decay"]}
+            descend(decay, [params[i] for i in chosen], [updates[i] for i in chosen])
+
+    def fit_merged(
+        self, group: dict[str, Any], param: torch.Tensor, direction: torch.Tensor, name: str
+    ) -> torch.Tensor:
+        """Fit the factors of one parameter; returns what is to be preconditioned."""
+        step, state, grad = group["count"], self.state[param], param.grad
+        assert grad is not None
+        on_momentum = group["momentum_into_precond_update"]
+        g = direction if on_momentum else grad.reshape(direction.shape).to(direction.dtype)
+        v = self.noise.normal(f"probe.{name}", step, g)
+        lr = torch.full((), group["precond_lr"], dtype=g.dtype, device=g.device)
+        if group["upstream"] is None:
+            # A leaf without gradient is fitted with a step of 0.
+            lr = lr * is_alive(g)
+        damped = g + DAMPING * g.abs().mean() * v
+        if len(state["Q"]) > 1 and self.noise.uniform("balance_u", step, torch.float64) < BALANCE_PROBABILITY:
+            state["Q"] = balanced(state["Q"])
+        state["Q"] = fit_factors(state["Q"], damped, v, lr)
+        if group["upstream"] is not None and not on_momentum:
+            grad.copy_(damped.reshape(grad.shape))
+        return damped if on_momentum else direction
+
+
+def merged(shape: tuple[int, ...], merge: bool) -> tuple[int, ...]:
+    """The shape in which a tensor is fitted."""
+    if not merge or len(shape) < 3:
+        return shape
+    rows, columns = math.prod(shape[:-1]), math.prod(shape[1:])
+    # Signed differences, as in the original: the first form wins nearly always.
+    return (rows, shape[-1]) if shape[-1] - rows <= columns - shape[0] else (shape[0], columns)
+
+
+def balanced(qs: Factors) -> Factors:
+    """Give the factors of a leaf the same largest entry."""
+    norms = torch.stack([q.abs().max() for q in qs])
+    mean = norms.log().mean().exp()
+    return [q * (mean / norm) for q, norm in zip(qs, norms, strict=True)]

@@ -1,0 +1,283 @@
+"""The faults of the originals that ours do not have, one test each, and the switch that brings them back."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+
+from optbench.optimizers.affine import jax as affine_jax
+from optbench.optimizers.affine import torch as affine_torch
+from optbench.optimizers.kron import jax as kron_jax
+from optbench.optimizers.kron import torch as kron_torch
+from optbench.optimizers.kron.torch_kron_torch import KronTorch
+from optbench.optimizers.lra import jax as lra_jax
+from optbench.optimizers.lra import torch as lra_torch
+from optbench.optimizers.psgd.jax import hessian_helper
+from optbench.optimizers.psgd.torch import hessian_helper as torch_hessian_helper
+from optbench.optimizers.xmat import jax as xmat_jax
+from optbench.optimizers.xmat import torch as xmat_torch
+
+torch.set_num_threads(1)
+
+GROUPS_JAX = [xmat_jax.xmat, lra_jax.lra, affine_jax.affine]
+GROUPS_TORCH = [xmat_torch.XMat, lra_torch.LRA, affine_torch.Affine]
+ALL_TORCH = [*GROUPS_TORCH, kron_torch.Kron, KronTorch]
+name_of = lambda value: getattr(value, "__name__", "")  # noqa: E731
+
+
+def moved_torch(optimizer, params, grads, **curvature):
+    """One step with these gradients; how the parameters moved."""
+    before = [p.detach().clone() for p in params]
+    for param, grad in zip(params, grads, strict=True):
+        param.grad = grad
+    optimizer.step(**curvature)
+    return [(p - b).detach() for p, b in zip(params, before, strict=True)]
+
+
+@pytest.mark.parametrize("make", GROUPS_JAX, ids=name_of)
+def test_an_all_zero_first_gradient_leaves_no_trace_in_jax(make):
+    params, zeros = {"p": jnp.ones(3)}, {"p": jnp.zeros(3)}
+    grads = {"p": jnp.asarray([1e-3, 2e-3, -1e-3])}
+
+    def steps(given):
+        rule = make(0.1, b1=0.0, **given)
+        state = rule.init(params)
+        _, state = rule.update(zeros, state, params)
+        updates, state = rule.update(grads, state, params)
+        return updates, state
+
+    updates, state = jax.jit(lambda: steps({}))()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    # The first scale is still taken, from the first gradient there is: the step has the size of 1.
+    assert 0.01 < np.abs(updates["p"]).max() < 0.5
+    assert (np.sign(updates["p"]) == -np.sign(grads["p"])).all()
+    updates, _ = jax.jit(lambda: steps({"upstream": True}))()
+    assert not np.isfinite(updates["p"]).all()
+
+
+@pytest.mark.parametrize("make", GROUPS_TORCH, ids=name_of)
+def test_an_all_zero_first_gradient_leaves_no_trace_in_torch(make):
+    grads = torch.tensor([1e-3, 2e-3, -1e-3])
+    for upstream in (False, True):
+        params = [torch.ones(3, requires_grad=True)]
+        optimizer = make(params, lr=0.1, b1=0.0, upstream=upstream)
+        assert upstream or not moved_torch(optimizer, params, [torch.zeros(3)])[0].any()
+        if upstream:
+            moved_torch(optimizer, params, [torch.zeros(3)])
+        (move,) = moved_torch(optimizer, params, [grads])
+        assert torch.isfinite(move).all() != upstream
+        if not upstream:
+            assert 0.01 < move.abs().max() < 0.5
+            assert torch.equal(move.sign(), -grads.sign())
+
+
+def test_a_global_norm_clip_of_zero_is_refused():
+    for make in GROUPS_JAX:
+        with pytest.raises(ValueError, match=r"update_global_norm_clip=0.0 is outside \(0, inf\)"):
+            make(update_global_norm_clip=0.0)
+    for cls in GROUPS_TORCH:
+        with pytest.raises(ValueError, match=r"update_global_norm_clip=0.0 is outside \(0, inf\)"):
+            cls([torch.zeros(2)], update_global_norm_clip=0.0)
+
+
+@pytest.mark.parametrize("make", GROUPS_JAX, ids=name_of)
+def test_a_first_hessian_step_without_update_keeps_the_first_scale_in_jax(make):
+    params, vector = {"p": jnp.ones(3)}, {"p": jnp.asarray([1.0, -1.0, 1.0])}
+    grads, hvp = {"p": 100 * params["p"]}, {"p": 100 * vector["p"]}
+
+    def second(upstream):
+        rule = make(1.0, b1=0.0, upstream=upstream)
+        state = rule.init(params)
+        for update in (False, True):
+            updates, state = rule.update(
+                grads, state, params, Hvp=hvp, vector=vector, update_preconditioner=update
+            )
+        return updates["p"]
+
+    # Scaled, the second step is Newton's up to what one fit adds; unscaled it is 100 times too long.
+    ours, theirs = jax.jit(lambda: (second(False), second(True)))()
+    np.testing.assert_allclose(ours, -1.0, atol=0.4)
+    assert np.abs(theirs).max() > 10
+
+
+@pytest.mark.parametrize("make", GROUPS_TORCH, ids=name_of)
+def test_a_first_hessian_step_without_update_keeps_the_first_scale_in_torch(make):
+    vector, moves = torch.tensor([1.0, -1.0, 1.0]), []
+    for upstream in (False, True):
+        params = [torch.ones(3, requires_grad=True)]
+        optimizer = make(params, lr=1.0, b1=0.0, upstream=upstream)
+        moved_torch(optimizer, params, [100 * torch.ones(3)], update_preconditioner=False)
+        given = {"hvp": [100 * vector], "vector": [vector], "update_preconditioner": True}
+        moves.append(moved_torch(optimizer, params, [100 * torch.ones(3)], **given)[0])
+    torch.testing.assert_close(moves[0], -torch.ones(3), atol=0.4, rtol=0)
+    assert moves[1].abs().max() > 10
+
+
+def test_float64_parameters_have_a_float64_state():
+    with jax.enable_x64(True):
+        params = {"p": jnp.ones((3, 2), jnp.float64)}
+        for make in GROUPS_JAX:
+            state = jax.eval_shape(make().init, params)
+            floats = [x.dtype for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
+            assert set(floats) == {jnp.dtype("float64")}
+            updates, _ = jax.eval_shape(make().update, params, state, params)
+            assert updates["p"].dtype == jnp.float64
+    for cls in ALL_TORCH:
+        param = torch.ones(3, 2, dtype=torch.float64, requires_grad=True)
+        optimizer = cls([param])
+        moved_torch(optimizer, [param], [torch.ones(3, 2, dtype=torch.float64)])
+        held = jax.tree.leaves(dict(optimizer.state[param]))
+        assert {x.dtype for x in held if isinstance(x, torch.Tensor) and x.is_floating_point()} == {
+            torch.float64
+        }
+
+
+DEAD = 4000
+LEAVES = {"scalar": (), "vector": (3,), "matrix": (3, 2)}
+
+
+def test_a_long_dead_leaf_comes_back_finite_and_useful_in_jax():
+    params = {name: jnp.ones(shape) for name, shape in LEAVES.items()}
+    rule = kron_jax.kron(0.1, preconditioner_update_probability=1.0)
+
+    @jax.jit
+    def run(alive_first):
+        def body(state, t):
+            dead = (t >= alive_first) & (t < alive_first + DEAD)
+            grads = jax.tree.map(lambda p: jnp.where(dead, 0, p), params)
+            updates, state = rule.update(grads, state, params)
+            return state, updates
+
+        return jax.lax.scan(body, rule.init(params), jnp.arange(DEAD + 50))
+
+    for alive_first in (0, 20):
+        state, moves = run(alive_first)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+        for name, move in moves.items():
+            back = np.asarray(move)[DEAD + alive_first :]
+            assert np.isfinite(move).all()
+            assert (back.reshape(len(back), -1).sum(1) < 0).all(), f"{name} does not descend"
+            assert 0.01 < np.abs(back[-1]).max() < 0.5
+
+
+@pytest.mark.parametrize("cls", [kron_torch.Kron, KronTorch], ids=name_of)
+def test_a_long_dead_leaf_comes_back_finite_and_useful_in_torch(cls):
+    params = [torch.ones(shape, requires_grad=True) for shape in LEAVES.values()]
+    optimizer = cls(params, lr=0.1, preconditioner_update_probability=1.0)
+    optimizer.noise = OneDraw()
+    for t in range(DEAD // 4):
+        moved_torch(optimizer, params, [torch.full_like(p, float(t < 20)) for p in params])
+    for move in moved_torch(optimizer, params, [torch.ones_like(p) for p in params]):
+        assert torch.isfinite(move).all()
+        assert move.sum() < 0
+    for param in params:
+        assert all(torch.isfinite(q).all() for q in optimizer.state[param]["Q"])
+
+
+class OneDraw:
+    """Noise that is always the same, to save time."""
+
+    def normal(self, name, step, like):
+        return torch.ones_like(like)
+
+    def uniform(self, name, step, dtype=torch.float32):
+        return torch.tensor(0.5, dtype=dtype)
+
+
+@pytest.mark.parametrize("cls", ALL_TORCH, ids=name_of)
+def test_a_0d_parameter_works_in_torch(cls):
+    param = torch.tensor(2.0, requires_grad=True)
+    optimizer = cls([param], lr=0.1)
+    for _ in range(20):
+        moved_torch(optimizer, [param], [param.detach().clone()])
+    assert param.abs() < 1.5
+
+
+def test_two_optimizers_share_no_noise_when_their_seeds_differ():
+    params, grads = {"p": jnp.ones((2, 2))}, {"p": jnp.asarray([[1.0, 2.0], [-1.0, 0.5]])}
+
+    def fitted(seed):
+        rule = kron_jax.kron(seed=seed)
+        return rule.update(grads, rule.init(params), params)[1][0]["Qs_preconditioners"]["p"][0]
+
+    same, again, other, keyed = jax.jit(
+        lambda: (fitted(1), fitted(1), fitted(2), fitted(jax.random.PRNGKey(2)))
+    )()
+    np.testing.assert_array_equal(same, again)
+    assert not np.array_equal(same, other)
+    assert not np.array_equal(same, keyed)
+    moves = []
+    for seed in (1, 1, 2):
+        param = torch.ones(2, 2, requires_grad=True)
+        optimizer = kron_torch.Kron([param], seed=seed)
+        moved_torch(optimizer, [param], [torch.tensor([[1.0, 2.0], [-1.0, 0.5]])])
+        moves.append(optimizer.state[param]["Q"][0])
+    assert torch.equal(moves[0], moves[1])
+    assert not torch.equal(moves[0], moves[2])
+
+
+def test_wrong_hyperparameters_name_field_value_and_range():
+    for make, wrong in (
+        (kron_jax.kron, {"b1": 1.0}),
+        (kron_jax.kron, {"preconditioner_lr": 0.0}),
+        (kron_jax.kron, {"preconditioner_update_probability": 1.5}),
+        (xmat_jax.xmat, {"weight_decay": -0.1}),
+        (lra_jax.lra, {"uvd_rank_of_approximation": 0}),
+        (affine_jax.affine, {"max_skew_triangular": 0.0}),
+    ):
+        ((field, value),) = wrong.items()
+        with pytest.raises(ValueError, match=f"{field}={value} is outside"):
+            make(**wrong)
+    with pytest.raises(ValueError, match=r"static_args=\('uvd_rank_of_approximation',\)"):
+        lra_jax.lra(uvd_rank_of_approximation=jnp.asarray(3))
+    with pytest.raises(ValueError, match=r"upstream='1\.0' is not True, False or one of 0\.2\.9, 0\.1\.0"):
+        xmat_jax.xmat(upstream="1.0")
+    with pytest.raises(ValueError, match="memory_save_mode='half'"):
+        kron_torch.Kron([torch.zeros(2)], memory_save_mode="half")
+
+
+def test_hessian_helper_takes_both_published_calls_and_makes_one_newton_step():
+    params = {"p": jnp.asarray([1.0, 2.0, 3.0])}
+
+    def loss_fn(params, scale=1.0):
+        return scale * jnp.sum(params["p"] ** 2)
+
+    @jax.jit
+    def both(key):
+        old = hessian_helper(key, loss_fn, params, (2.0,))
+        new = hessian_helper(key, 0, loss_fn, params, (2.0,))
+        late = hessian_helper(key, 5, loss_fn, params, preconditioner_update_probability=1e-9)
+        rule = xmat_jax.xmat(1.0, b1=0.0)
+        _, grads, hvp, vector, due = hessian_helper(key, 0, loss_fn, params)
+        updates, _ = rule.update(
+            grads, rule.init(params), params, Hvp=hvp, vector=vector, update_preconditioner=due
+        )
+        return old, new, late, loss_fn(optax.apply_updates(params, updates))
+
+    old, new, late, after = both(jax.random.key(0))
+    for got, want in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True):
+        np.testing.assert_array_equal(got, want)
+    loss, grads, hvp, vector, due = new
+    assert (loss, due) == (28.0, True)
+    np.testing.assert_allclose(grads["p"], 4 * params["p"])
+    np.testing.assert_allclose(hvp["p"], 4 * vector["p"], rtol=1e-6)
+    assert not late[4]
+    assert not late[2]["p"].any()
+    assert after < 1e-12
+
+
+def test_torch_hessian_helper_makes_one_newton_step():
+    param, unused = torch.tensor([1.0, 2.0, 3.0], requires_grad=True), torch.zeros(2, requires_grad=True)
+    optimizer = xmat_torch.XMat([param], lr=1.0, b1=0.0)
+    loss, _, hvp, vector, due = torch_hessian_helper(lambda: (param**2).sum(), [param, unused])
+    torch.testing.assert_close(hvp[0], 2 * vector[0])
+    assert not hvp[1].any()
+    optimizer.step(hvp=hvp[:1], vector=vector[:1], update_preconditioner=due)
+    assert loss == 14
+    assert (param**2).sum() < 1e-12
+    *_, hvp, vector, due = torch_hessian_helper(
+        lambda: (param**2).sum(), [param], train_step=5, preconditioner_update_probability=1e-9
+    )
+    assert (hvp, vector, due) == (None, None, False)
