@@ -9,14 +9,13 @@ Sources: arXiv:1412.6980 (Adam), arXiv:1711.05101 (AdamW). By optax and by torch
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from optbench.optimizers.adapter import Standard, decay, small, step_size, weight_decay
+from optbench.optimizers.adapter import Standard, decay, declared, small, step_size, weight_decay
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class Adam(Standard):
     """Adam: momentum over the root of a running mean of squared gradients.
 
@@ -44,7 +43,7 @@ class Adam(Standard):
         return partial(optim.Adam, lr=self.learning_rate, **options)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class AdamW(Adam):
     """Adam with decoupled weight decay.
 

@@ -8,15 +8,14 @@ Sources: Polyak 1964; Sutskever et al. 2013. By optax and by torch.optim.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
 from optbench.core import Shapes, UserError, hyper
-from optbench.optimizers.adapter import Standard, decay, size, step_size
+from optbench.optimizers.adapter import Standard, decay, declared, size, step_size
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class SGD(Standard):
     """Stochastic gradient descent, with momentum and Nesterov's form of it.
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
 from optbench.core import hyper
-from optbench.optimizers.adapter import Standard, decay, small, step_size, weight_decay
+from optbench.optimizers.adapter import Standard, decay, declared, small, step_size, weight_decay
 
 Rate = Callable[[Any], Any]
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class AMSGrad(Standard):
     """Adam with the largest mean of squares so far.
 
@@ -45,7 +44,7 @@ class AMSGrad(Standard):
         return partial(optim.Adam, lr=self.learning_rate, **options)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class Adamax(Standard):
     """Adam with a decaying maximum in place of the root of the mean of squares.
 
@@ -73,7 +72,7 @@ class Adamax(Standard):
         return partial(optim.Adamax, lr=self.learning_rate, **options)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class NAdam(Standard):
     """Adam that looks ahead as Nesterov's momentum does; weight decay is decoupled.
 
@@ -116,7 +115,7 @@ class NAdam(Standard):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class RAdam(Standard):
     """Adam that steps along its momentum until the variance of its divisor can be reckoned, then rectifies it.
 
@@ -151,7 +150,7 @@ class RAdam(Standard):
         return partial(optim.RAdam, lr=self.learning_rate, **options)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class AdaBelief(Standard):
     """Adam that divides by how far gradients fall from their mean.
 
@@ -175,7 +174,7 @@ class AdaBelief(Standard):
         return optax.adabelief(rate, self.b1, self.b2, self.eps, self.eps_root)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class Yogi(Standard):
     """Adam whose mean of squares moves by at most the new square, whatever its size.
 
@@ -200,7 +199,7 @@ class Yogi(Standard):
         return optax.yogi(rate, self.b1, self.b2, self.eps)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class AcProp(Standard):
     """AdaBelief's divisor, one step old, under the gradient itself.
 
@@ -227,7 +226,7 @@ class AcProp(Standard):
         return optax.contrib.acprop(rate, self.b1, self.b2, self.eps, self.eps_root, self.weight_decay)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class Adan(Standard):
     """Nesterov's momentum as three means: of gradients, of their differences, of the squares of both.
 
@@ -258,7 +257,7 @@ class Adan(Standard):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class OptimisticAdam(Standard):
     """Adam's step plus how it changed; made for games.
 
@@ -283,7 +282,7 @@ class OptimisticAdam(Standard):
         return optax.optimistic_adam_v2(rate, **weights, b1=self.b1, b2=self.b2, eps=self.eps)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class Adopt(Standard):
     """Adam that divides each gradient by the mean of squares before it, then averages: converges for any b2.
 
@@ -309,7 +308,7 @@ class Adopt(Standard):
         return optax.contrib.adopt(rate, self.b1, self.b2, self.eps, use_clipping=self.clipped)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class AdEMAMix(Standard):
     """Adam with a second, much slower mean of gradients added.
 
@@ -338,7 +337,7 @@ class AdEMAMix(Standard):
         return optax.contrib.ademamix(rate, *means, weight_decay=self.weight_decay)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class SimplifiedAdEMAMix(Standard):
     """Adam with a sum in place of the mean of gradients, and the gradient itself added.
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
 from optbench.core import Shapes, hyper
-from optbench.optimizers.adapter import Standard, decay, size, small, step_size
+from optbench.optimizers.adapter import Standard, decay, declared, size, small, step_size
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class Adagrad(Standard):
     """Each entry divided by the root of the sum of its squares, so that steps shrink for ever.
 
@@ -39,7 +38,7 @@ class Adagrad(Standard):
         return partial(optim.Adagrad, lr=self.learning_rate, **first, eps=0.0, foreach=True)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class RMSprop(Standard):
     """Each entry divided by the root of a running mean of its squares; momentum if asked for.
 
@@ -84,7 +83,7 @@ class RMSprop(Standard):
         return (1 + (self.momentum > 0) + self.centered) * size(shapes)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class Adadelta(Standard):
     """Steps in the units of the parameters: the ratio of two running roots.
 
@@ -112,7 +111,7 @@ class Adadelta(Standard):
         return partial(optim.Adadelta, lr=self.learning_rate, rho=self.b2, eps=self.eps, foreach=True)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class Adafactor(Standard):
     """Squares kept as the sums of rows and columns; steps relative to the size of the parameters.
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
 from optbench.core import Rule, Setting, Shapes, hyper
-from optbench.optimizers.adapter import Standard, decay, size, small, step_size, weight_decay
+from optbench.optimizers.adapter import Standard, decay, declared, size, small, step_size, weight_decay
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class Sophia(Standard):
     """Momentum over a running estimate of the Hessian's diagonal, clipped entry by entry.
 
@@ -71,7 +70,7 @@ class Sophia(Standard):
         return -(-steps // self.update_every)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class LBFGS(Standard):
     """Limited-memory BFGS with a line search: quasi-Newton directions from the last steps and gradients.
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
 from optbench.core import Rule, Setting, Shapes, hyper
-from optbench.optimizers.adapter import Standard, decay, size, step_size, weight_decay
+from optbench.optimizers.adapter import Standard, decay, declared, size, step_size, weight_decay
 from optbench.optimizers.sgd import SGD
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class Momentum(SGD):
     """Heavy ball: descent along a decaying sum of gradients.
 
@@ -26,7 +25,7 @@ class Momentum(SGD):
     momentum: float = decay(0.9, "the sum of gradients; 0 keeps none")
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class Nesterov(SGD):
     """Nesterov's accelerated gradient, in the form of Sutskever et al.
 
@@ -41,7 +40,7 @@ class Nesterov(SGD):
     nesterov: bool = hyper(True, "look ahead", choices=(True, False))
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class SignSGD(Standard):
     """Every entry moves by the learning rate, against the sign of its gradient.
 
@@ -59,7 +58,7 @@ class SignSGD(Standard):
         return optax.sign_sgd(rate)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class Signum(Standard):
     """The sign of a mean of gradients.
 
@@ -79,7 +78,7 @@ class Signum(Standard):
         return optax.signum(rate, self.b1)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class Lion(Standard):
     """The sign of a mix of the gradient and a slower mean of gradients; weight decay is decoupled.
 
@@ -102,7 +101,7 @@ class Lion(Standard):
         return optax.lion(rate, self.b1, self.b2, weight_decay=self.weight_decay)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class OptimisticSGD(Standard):
     """Descent along the gradient plus how it changed; made for games, where it damps the turning.
 
@@ -123,7 +122,7 @@ class OptimisticSGD(Standard):
         return optax.optimistic_gradient_descent(rate, self.alpha, self.beta)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class Rprop(Standard):
     """Resilient propagation: each entry has its own step, longer while the sign of its gradient stays.
 
@@ -177,7 +176,7 @@ class Rprop(Standard):
         return ("jax", "torch")
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class SM3(Standard):
     """Adagrad with one accumulator for each index of each axis, and momentum.
 

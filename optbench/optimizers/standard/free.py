@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.core import hyper
-from optbench.optimizers.adapter import Standard, decay, factor, small, step_size, weight_decay
+from optbench.optimizers.adapter import Standard, decay, declared, factor, small, step_size, weight_decay
 
 Rate = Callable[[Any], Any]
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class PolyakSGD(Standard):
     """Polyak's step, which needs the loss and its least value.
 
@@ -37,7 +36,7 @@ class PolyakSGD(Standard):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class Momo(Standard):
     """Momentum with a step from a model of the loss, bounded below by `f_min`.
 
@@ -64,7 +63,7 @@ class Momo(Standard):
         return optax.contrib.momo(rate, self.b1, self.f_min, self.weight_decay)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class MomoAdam(Standard):
     """Momo in Adam's norm.
 
@@ -95,7 +94,7 @@ class MomoAdam(Standard):
         return optax.contrib.momo_adam(rate, *means, self.f_min, self.weight_decay)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class DoG(Standard):
     """Distance over gradients: the step is how far one has come over the root of the gradients' squares.
 
@@ -119,7 +118,7 @@ class DoG(Standard):
         return optax.contrib.dog(rate, ("heuristic", self.first), self.eps)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class DoWG(Standard):
     """Distance over weighted gradients: DoG that weighs each gradient by the distance at its time.
 
@@ -142,7 +141,7 @@ class DoWG(Standard):
         return optax.contrib.dowg(rate, eps=self.eps)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class Prodigy(Standard):
     """Adam with a step size that grows with a lower bound of the distance to the solution.
 
@@ -171,7 +170,7 @@ class Prodigy(Standard):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class DAdaptAdamW(Standard):
     """AdamW with D-Adaptation's lower bound of the distance as its step size.
 
@@ -199,7 +198,7 @@ class DAdaptAdamW(Standard):
         return optax.contrib.dadapt_adamw(rate, (self.b1, self.b2), self.eps, self.first, self.weight_decay)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class ScheduleFreeSGD(Standard):
     """Descent without a schedule: gradients are taken between a fast sequence and its average.
 
@@ -224,7 +223,7 @@ class ScheduleFreeSGD(Standard):
         return optax.contrib.schedule_free(optax.sgd(rate), lambda count: rate(count - 1), self.b1)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class ScheduleFreeAdamW(Standard):
     """AdamW without a schedule: RMSprop's steps in the place of descent's.
 
@@ -258,7 +257,7 @@ class ScheduleFreeAdamW(Standard):
         return optax.contrib.schedule_free(steps, lambda count: rate(count - 1), self.b1)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class Madgrad(Standard):
     """Dual averaging with the cube root of the squares' sum, and momentum towards it.
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.core import Shapes, hyper
-from optbench.optimizers.adapter import Standard, decay, size, small, step_size, weight_decay
+from optbench.optimizers.adapter import Standard, decay, declared, size, small, step_size, weight_decay
 
 Rate = Callable[[Any], Any]
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class LARS(Standard):
     """Gradients scaled to a fraction of their layer's norm, then momentum.
 
@@ -45,7 +44,7 @@ class LARS(Standard):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class LAMB(Standard):
     """Adam's step scaled to the norm of its layer.
 
@@ -70,7 +69,7 @@ class LAMB(Standard):
         return optax.lamb(rate, self.b1, self.b2, self.eps, weight_decay=self.weight_decay)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class Fromage(Standard):
     """Steps relative to each layer's norm, then a contraction that keeps the norm from growing.
 
@@ -91,7 +90,7 @@ class Fromage(Standard):
         return optax.fromage(rate, self.min_norm)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class Muon(Standard):
     """Momentum whose matrices are made orthogonal; everything that is no matrix goes by Adam.
 
