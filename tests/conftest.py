@@ -7,11 +7,19 @@ thread; the workers of optbench pin themselves in the same way.
 import os
 from pathlib import Path
 
-if hasattr(os, "sched_setaffinity"):
-    cores = sorted(os.sched_getaffinity(0))
+if hasattr(os, "sched_getaffinity"):
+    os.environ.setdefault("OPTBENCH_TEST_CORES", ",".join(map(str, sorted(os.sched_getaffinity(0)))))
+
+
+def pytest_configure(config):
+    """Pin whoever runs tests; the one who only hands them out counts the cores."""
+    hands_out = not hasattr(config, "workerinput") and config.getoption("numprocesses", None)
+    if hands_out or not hasattr(os, "sched_setaffinity"):
+        return
+    cores = [int(core) for core in os.environ["OPTBENCH_TEST_CORES"].split(",")]
     worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
-    os.environ.setdefault("OPTBENCH_TEST_CORES", ",".join(map(str, cores)))
     os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
 
 cache = Path(__file__).parent.parent / ".cache" / "jax"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))

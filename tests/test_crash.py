@@ -36,13 +36,21 @@ SLOW = (
 PATIENCE = 120.0
 
 
+MAIN = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits that it is ignored
+from optbench.cli import main
+main()
+"""
+
+
 class Run:
     """`optbench run` in a process of its own."""
 
     def __init__(self, folder: Path, *words: str):
         self.store = Store(folder / "results")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "optbench", "run", *words],
+            [sys.executable, "-c", MAIN, "run", *words],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.DEVNULL,
