@@ -27,7 +27,8 @@ class Request:
     suite: str = "quickstart"
     """A suite's name (see `optbench list suites`), or a Python file that defines one."""
     opt: Texts = None
-    """Optimizers: kron,adam or 'kron[b1=0.95]' (with quotes: brackets mean something to a shell)."""
+    """Optimizers: kron,adam or 'kron[b1=0.95]' (with quotes: brackets mean something to a shell), or of another
+    package: optax:yogi, torch:NAdam, mypackage.mymodule:make."""
     task: Texts = None
     """Tasks in place of the suite's: mlp or 'quadratic[dim=50,condition=1e3]'."""
     lr: Texts = None
