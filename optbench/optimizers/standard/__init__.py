@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from optbench.core import Optimizer
-from optbench.optimizers.standard import adams, adaptive, curvature, descent, free, layerwise
+from optbench.optimizers.standard import adams, adaptive, curvature, descent, divisors, free, layerwise
 
 CLASSES: tuple[type[Optimizer], ...] = (
     descent.Momentum,
@@ -18,16 +18,16 @@ CLASSES: tuple[type[Optimizer], ...] = (
     adaptive.RMSprop,
     adaptive.Adadelta,
     adaptive.Adafactor,
-    adams.AMSGrad,
-    adams.Adamax,
+    divisors.AMSGrad,
+    divisors.Adamax,
     adams.NAdam,
     adams.RAdam,
-    adams.AdaBelief,
-    adams.Yogi,
-    adams.AcProp,
+    divisors.AdaBelief,
+    divisors.Yogi,
+    divisors.AcProp,
     adams.Adan,
     adams.OptimisticAdam,
-    adams.Adopt,
+    divisors.Adopt,
     adams.AdEMAMix,
     adams.SimplifiedAdEMAMix,
     layerwise.LARS,

@@ -1,4 +1,4 @@
-"""Adam's variants: a running mean of gradients over the root of a running mean of squares."""
+"""Adam with another step over its divisor: looking ahead, rectified, or of several means."""
 
 from __future__ import annotations
 
@@ -10,66 +10,6 @@ from optbench.core import hyper
 from optbench.optimizers.adapter import Standard, decay, declared, small, step_size, weight_decay
 
 Rate = Callable[[Any], Any]
-
-
-@declared
-class AMSGrad(Standard):
-    """Adam with the largest mean of squares so far.
-
-    m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;  w <- max(w, v)
-    theta <- theta - learning_rate m / (1 - b1^t) / (sqrt(w / (1 - b2^t)) + eps)
-
-    The maximum is over the uncorrected v, as in torch; `optax.amsgrad` takes it over the corrected one.
-    """
-
-    name: ClassVar[str] = "amsgrad"
-    source: ClassVar[str] = "arXiv:1904.09237; optax.scale_by_amsgrad, torch.optim.Adam"
-    memory: ClassVar[str] = "3n"
-    arrays: ClassVar[int] = 3
-
-    learning_rate: float = step_size(0.001, 1e-4)
-    b1: float = decay(0.9, "the mean of gradients")
-    b2: float = decay(0.999, "the mean of squares")
-    eps: float = small(1e-8)
-
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.scale_by_amsgrad, corrected after the maximum."""
-        from optbench.optimizers.standard.jax import amsgrad
-
-        return amsgrad(rate, self.b1, self.b2, self.eps)
-
-    def in_torch(self, optim: Any) -> Callable[..., Any]:
-        """torch.optim.Adam."""
-        options = {"betas": (self.b1, self.b2), "eps": self.eps, "amsgrad": True, "foreach": True}
-        return partial(optim.Adam, lr=self.learning_rate, **options)
-
-
-@declared
-class Adamax(Standard):
-    """Adam with a decaying maximum in place of the root of the mean of squares.
-
-    m <- b1 m + (1 - b1) g;  u <- max(b2 u, |g| + eps)
-    theta <- theta - learning_rate m / (1 - b1^t) / u
-    """
-
-    name: ClassVar[str] = "adamax"
-    source: ClassVar[str] = "arXiv:1412.6980; optax.adamax, torch.optim.Adamax"
-    memory: ClassVar[str] = "2n"
-    arrays: ClassVar[int] = 2
-
-    learning_rate: float = step_size(0.002, 1e-4)
-    b1: float = decay(0.9, "the mean of gradients")
-    b2: float = decay(0.999, "the maximum")
-    eps: float = small(1e-8, "added to the gradient's size")
-
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.adamax."""
-        return optax.adamax(rate, self.b1, self.b2, self.eps)
-
-    def in_torch(self, optim: Any) -> Callable[..., Any]:
-        """torch.optim.Adamax."""
-        options = {"betas": (self.b1, self.b2), "eps": self.eps, "foreach": True}
-        return partial(optim.Adamax, lr=self.learning_rate, **options)
 
 
 @declared
@@ -151,82 +91,6 @@ class RAdam(Standard):
 
 
 @declared
-class AdaBelief(Standard):
-    """Adam that divides by how far gradients fall from their mean.
-
-    m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) (g - m)^2 + eps_root
-    theta <- theta - learning_rate m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
-    """
-
-    name: ClassVar[str] = "adabelief"
-    source: ClassVar[str] = "arXiv:2010.07468; optax.adabelief"
-    memory: ClassVar[str] = "2n"
-    arrays: ClassVar[int] = 2
-
-    learning_rate: float = step_size(0.001, 1e-4)
-    b1: float = decay(0.9, "the mean of gradients")
-    b2: float = decay(0.999, "the mean of squares")
-    eps: float = small(1e-16)
-    eps_root: float = small(1e-16, "added to the mean of squares at each step")
-
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.adabelief."""
-        return optax.adabelief(rate, self.b1, self.b2, self.eps, self.eps_root)
-
-
-@declared
-class Yogi(Standard):
-    """Adam whose mean of squares moves by at most the new square, whatever its size.
-
-    m <- b1 m + (1 - b1) g;  v <- v - (1 - b2) sign(v - g^2) g^2
-    theta <- theta - learning_rate m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
-
-    Both start from 1e-6, as in optax.
-    """
-
-    name: ClassVar[str] = "yogi"
-    source: ClassVar[str] = "Zaheer et al. 2018 (NeurIPS); optax.yogi"
-    memory: ClassVar[str] = "2n"
-    arrays: ClassVar[int] = 2
-
-    learning_rate: float = step_size(0.01, 1e-4)
-    b1: float = decay(0.9, "the mean of gradients")
-    b2: float = decay(0.999, "the squares")
-    eps: float = small(1e-3)
-
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.yogi."""
-        return optax.yogi(rate, self.b1, self.b2, self.eps)
-
-
-@declared
-class AcProp(Standard):
-    """AdaBelief's divisor, one step old, under the gradient itself.
-
-    m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) (g - m_{t-1})^2 + eps_root
-    theta <- theta - learning_rate (g / (sqrt(v_{t-1} / (1 - b2^(t-1))) + eps) + weight_decay theta)
-
-    The divisor of the first step is 1.
-    """
-
-    name: ClassVar[str] = "acprop"
-    source: ClassVar[str] = "arXiv:2110.05454; optax.contrib.acprop"
-    memory: ClassVar[str] = "2n"
-    arrays: ClassVar[int] = 2
-
-    learning_rate: float = step_size(0.001, 1e-4)
-    b1: float = decay(0.9, "the mean of gradients")
-    b2: float = decay(0.999, "the mean of squares")
-    eps: float = small(1e-16)
-    eps_root: float = small(1e-16, "added to the mean of squares at each step")
-    weight_decay: float = weight_decay()
-
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.contrib.acprop."""
-        return optax.contrib.acprop(rate, self.b1, self.b2, self.eps, self.eps_root, self.weight_decay)
-
-
-@declared
 class Adan(Standard):
     """Nesterov's momentum as three means: of gradients, of their differences, of the squares of both.
 
@@ -280,32 +144,6 @@ class OptimisticAdam(Standard):
         """optax.optimistic_adam_v2."""
         weights = {"alpha": self.alpha, "beta": self.beta}
         return optax.optimistic_adam_v2(rate, **weights, b1=self.b1, b2=self.b2, eps=self.eps)
-
-
-@declared
-class Adopt(Standard):
-    """Adam that divides each gradient by the mean of squares before it, then averages: converges for any b2.
-
-    u = clip(g / max(sqrt(v), eps), t^(1/4));  m <- b1 m + (1 - b1) u;  v <- b2 v + (1 - b2) g^2
-    theta <- theta - learning_rate m
-
-    The first gradient only sets v.
-    """
-
-    name: ClassVar[str] = "adopt"
-    source: ClassVar[str] = "arXiv:2411.02853; optax.contrib.adopt"
-    memory: ClassVar[str] = "2n"
-    arrays: ClassVar[int] = 2
-
-    learning_rate: float = step_size(0.001, 1e-4)
-    b1: float = decay(0.9, "the mean of steps")
-    b2: float = decay(0.9999, "the mean of squares")
-    eps: float = small(1e-6, "least divisor")
-    clipped: bool = hyper(True, "clip each entry to the fourth root of t", choices=(True, False))
-
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.contrib.adopt."""
-        return optax.contrib.adopt(rate, self.b1, self.b2, self.eps, use_clipping=self.clipped)
 
 
 @declared
