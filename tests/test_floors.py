@@ -123,10 +123,11 @@ def test_light_commands_import_nothing_heavy(light_runs):
 def test_light_commands_are_cheap(light_runs):
     """0.3 s of CPU, in the currency of this machine: one that is throttled or shared makes `import tyro` dearer too.
 
-    Where the commands take 0.3 s, `python -c "import tyro"` takes 0.16 s; so the bound is 1.9 times that.
+    On a quiet machine the dearest command takes 0.13 s, twice what `python -c "import tyro"` takes there, and
+    0.3 s is the bound; where that import alone takes 0.13 s or more, the bound is 2.3 times that.
     """
     tyro = min(measured("import tyro")["seconds"] for _ in range(3))
-    bound = max(0.3, 1.9 * tyro)
+    bound = max(0.3, 2.3 * tyro)
     for command in ("--help", "list", "show kron"):
         seconds = light_runs[command]["seconds"]
         for _ in range(4):  # noise can only add
