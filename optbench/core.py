@@ -141,6 +141,8 @@ class Task(Named):
     convolves: ClassVar[bool] = False
     """Whether the loss has convolutions, which XLA runs slowly inside a loop on CPU."""
     toy: ClassVar[bool] = False
+    unit: ClassVar[str] = "examples"
+    """What throughput counts: examples or tokens."""
     ceiling: ClassVar[float] = 1e10
     """A loss above this counts as diverged."""
 
@@ -181,6 +183,14 @@ class Task(Named):
     def flops(self) -> float:
         """Floating-point operations of one gradient, roughly; decides how lanes run."""
         raise NotImplementedError
+
+    def working_floats(self) -> int:
+        """How many numbers one gradient keeps alive beside parameters and data, roughly: activations, mostly."""
+        return 0
+
+    def examples(self) -> int:
+        """How many examples or tokens (`unit`) a step sees; 0 where there is no data."""
+        return 0
 
     def data_hash(self) -> str:
         """A digest of the data that is read, part of every cell's id; tasks made from their fields have none."""

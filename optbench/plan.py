@@ -87,12 +87,12 @@ def choose_mode(cell: Cell, shapes: Shapes, device: str) -> str:
 
 
 def lanes_that_fit(cell: Cell, shapes: Shapes) -> int:
-    """How many lanes stay within the memory bound: parameters, gradients, updates and state of each."""
+    """How many lanes stay within the memory bound: parameters, gradients, updates, state and activations of each."""
     floats = sum(math.prod(shape) for shape in shapes.values())
     size = 8 if cell.dtype == "float64" else 4
     state = cell.optimizer.state_floats(shapes)
     state = UNKNOWN_STATE * floats if state is None else state
-    return max(1, int(MEMORY / (size * (4 * floats + state + 1))))
+    return max(1, int(MEMORY / (size * (4 * floats + state + cell.task.working_floats() + 1))))
 
 
 def programs(cells: Iterable[Cell], device: str = "cpu", mode: str | None = None) -> list[Program]:

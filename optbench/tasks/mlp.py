@@ -118,6 +118,14 @@ class MLP(Task):
 
         return Functions(loss, evaluate)
 
+    def examples(self) -> int:
+        """Images."""
+        return self.batch
+
+    def working_floats(self) -> int:
+        """Inputs, units before and after each ReLU, logits."""
+        return self.batch * (64 + 2 * self.layers * self.width + digits.CLASSES)
+
     def flops(self) -> float:
         """Six for each weight and image."""
         weights = 64 * self.width + (self.layers - 1) * self.width**2 + self.width * digits.CLASSES
