@@ -1,0 +1,77 @@
+"""index.md: a report as Markdown, with pictures."""
+
+from __future__ import annotations
+
+from optbench.report.content import COST_HEADER, COST_NOTE, HEADER, HOW_TO_READ, Content, setting
+from optbench.report.markdown import bullets, code, escape, slug, table
+from optbench.report.problem import Problem, spoken
+
+
+def index(content: Content) -> str:
+    """The page."""
+    parts = [
+        f"# {escape(content.question)}",
+        *map(paragraph, content.about),
+        "The same with charts that answer to the pointer: [index.html](index.html).",
+        "## Verdict",
+        escape(content.headline),
+        bullets(f"**{escape(each.problem.name)}**: {escape(each.sentence)}" for each in content.verdicts),
+        *tuning(content),
+        "What weakens this:",
+        bullets(map(escape, content.doubts)),
+        picture(
+            "overview",
+            "Every task: progress at the best learning rate, and the final value at each learning rate",
+        ),
+        "## Table",
+        table(HEADER, content.table, left=2),
+        *map(section, content.problems),
+        "## Cost",
+        table(COST_HEADER, content.costs, left=2),
+        escape(COST_NOTE),
+        "## Failures",
+        lost(content),
+        "## How to read",
+        bullets(f"**{escape(term)}**: {escape(text)}" for term, text in HOW_TO_READ.items()),
+        "## Environment",
+        bullets(f"{name}: {escape(text)}" for name, text in content.environment.items()),
+        "## Reproduce",
+        code(content.commands),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def paragraph(text: str) -> str:
+    """A paragraph of the suite's docstring; a command stays one."""
+    return text if text.startswith("    ") else "\n".join(map(escape, text.splitlines()))
+
+
+def tuning(content: Content) -> list[str]:
+    """How wide learning rates work, where any were swept."""
+    said = bullets(map(escape, content.tuning))
+    return ["Learning rates that reach a task's first target:", said] if said else []
+
+
+def picture(name: str, alt: str) -> str:
+    """A PNG that leads to its SVG."""
+    return f"[![{escape(alt)}](figures/{name}.png)](figures/{name}.svg)"
+
+
+def section(problem: Problem) -> str:
+    """One problem: what it is, and its two figures."""
+    name, metrics = slug(problem.name), " and ".join(map(spoken, problem.metrics))
+    return "\n\n".join(
+        [
+            f"## {escape(problem.name)}",
+            escape(setting(problem)),
+            picture(f"{name}-curves", f"{problem.name}: {metrics} against steps"),
+            picture(f"{name}-sensitivity", f"{problem.name}: final {spoken(problem.task.selection)} by learning rate"),
+        ]
+    )
+
+
+def lost(content: Content) -> str:
+    """Every status that occurred with its sentence, and where lanes were lost."""
+    statuses = table(("status", "lanes", "meaning"), content.statuses, left=3)
+    sentences = bullets(escape(failure.sentence()) for failure in content.failures)
+    return f"{statuses}\n\n{sentences or 'No lane diverged or failed.'}"

@@ -1,0 +1,123 @@
+"""index.html: a report as one file that needs no network. What is written about comes before what draws it."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jinja2
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import Markup
+
+from optbench.report import charts, content
+from optbench.report.content import Content
+from optbench.report.look import COLOURS
+from optbench.report.problem import spoken
+from optbench.report.vega import library
+from optbench.report.verdict import Verdict, measured
+from optbench.stats.summary import compact, percent
+
+PARTS = 4
+"""A curve's numbers are tabled at its start, its end, and in as many equal parts."""
+
+
+def page(told: Content) -> bytes:
+    """The page."""
+    data = charts.data(told)
+    text = templates().get_template("page.html").render(
+        told=told, words=content, looks=dict(zip(told.optimizers, data["optimizers"], strict=True)),
+        colours=COLOURS, strips=strips, measured=measured, spoken=spoken, setting=content.setting,
+        numbers=numbers, rates=rates, facts=facts(told), data=json(data), library=Markup(library()),
+    )  # fmt: skip
+    return (text + "\n").encode()
+
+
+@functools.cache
+def templates() -> jinja2.Environment:
+    """The templates; whatever a name holds, it is text."""
+    found = jinja2.Environment(
+        loader=jinja2.PackageLoader("optbench.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    found.filters["source"] = lambda name: Markup(found.loader.get_source(found, name)[0])  # pyright: ignore
+    return found
+
+
+def json(data: Any) -> Markup:
+    """JSON that no text in it can end."""
+    return htmlsafe_json_dumps(data, separators=(",", ":"), allow_nan=False)
+
+
+def facts(told: Content) -> list[str]:
+    """The page in a line."""
+    summary = told.summary
+    counts = {
+        "problem": len(told.problems),
+        "optimizer": len(told.optimizers),
+        "cell": int(summary["lanes"].sum()),
+    }
+    return [f"{count:,} {name}{'s' * (count > 1)}" for name, count in counts.items()] + [
+        told.environment["device"].partition(";")[0],
+        told.environment["dates"].rpartition(" to ")[2].partition(" ")[0],
+    ]
+
+
+def strips(verdict: Verdict) -> list[dict[str, Any]]:
+    """The compared numbers, best first, with the places of median and interval in percent of a log axis."""
+    values = [row[key] for row in verdict.rows for key in ("low", "middle", "high")]
+    known = [value for value in values if math.isfinite(value) and value > 0] or [1.0]
+    low, high = math.log(min(known)), math.log(max(known))
+    room = max(high - low, 0.1)
+
+    def place(value: float) -> float:
+        if not math.isfinite(value):
+            return 100.0
+        return 100 * (0.03 + 0.94 * (math.log(max(value, min(known))) - low) / room)
+
+    return [
+        {**row, **{f"{key}_at": place(row[key]) for key in ("low", "middle", "high")}, "text": measured(row)}
+        for row in verdict.rows
+    ]
+
+
+def numbers(told: Content, place: int, metric: str) -> tuple[list[str], list[tuple[str, ...]]]:
+    """A curve's medians at a few steps: header and rows."""
+    problem = told.problems[place]
+    curves = {name: curve for name, curve in problem.curves(metric).items() if len(curve)}
+    last = int(max((curve["step"].max() for curve in curves.values()), default=0))
+    steps = [round(last * part / PARTS) for part in range(PARTS + 1)]
+    rows = []
+    for name, curve in curves.items():
+        at = [curve[curve["step"] <= step].iloc[-1] for step in steps]
+        texts = [value(row["middle"], metric) for row in at]
+        rows.append((name, *texts))
+    return ["optimizer", *(f"step {step:,}" for step in steps)], rows
+
+
+def rates(told: Content, place: int) -> tuple[list[str], list[tuple[str, ...]]]:
+    """The final medians at every learning rate: header and rows."""
+    problem = told.problems[place]
+    metric = problem.task.selection
+    rows = [
+        (name, "-" if row["trial"] != row["trial"] else f"{row['trial']:.3g}", value(row["middle"], metric),
+         value(row["low"], metric), value(row["high"], metric), f"{row['lost']}/{row['lanes']}")
+        for name, table in problem.sensitivities.items() for row in table.to_dict("records")
+    ]  # fmt: skip
+    return ["optimizer", "learning rate", "median", "low", "high", "lost"], rows
+
+
+def value(number: float, metric: str) -> str:
+    """One value of a metric."""
+    if not math.isfinite(number):
+        return "failed"
+    return percent(number, number, number) if metric.endswith("error") else compact(number)
+
+
+def joined(values: Sequence[str]) -> str:
+    """A line."""
+    return " · ".join(values)

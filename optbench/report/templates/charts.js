@@ -1,0 +1,178 @@
+// What each kind of chart looks like: from the page's data to Vega-Lite. Colours are CSS variables, so that a change of
+// the colour scheme draws nothing again.
+
+const page = JSON.parse(document.getElementById("data").textContent);
+const looks = page.optimizers;
+const names = looks.map((_, place) => String(place));
+const hues = looks.map((look) => `var(--hue-${look.hue})`);
+const CROSS = "M-1,-1L1,1M1,-1L-1,1";
+const AXES = { steps: "steps", seconds: "seconds", gradients: "gradient equivalents" };
+
+const superscript = (number) => [...String(number)].map((digit) => (digit === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit])).join("");
+
+/** A tick of a log axis: a power of ten as one where it is far from 1, else a plain number. */
+function tick(value) {
+  const power = Math.round(Math.log10(value));
+  const whole = Math.abs(value / 10 ** power - 1) < 1e-6;
+  if (whole && (power < -2 || power > 4)) return `10${superscript(power)}`;
+  return value >= 1e-3 && value < 1e5 ? String(Number(value.toPrecision(3))) : value.toExponential(0).replace("e+", "e");
+}
+vega.expressionFunction("tick", tick);
+
+const config = {
+  aria: false,
+  background: null,
+  font: getComputedStyle(document.documentElement).getPropertyValue("--sans"),
+  view: { stroke: null },
+  axis: {
+    labelColor: "var(--soft)", titleColor: "var(--soft)", domainColor: "var(--soft)", tickColor: "var(--soft)",
+    gridColor: "var(--grid)", titleFontWeight: 400, labelFontSize: 11, titleFontSize: 11.5, labelPadding: 4, tickSize: 4,
+  },
+  axisX: { grid: false, titlePadding: 5 },
+  axisY: { domain: false, ticks: false },
+  legend: { disable: true },
+};
+
+const color = { field: "o", type: "nominal", scale: { domain: names, range: hues } };
+const fill = { ...color, scale: { domain: names, range: hues.map((hue, i) => (looks[i].hollow ? "var(--paper)" : hue)) } };
+const shape = { field: "o", type: "nominal", scale: { domain: names, range: looks.map((look) => look.shape) } };
+const strokeDash = { field: "o", type: "nominal", scale: { domain: names, range: looks.map((look) => (look.dash.length ? look.dash : [1, 0])) } };
+const detail = { field: "o", type: "nominal" };
+const pixel = (field) => ({ field, type: "quantitative", scale: null });
+
+const frame = (values, layer, encoding) => ({
+  width: "container", height: "container", autosize: { type: "fit", contains: "padding", resize: true },
+  padding: { left: 2, right: 12, top: 6, bottom: 2 }, data: { values }, encoding, layer, config,
+});
+
+const logAxis = (scale, title) => ({
+  title,
+  scale: { type: "log", domain: scale.span, nice: false },
+  axis: { values: scale.ticks, labelExpr: scale.percent ? "format(datum.value, '.2~%')" : "tick(datum.value)" },
+});
+
+/** Steps as seconds or gradient equivalents: what one step of this optimizer takes, times steps. */
+const perStep = (problem, axis, o) => (axis === "steps" ? 1 : problem[axis][o]);
+
+/** Which points of a line carry its marker: about six, at different places for different lines. */
+function marked(count, place, of) {
+  const every = Math.max(1, Math.floor(count / 6));
+  const found = new Set([count - 1]);
+  for (let i = Math.floor((place * every) / of); i < count - 1 - every / 2; i += every) found.add(i);
+  return found;
+}
+
+/** Median and band while training. */
+function progress(problem, state) {
+  const chart = problem.progress[Math.min(state.metric, problem.progress.length - 1)];
+  const lines = chart.lines.filter((line) => !state.hidden.has(line.o) && perStep(problem, state.axis, line.o) !== null);
+  const rows = lines.flatMap((line, place) => {
+    const factor = perStep(problem, state.axis, line.o);
+    const shown = line.x.filter((x) => x <= line.end).length;
+    const markers = marked(shown, place, lines.length);
+    return line.x.map((x, i) => ({
+      o: String(line.o), x: x * factor, low: line.low[i], high: line.high[i],
+      y: i < shown ? line.y[i] : null, marked: markers.has(i),
+    }));
+  }).filter((row) => !state.log || row.x > 0);
+  const lost = problem.lost.filter(([o]) => !state.hidden.has(o)).map(([o, step]) => ({ o: String(o), x: step * perStep(problem, state.axis, o), y: 3 }));
+  const last = Math.max(...rows.map((row) => row.x), ...(state.log ? [] : [0])) * (state.log ? 1.1 : 1.015);
+  const x = {
+    field: "x", type: "quantitative", title: AXES[state.axis] + (state.axis === "seconds" ? " (one lane)" : ""),
+    scale: state.log ? { type: "log", nice: false } : { domain: [0, last], nice: false },
+    axis: { tickCount: 6, labelOverlap: true, ...(state.log ? { labelExpr: "tick(datum.value)" } : { format: "~s" }) },
+  };
+  const y = { field: "y", type: "quantitative", ...logAxis(chart, null) };
+  const spec = frame(rows, [
+    { data: { values: chart.targets.map((value) => ({ value })) }, mark: { type: "rule", stroke: "var(--soft)", strokeDash: [3, 2], strokeWidth: 0.8, opacity: 0.7 }, encoding: { x: null, y: { ...y, field: "value" }, color: null } },
+    ...(lines.length > 8 ? [] : [{ mark: { type: "area", clip: true, opacity: 0.15 }, encoding: { x, y: { ...y, field: "low" }, y2: { field: "high" }, color } }]),
+    { transform: [{ filter: "isValid(datum.y)" }], mark: { type: "line", clip: true, strokeWidth: 1.8, strokeJoin: "round" }, encoding: { x, y, color, strokeDash } },
+    { transform: [{ filter: "datum.marked && isValid(datum.y)" }], mark: { type: "point", clip: false, size: 38, strokeWidth: 1.2, opacity: 1 }, encoding: { x, y, stroke: color, fill, shape } },
+    { data: { values: lost }, mark: { type: "point", shape: CROSS, size: 40, strokeWidth: 1.6, opacity: 1 }, encoding: { x, y: pixel("y"), stroke: color } },
+  ]);
+  const read = (at) => lines.map((line) => {
+    const factor = perStep(problem, state.axis, line.o);
+    let i = line.x.findLastIndex((step) => step * factor <= at * (1 + 1e-9));
+    if (i < 0) return null;
+    if (i === line.x.length - 1 && at > line.x[i] * factor * 1.02) return { o: line.o, value: null, text: "ended" };
+    return { o: line.o, value: line.y[i], text: spread(line.y[i], line.low[i], line.high[i], chart.percent) };
+  });
+  const stops = [...new Set(rows.map((row) => row.x))].sort((a, b) => a - b);
+  return { spec, read, stops, label: chart.label, title: (at) => `${short(at)} ${AXES[state.axis]}` };
+}
+
+/** Final value at every learning rate; what was lost, in a strip along the top. */
+function rates(problem, state) {
+  const chart = problem.rates;
+  const lines = chart.lines.filter((line) => !state.hidden.has(line.o));
+  const swept = lines.filter((line) => line.x.every((x) => x !== null));
+  const losing = swept.filter((line) => line.lost.some((count) => count > 0));
+  const row = losing.length ? Math.min(12, 60 / losing.length) : 0;
+  const strip = row * losing.length;
+  const [bottom, top] = chart.span;
+  const rows = [], joins = [], crosses = [];
+  swept.forEach((line, place) => {
+    const aside = 10 ** (Math.min(0.018, 0.1 / lines.length) * (place - (lines.length - 1) / 2));
+    const inside = line.y.map((y) => y !== null && y <= top);
+    const height = row * (losing.indexOf(line) + 0.5);
+    line.x.forEach((x, i) => {
+      const o = String(line.o);
+      const beyond = line.y[i] !== null && !inside[i];
+      rows.push({ o, x: x * aside, y: inside[i] ? Math.max(line.y[i], bottom) : null, beyond, best: x === line.best,
+        low: inside[i] ? Math.max(line.low[i] ?? top, bottom) : null, high: inside[i] ? Math.min(line.high[i] ?? top, top) : null });
+      if (line.lost[i]) crosses.push({ o, x: x * aside, y: height, size: 2 * line.lost[i] < line.lanes[i] ? 14 : 34 });
+      if (i && inside[i] !== inside[i - 1]) {
+        const end = (k) => (inside[k] ? Math.max(line.y[k], bottom) : top);
+        joins.push({ o, x: line.x[i - 1] * aside, x2: x * aside, y: end(i - 1), y2: end(i) });
+      }
+    });
+  });
+  const level = lines.filter((line) => !swept.includes(line) && line.y[0] !== null).map((line) => ({ o: String(line.o), y: line.y[0] }));
+  const x = { field: "x", type: "quantitative", title: "learning rate", scale: { type: "log", nice: false, padding: 8 }, axis: { labelExpr: "tick(datum.value)", tickCount: 6, values: powers(swept.flatMap((line) => line.x)) } };
+  const axis = logAxis(chart, null);
+  const y = { field: "y", type: "quantitative", ...axis, scale: { ...axis.scale, range: [{ expr: "height" }, strip] } };
+  const spec = frame(rows, [
+    ...(strip ? [{ data: { values: [{}] }, mark: { type: "rect", fill: "var(--raised)", x: 0, x2: "width", y: 0, y2: strip } }] : []),
+    { mark: { type: "line", strokeWidth: 1.6, invalid: "break-paths-filter-domains" }, encoding: { x, y, color, strokeDash } },
+    { transform: [{ filter: "isValid(datum.y)" }], mark: { type: "rule", strokeWidth: 1.1, opacity: 0.65 }, encoding: { x, y: { ...y, field: "low" }, y2: { field: "high" }, color } },
+    { data: { values: joins }, mark: { type: "rule", strokeWidth: 1, strokeDash: [1, 2] }, encoding: { x, x2: { field: "x2" }, y, y2: { field: "y2" }, color } },
+    { data: { values: level }, mark: { type: "rule", strokeWidth: 1.4 }, encoding: { y, color, strokeDash } },
+    { transform: [{ filter: "isValid(datum.y)" }], mark: { type: "point", size: 34, strokeWidth: 1.2, opacity: 1 }, encoding: { x, y, stroke: color, fill, shape } },
+    { transform: [{ filter: "datum.best && isValid(datum.y)" }], mark: { type: "point", shape: "circle", size: 150, strokeWidth: 1.3, filled: false, opacity: 1 }, encoding: { x, y, stroke: color } },
+    { transform: [{ filter: "datum.beyond" }], mark: { type: "point", shape: "triangle-up", size: 40, y: strip + 4, fill: "var(--paper)", strokeWidth: 1.2, opacity: 1 }, encoding: { x, stroke: color } },
+    { data: { values: crosses }, mark: { type: "point", shape: CROSS, strokeWidth: 1.5, opacity: 1 }, encoding: { x, y: pixel("y"), size: pixel("size"), stroke: color } },
+  ]);
+  const stops = [...new Set(swept.flatMap((line) => line.x))].sort((a, b) => a - b);
+  const read = (at) => swept.map((line) => {
+    const i = line.x.findIndex((rate) => Math.abs(Math.log(rate / at)) < 0.02);
+    if (i < 0) return null;
+    const lost = line.lost[i] ? `, ${line.lost[i]} of ${line.lanes[i]} lost` : "";
+    return { o: line.o, value: line.y[i], text: spread(line.y[i], line.low[i], line.high[i], chart.percent) + lost };
+  });
+  return { spec, read, stops, label: `final ${chart.label}`, title: (at) => `learning rate ${short(at)}` };
+}
+
+/** Powers of ten within a range of numbers. */
+function powers(values) {
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const found = [];
+  for (let power = Math.ceil(Math.log10(low) - 1e-9); power <= Math.log10(high) + 1e-9; power += 1) found.push(10 ** power);
+  return found;
+}
+
+/** A number in three digits. */
+function short(value) {
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  if (size >= 1e-3 && size < 1e6) return Number(value.toPrecision(3)).toLocaleString("en", { maximumSignificantDigits: 3 });
+  return value.toExponential(1).replace(".0e", "e").replace("e+", "e");
+}
+
+/** A median with its interval. */
+function spread(middle, low, high, percent) {
+  const text = (value) => (value === null ? "failed" : percent ? `${short(100 * value)}%` : short(value));
+  if (middle === null) return "failed";
+  return low === high ? text(middle) : `${text(middle)} [${text(low)}, ${text(high)}]`;
+}
+
+const kinds = { progress, rates };
