@@ -19,6 +19,8 @@ from optbench.report.vega import library
 from optbench.report.verdict import Verdict, measured
 from optbench.stats.summary import compact, percent
 
+GONE = 98.0
+"""Where a strip shows what is infinite."""
 PARTS = 4
 """A curve's numbers are tabled at its start, its end, and in as many equal parts."""
 
@@ -28,7 +30,7 @@ def page(told: Content) -> bytes:
     data = charts.data(told)
     text = templates().get_template("page.html").render(
         told=told, words=content, looks=dict(zip(told.optimizers, data["optimizers"], strict=True)),
-        colours=COLOURS, strips=strips, measured=measured, spoken=spoken, setting=content.setting,
+        colours=COLOURS, strips=strips, gone=GONE, measured=measured, spoken=spoken, setting=content.setting,
         numbers=numbers, rates=rates, facts=facts(told), data=json(data), library=Markup(library()),
     )  # fmt: skip
     return (text + "\n").encode()
@@ -76,8 +78,8 @@ def strips(verdict: Verdict) -> list[dict[str, Any]]:
 
     def place(value: float) -> float:
         if not math.isfinite(value):
-            return 100.0
-        return 100 * (0.03 + 0.94 * (math.log(max(value, min(known))) - low) / room)
+            return GONE
+        return 100 * (0.03 + 0.92 * (math.log(max(value, min(known))) - low) / room)
 
     return [
         {**row, **{f"{key}_at": place(row[key]) for key in ("low", "middle", "high")}, "text": measured(row)}

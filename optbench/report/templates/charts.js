@@ -5,6 +5,7 @@ const page = JSON.parse(document.getElementById("data").textContent);
 const looks = page.optimizers;
 const names = looks.map((_, place) => String(place));
 const hues = looks.map((look) => `var(--hue-${look.hue})`);
+const MOST_BANDS = 8;
 const CROSS = "M-1,-1L1,1M1,-1L-1,1";
 const AXES = { steps: "steps", seconds: "seconds", gradients: "gradient equivalents" };
 
@@ -17,7 +18,6 @@ function tick(value) {
   if (whole && (power < -2 || power > 4)) return `10${superscript(power)}`;
   return value >= 1e-3 && value < 1e5 ? String(Number(value.toPrecision(3))) : value.toExponential(0).replace("e+", "e");
 }
-vega.expressionFunction("tick", tick);
 
 const config = {
   aria: false,
@@ -37,13 +37,15 @@ const color = { field: "o", type: "nominal", scale: { domain: names, range: hues
 const fill = { ...color, scale: { domain: names, range: hues.map((hue, i) => (looks[i].hollow ? "var(--paper)" : hue)) } };
 const shape = { field: "o", type: "nominal", scale: { domain: names, range: looks.map((look) => look.shape) } };
 const strokeDash = { field: "o", type: "nominal", scale: { domain: names, range: looks.map((look) => (look.dash.length ? look.dash : [1, 0])) } };
-const detail = { field: "o", type: "nominal" };
 const pixel = (field) => ({ field, type: "quantitative", scale: null });
 
-const frame = (values, layer, encoding) => ({
-  width: "container", height: "container", autosize: { type: "fit", contains: "padding", resize: true },
-  padding: { left: 2, right: 12, top: 6, bottom: 2 }, data: { values }, encoding, layer, config,
+/** A chart without its size; layers without data are left out. */
+const frame = (layers) => ({
+  autosize: { type: "fit", contains: "padding" },
+  padding: { left: 2, right: 12, top: 6, bottom: 2 }, config,
+  layer: layers.filter(({ data }) => data.values.length),
 });
+const layer = (values, mark, encoding) => ({ data: { values }, mark: { clip: false, opacity: 1, ...mark }, encoding });
 
 const logAxis = (scale, title) => ({
   title,
@@ -68,7 +70,7 @@ function progress(problem, state) {
   const lines = chart.lines.filter((line) => !state.hidden.has(line.o) && perStep(problem, state.axis, line.o) !== null);
   const rows = lines.flatMap((line, place) => {
     const factor = perStep(problem, state.axis, line.o);
-    const shown = line.x.filter((x) => x <= line.end).length;
+    const shown = line.end;
     const markers = marked(shown, place, lines.length);
     return line.x.map((x, i) => ({
       o: String(line.o), x: x * factor, low: line.low[i], high: line.high[i],
@@ -76,19 +78,20 @@ function progress(problem, state) {
     }));
   }).filter((row) => !state.log || row.x > 0);
   const lost = problem.lost.filter(([o]) => !state.hidden.has(o)).map(([o, step]) => ({ o: String(o), x: step * perStep(problem, state.axis, o), y: 3 }));
-  const last = Math.max(...rows.map((row) => row.x), ...(state.log ? [] : [0])) * (state.log ? 1.1 : 1.015);
+  const ends = rows.length ? [Math.min(...rows.map((row) => row.x)), Math.max(...rows.map((row) => row.x))] : [1, 10];
   const x = {
     field: "x", type: "quantitative", title: AXES[state.axis] + (state.axis === "seconds" ? " (one lane)" : ""),
-    scale: state.log ? { type: "log", nice: false } : { domain: [0, last], nice: false },
-    axis: { tickCount: 6, labelOverlap: true, ...(state.log ? { labelExpr: "tick(datum.value)" } : { format: "~s" }) },
+    scale: state.log ? { type: "log", domain: ends, nice: false } : { domain: [0, ends[1] * 1.015], nice: false },
+    axis: { tickCount: 6, labelOverlap: true, ...(state.log ? { labelExpr: "tick(datum.value)" } : { format: ends[1] < 1e4 ? ",~r" : "~s" }) },
   };
   const y = { field: "y", type: "quantitative", ...logAxis(chart, null) };
-  const spec = frame(rows, [
-    { data: { values: chart.targets.map((value) => ({ value })) }, mark: { type: "rule", stroke: "var(--soft)", strokeDash: [3, 2], strokeWidth: 0.8, opacity: 0.7 }, encoding: { x: null, y: { ...y, field: "value" }, color: null } },
-    ...(lines.length > 8 ? [] : [{ mark: { type: "area", clip: true, opacity: 0.15 }, encoding: { x, y: { ...y, field: "low" }, y2: { field: "high" }, color } }]),
-    { transform: [{ filter: "isValid(datum.y)" }], mark: { type: "line", clip: true, strokeWidth: 1.8, strokeJoin: "round" }, encoding: { x, y, color, strokeDash } },
-    { transform: [{ filter: "datum.marked && isValid(datum.y)" }], mark: { type: "point", clip: false, size: 38, strokeWidth: 1.2, opacity: 1 }, encoding: { x, y, stroke: color, fill, shape } },
-    { data: { values: lost }, mark: { type: "point", shape: CROSS, size: 40, strokeWidth: 1.6, opacity: 1 }, encoding: { x, y: pixel("y"), stroke: color } },
+  const drawn = rows.filter((row) => row.y !== null);
+  const spec = frame([
+    layer(chart.targets.map((value) => ({ y: value })), { type: "rule", stroke: "var(--soft)", strokeDash: [3, 2], strokeWidth: 0.8, opacity: 0.55 }, { y }),
+    layer(lines.length > MOST_BANDS ? [] : rows, { type: "area", clip: true, opacity: 0.15 }, { x, y: { ...y, field: "low" }, y2: { field: "high" }, color }),
+    layer(drawn, { type: "line", clip: true, strokeWidth: 1.8, strokeJoin: "round" }, { x, y, color, strokeDash }),
+    layer(drawn.filter((row) => row.marked), { type: "point", size: 38, strokeWidth: 1.2 }, { x, y, stroke: color, fill, shape }),
+    layer(lost, { type: "point", shape: CROSS, size: 40, strokeWidth: 1.6 }, { x, y: pixel("y"), stroke: color }),
   ]);
   const read = (at) => lines.map((line) => {
     const factor = perStep(problem, state.axis, line.o);
@@ -128,21 +131,29 @@ function rates(problem, state) {
     });
   });
   const level = lines.filter((line) => !swept.includes(line) && line.y[0] !== null).map((line) => ({ o: String(line.o), y: line.y[0] }));
-  const x = { field: "x", type: "quantitative", title: "learning rate", scale: { type: "log", nice: false, padding: 8 }, axis: { labelExpr: "tick(datum.value)", tickCount: 6, values: powers(swept.flatMap((line) => line.x)) } };
+  const grid = swept.flatMap((line) => line.x);
+  const ends = grid.length ? [Math.min(...grid), Math.max(...grid)] : [1e-4, 1];
+  const x = {
+    field: "x", type: "quantitative", title: "learning rate", 
+    scale: { type: "log", domain: [ends[0] / 1.3, ends[1] * 1.3], nice: false },
+    axis: { values: powers(ends), labelExpr: "tick(datum.value)", labelOverlap: true },
+  };
   const axis = logAxis(chart, null);
   const y = { field: "y", type: "quantitative", ...axis, scale: { ...axis.scale, range: [{ expr: "height" }, strip] } };
-  const spec = frame(rows, [
-    ...(strip ? [{ data: { values: [{}] }, mark: { type: "rect", fill: "var(--raised)", x: 0, x2: "width", y: 0, y2: strip } }] : []),
-    { mark: { type: "line", strokeWidth: 1.6, invalid: "break-paths-filter-domains" }, encoding: { x, y, color, strokeDash } },
-    { transform: [{ filter: "isValid(datum.y)" }], mark: { type: "rule", strokeWidth: 1.1, opacity: 0.65 }, encoding: { x, y: { ...y, field: "low" }, y2: { field: "high" }, color } },
-    { data: { values: joins }, mark: { type: "rule", strokeWidth: 1, strokeDash: [1, 2] }, encoding: { x, x2: { field: "x2" }, y, y2: { field: "y2" }, color } },
-    { data: { values: level }, mark: { type: "rule", strokeWidth: 1.4 }, encoding: { y, color, strokeDash } },
-    { transform: [{ filter: "isValid(datum.y)" }], mark: { type: "point", size: 34, strokeWidth: 1.2, opacity: 1 }, encoding: { x, y, stroke: color, fill, shape } },
-    { transform: [{ filter: "datum.best && isValid(datum.y)" }], mark: { type: "point", shape: "circle", size: 150, strokeWidth: 1.3, filled: false, opacity: 1 }, encoding: { x, y, stroke: color } },
-    { transform: [{ filter: "datum.beyond" }], mark: { type: "point", shape: "triangle-up", size: 40, y: strip + 4, fill: "var(--paper)", strokeWidth: 1.2, opacity: 1 }, encoding: { x, stroke: color } },
-    { data: { values: crosses }, mark: { type: "point", shape: CROSS, strokeWidth: 1.5, opacity: 1 }, encoding: { x, y: pixel("y"), size: pixel("size"), stroke: color } },
+  const inside = rows.filter((row) => row.y !== null);
+  const point = { type: "point", size: 34, strokeWidth: 1.2 };
+  const spec = frame([
+    layer(strip ? [{}] : [], { type: "rect", fill: "var(--raised)", x: 0, x2: "width", y: 0, y2: strip }, {}),
+    layer(rows, { type: "line", strokeWidth: 1.6, invalid: "break-paths-filter-domains" }, { x, y, color, strokeDash }),
+    layer(inside, { type: "rule", strokeWidth: 1.1, opacity: 0.65 }, { x, y: { ...y, field: "low" }, y2: { field: "high" }, color }),
+    layer(joins, { type: "rule", strokeWidth: 1, strokeDash: [1, 2] }, { x, x2: { field: "x2" }, y, y2: { field: "y2" }, color }),
+    layer(level, { type: "rule", strokeWidth: 1.4 }, { y, color, strokeDash }),
+    layer(inside, point, { x, y, stroke: color, fill, shape }),
+    layer(inside.filter((row) => row.best), { ...point, shape: "circle", size: 150, filled: false }, { x, y, stroke: color }),
+    layer(rows.filter((row) => row.beyond), { ...point, shape: "triangle-up", y: strip + 4, fill: "var(--paper)" }, { x, stroke: color }),
+    layer(crosses, { ...point, shape: CROSS }, { x, y: pixel("y"), size: pixel("size"), stroke: color }),
   ]);
-  const stops = [...new Set(swept.flatMap((line) => line.x))].sort((a, b) => a - b);
+  const stops = [...new Set(grid)].sort((a, b) => a - b);
   const read = (at) => swept.map((line) => {
     const i = line.x.findIndex((rate) => Math.abs(Math.log(rate / at)) < 0.02);
     if (i < 0) return null;
@@ -152,9 +163,8 @@ function rates(problem, state) {
   return { spec, read, stops, label: `final ${chart.label}`, title: (at) => `learning rate ${short(at)}` };
 }
 
-/** Powers of ten within a range of numbers. */
-function powers(values) {
-  const [low, high] = [Math.min(...values), Math.max(...values)];
+/** The powers of ten in a range. */
+function powers([low, high]) {
   const found = [];
   for (let power = Math.ceil(Math.log10(low) - 1e-9); power <= Math.log10(high) + 1e-9; power += 1) found.push(10 ** power);
   return found;

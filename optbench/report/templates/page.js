@@ -26,7 +26,10 @@ class Chart {
     if (caption) caption.textContent = this.model.label;
     const box = this.plot.querySelector("div.drawing") ?? this.plot.appendChild(document.createElement("div"));
     box.className = "drawing";
-    const result = await vegaEmbed(box, this.model.spec, { actions: false, renderer: "svg", tooltip: false, ast: false });
+    const size = { width: this.plot.clientWidth, height: this.plot.clientHeight };
+    this.width = size.width;
+    const options = { actions: false, defaultStyle: false, renderer: "svg", tooltip: false, expressionFunctions: { tick } };
+    const result = await vegaEmbed(box, { ...this.model.spec, ...size }, options);
     this.view?.finalize();
     this.view = result.view;
     box.querySelector("svg")?.setAttribute("aria-hidden", "true");
@@ -134,9 +137,14 @@ function redraw() {
   idle(drawRest);
 }
 
+const sizes = new ResizeObserver((entries) => {
+  if (entries.some(({ target }) => charts.get(target).width && charts.get(target).width !== target.clientWidth)) redraw();
+});
+
 for (const plot of document.querySelectorAll(".plot")) {
   charts.set(plot, new Chart(plot));
   near.observe(plot);
+  sizes.observe(plot);
 }
 idle(drawRest);
 
