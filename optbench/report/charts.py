@@ -12,9 +12,10 @@ from optbench.core import Status
 from optbench.report.content import Content
 from optbench.report.look import look
 from optbench.report.panels import sensitivity_span, span, stop
+from optbench.report.paths import STATIONS, Terrain
+from optbench.report.paths import thinned as thinned_steps
 from optbench.report.problem import Problem, spoken
 from optbench.stats import Frame
-from optbench.stats.summary import compact
 
 POINTS = 120
 """How many points of a curve are kept; a panel is about 500 pixels wide."""
@@ -26,7 +27,35 @@ def data(content: Content) -> dict[str, Any]:
     rows = {key: part.set_index("optimizer") for key, part in content.summary.groupby("problem", sort=False)}
     return {
         "optimizers": [appearance(name) for name in content.optimizers],
+        "terrains": [of_terrain(terrain, places) for terrain in content.terrains],
         "problems": [of_problem(problem, rows[problem.name], places) for problem in content.problems],
+    }
+
+
+def of_terrain(terrain: Terrain, places: dict[str, int]) -> dict[str, Any]:
+    """Contours and paths."""
+    paths = []
+    for path in terrain.paths:
+        steps = thinned_steps(path.points)
+        x, y = path.points[steps].T
+        paths.append(
+            {
+                "o": places[path.optimizer],
+                "steps": steps.tolist(),
+                "x": shorts(x),
+                "y": shorts(y),
+                "height": shorts(terrain.task.height(x, y)),
+                "trial": short(path.trial),
+            }
+        )
+    return {
+        "name": terrain.name,
+        "window": [[short(low), short(high)] for low, high in terrain.window],
+        "start": shorts(terrain.task.init(0)["x"]),
+        "minimum": list(terrain.task.minimum),
+        "contours": [line.T.round(3).tolist() for line in terrain.contours],
+        "stations": list(STATIONS),
+        "paths": paths,
     }
 
 
@@ -53,7 +82,11 @@ def outline(marker: str) -> str:
     size = 1 / max(1e-9, float(np.abs(path.vertices).max()))
     parts = []
     for numbers, kind in path.iter_segments(simplify=False):
-        points = "" if kind == path.CLOSEPOLY else ",".join(f"{round(v * size, 3) + 0.0:g}" for v in flipped(numbers))
+        points = (
+            ""
+            if kind == path.CLOSEPOLY
+            else ",".join(f"{round(v * size, 3) + 0.0:g}" for v in flipped(numbers))
+        )
         parts.append(letters[int(kind)] + points)
     return "".join(parts)
 
@@ -96,7 +129,9 @@ def progress(problem: Problem, metric: str, places: dict[str, int]) -> dict[str,
         shown = thinned(curve[np.isfinite(curve["middle"])])
         if shown.empty:
             continue
-        values = {key: np.maximum(shown[key].to_numpy(float), bottom / 10) for key in ("middle", "low", "high")}
+        values = {
+            key: np.maximum(shown[key].to_numpy(float), bottom / 10) for key in ("middle", "low", "high")
+        }
         lines.append(
             {
                 "o": places[name],

@@ -13,6 +13,7 @@ from optbench import suite as suites
 from optbench.core import Status
 from optbench.report import doubts, reproduce, verdict
 from optbench.report.look import order
+from optbench.report.paths import STATIONS, Terrain, terrains
 from optbench.report.problem import Problem, listed, problems, spoken
 from optbench.report.selection import Selection
 from optbench.stats import Frame
@@ -43,6 +44,9 @@ HOW_TO_READ = {
     "us/step": "microseconds of one lane, without compilation and evaluation. state/param: floats of state for each "
     "parameter. diverged: lanes that diverged, of all; +n! lanes that failed. grads/step: gradient equivalents, "
     "where a Hessian-vector product counts 2.",
+    "Paths": "each optimizer at the learning rate that got lowest. A ring: the start. A star: the minimum. Markers: "
+    f"after {listed([str(step) for step in STATIONS])} steps. Contours are even on a log scale. A picture, not a "
+    "ranking.",
     "Tie": "the ranges overlap. That does not say that two methods are equal, only that these seeds cannot tell.",
 }  # fmt: skip
 COST_HEADER = (
@@ -62,14 +66,17 @@ class Content:
 
     selection: Selection
     stored: Frame
+    terrains: tuple[Terrain, ...] = ()
+    """Paths of the same optimizers, where they are stored."""
     passed_over: tuple[str, ...] = ()
     """Result files that could not be read."""
 
     @classmethod
     def of(cls, selection: Selection, store: Store) -> Content:
         """What a store has for a selection; UserError if that is nothing."""
-        rows = selection.rows(store)
-        return cls(selection, rows, tuple(sorted(store.passed_over)))
+        frame = selection.read(store)
+        rows = selection.rows(frame, store.folder)
+        return cls(selection, rows, tuple(terrains(frame, rows)), tuple(sorted(store.passed_over)))
 
     @cached_property
     def suite(self) -> Suite:
@@ -163,7 +170,14 @@ class Content:
             relative = row["microseconds"] / least[row["problem"]]
             megabytes = (rows[name].max() / 1e6 if name in rows else math.nan for name in MEMORY)
             compiling = rows["compile_seconds"].median() if "compile_seconds" in rows else math.nan
-            values = (row["microseconds"], relative, row["gradients_per_step"], row["state"], compiling, *megabytes)
+            values = (
+                row["microseconds"],
+                relative,
+                row["gradients_per_step"],
+                row["state"],
+                compiling,
+                *megabytes,
+            )
             found.append((row["problem"], row["optimizer"], *map(number, values)))
         return found
 

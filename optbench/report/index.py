@@ -26,6 +26,7 @@ def index(content: Content) -> str:
         "## Table",
         table(HEADER, content.table, left=2),
         *map(section, content.problems),
+        *paths(content),
         "## Cost",
         table(COST_HEADER, content.costs, left=2),
         escape(COST_NOTE),
@@ -65,9 +66,24 @@ def section(problem: Problem) -> str:
             f"## {escape(problem.name)}",
             escape(setting(problem)),
             picture(f"{name}-curves", f"{problem.name}: {metrics} against steps"),
-            picture(f"{name}-sensitivity", f"{problem.name}: final {spoken(problem.task.selection)} by learning rate"),
+            picture(
+                f"{name}-sensitivity",
+                f"{problem.name}: final {spoken(problem.task.selection)} by learning rate",
+            ),
         ]
     )
+
+
+def paths(content: Content) -> list[str]:
+    """The picture of paths, where there are any."""
+    if not content.terrains:
+        return []
+    names = " and ".join(terrain.name for terrain in content.terrains)
+    return [
+        "## Paths",
+        picture("paths", f"{names}: every optimizer's way to the minimum"),
+        escape(HOW_TO_READ["Paths"]),
+    ]
 
 
 def lost(content: Content) -> str:

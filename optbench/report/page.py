@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import jinja2
@@ -14,6 +13,7 @@ from markupsafe import Markup
 from optbench.report import charts, content
 from optbench.report.content import Content
 from optbench.report.look import COLOURS
+from optbench.report.paths import Terrain
 from optbench.report.problem import spoken
 from optbench.report.vega import library
 from optbench.report.verdict import Verdict, measured
@@ -31,7 +31,7 @@ def page(told: Content) -> bytes:
     text = templates().get_template("page.html").render(
         told=told, words=content, looks=dict(zip(told.optimizers, data["optimizers"], strict=True)),
         colours=COLOURS, strips=strips, gone=GONE, measured=measured, spoken=spoken, setting=content.setting,
-        numbers=numbers, rates=rates, facts=facts(told), data=json(data), library=Markup(library()),
+        numbers=numbers, rates=rates, ends=ends, facts=facts(told), data=json(data), library=Markup(library()),
     )  # fmt: skip
     return (text + "\n").encode()
 
@@ -113,13 +113,17 @@ def rates(told: Content, place: int) -> tuple[list[str], list[tuple[str, ...]]]:
     return ["optimizer", "learning rate", "median", "low", "high", "lost"], rows
 
 
+def ends(terrain: Terrain) -> list[tuple[str, ...]]:
+    """Where each path ends."""
+    return [
+        (path.optimizer, "-" if path.trial is None else f"{path.trial:.3g}", f"{len(path.points) - 1:,}",
+         compact(float(terrain.task.height(*path.points[-1]))), str(path.status))
+        for path in terrain.paths
+    ]  # fmt: skip
+
+
 def value(number: float, metric: str) -> str:
     """One value of a metric."""
     if not math.isfinite(number):
         return "failed"
     return percent(number, number, number) if metric.endswith("error") else compact(number)
-
-
-def joined(values: Sequence[str]) -> str:
-    """A line."""
-    return " · ".join(values)

@@ -42,5 +42,7 @@ def table(content: Content) -> str:
             lines += [r"\midrule", rf"\multicolumn{{{len(SHOWN)}}}{{l}}{{\emph{{{escape(problem)}}}}} \\"]
             before = problem
         first, *rest = (escape(row[place]) for place in places)
-        lines.append(" & ".join([rf"\textbf{{{first}}}" if name in leaders[problem] else first, *rest]) + r" \\")
+        lines.append(
+            " & ".join([rf"\textbf{{{first}}}" if name in leaders[problem] else first, *rest]) + r" \\"
+        )
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])

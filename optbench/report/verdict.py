@@ -47,7 +47,9 @@ class Verdict:
         """What the optimizers are compared by."""
         first = self.rows[0]
         metric = spoken(first["metric"])
-        return f"steps to {metric} {compact(first['target'])}" if first["by"] == "steps" else f"final {metric}"
+        return (
+            f"steps to {metric} {compact(first['target'])}" if first["by"] == "steps" else f"final {metric}"
+        )
 
     @cached_property
     def sentence(self) -> str:
@@ -67,7 +69,9 @@ class Verdict:
         if not leading:
             return "no optimizer finished in the median seed"
         first, by_steps = leading[0], leading[0]["by"] == "steps"
-        goal = f"{spoken(first['metric'])} {compact(first['target'])}" if by_steps else spoken(first["metric"])
+        goal = (
+            f"{spoken(first['metric'])} {compact(first['target'])}" if by_steps else spoken(first["metric"])
+        )
         names = listed([row["optimizer"] for row in leading])
         values = listed([measured(row) for row in leading])
         if not self.contested:
@@ -84,7 +88,11 @@ class Verdict:
         row = next(row for row in self.rows if not row["leads"])
         if math.isfinite(row["middle"]):
             return f"next is {row['optimizer']} with {measured(row)}"
-        return "no other does in the median seed" if row["by"] == "steps" else "no other finished in the median seed"
+        return (
+            "no other does in the median seed"
+            if row["by"] == "steps"
+            else "no other finished in the median seed"
+        )
 
 
 def measured(row: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from optbench.report.folder import save
 from optbench.report.index import index
 from optbench.report.markdown import slug
 from optbench.report.page import page
-from optbench.report.problem import Problem
 from optbench.report.selection import Selection
 from optbench.store import Store
 
@@ -32,8 +30,10 @@ def write_report(results: str, out: str, suite: str, **narrow: Any) -> str:
     """
     content = Content.of(Selection(suite, **narrow), Store(results))
     folder = Path(out) / slug(suites.load(suite).name)
-    drawn = figures(content.problems)
-    save(folder, {**drawn, **tables(content), "index.md": index(content).encode(), "index.html": page(content)})
+    drawn = figures(content)
+    save(
+        folder, {**drawn, **tables(content), "index.md": index(content).encode(), "index.html": page(content)}
+    )
     return closing(folder, content, len(drawn))
 
 
@@ -43,14 +43,17 @@ def tables(content: Content) -> dict[str, bytes]:
     return {"table.csv": csv.encode(), "table.tex": tex.table(content).encode()}
 
 
-def figures(shown: Sequence[Problem]) -> dict[str, bytes]:
+def figures(content: Content) -> dict[str, bytes]:
     """Every figure as SVG and PNG, by path."""
     from optbench.report import figures as draw
+    from optbench.report.landscape import draw_paths
 
     found: dict[str, bytes] = {}
     with draw.style():
-        drawn = {"overview": draw.overview(shown)}
-        for problem in shown:
+        drawn = {"overview": draw.overview(content.problems)}
+        if content.terrains:
+            drawn["paths"] = draw_paths(content.terrains)
+        for problem in content.problems:
             drawn[f"{slug(problem.name)}-curves"] = draw.curves(problem)
             drawn[f"{slug(problem.name)}-sensitivity"] = draw.sensitivities(problem)
         for name, figure in drawn.items():
@@ -66,5 +69,5 @@ def closing(folder: Path, content: Content, files: int) -> str:
         f"Wrote {folder / 'index.html'}: {tasks} problem{'s' * (tasks > 1)}, {names} optimizer{'s' * (names > 1)}, "
         f"{cells:,} cells. Beside it: index.md, {files // 2} figures (SVG and PNG), table.csv and table.tex.\n"
         f"{content.headline}\n"
-        f"Next: {content.selection.next_command(content.summary)}"
+        f"Next: {content.selection.next_command(content.summary, bool(content.terrains))}"
     )

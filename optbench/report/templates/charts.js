@@ -7,6 +7,7 @@ const names = looks.map((_, place) => String(place));
 const hues = looks.map((look) => `var(--hue-${look.hue})`);
 const MOST_BANDS = 8;
 const CROSS = "M-1,-1L1,1M1,-1L-1,1";
+const STAR = "M0,-1L0.225,-0.309L0.951,-0.309L0.363,0.118L0.588,0.809L0,0.382L-0.588,0.809L-0.363,0.118L-0.951,-0.309L-0.225,-0.309Z";
 const AXES = { steps: "steps", seconds: "seconds", gradients: "gradient equivalents" };
 
 const superscript = (number) => [...String(number)].map((digit) => (digit === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit])).join("");
@@ -163,6 +164,32 @@ function rates(problem, state) {
   return { spec, read, stops, label: `final ${chart.label}`, title: (at) => `learning rate ${short(at)}` };
 }
 
+/** Paths over contours; reading off moves along the steps. */
+function paths(terrain, state) {
+  const shown = terrain.paths.filter((path) => !state.hidden.has(path.o));
+  const contours = terrain.contours.flatMap(([x, y], line) => x.map((_, i) => ({ line, x: x[i], y: y[i] })));
+  const rows = shown.flatMap((path) => path.steps.map((step, i) => ({ o: String(path.o), step, x: path.x[i], y: path.y[i] })));
+  const axis = (field, [low, high]) => ({ field, type: "quantitative", title: field, scale: { domain: [low, high], nice: false, zero: false }, axis: { grid: false, tickCount: 5, domain: true } });
+  const [x, y] = [axis("x", terrain.window[0]), axis("y", terrain.window[1])];
+  const order = { field: "step", type: "quantitative" };
+  const place = ([a, b]) => [{ x: a, y: b }];
+  const spec = frame([
+    layer(contours, { type: "line", clip: true, stroke: "var(--line)", strokeWidth: 0.9 }, { x, y, detail: { field: "line" }, order: null }),
+    layer(rows, { type: "line", clip: true, strokeWidth: 1.8, strokeJoin: "round" }, { x, y, color, strokeDash, order }),
+    layer(rows.filter((row) => terrain.stations.includes(row.step)), { type: "point", clip: true, size: 44, strokeWidth: 1.2 }, { x, y, stroke: color, fill, shape }),
+    layer(place(terrain.start), { type: "point", shape: "circle", size: 80, fill: "var(--paper)", stroke: "var(--ink)", strokeWidth: 1.4 }, { x, y }),
+    layer(place(terrain.minimum), { type: "point", shape: STAR, size: 120, fill: "var(--ink)", stroke: "var(--paper)", strokeWidth: 0.8 }, { x, y }),
+  ]);
+  const stops = [...new Set(shown.flatMap((path) => path.steps))].sort((a, b) => a - b);
+  const at = (path, step) => path.steps.findLastIndex((other) => other <= step);
+  const read = (step) => shown.map((path) => {
+    const i = at(path, step);
+    return { o: path.o, value: path.height[i], text: short(path.height[i]) + (i === path.steps.length - 1 ? ` after ${path.steps[i]}` : "") };
+  });
+  const dots = (step) => shown.map((path) => [path.x[at(path, step)], path.y[at(path, step)], path.o]);
+  return { spec, read, stops, dots, label: "every optimizer at its best learning rate", title: (step) => `after ${short(step)} steps: loss` };
+}
+
 /** The powers of ten in a range. */
 function powers([low, high]) {
   const found = [];
@@ -185,4 +212,4 @@ function spread(middle, low, high, percent) {
   return low === high ? text(middle) : `${text(middle)} [${text(low)}, ${text(high)}]`;
 }
 
-const kinds = { progress, rates };
+const kinds = { progress, rates, paths };

@@ -8,8 +8,8 @@ const charts = new Map();
 class Chart {
   constructor(plot) {
     this.plot = plot;
-    this.problem = page.problems[Number(plot.dataset.problem)];
     this.kind = plot.dataset.kind;
+    this.problem = (this.kind === "paths" ? page.terrains : page.problems)[Number(plot.dataset.place)];
     this.stale = true;
     this.at = null;
     plot.addEventListener("pointermove", (event) => this.point(event));
@@ -40,7 +40,14 @@ class Chart {
   point(event) {
     if (!this.view) return;
     const box = this.plot.getBoundingClientRect();
-    const x = this.view.scale("x")?.invert(event.clientX - box.left - this.view.origin()[0]);
+    const left = event.clientX - box.left - this.view.origin()[0];
+    const { stops, dots } = this.model;
+    if (dots) { // along the steps, slowly at first: most happens there
+      const share = Math.min(1, Math.max(0, left / this.view.width()));
+      this.show(stops[Math.round((stops.length - 1) * share ** 1.5)]);
+      return;
+    }
+    const x = this.view.scale("x").invert(left);
     if (Number.isFinite(x)) this.show(this.nearest(x));
   }
 
@@ -69,8 +76,7 @@ class Chart {
     const head = document.createElement("b");
     head.textContent = this.model.title(at);
     readout.replaceChildren(head, ...lines);
-    const left = this.view.origin()[0] + this.view.scale("x")(at);
-    this.rule(left);
+    const left = this.mark(at);
     readout.hidden = false;
     const box = this.plot.getBoundingClientRect();
     const right = left + 14 + readout.offsetWidth < box.width || left < box.width / 2;
@@ -82,18 +88,30 @@ class Chart {
     this.plot.setAttribute("aria-valuetext", [head.textContent, ...rows.map((row) => `${looks[row.o].name} ${row.text}`)].join("; "));
   }
 
-  rule(left) {
-    const rule = this.plot.querySelector(".rule") ?? this.plot.appendChild(document.createElement("div"));
-    rule.className = "rule";
-    const [, top] = this.view.origin();
-    rule.style.cssText = `left:${left}px;top:${top}px;height:${this.view.height() || this.view.signal("height")}px`;
+  /** A rule at a place, or a dot on each path; returns how far right to write beside it. */
+  mark(at) {
+    const [left, top] = this.view.origin();
+    const signs = this.model.dots
+      ? this.model.dots(at).map(([x, y, o]) => sign("dot", { left: left + this.view.scale("x")(x), top: top + this.view.scale("y")(y), color: hues[o] }))
+      : [sign("rule", { left: left + this.view.scale("x")(at), top, height: this.view.height() })];
+    for (const old of this.plot.querySelectorAll(".sign")) old.remove();
+    this.plot.append(...signs);
+    return this.model.dots ? left + this.view.width() : left + this.view.scale("x")(at);
   }
 
   quiet() {
     readout.hidden = true;
-    this.plot.querySelector(".rule")?.remove();
+    for (const old of this.plot.querySelectorAll(".sign")) old.remove();
     this.at = null;
   }
+}
+
+/** A rule or a dot over a chart. */
+function sign(kind, { left, top, height, color }) {
+  const element = document.createElement("div");
+  element.className = `sign ${kind}`;
+  Object.assign(element.style, { left: `${left}px`, top: `${top}px`, ...(height && { height: `${height}px` }), ...(color && { background: color }) });
+  return element;
 }
 
 /** One line of the read-off: the optimizer's sign, its name, a value. */
