@@ -63,6 +63,8 @@ class Report:
     """Only runs of this many steps."""
     device_kind: Text = None
     """Only this kind of device, as the report names it."""
+    compare: Texts = None
+    """Instead, what moved between two result folders, or two commits in one: --compare A B"""
 
 
 @dataclass(frozen=True)
@@ -120,11 +122,14 @@ def do(command: Request | List | Show | Report | Check) -> int:
 
             print(pages.page(name))
         case Report(results, out, suite, opt, task):
-            from optbench.report.write import write_report
+            from optbench.report.write import write_comparison, write_report
 
             settings = ("schedule", "framework", "dtype", "steps", "device_kind")
             narrow = {name: getattr(command, name) for name in settings}
-            print(write_report(results, out, suite, opt=opt, task=task, **narrow))
+            if command.compare is not None:
+                print(write_comparison(results, out, suite, command.compare, opt=opt, task=task, **narrow))
+            else:
+                print(write_report(results, out, suite, opt=opt, task=task, **narrow))
         case Check(suite, baselines, update, jobs):
             from optbench.gate import check_suite
 

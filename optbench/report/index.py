@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from optbench.report import compare
+from optbench.report.compare import Comparison
 from optbench.report.content import COST_HEADER, COST_NOTE, HEADER, HOW_TO_READ, Content, setting
 from optbench.report.markdown import bullets, code, escape, slug, table
 from optbench.report.problem import Problem, spoken
@@ -91,3 +93,17 @@ def lost(content: Content) -> str:
     statuses = table(("status", "lanes", "meaning"), content.statuses, left=3)
     sentences = bullets(escape(failure.sentence()) for failure in content.failures)
     return f"{statuses}\n\n{sentences or 'No lane diverged or failed.'}"
+
+
+def moved(found: Comparison) -> str:
+    """The page of `--compare`."""
+    alone = [(side, "; ".join(only)) for side, only in zip("AB", found.alone, strict=True) if only]
+    parts = [
+        "# What moved between two results?",
+        bullets(f"{side}: {escape(name)}" for side, name in zip("AB", found.names, strict=True)),
+        escape(found.headline),
+        table(compare.HEADER, map(compare.texts, found.moves), left=4),
+        bullets(f"only in {side}: {escape(only)}" for side, only in alone),
+        code([found.command]),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"

@@ -10,11 +10,14 @@ import jinja2
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
-from optbench.report import charts, content
+from optbench import suite as suites
+from optbench.report import charts, compare, content
+from optbench.report.compare import Comparison, Move, change, texts
 from optbench.report.content import Content
 from optbench.report.look import COLOURS
 from optbench.report.paths import Terrain
 from optbench.report.problem import spoken
+from optbench.report.reproduce import environment
 from optbench.report.vega import library
 from optbench.report.verdict import Verdict, measured
 from optbench.stats.summary import compact, percent
@@ -67,6 +70,32 @@ def facts(told: Content) -> list[str]:
         told.environment["device"].partition(";")[0],
         told.environment["dates"].rpartition(" to ")[2].partition(" ")[0],
     ]
+
+
+def comparison(found: Comparison) -> bytes:
+    """The page of `--compare`."""
+    names = {each.optimizer for each in found.moves}
+    ends, bars = ratios(found)
+    text = templates().get_template("compare.html").render(
+        found=found, suite=suites.load(found.selection.suite).name, colours=COLOURS, change=change,
+        looks={name: charts.appearance(name) for name in names}, ends=[f"{end:.3g}" for end in ends], bars=bars,
+        header=compare.HEADER, rows=[texts(each) for each in found.moves], command=found.command,
+        environments=[(name, environment(rows)) for name, rows in zip(found.names, found.sides, strict=True)],
+    )  # fmt: skip
+    return (text + "\n").encode()
+
+
+def ratios(found: Comparison) -> tuple[tuple[float, float], list[tuple[Move, str, str, str]]]:
+    """The ends of a log axis around 1, and each move with the places of its interval in percent of it."""
+    logs = [math.log(v) for each in found.moves for v in each.ratio if math.isfinite(v) and v > 0]
+    far = max(math.log(1.1), *map(abs, logs))
+
+    def place(ratio: float) -> str:
+        at = -far if ratio <= 0 else far if not math.isfinite(ratio) else math.log(ratio)
+        return f"{50 + 47 * at / far:.1f}"
+
+    bars = [(each, place(each.ratio[1]), place(each.ratio[0]), place(each.ratio[2])) for each in found.moves]
+    return (math.exp(-far), math.exp(far)), bars
 
 
 def strips(verdict: Verdict) -> list[dict[str, Any]]:

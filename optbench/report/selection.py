@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -90,11 +91,11 @@ class Selection:
         """The run whose rows would be shown."""
         return command_line("run", suite=self.suite, opt=self.opt, task=self.task, steps=self.steps)
 
-    def report_command(self) -> str:
+    def report_command(self, **more: Any) -> str:
         """This report."""
         narrow = {name: getattr(self, name) for name in NARROW}
         options = {name.replace("_", "-"): value for name, value in narrow.items()}
-        return command_line("report", suite=self.suite, opt=self.opt, task=self.task, **options)
+        return command_line("report", suite=self.suite, opt=self.opt, task=self.task, **options, **more)
 
     def next_command(self, table: Frame, paths: bool) -> str:
         """What would make the report say more: missing tasks, more seeds, paths to look at."""

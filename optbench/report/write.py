@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from optbench import suite as suites
-from optbench.report import tex
+from optbench.core import UserError
+from optbench.report import compare, tex
 from optbench.report.content import Content
 from optbench.report.folder import save
-from optbench.report.index import index
+from optbench.report.index import index, moved
 from optbench.report.markdown import slug
-from optbench.report.page import page
+from optbench.report.page import comparison, page
 from optbench.report.selection import Selection
 from optbench.store import Store
 
@@ -35,6 +37,27 @@ def write_report(results: str, out: str, suite: str, **narrow: Any) -> str:
         folder, {**drawn, **tables(content), "index.md": index(content).encode(), "index.html": page(content)}
     )
     return closing(folder, content, len(drawn))
+
+
+def write_comparison(results: str, out: str, suite: str, sides: Sequence[str], **narrow: Any) -> str:
+    """Write what moved between two sides to <out>/<suite>-compare/ and say so; see `report.compare`.
+
+    Raises:
+        UserError: a side is not there, they have nothing in common, or the folder cannot be written to.
+    """
+    names = [name for side in sides for name in side.split(",") if name]
+    if len(names) != 2:
+        raise UserError(
+            f"--compare was given {len(names)} names. Give two result folders, or two commits: --compare A B"
+        )
+    found = compare.compare(results, (names[0], names[1]), Selection(suite, **narrow))
+    folder = Path(out) / f"{slug(suites.load(suite).name)}-compare"
+    csv = compare.frame_of(found).to_csv(index=False, float_format="%.6g")
+    save(
+        folder,
+        {"table.csv": csv.encode(), "index.md": moved(found).encode(), "index.html": comparison(found)},
+    )
+    return f"Wrote {folder / 'index.html'}, index.md and table.csv.\n{found.headline}"
 
 
 def tables(content: Content) -> dict[str, bytes]:

@@ -167,18 +167,18 @@ function rates(problem, state) {
 /** Paths over contours; reading off moves along the steps. */
 function paths(terrain, state) {
   const shown = terrain.paths.filter((path) => !state.hidden.has(path.o));
-  const contours = terrain.contours.flatMap(([x, y], line) => x.map((_, i) => ({ line, x: x[i], y: y[i] })));
+  const contours = terrain.contours.flatMap(([x, y], line) => x.map((_, step) => ({ line, step, x: x[step], y: y[step] })));
   const rows = shown.flatMap((path) => path.steps.map((step, i) => ({ o: String(path.o), step, x: path.x[i], y: path.y[i] })));
   const axis = (field, [low, high]) => ({ field, type: "quantitative", title: field, scale: { domain: [low, high], nice: false, zero: false }, axis: { grid: false, tickCount: 5, domain: true } });
   const [x, y] = [axis("x", terrain.window[0]), axis("y", terrain.window[1])];
-  const order = { field: "step", type: "quantitative" };
+  const order = { field: "step", type: "quantitative" }; // as they go, not from left to right
   const place = ([a, b]) => [{ x: a, y: b }];
   const spec = frame([
-    layer(contours, { type: "line", clip: true, stroke: "var(--line)", strokeWidth: 0.9 }, { x, y, detail: { field: "line" }, order: null }),
+    layer(contours, { type: "line", clip: true, stroke: "var(--line)", strokeWidth: 0.9 }, { x, y, detail: { field: "line" }, order }),
     layer(rows, { type: "line", clip: true, strokeWidth: 1.8, strokeJoin: "round" }, { x, y, color, strokeDash, order }),
     layer(rows.filter((row) => terrain.stations.includes(row.step)), { type: "point", clip: true, size: 44, strokeWidth: 1.2 }, { x, y, stroke: color, fill, shape }),
     layer(place(terrain.start), { type: "point", shape: "circle", size: 80, fill: "var(--paper)", stroke: "var(--ink)", strokeWidth: 1.4 }, { x, y }),
-    layer(place(terrain.minimum), { type: "point", shape: STAR, size: 120, fill: "var(--ink)", stroke: "var(--paper)", strokeWidth: 0.8 }, { x, y }),
+    layer(place(terrain.minimum), { type: "point", shape: STAR, size: 260, fill: "var(--ink)", stroke: "var(--paper)", strokeWidth: 0.8 }, { x, y }),
   ]);
   const stops = [...new Set(shown.flatMap((path) => path.steps))].sort((a, b) => a - b);
   const at = (path, step) => path.steps.findLastIndex((other) => other <= step);
