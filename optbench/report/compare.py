@@ -20,7 +20,7 @@ import pandas as pd
 from optbench.core import Task, UserError
 from optbench.fields import nearest
 from optbench.report.look import order
-from optbench.report.problem import spoken
+from optbench.report.problem import listed, spoken
 from optbench.report.selection import Selection
 from optbench.stats import Frame
 from optbench.stats.curves import median_interval, middle
@@ -110,7 +110,7 @@ class Comparison:
         said = [f"{counts[word]} {text}" for word, text in WORDS.items() if counts[word]]
         cells, same = (sum(getattr(each, name) for each in self.moves) for name in ("cells", "identical"))
         return (
-            f"Of {len(self.moves)} pairs of problem and optimizer: {', '.join(said) or 'none'}. "
+            f"Of {len(self.moves)} pairs of problem and optimizer, {listed(said)}. "
             f"{same:,} of {cells:,} cells that both have show the same bits."
         )
 
@@ -118,7 +118,7 @@ class Comparison:
 WORDS = {
     "better": "moved for the better",
     "worse": "moved for the worse",
-    "undecided": "may have moved or not, within the spread of the seeds",
+    "undecided": "stayed within the spread of the seeds",
     "same bits": "the same to the last bit",
 }
 
@@ -190,12 +190,12 @@ def move(problem: str, optimizer: str, a: Frame, b: Frame) -> Move:
     same = [bits(row, "") == bits(row, "_b") for row in pairs[PAIRED].to_dict("records")]
     metric, finals = paired(best, b, task)
     ratios = np.exp([log_ratio(x, y) for x, y in zip(*finals, strict=True)])
-    lost = tuple(int((~rows["status"].isin(["done", "reached"])).sum()) for rows in (a, b))
+    lost, lost_b = (int((~rows["status"].isin(["done", "reached"])).sum()) for rows in (a, b))
     speed, speed_b = (costs(rows[rows["status"].isin(RAN)])["microseconds"] for rows in (a, b))
     return Move(
-        problem, optimizer, metric, trial_of(best), trial_of(best_b),
-        *(median_interval(values) for values in finals), median_interval(ratios),
-        len(ratios), sum(same), len(same), speed_b / speed, lost,  # pyright: ignore[reportArgumentType]
+        problem=problem, optimizer=optimizer, metric=metric, trial=trial_of(best), trial_b=trial_of(best_b),
+        a=median_interval(finals[0]), b=median_interval(finals[1]), ratio=median_interval(ratios),
+        seeds=len(ratios), identical=sum(same), cells=len(same), speed=speed_b / speed, lost=(lost, lost_b),
     )  # fmt: skip
 
 

@@ -44,7 +44,7 @@ def width(row: dict[str, Any]) -> str:
 def weaknesses(problems: Sequence[Problem], table: Frame, stored: Frame, suite: Suite) -> list[str]:
     """What a careful reader would hold against the verdict, said first."""
     return [
-        *(text for problem in problems for text in unlike_the_suite(problem, suite)),
+        *unlike_the_suite(problems, suite),
         *thin(problems, table),
         *uneven(table, stored),
         *toys(problems),
@@ -52,17 +52,25 @@ def weaknesses(problems: Sequence[Problem], table: Frame, stored: Frame, suite: 
     ]
 
 
-def unlike_the_suite(problem: Problem, suite: Suite) -> list[str]:
-    """Where a problem's rows are not what its suite asks for, or not the same for every optimizer."""
-    name, found = problem.name, []
-    steps, own = int(problem.rows["steps"].iloc[0]), suite.steps or problem.task.horizon
-    if steps != own:
-        found.append(f"{name} ran {steps:,} steps; the suite asks for {own:,}.")
-    budgets = {label: budget(rows) for label, rows in problem.optimizers.items()}
-    if len(set(budgets.values())) > 1:
-        said = listed([f"{label} {text}" for label, text in budgets.items()])
-        found.append(f"Unequal budgets on {name}: {said}.")
-    return found
+def unlike_the_suite(problems: Sequence[Problem], suite: Suite) -> list[str]:
+    """Where rows are not what their suite asks for, or not the same for every optimizer."""
+    other: dict[tuple[int, int], list[str]] = {}
+    uneven_: dict[str, list[str]] = {}
+    for problem in problems:
+        steps, own = int(problem.rows["steps"].iloc[0]), suite.steps or problem.task.horizon
+        if steps != own:
+            other.setdefault((steps, own), []).append(problem.name)
+        budgets = {label: budget(rows) for label, rows in problem.optimizers.items()}
+        if len(set(budgets.values())) > 1:
+            said = listed([f"{label} {text}" for label, text in budgets.items()])
+            uneven_.setdefault(said, []).append(problem.name)
+    return [
+        *(
+            f"{listed(names)} ran {ran:,} steps; the suite asks for {own:,}."
+            for (ran, own), names in other.items()
+        ),
+        *(f"Unequal budgets on {listed(names)}: {said}." for said, names in uneven_.items()),
+    ]
 
 
 def thin(problems: Sequence[Problem], table: Frame) -> list[str]:

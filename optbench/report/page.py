@@ -8,7 +8,6 @@ from typing import Any
 
 import jinja2
 from jinja2.utils import htmlsafe_json_dumps
-from markupsafe import Markup
 
 from optbench import suite as suites
 from optbench.report import charts, compare, content
@@ -34,7 +33,7 @@ def page(told: Content) -> bytes:
     text = templates().get_template("page.html").render(
         told=told, words=content, looks=dict(zip(told.optimizers, data["optimizers"], strict=True)),
         colours=COLOURS, strips=strips, gone=GONE, measured=measured, spoken=spoken, setting=content.setting,
-        numbers=numbers, rates=rates, ends=ends, facts=facts(told), data=json(data), library=Markup(library()),
+        numbers=numbers, rates=rates, ends=ends, facts=facts(told), data=json(data), library=library(),
     )  # fmt: skip
     return (text + "\n").encode()
 
@@ -42,18 +41,16 @@ def page(told: Content) -> bytes:
 @functools.cache
 def templates() -> jinja2.Environment:
     """The templates; whatever a name holds, it is text."""
-    found = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("optbench.report"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    found.filters["source"] = lambda name: Markup(found.loader.get_source(found, name)[0])  # pyright: ignore
-    return found
 
 
-def json(data: Any) -> Markup:
+def json(data: Any) -> str:
     """JSON that no text in it can end."""
     return htmlsafe_json_dumps(data, separators=(",", ":"), allow_nan=False)
 

@@ -10,16 +10,23 @@ import functools
 import vl_convert
 
 from optbench.environment import cache_folder, version
+from optbench.fields import digest
 from optbench.store import whole
+
+SNIPPET = "window.vegaEmbed = vegaEmbed;"
 
 
 @functools.cache
 def library() -> str:
-    """JavaScript that defines vega, vegaLite and vegaEmbed; safe between script tags."""
-    path = cache_folder() / f"vega-{version('vl-convert-python')}.js"
+    """JavaScript that defines vegaEmbed; safe between script tags."""
+    path = cache_folder() / f"vega-{digest([SNIPPET, version('vl-convert-python')])}.js"
     if path.is_file():
         return path.read_text()
-    text = vl_convert.javascript_bundle().replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    text = (
+        vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+        .replace("</script", "<\\/script")
+        .replace("<!--", "<\\!--")
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as temporary:
         temporary.write_text(text)

@@ -116,7 +116,8 @@ def headline(verdicts: Sequence[Verdict]) -> str:
     for verdict in contests:
         if len(verdict.leaders) == 1:
             alone.setdefault(verdict.leaders[0], []).append(verdict.problem.name)
-    parts = [f"{name} leads alone on {len(alone[name])} ({listed(alone[name])})" for name in order(alone)]
+    names = sorted(order(alone), key=lambda name: -len(alone[name]))
+    parts = [f"{name} leads alone on {len(alone[name])} ({listed(alone[name])})" for name in names]
     for count, word in (
         (sum(len(verdict.leaders) > 1 for verdict in contests), "tied"),
         (sum(not verdict.leaders for verdict in contests), "finished by none"),
