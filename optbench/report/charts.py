@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,9 @@ from optbench.report.panels import sensitivity_span, span, stop
 from optbench.report.paths import STATIONS, Terrain
 from optbench.report.paths import thinned as thinned_steps
 from optbench.report.problem import Problem, spoken
+from optbench.report.standing import Standing
 from optbench.stats import Frame
+from optbench.stats.tunability import best_of_trials
 
 POINTS = 120
 """How many points of a curve are kept; a panel is about 500 pixels wide."""
@@ -25,10 +27,16 @@ def data(content: Content) -> dict[str, Any]:
     """All that the page's script needs: how optimizers look, and what is drawn of each problem."""
     places = {name: place for place, name in enumerate(content.optimizers)}
     rows = {key: part.set_index("optimizer") for key, part in content.summary.groupby("problem", sort=False)}
+    tuning = best_of_trials(content.standings["steps"].outcomes)
+    trials = {key: part for key, part in tuning.groupby("problem", sort=False)}
     return {
         "optimizers": [appearance(name) for name in content.optimizers],
         "terrains": [of_terrain(terrain, places) for terrain in content.terrains],
-        "problems": [of_problem(problem, rows[problem.name], places) for problem in content.problems],
+        "standings": {axis: of_standing(standing, places) for axis, standing in content.standings.items()},
+        "problems": [
+            of_problem(problem, rows[problem.name], trials.get(problem.name), places)
+            for problem in content.problems
+        ],
     }
 
 
@@ -96,7 +104,9 @@ def flipped(numbers: np.ndarray) -> np.ndarray:
     return np.asarray(numbers, float) * np.tile([1.0, -1.0], len(numbers) // 2)
 
 
-def of_problem(problem: Problem, summary: Frame, places: dict[str, int]) -> dict[str, Any]:
+def of_problem(
+    problem: Problem, summary: Frame, tuning: Frame | None, places: dict[str, int]
+) -> dict[str, Any]:
     """Curves of each metric, final values by learning rate, and what turns steps into seconds and gradients."""
     return {
         "name": problem.name,
@@ -105,6 +115,7 @@ def of_problem(problem: Problem, summary: Frame, places: dict[str, int]) -> dict
         "seconds": [per_step(summary, name, "microseconds", 1e-6) for name in places],
         "gradients": [per_step(summary, name, "gradients_per_step", 1.0) for name in places],
         "rates": rates(problem, places),
+        "trials": trials_of(tuning, places),
     }
 
 
@@ -173,6 +184,36 @@ def rates(problem: Problem, places: dict[str, int]) -> dict[str, Any]:
     return {**scale(problem.task.selection, bottom, top), "lines": lines}
 
 
+def trials_of(tuning: Frame | None, places: dict[str, int]) -> list[dict[str, Any]]:
+    """The median best of k trials, for each optimizer that has several."""
+    if tuning is None:
+        return []
+    return [
+        {"o": places[str(name)], "x": rows["k"].astype(int).tolist(), "y": shorts(rows["middle"]),
+         "low": shorts(rows["low"]), "high": shorts(rows["high"])}
+        for name, rows in tuning.groupby("optimizer", sort=False) if len(rows) > 1
+    ]  # fmt: skip
+
+
+def of_standing(standing: Standing, places: dict[str, int]) -> dict[str, Any] | None:
+    """Performance profiles and runtime distributions; nothing where nobody is ranked."""
+    if standing.refusals:
+        return None
+    return {
+        "profiles": shares(standing.profiles, "ratio", places),
+        "reached": shares(standing.distributions, "spent", places),
+    }
+
+
+def shares(found: Frame, x: str, places: dict[str, int]) -> list[dict[str, Any]]:
+    """A share that grows along x, for each optimizer."""
+    return [
+        {"o": places[str(name)], "x": shorts(rows[x]), "y": shorts(rows["share"]),
+         **{end: shorts(rows[end]) for end in ("low", "high") if end in rows}}
+        for name, rows in found.groupby("optimizer", sort=False)
+    ]  # fmt: skip
+
+
 def scale(metric: str, bottom: float, top: float) -> dict[str, Any]:
     """A log axis: what it measures, where it ends, where its ticks are."""
     room = (top / bottom) ** 0.05
@@ -208,6 +249,6 @@ def short(value: Any) -> float | None:
     return float(f"{float(value):.4g}") if value is not None and math.isfinite(float(value)) else None
 
 
-def shorts(values: Sequence[float] | np.ndarray) -> list[float | None]:
+def shorts(values: Iterable[float]) -> list[float | None]:
     """The same for each."""
     return [short(value) for value in values]

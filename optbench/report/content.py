@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import pandas as pd
-
 from optbench import suite as suites
-from optbench.core import Status
 from optbench.report import doubts, reproduce, verdict
 from optbench.report.look import order
 from optbench.report.paths import STATIONS, Terrain, terrains
 from optbench.report.problem import Problem, listed, problems, spoken
 from optbench.report.selection import Selection
+from optbench.report.standing import Standing, standings
 from optbench.stats import Frame
 from optbench.stats.curves import INTERVAL_FROM
 from optbench.stats.settings import PROBLEM, SETTING, labels, newest, sentence
-from optbench.stats.summary import compact, main_target, summarise, texts
+from optbench.stats.summary import compact, main_target, summarise
 from optbench.store import Store
 from optbench.suite import Suite
 
-HEADER = (
-    "task", "optimizer", "best lr", "final loss", "test error", "steps",
-    "decades", "us/step", "state/param", "diverged", "seeds", "grads/step",
-)  # fmt: skip
 HOW_TO_READ = {
     "Curves": "the median over seeds at the optimizer's best learning rate. The band is the 95 % bootstrap interval "
     f"of the median, or min-max with fewer than {INTERVAL_FROM} seeds. A lane that diverged or failed counts as "
@@ -49,15 +42,6 @@ HOW_TO_READ = {
     "ranking.",
     "Tie": "the ranges overlap. That does not say that two methods are equal, only that these seeds cannot tell.",
 }  # fmt: skip
-COST_HEADER = (
-    "task", "optimizer", "us/step", "times the cheapest", "grads/step", "state/param",
-    "compile s", "program MB", "worker MB",
-)  # fmt: skip
-COST_NOTE = (
-    "us/step: microseconds of one lane on one core. compile s: of one program, which runs all lanes of a task and "
-    "optimizer. program MB: arguments, results and working memory of that program, all lanes. worker MB: the most its "
-    "process had held by then. Seconds of different frameworks or machines do not compare."
-)
 
 
 @dataclass(frozen=True)
@@ -70,13 +54,17 @@ class Content:
     """Paths of the same optimizers, where they are stored."""
     passed_over: tuple[str, ...] = ()
     """Result files that could not be read."""
+    allow_unequal: bool = False
+    """Whether optimizers are ranked although their budgets differ."""
 
     @classmethod
-    def of(cls, selection: Selection, store: Store) -> Content:
+    def of(cls, selection: Selection, store: Store, allow_unequal: bool = False) -> Content:
         """What a store has for a selection; UserError if that is nothing."""
         frame = selection.read(store)
         rows = selection.rows(frame, store.folder)
-        return cls(selection, rows, tuple(terrains(frame, rows)), tuple(sorted(store.passed_over)))
+        return cls(
+            selection, rows, tuple(terrains(frame, rows)), tuple(sorted(store.passed_over)), allow_unequal
+        )
 
     @cached_property
     def suite(self) -> Suite:
@@ -127,6 +115,11 @@ class Content:
         return verdict.headline(self.verdicts)
 
     @cached_property
+    def standings(self) -> dict[str, Standing]:
+        """Who stands where over all problems, on each axis."""
+        return standings(self.newest, self.allow_unequal)
+
+    @cached_property
     def tuning(self) -> list[str]:
         """How carefully each optimizer must be tuned."""
         return doubts.tuning(self.summary)
@@ -143,43 +136,6 @@ class Content:
     def failures(self) -> list[doubts.Failure]:
         """What diverged or failed."""
         return doubts.failures(self.problems)
-
-    @cached_property
-    def statuses(self) -> list[tuple[str, str, str]]:
-        """Every status that occurred: its name, how many lanes, its sentence."""
-        counts = pd.concat([problem.rows["status"] for problem in self.problems]).value_counts()
-        return [(str(each), f"{counts[each]:,}", each.sentence) for each in Status if each in counts.index]
-
-    @cached_property
-    def table(self) -> list[tuple[str, ...]]:
-        """The terminal's table, with how many seeds it is over and what a step costs in gradients."""
-        found = []
-        for row in self.summary.to_dict("records"):
-            cells = texts({**row, "task": row["problem"]}, digits=2)
-            cost = number(row["gradients_per_step"])
-            found.append((*(text.replace(">=", "≥ ") for text in cells), str(row["seeds"]), cost))
-        return found
-
-    @cached_property
-    def costs(self) -> list[tuple[str, ...]]:
-        """What a step, a compilation and memory cost, a text for each entry of `COST_HEADER`."""
-        least = self.summary.groupby("problem", sort=False)["microseconds"].min()
-        found = []
-        for row in self.summary.to_dict("records"):
-            rows = self.rows_of(row)
-            relative = row["microseconds"] / least[row["problem"]]
-            megabytes = (rows[name].max() / 1e6 if name in rows else math.nan for name in MEMORY)
-            compiling = rows["compile_seconds"].median() if "compile_seconds" in rows else math.nan
-            values = (
-                row["microseconds"],
-                relative,
-                row["gradients_per_step"],
-                row["state"],
-                compiling,
-                *megabytes,
-            )
-            found.append((row["problem"], row["optimizer"], *map(number, values)))
-        return found
 
     def rows_of(self, row: dict[str, Any]) -> Frame:
         """The cells behind a row of the summary."""
@@ -207,14 +163,6 @@ class Content:
         """The runs that compute every row again, and this report."""
         runs = reproduce.commands(self.newest, self.suite, self.selection.suite)
         return [*runs, self.selection.report_command()]
-
-
-MEMORY = ("program_bytes", "worker_peak_bytes")
-
-
-def number(value: float) -> str:
-    """Three digits, or a dash where nothing was measured."""
-    return compact(value, 3) if math.isfinite(value) else "-"
 
 
 def setting(problem: Problem) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from optbench.report import compare
+from optbench.report import compare, tables
 from optbench.report.compare import Comparison
-from optbench.report.content import COST_HEADER, COST_NOTE, HEADER, HOW_TO_READ, Content, setting
+from optbench.report.content import HOW_TO_READ, Content, setting
 from optbench.report.markdown import bullets, code, escape, slug, table
 from optbench.report.problem import Problem, spoken
 
@@ -26,14 +26,17 @@ def index(content: Content) -> str:
             "Every task: progress at the best learning rate, and the final value at each learning rate",
         ),
         "## Table",
-        table(HEADER, content.table, left=2),
+        tabled(tables.main(content)),
         *map(section, content.problems),
         *paths(content),
+        *ranking(content),
         "## Cost",
-        table(COST_HEADER, content.costs, left=2),
-        escape(COST_NOTE),
+        tabled(tables.costs(content)),
+        tabled(tables.budgets(content)),
         "## Failures",
         lost(content),
+        "## Lint",
+        tabled(tables.lint(content)),
         "## How to read",
         bullets(f"**{escape(term)}**: {escape(text)}" for term, text in HOW_TO_READ.items()),
         "## Environment",
@@ -76,6 +79,21 @@ def section(problem: Problem) -> str:
     )
 
 
+def tabled(found: tables.Table) -> str:
+    """A table with its note."""
+    text = table(found.header, found.rows, left=found.left)
+    return f"{text}\n\n{escape(found.note)}" if found.note else text
+
+
+def ranking(content: Content) -> list[str]:
+    """Who stands where over all problems, in steps; the page has the other axes too."""
+    told = content.standings["steps"]
+    if told.refusals:
+        return ["## Ranks", *map(escape, told.refusals)]
+    sentences = [told.left_out, *told.sentences, *told.flips]
+    return ["## Ranks", tabled(tables.standing(told)), bullets(escape(line) for line in sentences if line)]
+
+
 def paths(content: Content) -> list[str]:
     """The picture of paths, where there are any."""
     if not content.terrains:
@@ -90,7 +108,7 @@ def paths(content: Content) -> list[str]:
 
 def lost(content: Content) -> str:
     """Every status that occurred with its sentence, and where lanes were lost."""
-    statuses = table(("status", "lanes", "meaning"), content.statuses, left=3)
+    statuses = tabled(tables.statuses(content))
     sentences = bullets(escape(failure.sentence()) for failure in content.failures)
     return f"{statuses}\n\n{sentences or 'No lane diverged or failed.'}"
 

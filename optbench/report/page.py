@@ -10,13 +10,14 @@ import jinja2
 from jinja2.utils import htmlsafe_json_dumps
 
 from optbench import suite as suites
-from optbench.report import charts, compare, content
+from optbench.report import charts, compare, content, tables
 from optbench.report.compare import Comparison, Move, change, texts
 from optbench.report.content import Content
 from optbench.report.look import COLOURS
 from optbench.report.paths import Terrain
 from optbench.report.problem import spoken
 from optbench.report.reproduce import environment
+from optbench.report.standing import SPOKEN, Standing
 from optbench.report.vega import library
 from optbench.report.verdict import Verdict, measured
 from optbench.stats.summary import compact, percent
@@ -33,7 +34,7 @@ def page(told: Content) -> bytes:
     text = templates().get_template("page.html").render(
         told=told, words=content, looks=dict(zip(told.optimizers, data["optimizers"], strict=True)),
         colours=COLOURS, strips=strips, gone=GONE, measured=measured, spoken=spoken, setting=content.setting,
-        numbers=numbers, rates=rates, ends=ends, facts=facts(told), data=json(data), library=library(),
+        numbers=numbers, rates=rates, ends=ends, tables=tables, axes=SPOKEN, places=places, facts=facts(told), data=json(data), library=library(),
     )  # fmt: skip
     return (text + "\n").encode()
 
@@ -111,6 +112,28 @@ def strips(verdict: Verdict) -> list[dict[str, Any]]:
         {**row, **{f"{key}_at": place(row[key]) for key in ("low", "middle", "high")}, "text": measured(row)}
         for row in verdict.rows
     ]
+
+
+def places(standing: Standing) -> list[dict[str, Any]]:
+    """Mean ranks with their places in percent of the axis, and which part of each clique's bracket a row has."""
+    last = max(1, len(standing.ranks) - 1)
+    keys = ("rank", "low", "high", "low_tasks", "high_tasks")
+    brackets = [names for names in standing.cliques if len(names) > 1]
+    found = []
+    for row in standing.ranks.to_dict("records"):
+        at = {f"{key}_at": f"{3 + 94 * (row[key] - 1) / last:.1f}" for key in keys}
+        inside = [bracket(row["optimizer"], names) for names in brackets]
+        found.append(
+            {**row, **at, "cliques": inside, "text": tables.within(row["rank"], row["low"], row["high"])}
+        )
+    return found
+
+
+def bracket(name: str, names: list[str]) -> str:
+    """The part of a bracket over neighbours that is beside a row."""
+    if name not in names:
+        return "out"
+    return {0: "first", len(names) - 1: "last"}.get(names.index(name), "inside")
 
 
 def numbers(told: Content, place: int, metric: str) -> tuple[list[str], list[tuple[str, ...]]]:

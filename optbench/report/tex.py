@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from optbench.report.content import HEADER, Content
+from optbench.report import tables
+from optbench.report.content import Content
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
@@ -26,7 +27,8 @@ def comment(text: str) -> str:
 
 def table(content: Content) -> str:
     """A tabular with a group of rows for each problem; who leads is bold."""
-    places = [HEADER.index(name) for name in SHOWN]
+    whole = tables.main(content)
+    places = [whole.header.index(name) for name in SHOWN]
     leaders = {each.problem.name: set(each.leaders) if each.contested else set() for each in content.verdicts}
     lines = [
         comment("Needs the package booktabs. Bold: leads its problem, alone or tied. Written by:"),
@@ -36,7 +38,7 @@ def table(content: Content) -> str:
         " & ".join(escape(name).replace("us/", r"$\mu$s/") for name in SHOWN) + r" \\",
     ]
     before = None
-    for row in content.table:
+    for row in whole.rows:
         problem, name = row[:2]
         if problem != before:
             lines += [r"\midrule", rf"\multicolumn{{{len(SHOWN)}}}{{l}}{{\emph{{{escape(problem)}}}}} \\"]

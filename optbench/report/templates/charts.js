@@ -164,6 +164,62 @@ function rates(problem, state) {
   return { spec, read, stops, label: `final ${chart.label}`, title: (at) => `learning rate ${short(at)}` };
 }
 
+/** A share of problems or targets that grows along x. */
+function shares(lines, state, { title, label, name, domain, format }) {
+  const shown = lines.filter((line) => !state.hidden.has(line.o));
+  const rows = shown.flatMap((line, place) => {
+    const markers = marked(line.x.length, place, shown.length);
+    return line.x.map((x, i) => ({ o: String(line.o), x, y: line.y[i], low: line.low?.[i], high: line.high?.[i], marked: markers.has(i) }));
+  });
+  const x = { field: "x", type: "quantitative", title, scale: { type: "log", domain, nice: false }, axis: format };
+  const y = { field: "y", type: "quantitative", title: null, scale: { domain: [0, 1.02], nice: false }, axis: { values: [0, 0.25, 0.5, 0.75, 1], format: ".0%" } };
+  const banded = shown.length <= MOST_BANDS && lines.some((line) => line.low);
+  const spec = frame([
+    layer(banded ? rows : [], { type: "area", clip: true, opacity: 0.13, interpolate: "step-after" }, { x, y: { ...y, field: "low" }, y2: { field: "high" }, color }),
+    layer(rows, { type: "line", clip: true, strokeWidth: 1.8, interpolate: "step-after" }, { x, y, color, strokeDash }),
+    layer(rows.filter((row) => row.marked), { type: "point", size: 34, strokeWidth: 1.2 }, { x, y, stroke: color, fill, shape }),
+  ]);
+  const read = (at) => shown.map((line) => {
+    const i = line.x.findLastIndex((value) => value <= at * (1 + 1e-9));
+    return i < 0 ? null : { o: line.o, value: -line.y[i], text: `${Math.round(100 * line.y[i])}%` };
+  });
+  return { spec, read, stops: shown[0]?.x ?? [], label, title: name };
+}
+
+const profiles = (standing, state) => shares(standing[state.axis]?.profiles ?? [], state, {
+  title: `${AXES[state.axis]} to the main target, over the fastest`, label: "share of problems solved", domain: [1, 4],
+  format: { values: [1, 1.5, 2, 3, 4], format: "~r" }, name: (at) => `within ${short(at)} times the fastest`,
+});
+const reached = (standing, state) => shares(standing[state.axis]?.reached ?? [], state, {
+  title: `share of the ${AXES[state.axis]}`, label: "share of targets reached", domain: [1e-3, 1],
+  format: { values: [1e-3, 1e-2, 1e-1, 1], format: "~%" }, name: (at) => `after ${short(100 * at)}% of the budget`,
+});
+
+/** The best of k trials: how much tuning is worth. */
+function trials(problem, state) {
+  const chart = problem.rates;
+  const [bottom, top] = chart.span;
+  const lines = problem.trials.filter((line) => !state.hidden.has(line.o));
+  const rows = lines.flatMap((line) => line.x.map((x, i) => ({
+    o: String(line.o), x, y: line.y[i] !== null && line.y[i] <= top ? Math.max(line.y[i], bottom) : null,
+    low: Math.max(line.low[i] ?? top, bottom), high: Math.min(line.high[i] ?? top, top),
+  })));
+  const most = Math.max(2, ...rows.map((row) => row.x));
+  const x = { field: "x", type: "quantitative", title: "learning rates tried", scale: { domain: [0.8, most + 0.2], nice: false }, axis: { format: "d", tickCount: Math.min(most, 10) } };
+  const y = { field: "y", type: "quantitative", ...logAxis(chart, null) };
+  const drawn = rows.filter((row) => row.y !== null);
+  const spec = frame([
+    layer(lines.length > MOST_BANDS ? [] : drawn, { type: "area", clip: true, opacity: 0.13 }, { x, y: { ...y, field: "low" }, y2: { field: "high" }, color }),
+    layer(drawn, { type: "line", strokeWidth: 1.7 }, { x, y, color, strokeDash }),
+    layer(drawn, { type: "point", size: 30, strokeWidth: 1.2 }, { x, y, stroke: color, fill, shape }),
+  ]);
+  const read = (at) => lines.map((line) => {
+    const i = line.x.indexOf(at);
+    return i < 0 ? null : { o: line.o, value: line.y[i], text: spread(line.y[i], line.low[i], line.high[i], chart.percent) };
+  });
+  return { spec, read, stops: [...new Set(lines.flatMap((line) => line.x))].sort((a, b) => a - b), label: `best ${chart.label}`, title: (at) => `best of ${at} learning rate${at > 1 ? "s" : ""}` };
+}
+
 /** Paths over contours; reading off moves along the steps. */
 function paths(terrain, state) {
   const shown = terrain.paths.filter((path) => !state.hidden.has(path.o));
@@ -212,4 +268,5 @@ function spread(middle, low, high, percent) {
   return low === high ? text(middle) : `${text(middle)} [${text(low)}, ${text(high)}]`;
 }
 
-const kinds = { progress, rates, paths };
+const kinds = { progress, rates, trials, paths, profiles, reached };
+const logarithmic = new Set(["rates", "profiles", "reached"]);

@@ -9,7 +9,7 @@ class Chart {
   constructor(plot) {
     this.plot = plot;
     this.kind = plot.dataset.kind;
-    this.problem = (this.kind === "paths" ? page.terrains : page.problems)[Number(plot.dataset.place)];
+    this.problem = plot.dataset.place === "" ? page.standings : (this.kind === "paths" ? page.terrains : page.problems)[plot.dataset.place];
     this.stale = true;
     this.at = null;
     plot.addEventListener("pointermove", (event) => this.point(event));
@@ -52,13 +52,13 @@ class Chart {
   }
 
   nearest(x) {
-    const far = this.kind === "rates" || state.log ? (a) => Math.abs(Math.log(a / x)) : (a) => Math.abs(a - x);
+    const far = logarithmic.has(this.kind) || (this.kind === "progress" && state.log) ? (a) => Math.abs(Math.log(a / x)) : (a) => Math.abs(a - x);
     return this.model.stops.reduce((best, stop) => (far(stop) < far(best) ? stop : best), this.model.stops[0]);
   }
 
   key(event) {
     const stops = this.model?.stops ?? [];
-    const stride = this.kind === "rates" ? 1 : Math.max(1, Math.round(stops.length / 60));
+    const stride = stops.length < 30 ? 1 : Math.max(1, Math.round(stops.length / 60));
     const now = this.at === null ? -stride : stops.indexOf(this.at);
     const moves = { ArrowRight: now + stride, ArrowUp: now + stride, ArrowLeft: now - stride, ArrowDown: now - stride, Home: 0, End: stops.length - 1 };
     if (event.key === "Escape") this.quiet();
@@ -178,6 +178,7 @@ form.addEventListener("change", () => {
   state.log = asked.has("log");
   state.metric = Number(asked.get("metric") ?? 0);
   state.problem = asked.get("problem") ?? "";
+  for (const part of document.querySelectorAll("[data-axis]")) part.hidden = part.dataset.axis !== state.axis;
   for (const figure of document.querySelectorAll("figure[data-problem]")) {
     figure.hidden = state.problem !== "" && figure.dataset.problem !== state.problem;
   }
