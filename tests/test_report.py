@@ -159,7 +159,7 @@ def test_the_same_store_gives_the_same_bytes(written):
     report(folder / "second", Store(folder / "results"))
     first, second = folder / "reports/quickstart", folder / "second/quickstart"
     files = sorted(path.relative_to(first) for path in first.rglob("*.*"))
-    assert len(files) == 12
+    assert len(files) == 15
     for name in files:
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
 

@@ -11,7 +11,7 @@ import numpy as np
 from optbench.core import Status
 from optbench.report.content import Content
 from optbench.report.look import look
-from optbench.report.panels import sensitivity_span, span, stop
+from optbench.report.panels import sensitivity_span, span, stop, ticks
 from optbench.report.paths import STATIONS, Terrain
 from optbench.report.paths import thinned as thinned_steps
 from optbench.report.problem import Problem, spoken
@@ -224,17 +224,6 @@ def scale(metric: str, bottom: float, top: float) -> dict[str, Any]:
         "span": [short(low), short(high)],
         "ticks": ticks(low, high),
     }
-
-
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Powers of ten, every so many where there are more than `most`; steps between where there are few."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    decades = math.log10(high / low)
-    parts = (1, 2, 5) if decades < 1.3 else (1, 3) if decades < 2.6 else (1,)
-    every = max(1, math.ceil(decades / most))
-    powers = [power for power in range(first, last + 1) if power % every == 0 or len(parts) > 1]
-    values = [float(f"{part}e{power}") for power in powers for part in parts]
-    return [value for value in values if low <= value <= high]
 
 
 def thinned(curve: Frame, points: int = POINTS) -> Frame:

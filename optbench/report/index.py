@@ -91,7 +91,13 @@ def ranking(content: Content) -> list[str]:
     if told.refusals:
         return ["## Ranks", *map(escape, told.refusals)]
     sentences = [told.left_out, *told.sentences, *told.flips]
-    return ["## Ranks", tabled(tables.standing(told)), bullets(escape(line) for line in sentences if line)]
+    drawn = picture("standings", "Performance profiles, runtime distributions and mean ranks")
+    return [
+        "## Ranks",
+        drawn,
+        tabled(tables.standing(told)),
+        bullets(escape(line) for line in sentences if line),
+    ]
 
 
 def paths(content: Content) -> list[str]:

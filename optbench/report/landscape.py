@@ -59,7 +59,7 @@ def apart(terrains: Sequence[Terrain]) -> Figure:
         axes.set_axis_on()
         draw_terrain(axes, terrain, small=True)
         draw_path(axes, path)
-        axes.set_title(f"{terrain.name}: {path.optimizer}", fontsize=7, parse_math=False)
+        axes.set_title(f"{terrain.name}: {path.optimizer}", fontsize=7)
         place += 1
     return figure
 

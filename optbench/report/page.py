@@ -34,7 +34,8 @@ def page(told: Content) -> bytes:
     text = templates().get_template("page.html").render(
         told=told, words=content, looks=dict(zip(told.optimizers, data["optimizers"], strict=True)),
         colours=COLOURS, strips=strips, gone=GONE, measured=measured, spoken=spoken, setting=content.setting,
-        numbers=numbers, rates=rates, ends=ends, tables=tables, axes=SPOKEN, places=places, facts=facts(told), data=json(data), library=library(),
+        numbers=numbers, rates=rates, ends=ends, tables=tables, axes=SPOKEN, places=places,
+        facts=facts(told), data=json(data), library=library(),
     )  # fmt: skip
     return (text + "\n").encode()
 

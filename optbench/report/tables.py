@@ -98,7 +98,7 @@ def standing(told: Standing) -> Table:
         rows.append((
             name, within(row["rank"], row["low"], row["high"]), between(row), str(row["wins"]),
             within(score["score"], score["low"], score["high"]), between(score),
-            f"{score['solved']}/{score['problems']}",
+            f"{score['solved']:.0f}/{score['problems']:.0f}",
             within(area["area"], area["low"], area["high"]), within(mean["iqm"], mean["low"], mean["high"]),
         ))  # fmt: skip
     header = (
@@ -106,10 +106,10 @@ def standing(told: Standing) -> Table:
     )  # fmt: skip
     note = (
         "In brackets: the 95 % bootstrap interval over seeds and, under over problems, over problems drawn anew, "
-        "which is the one that a claim about other problems needs. wins: problems on which none was better. AlgoPerf: area "
-        "under the performance profile, 1 if fastest on every problem (arXiv:2306.07179). solved: problems whose main "
-        "target the median seed reached. reached: area under the runtime distribution. progress: interquartile mean of "
-        "the way from the start to the hardest target, on a log scale (arXiv:2108.13264)."
+        "which is the one that a claim about other problems needs. wins: problems on which none was better. AlgoPerf: "
+        "area under the performance profile, 1 if fastest on every problem (arXiv:2306.07179). solved: problems whose "
+        "main target the median seed reached. reached: area under the runtime distribution. progress: interquartile "
+        "mean of the way from the start to the hardest target, on a log scale (arXiv:2108.13264)."
     )
     return Table(f"Standings over {told.rows['problem'].nunique()} problems", header, rows, 1, note)
 

@@ -70,12 +70,15 @@ def figures(content: Content) -> dict[str, bytes]:
     """Every figure as SVG and PNG, by path."""
     from optbench.report import figures as draw
     from optbench.report.landscape import draw_paths
+    from optbench.report.over_problems import draw_standing
 
     found: dict[str, bytes] = {}
     with draw.style():
         drawn = {"overview": draw.overview(content.problems)}
         if content.terrains:
             drawn["paths"] = draw_paths(content.terrains)
+        if not content.standings["steps"].refusals:
+            drawn["standings"] = draw_standing(content.standings["steps"])
         for problem in content.problems:
             drawn[f"{slug(problem.name)}-curves"] = draw.curves(problem)
             drawn[f"{slug(problem.name)}-sensitivity"] = draw.sensitivities(problem)

@@ -16,7 +16,7 @@ const superscript = (number) => [...String(number)].map((digit) => (digit === "-
 function tick(value) {
   const power = Math.round(Math.log10(value));
   const whole = Math.abs(value / 10 ** power - 1) < 1e-6;
-  if (whole && (power < -2 || power > 4)) return `10${superscript(power)}`;
+  if (whole && (power < -2 || power > 3)) return `10${superscript(power)}`;
   return value >= 1e-3 && value < 1e5 ? String(Number(value.toPrecision(3))) : value.toExponential(0).replace("e+", "e");
 }
 
