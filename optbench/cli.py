@@ -63,6 +63,8 @@ class Report:
     """Only runs of this many steps."""
     device_kind: Text = None
     """Only this kind of device, as the report names it."""
+    allow_unequal: bool = False
+    """Rank optimizers although their budgets differ by more than 5 %; the report says so."""
     compare: Texts = None
     """Instead, what moved between two result folders, or two commits in one: --compare A B"""
 
@@ -129,7 +131,7 @@ def do(command: Request | List | Show | Report | Check) -> int:
             if command.compare is not None:
                 print(write_comparison(results, out, suite, command.compare, opt=opt, task=task, **narrow))
             else:
-                print(write_report(results, out, suite, opt=opt, task=task, **narrow))
+                print(write_report(results, out, suite, command.allow_unequal, opt=opt, task=task, **narrow))
         case Check(suite, baselines, update, jobs):
             from optbench.gate import check_suite
 
@@ -146,7 +148,7 @@ def once(words: Sequence[str]) -> None:
             raise UserError(f"{option} was given {times} times. Give it once{several}.")
 
 
-LISTS = ("--opt", "--task", "--lr")
+LISTS = ("--opt", "--task", "--lr", "--compare")
 
 
 # --- how a value is read, and what is said when it cannot be ---------------------------------------------

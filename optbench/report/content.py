@@ -128,6 +128,8 @@ class Content:
     def doubts(self) -> list[str]:
         """What weakens the verdict."""
         found = doubts.weaknesses(self.problems, self.summary, self.stored, self.suite)
+        if self.allow_unequal:
+            found += self.standings["steps"].unequal
         if self.passed_over:
             found.append(f"Files that could not be read: {listed(self.passed_over)}.")
         return found
@@ -158,11 +160,16 @@ class Content:
         """What the rows were computed with."""
         return reproduce.environment(self.newest)
 
+    @property
+    def report_command(self) -> str:
+        """What writes this report."""
+        return self.selection.report_command() + " --allow-unequal" * self.allow_unequal
+
     @cached_property
     def commands(self) -> list[str]:
         """The runs that compute every row again, and this report."""
         runs = reproduce.commands(self.newest, self.suite, self.selection.suite)
-        return [*runs, self.selection.report_command()]
+        return [*runs, self.report_command]
 
 
 def setting(problem: Problem) -> str:

@@ -18,7 +18,7 @@ FIRST = 7
 """How many colours are used before lines are dashed."""
 COLOURS = (
     ("#03509A", "#1F72DC"), ("#B24A12", "#EF630E"), ("#0AA088", "#27A684"), ("#89004E", "#A85A94"),
-    ("#3C7AB3", "#6AC0FE"), ("#B88815", "#F7BA32"), ("#1A1A1A", "#E8E8E8"),
+    ("#3B76B5", "#6AC0FE"), ("#B88815", "#F7BA32"), ("#1A1A1A", "#E8E8E8"),
     ("#332288", "#9C8CF0"), ("#882255", "#D97AA8"), ("#7F7F1F", "#C5C55E"), ("#1F8A7A", "#63C9B8"),
     ("#B8495C", "#EE8E9D"), ("#AA4499", "#D27FC6"), ("#6B6B6B", "#A0A0A0"),
 )  # fmt: skip

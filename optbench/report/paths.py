@@ -50,7 +50,7 @@ class Terrain:
         """What is shown: the start, the minimum and most of every path, with a margin; excursions are cut."""
         start, end = self.task.init(0)["x"], np.array(self.task.minimum)
         reach = np.abs(end - start).max()
-        points = np.concatenate([path.points for path in self.paths])
+        points = np.concatenate([[start, end], *(path.points for path in self.paths)])
         near = points[(np.abs(points - (start + end) / 2) < reach).all(axis=1)]
         low, high = near.min(axis=0), near.max(axis=0)
         middle, half = (low + high) / 2, 0.58 * max(high - low)

@@ -26,6 +26,8 @@ class Standing:
     """The comparison over problems on one axis."""
 
     frame: Frame
+    certified: Frame
+    """What each optimizer was given, as `stats.budgets.certificate` says it."""
     axis: str
     allow_unequal: bool = False
 
@@ -60,7 +62,7 @@ class Standing:
     @cached_property
     def unequal(self) -> list[str]:
         """Where budgets differ, with their numbers."""
-        certified = certificate(self.frame)
+        certified = self.certified
         inside = [certified[column].isin(self.rows[column]) for column in ("problem", "optimizer")]
         return unequal(certified[inside[0] & inside[1]], self.axis)["says"].tolist()
 
@@ -149,7 +151,10 @@ class Standing:
 
 def standings(frame: Frame, allow_unequal: bool) -> dict[str, Standing]:
     """One for each axis, steps first."""
-    return {axis: Standing(frame, axis, allow_unequal) for axis in sorted(AXES, key=list(SPOKEN).index)}
+    certified = certificate(frame)
+    return {
+        axis: Standing(frame, certified, axis, allow_unequal) for axis in sorted(AXES, key=list(SPOKEN).index)
+    }
 
 
 def chance(row: Any) -> tuple[str, bool]:

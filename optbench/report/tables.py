@@ -13,7 +13,6 @@ from optbench.core import Status, UserError
 from optbench.report.content import Content
 from optbench.report.standing import Standing
 from optbench.stats.aggregates import interquartile_means
-from optbench.stats.budgets import certificate
 from optbench.stats.lint import lint_problems
 from optbench.stats.profiles import algoperf_scores
 from optbench.stats.summary import compact, percent, spread, texts
@@ -135,7 +134,7 @@ def budgets(told: Content) -> Table:
     rows = [
         (row["problem"], row["optimizer"], str(row["trials"]), str(row["seeds"]), f"{row['steps']:,.0f}",
          number(row["gradients"]), number(row["seconds"]), row["where"])
-        for row in certificate(told.newest).to_dict("records")
+        for row in told.standings["steps"].certified.to_dict("records")
     ]  # fmt: skip
     header = ("task", "optimizer", "trials", "seeds", "steps", "gradients", "seconds", "where")
     return Table("What each optimizer was given, all lanes together", header, rows)

@@ -18,19 +18,20 @@ from optbench.report.selection import Selection
 from optbench.store import Store
 
 
-def write_report(results: str, out: str, suite: str, **narrow: Any) -> str:
+def write_report(results: str, out: str, suite: str, allow_unequal: bool = False, **narrow: Any) -> str:
     """Write the report to <out>/<suite>/ and say what was written.
 
     Args:
         results: the folder that results are kept in.
         out: the folder that reports go to.
         suite: a suite's name, or a Python file that defines one.
+        allow_unequal: rank optimizers although their budgets differ.
         narrow: the fields of `Selection` that leave rows out.
 
     Raises:
         UserError: nothing is stored that could be shown, or the folder cannot be written to.
     """
-    content = Content.of(Selection(suite, **narrow), Store(results))
+    content = Content.of(Selection(suite, **narrow), Store(results), allow_unequal)
     folder = Path(out) / slug(suites.load(suite).name)
     drawn = figures(content)
     save(
