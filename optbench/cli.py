@@ -63,6 +63,12 @@ class Report:
     """Only runs of this many steps."""
     device_kind: Text = None
     """Only this kind of device, as the report names it."""
+    tuning: Text = None
+    """What this ruleset chose, as `optbench run --tuning` ran it: grid, random or quasi."""
+    trials: Number = None
+    """Of so many trials."""
+    fresh: bool = False
+    """What a grid chose, reported on seeds that chose nothing."""
     allow_unequal: bool = False
     """Rank optimizers although their budgets differ by more than 5 %; the report says so."""
     compare: Texts = None
@@ -126,7 +132,7 @@ def do(command: Request | List | Show | Report | Check) -> int:
         case Report(results, out, suite, opt, task):
             from optbench.report.write import write_comparison, write_report
 
-            settings = ("schedule", "framework", "dtype", "steps", "device_kind")
+            settings = ("schedule", "framework", "dtype", "steps", "device_kind", "tuning", "trials", "fresh")
             narrow = {name: getattr(command, name) for name in settings}
             if command.compare is not None:
                 print(write_comparison(results, out, suite, command.compare, opt=opt, task=task, **narrow))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -377,6 +378,104 @@ def test_numbers_are_short_and_intervals_are_rounded_outward():
     assert spread(1.0, 0.5, math.inf, digits=2) == "1 [0.5,fail]"
     assert spread(math.inf, 0.5, math.inf) == "failed"
     assert percent(0.1, 0.1, 0.1) == "10.0%"
+
+
+def written_page(store: Store, **narrow) -> str:
+    """The Markdown alone, without drawing what it names."""
+    from optbench.report.content import Content
+    from optbench.report.index import index
+    from optbench.report.selection import Selection
+
+    return index(Content.of(Selection("quickstart", **narrow), store))
+
+
+def tuned_run(folder, ruleset="quasi", **changes) -> Store:
+    """adam and sgd, four trials on three seeds each, what won (the third) and what was untuned on fresh ones."""
+    from optbench import tuning
+    from optbench.suite import Suite
+
+    things = (tasks.parse("quadratic_10"),), (optimizers.parse("adam"), optimizers.parse("sgd"))
+    one = Suite("s", *things, trials=4, seeds=3, steps=STEPS, tuning=ruleset, fresh=True, **changes)
+    found = []
+    for each in one.optimizers:
+        trials = one.trials_of(each)
+        for place, trial in enumerate(trials):
+            for seed in tuning.seeds(tuning.CHOOSING[ruleset], one.seeds, True):
+                found.append(level_at(one.cell(things[0][0], trial.at, seed), 1e-4 * 10.0 ** abs(place - 2)))
+        won = one.reporting({(things[0][0], each): trials[2].at})
+        plain = one.reporting({(things[0][0], each): each})
+        found += [level_at(cell, 2e-3 if each.name == "adam" else 5e-3) for cell in won]
+        found += [level_at(cell, 0.7) for cell in plain]
+    return stored(folder, found)
+
+
+def level_at(cell: Cell, level: float) -> Trace:
+    """A run that ends at a level, whatever its seed."""
+    return dataclasses.replace(trace(dataclasses.replace(cell, seed=0), level), cell=cell)
+
+
+@pytest.mark.parametrize("ruleset", ["quasi", "grid"])
+def test_a_tuned_report_shows_what_chose_nothing(tmp_path, ruleset):
+    store = tuned_run(tmp_path / "results", ruleset)
+    narrow = {"tuning": ruleset, "trials": 4, "fresh": True}
+    page = written_page(store, task=("quadratic_10",), **narrow)
+    assert "adam has the lowest final loss, 0.002; next is sgd with 0.005." in page
+    assert "Selected among up to 4 trials by the median over 3 seeds; reported on 3 other seeds" in page
+    assert "same seeds" not in page.partition("## Table")[0]
+    assert "| quadratic_10 | adam (untuned) | 0.001 | 0.7 |" in page
+    rate = "learning_rate=0.6744" if ruleset == "quasi" else "learning_rate=0.0464"
+    assert f"| quadratic_10 | adam | {rate}" in page
+    assert "Unequal budgets" not in page
+    command = f"--opt adam,sgd --fresh --seeds 3 --steps 40 --trials 4 --tuning {ruleset}"
+    assert command in page
+
+
+def test_a_plain_report_ignores_what_other_rulesets_ran(tmp_path):
+    store = tuned_run(tmp_path / "results")
+    store.write(grid(level=1e-3, seeds=3), FACTS)
+    page = written_page(store, task=("quadratic_10",))
+    assert "| done | 12 |" in page
+    assert "untuned" not in page.partition("## Table")[2].partition("##")[0]
+    assert "were chosen and results reported on the same seeds" in page
+
+
+def test_a_winner_that_has_not_run_is_asked_for(tmp_path):
+    from optbench import UserError, tuning
+
+    frame = tuned_run(tmp_path / "all").frame()
+    assert (frame["seed"] >= tuning.FRESH).any()
+    store = stored(tmp_path / "results")
+    for path in sorted((tmp_path / "all" / "runs").iterdir()):
+        import pandas as pd
+
+        rows = pd.read_parquet(path)
+        won = (rows["seed"] >= tuning.FRESH) & (rows["optimizer"] == "adam[b1=0.99]")
+        rows[~won].to_parquet(store.runs / path.name)
+    with pytest.raises(
+        UserError, match=r"adam on quadratic_10 has not run with fresh seeds yet.*--tuning quasi"
+    ):
+        written_page(store, task=("quadratic_10",), tuning="quasi", trials=4)
+    with pytest.raises(UserError, match=r"9 trials \(random\) are not stored"):
+        written_page(store, task=("quadratic_10",), tuning="random")
+
+
+def test_weight_decays_that_differ_are_told(tmp_path):
+    from optbench.report.doubts import decays
+
+    frame = stored(tmp_path, grid(opt="adam"), grid(opt="adamw"), grid(opt="lion")).frame()
+    [said] = decays(frame)
+    assert "adamw 0.01 and lion 0.001, the others 0" in said
+    assert decays(frame[frame["optimizer"] == "lion"]) == []
+
+
+def test_who_ranks_best_is_one_sentence_with_how_sure_it_is(tmp_path):
+    problems = ("quadratic_10", "quadratic_100", "rosenbrock_2")
+    grids = [grid(name, opt, level) for name in problems for opt, level in (("adam", 1e-5), ("sgd", 1e-3))]
+    page = written_page(stored(tmp_path / "results", *grids))
+    assert (
+        "Over the 3 problems adam has the best mean rank, 1 of 2 (over problems drawn anew 1 to 1): "
+        "these 3 cannot tell it from sgd." in page
+    )
 
 
 def test_a_real_run_makes_a_report(tmp_path):

@@ -16,6 +16,7 @@ from optbench.report.standing import Standing, standings
 from optbench.stats import Frame
 from optbench.stats.curves import INTERVAL_FROM
 from optbench.stats.settings import PROBLEM, SETTING, labels, newest, sentence
+from optbench.stats.stages import staged_note, with_untuned
 from optbench.stats.summary import compact, main_target, summarise
 from optbench.store import Store
 from optbench.suite import Suite
@@ -30,7 +31,7 @@ HOW_TO_READ = {
     "Final, by learning rate": "one point for each learning rate of the grid, a bar for the interval (or min-max), a "
     "ring around the best. A cross in the grey strip: lanes diverged or failed there, a small cross if fewer than "
     "half. An open triangle: the value is off the scale. Points are moved a little sideways so that bars do not hide "
-    "each other.",
+    "each other. Of random and quasi-random trials, other hyperparameters move along the line too.",
     "best lr": "the least median of the selection metric, or the fewest steps to the final target; * at the edge of "
     "the grid. steps: to the target named with each task. decades: the longest run of learning rates whose median "
     "seed reaches the task's first target; ≥ where it meets the edge of the grid, - if none does.",
@@ -68,8 +69,8 @@ class Content:
 
     @cached_property
     def suite(self) -> Suite:
-        """The suite whose question is answered."""
-        return suites.load(self.selection.suite)
+        """The suite whose question is answered, with the tuning that is shown."""
+        return self.selection.asked()
 
     @cached_property
     def question(self) -> str:
@@ -103,6 +104,27 @@ class Content:
         found = summarise(self.stored)
         found.insert(0, "problem", labels(found))
         return found.assign(command=[self.command(row) for row in found.to_dict("records")])
+
+    @cached_property
+    def with_untuned(self) -> Frame:
+        """The summary, with a row for each untuned optimizer where there are stages."""
+        found = with_untuned(self.summary, self.stored)
+        return found.assign(problem=labels(found))
+
+    @property
+    def selected(self) -> str:
+        """Which seeds chose, and which are reported; said of every number in the table."""
+        if "stage" in self.stored:
+            return staged_note(self.stored)
+        return (
+            "Selected and reported on the same seeds, which flatters every method a little: "
+            "optbench run --fresh, or --tuning quasi, reports on others."
+        )
+
+    @cached_property
+    def overall(self) -> str:
+        """Who stands best over all problems, and how sure that is; nothing where nobody is ranked."""
+        return self.standings["steps"].sentence
 
     @cached_property
     def verdicts(self) -> list[verdict.Verdict]:

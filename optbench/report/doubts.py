@@ -12,7 +12,7 @@ from optbench.report.look import order
 from optbench.report.problem import Problem, listed
 from optbench.stats import Frame
 from optbench.stats.curves import INTERVAL_FROM
-from optbench.stats.summary import RAN
+from optbench.stats.summary import RAN, trying
 from optbench.suite import Suite
 
 
@@ -48,7 +48,30 @@ def weaknesses(problems: Sequence[Problem], table: Frame, stored: Frame, suite: 
         *thin(problems, table),
         *uneven(table, stored),
         *toys(problems),
-        "Learning rates were chosen and results reported on the same seeds, which flatters every method alike.",
+        *decays(stored),
+        *same_seeds(stored),
+    ]
+
+
+def same_seeds(stored: Frame) -> list[str]:
+    """Whether what chose is what is reported."""
+    said = "Learning rates were chosen and results reported on the same seeds, which flatters every method alike."
+    return [] if "stage" in stored else [said]
+
+
+def decays(stored: Frame) -> list[str]:
+    """Weight decays that differ between optimizers, on which a ranking by generalisation may hang."""
+    name = "optimizer.weight_decay"
+    if name not in stored:
+        return []
+    values = stored[name].astype(float).fillna(0.0).groupby(stored["optimizer"]).first()
+    if values.nunique() < 2:
+        return []
+    said = listed(
+        [f"{optimizer} {values[optimizer]:g}" for optimizer in order(values.index) if values[optimizer]]
+    )
+    return [
+        f"Weight decay is not equal: {said}, the others 0; set it with brackets, as in name[weight_decay=0]."
     ]
 
 
@@ -60,7 +83,9 @@ def unlike_the_suite(problems: Sequence[Problem], suite: Suite) -> list[str]:
         steps, own = int(problem.rows["steps"].iloc[0]), suite.steps or problem.task.horizon
         if steps != own:
             other.setdefault((steps, own), []).append(problem.name)
-        budgets = {label: budget(rows) for label, rows in problem.optimizers.items()}
+        # What has nothing to sweep was given as many trials: they would all be its only one.
+        searching = {label: rows for label, rows in problem.optimizers.items() if rows["trial"].notna().any()}
+        budgets = {label: budget(trying(rows)) for label, rows in searching.items()}
         if len(set(budgets.values())) > 1:
             said = listed([f"{label} {text}" for label, text in budgets.items()])
             uneven_.setdefault(said, []).append(problem.name)
@@ -103,7 +128,8 @@ def uneven(table: Frame, stored: Frame) -> list[str]:
         found.append(
             "The rows come from more than one commit or machine (see Environment); seconds compare least."
         )
-    again = stored[stored.duplicated(["cell", "device_kind"], keep=False)]
+    modes = stored.drop_duplicates(["cell", "device_kind", "mode"])
+    again = modes[modes.duplicated(["cell", "device_kind"], keep=False)]
     if len(again):
         count = again["cell"].nunique()
         found.append(f"{count:,} cells are stored in more than one lane mode; the newest of each is shown.")

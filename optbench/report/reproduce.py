@@ -16,13 +16,16 @@ from optbench.stats import Frame
 from optbench.stats.settings import PROBLEM
 from optbench.stats.summary import task_of
 from optbench.suite import Suite
+from optbench.tuning import BLOCK
 
 
 def command_line(verb: str, **options: Any) -> str:
-    """An optbench command line; options that are None are left out."""
+    """An optbench command line; options that are None are left out, those that are True have no value."""
     parts = ["optbench", verb]
     for name, value in options.items():
-        if value is not None:
+        if value is True:
+            parts.append(f"--{name}")
+        elif value is not None:
             text = (
                 ",".join(map(str, value))
                 if isinstance(value, Sequence) and not isinstance(value, str)
@@ -58,7 +61,7 @@ def options_of(rows: Frame, suite: Suite) -> list[dict[str, Any]]:
     spec = json.loads(rows["spec"].iloc[0])
     task = task_of(rows)
     schedule, steps = Schedule(**spec["schedule"]), spec["steps"]
-    seeds = int(rows["seed"].max()) + 1
+    seeds = int((rows["seed"] % BLOCK).max()) + 1
     kind = str(rows["device_kind"].iloc[0])
     options = {
         "seeds": seeds if task.seeded and seeds != suite.seeds else None,
@@ -69,6 +72,9 @@ def options_of(rows: Frame, suite: Suite) -> list[dict[str, Any]]:
         "device": None if kind == "cpu" else "tpu" if "tpu" in kind.lower() else "gpu",
     }
     options = {name: value for name, value in options.items() if value is not None}
+    if "stage" in rows:
+        fresh = {"fresh": True} if suite.fresh else {}
+        return [{**options, "tuning": suite.tuning, "trials": suite.trials, **fresh}]
     rates = set(rows["trial"].dropna())
     outside = sorted(rates - equal_grid(str(rows["optimizer"].iloc[0]), suite))
     found = [options] if rates - set(outside) or not rates else []

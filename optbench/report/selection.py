@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +12,17 @@ import pandas as pd
 
 from optbench import optimizers, tasks
 from optbench import suite as suites
-from optbench.core import UserError
+from optbench.core import Optimizer, UserError
 from optbench.fields import nearest, split_brackets
 from optbench.report.look import order
 from optbench.report.reproduce import command_line
 from optbench.stats import Frame
 from optbench.stats.curves import INTERVAL_FROM
 from optbench.stats.settings import PROBLEM
+from optbench.stats.stages import key, made_by, staged, unreported
 from optbench.store import Store
 from optbench.suite import Suite
+from optbench.tuning import BLOCK, FRESH
 
 NARROW = ("schedule", "framework", "dtype", "steps", "device_kind")
 """The columns by which a report can be narrowed, besides tasks and optimizers."""
@@ -37,6 +40,15 @@ class Selection:
     dtype: str | None = None
     steps: int | None = None
     device_kind: str | None = None
+    tuning: str | None = None
+    trials: int | None = None
+    fresh: bool = False
+
+    def asked(self) -> Suite:
+        """The suite, with the tuning ruleset that was asked for in place of its own."""
+        changes = {"tuning": self.tuning, "trials": self.trials, "fresh": self.fresh or None}
+        given = {name: value for name, value in changes.items() if value is not None}
+        return dataclasses.replace(suites.load(self.suite), **given)
 
     def labels(self, kind: str) -> list[str] | None:
         """The tasks or optimizers asked for, as rows name them; all tasks of the suite unless said."""
@@ -53,7 +65,7 @@ class Selection:
 
     def read(self, store: Store) -> Frame:
         """Everything that is stored; UserError if that is nothing."""
-        suites.load(self.suite)
+        self.asked()
         if store.folder.is_file():
             raise UserError(
                 f"results folder {str(store.folder)!r} is a file. Give another one with --results."
@@ -67,12 +79,31 @@ class Selection:
 
     def rows(self, frame: Frame, folder: Path) -> Frame:
         """The rows, by task as the suite lists them, then by setting, then by optimizer; UserError if none."""
+        frame = self.in_stages(frame, folder) if self.asked().staged else frame[frame["seed"] < BLOCK]
         wanted = {"task": self.labels("task"), "optimizer": self.labels("optimizer")}
         wanted |= {name: None if (value := getattr(self, name)) is None else [value] for name in NARROW}
         for name, values in wanted.items():
             if values is not None:
                 frame = self.narrowed(frame, name, values, folder)
         return in_order(frame, wanted["task"] or [], suites.load(self.suite))
+
+    def in_stages(self, frame: Frame, folder: Path) -> Frame:
+        """The rows that the tuning ruleset made, with their stages; UserError if a winner has not run."""
+        suite = self.asked()
+        shown = frame[frame["task"].isin(self.labels("task") or [])]
+        names = self.labels("optimizer")
+        asked = untuned_in(shown, suite) if names is None else [optimizers.parse(name) for name in names]
+        found = staged([shown], asked, suite.tuning, suite.trials)
+        missing = unreported(found)
+        if found.empty or missing:
+            what = (
+                f"{missing[0][1]} on {missing[0][0]}"
+                if missing
+                else f"{suite.trials} trials ({suite.tuning})"
+            )
+            state = "has not run with fresh seeds yet" if missing else "are not stored"
+            raise UserError(f"{str(folder)!r}: {what} {state}. The same run goes on: {self.command()}")
+        return found
 
     def narrowed(self, frame: Frame, name: str, values: list, folder: Path) -> Frame:
         """The rows whose column has one of the values; what was asked for by name must be there."""
@@ -89,27 +120,54 @@ class Selection:
 
     def command(self) -> str:
         """The run whose rows would be shown."""
-        return command_line("run", suite=self.suite, opt=self.opt, task=self.task, steps=self.steps)
+        given = {"opt": self.opt, "task": self.task, "steps": self.steps}
+        return command_line("run", suite=self.suite, **given, **self.ruleset())
+
+    def ruleset(self) -> dict[str, Any]:
+        """The options that say how trials were chosen."""
+        return {"tuning": self.tuning, "trials": self.trials, "fresh": self.fresh or None}
 
     def report_command(self, **more: Any) -> str:
         """This report."""
         narrow = {name: getattr(self, name) for name in NARROW}
         options = {name.replace("_", "-"): value for name, value in narrow.items()}
-        return command_line("report", suite=self.suite, opt=self.opt, task=self.task, **options, **more)
+        return command_line(
+            "report", suite=self.suite, opt=self.opt, task=self.task, **options, **self.ruleset(), **more
+        )
 
     def next_command(self, table: Frame, paths: bool) -> str:
         """What would make the report say more: missing tasks, more seeds, paths to look at."""
         stored = list(dict.fromkeys(table["optimizer"]))
         missing = [label for label in self.labels("task") or [] if label not in set(table["task"])]
         if missing:
-            return command_line("run", suite=self.suite, task=missing, opt=stored)
+            return command_line("run", suite=self.suite, task=missing, opt=stored, **self.ruleset())
         few = table.loc[table["seeds"] < INTERVAL_FROM, "task"]
         seeded = [label for label in dict.fromkeys(few) if tasks.parse(label).seeded]
         if seeded:
-            return command_line("run", suite=self.suite, task=seeded, opt=stored, seeds=INTERVAL_FROM)
+            more = {"seeds": INTERVAL_FROM, **self.ruleset()}
+            return command_line("run", suite=self.suite, task=seeded, opt=stored, **more)
         if not paths:
             return command_line("run", suite="paths", opt=stored)
         return f"optbench show {stored[0].partition('[')[0]}"
+
+
+def untuned_in(frame: Frame, suite: Suite) -> list[Optimizer]:
+    """The optimizers that a tuned run was asked for: with fresh seeds they also ran as they are."""
+    fresh = frame[frame["seed"] >= FRESH]
+    made = set(fresh["spec"].map(made_by))
+    found: dict[str, Optimizer] = {}
+    for label in fresh["optimizer"].unique():
+        try:
+            optimizer = optimizers.parse(label)
+        except UserError:
+            continue  # no longer listed
+        if key(optimizer.spec()) in made:
+            found[key(optimizer.spec())] = optimizer
+    # What won with a number that its label shows looks like another optimizer, asked for by that label.
+    tried = {
+        key(trial.at.spec()) for each in found.values() for trial in suite.trials_of(each) if trial.at != each
+    }
+    return [each for own, each in found.items() if own not in tried]
 
 
 def in_order(frame: Frame, task_labels: Sequence[str], suite: Suite) -> Frame:
@@ -125,6 +183,7 @@ def in_order(frame: Frame, task_labels: Sequence[str], suite: Suite) -> Frame:
             "steps": -frame["steps"],
             "optimizer": frame["optimizer"].map(names.index),
             "trial": frame["trial"],
+            "stage": frame.get("stage", ""),
             "seed": frame["seed"],
             "created": frame["created"],
         }

@@ -117,6 +117,28 @@ class Standing:
             )
         return said
 
+    @property
+    def sentence(self) -> str:
+        """Who ranks best, how sure that is and what it hangs on; nothing where nobody is ranked."""
+        if self.refusals:
+            return ""
+        best, count = self.ranks.iloc[0], self.rows["problem"].nunique()
+        name = best["optimizer"]
+        apart = {row.other if row.optimizer == name else row.optimizer for row in self.tested.itertuples()
+                 if row.differ and name in (row.optimizer, row.other)}  # fmt: skip
+        tied = [other for other in self.ranks["optimizer"] if other != name and other not in apart]
+        sure = f"these {count} cannot tell it from {listed(tied)}" if tied else "every other differs from it"
+        hangs = len(self.flips)
+        orders = (
+            f"; {hangs} order{'s' * (hangs > 1)} of two change when one optimizer or task is left out (see Ranks)"
+            if hangs
+            else ""
+        )
+        return (
+            f"Over the {count} problems {name} has the best mean rank, {best['rank']:.2g} of {len(self.ranks)} "
+            f"(over problems drawn anew {best['low_tasks']:.2g} to {best['high_tasks']:.2g}): {sure}{orders}."
+        )
+
     @cached_property
     def flips(self) -> list[str]:
         """Every order that hangs on one other optimizer or problem."""

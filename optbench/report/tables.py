@@ -15,6 +15,7 @@ from optbench.report.standing import Standing
 from optbench.stats.aggregates import interquartile_means
 from optbench.stats.lint import lint_problems
 from optbench.stats.profiles import algoperf_scores
+from optbench.stats.settings import labels
 from optbench.stats.summary import compact, percent, spread, texts
 from optbench.stats.times import PENALTY, areas_under, times_to_target
 from optbench.stats.tunability import untuned
@@ -36,7 +37,7 @@ class Table(NamedTuple):
 def main(told: Content) -> Table:
     """The terminal's table, with how many seeds it is over and what a step costs in gradients."""
     rows = []
-    for row in told.summary.to_dict("records"):
+    for row in told.with_untuned.to_dict("records"):
         cells = texts({**row, "task": row["problem"]}, digits=2)
         cost = number(row["gradients_per_step"])
         rows.append((*(text.replace(">=", "≥ ") for text in cells), str(row["seeds"]), cost))
@@ -44,7 +45,24 @@ def main(told: Content) -> Table:
         "task", "optimizer", "best lr", "final loss", "test error", "steps",
         "decades", "us/step", "state/param", "diverged", "seeds", "grads/step",
     )  # fmt: skip
-    return Table("Every task and optimizer at its best learning rate", header, rows)
+    return Table("Every task and optimizer at its best learning rate", header, rows, note=told.selected)
+
+
+def won(told: Content) -> Table:
+    """What the winning trials set, where trials were chosen on other seeds."""
+    found = told.stored[told.stored["stage"] == "report"].assign(problem=labels(told.stored))
+    found = found.drop_duplicates(["problem", "optimizer"])
+    trials = told.summary.set_index(["problem", "optimizer"])["trials"]
+    rows = [
+        (
+            row["problem"],
+            row["optimizer"],
+            row["hyperparameters"] or "-",
+            str(max(1, trials[row["problem"], row["optimizer"]])),
+        )
+        for row in found.to_dict("records")
+    ]
+    return Table("What won among the trials", ("task", "optimizer", "hyperparameters", "trials"), rows, 3)
 
 
 def costs(told: Content) -> Table:
@@ -187,7 +205,12 @@ def tuned(told: Content) -> Table:
         "rank untuned",
         "rank tuned",
     )
-    note = "Where the default learning rate is on the grid. better trials: how many of the grid beat the default."
+    where = (
+        "With the seeds that report"
+        if "stage" in told.stored
+        else "Where the default learning rate is on the grid"
+    )
+    note = f"{where}. better trials: how many chose a better selection metric than the default gives."
     return Table("Untuned defaults", header, rows, note=note)
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 from optbench.core import UserError
 from optbench.stats import Frame
 from optbench.stats.settings import PROBLEM, kept_apart, labels
-from optbench.stats.summary import costs_of
+from optbench.stats.summary import RAN, costs_of, gradients_per_step
 
 TOLERANCE = 0.05
 """By how much budgets may differ, as a share of the largest."""
@@ -54,6 +54,9 @@ def certificate(frame: Frame) -> Frame:
                     "searched": bool(own["trial"].notna().all()),
                     **{axis: len(own) * steps * float(cost.loc[optimizer]) for axis, cost in costs.items()},
                     "where": where(own),
+                    "counted": bool(
+                        gradients_per_step(own).notna().any() or not own["status"].isin(RAN).any()
+                    ),
                 }
             )
     return pd.DataFrame(found)
@@ -61,12 +64,15 @@ def certificate(frame: Frame) -> Frame:
 
 def where(rows: Frame) -> str:
     """What seconds depend on besides the method: the lane mode (and under vmap how many lanes), the processor."""
-    known = rows[["mode", "lanes", "cpu_model"]].dropna() if "lanes" in rows else rows.iloc[:0]
-    ways = known.drop_duplicates().itertuples(index=False)
+    if "lanes" not in rows:
+        return ""
+    ways = rows[["mode", "lanes", "cpu_model"]].dropna().drop_duplicates().itertuples(index=False)
     return ", ".join(
         sorted(
-            f"{way.mode}{f' of {way.lanes:.0f} lanes' * (way.mode == 'vmap')} on {way.cpu_model}"
-            for way in ways
+            {
+                f"{way.mode}{f' of {way.lanes:.0f} lanes' * (way.mode == 'vmap')} on {way.cpu_model}"
+                for way in ways
+            }
         )
     )
 
@@ -79,7 +85,7 @@ def unequal(certified: Frame, axis: str = "steps") -> Frame:
         axis: what the ranking is made on.
 
     Returns:
-        Columns problem, what (trials, seeds, steps or where), least, most (their budgets), says (the sentence).
+        Columns problem, what (trials, seeds, gradients or where), least, most (their budgets), says (the sentence).
     """
     found = []
     for problem, rows in certified.groupby("problem", sort=False):
@@ -91,6 +97,10 @@ def unequal(certified: Frame, axis: str = "steps") -> Frame:
                     f"{problem}: {low['optimizer']} got {low[what]} {what}, {high['optimizer']} {high[what]}"
                 )
                 found.append((problem, what, str(low[what]), str(high[what]), says))
+        if axis == "gradients":
+            for row in rows[~rows["counted"]].itertuples():
+                says = f"{problem}: what a step of {row.optimizer} asks for was not counted, its lanes ended too soon"
+                found.append((problem, "gradients", "nan", "nan", says))
         if axis == "seconds" and rows["where"].nunique() > 1:
             ways = rows.drop_duplicates("where")
             told = ", ".join(f"{row.optimizer} by {row.where}" for row in ways.itertuples())

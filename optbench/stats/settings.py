@@ -50,9 +50,9 @@ def kept_apart(frame: Frame, by: Sequence[str] = PROBLEM) -> list[Frame]:
 def newest(frame: Frame) -> Frame:
     """One row for each cell and kind of device: the newest, where a cell ran in more than one lane mode.
 
-    With stages, a cell that serves two of them (an untuned one that won) is one row in each.
+    With stages, a cell that serves two of them (an untuned one that won), or two optimizers, is one row in each.
     """
-    key = ["cell", "device_kind", *(["stage"] if "stage" in frame else [])]
+    key = ["cell", "device_kind", *(["stage", "optimizer"] if "stage" in frame else [])]
     kept = frame.sort_values("created", kind="stable").drop_duplicates(key, keep="last")
     return frame.loc[frame.index.isin(kept.index)]
 

@@ -68,7 +68,7 @@ def staged(frames: Sequence[Frame], optimizers: Sequence[Optimizer], ruleset: st
 
 
 def key(spec: Mapping[str, Any]) -> str:
-    """An optimizer's plain data as text."""
+    """An optimizer's plain data as text, as `made_by` gives it."""
     return json.dumps(spec, sort_keys=True)
 
 
@@ -93,14 +93,21 @@ def winning(found: Frame) -> dict[tuple[str, ...], float]:
 
 
 def only_winners(found: Frame) -> Frame:
-    """Without fresh rows of trials that did not win: those of an earlier run of fewer trials, say."""
+    """Without fresh rows of trials that did not win, and of optimizers that were not tuned by this ruleset.
+
+    They are of a run of fewer trials, or of another ruleset.
+    """
     best = winning(found)
-    keys = found[KEYS].astype(str).itertuples(index=False, name=None)
-    won = [
-        trial == best.get(each) or (pd.isna(trial) and each in best)
-        for each, trial in zip(keys, found["trial"], strict=True)
-    ]
-    return found[(found["stage"] != "report") | np.array(won, bool)].reset_index(drop=True)
+    keys = list(found[KEYS].astype(str).itertuples(index=False, name=None))
+    tried = np.array([each in best for each in keys], bool)
+    won = np.array(
+        [
+            trial == best.get(each) or (pd.isna(trial) and each in best)
+            for each, trial in zip(keys, found["trial"], strict=True)
+        ],
+        bool,
+    )
+    return found[tried & ((found["stage"] != "report").to_numpy() | won)].reset_index(drop=True)
 
 
 def with_untuned(table: Frame, found: Frame) -> Frame:
