@@ -48,6 +48,8 @@ class Optimizer(Named):
     source: ClassVar[str]
     order: ClassVar[int] = 1
     memory: ClassVar[str] = ""
+    parity: ClassVar[bool] = True
+    """Whether both frameworks give the same numbers up to rounding; where not, the page says why."""
     grows: ClassVar[bool] = False
     """Whether the state grows up to `state_floats` while it runs."""
 
@@ -265,6 +267,9 @@ class Cell:
     dtype: str = "float32"
     seed: int = 0
     steps: int = 1000
+    twin: int | None = None
+    """A number for the comparison of frameworks: torch draws its noise from JAX's keys, and in JAX a twin above 0
+    has each parameter moved by one rounding after every step, in directions that the number draws."""
 
     def __post_init__(self) -> None:
         if self.framework not in FRAMEWORKS:
@@ -283,6 +288,8 @@ class Cell:
             raise UserError(
                 f"a cell needs steps >= 1 and seed >= 0; got steps={self.steps!r}, seed={self.seed!r}."
             )
+        if self.twin is not None and (self.twin < 0 or (self.twin and self.framework != "jax")):
+            raise UserError(f"twin={self.twin!r} is not a twin of a cell in {self.framework}.")
 
     def spec(self) -> dict[str, Any]:
         """The cell as JSON data."""
@@ -294,6 +301,7 @@ class Cell:
             "dtype": self.dtype,
             "seed": self.seed,
             "steps": self.steps,
+            **({} if self.twin is None else {"twin": self.twin}),
         }
 
     def id(self) -> str:
@@ -301,11 +309,12 @@ class Cell:
         return cell_id(self)
 
     def program_key(self) -> str:
-        """What cells of one compiled program share: everything but the seed and the lane numbers."""
+        """What cells of one compiled program share: everything but the seed, the twin and the lane numbers."""
         spec = self.spec()
         for name in self.optimizer.lane_numbers():
             spec["optimizer"].pop(name)
         spec.pop("seed")
+        spec["twin"] = self.twin is not None
         return digest(spec)
 
 

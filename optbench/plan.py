@@ -61,7 +61,7 @@ def cell_of(spec: Mapping[str, Any]) -> Cell:
         tasks.names()[task.pop("name")].replace(**task),
         optimizers.of(spec["optimizer"]),
         Schedule(**spec["schedule"]),
-        **{key: spec[key] for key in ("framework", "dtype", "seed", "steps")},
+        **{key: spec[key] for key in ("framework", "dtype", "seed", "steps", "twin") if key in spec},
     )
 
 

@@ -245,6 +245,7 @@ def names_of(cell: Cell) -> dict[str, Any]:
         "framework": cell.framework,
         "dtype": cell.dtype,
         "seed": cell.seed,
+        "twin": cell.twin,
         "steps": cell.steps,
         "trial": getattr(cell.optimizer, swept.name) if swept else None,
     }

@@ -32,6 +32,9 @@ class Suite:
     dtype: str = "float32"
     steps: int | None = None
     """None runs each task for its own horizon."""
+    twins: int | None = None
+    """With a number, the question is whether the frameworks agree: each cell runs in both with the same noise,
+    and beside it in JAX so many times with parameters moved by one rounding after every step."""
 
     def __post_init__(self) -> None:
         unique("task", self.tasks)
@@ -46,12 +49,19 @@ class Suite:
     def cells(self, learning_rates: Sequence[float] | None = None) -> list[Cell]:
         """The product; a task without randomness runs one seed. Given learning rates replace the equal grid."""
         return [
-            Cell(task, trial, self.schedule, self.framework, self.dtype, seed, self.steps or task.horizon)
+            Cell(task, trial, self.schedule, framework, self.dtype, seed, self.steps or task.horizon, twin)
             for task in self.tasks
             for optimizer in self.optimizers
             for trial in self.trials_of(optimizer, learning_rates)
             for seed in range(self.seeds if task.seeded else 1)
+            for framework, twin in self.sides()
         ]
+
+    def sides(self) -> list[tuple[str, int | None]]:
+        """The frameworks that each cell runs in, and its twins."""
+        if self.twins is None:
+            return [(self.framework, None)]
+        return [("torch", 0), *(("jax", twin) for twin in range(self.twins + 1))]
 
     def trials_of(self, optimizer: Optimizer, learning_rates: Sequence[float] | None) -> list[Optimizer]:
         """The optimizer at each learning rate."""

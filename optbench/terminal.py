@@ -28,7 +28,7 @@ TOY_NOTE = (
 
 
 def run_in_terminal(request: Request) -> int:
-    """Run a request; the exit code is 0 if every cell ran, 1 if one failed, 130 after Ctrl-C."""
+    """Run a request; the exit code is 0 if every cell ran, 1 if one failed or two frameworks part, 130 after Ctrl-C."""
     begun = time.monotonic()
     cells = request.cells()  # before anything is printed: a message about bad input stands alone
     print(f"optbench: {request.suite}, {len(cells)} cells", flush=True)
@@ -51,10 +51,14 @@ def run_in_terminal(request: Request) -> int:
         return 130
     for name, why in session.store.passed_over.items():
         print(f"passed over {name} in {session.store.runs}: {why}", file=sys.stderr)
-    close(session, time.monotonic() - begun)
+    if session.twinned:
+        agreed = close_parity(session, time.monotonic() - begun)
+    else:
+        close(session, time.monotonic() - begun)
+        agreed = True
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
-    return 1 if failures else 0
+    return 1 if failures or not agreed else 0
 
 
 def say_plan(session: Session) -> None:
@@ -196,6 +200,38 @@ def close(session: Session, seconds: float) -> None:
     name = table["optimizer"].iloc[0].partition("[")[0]
     print(f"Next: optbench report --suite {shlex.quote(suite)}{asked}{where}")
     print(f"  or: optbench show {name}")
+
+
+def close_parity(session: Session, seconds: float) -> bool:
+    """How far the frameworks are apart for each optimizer and task; whether none is too far."""
+    from optbench.stats.parity import FACTOR, FLOOR, parity
+
+    frame = session.frame()
+    table = parity(frame)
+    tasks = list(dict.fromkeys(table["task"]))
+    by = {(row["optimizer"], row["task"]): row for row in table.to_dict("records")}
+    print("\n" + f"{'':<20}" + "".join(f"{task:<22}" for task in tasks))
+    print(f"{'optimizer':<20}" + f"{'apart':<8}{'growth':<8}{'':<6}" * len(tasks))
+    for name in dict.fromkeys(table["optimizer"]):
+        cells = []
+        for task in tasks:
+            found = by[name, task]
+            verdict = "ok" if found["holds"] else "failed" if found["missing"] else f"{found['worst']:.1f}x"
+            cells.append(f"{found['difference']:<8.0e}{found['growth']:<8.0e}{verdict:<6}")
+        print(f"{name:<20}" + "".join(cells).rstrip())
+    print()
+    print(
+        textwrap.fill(
+            "apart: the largest distance of torch's losses from JAX's, relative to the largest loss so far. growth: "
+            "that of runs in JAX whose parameters are moved by one rounding after every step. ok: at every step "
+            f"apart is at most {FACTOR:g} times the growth so far (or {FLOOR} roundings of the loss); else how many times that.",
+            100,
+        )
+    )
+    parted = int((~table["holds"]).sum())
+    print(f"{len(table) - parted} of {len(table)} agree.")
+    print(f"{len(frame)} cells in {session.store.folder} ({seconds:.1f} s).")
+    return not parted
 
 
 def legend(table: Frame) -> str:

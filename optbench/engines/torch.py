@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from optbench.core import Cell, Counts, Rule, Setting, Trace
+from optbench.core import Cell, Counts, Noise, Rule, Setting, Trace
 from optbench.engines.lanes import BLOCK, Inputs, Keep, Observe, drive
 from optbench.rules.torch import Parameters, SeedNoise
 
@@ -66,7 +66,8 @@ class Lane:
 
     def __init__(self, cell: Cell, params: Parameters, noise: int, factors: np.ndarray):
         self.cell, self.params = cell, params
-        setting = Setting(lambda t: float(factors[int(t)]), SeedNoise(noise), cell.steps)
+        drawn = SeedNoise(noise) if cell.twin is None else shared_noise(noise)
+        setting = Setting(lambda t: float(factors[int(t)]), drawn, cell.steps)
         self.rule: Rule = cell.optimizer.torch(setting)
         self.state = self.rule.init(params)
         self.counts = np.zeros(len(Counts()), np.int64)
@@ -77,6 +78,13 @@ class Lane:
         self.params, self.state = done.params, done.state
         self.counts += np.array(done.counts, np.int64)
         return done.loss.detach()
+
+
+def shared_noise(seed: int) -> Noise:
+    """The draws that JAX has; jax is imported for a comparison only."""
+    from optbench.rules.key_draws import TorchKeyNoise
+
+    return TorchKeyNoise(seed)
 
 
 class TorchBackend:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from optbench.core import DTYPES, FRAMEWORKS, Cell, Optimizer, Schedule, UserError, nearest
 from optbench.fields import name_and_fields, split_brackets
+
+if TYPE_CHECKING:
+    from optbench.suite import Suite
 
 DEVICES = ("auto", "cpu", "gpu", "tpu")
 
@@ -81,15 +84,35 @@ class Request:
             "seeds": self.seeds,
             "steps": self.steps,
         }
+        if suite.twins is not None and self.framework is not None:
+            raise UserError(
+                f"suite {suite.name} compares the frameworks and runs in both; leave --framework out."
+            )
         suite = dataclasses.replace(suite, **{k: v for k, v in changes.items() if v is not None})
         for optimizer in suite.optimizers:
             refuse_fixed(optimizer)
-            if suite.framework not in optimizer.frameworks():
-                raise UserError(
-                    f"optimizer {optimizer.label()} is not offered in {suite.framework}; "
-                    f"it is in {', '.join(optimizer.frameworks())}. Try: --framework {optimizer.frameworks()[0]}"
-                )
+            check_offered(suite, optimizer)
         return suite.cells(None if self.lr is None else learning_rates(self.lr))
+
+
+def check_offered(suite: Suite, optimizer: Optimizer) -> None:
+    """Refuse an optimizer that is not in the framework, or whose two versions are not meant to agree."""
+    offered = optimizer.frameworks()
+    if suite.twins is None and suite.framework not in offered:
+        raise UserError(
+            f"optimizer {optimizer.label()} is not offered in {suite.framework}; "
+            f"it is in {', '.join(offered)}. Try: --framework {offered[0]}"
+        )
+    if suite.twins is not None and len(offered) < len(FRAMEWORKS):
+        raise UserError(
+            f"suite {suite.name} compares the frameworks, and optimizer {optimizer.label()} is only in "
+            f"{offered[0]}. See: optbench list optimizers"
+        )
+    if suite.twins is not None and not optimizer.parity:
+        raise UserError(
+            f"suite {suite.name} compares the frameworks, and the two versions of {optimizer.label()} differ "
+            f"by design. See: optbench show {optimizer.name}"
+        )
 
 
 def refuse_fixed(optimizer: Optimizer) -> None:

@@ -48,6 +48,11 @@ class Session:
         return todo
 
     @property
+    def twinned(self) -> bool:
+        """Whether the question is how far the frameworks are apart."""
+        return self.cells[0].twin is not None
+
+    @property
     def missing(self) -> int:
         """How many cells will be computed."""
         return sum(len(program.cells) for program in self.programs)

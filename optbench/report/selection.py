@@ -61,6 +61,8 @@ class Selection:
         frame = store.frame()
         if frame.empty:
             raise UserError(f"nothing is stored in {str(store.folder)!r}. Run first: {self.command()}")
+        if "twin" in frame:  # cells of a comparison of frameworks, which `optbench run` judges
+            frame = frame[frame["twin"].isna()]
         for name, values in wanted.items():
             if values is not None:
                 frame = self.narrowed(frame, name, values, store)
