@@ -6,7 +6,7 @@ import shlex
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ TOY_NOTE = (
 
 
 def run_in_terminal(request: Request) -> int:
-    """Run a request; the exit code is 0 if every cell ran, 1 if one failed or two frameworks part, 130 after Ctrl-C."""
+    """Run a request; the exit code is 0 if all cells ran, 1 if one failed or two frameworks part, 130 after Ctrl-C."""
     begun = time.monotonic()
     cells = request.cells()  # before anything is printed: a message about bad input stands alone
     print(f"optbench: {request.suite}, {len(cells)} cells", flush=True)
@@ -208,30 +208,37 @@ def close_parity(session: Session, seconds: float) -> bool:
 
     frame = session.frame()
     table = parity(frame)
-    tasks = list(dict.fromkeys(table["task"]))
-    by = {(row["optimizer"], row["task"]): row for row in table.to_dict("records")}
-    print("\n" + f"{'':<20}" + "".join(f"{task:<22}" for task in tasks))
-    print(f"{'optimizer':<20}" + f"{'apart':<8}{'growth':<8}{'':<6}" * len(tasks))
-    for name in dict.fromkeys(table["optimizer"]):
-        cells = []
-        for task in tasks:
-            found = by[name, task]
-            verdict = "ok" if found["holds"] else "failed" if found["missing"] else f"{found['worst']:.1f}x"
-            cells.append(f"{found['difference']:<8.0e}{found['growth']:<8.0e}{verdict:<6}")
-        print(f"{name:<20}" + "".join(cells).rstrip())
-    print()
-    print(
-        textwrap.fill(
-            "apart: the largest distance of torch's losses from JAX's, relative to the largest loss so far. growth: "
-            "that of runs in JAX whose parameters are moved by one rounding after every step. ok: at every step "
-            f"apart is at most {FACTOR:g} times the growth so far (or {FLOOR} roundings of the loss); else how many times that.",
-            100,
-        )
+    labels = list(dict.fromkeys(table["task"]))
+    print("\n" + f"{'':<20}" + "".join(f"{heading(label, labels):<16}" for label in labels).rstrip())
+    print(f"{'optimizer':<20}" + (f"{'apart':<7}{'share':<9}" * len(labels)).rstrip())
+    for name, rows in table.groupby("optimizer", sort=False):
+        found = {row["task"]: row for row in rows.to_dict("records")}
+        print(f"{name:<20}" + "".join(f"{verdict(found[label]):<16}" for label in labels).rstrip())
+    meaning = (
+        "apart: the largest distance of torch's losses from JAX's, relative to the largest loss so far. share: of "
+        f"what is allowed, which is at each step {FACTOR:g} times the distance that runs in JAX have reached whose "
+        f"parameters are moved by one rounding after every step, or {FLOOR} roundings of the loss; above 1 (!) the "
+        "frameworks differ by more than rounding."
     )
     parted = int((~table["holds"]).sum())
-    print(f"{len(table) - parted} of {len(table)} agree.")
+    print("\n" + textwrap.fill(meaning, 100) + f"\n{len(table) - parted} of {len(table)} agree.")
     print(f"{len(frame)} cells in {session.store.folder} ({seconds:.1f} s).")
     return not parted
+
+
+def heading(label: str, labels: Sequence[str]) -> str:
+    """A task's name without its fields, where that says which."""
+    name = label.partition("[")[0]
+    alone = sum(other.partition("[")[0] == name for other in labels) == 1
+    return name if alone else textwrap.shorten(label, 15, placeholder="..")
+
+
+def verdict(row: dict[str, Any]) -> str:
+    """How far apart, and which share of what is allowed that is."""
+    if row["missing"]:
+        return "failed"
+    share = f"{row['worst']:.2f}" if row["holds"] else f"{row['worst']:.0e} !"
+    return f"{row['difference']:<7.0e}{share}"
 
 
 def legend(table: Frame) -> str:
