@@ -50,6 +50,10 @@ class Optimizer(Named):
     memory: ClassVar[str] = ""
     grows: ClassVar[bool] = False
     """Whether the state grows up to `state_floats` while it runs."""
+    elementwise: ClassVar[bool] = False
+    """Whether each number moves by the history of its own gradient alone, so that torch may step lanes stacked."""
+    proportional: ClassVar[bool] = True
+    """Whether a schedule's factor at a step scales that step; where not, it enters as the equations say."""
 
     def jax(self, setting: Setting) -> Rule:
         """The rule in JAX; overridden by optimizers that offer it."""
