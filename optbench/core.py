@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 FORMAT = 1
 """The number of the record format; it is part of every cell's id and changes when results stop comparing."""
 
-DTYPES = ("float32", "float64")
+DTYPE_BYTES = {"float32": 4, "float64": 8}
+DTYPES = tuple(DTYPE_BYTES)
 FRAMEWORKS = ("jax", "torch")
+PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
+"""What the factors of a float32 matrix product are rounded to on an accelerator; sums and all else stay float32."""
 
 Arrays = Mapping[str, Any]
 """A flat dict of arrays, in torch layout; the form of parameters, data and draws in both frameworks."""
@@ -269,6 +272,7 @@ class Cell:
     dtype: str = "float32"
     seed: int = 0
     steps: int = 1000
+    precision: str = PRECISIONS[0]
 
     def __post_init__(self) -> None:
         if self.framework not in FRAMEWORKS:
@@ -277,6 +281,15 @@ class Cell:
             )
         if self.dtype not in DTYPES:
             raise UserError(f"dtype {self.dtype!r} is not known. {nearest(self.dtype, DTYPES)}")
+        if self.precision not in PRECISIONS:
+            raise UserError(
+                f"precision {self.precision!r} is not known. {nearest(self.precision, PRECISIONS)}"
+            )
+        if self.precision != PRECISIONS[0] and self.dtype != "float32":
+            raise UserError(
+                f"precision {self.precision} rounds matrix products of float32, and dtype is {self.dtype}. "
+                "Leave one of them out."
+            )
         for name in ("seed", "steps"):
             object.__setattr__(self, name, canonical("int", getattr(self, name)))
         if (
@@ -289,7 +302,8 @@ class Cell:
             )
 
     def spec(self) -> dict[str, Any]:
-        """The cell as JSON data."""
+        """The cell as JSON data; the usual precision is left out, so that it needs no new ids."""
+        special = {} if self.precision == PRECISIONS[0] else {"precision": self.precision}
         return {
             "task": self.task.spec(),
             "optimizer": self.optimizer.spec(),
@@ -298,6 +312,7 @@ class Cell:
             "dtype": self.dtype,
             "seed": self.seed,
             "steps": self.steps,
+            **special,
         }
 
     def id(self) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from optbench.core import Cell, Optimizer, Schedule, Task, UserError, nearest
+from optbench.core import PRECISIONS, Cell, Optimizer, Schedule, Task, UserError, nearest
 
 CONSTANT = Schedule()
 
@@ -32,6 +32,7 @@ class Suite:
     dtype: str = "float32"
     steps: int | None = None
     """None runs each task for its own horizon."""
+    precision: str = PRECISIONS[0]
 
     def __post_init__(self) -> None:
         unique("task", self.tasks)
@@ -46,7 +47,16 @@ class Suite:
     def cells(self, learning_rates: Sequence[float] | None = None) -> list[Cell]:
         """The product; a task without randomness runs one seed. Given learning rates replace the equal grid."""
         return [
-            Cell(task, trial, self.schedule, self.framework, self.dtype, seed, self.steps or task.horizon)
+            Cell(
+                task,
+                trial,
+                self.schedule,
+                self.framework,
+                self.dtype,
+                seed,
+                self.steps or task.horizon,
+                self.precision,
+            )
             for task in self.tasks
             for optimizer in self.optimizers
             for trial in self.trials_of(optimizer, learning_rates)

@@ -23,8 +23,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from optbench.core import Cell, Counts, Trace
+from optbench.engines.jax_device import device_facts as device_facts
+from optbench.engines.jax_device import devices, numbers, product
+from optbench.engines.jax_device import watch_memory as watch_memory
 from optbench.engines.jax_program import PROGRAMS, Lane, touched
+from optbench.engines.jax_trap import loop_facts
 from optbench.engines.lanes import BLOCK, WIDTH, Inputs, Keep, Observe, Saves, drive
+from optbench.engines.measured import peak_facts
 
 
 class JaxBackend:
@@ -41,6 +46,8 @@ class JaxBackend:
             self.facts["width"] = width
         self.data = self.put(inputs.cell.task.data())
         self.load(inputs)
+        if device.platform == "cpu":
+            self.facts |= loop_facts(inputs, mode, self.put)
         wall, cpu = time.perf_counter(), time.process_time()
         self.compile()
         self.facts["compile_seconds"] = time.perf_counter() - wall
@@ -239,27 +246,17 @@ def run(
 ) -> list[Trace]:
     """Run cells that share a program; returns their traces in the same order."""
     size = width if mode == "vmap" else len(cells)
-    groups = [cells[i : i + size] for i in range(0, len(cells), size)]
+    groups = [Inputs.of(cells[i : i + size]) for i in range(0, len(cells), size)]
     traces: list[Trace] = []
-    chosen, saves = jax.devices(device)[0], Saves()
-    with jax.enable_x64(cells[0].dtype == "float64"), jax.default_device(chosen):
-        backend: JaxBackend | None = None
-        for number, group in enumerate(groups):
-            inputs = Inputs.of(group)
-            if backend is None:
-                backend = BACKENDS[mode](inputs, mode, chosen, width)
-                observe("compiled", backend.facts)
-            else:
+    chosen, saves = devices(device)[0], Saves()
+    with numbers(cells[0], device), jax.default_device(chosen):
+        backend = BACKENDS[mode](groups[0], mode, chosen, width)
+        observe("compiled", backend.facts)
+        for number, inputs in enumerate(groups):
+            if number:
                 backend.load(inputs)
             traces += drive(inputs, backend, observe, keep(number), saves, number == len(groups) - 1)
+        peak = peak_facts(cells[0], device, chosen.device_kind, lambda n: product(n, cells[0].dtype))
+    for trace in traces:
+        trace.facts |= peak
     return traces
-
-
-def device_facts(device: str) -> dict[str, Any]:
-    """What kind of device programs run on."""
-    found = jax.devices(device)[0]
-    return {
-        "device": str(found),
-        "device_kind": found.device_kind,
-        "platform_version": found.client.platform_version,
-    }

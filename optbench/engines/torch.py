@@ -17,10 +17,18 @@ from typing import Any
 
 import torch
 
+from optbench import environment
 from optbench.core import Cell, Trace
 from optbench.engines.lanes import WIDTH, Inputs, Keep, Observe, Saves, drive
+from optbench.engines.measured import peak_facts
 from optbench.engines.torch_eager import EagerBackend
 from optbench.engines.torch_ensemble import EnsembleBackend
+
+BACKENDS = {"eager": EagerBackend, "compiled": EagerBackend, "ensemble": EnsembleBackend}
+CALLED = {"gpu": "cuda"}
+"""Platforms that torch has another word for."""
+MATMULS = {"float32": "highest", "tensorfloat32": "high", "bfloat16": "medium"}
+"""What torch calls the precisions of matrix products."""
 
 
 def run(
@@ -33,22 +41,50 @@ def run(
 ) -> list[Trace]:
     """Run cells that share a program; returns their traces in the same order."""
     size = width if mode == "ensemble" else len(cells)
-    groups = [cells[i : i + size] for i in range(0, len(cells), size)]
+    groups = [Inputs.of(cells[i : i + size]) for i in range(0, len(cells), size)]
     traces: list[Trace] = []
-    chosen, saves = torch.device({"gpu": "cuda"}.get(device, device)), Saves()
-    for number, group in enumerate(groups):
-        inputs = Inputs.of(group)
-        backend = (
-            EnsembleBackend(inputs, mode, chosen, width)
-            if mode == "ensemble"
-            else EagerBackend(inputs, mode, chosen)
-        )
+    chosen, saves = torch.device(CALLED.get(device, device)), Saves()
+    set_precision(cells[0], chosen)
+    for number, inputs in enumerate(groups):
+        backend = BACKENDS[mode](inputs, mode, chosen, width)
         observe("compiled", backend.facts)
         made = drive(inputs, backend, observe, keep(number), saves, number == len(groups) - 1)
         for trace, size in zip(made, backend.state_bytes(), strict=True):
             trace.facts["state_bytes"] = size
         traces += made
+    kind = device_facts(device)["device_kind"]
+    peak = peak_facts(cells[0], device, kind, lambda n: product(n, cells[0].dtype, chosen))
+    for trace in traces:
+        trace.facts |= peak
     return traces
+
+
+def set_precision(cell: Cell, device: torch.device) -> None:
+    """What float32 matrix products are rounded to on an accelerator; on a CPU there is one precision only."""
+    if device.type != "cpu":
+        torch.set_float32_matmul_precision(MATMULS[cell.precision])
+        torch.backends.cudnn.allow_tf32 = cell.precision != "float32"
+
+
+def product(n: int, dtype: str, device: torch.device) -> Callable[[], Any]:
+    """A function that multiplies two n x n matrices and waits for the result."""
+    square = torch.ones((n, n), dtype=getattr(torch, dtype), device=device)
+
+    def multiply() -> None:
+        torch.mm(square, square)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return multiply
+
+
+def watch_memory(device: str) -> Callable[[], int | None]:
+    """A function that gives the most bytes that the device held since now; None where that is not known."""
+    if device == "cpu":
+        return environment.watch_memory()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    return torch.cuda.max_memory_allocated
 
 
 def device_facts(device: str) -> dict[str, Any]:

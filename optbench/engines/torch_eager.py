@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from optbench.core import Cell, Counts, Rule, Setting
-from optbench.engines.lanes import BLOCK, Inputs
+from optbench.engines.lanes import BLOCK, WIDTH, Inputs
 from optbench.rules.torch import Parameters, SeedNoise
 
 Loss = Callable[[Parameters], torch.Tensor]
@@ -67,8 +67,8 @@ class TorchObjective:
 class TorchBackend:
     """What every way of running lanes in PyTorch shares: data and draws on the device, and the record's facts."""
 
-    def __init__(self, inputs: Inputs, mode: str, device: torch.device):
-        self.inputs, self.device = inputs, device
+    def __init__(self, inputs: Inputs, mode: str, device: torch.device, width: int = WIDTH):
+        self.inputs, self.device, self.width = inputs, device, width
         self.dtype = getattr(torch, inputs.cell.dtype)
         self.loss, self.metrics = inputs.cell.task.torch()
         self.data = self.put(inputs.cell.task.data())
@@ -116,7 +116,9 @@ class Lane:
         names, losses = tuple(draws), []
         gradients, hvps, values = self.counts
         # A table is taken apart once for all steps: an index into it costs as much as an operation of the loss.
-        rows = zip(*(table.unbind() for table in draws.values()), strict=True) if draws else itertools.repeat(())
+        rows = (
+            zip(*(table.unbind() for table in draws.values()), strict=True) if draws else itertools.repeat(())
+        )
         for t, row in zip(range(start, stop), rows, strict=False):
             self.draw = dict(zip(names, row, strict=True))
             self.params, self.state, loss, asked = self.rule.step(self.params, self.state, self.objective, t)
@@ -129,8 +131,8 @@ class Lane:
 class EagerBackend(TorchBackend):
     """Advances a group of lanes, one after the other."""
 
-    def __init__(self, inputs: Inputs, mode: str, device: torch.device):
-        super().__init__(inputs, mode, device)
+    def __init__(self, inputs: Inputs, mode: str, device: torch.device, width: int = WIDTH):
+        super().__init__(inputs, mode, device, width)
         self.quick = torch.compile(self.loss, dynamic=False) if mode == "compiled" else self.loss
 
     def start(self) -> None:

@@ -9,7 +9,7 @@ taken at a fixed width, padded with lanes that never move, so that no lane's bit
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ class Part:
     params: Parameters
     rule: Rule
     state: Any
-    counts: Counts = Counts(0, 0, 0)
+    counts: Counts = field(default_factory=Counts)
 
     def step(self, losses: torch.Tensor, grads: Mapping[str, torch.Tensor], t: int) -> None:
         """One step of these lanes."""
@@ -54,8 +54,7 @@ class EnsembleBackend(TorchBackend):
     """Advances at most `width` lanes at once."""
 
     def __init__(self, inputs: Inputs, mode: str, device: torch.device, width: int = WIDTH):
-        super().__init__(inputs, mode, device)
-        self.width = width
+        super().__init__(inputs, mode, device, width)
         self.facts["width"] = width
 
     def start(self) -> None:
