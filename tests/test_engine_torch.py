@@ -19,7 +19,7 @@ torch.set_num_threads(1)
 
 
 def grid(name, task=TINY_MLP, **fields):
-    return cells_of(optimizers.parse(name), task, framework="torch", **{"steps": 25, "rates": 2, **fields})
+    return cells_of(optimizers.parse(name), task, framework="torch", **{"steps": 8, "rates": 2, **fields})
 
 
 # --- programs and workers ------------------------------------------------------------------------------------
@@ -65,7 +65,7 @@ def test_the_gradient_is_differentiated_again_only_on_due_steps(optimizer, monke
 def test_resumed_equals_uninterrupted(name, monkeypatch):
     """Also an optimizer that is a closure's caller, and one with draws and a cadence."""
     monkeypatch.setattr(lanes, "SAVE_EVERY", -1.0)
-    cells = grid(name, seeds=1)
+    cells = grid(name, seeds=1, steps=24)
     kept = Memory(stop_after=12)
     with pytest.raises(KeyboardInterrupt):
         run(cells, keep=lambda group: kept)
@@ -101,7 +101,7 @@ def test_a_lane_of_an_ensemble_has_the_same_bits_in_any_company(task):
     cells = grid("adam", task, rates=3, seeds=3)
     together = run(cells, "ensemble")
     assert {trace.facts["mode"] for trace in together} == {"ensemble"}
-    wild = [Cell(task, SGD(learning_rate=1e25), framework="torch", steps=25)]
+    wild = [Cell(task, SGD(learning_rate=1e25), framework="torch", steps=8)]
     for others in ([cells[4]], cells[::-1], cells[3:5]):
         for trace in run(others, "ensemble"):
             same_bits(trace, together[cells.index(trace.cell)])
@@ -114,7 +114,7 @@ def test_a_lane_of_an_ensemble_has_the_same_bits_in_any_company(task):
 
 
 def test_an_ensemble_computes_what_the_eager_lanes_do():
-    cells = grid("nadam", rates=3, seeds=2, dtype="float64", steps=40)
+    cells = grid("nadam", rates=3, seeds=2, dtype="float64", steps=20)
     for one, other in zip(run(cells, "eager"), run(cells, "ensemble"), strict=True):
         np.testing.assert_allclose(one.losses, other.losses, rtol=1e-9)
         assert one.counts == other.counts
@@ -133,7 +133,7 @@ def test_more_lanes_than_the_width_change_no_bits():
 def test_a_resumed_ensemble_equals_one_that_was_not_interrupted(monkeypatch):
     monkeypatch.setattr(lanes, "SAVE_EVERY", -1.0)
     cells = grid("adam", seeds=2)
-    kept = Memory(stop_after=7)
+    kept = Memory(stop_after=4)
     with pytest.raises(KeyboardInterrupt):
         run(cells, "ensemble", lambda group: kept)
     kept.stop_after = None
