@@ -99,16 +99,17 @@ class Worker:
     def listen(self) -> None:
         """Pass on what the worker says; the end of its output is its death."""
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            with contextlib.suppress(json.JSONDecodeError):  # a worker that is killed may end in mid-line
-                self.outbox.put((self, json.loads(line)))
+        with self.process.stdout as lines:
+            for line in lines:
+                with contextlib.suppress(json.JSONDecodeError):  # a worker that is killed may end in mid-line
+                    self.outbox.put((self, json.loads(line)))
         self.outbox.put((self, {"event": "died", "code": self.process.wait()}))
 
     def collect(self) -> None:
         """Keep the last lines of standard error for a message."""
         assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.errors.append(line.rstrip())
+        with self.process.stderr as lines:
+            self.errors.extend(line.rstrip() for line in lines)
 
     def give(self, program: Program, results: str) -> None:
         """Send a program."""
@@ -123,6 +124,9 @@ class Worker:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            assert self.process.stdin is not None
+            self.process.stdin.close()
 
 
 class Pool:
