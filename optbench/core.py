@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 FORMAT = 1
 """The number of the record format; it is part of every cell's id and changes when results stop comparing."""
 
-DTYPES = ("float32", "float64")
+DTYPE_BYTES = {"float32": 4, "float64": 8}
+DTYPES = tuple(DTYPE_BYTES)
 FRAMEWORKS = ("jax", "torch")
+PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
+"""What the factors of a float32 matrix product are rounded to on an accelerator; sums and all else stay float32."""
 
 Arrays = Mapping[str, Any]
 """A flat dict of arrays, in torch layout; the form of parameters, data and draws in both frameworks."""
@@ -52,6 +55,10 @@ class Optimizer(Named):
     """Whether both frameworks give the same numbers up to rounding; where not, the page says why."""
     grows: ClassVar[bool] = False
     """Whether the state grows up to `state_floats` while it runs."""
+    elementwise: ClassVar[bool] = False
+    """Whether each number moves by the history of its own gradient alone, so that torch may step lanes stacked."""
+    proportional: ClassVar[bool] = True
+    """Whether a schedule's factor at a step scales that step; where not, it enters as the equations say."""
 
     def jax(self, setting: Setting) -> Rule:
         """The rule in JAX; overridden by optimizers that offer it."""
@@ -270,6 +277,7 @@ class Cell:
     twin: int | None = None
     """A number for the comparison of frameworks: torch draws its noise from JAX's keys, and in JAX a twin above 0
     has each parameter moved by one rounding after every step, in directions that the number draws."""
+    precision: str = PRECISIONS[0]
 
     def __post_init__(self) -> None:
         if self.framework not in FRAMEWORKS:
@@ -278,6 +286,15 @@ class Cell:
             )
         if self.dtype not in DTYPES:
             raise UserError(f"dtype {self.dtype!r} is not known. {nearest(self.dtype, DTYPES)}")
+        if self.precision not in PRECISIONS:
+            raise UserError(
+                f"precision {self.precision!r} is not known. {nearest(self.precision, PRECISIONS)}"
+            )
+        if self.precision != PRECISIONS[0] and self.dtype != "float32":
+            raise UserError(
+                f"precision {self.precision} rounds matrix products of float32, and dtype is {self.dtype}. "
+                "Leave one of them out."
+            )
         for name in ("seed", "steps"):
             object.__setattr__(self, name, canonical("int", getattr(self, name)))
         if (
@@ -292,7 +309,8 @@ class Cell:
             raise UserError(f"twin={self.twin!r} is not a twin of a cell in {self.framework}.")
 
     def spec(self) -> dict[str, Any]:
-        """The cell as JSON data."""
+        """The cell as JSON data; the usual precision is left out, so that it needs no new ids."""
+        special = {} if self.precision == PRECISIONS[0] else {"precision": self.precision}
         return {
             "task": self.task.spec(),
             "optimizer": self.optimizer.spec(),
@@ -302,6 +320,7 @@ class Cell:
             "seed": self.seed,
             "steps": self.steps,
             **({} if self.twin is None else {"twin": self.twin}),
+            **special,
         }
 
     def id(self) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from optbench.core import Cell, Optimizer, Schedule, Task, UserError, nearest
+from optbench.core import PRECISIONS, Cell, Optimizer, Schedule, Task, UserError, nearest
 
 CONSTANT = Schedule()
 
@@ -35,6 +35,7 @@ class Suite:
     twins: int | None = None
     """With a number, the question is whether the frameworks agree: each cell runs in both with the same noise,
     and beside it in JAX so many times with parameters moved by one rounding after every step."""
+    precision: str = PRECISIONS[0]
 
     def __post_init__(self) -> None:
         unique("task", self.tasks)
@@ -49,7 +50,17 @@ class Suite:
     def cells(self, learning_rates: Sequence[float] | None = None) -> list[Cell]:
         """The product; a task without randomness runs one seed. Given learning rates replace the equal grid."""
         return [
-            Cell(task, trial, self.schedule, framework, self.dtype, seed, self.steps or task.horizon, twin)
+            Cell(
+                task,
+                trial,
+                self.schedule,
+                framework,
+                self.dtype,
+                seed,
+                self.steps or task.horizon,
+                twin=twin,
+                precision=self.precision,
+            )
             for task in self.tasks
             for optimizer in self.optimizers
             for trial in self.trials_of(optimizer, learning_rates)

@@ -26,6 +26,13 @@ TOY_NOTE = (
     "of learning rates), not how it will rank on your network; {real}."
 )
 
+SLOW_LOOP = 3.0
+"""How many times slower a gradient may be inside a compiled loop before anybody is told."""
+LOOP_NOTE = (
+    "Note: inside a compiled loop the gradient of {task} takes {times:.0f} times as long as outside. "
+    "Lanes that are stepped from Python avoid it: --lanes loop (results are kept apart)."
+)
+
 
 def run_in_terminal(request: Request) -> int:
     """Run a request; the exit code is 0 if all cells ran, 1 if one failed or two frameworks part, 130 after Ctrl-C."""
@@ -105,8 +112,13 @@ class Plain:
         self.session = session
 
     def __call__(self, event: Event) -> None:
-        """Print a line for an end."""
-        if event.program is None or event.kind not in ("done", "failed"):
+        """Print a line for an end, or for a new beginning."""
+        if event.program is None or event.kind not in ("done", "failed", "halved"):
+            return
+        if event.kind == "halved":
+            self.total += event.facts["into"] - 1
+            self.cost += (event.facts["into"] - 1) * COMPILATION
+            print(f"{time.monotonic() - self.begun:13.1f} s  {row(self.session, event)}", flush=True)
             return
         self.done += 1
         self.cost_done += weight(event.program)
@@ -141,6 +153,9 @@ def live(session: Session) -> Iterator[Any]:
                 return
             if event.kind == "progress":
                 running[event.worker] = weight(program) * event.facts["steps"] / event.facts["of"]
+            elif event.kind == "halved":
+                running.pop(event.worker, None)
+                console.print(row(session, event), markup=False, soft_wrap=True)
             elif event.kind in ("done", "failed"):
                 running.pop(event.worker, None)
                 finished[0] += weight(program)
@@ -156,8 +171,9 @@ def row(session: Session, event: Event) -> str:
     """What one finished program showed, in a line."""
     assert event.program is not None
     name = title(event.program)
-    if event.kind == "failed":
-        return f"{name:<44} {event.facts['status']}: {event.facts['reason']}"
+    if event.kind in ("failed", "halved"):
+        again = "; tried again in halves" if event.kind == "halved" else ""
+        return f"{name:<44} {event.facts['status']}: {event.facts['reason']}{again}"
     from optbench.stats.summary import final, middle, task_of
 
     rows = session.store.read(event.facts["path"])
@@ -166,8 +182,21 @@ def row(session: Session, event: Event) -> str:
     best = min(by_trial, key=lambda trial: by_trial[trial])
     diverged = int((rows["status"] == "diverged").sum())
     rate = "" if best != best else f" at lr {best:.3g}"
-    return f"{name:<44} best {metric.replace('_', ' ')} {by_trial[best]:.3g}{rate}" + (
-        f", {diverged} diverged" if diverged else ""
+    return (
+        f"{name:<44} best {metric.replace('_', ' ')} {by_trial[best]:.3g}{rate}"
+        + (f", {diverged} diverged" if diverged else "")
+        + (speed(rows) if session.device.platform != "cpu" else "")
+    )
+
+
+def speed(rows: Frame) -> str:
+    """`, 120,000 examples/s, 31% of peak`: what a program made of an accelerator."""
+    first = rows.iloc[0]
+    if not first.get("examples_per_second"):
+        return ""
+    part = first["peak_fraction"]
+    return f", {first['examples_per_second']:,.0f} {first['unit']}/s" + (
+        f", {part:.0%} of peak" if part == part else ""
     )
 
 
@@ -188,6 +217,8 @@ def close(session: Session, seconds: float) -> None:
             else "add --task mlp for real data"
         )
         print(textwrap.fill(TOY_NOTE.format(real=real), 100))
+    for task, times in slow_loops(frame).items():
+        print(textwrap.fill(LOOP_NOTE.format(task=task, times=times), 100))
     print(f"{len(frame)} cells in {session.store.folder} ({seconds:.1f} s).")
     suite = session.request.suite
     where = (
@@ -239,6 +270,14 @@ def verdict(row: dict[str, Any]) -> str:
         return "failed"
     share = f"{row['worst']:.2f}" if row["holds"] else f"{row['worst']:.0e} !"
     return f"{row['difference']:<7.0e}{share}"
+
+
+def slow_loops(frame: Frame) -> dict[str, float]:
+    """The tasks whose gradient was measured to run much slower inside a compiled loop than outside, and how much."""
+    if "loop_slowdown" not in frame:
+        return {}
+    slow = frame[frame["loop_slowdown"] > SLOW_LOOP].groupby("task")["loop_slowdown"].max()
+    return {str(task): float(times) for task, times in slow.items()}
 
 
 def legend(table: Frame) -> str:

@@ -44,6 +44,7 @@ class NgcAdam(Optimizer):
     name: ClassVar[str] = "ngc_adam"
     source: ClassVar[str] = "arXiv:1412.6980; ngclearn 3.2.1"
     memory: ClassVar[str] = "2n"
+    elementwise: ClassVar[bool] = True
 
     learning_rate: float = hyper(0.001, "step size", bounds="(0, inf)", lane=True, sweep=(1e-4, 1.0))
     b1: float = hyper(0.9, "decay of the average gradient", bounds="[0, 1)")
@@ -90,6 +91,7 @@ class NgcNag(Optimizer):
     name: ClassVar[str] = "ngc_nag"
     source: ClassVar[str] = "Nesterov 1983; ngclearn 3.2.1"
     memory: ClassVar[str] = "n"
+    elementwise: ClassVar[bool] = True
 
     learning_rate: float = hyper(0.01, "step size", bounds="(0, inf)", lane=True, sweep=(1e-4, 1.0))
     momentum: float = hyper(0.9, "weight of the last move (mu in ngc-learn)", bounds="[0, 1)")
@@ -124,6 +126,7 @@ class NgcSgd(Optimizer):
     name: ClassVar[str] = "ngc_sgd"
     source: ClassVar[str] = "ngclearn 3.2.1"
     memory: ClassVar[str] = "0"
+    elementwise: ClassVar[bool] = True
 
     learning_rate: float = hyper(0.001, "step size", bounds="(0, inf)", lane=True, sweep=(1e-4, 1.0))
 
