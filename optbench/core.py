@@ -10,12 +10,12 @@ import copy
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
-from optbench.fields import Named, UserError, canonical, digest, grid, nearest
+from optbench.fields import Named, Search, UserError, canonical, digest, grid, nearest
 from optbench.fields import hyper as hyper
 from optbench.protocol import Counts as Counts
 from optbench.protocol import Noise as Noise
@@ -107,6 +107,27 @@ class Optimizer(Named):
             return [self]
         low, high = spec.metadata["sweep"]
         return [dataclasses.replace(self, **{spec.name: value}) for value in grid(low, high, count)]
+
+    def searched(self) -> dict[str, Search]:
+        """What random and quasi-random trials draw, each with its range; the field that the grid moves comes first.
+
+        A field that was set to something else than its default is the user's, and stays as it is.
+        """
+        swept = self.swept()
+        found = {} if swept is None else {swept.name: Search(*swept.metadata["sweep"])}
+        for spec in dataclasses.fields(self):
+            if spec.metadata.get("search") and getattr(self, spec.name) == spec.default:
+                found[spec.name] = spec.metadata["search"]
+        return found
+
+    def at(self, place: Sequence[float]) -> Self:
+        """The trial at a place in the unit cube of what is searched."""
+        lanes = self.lane_numbers()
+        numbers = {
+            name: search.at(where, name in lanes)
+            for (name, search), where in zip(self.searched().items(), place, strict=True)
+        }
+        return dataclasses.replace(self, **numbers)
 
     def lane_numbers(self) -> dict[str, float]:
         """The hyperparameters that are arguments of the compiled program."""

@@ -39,23 +39,18 @@ def run_in_terminal(request: Request) -> int:
     begun = time.monotonic()
     cells = request.cells()  # before anything is printed: a message about bad input stands alone
     print(f"optbench: {request.suite}, {len(cells)} cells", flush=True)
-    from optbench.execute.session import Session
+    from optbench.execute.tuning import stages
 
-    session = Session(request)
-    say_plan(session)
     failures: list[str] = []
+    session = None
     try:
-        if session.programs:
-            with display(session) as show:
-                for event in session.run():
-                    show(event)
-                    if event.kind == "failed" and event.program is not None:
-                        failures.append(
-                            f"{title(event.program)}: {event.facts['status']}: {event.facts['reason']}"
-                        )
+        for session in stages(request):
+            say_plan(session)
+            failures += compute(session)
     except KeyboardInterrupt:
         print("\nInterrupted. What had finished is stored; the same command goes on from there.", flush=True)
         return 130
+    assert session is not None  # there is always a first stage
     for name, why in session.store.passed_over.items():
         print(f"passed over {name} in {session.store.runs}: {why}", file=sys.stderr)
     if session.twinned:
@@ -68,9 +63,25 @@ def run_in_terminal(request: Request) -> int:
     return 1 if failures or not agreed else 0
 
 
+def compute(session: Session) -> list[str]:
+    """Run what is missing, show it, and give back what failed."""
+    failures: list[str] = []
+    if session.programs:
+        with display(session) as show:
+            for event in session.run():
+                show(event)
+                if event.kind == "failed" and event.program is not None:
+                    failures.append(
+                        f"{title(event.program)}: {event.facts['status']}: {event.facts['reason']}"
+                    )
+    return failures
+
+
 def say_plan(session: Session) -> None:
     """One line: how much is stored, how much there is to do, with what."""
     stored = len(session.cells) - session.missing
+    if session.stage:
+        print(f"{session.stage}:", flush=True)
     if not session.missing:
         print(
             f"All {stored} cells are stored in {session.store.folder}; nothing to compute (--again recomputes)."
@@ -202,13 +213,16 @@ def speed(rows: Frame) -> str:
 
 def close(session: Session, seconds: float) -> None:
     """The table, the note and the next command."""
+    from optbench.stats.stages import staged_note, with_untuned
     from optbench.stats.summary import as_text, summarise
 
     frame = session.frame()
     table = summarise(frame)
     print()
-    print(as_text(table))
+    print(as_text(with_untuned(table, frame)))
     print(legend(table))
+    if "stage" in frame:
+        print(textwrap.fill(staged_note(frame), 100))
     print()
     if table["toy"].any():
         real = (
@@ -229,7 +243,9 @@ def close(session: Session, seconds: float) -> None:
     # A report shows the suite's tasks unless it is told which.
     asked = f" --task {shlex.quote(','.join(session.request.task))}" if session.request.task else ""
     name = table["optimizer"].iloc[0].partition("[")[0]
-    print(f"Next: optbench report --suite {shlex.quote(suite)}{asked}{where}")
+    print(
+        f"Next: optbench report --suite {shlex.quote(suite)}{asked}{session.request.ruleset_options()}{where}"
+    )
     print(f"  or: optbench show {name}")
 
 
