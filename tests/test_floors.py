@@ -24,6 +24,8 @@ HEAVY = {
     "sklearn",
     "matplotlib",
     "rich",
+    "jinja2",
+    "vl_convert",
 }
 ROOMS = ("optimizers/*/jax*.py", "optimizers/*/torch*.py", "optimizers/*/functional/*.py")
 HOMES = {
@@ -33,6 +35,8 @@ HOMES = {
     "numpy": ("engines/*.py", "store.py", "stats/*.py", "report/*.py", *ROOMS),
     "pandas": ("stats/*.py", "report/*.py"),
     "matplotlib": ("report/*.py",),
+    "jinja2": ("report/page.py",),
+    "vl_convert": ("report/vega.py",),
 }
 """Where a heavy package may be imported at the top of a module; everywhere else only inside functions."""
 
