@@ -158,7 +158,7 @@ def seen(cell: Cell, level: float, status: Status = Status.DONE):
 
 
 def tuned(folder, one: Suite, *runs) -> pd.DataFrame:
-    return staged(stored(folder, *runs).frame(), one.optimizers, one.tuning, one.trials)
+    return staged([stored(folder, *runs).frame()], one.optimizers, one.tuning, one.trials)
 
 
 @pytest.mark.parametrize("ruleset", tuning.RULESETS)
@@ -194,7 +194,7 @@ def test_the_test_split_of_what_chose_is_never_read(tmp_path):
     )
     pd.testing.assert_frame_equal(summarise(frame), summarise(spoiled))
     again = staged(
-        stored(tmp_path / "again", made(one, best=1, reported=0.03)).frame(), one.optimizers, "quasi", 4
+        [stored(tmp_path / "again", made(one, best=1, reported=0.03)).frame()], one.optimizers, "quasi", 4
     )
     assert set(again.loc[again["stage"] == "report", "trial"]) == set(
         frame.loc[frame["stage"] == "report", "trial"]
@@ -211,7 +211,7 @@ def test_more_trials_may_choose_another_winner_and_forget_the_last(tmp_path):
     assert set(found.loc[found["stage"] == "report", "trial"]) == {many.trials_of(optimizer("adam"))[7].place}
     assert (found["stage"] == "tuning").sum() == 8 * 3
     # Of the four alone, the first was best; the eight were written later, and the four are among them.
-    before = staged(stored(tmp_path / "b", runs[0]).frame(), few.optimizers, "quasi", 4)
+    before = staged([stored(tmp_path / "b", runs[0]).frame()], few.optimizers, "quasi", 4)
     assert set(before.loc[before["stage"] == "report", "trial"]) == {
         few.trials_of(optimizer("adam"))[0].place
     }

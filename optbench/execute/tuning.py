@@ -43,21 +43,19 @@ class Reporting(Session):
     @cached_property
     def rows(self) -> pd.DataFrame:
         """Both stages, each row with its own."""
-        import pandas as pd
-
-        return in_stages(pd.concat([self.chosen, super().frame()], ignore_index=True), self.request)
+        return in_stages(self.request, self.chosen, super().frame())
 
     def frame(self, curves: bool = True) -> pd.DataFrame:
         """The rows of both stages."""
         return self.rows if curves else self.rows.drop(columns="losses")
 
 
-def in_stages(frame: pd.DataFrame, request: Request) -> pd.DataFrame:
+def in_stages(request: Request, *frames: pd.DataFrame) -> pd.DataFrame:
     """The rows of a request with their stages."""
     from optbench.stats.stages import staged
 
     suite = request.asked()
-    return staged(frame.drop_duplicates("cell"), suite.optimizers, suite.tuning, suite.trials)
+    return staged(frames, suite.optimizers, suite.tuning, suite.trials)
 
 
 def winners(request: Request, chosen: pd.DataFrame) -> dict[tuple[Task, Optimizer], Optimizer]:
@@ -65,7 +63,8 @@ def winners(request: Request, chosen: pd.DataFrame) -> dict[tuple[Task, Optimize
     from optbench.stats.stages import winning
 
     suite = request.asked()
-    places = {(each[0], each[-1]): place for each, place in winning(in_stages(chosen, request)).items()}
+    found = winning(in_stages(request, chosen))
+    places = {(each[0], each[-1]): place for each, place in found.items()}
     return {
         (task, optimizer): next(
             trial.at

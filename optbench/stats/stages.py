@@ -20,7 +20,7 @@ from optbench.tuning import BLOCK, CHOOSING, FRESH, Trial, moved, trials
 KEYS = [*PROBLEM, "optimizer"]
 
 
-def staged(frame: Frame, optimizers: Sequence[Optimizer], ruleset: str, count: int) -> Frame:
+def staged(frames: Sequence[Frame], optimizers: Sequence[Optimizer], ruleset: str, count: int) -> Frame:
     """The rows that a ruleset made, each optimizer under the name it was asked for, with their `stage`:
 
     - tuning: a trial, with the seeds that choose
@@ -28,15 +28,16 @@ def staged(frame: Frame, optimizers: Sequence[Optimizer], ruleset: str, count: i
     - default: the optimizer as it was asked for, with the same fresh seeds
 
     Args:
-        frame: rows of cells, of which others are left out.
+        frames: rows of cells, of which others are left out; a cell that is in two of them counts once.
         optimizers: what was asked for.
         ruleset: grid, random or quasi.
         count: how many trials each got.
 
     Returns:
-        The columns of `frame`, with `optimizer` and `trial` as asked, `stage`, and `hyperparameters` (what the trial
+        Their columns, with `optimizer` and `trial` as asked, `stage`, and `hyperparameters` (what the trial
         set, in words). A cell that is in two stages is two rows.
     """
+    frame = pd.concat(frames, ignore_index=True).drop_duplicates(["cell", "device_kind", "mode"])
     made = frame["spec"].map(made_by)
     block = frame["seed"] // BLOCK * BLOCK
     choosing, fresh = block == CHOOSING[ruleset], block == FRESH
