@@ -6,9 +6,11 @@ from optbench.core import Task
 from optbench.fields import from_text
 from optbench.tasks.mlp import MLP
 from optbench.tasks.quadratic import Quadratic
+from optbench.tasks.resnet import ResNet
 from optbench.tasks.rosenbrock import Rosenbrock
+from optbench.tasks.transformer import Transformer
 
-CLASSES: tuple[type[Task], ...] = (Quadratic, Rosenbrock, MLP)
+CLASSES: tuple[type[Task], ...] = (Quadratic, Rosenbrock, MLP, ResNet, Transformer)
 
 PRESETS: dict[str, Task] = {
     "quadratic_10": Quadratic(dim=10),
