@@ -145,6 +145,8 @@ class Task(Named):
     """What throughput counts: examples or tokens."""
     ceiling: ClassVar[float] = 1e10
     """A loss above this counts as diverged."""
+    evaluations: ClassVar[int] = 30
+    """How often the parameters are evaluated on the way, roughly."""
 
     @property
     def horizon(self) -> int:
@@ -196,9 +198,13 @@ class Task(Named):
         """A digest of the data that is read, part of every cell's id; tasks made from their fields have none."""
         return ""
 
+    def notes(self) -> list[str]:
+        """What is worth saying about the data that is read, a sentence each."""
+        return []
+
     def evaluation_steps(self, steps: int) -> tuple[int, ...]:
-        """The steps at which the parameters are evaluated: 0, the last, and about 30 between."""
-        every = max(1, steps // 30)
+        """The steps at which the parameters are evaluated: 0, the last, and about `evaluations` between."""
+        every = max(1, steps // self.evaluations)
         return tuple(sorted({*range(0, steps, every), steps}))
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 CLASSES = 10
+PIXELS = 64
 SOURCE = (
     "E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI 1998 (test part); scikit-learn"
 )
