@@ -35,6 +35,8 @@ def run_in_terminal(request: Request) -> int:
     from optbench.execute.session import Session
 
     session = Session(request)
+    for note in session.notes:
+        print(f"Note: {note}")
     say_plan(session)
     failures: list[str] = []
     try:

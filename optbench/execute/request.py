@@ -43,6 +43,8 @@ class Request:
     """How many seeds, from 0."""
     steps: Number = None
     """Steps of every task, in place of its own horizon."""
+    data: Text = None
+    """The folder with data that does not come with the package (CIFAR-10, MNIST, text); OPTBENCH_DATA unless said."""
     device: str = "auto"
     """auto, cpu, gpu or tpu."""
     jobs: Number = None
@@ -61,7 +63,10 @@ class Request:
         # Imported here, so that `optbench --help` need not build a catalogue.
         from optbench import optimizers, plan, tasks
         from optbench import suite as suites
+        from optbench.tasks.data import folder
 
+        if self.data is not None:
+            folder.use(self.data)
         suite = suites.load(self.suite)
         for name, value in (("seeds", self.seeds), ("steps", self.steps), ("jobs", self.jobs)):
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
@@ -89,6 +94,8 @@ class Request:
                     f"optimizer {optimizer.label()} is not offered in {suite.framework}; "
                     f"it is in {', '.join(optimizer.frameworks())}. Try: --framework {optimizer.frameworks()[0]}"
                 )
+        for task in suite.tasks:
+            task.data_hash()  # data that is not there or torn is found before anything is run or written
         return suite.cells(None if self.lr is None else learning_rates(self.lr))
 
 

@@ -48,6 +48,11 @@ class Session:
         return todo
 
     @property
+    def notes(self) -> list[str]:
+        """What is worth saying about the data that is read."""
+        return [note for task in dict.fromkeys(cell.task for cell in self.cells) for note in task.notes()]
+
+    @property
     def missing(self) -> int:
         """How many cells will be computed."""
         return sum(len(program.cells) for program in self.programs)
@@ -111,7 +116,7 @@ def run(
     """Run a suite and return its result; what the store has is not computed again.
 
     The arguments are those of `optbench run`: suite, opt, task, lr, schedule, framework, dtype, seeds, steps,
-    device, jobs, results, again, timeout, lanes.
+    data, device, jobs, results, again, timeout, lanes.
 
     Raises:
         UserError: something that was asked for cannot be done.

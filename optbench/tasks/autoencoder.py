@@ -6,8 +6,8 @@ After Hinton and Salakhutdinov (Science 2006) and Martens (ICML 2010), on digits
 linear code, and the cross entropy of the pixels in nats per image. Each unit starts with at most 15 incoming weights
 from N(0, 1) and the others 0, Martens' sparse start, under which plain gradient descent takes long.
 
-Evaluated by the mean squared error of a pixel. Of the validation images, the training part's mean image has 0.0725 and
-its first 8 principal components 0.0241: the first two targets of the default code of 8.
+Evaluated by the mean squared error of a pixel (white is 1). On the validation part the training part's mean image has
+0.0737 and its first 8 principal components have 0.0245, which is the second target.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Autoencoder(Task):
 
     def targets(self) -> tuple[Target, ...]:
         """Better than the mean image, than principal components, and than most."""
-        return tuple(Target("validation_mse", value) for value in (0.06, 0.0241, 0.016))
+        return tuple(Target("validation_mse", value) for value in (0.06, 0.0245, 0.0145))
 
     @property
     def sizes(self) -> list[int]:

@@ -111,7 +111,7 @@ class ResNet(Task):
     def layers(self) -> list[tuple[Layer, ...]]:
         """The first convolution, then the two of each block."""
         channels, size = self.width, self.facts.size
-        made = [(Layer("stem", self.facts.channels, channels, 1, size, size),)]
+        made: list[tuple[Layer, ...]] = [(Layer("stem", self.facts.channels, channels, 1, size, size),)]
         for stage in range(3):
             for block in range((self.depth - 2) // 6):
                 stride = 2 if stage and not block else 1

@@ -9,7 +9,8 @@ weight starts from N(0, 1 / fan_in), smaller by sqrt(2 layers) where it writes i
 from N(0, 1 / d_model). A step sees `batch` windows of `context` tokens from random places of the training part, the
 first 80 % of the text; the next 10 % are for validation, the last for testing.
 
-The targets are what counting n-grams of the training part gives on the validation part, for n = 2, 3 and 4.
+The targets are what counting n-grams of the training part gives on the validation part, for n = 2, 3 and 4; of tiny
+Shakespeare, about what bigrams give and what nanoGPT's README reports for its small and its larger network.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 ORDERS = (2, 3, 4)
-PYDOC_BASELINES = (2.70617, 2.19019, 1.93142)
-"""`text.baseline` of the default text for each of `ORDERS`, so that a page need not count (a test does)."""
+BASELINES = {"pydoc": (2.70617, 2.19019, 1.93142), "shakespeare": (2.5, 1.88, 1.47)}
+"""Targets that need no counting; those of pydoc are `text.baseline` for each of `ORDERS` (a test counts)."""
 EVALUATED = 2**15
 """Tokens of each part that are evaluated, at most: its first ones, and no more of the training part than of others."""
 PIECE = 2**11
@@ -69,8 +70,8 @@ class Transformer(Task):
 
     def targets(self) -> tuple[Target, ...]:
         """n-grams: see above."""
-        found = PYDOC_BASELINES
-        if self.dataset != "pydoc":
+        found = BASELINES.get(self.dataset)
+        if found is None:
             found = tuple(text.baseline(self.dataset, order) for order in ORDERS)
         return tuple(Target("validation_loss", value) for value in found)
 
@@ -123,11 +124,11 @@ class Transformer(Task):
     def data_hash(self) -> str:
         """Of the tokens."""
         parts = text.load(self.dataset).parts()
-        least = min(len(tokens) for tokens in parts.values())
-        if least <= self.context:
+        least, needed = min(map(len, parts.values())), max(self.context + 1, *ORDERS)
+        if least < needed:
             raise UserError(
-                f"task transformer: text {self.dataset!r} has {least:,} tokens in its shortest part, and a window of "
-                f"context={self.context} needs {self.context + 1}. Give a longer text or a shorter context."
+                f"task transformer: text {self.dataset!r} has {least:,} tokens in its shortest part, and windows of "
+                f"context={self.context} need {needed:,}. Give a longer text or a shorter context."
             )
         return text.data_hash(self.dataset)
 

@@ -42,7 +42,7 @@ class XorRNN(Task):
     @property
     def horizon(self) -> int:
         """Longer sequences take longer."""
-        return 2000
+        return 1000 * max(1, round(self.length / 16))
 
     def targets(self) -> tuple[Target, ...]:
         """Better than guessing, mostly right, and solved (the loss at which PSGD's authors stop)."""

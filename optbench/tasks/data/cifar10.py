@@ -86,10 +86,10 @@ def pickled(path: Path) -> Labelled:
     import numpy as np
 
     found = unpickle.load(path)
-    pixels = found.get(b"data") if isinstance(found, dict) else None
-    labels = found.get(b"labels") if isinstance(found, dict) else None
-    whole = isinstance(labels, list) and all(type(label) is int for label in labels)
-    if not isinstance(pixels, unpickle.Array) or not whole or pixels.shape != (len(labels), PIXELS):
+    batch = found if isinstance(found, dict) else {}
+    pixels, labels = batch.get(b"data"), batch.get(b"labels")
+    count = len(labels) if isinstance(labels, list) and all(type(label) is int for label in labels) else 0
+    if not count or not isinstance(pixels, unpickle.Array) or pixels.shape != (count, PIXELS):
         raise UserError(
             f"'{path}' is no batch of CIFAR-10: it wants a dict with 'data', an array [n, {PIXELS}] of bytes, and "
             "'labels', n whole numbers. Get it again, or give the binary version."

@@ -110,5 +110,5 @@ def digest(*arrays: np.ndarray) -> str:
     found = hashlib.sha256()
     for array in arrays:
         found.update(str((array.dtype.str, array.shape)).encode())
-        found.update(memoryview(np.ascontiguousarray(array)).cast("B"))
+        found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return found.hexdigest()[:16]

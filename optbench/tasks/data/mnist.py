@@ -115,6 +115,6 @@ def array(path: Path, magic: int) -> np.ndarray:
     if not shape[0] or int(np.prod(shape, dtype=object)) != values:
         raise UserError(
             f"'{path}' says that it holds {' x '.join(map(str, shape))} bytes and holds {max(0, values):,}. "
-            "It was cut short: get it again."
+            "It was cut short or is another file: get it again."
         )
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * dims).reshape(shape)

@@ -144,8 +144,7 @@ def ngram(name: str, file: folder.Stamp, order: int) -> float:
 
     text = read(name, file)[0]
     parts = text.parts()
-    train = np.asarray(parts["train"][:COUNTED], np.int64)
-    held_out = np.asarray(parts["validation"][: COUNTED // 10], np.int64)
+    train, held_out = parts["train"][:COUNTED], parts["validation"][: COUNTED // 10]
     likely = np.full(len(held_out), 1 / text.vocabulary)
     for n in range(1, order + 1):
         seen, asked = windows(train, n, text.vocabulary), windows(held_out, n, text.vocabulary)
@@ -155,10 +154,14 @@ def ngram(name: str, file: folder.Stamp, order: int) -> float:
 
 
 def windows(tokens: np.ndarray, n: int, vocabulary: int) -> np.ndarray:
-    """Each run of n tokens as one number."""
+    """Each run of n tokens as one number; four tokens of 16 bits just fit."""
     import numpy as np
 
-    return sum(np.int64(vocabulary) ** (n - 1 - i) * tokens[i : len(tokens) - n + 1 + i] for i in range(n))
+    count = len(tokens) - n + 1
+    found = np.zeros(count, np.uint64)
+    for i in range(n):
+        found = found * np.uint64(vocabulary) + tokens[i : i + count].astype(np.uint64)
+    return found
 
 
 def counted(seen: np.ndarray, asked: np.ndarray) -> np.ndarray:
