@@ -195,8 +195,8 @@ class ResNet(Task):
         size = self.facts.size
 
         def cut(data, row, corner):
-            start, shape = (row, 0, corner[0], corner[1]), (1, self.facts.channels, size, size)
-            return jax.lax.dynamic_slice(data["rimmed"], start, shape)[0]
+            start = (row, jnp.zeros_like(row), corner[0], corner[1])
+            return jax.lax.dynamic_slice(data["rimmed"], start, (1, self.facts.channels, size, size))[0]
 
         def standard(data, x, dtype):
             return jnp.moveaxis((x.astype(dtype) - data["mean"]) / data["deviation"], 1, 3)

@@ -46,20 +46,20 @@ def use(path: str) -> None:
     os.environ[VARIABLE] = os.path.abspath(path)
 
 
-def given(wanted: str, source: str) -> Path:
-    """The data folder; a UserError that says what it is wanted for if none was given."""
+def given(missing: str, source: str) -> Path:
+    """The data folder; a UserError that says what is missing for want of one."""
     path = os.environ.get(VARIABLE)
     if not path:
-        raise UserError(f"{wanted}, and no data folder was given. Give it with --data DIR. {source}")
+        raise UserError(f"{missing}, no data folder was given. Give it with --data DIR or in {VARIABLE}. {source}")
     if not Path(path).is_dir():
-        raise UserError(f"{wanted}, and {VARIABLE}={path!r} is no folder. Give one with --data DIR. {source}")
+        raise UserError(f"{missing}, {VARIABLE}={path!r} is no folder. Give one with --data DIR. {source}")
     return Path(path)
 
 
 def locate(what: str, layouts: Sequence[Layout], source: str) -> list[Path]:
     """The files of the first layout that is whole; else a UserError that names a file that is missing."""
     first = next(iter(layouts[0].checksums))
-    base = given(f"{what} is read from a local folder", source)
+    base = given(f"{what}: {first!r} is missing", source)
     places = [(base / place, layout.checksums) for layout in layouts for place in layout.folders]
     found = [[place / name for name in names if (place / name).is_file()] for place, names in places]
     for (_, names), there in zip(places, found, strict=True):
