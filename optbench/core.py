@@ -168,13 +168,18 @@ class Task(Named):
     """The metric that is reported; where there is a test split, it is on that."""
     optimum: ClassVar[float | None] = None
     """The least possible value of the loss, where it is known."""
-    convolves: ClassVar[bool] = False
-    """Whether the loss has convolutions, which XLA runs slowly inside a loop on CPU."""
     toy: ClassVar[bool] = False
     unit: ClassVar[str] = "examples"
-    """What throughput counts: examples or tokens."""
+    """What throughput counts: examples, tokens or sequences."""
     ceiling: ClassVar[float] = 1e10
     """A loss above this counts as diverged."""
+    evaluations: ClassVar[int] = 30
+    """How often the parameters are evaluated on the way, roughly."""
+
+    @property
+    def convolves(self) -> bool:
+        """Whether the loss has convolutions, which XLA runs slowly inside a loop on CPU."""
+        return False
 
     @property
     def horizon(self) -> int:
@@ -219,16 +224,24 @@ class Task(Named):
         return 0
 
     def examples(self) -> int:
-        """How many examples or tokens (`unit`) a step sees; 0 where there is no data."""
+        """How many of `unit` a step sees; 0 where there is no data."""
         return 0
 
     def data_hash(self) -> str:
-        """A digest of the data that is read, part of every cell's id; tasks made from their fields have none."""
+        """A digest of the data that is read, part of every cell's id; tasks made from their fields have none.
+
+        Raises:
+            UserError: the data is not there, is not what it should be, or is too little for the task's fields.
+        """
         return ""
 
+    def notes(self) -> list[str]:
+        """What is worth saying about the data that is read, a sentence each."""
+        return []
+
     def evaluation_steps(self, steps: int) -> tuple[int, ...]:
-        """The steps at which the parameters are evaluated: 0, the last, and about 30 between."""
-        every = max(1, steps // 30)
+        """The steps at which the parameters are evaluated: 0, the last, and about `evaluations` between."""
+        every = max(1, steps // self.evaluations)
         return tuple(sorted({*range(0, steps, every), steps}))
 
 
@@ -346,7 +359,7 @@ class Cell:
 
     def id(self) -> str:
         """Twenty hex digits of the content, the data and the record format."""
-        return cell_id(self)
+        return cell_id(self, self.task.data_hash())
 
     def program_key(self) -> str:
         """What cells of one compiled program share: everything but the seed, the twin and the lane numbers."""
@@ -359,9 +372,9 @@ class Cell:
 
 
 @functools.lru_cache(maxsize=200_000)
-def cell_id(cell: Cell) -> str:
-    """The id of a cell; the driver asks for the same ones many times."""
-    return digest({"format": FORMAT, "data": cell.task.data_hash(), **cell.spec()})
+def cell_id(cell: Cell, data: str) -> str:
+    """The id of a cell over this data; the driver asks for the same ones many times."""
+    return digest({"format": FORMAT, "data": data, **cell.spec()})
 
 
 class Status(StrEnum):

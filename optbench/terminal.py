@@ -44,7 +44,9 @@ def run_in_terminal(request: Request) -> int:
     failures: list[str] = []
     session = None
     try:
-        for session in stages(request):
+        for stage, session in enumerate(stages(request)):
+            for note in session.notes if stage == 0 else ():
+                print(f"Note: {note}")
             say_plan(session)
             failures += compute(session)
     except KeyboardInterrupt:

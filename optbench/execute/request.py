@@ -58,6 +58,8 @@ class Request:
     """How many seeds, from 0."""
     steps: Number = None
     """Steps of every task, in place of its own horizon."""
+    data: Text = None
+    """The folder with data that does not come with the package (CIFAR-10, MNIST, text); OPTBENCH_DATA unless said."""
     device: str = "auto"
     """auto, cpu, gpu or tpu."""
     jobs: Number = None
@@ -93,7 +95,10 @@ class Request:
         # Imported here, so that `optbench --help` need not build a catalogue.
         from optbench import optimizers, plan, tasks
         from optbench import suite as suites
+        from optbench.tasks.data import folder
 
+        if self.data is not None:
+            folder.use(self.data)
         suite = suites.load(self.suite)
         for name, value in (
             ("seeds", self.seeds),
@@ -135,6 +140,8 @@ class Request:
             check_offered(suite, optimizer)
         if self.lanes is not None:
             check_lanes(self.lanes, suite.framework, plan.WAYS, suite.optimizers)
+        for task in suite.tasks:
+            task.data_hash()  # data that is not there or torn is found before anything is run or written
         return suite
 
 

@@ -80,6 +80,11 @@ class Session:
         return self.cells[0].twin is not None
 
     @property
+    def notes(self) -> list[str]:
+        """What is worth saying about the data that is read."""
+        return [note for task in dict.fromkeys(cell.task for cell in self.cells) for note in task.notes()]
+
+    @property
     def missing(self) -> int:
         """How many cells will be computed."""
         return sum(len(program.cells) for program in self.programs)
@@ -144,7 +149,7 @@ def run(
     """Run a suite and return its result; what the store has is not computed again.
 
     The arguments are those of `optbench run`: suite, opt, task, lr, tuning, trials, fresh, schedule, framework, dtype,
-    precision, seeds, steps, device, jobs, results, again, timeout, lanes.
+    precision, seeds, steps, data, device, jobs, results, again, timeout, lanes.
 
     Raises:
         UserError: something that was asked for cannot be done.
