@@ -165,7 +165,7 @@ def test_a_hessian_vector_product_is_the_derivative_of_the_gradient(task):
     """Through every task, in both frameworks as their engines compute it, against a difference of gradients."""
     import jax
 
-    from optbench.engines.jax import JaxObjective
+    from optbench.engines.jax_program import JaxObjective
     from optbench.engines.torch import TorchObjective
 
     with jax.enable_x64(True):
