@@ -43,7 +43,10 @@ def values(spec: dataclasses.Field) -> st.SearchStrategy:
 def with_changes(thing, changes: dict):
     """The changed thing; combinations that it refuses are no examples."""
     try:
-        return thing.replace(**changes)
+        made = thing.replace(**changes)
+        if isinstance(made, Task):
+            made.data_hash()
+        return made
     except UserError:
         reject()
 
