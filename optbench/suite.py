@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optbench import tuning
-from optbench.core import Cell, Optimizer, Schedule, Task, UserError, nearest
+from optbench.core import PRECISIONS, Cell, Optimizer, Schedule, Task, UserError, nearest
 
 CONSTANT = Schedule()
 
@@ -33,6 +33,10 @@ class Suite:
     dtype: str = "float32"
     steps: int | None = None
     """None runs each task for its own horizon."""
+    twins: int | None = None
+    """With a number, the question is whether the frameworks agree: each cell runs in both with the same noise,
+    and beside it in JAX so many times with parameters moved by one rounding after every step."""
+    precision: str = PRECISIONS[0]
     tuning: str = "grid"
     fresh: bool = False
     """Whether winners run again with seeds that chose nothing; with random and quasi-random trials they always do."""
@@ -65,16 +69,23 @@ class Suite:
         With stages, these are the cells that choose, and the untuned optimizers with the seeds that report.
         """
         choosing = [
-            self.cell(task, trial.at, seed)
+            self.cell(task, trial.at, seed, *side)
             for task in self.tasks
             for optimizer in self.optimizers
             for trial in self.trials_of(optimizer, learning_rates)
             for seed in tuning.seeds(tuning.CHOOSING[self.tuning], self.seeds, task.seeded)
+            for side in self.sides()
         ]
         if not self.staged:
             return choosing
         plain = {(task, optimizer): optimizer for task in self.tasks for optimizer in self.optimizers}
         return [*choosing, *self.reporting(plain)]
+
+    def sides(self) -> list[tuple[str, int | None]]:
+        """The frameworks that each cell runs in, and its twins."""
+        if self.twins is None:
+            return [(self.framework, None)]
+        return [("torch", 0), *(("jax", twin) for twin in range(self.twins + 1))]
 
     def reporting(self, winners: Mapping[tuple[Task, Optimizer], Optimizer]) -> list[Cell]:
         """The cells that report: for each task and optimizer, the trial that won, with fresh seeds."""
@@ -84,10 +95,25 @@ class Suite:
             for seed in tuning.seeds(tuning.FRESH, self.seeds, task.seeded)
         ]
 
-    def cell(self, task: Task, optimizer: Optimizer, seed: int) -> Cell:
+    def cell(
+        self,
+        task: Task,
+        optimizer: Optimizer,
+        seed: int,
+        framework: str | None = None,
+        twin: int | None = None,
+    ) -> Cell:
         """One cell of this suite."""
         return Cell(
-            task, optimizer, self.schedule, self.framework, self.dtype, seed, self.steps or task.horizon
+            task,
+            optimizer,
+            self.schedule,
+            framework or self.framework,
+            self.dtype,
+            seed,
+            self.steps or task.horizon,
+            twin=twin,
+            precision=self.precision,
         )
 
     def trials_of(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Union
 
-from optbench.core import DTYPES, FRAMEWORKS, Cell, Optimizer, Schedule, UserError, nearest
+from optbench.core import DTYPES, FRAMEWORKS, PRECISIONS, Cell, Optimizer, Schedule, UserError, nearest
 from optbench.fields import name_and_fields, split_brackets
 from optbench.tuning import RULESETS
+
+if TYPE_CHECKING:
+    from optbench.suite import Suite
 
 if TYPE_CHECKING:
     from optbench.suite import Suite
@@ -49,14 +52,18 @@ class Request:
     """jax or torch."""
     dtype: Text = None
     """float32 or float64."""
+    precision: Text = None
+    """Of float32 matrix products on an accelerator: float32, tensorfloat32 or bfloat16."""
     seeds: Number = None
     """How many seeds, from 0."""
     steps: Number = None
     """Steps of every task, in place of its own horizon."""
+    data: Text = None
+    """The folder with data that does not come with the package (CIFAR-10, MNIST, text); OPTBENCH_DATA unless said."""
     device: str = "auto"
     """auto, cpu, gpu or tpu."""
     jobs: Number = None
-    """Worker processes, one core each; all cores unless said."""
+    """Worker processes, one core or one accelerator each; all of them unless said."""
     results: str = "results"
     """The folder that results are kept in."""
     again: bool = False
@@ -64,7 +71,7 @@ class Request:
     timeout: float = 600.0
     """Seconds without a sign of life after which a program is ended."""
     lanes: Text = None
-    """How lanes run (vmap, map or loop) in place of the plan's choice."""
+    """How lanes run in place of the plan's choice: vmap, map or loop in jax, eager, ensemble or compiled in torch."""
 
     def cells(self) -> list[Cell]:
         """The cells of the suite that was asked for (of a run in stages, those of the first); or a UserError."""
@@ -88,7 +95,10 @@ class Request:
         # Imported here, so that `optbench --help` need not build a catalogue.
         from optbench import optimizers, plan, tasks
         from optbench import suite as suites
+        from optbench.tasks.data import folder
 
+        if self.data is not None:
+            folder.use(self.data)
         suite = suites.load(self.suite)
         for name, value in (
             ("seeds", self.seeds),
@@ -104,28 +114,55 @@ class Request:
         check_choice("framework", self.framework, FRAMEWORKS)
         check_choice("dtype", self.dtype, DTYPES)
         check_choice("device", self.device, DEVICES)
-        check_choice("lanes", self.lanes, plan.MODES)
+        check_choice("precision", self.precision, PRECISIONS)
+        check_choice("lanes", self.lanes, [way for ways in plan.WAYS.values() for way in ways])
         changes: dict[str, Any] = {
             "optimizers": parsed("optimizer", self.opt, optimizers.parse),
             "tasks": parsed("task", self.task, tasks.parse),
             "schedule": parse_schedule(self.schedule) if self.schedule else None,
             "framework": self.framework,
             "dtype": self.dtype,
+            "precision": self.precision,
             "seeds": self.seeds,
             "steps": self.steps,
             "tuning": self.tuning,
             "trials": self.trials,
             "fresh": self.fresh or None,
         }
+        for name in ("framework", "lanes", "tuning", "fresh"):
+            if suite.twins is not None and getattr(self, name):
+                raise UserError(
+                    f"suite {suite.name} compares the frameworks and runs in both; leave --{name} out."
+                )
         suite = dataclasses.replace(suite, **{k: v for k, v in changes.items() if v is not None})
         for optimizer in suite.optimizers:
             refuse_fixed(optimizer)
-            if suite.framework not in optimizer.frameworks():
-                raise UserError(
-                    f"optimizer {optimizer.label()} is not offered in {suite.framework}; "
-                    f"it is in {', '.join(optimizer.frameworks())}. Try: --framework {optimizer.frameworks()[0]}"
-                )
+            check_offered(suite, optimizer)
+        if self.lanes is not None:
+            check_lanes(self.lanes, suite.framework, plan.WAYS, suite.optimizers)
+        for task in suite.tasks:
+            task.data_hash()  # data that is not there or torn is found before anything is run or written
         return suite
+
+
+def check_offered(suite: Suite, optimizer: Optimizer) -> None:
+    """Refuse an optimizer that is not in the framework, or whose two versions are not meant to agree."""
+    offered = optimizer.frameworks()
+    if suite.twins is None and suite.framework not in offered:
+        raise UserError(
+            f"optimizer {optimizer.label()} is not offered in {suite.framework}; "
+            f"it is in {', '.join(offered)}. Try: --framework {offered[0]}"
+        )
+    if suite.twins is not None and len(offered) < len(FRAMEWORKS):
+        raise UserError(
+            f"suite {suite.name} compares the frameworks, and optimizer {optimizer.label()} is only in "
+            f"{offered[0]}. See: optbench list optimizers"
+        )
+    if suite.twins is not None and not optimizer.parity:
+        raise UserError(
+            f"suite {suite.name} compares the frameworks, and the two versions of {optimizer.label()} differ "
+            f"by design. See: optbench show {optimizer.name}"
+        )
 
 
 def refuse_fixed(optimizer: Optimizer) -> None:
@@ -138,6 +175,23 @@ def refuse_fixed(optimizer: Optimizer) -> None:
         f"{optimizer.name}[{swept.name}={value:g}] fixes what the suite sweeps. "
         f"Leave it out, or give the values to sweep: --lr {value:g}"
     )
+
+
+def check_lanes(
+    lanes: str, framework: str, ways: Mapping[str, Sequence[str]], chosen: Sequence[Optimizer]
+) -> None:
+    """Refuse a way of running lanes that the framework does not have, or an optimizer cannot go."""
+    own = ways[framework]
+    if lanes not in own:
+        raise UserError(
+            f"--lanes {lanes} is not a way of {framework}, whose lanes run as {', '.join(own[:-1])} or {own[-1]}."
+        )
+    for optimizer in chosen:
+        if lanes == "ensemble" and not optimizer.elementwise:
+            raise UserError(
+                f"--lanes ensemble stacks the lanes, and {optimizer.label()} is not known to move each number by "
+                "the history of its own gradient alone. Leave --lanes out, or that optimizer."
+            )
 
 
 def check_choice(name: str, value: str | None, allowed: Sequence[str]) -> None:

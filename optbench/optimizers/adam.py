@@ -27,6 +27,7 @@ class Adam(Standard):
     name: ClassVar[str] = "adam"
     source: ClassVar[str] = "arXiv:1412.6980; optax.adam, torch.optim.Adam"
     memory: ClassVar[str] = "2n"
+    elementwise: ClassVar[bool] = True
     arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(0.001, 1e-4)

@@ -27,10 +27,6 @@ class Standard(Optimizer):
     """How many arrays as large as the parameters the state holds; `state_floats` where that is not all."""
     asks: ClassVar[bool] = False
     """Whether the transformation asks for more than a gradient: the loss, or the loss as a function."""
-    parity: ClassVar[bool] = True
-    """Whether both frameworks give the same numbers; where not, the page says why."""
-    proportional: ClassVar[bool] = True
-    """Whether a schedule's factor at a step scales that step; where not, it enters as the equations say."""
 
     def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
         """The optax transformation; `rate(count)` is the learning rate under the schedule."""

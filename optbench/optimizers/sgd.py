@@ -26,6 +26,7 @@ class SGD(Standard):
     name: ClassVar[str] = "sgd"
     source: ClassVar[str] = "Polyak 1964, Sutskever et al. 2013; optax.sgd, torch.optim.SGD"
     memory: ClassVar[str] = "n with momentum, else 0"
+    elementwise: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.01, 3e-4)
     momentum: float = decay(0.0, "the sum of gradients; 0 keeps none", Search(0.01, 1, complement=True))

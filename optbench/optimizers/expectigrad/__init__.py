@@ -44,6 +44,7 @@ class Expectigrad(Optimizer):
     name: ClassVar[str] = "expectigrad"
     source: ClassVar[str] = "arXiv:2010.01356; expectigrad e9ba829"
     memory: ClassVar[str] = "3n; one n less for beta = 0 and for sparse_counter = False"
+    elementwise: ClassVar[bool] = True
 
     learning_rate: float = hyper(0.001, "step size", bounds="(0, inf)", lane=True, sweep=(1e-4, 1.0))
     beta: float = hyper(0.9, "decay of the momentum; 0 keeps none", bounds="[0, 1)", search=MOMENTUM)

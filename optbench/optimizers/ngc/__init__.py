@@ -45,6 +45,7 @@ class NgcAdam(Optimizer):
     name: ClassVar[str] = "ngc_adam"
     source: ClassVar[str] = "arXiv:1412.6980; ngclearn 3.2.1"
     memory: ClassVar[str] = "2n"
+    elementwise: ClassVar[bool] = True
 
     learning_rate: float = hyper(0.001, "step size", bounds="(0, inf)", lane=True, sweep=(1e-4, 1.0))
     b1: float = hyper(0.9, "decay of the average gradient", bounds="[0, 1)", search=MOMENTUM)
@@ -91,6 +92,7 @@ class NgcNag(Optimizer):
     name: ClassVar[str] = "ngc_nag"
     source: ClassVar[str] = "Nesterov 1983; ngclearn 3.2.1"
     memory: ClassVar[str] = "n"
+    elementwise: ClassVar[bool] = True
 
     learning_rate: float = hyper(0.01, "step size", bounds="(0, inf)", lane=True, sweep=(1e-4, 1.0))
     momentum: float = hyper(
@@ -127,6 +129,7 @@ class NgcSgd(Optimizer):
     name: ClassVar[str] = "ngc_sgd"
     source: ClassVar[str] = "ngclearn 3.2.1"
     memory: ClassVar[str] = "0"
+    elementwise: ClassVar[bool] = True
 
     learning_rate: float = hyper(0.001, "step size", bounds="(0, inf)", lane=True, sweep=(1e-4, 1.0))
 
