@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from optbench.core import Status, UserError
-from optbench.stats.budgets import certificate, refuse_unequal, unequal
+from optbench.core import Status
+from optbench.stats.budgets import certificate, refusal, unequal
 from optbench.stats.lint import FINDINGS, lint_problems
 from optbench.stats.outcomes import at_best, complete, ladder, outcomes, progress
 from optbench.stats.summary import final, middle, steps_to, task_of
@@ -187,7 +187,7 @@ def test_equal_budgets_are_certified_with_their_numbers(frame):
     assert row["seconds"] == pytest.approx(20 * SECONDS["program_seconds"] / SECONDS["lanes"])
     assert row["where"] == "vmap of 4 lanes on A <fast> CPU"
     for axis in ("steps", "gradients", "seconds"):
-        refuse_unequal(found.reset_index(), axis)
+        assert refusal(unequal(found.reset_index(), axis)) == ""
 
 
 def test_unequal_trials_or_seeds_are_refused_with_the_numbers(tmp_path):
@@ -196,16 +196,30 @@ def test_unequal_trials_or_seeds_are_refused_with_the_numbers(tmp_path):
     ).frame()
     found = unequal(certificate(frame))
     assert found["what"].tolist() == ["trials", "seeds"]
-    with pytest.raises(
-        UserError, match="quadratic_10: sgd got 3 trials, adam 4; mlp: sgd got 2 seeds, adam 5"
-    ):
-        refuse_unequal(certificate(frame))
+    said = refusal(found)
+    assert "more than 5%: quadratic_10: sgd got 3 trials, adam 4; mlp: sgd got 2 seeds, adam 5. Run" in said
+    assert said.endswith("--allow-unequal")
 
 
 def test_twenty_trials_and_nineteen_are_within_five_percent(tmp_path):
     assert unequal(certificate(stored(tmp_path, grid(trials=20), grid(opt="sgd", trials=19)).frame())).empty
     table = certificate(stored(tmp_path / "b", grid(trials=20), grid(opt="sgd", trials=18)).frame())
     assert unequal(table)["what"].tolist() == ["trials"]
+
+
+def test_what_was_never_counted_does_not_rank_by_gradients(tmp_path):
+    """A lane that ends before its second evaluation says nothing of what a step asks for; that is no failure."""
+    soon = grid(opt="sgd", statuses=dict.fromkeys(range(4), Status.DIVERGED))
+    for trace in soon:
+        trace.status, trace.evaluation_steps = Status.REACHED, trace.evaluation_steps[:1]
+        trace.evaluations = {name: values[:1] for name, values in trace.evaluations.items()}
+    table = certificate(stored(tmp_path, grid(), soon).frame())
+    assert table["counted"].tolist() == [True, False]
+    assert unequal(table, "steps").empty
+    [says] = unequal(table, "gradients")["says"]
+    assert says.startswith("quadratic_10: what a step of sgd asks for was not counted")
+    failed = grid(opt="kron", statuses=dict.fromkeys(range(4), Status.ERROR))
+    assert unequal(certificate(stored(tmp_path / "b", grid(), failed).frame()), "gradients").empty
 
 
 def test_what_declares_nothing_to_search_was_given_as_many_trials(tmp_path):
@@ -219,9 +233,9 @@ def test_seconds_of_lanes_run_in_different_ways_do_not_rank(tmp_path):
     store = stored(tmp_path, grid())
     store.write(grid(opt="sgd"), {"device_kind": "cpu", "mode": "map", "cpu_model": "A <fast> CPU"})
     table = certificate(store.frame())
-    refuse_unequal(table, "steps")
-    with pytest.raises(UserError, match=r"adam by vmap of 4 lanes on A <fast> CPU, sgd by map on .* --lanes"):
-        refuse_unequal(table, "seconds")
+    assert refusal(unequal(table, "steps")) == ""
+    said = refusal(unequal(table, "seconds"))
+    assert "adam by vmap of 4 lanes on A <fast> CPU, sgd by map on A <fast> CPU. Run all with the same --lanes" in said
 
 
 # --- lint and winners --------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 from optbench.report.problem import listed
 from optbench.stats import Frame
 from optbench.stats.aggregates import improvement
-from optbench.stats.budgets import certificate, unequal
+from optbench.stats.budgets import certificate, refusal, unequal
 from optbench.stats.outcomes import AXES, Block, at_best, complete, outcomes
 from optbench.stats.profiles import performance_profiles
 from optbench.stats.ranking import ALPHA, cliques, friedman, mean_ranks, pairs, problems_needed
@@ -53,18 +53,24 @@ class Standing:
 
     @cached_property
     def refusals(self) -> list[str]:
-        """Why nobody is ranked, if so; unequal budgets are told also where they are allowed."""
+        """Why nobody is ranked, if so."""
         problems, names = (self.rows[column].nunique() for column in ("problem", "optimizer"))
         if problems < 2 or names < 2:
             return ["A ranking needs at least two optimizers that were run on the same two problems."]
-        return [] if self.allow_unequal else self.unequal
+        said = refusal(self.differing)
+        return [] if self.allow_unequal or not said else [said]
 
     @cached_property
-    def unequal(self) -> list[str]:
-        """Where budgets differ, with their numbers."""
+    def differing(self) -> Frame:
+        """Where budgets differ, as `stats.budgets.unequal` says it."""
         certified = self.certified
         inside = [certified[column].isin(self.rows[column]) for column in ("problem", "optimizer")]
-        return unequal(certified[inside[0] & inside[1]], self.axis)["says"].tolist()
+        return unequal(certified[inside[0] & inside[1]], self.axis)
+
+    @property
+    def unequal(self) -> list[str]:
+        """The same in words."""
+        return self.differing["says"].tolist()
 
     @property
     def left_out(self) -> str:

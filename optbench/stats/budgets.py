@@ -15,7 +15,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from optbench.core import UserError
 from optbench.stats import Frame
 from optbench.stats.settings import PROBLEM, kept_apart, labels
 from optbench.stats.summary import RAN, costs_of, gradients_per_step
@@ -116,15 +115,10 @@ def differ(given: np.ndarray) -> bool:
     return bool(given.min() < (1 - TOLERANCE) * given.max())
 
 
-def refuse_unequal(certified: Frame, axis: str = "steps") -> None:
-    """Refuse a ranking whose budgets differ by more than the tolerance.
-
-    Raises:
-        UserError: with the numbers, and what to run or say next.
-    """
-    found = unequal(certified, axis)
+def refusal(found: Frame) -> str:
+    """Why nobody is ranked, with the numbers and what to do next; nothing where `unequal` found nothing."""
     if found.empty:
-        return
+        return ""
     said = list(found["says"])
     more = f"; and {len(said) - 3} more" if len(said) > 3 else ""
     way = (
@@ -132,7 +126,7 @@ def refuse_unequal(certified: Frame, axis: str = "steps") -> None:
         if set(found["what"]) == {"where"}
         else "Run what is missing, leave an optimizer out with --opt"
     )
-    raise UserError(
-        f"a ranking needs equal budgets, and these differ by more than {TOLERANCE:.0%}: {'; '.join(said[:3])}{more}. "
+    return (
+        f"A ranking needs equal budgets, and these differ by more than {TOLERANCE:.0%}: {'; '.join(said[:3])}{more}. "
         f"{way}, or rank all the same: --allow-unequal"
     )
