@@ -146,6 +146,7 @@ run --lr 0.1 --tuning quasi
 run --tuning sobol
 run --trials 0
 run --seeds 1001
+report --tuning sobol
 run --lr
 run --steps 0
 run --steps -5

@@ -235,7 +235,10 @@ def test_seconds_of_lanes_run_in_different_ways_do_not_rank(tmp_path):
     table = certificate(store.frame())
     assert refusal(unequal(table, "steps")) == ""
     said = refusal(unequal(table, "seconds"))
-    assert "adam by vmap of 4 lanes on A <fast> CPU, sgd by map on A <fast> CPU. Run all with the same --lanes" in said
+    assert (
+        "adam by vmap of 4 lanes on A <fast> CPU, sgd by map on A <fast> CPU. Run all with the same --lanes"
+        in said
+    )
 
 
 # --- lint and winners --------------------------------------------------------------------------------------
