@@ -274,13 +274,14 @@ def test_the_keyboard_alone_reaches_everything_in_order(tab, path):
             "const e = document.activeElement;"
             " return [e.closest('#controls') ? -1 : e.getBoundingClientRect().top + scrollY, e.dataset.kind ?? e.name]"
         )
-        if tab.run(focus) in ("", "skip"):
+        if tab.run("return document.activeElement === document.body") or tab.run(focus) == "skip":
             break  # once round
         seen.add(name)
         tops += [place] if place >= 0 else []
     assert {"optimizer", "axis", "progress", "rates"} <= seen
     # Side by side is fine (the tallest picture is 640 pixels), going back up the page is not.
-    assert all(after > before - 700 for before, after in itertools.pairwise(tops))
+    back = [(before, after) for before, after in itertools.pairwise(tops) if after < before - 700]
+    assert back == [], tops
 
 
 def test_it_prints_on_white_with_every_chart(tab, path):
