@@ -63,6 +63,8 @@ class Selection:
         frame = store.frame()
         if frame.empty:
             raise UserError(f"nothing is stored in {str(store.folder)!r}. Run first: {self.command()}")
+        if "twin" in frame:  # cells of a comparison of frameworks, which `optbench run` judges
+            frame = frame[frame["twin"].isna()]
         return frame
 
     def rows(self, frame: Frame, folder: Path) -> Frame:

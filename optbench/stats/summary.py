@@ -94,7 +94,13 @@ def longest_run(flags: list[bool]) -> tuple[int, int] | None:
 
 
 def best_trial(rows: Frame, task: Task) -> tuple[Any, bool]:
-    """The trial with the least median of the selection metric over seeds, and whether it is at the grid's edge."""
+    """The trial with the least median of the selection metric over seeds, and whether it is at the grid's edge.
+
+    Where winners were run again with fresh seeds, the one that was; random trials have no edge.
+    """
+    if "stage" in rows:
+        reported = rows.loc[rows["stage"] == "report", "trial"].dropna()
+        return (reported.iloc[0] if len(reported) else None), False
     if rows["trial"].isna().any():
         return None, False
     groups = dict(list(rows.groupby("trial")))
@@ -110,9 +116,16 @@ def best_trial(rows: Frame, task: Task) -> tuple[Any, bool]:
 
 
 def chosen(rows: Frame, task: Task) -> Frame:
-    """The rows of one optimizer at its best trial."""
+    """The rows of one optimizer at its best trial; of its fresh seeds, where there are stages."""
+    if "stage" in rows:
+        return rows[rows["stage"] == "report"]
     trial, _ = best_trial(rows, task)
     return rows if trial is None else rows[rows["trial"] == trial]
+
+
+def trying(rows: Frame) -> Frame:
+    """The rows of trials: all, or those that chose, where there are stages."""
+    return rows[rows["stage"] == "tuning"] if "stage" in rows else rows
 
 
 def main_target(task: Task) -> Target:
@@ -134,9 +147,9 @@ def summarise_one(rows: Frame) -> dict[str, Any]:
     """What one optimizer gave on one task."""
     task = task_of(rows)
     trial, edge = best_trial(rows, task)
-    best = rows if trial is None else rows[rows["trial"] == trial]
+    best, tried = chosen(rows, task), trying(rows)
     main = main_target(task)
-    decades, open_ended = working_range(rows, task) if trial is not None else (math.nan, False)
+    decades, open_ended = working_range(tried, task) if trial is not None else (math.nan, False)
     loss_metric = "loss" if task.score == "loss" else "train_loss"
     loss, loss_low, loss_high = median_interval(final(best, loss_metric))
     score, score_low, score_high = median_interval(final(best, task.score))
@@ -144,7 +157,7 @@ def summarise_one(rows: Frame) -> dict[str, Any]:
         **rows[[*PROBLEM, "optimizer"]].iloc[0].to_dict(),
         "trial": trial,
         "trial_at_edge": edge,
-        "trials": rows["trial"].nunique(),
+        "trials": tried["trial"].nunique(),
         "seeds": len(best),
         "loss": loss,
         "loss_low": loss_low,

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from optbench.core import Task
 from optbench.fields import from_text
+from optbench.tasks.autoencoder import Autoencoder
 from optbench.tasks.mlp import MLP
 from optbench.tasks.plane import Plane
 from optbench.tasks.quadratic import Quadratic
+from optbench.tasks.resnet import ResNet
 from optbench.tasks.rosenbrock import Rosenbrock
+from optbench.tasks.transformer import Transformer
+from optbench.tasks.xor_rnn import XorRNN
 
-CLASSES: tuple[type[Task], ...] = (Quadratic, Rosenbrock, MLP, Plane)
+CLASSES: tuple[type[Task], ...] = (
+    Quadratic,
+    Rosenbrock,
+    MLP,
+    ResNet,
+    Transformer,
+    Autoencoder,
+    XorRNN,
+    Plane,
+)
 
 PRESETS: dict[str, Task] = {
     "quadratic_10": Quadratic(dim=10),
