@@ -90,20 +90,25 @@ class Suite:
     def reporting(self, winners: Mapping[tuple[Task, Optimizer], Optimizer]) -> list[Cell]:
         """The cells that report: for each task and optimizer, the trial that won, with fresh seeds."""
         return [
-            self.cell(task, best, seed, self.framework)
+            self.cell(task, best, seed)
             for (task, _), best in winners.items()
             for seed in tuning.seeds(tuning.FRESH, self.seeds, task.seeded)
         ]
 
     def cell(
-        self, task: Task, optimizer: Optimizer, seed: int, framework: str, twin: int | None = None
+        self,
+        task: Task,
+        optimizer: Optimizer,
+        seed: int,
+        framework: str | None = None,
+        twin: int | None = None,
     ) -> Cell:
         """One cell of this suite."""
         return Cell(
             task,
             optimizer,
             self.schedule,
-            framework,
+            framework or self.framework,
             self.dtype,
             seed,
             self.steps or task.horizon,

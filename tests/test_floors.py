@@ -29,9 +29,9 @@ HEAVY = {
 }
 ROOMS = ("optimizers/*/jax*.py", "optimizers/*/torch*.py", "optimizers/*/functional/*.py")
 HOMES = {
-    "jax": ("engines/jax*.py", "rules/optax*.py", *ROOMS),
+    "jax": ("engines/jax*.py", "rules/optax*.py", "rules/key_draws.py", *ROOMS),
     "optax": ("rules/optax*.py", *ROOMS),
-    "torch": ("engines/torch*.py", "rules/torch*.py", *ROOMS),
+    "torch": ("engines/torch*.py", "rules/torch*.py", "rules/key_draws.py", *ROOMS),
     "numpy": ("engines/*.py", "store.py", "stats/*.py", "report/*.py", *ROOMS),
     "pandas": ("stats/*.py", "report/*.py"),
     "matplotlib": ("report/*.py",),

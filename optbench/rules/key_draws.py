@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-import numpy as np
 import torch
 
 from optbench.rules.optax import KeyNoise
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class TorchKeyNoise:
@@ -30,6 +32,8 @@ class TorchKeyNoise:
 
     def drawn(self, kind: str, name: str, shape: tuple[int, ...], dtype: str, step: int) -> np.ndarray:
         """The draw as a NumPy array; float64 exists in JAX only inside the context."""
+        import numpy as np
+
         with jax.enable_x64(dtype == "float64"), jax.default_device(jax.devices("cpu")[0]):
             return np.asarray(program(kind, name, shape, dtype)(np.int32(self.seed), np.int32(step)))
 
