@@ -1,7 +1,13 @@
+OPT ?= kron,adam,novograd
+
 check:     ; ruff check . && ruff format --check . && pyright && lint-imports  ## lint, format, types, floors
 test:      ; python -m pytest                                                  ## what runs on every change
 test-all:  ; python -m pytest -m "slow or not slow"                            ## and the full product
 bench:     ; python -m pytest tests/bench -s -n 0                              ## the engine against hand-written loops
-report:    ; optbench run && optbench report                                   ## the quickstart and its report
+report:      ## the sample report: its runs, the page, the picture (OPT=kron,adam,novograd)
+	optbench run --suite quickstart --opt $(OPT)
+	optbench run --suite paths --opt $(OPT)
+	optbench report --suite quickstart --opt $(OPT) --out reports/sample
+	python -m tests.picture reports/sample/quickstart
 help:      ; @grep -E "^[a-z-]+:" Makefile | sed -E "s/:.*## /\t/" | expand -t 12 ## these lines
 .PHONY: check test test-all bench report help

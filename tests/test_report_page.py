@@ -19,6 +19,53 @@ from tests.test_report import grid, stored, told
 EVIL = """<script>alert(1)</script> "]]>' & $x_1$ | `a` \\{b}% #{7*7} {{7*7}} <!-- </style>"""
 
 
+def small_content(folder):
+    """Two tasks, a leader, a tie, a variant, lanes that were lost."""
+    from optbench.core import Status
+
+    store = stored(
+        folder,
+        grid(opt="adam", level=1e-5),
+        grid(opt="sgd", level=1e-3, statuses={3: Status.DIVERGED}),
+        grid(opt="kron", statuses=dict.fromkeys(range(4), Status.ERROR)),
+        grid("mlp", "adam", 0.05),
+        grid("mlp", "sgd", 0.055),
+        grid("mlp", "kron", 0.02),
+    )
+    return told(store)
+
+
+def evil_content(content, folder):
+    """A content where everything that a user can name is named to break out."""
+    from optbench.report.selection import Selection
+
+    path = folder / "evil.py"
+    title = EVIL.replace("\\", "\\\\").replace('"', '\\"')
+    path.write_text(
+        f'"""{title}\n\n{title}\n"""\n'
+        "from optbench.suite import load, Suite\nimport dataclasses\n"
+        f"suite = dataclasses.replace(load('quickstart'), name={EVIL!r})\n"
+    )
+    rows = content.stored.copy()
+    names = {"adam": EVIL, "sgd": f"sgd[{EVIL}]", "kron": "kron"}
+    rows["optimizer"] = rows["optimizer"].map(names)
+    rows["task"] = rows["task"].map({"quadratic_10": EVIL, "mlp": "mlp"})
+    for column in ("cpu_model", "platform", "schedule", "device_kind"):
+        rows[column] = EVIL
+    rows.loc[rows["reason"] != "", "reason"] = EVIL
+    return dataclasses.replace(content, selection=Selection(suite=str(path)), stored=rows)
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory):
+    return small_content(tmp_path_factory.mktemp("page"))
+
+
+@pytest.fixture(scope="module")
+def evil(content, tmp_path_factory):
+    return evil_content(content, tmp_path_factory.mktemp("suite"))
+
+
 class Page(HTMLParser):
     """What a page is made of."""
 
@@ -46,23 +93,6 @@ class Page(HTMLParser):
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.tags if name == tag]
-
-
-@pytest.fixture(scope="module")
-def content(tmp_path_factory):
-    """Two tasks, a leader, a tie, a variant, lanes that were lost."""
-    from optbench.core import Status
-
-    store = stored(
-        tmp_path_factory.mktemp("page"),
-        grid(opt="adam", level=1e-5),
-        grid(opt="sgd", level=1e-3, statuses={3: Status.DIVERGED}),
-        grid(opt="kron", statuses=dict.fromkeys(range(4), Status.ERROR)),
-        grid("mlp", "adam", 0.05),
-        grid("mlp", "sgd", 0.055),
-        grid("mlp", "kron", 0.02),
-    )
-    return told(store)
 
 
 @pytest.fixture(scope="module")
@@ -159,28 +189,6 @@ def test_verdict_intervals_lie_on_their_axis(content):
     assert rows[-1]["middle_at"] == GONE
     for row in rows[:-1]:
         assert 0 < row["low_at"] <= row["middle_at"] <= row["high_at"] < GONE
-
-
-@pytest.fixture(scope="module")
-def evil(content, tmp_path_factory):
-    """The same, where everything that a user can name is named to break out."""
-    from optbench.report.selection import Selection
-
-    path = tmp_path_factory.mktemp("suite") / "evil.py"
-    title = EVIL.replace("\\", "\\\\").replace('"', '\\"')
-    path.write_text(
-        f'"""{title}\n\n{title}\n"""\n'
-        "from optbench.suite import load, Suite\nimport dataclasses\n"
-        f"suite = dataclasses.replace(load('quickstart'), name={EVIL!r})\n"
-    )
-    rows = content.stored.copy()
-    names = {"adam": EVIL, "sgd": f"sgd[{EVIL}]", "kron": "kron"}
-    rows["optimizer"] = rows["optimizer"].map(names)
-    rows["task"] = rows["task"].map({"quadratic_10": EVIL, "mlp": "mlp"})
-    for column in ("cpu_model", "platform", "schedule", "device_kind"):
-        rows[column] = EVIL
-    rows.loc[rows["reason"] != "", "reason"] = EVIL
-    return dataclasses.replace(content, selection=Selection(suite=str(path)), stored=rows)
 
 
 def test_names_do_not_break_out_of_the_page(evil):

@@ -26,6 +26,12 @@ class Chart {
     if (caption) caption.textContent = this.model.label;
     const box = this.plot.querySelector("div.drawing") ?? this.plot.appendChild(document.createElement("div"));
     box.className = "drawing";
+    if (!this.model.spec.layer.length) { // nobody is chosen
+      this.view?.finalize();
+      this.view = null;
+      box.replaceChildren();
+      return;
+    }
     const size = { width: this.plot.clientWidth, height: this.plot.clientHeight };
     this.width = size.width;
     const options = { actions: false, defaultStyle: false, renderer: "svg", tooltip: false, expressionFunctions: { tick } };
@@ -69,7 +75,7 @@ class Chart {
 
   /** The rule at a place, and what every optimizer shows there, best first. */
   show(at) {
-    if (at === undefined) return;
+    if (at === undefined || !this.view) return;
     this.at = at;
     const rows = this.model.read(at).filter(Boolean).sort((a, b) => (a.value ?? Infinity) - (b.value ?? Infinity));
     const lines = rows.map((row) => line(looks[row.o], row.text));
@@ -133,7 +139,7 @@ const near = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: "400px" });
 
-const idle = window.requestIdleCallback ?? ((work) => setTimeout(work, 30));
+const idle = (work) => (window.requestIdleCallback ? requestIdleCallback(work, { timeout: 300 }) : setTimeout(work, 30));
 
 async function drawRest() {
   const next = [...charts.values()].find((chart) => chart.stale && chart.plot.offsetParent);
