@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from optbench import plan
+from optbench import optimizers, plan, tasks
 from optbench.core import Cell
 from optbench.engines.jax import JaxBackend
 from optbench.engines.lanes import Inputs, drive
@@ -23,22 +23,35 @@ from tests.bench.clock import Contestant, clock
 OPTAX = {"adam": optax.adam, "sgd": optax.sgd}
 TORCH = {"adam": "Adam", "sgd": "SGD"}
 
+RATES, SEEDS = 9, 5
+"""The quickstart's grid: 45 lanes."""
+
+
+def grid(
+    task: str, optimizer: str = "adam", rates: int = RATES, seeds: int = SEEDS, steps: int | None = None
+) -> list[Cell]:
+    """The cells of one program."""
+    what, trials = tasks.parse(task), optimizers.parse(optimizer).trials(rates)
+    length = steps or what.horizon
+    return [Cell(what, trial, seed=seed, steps=length) for trial in trials for seed in range(seeds)]
+
 
 def engine(cells: Sequence[Cell], mode: str | None = None) -> Contestant:
-    """The engine itself, as a worker runs it, chunk by chunk; evaluation is off the clock, as in every record."""
+    """The engine as a worker runs one group of lanes, chunk by chunk.
+
+    Evaluation and the making of inputs are off the clock, as in every record and as for the other loops.
+    """
     (program,) = plan.programs(cells, mode=mode)
     inputs = Inputs.of(program.cells)
     backend = JaxBackend(inputs, program.mode, jax.devices("cpu")[0])
-    for name in ("evaluate", "counts"):
+    for name in ("prepare", "evaluate", "counts"):
         setattr(backend, name, clock.off()(getattr(backend, name)))
 
-    def call() -> np.ndarray:
-        traces = drive(inputs, backend, lambda event, facts: None)
-        call.steps = traces[0].facts["program_steps"]
-        return traces[0].losses
+    def run() -> Any:
+        return drive(inputs, backend, lambda event, facts: None)[0]
 
-    call()
-    return Contestant(call, call.steps * len(cells))
+    steps = run().facts["program_steps"]
+    return Contestant(lambda: run().losses, steps * len(cells), backend.facts["program_bytes"])
 
 
 def device(tree: Any) -> Any:
@@ -89,7 +102,7 @@ def scan(cells: Sequence[Cell]) -> Contestant:
     cell = cells[0]
     inputs = device((cell.task.init(cell.seed), np.float64(rate_of(cell)), draws_of(cell)))
     program = compiled(train_of(cell), *inputs, device(cell.task.data()))
-    return Contestant(lambda: np.asarray(program()[1]), cell.steps)
+    return Contestant(lambda: np.asarray(program.call()[1]), cell.steps, program.bytes)
 
 
 def vmap(cells: Sequence[Cell]) -> Contestant:
@@ -99,7 +112,7 @@ def vmap(cells: Sequence[Cell]) -> Contestant:
     inputs = device(jax.tree.map(lambda *leaves: np.stack(leaves), *lanes))
     train = jax.vmap(train_of(cell), in_axes=(0, 0, 0, None))
     program = compiled(train, *inputs, device(cell.task.data()))
-    return Contestant(lambda: np.asarray(program()[1])[0], cell.steps * len(cells))
+    return Contestant(lambda: np.asarray(program.call()[1])[0], cell.steps * len(cells), program.bytes)
 
 
 def draws_of(cell: Cell) -> dict[str, np.ndarray]:
@@ -122,24 +135,26 @@ def train_of(cell: Cell) -> Callable[..., Any]:
     return train
 
 
-def compiled(function: Callable[..., Any], *inputs: Any) -> Callable[[], Any]:
+def compiled(function: Callable[..., Any], *inputs: Any) -> Contestant:
     """The function compiled ahead of time, on these inputs."""
     program = jax.jit(function).lower(*inputs).compile()
-    return lambda: jax.block_until_ready(program(*inputs))
+    found = program.memory_analysis()
+    size = found.temp_size_in_bytes + found.argument_size_in_bytes + found.output_size_in_bytes
+    return Contestant(lambda: jax.block_until_ready(program(*inputs)), 1, size)
 
 
-def torch_eager(cells: Sequence[Cell], steps: int = 100) -> Contestant:
+def torch(cells: Sequence[Cell], steps: int = 100) -> Contestant:
     """A plain PyTorch loop with loss.item() after each step, for one lane."""
-    import torch
+    import torch as pytorch
 
     cell = cells[0]
-    torch.set_num_threads(1)
+    pytorch.set_num_threads(1)
     loss_of = cell.task.torch().loss
 
-    def tensors(arrays: Any) -> dict[str, torch.Tensor]:
+    def tensors(arrays: Any) -> dict[str, pytorch.Tensor]:
         return {
-            name: torch.as_tensor(
-                a, dtype=torch.float32 if np.issubdtype(a.dtype, np.floating) else torch.int64
+            name: pytorch.as_tensor(
+                a, dtype=pytorch.float32 if np.issubdtype(a.dtype, np.floating) else pytorch.int64
             )
             for name, a in arrays.items()
         }
@@ -147,7 +162,7 @@ def torch_eager(cells: Sequence[Cell], steps: int = 100) -> Contestant:
     data, table = tensors(cell.task.data()), tensors(cell.task.draws(cell.seed, 0, steps))
     draws = [{name: array[t] for name, array in table.items()} for t in range(steps)]
     params = {name: tensor.requires_grad_() for name, tensor in tensors(cell.task.init(cell.seed)).items()}
-    optimizer = getattr(torch.optim, TORCH[cell.optimizer.name])(params.values(), lr=rate_of(cell))
+    optimizer = getattr(pytorch.optim, TORCH[cell.optimizer.name])(params.values(), lr=rate_of(cell))
 
     def call() -> list[float]:
         losses = []

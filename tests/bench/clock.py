@@ -8,6 +8,7 @@ the same round are compared.
 from __future__ import annotations
 
 import contextlib
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,8 +17,8 @@ from typing import Any, NamedTuple
 
 TURN = 0.02
 """Seconds of process CPU time that one turn lasts at least."""
-ROUNDS = 10
-"""Turns of each contestant, at least."""
+ROUNDS = 12
+"""Turns of each contestant."""
 DISTURBED = 1.2
 """Wall over CPU seconds above which something else ran on this core meanwhile."""
 
@@ -44,30 +45,36 @@ clock = Clock()
 
 
 class Contestant(NamedTuple):
-    """A call, and how many units of work it does: steps of one lane."""
+    """A call, how many units of work it does (steps of one lane), and how many bytes it takes."""
 
     call: Callable[[], Any]
     work: float
+    bytes: float = math.nan
 
 
 @dataclass(frozen=True)
 class Race:
-    """CPU seconds per unit of work of each contestant, by round."""
+    """CPU seconds per unit of work of each contestant, by round; the first contestant is ours."""
 
     seconds: Mapping[str, list[float]]
     disturbed: bool
+
+    @property
+    def ours(self) -> str:
+        """The first contestant."""
+        return next(iter(self.seconds))
 
     def best(self, name: str) -> float:
         """The fastest turn; noise can only make a turn slower."""
         return min(self.seconds[name])
 
-    def ratio(self, slow: str, fast: str) -> float:
-        """How many times faster `fast` is, by the best turn of each."""
-        return self.best(slow) / self.best(fast)
+    def ratio(self, slow: str) -> float:
+        """How many times faster ours is, by the best turn of each."""
+        return self.best(slow) / self.best(self.ours)
 
-    def typical(self, slow: str, fast: str) -> float:
+    def typical(self, slow: str) -> float:
         """The median over rounds of the ratio within a round."""
-        pairs = zip(self.seconds[slow], self.seconds[fast], strict=True)
+        pairs = zip(self.seconds[slow], self.seconds[self.ours], strict=True)
         return statistics.median(a / b for a, b in pairs)
 
 
@@ -86,7 +93,7 @@ def race(benchmark: Any, contestants: Mapping[str, Contestant], rounds: int = RO
     ours, *rivals = contestants
 
     def turn(name: str) -> None:
-        call, work = contestants[name]
+        call, work, _ = contestants[name]
         begun = clock()
         for _ in range(calls[name]):
             call()
@@ -98,6 +105,6 @@ def race(benchmark: Any, contestants: Mapping[str, Contestant], rounds: int = RO
 
     wall, cpu = time.perf_counter(), time.process_time()
     benchmark.pedantic(lambda: turn(ours), setup=others, rounds=rounds)
-    ran = (time.perf_counter() - wall) / (time.process_time() - cpu)
+    slowed = (time.perf_counter() - wall) / (time.process_time() - cpu)
     benchmark.extra_info["microseconds_per_step"] = {name: 1e6 * min(seconds[name]) for name in contestants}
-    return Race(seconds, ran > DISTURBED)
+    return Race(seconds, slowed > DISTURBED)

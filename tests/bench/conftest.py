@@ -1,4 +1,11 @@
-"""`make bench`: one core, one clock, and the goal table at the end."""
+"""`make bench`: one core, one clock, and the goal table at the end.
+
+A row is one small test: make contestants (`baselines`), let them race, say the goal.
+
+    def test_something(race, goals):
+        timed = race({"engine": engine(cells), "naive": naive(cells)})
+        goals.faster("what it is", timed, than="naive", least=2)
+"""
 
 import functools
 
@@ -26,6 +33,16 @@ def goals(pytestconfig):
 @pytest.fixture
 def race(benchmark):
     return functools.partial(run_race, benchmark)
+
+
+@pytest.fixture
+def cold():
+    """Programs are compiled anew, as on the first day."""
+    import jax
+
+    jax.config.update("jax_enable_compilation_cache", False)
+    yield
+    jax.config.update("jax_enable_compilation_cache", True)
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tests.bench.clock import Race
+from tests.bench.clock import DISTURBED, Race
 
-RIVALS = {"naive": "naive", "scan": "scan", "vmap": "scan+vmap"}
-"""The three hand-written loops that every engine row is held against, side by side."""
+LOOPS = {"naive": "naive", "scan": "scan", "vmap": "scan+vmap"}
+"""The hand-written loops that an engine row is held against, side by side, as columns."""
+
+NOTE = f"""\
+Ratios are of CPU time on one core: of the best turns, and in brackets the median over rounds of
+turns taken one after the other. ~ took more than {DISTURBED:g} times as long by the wall clock: other programs
+ran on this core, and a ratio near its goal says little. Run it again on a quiet machine."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +24,7 @@ class Goal:
     wanted: str
     measured: str
     held: bool
-    beside: tuple[str, ...] = ("",) * len(RIVALS)
-    disturbed: bool = False
+    beside: tuple[str, ...] = ("",) * len(LOOPS)
 
 
 class Goals:
@@ -29,57 +33,39 @@ class Goals:
     def __init__(self) -> None:
         self.rows: list[Goal] = []
 
-    def faster(self, what: str, race: Race, than: str, least: float, ours: str = "engine") -> None:
-        """`ours` is at least `least` times faster than a contestant: best turns, and in brackets the median."""
-        best, typical = race.ratio(than, ours), race.typical(than, ours)
-        beside = tuple(f"{times(race.ratio(name, ours))}" if name in race.seconds else "" for name in RIVALS)
+    def faster(self, what: str, race: Race, than: str, least: float) -> None:
+        """The race's first contestant is at least `least` times faster than another one."""
+        best = race.ratio(than)
+        beside = (times(race.ratio(name)) if name in race.seconds else "" for name in LOOPS)
         self.rows.append(
             Goal(
                 what,
-                f">= {least:g}x {RIVALS.get(than, than)}",
-                f"{times(best)} ({times(typical)})",
+                f">= {least:g}x {LOOPS.get(than, than)}",
+                f"{times(best)} ({times(race.typical(than))})" + "~" * race.disturbed,
                 best >= least,
-                beside,
-                race.disturbed,
+                tuple(beside),
             )
         )
 
-    def at_most(self, what: str, value: float, most: float, unit: str, disturbed: bool = False) -> None:
+    def at_most(self, what: str, value: float, most: float, unit: str) -> None:
         """A number that must not be larger."""
-        self.rows.append(
-            Goal(what, f"<= {most:g}{unit}", f"{value:.3g}{unit}", value <= most, disturbed=disturbed)
-        )
+        self.rows.append(Goal(what, f"<= {most:g}{unit}", f"{value:.3g}{unit}", value <= most))
 
-    def at_least(self, what: str, value: float, least: float, unit: str, disturbed: bool = False) -> None:
+    def at_least(self, what: str, value: float, least: float, unit: str) -> None:
         """A number that must not be smaller."""
-        self.rows.append(
-            Goal(what, f">= {least:g}{unit}", f"{value:.3g}{unit}", value >= least, disturbed=disturbed)
-        )
+        self.rows.append(Goal(what, f">= {least:g}{unit}", f"{value:.3g}{unit}", value >= least))
 
     def table(self) -> str:
-        """At most 100 columns wide."""
-        head = ("goal", "wanted", "measured", *RIVALS.values(), "held")
+        """Text of at most 100 columns."""
+        head = ("goal", "wanted", "measured", *LOOPS.values(), "held")
         rows = [
-            (
-                goal.what,
-                goal.wanted,
-                goal.measured + "~" * goal.disturbed,
-                *goal.beside,
-                "yes" if goal.held else "NO",
-            )
+            (goal.what, goal.wanted, goal.measured, *goal.beside, "yes" if goal.held else "NO")
             for goal in self.rows
         ]
         lines = list(aligned([head, *rows]))
         lines.insert(1, "-" * max(map(len, lines)))
         held = sum(goal.held for goal in self.rows)
-        lines += [
-            "",
-            f"{held} of {len(rows)} goals held. Ratios are of CPU time on one core: of the best turns, and in",
-            "brackets the median over rounds of turns taken one after the other.",
-        ]
-        if any(goal.disturbed for goal in self.rows):
-            lines.append("~ measured while other programs ran on this core: run it again on a quiet machine.")
-        return "\n".join(lines)
+        return "\n".join([*lines, "", f"{held} of {len(rows)} goals held.", NOTE])
 
 
 def times(ratio: float) -> str:
@@ -91,8 +77,7 @@ def aligned(rows: list[tuple[str, ...]]) -> Iterable[str]:
     """Columns: text to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        cells = [
+        yield "  ".join(
             cell.ljust(width) if i < 2 else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield "  ".join(cells).rstrip()
+        )
