@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from optbench.core import Optimizer, Rule, Setting, Shapes, hyper
+from optbench.fields import MOMENTUM
 
 DAMPING = 0.0003452669770922512
 """sqrt of the float32 machine epsilon, rounded to float32, in every dtype."""
@@ -78,7 +79,7 @@ class Kron(Optimizer):
     memory: ClassVar[str] = "n + sum over axes of n_i^2 (triangular) or n_i (diagonal)"
 
     learning_rate: float = hyper(0.001, "step size", bounds="(0, inf)", lane=True, sweep=(1e-4, 1.0))
-    b1: float = hyper(0.9, "decay of the momentum; 0 keeps none", bounds="[0, 1)")
+    b1: float = hyper(0.9, "decay of the momentum; 0 keeps none", bounds="[0, 1)", search=MOMENTUM)
     weight_decay: float = hyper(0.0, "decoupled weight decay", bounds="[0, inf)")
     preconditioner_update_probability: float | None = hyper(
         None, "rate of preconditioner updates; None anneals 1 to 0.03", bounds="(0, 1]"
