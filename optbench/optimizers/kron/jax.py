@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from optbench.core import Noise
-from optbench.optimizers.kron import DAMPING, RELEASES, RMS_CLIP, Shaping, factor_kinds
-from optbench.optimizers.kron.jax_factors import fit_factors, precondition
+from optbench.optimizers.kron import RELEASES, Shaping
+from optbench.optimizers.kron.jax_factors import (
+    balanced,
+    clip_rms,
+    damped,
+    first_factors,
+    fit_factors,
+    precondition,
+    trust_region,
+)
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, at, check_ranges, check_release
 from optbench.optimizers.psgd.jax import check_static, finished, is_alive, momentum
 from optbench.optimizers.psgd.jax import precond_update_prob_schedule as precond_update_prob_schedule
 from optbench.ranges import is_off
 from optbench.rules.optax import KeyNoise, probes
+
+Factors = list[list[jax.Array]]
+"""The factors of each leaf, one for each axis."""
 
 
 def kron(
@@ -120,7 +131,6 @@ def scale_by_kron(
     upstream: bool | str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """`kron` without learning rate and weight decay; the arguments are those of `kron`."""
-    shaping = Shaping(max_size_triangular, min_ndim_triangular, memory_save_mode)
     check_static(
         "kron",
         max_size_triangular=max_size_triangular,
@@ -137,127 +147,137 @@ def scale_by_kron(
         },
     )
     release = check_release("kron", upstream, RELEASES)
-    older = release == "0.2.7"
     probability = preconditioner_update_probability
     if probability is None:
-        probability = precond_update_prob_schedule(flat_start=250 if older else 500)
-    source: Noise = KeyNoise.seeded(seed) if noise is None else noise
+        probability = precond_update_prob_schedule(flat_start=250 if release == "0.2.7" else 500)
+    whitening = Whitening(
+        b1,
+        probability,
+        Shaping(max_size_triangular, min_ndim_triangular, memory_save_mode),
+        momentum_into_precond_update,
+        preconditioner_lr,
+        preconditioner_init_scale,
+        mu_dtype,
+        precond_dtype,
+        precond_update_precision,
+        precond_grads_precision,
+        Layers(scanned_layers, lax_map_batch_size if lax_map_scanned_layers else None),
+        KeyNoise.seeded(seed) if noise is None else noise,
+        release,
+    )
+    return optax.GradientTransformationExtraArgs(whitening.init, whitening.update)
 
-    def stacks(tree: Any) -> list[bool]:
-        if scanned_layers is None:
-            return [False] * len(jax.tree.leaves(tree))
-        return jax.tree.leaves(scanned_layers)
 
-    def lift(function: Callable, stacked: bool) -> Callable:
+class Layers(NamedTuple):
+    """Which leaves stack layers along their first axis, and how the layers of a stack are run."""
+
+    scanned: Any
+    batch: int | None
+    """Layers at a time under `lax.map`; None runs all under `vmap`."""
+
+    def stacked(self, tree: Any) -> list[bool]:
+        """For each leaf, whether it is a stack."""
+        leaves = jax.tree.leaves(tree)
+        return [False] * len(leaves) if self.scanned is None else jax.tree.leaves(self.scanned)
+
+    def lift(self, function: Callable, stacked: bool) -> Callable:
         """`function` for one layer, or for each layer of a stack."""
         if not stacked:
             return function
-        if not lax_map_scanned_layers:
+        if self.batch is None:
             return jax.vmap(function)
-        batch = lax_map_batch_size if lax_map_batch_size > 1 else None
+        batch = self.batch if self.batch > 1 else None
         return lambda *args: jax.lax.map(lambda xs: function(*xs), args, batch_size=batch)
 
-    def init(params: Any) -> dict[str, Any]:
-        factors = []
+
+class Whitening(NamedTuple):
+    """The options of `scale_by_kron`, and what they do at each step."""
+
+    b1: Any
+    probability: Any
+    shaping: Shaping
+    on_momentum: bool
+    lr: Any
+    init_scale: Any
+    mu_dtype: Any
+    dtype: Any
+    fit_precision: str | None
+    apply_precision: str | None
+    layers: Layers
+    noise: Noise
+    release: str | None
+
+    def init(self, params: Any) -> dict[str, Any]:
+        """No momentum yet, scaled identities, two counters at 0."""
         leaves, structure = jax.tree.flatten(params)
-        for leaf, stacked in zip(leaves, stacks(params), strict=True):
-            first = first_factors(leaf.shape[stacked:], shaping, preconditioner_init_scale, precond_dtype)
-            if stacked:
-                first = [jnp.repeat(q[None], leaf.shape[0], axis=0) for q in first]
-            factors.append(first)
+        factors = []
+        for leaf, stacked in zip(leaves, self.layers.stacked(params), strict=True):
+            first = first_factors(leaf.shape[stacked:], self.shaping, self.init_scale, self.dtype)
+            factors.append([jnp.repeat(q[None], len(leaf), axis=0) for q in first] if stacked else first)
         return {
             "count": jnp.zeros((), jnp.int32),
-            "mu": None if is_off(b1) else optax.tree.zeros_like(params, dtype=mu_dtype),
+            "mu": None if is_off(self.b1) else optax.tree.zeros_like(params, dtype=self.mu_dtype),
             "Qs_preconditioners": structure.unflatten(factors),
             "update_counter": jnp.zeros((), jnp.int32),
         }
 
-    def update(updates: Any, state: Any, params: Any = None, **_: Any) -> tuple[Any, dict[str, Any]]:
-        grads = updates
-        t = state["count"] + 1
-        mu, direction = momentum(grads, state["mu"], b1, False, t)
-        counter = state["update_counter"] + 1
-        rate = at(probability, t)
-        due = source.uniform("update_u", state["count"], jnp.float32) < rate if older else counter >= 1 / rate
-        fitted = direction if momentum_into_precond_update else grads
-        leaves, structure = jax.tree.flatten(fitted)
-        stacked = stacks(fitted)
+    def update(self, updates: Any, state: Any, params: Any = None, **_: Any) -> tuple[Any, dict[str, Any]]:
+        """The momentum, the fit where one is due, and the preconditioned momentum."""
+        grads, t = updates, state["count"] + 1
+        mu, direction = momentum(grads, state["mu"], self.b1, False, t)
+        due, counter = self.due(state, t)
+        structure = jax.tree.structure(grads)
         factors = structure.flatten_up_to(state["Qs_preconditioners"])
 
-        def fit(factors: list[list[jax.Array]]) -> list[list[jax.Array]]:
-            step = state["count"]
-            balance_now = source.uniform("balance_u", step, jnp.float32) < BALANCE_PROBABILITY
-            factors = jax.lax.cond(balance_now, lambda: balanced(factors, stacked, release), lambda: factors)
-            probe = structure.flatten_up_to(probes(source, step, fitted))
-            fitted_factors = []
-            for q, g, v, is_stack in zip(factors, leaves, probe, stacked, strict=True):
-                # A leaf without gradient is fitted with a step of 0.
-                alive = jnp.asarray(True) if release else is_alive(g)
-                lr = jnp.where(alive, preconditioner_lr, 0).astype(g.dtype)
-                one = lift(lambda q, g, v, lr=lr: fit_factors(q, g, v, lr), is_stack)
-                fitted_factors.append(one(q, g if older else damped(g, v), v))
-            return fitted_factors
+        def fit(factors: Factors) -> Factors:
+            return self.fitted(factors, direction if self.on_momentum else grads, state["count"])
 
-        with jax.default_matmul_precision(precond_update_precision):
-            factors = jax.lax.cond(due, fit, lambda factors: factors, factors)
-        limit = trust_region if older else clip_rms
-        with jax.default_matmul_precision(precond_grads_precision):
-            updates = [
-                limit(lift(precondition, is_stack)(q, g))
-                for q, g, is_stack in zip(factors, jax.tree.leaves(direction), stacked, strict=True)
-            ]
-        if mu_dtype is not None and mu is not None:
-            mu = optax.tree.cast(mu, mu_dtype)
-        new_state = {
+        with jax.default_matmul_precision(self.fit_precision):
+            factors = fit(factors) if due is True else jax.lax.cond(due, fit, lambda same: same, factors)
+        with jax.default_matmul_precision(self.apply_precision):
+            updates = self.applied(factors, direction)
+        if self.mu_dtype is not None and mu is not None:
+            mu = optax.tree.cast(mu, self.mu_dtype)
+        new = {
             "count": t,
             "mu": mu,
             "Qs_preconditioners": structure.unflatten(factors),
-            "update_counter": counter * 0 if older else jnp.where(due, 0, counter),
+            "update_counter": counter,
         }
-        return structure.unflatten(updates), new_state
+        return updates, new
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    def due(self, state: Any, t: jax.Array) -> tuple[Any, jax.Array]:
+        """Whether this step fits the factors (True where no step does not), and the counter after it."""
+        counter = state["update_counter"]
+        if isinstance(self.probability, int | float) and self.probability == 1:
+            return True, counter * 0
+        rate = at(self.probability, t)
+        if self.release == "0.2.7":
+            return self.noise.uniform("update_u", state["count"], jnp.float32) < rate, counter * 0
+        due = counter + 1 >= 1 / rate
+        return due, jnp.where(due, 0, counter + 1)
 
+    def fitted(self, factors: Factors, on: Any, step: jax.Array) -> Factors:
+        """The factors of each leaf after one step on a tree; balanced before it now and then."""
+        leaves, structure = jax.tree.flatten(on)
+        stacked = self.layers.stacked(on)
+        balance_now = self.noise.uniform("balance_u", step, jnp.float32) < BALANCE_PROBABILITY
+        factors = jax.lax.cond(balance_now, lambda: balanced(factors, stacked, self.release), lambda: factors)
+        probe = structure.flatten_up_to(probes(self.noise, step, on))
+        new = []
+        for qs, g, v, is_stack in zip(factors, leaves, probe, stacked, strict=True):
+            # A leaf without gradient is fitted with a step of 0.
+            alive = jnp.asarray(True) if self.release else is_alive(g)
+            lr = jnp.where(alive, self.lr, 0).astype(g.dtype)
+            one = self.layers.lift(lambda qs, g, v, lr=lr: fit_factors(qs, g, v, lr), is_stack)
+            new.append(one(qs, g if self.release == "0.2.7" else damped(g, v), v))
+        return new
 
-def first_factors(shape: tuple[int, ...], shaping: Shaping, scale: float, dtype: Any) -> list[jax.Array]:
-    """Scaled identities, one factor for each axis; a scalar has one 0-d factor."""
-    if not shape:
-        return [jnp.asarray(scale, dtype=dtype or float)]
-    each = scale ** (1 / len(shape))
-    return [
-        each * (jnp.ones(n, dtype=dtype) if kind == "diagonal" else jnp.eye(n, dtype=dtype))
-        for n, kind in zip(shape, factor_kinds(shape, shaping), strict=True)
-    ]
-
-
-def balanced(
-    factors: list[list[jax.Array]], stacked: list[bool], release: str | None
-) -> list[list[jax.Array]]:
-    """Give the factors of each leaf the same largest entry; psgd-jax takes norms in float32 in every dtype."""
-
-    def one(qs: list[jax.Array]) -> list[jax.Array]:
-        dtype = jnp.float32 if release else jnp.result_type(jnp.float32, *qs)
-        norms = [jnp.max(jnp.abs(q)).astype(dtype) for q in qs]
-        mean = jnp.prod(jnp.stack(norms)) ** (1 / len(qs))
-        return [q * (mean / norm).astype(q.dtype) for q, norm in zip(qs, norms, strict=True)]
-
-    return [
-        qs if len(qs) == 1 else jax.vmap(one)(qs) if is_stack else one(qs)
-        for qs, is_stack in zip(factors, stacked, strict=True)
-    ]
-
-
-def damped(g: jax.Array, v: jax.Array) -> jax.Array:
-    """G + sqrt(eps) mean|G| V, over the whole leaf."""
-    return g + jnp.asarray(DAMPING, g.dtype) * jnp.mean(jnp.abs(g)) * v
-
-
-def clip_rms(u: jax.Array) -> jax.Array:
-    """Scale the whole leaf so that its root mean square is at most 1.1."""
-    return u / jnp.maximum(1.0, jnp.sqrt(jnp.mean(u * u)) / RMS_CLIP)
-
-
-def trust_region(u: jax.Array) -> jax.Array:
-    """Bend each entry towards +-2, as psgd-jax 0.2.7 does in place of the clip."""
-    y = u / 1.5
-    return jnp.clip(1.5 * (0.1 * jnp.sign(y) * jnp.log1p(jnp.abs(y)) + 0.9 * jnp.tanh(y)), -2, 2)
+    def applied(self, factors: Factors, direction: Any) -> Any:
+        """P times each leaf, its size limited."""
+        limit = trust_region if self.release == "0.2.7" else clip_rms
+        leaves, structure = jax.tree.flatten(direction)
+        rows = zip(factors, leaves, self.layers.stacked(direction), strict=True)
+        return structure.unflatten(
+            [limit(self.layers.lift(precondition, is_stack)(qs, g)) for qs, g, is_stack in rows]
+        )

@@ -1,60 +1,184 @@
-"""The arithmetic of Kronecker factors in JAX: applying, dividing, fitting."""
+"""The arithmetic of Kronecker factors in JAX: making, balancing, fitting and applying them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import solve_triangular
+from jax.lax.linalg import triangular_solve
+
+from optbench.optimizers.kron import DAMPING, RMS_CLIP, Shaping, factor_kinds
+from optbench.optimizers.kron.jax_triangular import DENSE, Cut, symmetric_lower_bound
+
+CUT = Cut(least=128, most=8)
+"""Measured on two CPUs (`make bench`); elsewhere, and where arrays are sharded, dense products are better."""
+SHORT = 4
+"""Axes of a tensor up to this length are walked slice by slice: a product would first transpose the tensor."""
 
 
-def times(q: jax.Array, x: jax.Array, axis: int) -> jax.Array:
+def first_factors(shape: tuple[int, ...], shaping: Shaping, scale: float, dtype: Any) -> list[jax.Array]:
+    """Scaled identities, one factor for each axis; a scalar has one 0-d factor."""
+    if not shape:
+        return [jnp.asarray(scale, dtype=dtype or float)]
+    each = scale ** (1 / len(shape))
+    return [
+        each * (jnp.ones(n, dtype=dtype) if kind == "diagonal" else jnp.eye(n, dtype=dtype))
+        for n, kind in zip(shape, factor_kinds(shape, shaping), strict=True)
+    ]
+
+
+def balanced(
+    factors: list[list[jax.Array]], stacked: list[bool], release: str | None
+) -> list[list[jax.Array]]:
+    """Give the factors of each leaf the same largest entry; psgd-jax takes norms in float32 in every dtype."""
+
+    def one(qs: list[jax.Array]) -> list[jax.Array]:
+        dtype = jnp.float32 if release else jnp.result_type(jnp.float32, *qs)
+        norms = [jnp.max(jnp.abs(q)).astype(dtype) for q in qs]
+        mean = jnp.prod(jnp.stack(norms)) ** (1 / len(qs))
+        return [q * (mean / norm).astype(q.dtype) for q, norm in zip(qs, norms, strict=True)]
+
+    return [
+        qs if len(qs) == 1 else jax.vmap(one)(qs) if is_stack else one(qs)
+        for qs, is_stack in zip(factors, stacked, strict=True)
+    ]
+
+
+def damped(g: jax.Array, v: jax.Array) -> jax.Array:
+    """G + sqrt(eps) mean|G| V, over the whole leaf."""
+    return g + jnp.asarray(DAMPING, g.dtype) * jnp.mean(jnp.abs(g)) * v
+
+
+def fit_factors(qs: list[jax.Array], g: jax.Array, v: jax.Array, lr: float | jax.Array) -> list[jax.Array]:
+    """One step of all factors of one leaf, each from the old ones."""
+    return by_platform(fitted, qs, qs, g, v, jnp.asarray(lr))
+
+
+def precondition(qs: list[jax.Array], g: jax.Array) -> jax.Array:
+    """P G with P = Q^T Q along each axis."""
+    return by_platform(preconditioned, qs, qs, g)
+
+
+def by_platform(function: Callable[..., Any], qs: list[jax.Array], *given: Any) -> Any:
+    """`function(*given, cut)`, with large triangular factors cut into blocks on CPU."""
+    if len(qs) != 2 or all(q.ndim < 2 or len(CUT.spans(len(q))) == 1 for q in qs):
+        return function(*given, DENSE)
+    return jax.lax.platform_dependent(
+        *given,
+        cpu=lambda *xs: function(*xs, CUT),
+        default=lambda *xs: function(*xs, DENSE),
+    )
+
+
+def fitted(qs: list[jax.Array], g: jax.Array, v: jax.Array, lr: jax.Array, cut: Cut) -> list[jax.Array]:
+    """One step of all factors of one leaf."""
+    dtype = g.dtype
+    a, b = g, v
+    for axis, q in enumerate(qs):
+        a, b = times(q.astype(dtype), a, axis, cut), divide(q.astype(dtype), b, axis)
+    return [fit_factor(q, a, b, axis, lr, cut) for axis, q in enumerate(qs)]
+
+
+def fit_factor(q: jax.Array, a: jax.Array, b: jax.Array, axis: int, lr: jax.Array, cut: Cut) -> jax.Array:
+    """Q <- Q - lr tri(T1 - T2) Q / |T1 + T2|."""
+    new = q.astype(a.dtype)
+    tiny = jnp.finfo(a.dtype).tiny
+    if q.ndim < 2:
+        t1, t2 = gram(a, axis, diagonal=True), gram(b, axis, diagonal=True)
+        new = new - lr * (t1 - t2) * new / (jnp.max(jnp.abs(t1 + t2)) + tiny)
+    else:
+        t1, t2 = cut.gram(rows(a, axis)), cut.gram(rows(b, axis))
+        new = new - cut.both(lr * (t1 - t2) / (symmetric_lower_bound(t1 + t2) + tiny), new)
+    return new.astype(q.dtype)
+
+
+def preconditioned(qs: list[jax.Array], g: jax.Array, cut: Cut) -> jax.Array:
+    """P G."""
+    for axis, q in enumerate(qs):
+        q = q.astype(g.dtype)
+        if q.ndim < 2:
+            g = times(q * q, g, axis)
+        elif len(cut.spans(len(q))) == 1 and q.size < g.size:
+            g = times(q.T @ q, g, axis)
+        else:
+            g = times_t(q, times(q, g, axis, cut), axis, cut)
+    return g
+
+
+def clip_rms(u: jax.Array) -> jax.Array:
+    """Scale the whole leaf so that its root mean square is at most 1.1."""
+    return u / jnp.maximum(1.0, jnp.sqrt(jnp.mean(u * u)) / RMS_CLIP)
+
+
+def trust_region(u: jax.Array) -> jax.Array:
+    """Bend each entry towards +-2, as psgd-jax 0.2.7 does in place of the clip."""
+    y = u / 1.5
+    return jnp.clip(1.5 * (0.1 * jnp.sign(y) * jnp.log1p(jnp.abs(y)) + 0.9 * jnp.tanh(y)), -2, 2)
+
+
+def times(q: jax.Array, x: jax.Array, axis: int, cut: Cut = DENSE) -> jax.Array:
     """Q applied along one axis of x: sum_b Q[a, b] x[.., b, ..]."""
     if q.ndim < 2:
-        return x * q if q.ndim == 0 else x * along(q, x.ndim, axis)
-    return jnp.moveaxis(jnp.tensordot(q, x, axes=(1, axis)), 0, axis)
+        return x * along(q, x.ndim, axis)
+    if x.ndim == 2:
+        return cut.right_t_times(x, q) if axis else cut.times(q, x)
+    if len(q) <= SHORT:
+        parts = slices(x, axis)
+        return jnp.stack([sum(c * part for c, part in zip(row, parts, strict=True)) for row in q], axis)
+    return back(q @ rows(x, axis), x, axis)
 
 
-def along(q: jax.Array, ndim: int, axis: int) -> jax.Array:
-    """A vector shaped to broadcast along one axis."""
-    return q.reshape([-1 if i == axis else 1 for i in range(ndim)])
+def times_t(q: jax.Array, x: jax.Array, axis: int, cut: Cut = DENSE) -> jax.Array:
+    """Q^T of a triangular factor applied along one axis of x."""
+    if x.ndim == 2:
+        return cut.right_times(x, q) if axis else cut.t_times(q, x)
+    return times(q.T, x, axis)
 
 
 def divide(q: jax.Array, x: jax.Array, axis: int) -> jax.Array:
     """Q^{-T} applied along one axis of x."""
     if q.ndim < 2:
-        return x / q if q.ndim == 0 else x / along(q, x.ndim, axis)
-    front = jnp.moveaxis(x, axis, 0)
-    solved = solve_triangular(q, front.reshape(front.shape[0], -1), trans="T")
-    return jnp.moveaxis(solved.reshape(front.shape), 0, axis)
+        return x / along(q, x.ndim, axis)
+    if x.ndim > 2 and len(q) <= SHORT:
+        done: list[jax.Array] = []
+        for j, part in enumerate(slices(x, axis)):
+            done.append((part - sum(q[i, j] * before for i, before in enumerate(done))) / q[j, j])
+        return jnp.stack(done, axis)
+    # Solving from the right is the fastest on CPU, and a transposed copy costs little.
+    last = jnp.moveaxis(x, axis, -1)
+    solved = triangular_solve(q, last.reshape(-1, len(q)), left_side=False, lower=False)
+    return jnp.moveaxis(solved.reshape(last.shape), -1, axis)
+
+
+def along(q: jax.Array, ndim: int, axis: int) -> jax.Array:
+    """A vector shaped to broadcast along one axis; a scalar as it is."""
+    return q.reshape([-1 if i == axis else 1 for i in range(ndim)])
+
+
+def slices(x: jax.Array, axis: int) -> list[jax.Array]:
+    """x at each place of one axis."""
+    return [jax.lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])]
+
+
+def rows(x: jax.Array, axis: int) -> jax.Array:
+    """unf(x): one axis as rows, all others as columns."""
+    return jnp.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
+
+
+def back(y: jax.Array, x: jax.Array, axis: int) -> jax.Array:
+    """The tensor of the shape of x of which y is `rows`."""
+    others = x.shape[:axis] + x.shape[axis + 1 :]
+    return jnp.moveaxis(y.reshape(-1, *others), 0, axis)
 
 
 def gram(x: jax.Array, axis: int, diagonal: bool) -> jax.Array:
     """unf(x) unf(x)^T along one axis, or its diagonal."""
-    others = tuple(i for i in range(x.ndim) if i != axis)
     if diagonal:
-        return jnp.sum(x * x, axis=others)
-    return jnp.tensordot(x, x, axes=(others, others))
-
-
-def fit_factors(qs: list[jax.Array], g: jax.Array, v: jax.Array, lr: float | jax.Array) -> list[jax.Array]:
-    """One step of all factors of one leaf, each from the old ones."""
-    dtype = g.dtype
-    a, b = g, v
-    for axis, q in enumerate(qs):
-        a, b = times(q.astype(dtype), a, axis), divide(q.astype(dtype), b, axis)
-    return [fit_factor(q, a, b, axis, lr) for axis, q in enumerate(qs)]
-
-
-def fit_factor(q: jax.Array, a: jax.Array, b: jax.Array, axis: int, lr: float | jax.Array) -> jax.Array:
-    """Q <- Q - lr tri(T1 - T2) Q / |T1 + T2|."""
-    new = q.astype(a.dtype)
-    tiny = jnp.finfo(a.dtype).tiny
-    t1, t2 = gram(a, axis, q.ndim < 2), gram(b, axis, q.ndim < 2)
-    if q.ndim < 2:
-        new = new - lr * (t1 - t2) * new / (jnp.max(jnp.abs(t1 + t2)) + tiny)
-    else:
-        new = new - (jnp.triu(lr * (t1 - t2)) / (norm_lower_bound(t1 + t2) + tiny)) @ new
-    return new.astype(q.dtype)
+        return jnp.sum(x * x, axis=tuple(i for i in range(x.ndim) if i != axis))
+    flat = rows(x, axis)
+    return flat @ flat.T
 
 
 def norm_lower_bound(a: jax.Array) -> jax.Array:
@@ -70,11 +194,3 @@ def norm_lower_bound(a: jax.Array) -> jax.Array:
         return largest * jnp.linalg.norm(b @ (x / jnp.linalg.norm(x)))
 
     return jnp.where(largest > 0, bound(), largest)
-
-
-def precondition(qs: list[jax.Array], g: jax.Array) -> jax.Array:
-    """P G with P = Q^T Q along each axis."""
-    for axis, q in enumerate(qs):
-        q = q.astype(g.dtype)
-        g = times(q * q, g, axis) if q.ndim < 2 else times(q.T, times(q, g, axis), axis)
-    return g

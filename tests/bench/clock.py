@@ -1,0 +1,110 @@
+"""Timing that means something on a shared machine: CPU time, short turns, contestants one after the other.
+
+A machine that others use too, or that its host slows down, has no seconds to speak of. What can be told is a
+ratio: contestants take turns (A B C A B C ...), each turn at least `TURN` seconds of CPU time, and only turns of
+the same round are compared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+TURN = 0.02
+"""Seconds of process CPU time that one turn lasts at least."""
+ROUNDS = 12
+"""Turns of each contestant."""
+DISTURBED = 1.2
+"""Wall over CPU seconds above which something else ran on this core meanwhile."""
+
+
+class Clock:
+    """Process CPU seconds without what was spent off the clock."""
+
+    def __init__(self) -> None:
+        self.away = 0.0
+
+    def __call__(self) -> float:
+        return time.process_time() - self.away
+
+    @contextlib.contextmanager
+    def off(self) -> Iterator[None]:
+        """Stop the clock."""
+        begun = time.process_time()
+        yield
+        self.away += time.process_time() - begun
+
+
+clock = Clock()
+"""The one clock; pytest-benchmark reads it too."""
+
+
+class Contestant(NamedTuple):
+    """A call, how many units of work it does (steps of one lane), and how many bytes it takes."""
+
+    call: Callable[[], Any]
+    work: float
+    bytes: float = math.nan
+
+
+@dataclass(frozen=True)
+class Race:
+    """CPU seconds per unit of work of each contestant, by round; the first contestant is ours."""
+
+    seconds: Mapping[str, list[float]]
+    disturbed: bool
+
+    @property
+    def ours(self) -> str:
+        """The first contestant."""
+        return next(iter(self.seconds))
+
+    def best(self, name: str) -> float:
+        """The fastest turn; noise can only make a turn slower."""
+        return min(self.seconds[name])
+
+    def ratio(self, slow: str) -> float:
+        """How many times faster ours is, by the best turn of each."""
+        return self.best(slow) / self.best(self.ours)
+
+    def typical(self, slow: str) -> float:
+        """The median over rounds of the ratio within a round."""
+        pairs = zip(self.seconds[slow], self.seconds[self.ours], strict=True)
+        return statistics.median(a / b for a, b in pairs)
+
+
+def turns_for(call: Callable[[], Any]) -> int:
+    """How many calls fill a turn; the first call only warms up."""
+    call()
+    begun = clock()
+    call()
+    return max(1, round(TURN / max(1e-6, clock() - begun)))
+
+
+def race(benchmark: Any, contestants: Mapping[str, Contestant], rounds: int = ROUNDS) -> Race:
+    """Let contestants take turns; the first is the one that pytest-benchmark records."""
+    calls = {name: turns_for(contestant.call) for name, contestant in contestants.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    ours, *rivals = contestants
+
+    def turn(name: str) -> None:
+        call, work, _ = contestants[name]
+        begun = clock()
+        for _ in range(calls[name]):
+            call()
+        seconds[name].append((clock() - begun) / (calls[name] * work))
+
+    def others() -> None:
+        for name in rivals:
+            turn(name)
+
+    wall, cpu = time.perf_counter(), time.process_time()
+    benchmark.pedantic(lambda: turn(ours), setup=others, rounds=rounds)
+    slowed = (time.perf_counter() - wall) / (time.process_time() - cpu)
+    benchmark.extra_info["microseconds_per_step"] = {name: 1e6 * min(seconds[name]) for name in contestants}
+    return Race(seconds, slowed > DISTURBED)

@@ -1,0 +1,83 @@
+"""The goal table: what was wanted, what was measured, held or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tests.bench.clock import DISTURBED, Race
+
+LOOPS = {"naive": "naive", "scan": "scan", "vmap": "scan+vmap"}
+"""The hand-written loops that an engine row is held against, side by side, as columns."""
+
+NOTE = f"""\
+Ratios are of CPU time on one core: of the best turns, and in brackets the median over rounds of
+turns taken one after the other. ~ took more than {DISTURBED:g} times as long by the wall clock: other programs
+ran on this core, and a ratio near its goal says little. Run it again on a quiet machine."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One row."""
+
+    what: str
+    wanted: str
+    measured: str
+    held: bool
+    beside: tuple[str, ...] = ("",) * len(LOOPS)
+
+
+class Goals:
+    """The rows of one run, in the order in which they were measured."""
+
+    def __init__(self) -> None:
+        self.rows: list[Goal] = []
+
+    def faster(self, what: str, race: Race, than: str, least: float) -> None:
+        """The race's first contestant is at least `least` times faster than another one."""
+        best = race.ratio(than)
+        beside = (times(race.ratio(name)) if name in race.seconds else "" for name in LOOPS)
+        self.rows.append(
+            Goal(
+                what,
+                f">= {least:g}x {LOOPS.get(than, than)}",
+                f"{times(best)} ({times(race.typical(than))})" + "~" * race.disturbed,
+                best >= least,
+                tuple(beside),
+            )
+        )
+
+    def at_most(self, what: str, value: float, most: float, unit: str) -> None:
+        """A number that must not be larger."""
+        self.rows.append(Goal(what, f"<= {most:g}{unit}", f"{value:.3g}{unit}", value <= most))
+
+    def at_least(self, what: str, value: float, least: float, unit: str) -> None:
+        """A number that must not be smaller."""
+        self.rows.append(Goal(what, f">= {least:g}{unit}", f"{value:.3g}{unit}", value >= least))
+
+    def table(self) -> str:
+        """Text of at most 100 columns."""
+        head = ("goal", "wanted", "measured", *LOOPS.values(), "held")
+        rows = [
+            (goal.what, goal.wanted, goal.measured, *goal.beside, "yes" if goal.held else "NO")
+            for goal in self.rows
+        ]
+        lines = list(aligned([head, *rows]))
+        lines.insert(1, "-" * max(map(len, lines)))
+        held = sum(goal.held for goal in self.rows)
+        return "\n".join([*lines, "", f"{held} of {len(rows)} goals held.", NOTE])
+
+
+def times(ratio: float) -> str:
+    """A ratio with three digits."""
+    return f"{ratio:.0f}x" if ratio >= 100 else f"{ratio:.3g}x"
+
+
+def aligned(rows: list[tuple[str, ...]]) -> Iterable[str]:
+    """Columns: text to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )

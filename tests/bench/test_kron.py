@@ -1,0 +1,82 @@
+"""Kron against the same arithmetic written plainly, one einsum for each formula."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from optbench.optimizers.kron.jax import scale_by_kron
+from optbench.rules.optax import KeyNoise
+from tests.bench import plain_kron
+from tests.bench.baselines import compiled
+
+BLOCK = {
+    **{name: (256, 256) for name in ("query", "key", "value", "out")},
+    "up": (1024, 256),
+    "up_bias": (1024,),
+    "down": (256, 1024),
+    "down_bias": (256,),
+}
+MLP = {"w0": (128, 64), "b0": (128,), "w1": (128, 128), "b1": (128,), "w2": (10, 128), "b2": (10,)}
+CONVOLUTION = {"kernel": (3, 3, 64, 64), "bias": (64,)}
+
+
+def gradients(shapes):
+    keys = jax.random.split(jax.random.key(3), len(shapes))
+    return {
+        name: jax.random.normal(key, shape) for key, (name, shape) in zip(keys, shapes.items(), strict=True)
+    }
+
+
+def steps_of(which, probability, steps):
+    """Steps in a compiled loop, as the engine runs them: (gradients, seed) to (last updates, factors)."""
+
+    def run(grads, seed):
+        noise = KeyNoise.seeded(seed)
+        if which == "ours":
+            transform = scale_by_kron(preconditioner_update_probability=probability, noise=noise)
+            init, update = transform.init, transform.update
+        else:
+            init = plain_kron.init
+            update = functools.partial(plain_kron.update, probability=probability, noise=noise)
+
+        def body(t, carry):
+            _, state = carry
+            return update(jax.tree.map(lambda g: g * (1 + 0.1 * jnp.sin(t)), grads), state)
+
+        updates, state = jax.lax.fori_loop(0, steps, body, (grads, init(grads)))
+        return updates, state["factors" if which == "plain" else "Qs_preconditioners"]
+
+    return run
+
+
+def largest_difference(one, other):
+    """Over all arrays, relative to the largest entry of each."""
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return max(float(np.max(np.abs(a - b)) / np.max(np.abs(b))) for a, b in pairs)
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes", "part", "least"),
+    [
+        ("block of d=256", BLOCK, "fit+apply", 1.3),
+        ("block of d=256", BLOCK, "apply", 1.5),
+        ("mlp", MLP, "fit+apply", 0.95),
+        ("mlp", MLP, "apply", 0.95),
+        ("conv 3x3x64x64", CONVOLUTION, "fit+apply", 0.95),
+        ("conv 3x3x64x64", CONVOLUTION, "apply", 0.95),
+    ],
+)
+def test_kron(name, shapes, part, least, race, goals):
+    grads, seed = gradients(shapes), jnp.int32(5)
+    steps = 1 if shapes is BLOCK else 10
+    probability = 1.0 if part == "fit+apply" else 1e-3
+    made = {
+        which: compiled(steps_of(which, probability, steps), grads, seed)._replace(work=steps)
+        for which in ("ours", "plain")
+    }
+    ours, plain = (contestant.call() for contestant in made.values())
+    assert largest_difference(ours, plain) < 1e-5
+    goals.faster(f"kron, {name}: {part}", race(made), "plain", least)
