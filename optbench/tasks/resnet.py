@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 UNFOLDED = 8
-"""Maps up to this many pixels along a side are convolved as one matrix product in JAX.
+"""Images up to this many pixels along a side are convolved by matrix products in JAX.
 
 XLA's own convolution is many times slower inside a compiled loop on CPU (jax-ml/jax#12868); a matrix product is not,
-and on maps as small as these it is faster than the convolution outside of one.
+and for images as small as these it is faster than the convolution outside of one.
 """
 PIECE = 600
 """Images that are evaluated at a time."""
@@ -95,7 +95,7 @@ class ResNet(Task):
 
     @property
     def convolves(self) -> bool:
-        """Larger maps are left to XLA's convolution."""
+        """Larger images are left to XLA's convolution."""
         return self.facts.size > UNFOLDED
 
     @property
@@ -188,7 +188,7 @@ class ResNet(Task):
         return images.notes(self.dataset)
 
     def jax(self) -> Functions:
-        """The network in JAX, channels last."""
+        """The network in JAX."""
         import jax
         import jax.numpy as jnp
 
@@ -199,7 +199,7 @@ class ResNet(Task):
             return jax.lax.dynamic_slice(data["rimmed"], start, (1, self.facts.channels, size, size))[0]
 
         def standard(data, x, dtype):
-            return jnp.moveaxis((x.astype(dtype) - data["mean"]) / data["deviation"], 1, 3)
+            return (x.astype(dtype) - data["mean"]) / data["deviation"]
 
         def loss(params, data, draw):
             if self.augment:
@@ -272,25 +272,40 @@ class ResNet(Task):
 
 
 def jax_logits(task: ResNet, params: Arrays, x: Any, convolve: bool) -> Any:
-    """Images [n, size, size, channels] to logits [n, classes]."""
+    """Images [n, channels, size, size] to logits [n, classes].
+
+    XLA's convolution is fastest on [n, h, w, c]. Unfolded, a network is fastest on [c, h, w, n], where all that is not
+    a matrix product runs along the batch.
+    """
     import jax
     import jax.numpy as jnp
 
+    axis = 3 if convolve else 0
+
+    def along_channels(values):
+        return values[(None,) * axis + (slice(None),) + (None,) * (3 - axis)]
+
+    def by_group(y):
+        if convolve:
+            means = y.mean((1, 2)).reshape(len(y), task.groups, -1).mean(2)
+        else:
+            means = y.reshape(task.groups, -1, y.shape[3]).mean(1)
+        return jnp.expand_dims(jnp.repeat(means, y.shape[axis] // task.groups, axis=int(convolve)), (1, 2))
+
     def layer(at: Layer, x):
-        way = convolution if convolve and at.size > UNFOLDED else unfolded
-        y = way(x, params[at.name], at.stride)
-        grouped = y.reshape(len(y), at.made**2, task.groups, -1)
-        grouped -= grouped.mean((1, 3), keepdims=True)
-        grouped *= jax.lax.rsqrt((grouped * grouped).mean((1, 3), keepdims=True) + EPSILON)
-        return grouped.reshape(y.shape) * params[f"{at.name}_gain"] + params[f"{at.name}_shift"]
+        y = (convolution if convolve else unfolded)(x, params[at.name], at.stride)
+        y = y - by_group(y)
+        y = y * jax.lax.rsqrt(by_group(y * y) + EPSILON)
+        return y * along_channels(params[f"{at.name}_gain"]) + along_channels(params[f"{at.name}_shift"])
 
     (stem,), *blocks = task.layers()
-    x = jax.nn.relu(layer(stem, x))
+    x = jax.nn.relu(layer(stem, x.transpose((0, 2, 3, 1) if convolve else (1, 2, 3, 0))))
     for first, second in blocks:
         y = layer(second, jax.nn.relu(layer(first, x)))
-        new = ((0, 0), (0, 0), (0, 0), (0, first.outputs - first.inputs))
+        new = [(0, first.outputs - first.inputs if i == axis else 0) for i in range(4)]
         x = jax.nn.relu(jnp.pad(x[:, :: first.stride, :: first.stride], new) + y)
-    return x.mean((1, 2)) @ params["head"].T + params["head_shift"]
+    pooled = x.mean((1, 2))
+    return (pooled if convolve else pooled.T) @ params["head"].T + params["head_shift"]
 
 
 def torch_logits(task: ResNet, params: Arrays, x: Any) -> Any:

@@ -50,7 +50,9 @@ def given(missing: str, source: str) -> Path:
     """The data folder; a UserError that says what is missing for want of one."""
     path = os.environ.get(VARIABLE)
     if not path:
-        raise UserError(f"{missing}, no data folder was given. Give it with --data DIR or in {VARIABLE}. {source}")
+        raise UserError(
+            f"{missing}, no data folder was given. Give it with --data DIR or in {VARIABLE}. {source}"
+        )
     if not Path(path).is_dir():
         raise UserError(f"{missing}, {VARIABLE}={path!r} is no folder. Give one with --data DIR. {source}")
     return Path(path)
