@@ -261,7 +261,7 @@ def test_resnet_convolves_only_where_maps_are_large():
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [8, 7, 2, 1])
 def test_unfolding_is_a_convolution(size, stride):
-    from optbench.tasks.convolution import convolution, unfolded
+    from optbench.tasks.residual import convolution, unfolded
 
     rng = np.random.default_rng(0)
     x, weights = rng.standard_normal((3, size, size, 5)), rng.standard_normal((4, 5, 3, 3))
@@ -275,7 +275,7 @@ def test_what_is_said_of_an_image_depends_on_no_other():
     """Group normalisation: the loss of a batch belongs to the parameters and its rows, and falls apart by rows."""
     import jax
 
-    from optbench.tasks.resnet import jax_logits
+    from optbench.tasks.residual import jax_logits
 
     task = ResNet(width=4, batch=4)
     params = Start.of(task, np.float32).params

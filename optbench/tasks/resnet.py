@@ -21,10 +21,9 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from optbench.core import Arrays, Functions, Target, Task, UserError, hyper, stream
-from optbench.tasks.convolution import convolution, unfolded
+from optbench.core import Functions, Target, Task, UserError, hyper, stream
 from optbench.tasks.data import batches, images
 from optbench.tasks.evaluation import (
     PARTS,
@@ -34,6 +33,7 @@ from optbench.tasks.evaluation import (
     torch_in_pieces,
     torch_scores,
 )
+from optbench.tasks.residual import jax_logits, torch_logits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,8 +46,6 @@ and for images as small as these it is faster than the convolution outside of on
 """
 PIECE = 600
 """Images that are evaluated at a time."""
-EPSILON = 1e-5
-"""Added to the variances that are divided by, as in PyTorch."""
 
 
 class Layer(NamedTuple):
@@ -266,60 +264,3 @@ class ResNet(Task):
     def flops(self) -> float:
         """Six for each weight and place."""
         return 6.0 * self.batch * sum(9 * e.inputs * e.outputs * e.made**2 for e in sum(self.layers(), ()))
-
-
-# --- the network, in both frameworks ----------------------------------------------------------------------
-
-
-def jax_logits(task: ResNet, params: Arrays, x: Any, convolve: bool) -> Any:
-    """Images [n, channels, size, size] to logits [n, classes].
-
-    XLA's convolution is fastest on [n, h, w, c]. Unfolded, a network is fastest on [c, h, w, n], where all that is not
-    a matrix product runs along the batch.
-    """
-    import jax
-    import jax.numpy as jnp
-
-    axis = 3 if convolve else 0
-
-    def along_channels(values):
-        return values[(None,) * axis + (slice(None),) + (None,) * (3 - axis)]
-
-    def by_group(y):
-        if convolve:
-            means = y.mean((1, 2)).reshape(len(y), task.groups, -1).mean(2)
-        else:
-            means = y.reshape(task.groups, -1, y.shape[3]).mean(1)
-        return jnp.expand_dims(jnp.repeat(means, y.shape[axis] // task.groups, axis=int(convolve)), (1, 2))
-
-    def layer(at: Layer, x):
-        y = (convolution if convolve else unfolded)(x, params[at.name], at.stride)
-        y = y - by_group(y)
-        y = y * jax.lax.rsqrt(by_group(y * y) + EPSILON)
-        return y * along_channels(params[f"{at.name}_gain"]) + along_channels(params[f"{at.name}_shift"])
-
-    (stem,), *blocks = task.layers()
-    x = jax.nn.relu(layer(stem, x.transpose((0, 2, 3, 1) if convolve else (1, 2, 3, 0))))
-    for first, second in blocks:
-        y = layer(second, jax.nn.relu(layer(first, x)))
-        new = [(0, first.outputs - first.inputs if i == axis else 0) for i in range(4)]
-        x = jax.nn.relu(jnp.pad(x[:, :: first.stride, :: first.stride], new) + y)
-    pooled = x.mean((1, 2))
-    return (pooled if convolve else pooled.T) @ params["head"].T + params["head_shift"]
-
-
-def torch_logits(task: ResNet, params: Arrays, x: Any) -> Any:
-    """Images [n, channels, size, size] to logits [n, classes]."""
-    from torch.nn.functional import conv2d, group_norm, linear, pad, relu
-
-    def layer(at: Layer, x):
-        y = conv2d(x, params[at.name], stride=at.stride, padding=1)
-        return group_norm(y, task.groups, params[f"{at.name}_gain"], params[f"{at.name}_shift"], EPSILON)
-
-    (stem,), *blocks = task.layers()
-    x = relu(layer(stem, x))
-    for first, second in blocks:
-        y = layer(second, relu(layer(first, x)))
-        new = (0, 0, 0, 0, 0, first.outputs - first.inputs)
-        x = relu(pad(x[:, :, :: first.stride, :: first.stride], new) + y)
-    return linear(x.mean((2, 3)), params["head"], params["head_shift"])
