@@ -10,12 +10,12 @@ import copy
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
-from optbench.fields import Named, UserError, canonical, digest, grid, nearest
+from optbench.fields import Named, Search, UserError, canonical, digest, grid, nearest
 from optbench.fields import hyper as hyper
 from optbench.protocol import Counts as Counts
 from optbench.protocol import Noise as Noise
@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 FORMAT = 1
 """The number of the record format; it is part of every cell's id and changes when results stop comparing."""
 
-DTYPES = ("float32", "float64")
+DTYPE_BYTES = {"float32": 4, "float64": 8}
+DTYPES = tuple(DTYPE_BYTES)
 FRAMEWORKS = ("jax", "torch")
+PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
+"""What the factors of a float32 matrix product are rounded to on an accelerator; sums and all else stay float32."""
 
 Arrays = Mapping[str, Any]
 """A flat dict of arrays, in torch layout; the form of parameters, data and draws in both frameworks."""
@@ -48,8 +51,14 @@ class Optimizer(Named):
     source: ClassVar[str]
     order: ClassVar[int] = 1
     memory: ClassVar[str] = ""
+    parity: ClassVar[bool] = True
+    """Whether both frameworks give the same numbers up to rounding; where not, the page says why."""
     grows: ClassVar[bool] = False
     """Whether the state grows up to `state_floats` while it runs."""
+    elementwise: ClassVar[bool] = False
+    """Whether each number moves by the history of its own gradient alone, so that torch may step lanes stacked."""
+    proportional: ClassVar[bool] = True
+    """Whether a schedule's factor at a step scales that step; where not, it enters as the equations say."""
 
     def jax(self, setting: Setting) -> Rule:
         """The rule in JAX; overridden by optimizers that offer it."""
@@ -98,6 +107,27 @@ class Optimizer(Named):
             return [self]
         low, high = spec.metadata["sweep"]
         return [dataclasses.replace(self, **{spec.name: value}) for value in grid(low, high, count)]
+
+    def searched(self) -> dict[str, Search]:
+        """What random and quasi-random trials draw, each with its range; the field that the grid moves comes first.
+
+        A field that was set to something else than its default is the user's, and stays as it is.
+        """
+        swept = self.swept()
+        found = {} if swept is None else {swept.name: Search(*swept.metadata["sweep"])}
+        for spec in dataclasses.fields(self):
+            if spec.metadata.get("search") and getattr(self, spec.name) == spec.default:
+                found[spec.name] = spec.metadata["search"]
+        return found
+
+    def at(self, place: Sequence[float]) -> Self:
+        """The trial at a place in the unit cube of what is searched."""
+        lanes = self.lane_numbers()
+        numbers = {
+            name: search.at(where, name in lanes)
+            for (name, search), where in zip(self.searched().items(), place, strict=True)
+        }
+        return dataclasses.replace(self, **numbers)
 
     def lane_numbers(self) -> dict[str, float]:
         """The hyperparameters that are arguments of the compiled program."""
@@ -278,6 +308,10 @@ class Cell:
     dtype: str = "float32"
     seed: int = 0
     steps: int = 1000
+    twin: int | None = None
+    """A number for the comparison of frameworks: torch draws its noise from JAX's keys, and in JAX a twin above 0
+    has each parameter moved by one rounding after every step, in directions that the number draws."""
+    precision: str = PRECISIONS[0]
 
     def __post_init__(self) -> None:
         if self.framework not in FRAMEWORKS:
@@ -286,6 +320,15 @@ class Cell:
             )
         if self.dtype not in DTYPES:
             raise UserError(f"dtype {self.dtype!r} is not known. {nearest(self.dtype, DTYPES)}")
+        if self.precision not in PRECISIONS:
+            raise UserError(
+                f"precision {self.precision!r} is not known. {nearest(self.precision, PRECISIONS)}"
+            )
+        if self.precision != PRECISIONS[0] and self.dtype != "float32":
+            raise UserError(
+                f"precision {self.precision} rounds matrix products of float32, and dtype is {self.dtype}. "
+                "Leave one of them out."
+            )
         for name in ("seed", "steps"):
             object.__setattr__(self, name, canonical("int", getattr(self, name)))
         if (
@@ -296,9 +339,12 @@ class Cell:
             raise UserError(
                 f"a cell needs steps >= 1 and seed >= 0; got steps={self.steps!r}, seed={self.seed!r}."
             )
+        if self.twin is not None and (self.twin < 0 or (self.twin and self.framework != "jax")):
+            raise UserError(f"twin={self.twin!r} is not a twin of a cell in {self.framework}.")
 
     def spec(self) -> dict[str, Any]:
-        """The cell as JSON data."""
+        """The cell as JSON data; the usual precision is left out, so that it needs no new ids."""
+        special = {} if self.precision == PRECISIONS[0] else {"precision": self.precision}
         return {
             "task": self.task.spec(),
             "optimizer": self.optimizer.spec(),
@@ -307,6 +353,8 @@ class Cell:
             "dtype": self.dtype,
             "seed": self.seed,
             "steps": self.steps,
+            **({} if self.twin is None else {"twin": self.twin}),
+            **special,
         }
 
     def id(self) -> str:
@@ -314,11 +362,12 @@ class Cell:
         return cell_id(self, self.task.data_hash())
 
     def program_key(self) -> str:
-        """What cells of one compiled program share: everything but the seed and the lane numbers."""
+        """What cells of one compiled program share: everything but the seed, the twin and the lane numbers."""
         spec = self.spec()
         for name in self.optimizer.lane_numbers():
             spec["optimizer"].pop(name)
         spec.pop("seed")
+        spec["twin"] = self.twin is not None
         return digest(spec)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import textwrap
 
 from optbench.core import Optimizer, Task, UserError, nearest
 
@@ -24,7 +25,7 @@ def listing(what: str) -> str:
 
         rows = [("task", "parameters", "steps", "selected by", "source")]
         rows += [
-            (name, str(parameters(task)), str(task.horizon), task.selection, task.source[:50])
+            (name, str(parameters(task)), str(task.horizon), task.selection, fitted(task.source, 50))
             for name, task in tasks.names().items()
         ]
     else:
@@ -32,10 +33,15 @@ def listing(what: str) -> str:
 
         rows = [("optimizer", "frameworks", "order", "state/param", "source")]
         rows += [
-            (name, ",".join(o.frameworks()), "12"[o.order - 1], state_ratio(o), o.source[:60])
+            (name, ",".join(o.frameworks()), "12"[o.order - 1], state_ratio(o), fitted(o.source, 47))
             for name, o in sorted(optimizers.names().items())
         ]
     return columns(rows)
+
+
+def fitted(text: str, width: int) -> str:
+    """The text, cut after a whole word where it is longer than the line has room for."""
+    return textwrap.shorten(text, width, placeholder=" ...")
 
 
 def state_ratio(optimizer: Optimizer) -> str:
@@ -116,6 +122,8 @@ def fields(thing: Optimizer | Task) -> str:
         bounds, choices = spec.metadata.get("bounds"), spec.metadata.get("choices")
         allowed = bounds.text if bounds else " | ".join(map(str, choices)) if choices else ""
         sweep = spec.metadata.get("sweep")
+        search = spec.metadata.get("search")
         doc = spec.metadata.get("doc", "") + (f"; swept {sweep[0]:g} to {sweep[1]:g}" if sweep else "")
+        doc += f"; searched {search.text()}" if search else ""
         rows.append((f"  {spec.name}", str(getattr(thing, spec.name)), allowed, doc))
     return columns(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Iterable, Mapping
@@ -9,16 +10,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from optbench import optimizers, tasks
-from optbench.core import Cell, Schedule, Shapes, digest
+from optbench.core import DTYPE_BYTES, Cell, Schedule, Shapes, digest
+from optbench.engines.lanes import WIDTH
 
 MODES = ("vmap", "map", "loop")
-"""The ways lanes run in JAX; in PyTorch each lane is an `eager` loop."""
-VECTORISE_BELOW = 1e5
+"""The ways lanes run in JAX; engines/jax.py says what they are."""
+WAYS = {"jax": MODES, "torch": ("eager", "ensemble", "compiled")}
+"""The ways lanes run in each framework; engines/torch.py says what torch's are."""
+SIDE_BY_SIDE = ("vmap", "ensemble")
+"""The ways in which all lanes of a group take a step at once, at a fixed width."""
+VECTORISE_BELOW = {"cpu": 1e5}
 """FLOP of one gradient below which lanes side by side beat lanes one after the other (`make bench` measures it)."""
+VECTORISE_BELOW_ELSEWHERE = 1e10
+"""The same on an accelerator, which one lane of less does not fill; reckoned, not measured."""
 VECTORISE_ABOVE = 8
 """Parameters of a lane up to which bits under vmap depend on its place among the lanes (engines/jax.py)."""
 MEMORY = 2e9
-"""Bytes that the lanes of one program may take; more lanes are cut into groups."""
+"""Bytes that the lanes of one program may take on a CPU; more lanes are cut into groups."""
+SHARE = 0.8
+"""Of an accelerator's memory, what the lanes of one program may take."""
+ROOMY_FROM = 4e6
+"""Bytes of parameters and temporaries of one gradient from which a worker gets an allocator that keeps memory."""
 UNKNOWN_STATE = 8
 """State floats per parameter that are reckoned with where an optimizer cannot say."""
 
@@ -30,11 +42,18 @@ class Program:
     cells: tuple[Cell, ...]
     mode: str
     device: str = "cpu"
+    width: int = WIDTH
+    """Lanes in one step, where they run side by side."""
 
     @property
     def id(self) -> str:
         """A name for files: the cells and how they run."""
-        return digest({"cells": [cell.id() for cell in self.cells], "mode": self.mode, "device": self.device})
+        return digest({**self.message(), "cells": [cell.id() for cell in self.cells]})
+
+    @property
+    def family(self) -> tuple[str, str]:
+        """What the parts of a program that was cut have in common: a lane of each takes the same memory."""
+        return self.cells[0].program_key(), self.mode
 
     @functools.cached_property
     def cost(self) -> float:
@@ -43,25 +62,42 @@ class Program:
         step = cell.task.flops() + cell.optimizer.flops(shapes_of(cell))
         return len(self.cells) * cell.steps * (step + 1e3)
 
+    @functools.cached_property
+    def roomy(self) -> bool:
+        """Whether its steps make temporaries so large that the usual allocator gives them back every time."""
+        cell = self.cells[0]
+        floats = floats_of(shapes_of(cell)) + cell.task.working_floats()
+        return self.device == "cpu" and DTYPE_BYTES[cell.dtype] * floats >= ROOMY_FROM
+
+    def halves(self) -> tuple[Program, ...]:
+        """The same cells in programs that take about half the memory; none if a single lane cannot take less."""
+        narrow = self.width > 1 and self.mode in SIDE_BY_SIDE
+        if len(self.cells) == 1 and not narrow:
+            return ()
+        width, half = self.width // 2 if narrow else self.width, (len(self.cells) + 1) // 2
+        parts = filter(None, (self.cells[:half], self.cells[half:]))
+        return tuple(dataclasses.replace(self, cells=part, width=width) for part in parts)
+
     def message(self) -> dict[str, Any]:
         """As JSON data, for a worker."""
-        return {"cells": [cell.spec() for cell in self.cells], "mode": self.mode, "device": self.device}
+        cells = [cell.spec() for cell in self.cells]
+        return {"cells": cells, "mode": self.mode, "device": self.device, "width": self.width}
 
     @classmethod
     def of(cls, message: Mapping[str, Any]) -> Program:
         """From JSON data."""
-        return cls(tuple(map(cell_of, message["cells"])), message["mode"], message["device"])
+        return cls(**{**message, "cells": tuple(map(cell_of, message["cells"]))})
 
 
 def cell_of(spec: Mapping[str, Any]) -> Cell:
     """The cell that `Cell.spec` described."""
-
-    task = dict(spec["task"])
+    given = dict(spec)
+    task = dict(given.pop("task"))
     return Cell(
         tasks.names()[task.pop("name")].replace(**task),
-        optimizers.of(spec["optimizer"]),
-        Schedule(**spec["schedule"]),
-        **{key: spec[key] for key in ("framework", "dtype", "seed", "steps")},
+        optimizers.of(given.pop("optimizer")),
+        Schedule(**given.pop("schedule")),
+        **given,
     )
 
 
@@ -70,41 +106,68 @@ def shapes_of(cell: Cell) -> Shapes:
     return {name: tuple(array.shape) for name, array in cell.task.init(0).items()}
 
 
+def floats_of(shapes: Shapes) -> int:
+    """How many numbers the parameters are."""
+    return sum(math.prod(shape) for shape in shapes.values())
+
+
 def choose_mode(cell: Cell, shapes: Shapes, device: str) -> str:
     """How the lanes of a cell's program run.
 
-    Convolutions must not be inside a compiled loop on CPU; small steps run side by side if the optimizer
-    allows it; everything else runs lane after lane, where each keeps the bits it has alone. So do functions
-    of a handful of parameters, whose bits side by side would depend on the place.
+    In PyTorch each lane is a loop of its own. In JAX convolutions must not be inside a compiled loop on CPU;
+    small steps run side by side if the optimizer allows it; everything else runs lane after lane, where each
+    keeps the bits it has alone. So do functions of a handful of parameters, whose bits side by side would
+    depend on the place.
     """
     if cell.framework == "torch":
         return "eager"
     if cell.task.convolves and device == "cpu":
         return "loop"
-    floats = sum(math.prod(shape) for shape in shapes.values())
-    small = (cell.task.flops() <= VECTORISE_BELOW and floats > VECTORISE_ABOVE) or device != "cpu"
+    below = VECTORISE_BELOW.get(device, VECTORISE_BELOW_ELSEWHERE)
+    small = cell.task.flops() <= below and (floats_of(shapes) > VECTORISE_ABOVE or device != "cpu")
     return "vmap" if small and cell.optimizer.vectorizes(shapes) else "map"
 
 
-def lanes_that_fit(cell: Cell, shapes: Shapes) -> int:
-    """How many lanes stay within the memory bound: parameters, gradients, updates, state and activations of each."""
-    floats = sum(math.prod(shape) for shape in shapes.values())
-    size = 8 if cell.dtype == "float64" else 4
+def lanes_that_fit(cell: Cell, shapes: Shapes, memory: float) -> int:
+    """How many lanes stay within so many bytes: parameters, gradients, updates, state and activations of each."""
+    floats = floats_of(shapes)
     state = cell.optimizer.state_floats(shapes)
     state = UNKNOWN_STATE * floats if state is None else state
-    return max(1, int(MEMORY / (size * (4 * floats + state + cell.task.working_floats() + 1))))
+    each = DTYPE_BYTES[cell.dtype] * (4 * floats + state + cell.task.working_floats() + 1)
+    return max(1, int(memory / each))
 
 
-def programs(cells: Iterable[Cell], device: str = "cpu", mode: str | None = None) -> list[Program]:
-    """Each cell in exactly one program; cheap programs first, so that something shows soon."""
+def width_that_fits(lanes: int) -> int:
+    """The full width, or the half, quarter, .. of it that so many lanes allow, whoever asks for how many."""
+    width = WIDTH
+    while width > max(1, lanes):
+        width //= 2
+    return width
+
+
+def programs(
+    cells: Iterable[Cell],
+    device: str = "cpu",
+    mode: str | None = None,
+    jobs: int = 1,
+    memory: float | None = None,
+) -> list[Program]:
+    """Each cell in exactly one program; cheap programs first, so that something shows soon.
+
+    In PyTorch lanes share no compilation, so they are spread over the workers.
+    """
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(cell.program_key(), []).append(cell)
     made: list[Program] = []
     for group in groups.values():
         shapes = shapes_of(group[0])
-        chosen = choose_mode(group[0], shapes, device)
-        how = chosen if chosen == "eager" or mode is None else mode
-        size = lanes_that_fit(group[0], shapes)
-        made += [Program(tuple(group[i : i + size]), how, device) for i in range(0, len(group), size)]
+        how = mode or choose_mode(group[0], shapes, device)
+        size = fit = lanes_that_fit(group[0], shapes, MEMORY if memory is None else memory)
+        width = width_that_fits(fit) if how in SIDE_BY_SIDE else WIDTH
+        if how in SIDE_BY_SIDE:
+            size = max(width, fit // width * width)
+        elif group[0].framework == "torch":
+            size = min(fit, -(-len(group) // jobs))
+        made += [Program(tuple(group[i : i + size]), how, device, width) for i in range(0, len(group), size)]
     return sorted(made, key=lambda program: program.cost)

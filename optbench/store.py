@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import time
 import zipfile
@@ -17,14 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optbench import tasks
-from optbench.core import FORMAT, Cell, Status, Trace, UserError
+from optbench.core import DTYPE_BYTES, FORMAT, PRECISIONS, Cell, Status, Trace, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 KEY = ("cell", "device_kind", "mode")
 """What a stored row is found by: the same cell elsewhere, or in another mode, is another result."""
-DTYPE_BYTES = {"float32": 4, "float64": 8}
 
 
 class Store:
@@ -122,8 +122,11 @@ class Store:
         final = {status for status in Status if status.final}
         return {key for key, (_, status) in newest.items() if status in final}
 
-    def frame(self, curves: bool = True) -> pd.DataFrame:
-        """One row for each cell, the newest of each key; `curves=False` leaves out the long columns."""
+    def frame(self, curves: bool = True, every: bool = False) -> pd.DataFrame:
+        """One row for each cell, the newest of each key, or `every` one that was ever stored.
+
+        `curves=False` leaves out the long columns.
+        """
         import pandas as pd
 
         long = ("losses",)
@@ -135,8 +138,9 @@ class Store:
             return pd.DataFrame()
         # Columns that are empty in one file would change the dtype of the whole.
         merged = pd.concat([frame.dropna(axis="columns", how="all") for frame in frames], ignore_index=True)
-        newest = merged.sort_values("created", kind="stable").drop_duplicates(list(KEY), keep="last")
-        return newest.reset_index(drop=True)
+        ordered = merged.sort_values("created", kind="stable")
+        kept = ordered if every else ordered.drop_duplicates(list(KEY), keep="last")
+        return kept.reset_index(drop=True)
 
     def keep(self, name: str) -> Kept:
         """Where a running program keeps its carry."""
@@ -231,20 +235,39 @@ def record(trace: Trace) -> dict[str, Any]:
         declared = cell.optimizer.state_floats(shapes)
         measured = facts.get("state_bytes", 0) / DTYPE_BYTES[cell.dtype]
         row["state_floats_per_parameter"] = (measured if declared is None else declared) / facts["parameters"]
-        row["seconds_per_step"] = facts["program_seconds"] / facts["program_steps"] / facts["lanes"]
+        row |= throughput(trace, row["gradient_equivalents"])
     return {**row, **facts}
+
+
+def throughput(trace: Trace, gradients: float) -> dict[str, Any]:
+    """How fast the program went, all its lanes together; `gradients` were counted at the last evaluation."""
+    task, facts = trace.cell.task, trace.facts
+    looked = int(trace.evaluation_steps[-1]) if len(trace.evaluation_steps) else 0
+    steps, seconds = facts["program_steps"] * facts["lanes"], facts["program_seconds"]
+    per_second = steps / seconds if seconds else math.nan
+    flops = task.flops() * (gradients / looked if looked else math.nan) * per_second
+    return {
+        "seconds_per_step": seconds / steps,
+        "steps_per_second": per_second,
+        "unit": task.unit,
+        "examples_per_second": task.examples() * per_second,
+        "flops_per_second": flops,
+        "peak_fraction": flops / facts.get("peak_flops_per_second", math.nan),
+    }
 
 
 def names_of(cell: Cell) -> dict[str, Any]:
     """The columns by which rows are grouped."""
-    swept = cell.optimizer.swept()
+    swept, usual = cell.optimizer.swept(), cell.precision == PRECISIONS[0]
     return {
         "task": tasks.label(cell.task),
         "optimizer": cell.optimizer.label(),
         "schedule": cell.schedule.label(),
         "framework": cell.framework,
-        "dtype": cell.dtype,
+        "dtype": cell.dtype if usual else f"{cell.dtype} with {cell.precision} products",
+        "precision": cell.precision,
         "seed": cell.seed,
+        "twin": cell.twin,
         "steps": cell.steps,
         "trial": getattr(cell.optimizer, swept.name) if swept else None,
     }

@@ -5,6 +5,9 @@ import pytest
 
 from tests import traces
 
+CLOSE = traces.close
+"""The ordinary comparison; a replay may put another in its place."""
+
 
 def options(trace):
     """The recorded hyperparameters as arguments."""
@@ -40,9 +43,17 @@ def close_absolutely(got, want, dtype, what, tolerance=None):
     assert error <= {"float64": 1e-10, "float32": 1e-6}[dtype], f"{what}: error {error:.2e}"
 
 
+def close_but_for_params(got, want, dtype, what, tolerance=None):
+    """For a problem of size one that runs into its minimum at 0: parameters lose their leading digits there."""
+    comparison = close_absolutely if " params" in what else CLOSE
+    comparison(got, want, dtype, what)
+
+
 def close_of(trace):
     """The comparison that a trace asks for; the README problems run into their minimum."""
-    return close_absolutely if "readme" in trace["id"] else traces.close
+    if "readme" not in trace["id"]:
+        return traces.close
+    return close_absolutely if trace["mode"] == "hessian" else close_but_for_params
 
 
 def replay(make, trace, factors_of):

@@ -142,6 +142,10 @@ run --lr nan
 run --lr inf
 run --lr 0.1,fast
 run --lr 0.1 0.10
+run --lr 0.1 --tuning quasi
+run --tuning sobol
+run --trials 0
+run --seeds 1001
 run --lr
 run --steps 0
 run --steps -5

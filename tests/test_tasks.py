@@ -165,8 +165,8 @@ def test_a_hessian_vector_product_is_the_derivative_of_the_gradient(task):
     """Through every task, in both frameworks as their engines compute it, against a difference of gradients."""
     import jax
 
-    from optbench.engines.jax import JaxObjective
-    from optbench.engines.torch import TorchObjective
+    from optbench.engines.jax_program import JaxObjective
+    from optbench.engines.torch_eager import TorchObjective
 
     with jax.enable_x64(True):
         start = jax.tree.map(jax.numpy.asarray, Start.of(task, np.float64))

@@ -8,10 +8,8 @@ Three modes, and when they pay:
   gives those to `map`. Leaves of the carry that no lane touches (step counters) stay unbatched, so that
   `lax.cond` on them remains a branch.
 - `map`: lanes one after the other inside one program; each has the bits it has alone.
-- `loop`: one jitted step called from Python, for what must not be inside a compiled loop (convolutions on CPU).
-
-A chunk of steps is a `fori_loop` with a traced bound that writes into a buffer of fixed length: one compile
-for every chunk length, and the same bits for all of them.
+- `loop`: one jitted step of one lane, called from Python without waiting for it, for what must not be inside a
+  compiled loop (convolutions on CPU).
 """
 
 from __future__ import annotations
@@ -23,117 +21,37 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.custom_batching import custom_vmap
 
-from optbench.core import Cell, Counts, Setting, Trace
-from optbench.engines.lanes import BLOCK, Inputs, Keep, Observe, drive
-from optbench.rules.optax import KeyNoise
-
-WIDTH = 48
-"""Lanes in one vmapped step: 40 or 45 lanes (8 or 9 learning rates, 5 seeds) fill one group, which takes a
-quarter less time than two of 32 (quadratics) or as long (Rosenbrock); whole vectors on every machine."""
-
-
-class JaxObjective:
-    """This batch's loss as a function of the parameters."""
-
-    def __init__(self, loss: Callable[[Any], jax.Array]):
-        self.value = loss
-
-    def value_and_grad(self, params: Any) -> tuple[Any, Any]:
-        """The loss and its gradient."""
-        return jax.value_and_grad(self.value)(params)
-
-    def value_grad_hvp(self, params: Any, vector: Any) -> tuple[Any, Any, Any]:
-        """Forward over reverse: one pass gives loss, gradient and H v, for less than three gradients."""
-        (loss, grads), (_, hvp) = jax.jvp(jax.value_and_grad(self.value), (params,), (vector,))
-        return loss, grads, hvp
-
-
-class Lane:
-    """One lane as pure functions; `shared` is the same for all lanes, `lane` is this one's row of the inputs."""
-
-    def __init__(self, cell: Cell):
-        self.optimizer, self.steps = cell.optimizer, cell.steps
-        self.loss, self.metrics = cell.task.jax()
-
-    def rule(self, lane: Any, shared: Any) -> Any:
-        """The optimizer's rule with this lane's numbers, noise and the schedule's table bound into it."""
-
-        def factor(t: Any) -> jax.Array:
-            return shared["factors"][t - shared["base"]]
-
-        setting = Setting(factor, KeyNoise.seeded(lane["noise"]), self.steps)
-        return self.optimizer.bind(lane["numbers"]).jax(setting)
-
-    def init(self, lane: Any, shared: Any) -> Any:
-        """The carry before the first step."""
-        params = lane["params"]
-        zero = jnp.zeros((), jnp.int32)
-        return {
-            "params": params,
-            "state": self.rule(lane, shared).init(params),
-            "counts": Counts(zero, zero, zero),
-        }
-
-    def step(self, carry: Any, lane: Any, shared: Any, t: Any) -> tuple[Any, Any]:
-        """One step: the new carry and the loss before it."""
-        index = t - shared["base"]
-        draw = {name: table[lane["slot"], index] for name, table in shared["draws"].items()}
-        objective = JaxObjective(lambda params: self.loss(params, shared["data"], draw))
-        done = self.rule(lane, shared).step(carry["params"], carry["state"], objective, t)
-        counts = Counts(
-            *(a + jnp.asarray(b, jnp.int32) for a, b in zip(carry["counts"], done.counts, strict=True))
-        )
-        return {"params": done.params, "state": done.state, "counts": counts}, done.loss
-
-    def evaluate(self, carry: Any, lane: Any, shared: Any) -> dict[str, jax.Array]:
-        """Every metric at the parameters that the rule says to evaluate."""
-        params = self.rule(lane, shared).evaluated(carry["params"], carry["state"])
-        return self.metrics(params, shared["data"])
-
-
-def touched(lane: Lane, lanes: Any, shared: Any) -> list[bool]:
-    """Which leaves of the carry differ between lanes, found by tracing two steps under vmap.
-
-    An identity whose batching rule reports what reaches it batched; leaves that never do are counters that
-    all lanes share, and batching them would turn every branch on them into a select.
-    """
-    seen: list[list[bool]] = []
-
-    @custom_vmap
-    def watch(leaves: list[Any]) -> list[Any]:
-        return leaves
-
-    @watch.def_vmap
-    def _(size: int, batched: Any, leaves: Any) -> tuple[Any, Any]:
-        seen.append(list(batched[0]))
-        return leaves, batched[0]
-
-    def trace(one: Any) -> Any:
-        carry, structure = jax.tree.flatten(lane.init(one, shared))
-        for t in range(2):
-            carry = structure.unflatten(watch(carry))
-            carry = jax.tree.leaves(lane.step(carry, one, shared, shared["base"] + t)[0])
-        return watch(carry)
-
-    jax.eval_shape(jax.vmap(trace), lanes)
-    return [any(leaf) for leaf in zip(*seen, strict=True)]
+from optbench.core import Cell, Counts, Trace
+from optbench.engines.jax_device import device_facts as device_facts
+from optbench.engines.jax_device import devices, numbers, product
+from optbench.engines.jax_device import watch_memory as watch_memory
+from optbench.engines.jax_program import PROGRAMS, Lane, touched
+from optbench.engines.jax_trap import loop_facts
+from optbench.engines.lanes import BLOCK, WIDTH, Inputs, Keep, Observe, Saves, drive
+from optbench.engines.measured import peak_facts
 
 
 class JaxBackend:
-    """Advances a group of lanes in one of the three modes."""
+    """Advances a group of lanes inside one compiled program, in the mode `map` or `vmap`."""
 
-    def __init__(self, inputs: Inputs, mode: str, device: Any):
-        self.inputs, self.mode, self.device = inputs, mode, device
+    def __init__(self, inputs: Inputs, mode: str, device: Any, width: int = WIDTH):
+        self.inputs, self.mode, self.device, self.width = inputs, mode, device, width
         self.lane = Lane(inputs.cell)
         self.dtype = inputs.cell.dtype
         self.block_index = -1
         self.numbers: dict[int, jax.Array] = {}
-        self.facts: dict[str, Any] = {"mode": mode, "compile_seconds": 0.0, "compile_cpu_seconds": 0.0}
+        self.facts: dict[str, Any] = {"mode": mode}
+        if mode == "vmap":
+            self.facts["width"] = width
         self.data = self.put(inputs.cell.task.data())
         self.load(inputs)
+        if device.platform == "cpu":
+            self.facts |= loop_facts(inputs, mode, self.put)
+        wall, cpu = time.perf_counter(), time.process_time()
         self.compile()
+        self.facts["compile_seconds"] = time.perf_counter() - wall
+        self.facts["compile_cpu_seconds"] = time.process_time() - cpu
 
     def put(self, tree: Any) -> Any:
         """On the device, with floating-point numbers in the cell's dtype."""
@@ -148,12 +66,15 @@ class JaxBackend:
         """Take the inputs of another group of lanes of the same program."""
         self.inputs, self.block_index = inputs, -1
         self.count = len(inputs.cells)
-        lanes = inputs.lane_arrays()
+        self.place(inputs.lane_arrays())
+        self.shared = self.inputs_of(0)
+
+    def place(self, lanes: dict[str, Any]) -> None:
+        """Put what differs between lanes on the device."""
         if self.mode == "vmap":
-            fill = np.resize(np.arange(self.count), WIDTH)
+            fill = np.resize(np.arange(self.count), self.width)
             lanes = jax.tree.map(lambda array: array[fill], lanes)
         self.lanes = self.put(lanes)
-        self.shared = self.inputs_of(0)
 
     def inputs_of(self, t: int) -> dict[str, Any]:
         """The shared inputs of the block that holds step t."""
@@ -178,11 +99,8 @@ class JaxBackend:
             self.numbers[value] = jax.device_put(np.int32(value), self.device)
         return self.numbers[value]
 
-    # The three programs, each over a flat carry.
-
     def compile(self) -> None:
-        """Lower and compile init, chunk and evaluation ahead of time; the seconds are kept apart."""
-        wall, cpu = time.perf_counter(), time.process_time()
+        """Lower and compile init, chunk and evaluation ahead of time, each over a flat carry."""
         example = jax.tree.map(lambda array: array[0], self.lanes)
         carry = jax.eval_shape(self.lane.init, example, self.shared)
         self.structure = jax.tree.structure(carry)
@@ -193,20 +111,10 @@ class JaxBackend:
         self.first = jax.jit(init).lower(self.lanes, self.shared).compile()
         first = jax.eval_shape(init, self.lanes, self.shared)
         bound = jax.ShapeDtypeStruct((), jnp.int32)
-        lowered = jax.jit(chunk, donate_argnums=0).lower(first, *self.chunk_example(bound))
+        lowered = jax.jit(chunk, donate_argnums=0).lower(first, self.lanes, self.shared, bound, bound)
         self.chunk = lowered.compile()
         self.evaluation = jax.jit(evaluate).lower(first, self.lanes, self.shared).compile()
-        self.facts["compile_seconds"] = time.perf_counter() - wall
-        self.facts["compile_cpu_seconds"] = time.process_time() - cpu
         self.facts |= memory_facts(self.chunk, carry)
-
-    def chunk_example(self, bound: Any) -> tuple[Any, ...]:
-        """The arguments of the chunk program after the carry."""
-        return (
-            (self.lanes, self.shared, bound)
-            if self.mode == "loop"
-            else (self.lanes, self.shared, bound, bound)
-        )
 
     def start(self) -> None:
         """Make the first carry."""
@@ -215,12 +123,6 @@ class JaxBackend:
     def advance(self, start: int, stop: int) -> np.ndarray:
         """Run steps start <= t < stop; the losses are the one thing that crosses to the host."""
         shared = self.inputs_of(start)
-        if self.mode == "loop":
-            losses = []
-            for t in range(start, stop):
-                self.carry, loss = self.chunk(self.carry, self.lanes, shared, self.number(t))
-                losses.append(loss)
-            return np.asarray(jnp.stack(losses))[:, : self.count]
         self.carry, losses = self.chunk(self.carry, self.lanes, shared, self.number(start), self.number(stop))
         return np.asarray(losses)[: stop - start, : self.count]
 
@@ -245,104 +147,74 @@ class JaxBackend:
         self.carry = [jax.device_put(leaf, self.device) for leaf in leaves]
 
 
-def mapped(lane: Lane, structure: Any, axes: Any) -> tuple[Callable, Callable, Callable]:
-    """One lane after the other, inside the program."""
+class StepBackend(JaxBackend):
+    """Advances lanes one after the other by single steps, in the mode `loop`; each has a carry of its own."""
 
-    def init(lanes: Any, shared: Any) -> list[Any]:
-        return jax.lax.map(lambda one: jax.tree.leaves(lane.init(one, shared)), lanes)
+    def place(self, lanes: dict[str, Any]) -> None:
+        """A row of inputs for each lane; the first parameters apart, since only the first carry needs them."""
+        self.firsts = [self.put(jax.tree.map(lambda array, i=i: array[i], lanes)) for i in range(self.count)]
+        self.rows = [{name: row[name] for name in row if name != "params"} for row in self.firsts]
 
-    def chunk(carry: list[Any], lanes: Any, shared: Any, start: Any, stop: Any) -> tuple[list[Any], Any]:
-        def run(both: Any) -> Any:
-            leaves, one = both
+    def compile(self) -> None:
+        """Lower and compile init, one step and evaluation ahead of time, for any lane."""
+        lane, row = self.lane, self.rows[0]
+        carry = jax.eval_shape(lane.init, self.firsts[0], self.shared)
+        structure = self.structure = jax.tree.structure(carry)
+        leaves = jax.tree.leaves(carry)
 
-            def body(t: Any, state: Any) -> Any:
-                leaves, losses = state
-                carry, loss = lane.step(structure.unflatten(leaves), one, shared, t)
-                return jax.tree.leaves(carry), write(losses, loss, t - start)
+        def step(carry: list[Any], t: Any, one: Any, shared: Any) -> tuple[list[Any], Any, Any]:
+            new, loss = lane.step(structure.unflatten(carry), one, shared, t)
+            return jax.tree.leaves(new), t + 1, loss
 
-            buffer = jnp.zeros(BLOCK, loss_dtype(lane, one, shared))
-            return jax.lax.fori_loop(start, stop, body, (leaves, buffer))
+        def evaluate(carry: list[Any], one: Any, shared: Any) -> dict[str, Any]:
+            return lane.evaluate(structure.unflatten(carry), one, shared)
 
-        carry, losses = jax.lax.map(run, (carry, lanes))
-        return carry, losses.T
+        init = jax.jit(lambda one, shared: jax.tree.leaves(lane.init(one, shared)))
+        t = jax.ShapeDtypeStruct((), jnp.int32)
+        self.first = init.lower(self.firsts[0], self.shared).compile()
+        self.chunk = jax.jit(step, donate_argnums=0).lower(leaves, t, row, self.shared).compile()
+        self.evaluation = jax.jit(evaluate).lower(leaves, row, self.shared).compile()
+        self.facts |= memory_facts(self.chunk, carry)
 
-    def evaluate(carry: list[Any], lanes: Any, shared: Any) -> dict[str, Any]:
-        return jax.lax.map(
-            lambda both: lane.evaluate(structure.unflatten(both[0]), both[1], shared), (carry, lanes)
-        )
+    def start(self) -> None:
+        """Make each lane's first carry."""
+        self.carries = [self.first(first, self.inputs_of(0)) for first in self.firsts]
 
-    return init, chunk, evaluate
+    def advance(self, start: int, stop: int) -> np.ndarray:
+        """Run steps start <= t < stop of each lane; nothing waits before the losses cross to the host."""
+        shared, step = self.inputs_of(start), self.chunk
+        columns = []
+        for i, row in enumerate(self.rows):
+            carry, t, losses = self.carries[i], self.number(start), []
+            for _ in range(start, stop):
+                carry, t, loss = step(carry, t, row, shared)
+                losses.append(loss)
+            self.carries[i] = carry
+            columns.append(losses)
+        return np.array(jax.device_get(columns)).T
 
+    def evaluate(self) -> dict[str, np.ndarray]:
+        """Every metric, [lanes]."""
+        found = [self.evaluation(c, row, self.shared) for c, row in zip(self.carries, self.rows, strict=True)]
+        return {name: np.array([np.asarray(each[name]) for each in found]) for name in found[0]}
 
-def vectorised(lane: Lane, structure: Any, axes: list[int | None]) -> tuple[Callable, Callable, Callable]:
-    """All lanes in one step; leaves that no lane touches stay unbatched."""
+    def counts(self) -> Counts:
+        """Gradients, Hessian-vector products and values so far, [lanes]."""
+        each = [self.structure.unflatten(carry)["counts"] for carry in self.carries]
+        return Counts(*np.array(jax.device_get(each)).T)
 
-    def init(lanes: Any, shared: Any) -> list[Any]:
-        return jax.vmap(lambda one: jax.tree.leaves(lane.init(one, shared)), out_axes=axes)(lanes)
+    def save(self) -> list[np.ndarray]:
+        """All carries as arrays, lane after lane."""
+        return [np.asarray(leaf) for carry in self.carries for leaf in carry]
 
-    def chunk(carry: list[Any], lanes: Any, shared: Any, start: Any, stop: Any) -> tuple[list[Any], Any]:
-        def one_step(leaves: list[Any], one: Any, t: Any) -> Any:
-            carry, loss = lane.step(structure.unflatten(leaves), one, shared, t)
-            return jax.tree.leaves(carry), loss
-
-        step = jax.vmap(one_step, in_axes=(axes, 0, None), out_axes=(axes, 0))
-
-        def body(t: Any, state: Any) -> Any:
-            leaves, losses = state
-            leaves, loss = step(leaves, lanes, t)
-            return leaves, write(losses, loss, t - start)
-
-        example = jax.tree.map(lambda array: array[0], lanes)
-        buffer = jnp.zeros((BLOCK, len(lanes["slot"])), loss_dtype(lane, example, shared))
-        return jax.lax.fori_loop(start, stop, body, (carry, buffer))
-
-    def evaluate(carry: list[Any], lanes: Any, shared: Any) -> dict[str, Any]:
-        return jax.vmap(
-            lambda leaves, one: lane.evaluate(structure.unflatten(leaves), one, shared), in_axes=(axes, 0)
-        )(carry, lanes)
-
-    return init, chunk, evaluate
-
-
-def stepped(lane: Lane, structure: Any, axes: Any) -> tuple[Callable, Callable, Callable]:
-    """One step of all lanes, unrolled; called from Python for each step."""
-
-    def each(function: Callable, *trees: Any) -> Any:
-        count = len(jax.tree.leaves(trees[0])[0])
-        rows = [function(*jax.tree.map(lambda array, i=i: array[i], trees)) for i in range(count)]
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
-
-    def init(lanes: Any, shared: Any) -> list[Any]:
-        return each(lambda one: jax.tree.leaves(lane.init(one, shared)), lanes)
-
-    def chunk(carry: list[Any], lanes: Any, shared: Any, t: Any) -> tuple[list[Any], Any]:
-        def one_step(leaves: list[Any], one: Any) -> Any:
-            new, loss = lane.step(structure.unflatten(leaves), one, shared, t)
-            return jax.tree.leaves(new), loss
-
-        return each(one_step, carry, lanes)
-
-    def evaluate(carry: list[Any], lanes: Any, shared: Any) -> dict[str, Any]:
-        return each(lambda leaves, one: lane.evaluate(structure.unflatten(leaves), one, shared), carry, lanes)
-
-    return init, chunk, evaluate
+    def restore(self, leaves: list[np.ndarray]) -> None:
+        """Go on from saved carries."""
+        size = self.structure.num_leaves
+        put = [jax.device_put(leaf, self.device) for leaf in leaves]
+        self.carries = [put[i : i + size] for i in range(0, len(put), size)]
 
 
-PROGRAMS = {"map": mapped, "vmap": vectorised, "loop": stepped}
-
-
-def write(losses: jax.Array, loss: jax.Array, row: Any) -> jax.Array:
-    """Put the losses of one step into the buffer.
-
-    `losses.at[row].set(loss)` would be a scatter, which costs more than a step of a small task.
-    """
-    return jax.lax.dynamic_update_index_in_dim(losses, loss, row, 0)
-
-
-def loss_dtype(lane: Lane, one: Any, shared: Any) -> Any:
-    """The dtype of a loss, without computing one."""
-    carry = jax.eval_shape(lane.init, one, shared)
-    return jax.eval_shape(lambda c: lane.step(c, one, shared, shared["base"])[1], carry).dtype
+BACKENDS = {"map": JaxBackend, "vmap": JaxBackend, "loop": StepBackend}
 
 
 def memory_facts(chunk: Any, carry: Any) -> dict[str, Any]:
@@ -370,30 +242,21 @@ def run(
     device: str = "cpu",
     observe: Observe = lambda event, facts: None,
     keep: Callable[[int], Keep | None] = lambda group: None,
+    width: int = WIDTH,
 ) -> list[Trace]:
     """Run cells that share a program; returns their traces in the same order."""
-    size = WIDTH if mode == "vmap" else len(cells)
-    groups = [cells[i : i + size] for i in range(0, len(cells), size)]
+    size = width if mode == "vmap" else len(cells)
+    groups = [Inputs.of(cells[i : i + size]) for i in range(0, len(cells), size)]
     traces: list[Trace] = []
-    chosen = jax.devices(device)[0]
-    with jax.enable_x64(cells[0].dtype == "float64"), jax.default_device(chosen):
-        backend: JaxBackend | None = None
-        for number, group in enumerate(groups):
-            inputs = Inputs.of(group)
-            if backend is None:
-                backend = JaxBackend(inputs, mode, chosen)
-                observe("compiled", backend.facts)
-            else:
+    chosen, saves = devices(device)[0], Saves()
+    with numbers(cells[0], device), jax.default_device(chosen):
+        backend = BACKENDS[mode](groups[0], mode, chosen, width)
+        observe("compiled", backend.facts)
+        for number, inputs in enumerate(groups):
+            if number:
                 backend.load(inputs)
-            traces += drive(inputs, backend, observe, keep(number))
+            traces += drive(inputs, backend, observe, keep(number), saves, number == len(groups) - 1)
+        peak = peak_facts(cells[0], device, chosen.device_kind, lambda n: product(n, cells[0].dtype))
+    for trace in traces:
+        trace.facts |= peak
     return traces
-
-
-def device_facts(device: str) -> dict[str, Any]:
-    """What kind of device programs run on."""
-    found = jax.devices(device)[0]
-    return {
-        "device": str(found),
-        "device_kind": found.device_kind,
-        "platform_version": found.client.platform_version,
-    }

@@ -10,15 +10,19 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from optbench.core import Cell, Counts, Status, Trace, stream
+from optbench.core import Cell, Counts, Trace, stream
+from optbench.engines.progress import Ends, Progress
 
 BLOCK = 512
 """Steps whose inputs lie on the device at a time, and the length of the buffer that losses are written to."""
+WIDTH = 48
+"""Lanes in one vectorised step: 40 or 45 lanes (8 or 9 learning rates, 5 seeds) fill one group, which takes a
+quarter less time than two of 32 (quadratics) or as long (Rosenbrock); whole vectors on every machine."""
 SAVE_EVERY = 30.0
 """Seconds of computation after which the carry is saved at an evaluation step."""
 
@@ -47,12 +51,13 @@ class Inputs:
         return self.cells[0]
 
     def lane_arrays(self) -> dict[str, Any]:
-        """Per lane: slot [L], noise seed [L], the optimizer's lane numbers [L], first parameters [L, ...]."""
+        """Per lane: slot [L], noise seed [L], twin [L], the optimizer's lane numbers [L], parameters [L, ...]."""
         numbers = [cell.optimizer.lane_numbers() for cell in self.cells]
         first = {seed: self.cell.task.init(seed) for seed in self.seeds}
         return {
             "slot": np.array([self.seeds.index(cell.seed) for cell in self.cells], np.int32),
             "noise": np.array([stream(cell.seed, "noise").integers(2**31) for cell in self.cells], np.int32),
+            "twin": np.array([cell.twin or 0 for cell in self.cells], np.int32),
             "numbers": {name: np.array([n[name] for n in numbers], np.float64) for name in numbers[0]},
             "params": {
                 name: np.stack([first[cell.seed][name] for cell in self.cells])
@@ -121,44 +126,48 @@ class Keep(Protocol):
         ...
 
 
-@dataclass
-class Progress:
-    """What the host knows of a group of lanes between chunks."""
+class Saves:
+    """When the carry of a program was last saved, and which of its groups of lanes have ended since.
 
-    at: int = 0
-    losses: list[np.ndarray] = field(default_factory=list)
-    evaluation_steps: list[int] = field(default_factory=list)
-    evaluations: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    counts_at: list[Counts] = field(default_factory=list)
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    evaluation_seconds: float = 0.0
+    One for all groups of a program, so that a crash costs no more than `SAVE_EVERY` seconds however they are cut.
+    """
 
-    def arrays(self, carry: list[np.ndarray]) -> dict[str, np.ndarray]:
-        """Everything, for saving."""
-        return {
-            "scalars": np.array([self.at, self.seconds, self.cpu_seconds, self.evaluation_seconds]),
-            "losses": np.concatenate(self.losses),
-            "evaluation_steps": np.array(self.evaluation_steps),
-            "counts": np.array([list(counts) for counts in self.counts_at]),
-            **{f"metric/{name}": np.stack(values) for name, values in self.evaluations.items()},
-            **{f"carry/{i:04d}": leaf for i, leaf in enumerate(carry)},
-        }
+    def __init__(self) -> None:
+        self.at = time.monotonic()
+        self.ended: list[tuple[Keep, dict[str, np.ndarray]]] = []
 
-    @classmethod
-    def of(cls, arrays: Mapping[str, np.ndarray]) -> tuple[Progress, list[np.ndarray]]:
-        """The saved progress and carry."""
-        at, seconds, cpu, evaluation = arrays["scalars"]
-        metrics = {key[7:]: list(value) for key, value in arrays.items() if key.startswith("metric/")}
-        carry = [arrays[key] for key in sorted(arrays) if key.startswith("carry/")]
-        counts = [Counts(*row) for row in arrays["counts"]]
-        steps = [int(step) for step in arrays["evaluation_steps"]]
-        return cls(int(at), [arrays["losses"]], steps, metrics, counts, seconds, cpu, evaluation), carry
+    @property
+    def due(self) -> bool:
+        """Whether that was long enough ago."""
+        return time.monotonic() - self.at > SAVE_EVERY
+
+    def save(self, keep: Keep, arrays: dict[str, np.ndarray]) -> None:
+        """Save the groups that have ended, and then this one."""
+        for other, its in self.ended:
+            other.save(its)
+        self.ended.clear()
+        keep.save(arrays)
+        self.at = time.monotonic()
+
+    def end(self, keep: Keep, arrays: dict[str, np.ndarray]) -> None:
+        """A group has ended, and others follow."""
+        if self.due:
+            self.save(keep, arrays)
+        else:
+            self.ended.append((keep, arrays))
 
 
-def drive(inputs: Inputs, backend: Backend, observe: Observe, keep: Keep | None = None) -> list[Trace]:
-    """Run a group of lanes to the end, or until none has anything left to do."""
+def drive(
+    inputs: Inputs,
+    backend: Backend,
+    observe: Observe,
+    keep: Keep | None = None,
+    saves: Saves | None = None,
+    last: bool = True,
+) -> list[Trace]:
+    """Run a group of lanes to the end, or until none has anything left to do; `last`: no group follows."""
     cell = inputs.cell
+    saves = saves or Saves()
     backend.start()
     progress = Progress()
     kept = keep.load() if keep else None
@@ -167,12 +176,11 @@ def drive(inputs: Inputs, backend: Backend, observe: Observe, keep: Keep | None 
         backend.restore(carry)
     else:
         look(backend, progress)
-    saved = time.monotonic()
     ends = Ends(cell, len(inputs.cells))
     for chunk in progress.losses:
         ends.see(chunk)
     looks = frozenset(cell.task.evaluation_steps(cell.steps))
-    for start, stop in chunks(cell, progress.at):
+    for start, stop in () if ends.all_over else chunks(cell, progress.at):
         backend.prepare(start)
         wall, cpu = time.perf_counter(), time.process_time()
         losses = backend.advance(start, stop)
@@ -183,23 +191,18 @@ def drive(inputs: Inputs, backend: Backend, observe: Observe, keep: Keep | None 
         ends.see(losses)
         if stop in looks:
             look(backend, progress)
-            if keep and time.monotonic() - saved > SAVE_EVERY and stop < cell.steps:
-                keep.save(progress.arrays(backend.save()))
-                saved = time.monotonic()
+            if keep and saves.due and stop < cell.steps:
+                saves.save(keep, progress.arrays(backend.save()))
         observe("progress", {"steps": stop, "of": cell.steps, "lanes": len(inputs.cells)})
         if ends.all_over:
             break
+    if keep and last:
+        keep.clear()
+    elif keep:
+        saves.end(keep, progress.arrays(backend.save()))
     traces = ends.traces(inputs.cells, progress)
     for trace in traces:
-        trace.facts |= backend.facts | {
-            "lanes": len(inputs.cells),
-            "program_seconds": progress.seconds,
-            "program_cpu_seconds": progress.cpu_seconds,
-            "evaluation_seconds": progress.evaluation_seconds,
-            "program_steps": progress.at,
-        }
-    if keep:
-        keep.clear()
+        trace.facts |= backend.facts | progress.facts(len(inputs.cells))
     return traces
 
 
@@ -218,54 +221,3 @@ def look(backend: Backend, progress: Progress) -> None:
     progress.evaluation_steps.append(progress.at)
     progress.counts_at.append(backend.counts())
     progress.evaluation_seconds += time.perf_counter() - begun
-
-
-class Ends:
-    """Where each lane ends: decided from its own losses only, so the same in any company."""
-
-    def __init__(self, cell: Cell, lanes: int):
-        finals = [target for target in cell.task.targets() if target.final and target.metric == "loss"]
-        self.target = finals[-1].value if finals else -np.inf
-        self.ceiling = cell.task.ceiling
-        self.seen = 0
-        self.at: list[int | None] = [None] * lanes
-        self.status = [Status.DONE] * lanes
-        self.reason = [""] * lanes
-
-    @property
-    def all_over(self) -> bool:
-        """Whether nothing that any lane still does will be recorded."""
-        return None not in self.at
-
-    def see(self, losses: np.ndarray) -> None:
-        """Look at the next losses of all lanes, [steps, lanes]."""
-        # All lanes at once: one lane at a time costs more than a small task's whole chunk.
-        bad = ~(np.abs(losses) <= self.ceiling)
-        hits = bad | (losses <= self.target)
-        for lane in np.flatnonzero(hits.any(axis=0)):
-            if self.at[lane] is None:
-                first = int(np.argmax(hits[:, lane]))
-                self.at[lane] = self.seen + first
-                self.status[lane] = Status.DIVERGED if bad[first, lane] else Status.REACHED
-                self.reason[lane] = f"loss {losses[first, lane]:.3g} at step {self.at[lane]}"
-        self.seen += len(losses)
-
-    def traces(self, cells: Sequence[Cell], progress: Progress) -> list[Trace]:
-        """Each lane's part of what the group showed, cut where the lane ended."""
-        losses = np.concatenate(progress.losses)
-        evaluations = {name: np.stack(values) for name, values in progress.evaluations.items()}
-        made = []
-        for lane, (cell, at) in enumerate(zip(cells, self.at, strict=True)):
-            stop = len(losses) if at is None else at + 1
-            steps = [step for step in progress.evaluation_steps if at is None or step <= at]
-            trace = Trace(
-                cell,
-                self.status[lane],
-                self.reason[lane],
-                losses[:stop, lane].copy(),
-                np.array(steps, np.int32),
-                {name: values[: len(steps), lane] for name, values in evaluations.items()},
-                Counts(*(int(np.asarray(c)[lane]) for c in progress.counts_at[len(steps) - 1])),
-            )
-            made.append(trace)
-        return made

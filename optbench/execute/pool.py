@@ -1,4 +1,4 @@
-"""A pool of worker processes: each pinned to a core, watched, and replaced when it dies or stands still."""
+"""A pool of worker processes, each on its own core or accelerator, watched, and replaced when dead or silent."""
 
 from __future__ import annotations
 
@@ -23,8 +23,41 @@ ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
-    "PYTHONUNBUFFERED": "1",
 }
+ROOMY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
+    "MALLOC_TOP_PAD_": str(64 << 20),
+}
+"""glibc keeps what is freed: else each large temporary of each step costs its page faults again."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a worker runs: its core or accelerator, and which allocator it has."""
+
+    device: str
+    number: int
+    roomy: bool = False
+
+    def words(self) -> list[str]:
+        """The arguments that pin a worker to its core; the host threads of an accelerator may go anywhere."""
+        if self.device != "cpu":
+            return []
+        cores = environment.cores()
+        return ["--core", str(cores[self.number % len(cores)])]
+
+    def environment(self) -> dict[str, str]:
+        """What a worker's process is told: on a CPU one thread and no search for accelerators, else its own one."""
+        told = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        if self.device == "cpu":
+            return {**told, **ONE_THREAD, "JAX_PLATFORMS": "cpu", **(ROOMY if self.roomy else {})}
+        if self.device == "gpu":
+            visible = told.get("CUDA_VISIBLE_DEVICES")
+            names = visible.split(",") if visible else []
+            told["CUDA_VISIBLE_DEVICES"] = names[self.number] if names else str(self.number)
+        return told
 
 
 @dataclass(frozen=True)
@@ -40,45 +73,43 @@ class Event:
 class Worker:
     """One process and what it is doing."""
 
-    def __init__(
-        self, number: int, core: int | None, outbox: queue.SimpleQueue[tuple[Worker, dict[str, Any]]]
-    ):
-        self.number, self.core, self.outbox = number, core, outbox
+    def __init__(self, place: Place, outbox: queue.SimpleQueue[tuple[Worker, dict[str, Any]]]):
+        self.place, self.outbox = place, outbox
         self.program: Program | None = None
         self.heard = time.monotonic()
         self.errors: deque[str] = deque(maxlen=20)
-        pin = [] if core is None else ["--core", str(core)]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "optbench.execute.worker", *pin],
+            [sys.executable, "-m", "optbench.execute.worker", *place.words()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             bufsize=1,
-            env=self.environment(),
+            env=place.environment(),
             start_new_session=True,  # Ctrl-C reaches the driver only, which then ends its workers
         )
         threading.Thread(target=self.listen, daemon=True).start()
         threading.Thread(target=self.collect, daemon=True).start()
 
-    @staticmethod
-    def environment() -> dict[str, str]:
-        """One thread; and, unless the user says otherwise, no search for accelerators that are not asked for."""
-        return {**os.environ, **ONE_THREAD}
+    @property
+    def number(self) -> int:
+        """Its place in the pool."""
+        return self.place.number
 
     def listen(self) -> None:
         """Pass on what the worker says; the end of its output is its death."""
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            with contextlib.suppress(json.JSONDecodeError):  # a worker that is killed may end in mid-line
-                self.outbox.put((self, json.loads(line)))
+        with self.process.stdout as lines:
+            for line in lines:
+                with contextlib.suppress(json.JSONDecodeError):  # a worker that is killed may end in mid-line
+                    self.outbox.put((self, json.loads(line)))
         self.outbox.put((self, {"event": "died", "code": self.process.wait()}))
 
     def collect(self) -> None:
         """Keep the last lines of standard error for a message."""
         assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.errors.append(line.rstrip())
+        with self.process.stderr as lines:
+            self.errors.extend(line.rstrip() for line in lines)
 
     def give(self, program: Program, results: str) -> None:
         """Send a program."""
@@ -93,79 +124,112 @@ class Worker:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            assert self.process.stdin is not None
+            self.process.stdin.close()
 
 
 class Pool:
     """Runs programs on `jobs` workers and yields what happens, in the order it happens."""
 
-    def __init__(self, results: str, jobs: int, timeout: float):
-        self.results, self.jobs, self.timeout = results, jobs, timeout
+    def __init__(self, results: str, jobs: int, timeout: float, device: str = "cpu"):
+        self.results, self.jobs, self.timeout, self.device = results, jobs, timeout, device
         self.outbox: queue.SimpleQueue[tuple[Worker, dict[str, Any]]] = queue.SimpleQueue()
-        cores = environment.cores()
-        self.cores = [cores[i % len(cores)] for i in range(jobs)]
         self.workers: list[Worker] = []
+        self.waiting: list[Program] = []
+        self.too_large: set[tuple[str, str]] = set()
+        """Families of programs of which a single lane did not fit."""
 
     def run(self, programs: Sequence[Program]) -> Iterator[Event]:
         """Every program once; cheap ones first on the first worker, dear ones first on the others."""
-        waiting = deque(programs)
+        self.waiting = list(programs)
         try:
-            self.workers = [self.hire(i) for i in range(min(self.jobs, len(programs)))]
-            for worker in self.workers:
-                self.feed(worker, waiting)
+            for number in range(min(self.jobs, len(programs))):
+                program = self.take(number, None)
+                self.workers.append(self.hire(number, program))
             while any(worker.program for worker in self.workers):
-                yield from self.listen(waiting)
+                yield from self.listen()
         finally:
             for worker in self.workers:
                 worker.end()
 
-    def hire(self, number: int) -> Worker:
-        """A new process on the core of this number."""
-        return Worker(number, self.cores[number], self.outbox)
+    def take(self, number: int, roomy: bool | None) -> Program:
+        """The next program for a worker, of its own kind while there are any."""
+        places = range(len(self.waiting)) if number == 0 else range(len(self.waiting) - 1, -1, -1)
+        alike = (place for place in places if roomy in (None, self.waiting[place].roomy))
+        return self.waiting.pop(next(alike, places[0]))
 
-    def feed(self, worker: Worker, waiting: deque[Program]) -> None:
-        """Give a worker the next program, if there is one."""
+    def hire(self, number: int, program: Program) -> Worker:
+        """A new process, with the allocator that a program is for, and the program."""
+        worker = Worker(Place(self.device, number, program.roomy), self.outbox)
+        worker.give(program, self.results)
+        return worker
+
+    def feed(self, worker: Worker) -> None:
+        """Give a worker the next program, if there is one; one that is gone or of another kind is replaced."""
         worker.program = None
-        if waiting:
-            worker.give(waiting.popleft() if worker.number == 0 else waiting.pop(), self.results)
+        if not self.waiting:
+            return
+        program = self.take(worker.number, worker.place.roomy)
+        if program.roomy == worker.place.roomy and worker.process.poll() is None:
+            worker.give(program, self.results)
+        else:
+            worker.end()
+            self.workers[worker.number] = self.hire(worker.number, program)
 
-    def listen(self, waiting: deque[Program]) -> Iterator[Event]:
+    def listen(self) -> Iterator[Event]:
         """Wait for one message, or for a worker to have been silent too long."""
         try:
             worker, message = self.outbox.get(timeout=0.25)
         except queue.Empty:
-            yield from self.watch(waiting)
+            yield from self.watch()
             return
         if worker is not self.workers[worker.number]:
             return  # the last words of one that was replaced
         worker.heard = time.monotonic()
-        kind, program = message.pop("event"), worker.program
-        if kind == "died":
-            if program is not None:
-                yield Event("failed", worker.number, program, death(message["code"], worker.errors))
-            self.replace(worker, waiting)
+        kind = message.pop("event")
+        if kind == "died" or message.get("status") == "out of memory":
+            facts = death(message["code"], worker.errors) if kind == "died" else message
+            yield from self.lose(worker, facts)
             return
-        yield Event(kind, worker.number, program, message)
+        yield Event(kind, worker.number, worker.program, message)
         if kind in ("done", "failed"):
-            self.feed(worker, waiting)
-        yield from self.watch(waiting)
+            self.feed(worker)
+        yield from self.watch()
 
-    def watch(self, waiting: deque[Program]) -> Iterator[Event]:
+    def watch(self) -> Iterator[Event]:
         """End workers that have been silent for longer than the time limit."""
         for worker in list(self.workers):
             silent = time.monotonic() - worker.heard
             if worker.program is not None and silent > self.timeout:
                 reason = f"no sign of life for {silent:.1f} s (--timeout {self.timeout:g})"
-                facts = {"status": "timeout", "reason": reason}
-                yield Event("failed", worker.number, worker.program, facts)
-                worker.end()
-                self.replace(worker, waiting)
+                yield from self.lose(worker, {"status": "timeout", "reason": reason})
 
-    def replace(self, worker: Worker, waiting: deque[Program]) -> None:
-        """A fresh process in the place of one that is gone."""
-        worker.program = None
-        if waiting:
-            self.workers[worker.number] = self.hire(worker.number)
-            self.feed(self.workers[worker.number], waiting)
+    def lose(self, worker: Worker, facts: dict[str, Any]) -> Iterator[Event]:
+        """A worker is gone, or its memory is not to be trusted: settle its program and take a fresh process."""
+        program, worker.program = worker.program, None
+        worker.end()
+        if program is not None:
+            yield from self.settle(worker.number, program, facts)
+        for idle in [each for each in self.workers if each.program is None]:
+            self.feed(idle)
+
+    def settle(self, number: int, program: Program, facts: dict[str, Any]) -> Iterator[Event]:
+        """What becomes of a program that failed: halves of it, if there was not enough memory and they may fit."""
+        full = facts["status"] == "out of memory"
+        halves = program.halves() if full and program.family not in self.too_large else ()
+        if halves:
+            self.waiting += halves
+            self.waiting.sort(key=lambda each: each.cost)
+            yield Event("halved", number, program, {**facts, "into": len(halves)})
+            return
+        yield Event("failed", number, program, facts)
+        if full:
+            self.too_large.add(program.family)
+            others = [each for each in self.waiting if each.family == program.family]
+            self.waiting = [each for each in self.waiting if each.family != program.family]
+            for other in others:
+                yield Event("failed", number, other, facts)
 
 
 def death(code: int, errors: Sequence[str]) -> dict[str, Any]:

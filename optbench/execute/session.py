@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from optbench import environment, plan
-from optbench.core import Status, Trace
+from optbench.core import PRECISIONS, Cell, Status, Trace, UserError
 from optbench.execute.devices import resolve
 from optbench.execute.pool import Event, Pool
 from optbench.execute.request import Request
@@ -22,18 +23,44 @@ if TYPE_CHECKING:
 class Session:
     """A request that has been checked: how much there is to do, doing it, and what came out."""
 
-    def __init__(self, request: Request):
+    stage = ""
+    """What this is of a run that has stages (see `execute.tuning`)."""
+
+    def __init__(self, request: Request, cells: Sequence[Cell] | None = None):
         self.request = request
-        self.cells = request.cells()
-        self.device = resolve(request.device)
-        self.jobs = request.jobs or len(environment.cores())
+        self.cells = request.cells() if cells is None else list(cells)
+        self.device = resolve(request.device, self.cells[0].framework)
+        self.jobs = self.workers(request.jobs)
+        self.check_precision()
         self.store = Store(request.results)
         self.store.prepare()
+
+    def workers(self, asked: int | None) -> int:
+        """How many workers run programs: one for each core, or one for each accelerator."""
+        if self.device.platform == "cpu":
+            return asked or len(environment.cores())
+        there = self.device.number
+        if asked is not None and asked > there:
+            raise UserError(
+                f"--jobs {asked} is more than the {there} {self.device.platform} here ({self.device.kind}), and "
+                f"each worker needs one of its own. Leave --jobs out, or give --jobs {there}."
+            )
+        return asked or there
+
+    def check_precision(self) -> None:
+        """Refuse a precision that the device does not have."""
+        precision = self.cells[0].precision
+        if self.device.platform == "cpu" and precision != PRECISIONS[0]:
+            raise UserError(
+                f"--precision {precision} is for accelerators; on a CPU products of float32 are whole. "
+                "Leave it out, or choose another --device."
+            )
 
     @cached_property
     def planned(self) -> list[plan.Program]:
         """Every cell in its program, stored or not."""
-        return plan.programs(self.cells, self.device.platform, self.request.lanes)
+        memory = plan.SHARE * self.device.memory or None
+        return plan.programs(self.cells, self.device.platform, self.request.lanes, self.jobs, memory)
 
     @cached_property
     def programs(self) -> list[plan.Program]:
@@ -44,8 +71,13 @@ class Session:
             keys = [(cell.id(), self.device.kind, program.mode) for cell in program.cells]
             missing = tuple(cell for cell, key in zip(program.cells, keys, strict=True) if key not in stored)
             if missing:
-                todo.append(plan.Program(missing, program.mode, program.device))
+                todo.append(dataclasses.replace(program, cells=missing))
         return todo
+
+    @property
+    def twinned(self) -> bool:
+        """Whether the question is how far the frameworks are apart."""
+        return self.cells[0].twin is not None
 
     @property
     def notes(self) -> list[str]:
@@ -59,7 +91,8 @@ class Session:
 
     def run(self) -> Iterator[Event]:
         """Compute what is missing. A program that fails leaves rows that say so, and the others go on."""
-        pool = Pool(os.path.abspath(self.request.results), self.jobs, self.request.timeout)
+        results = os.path.abspath(self.request.results)
+        pool = Pool(results, self.jobs, self.request.timeout, self.device.platform)
         for event in pool.run(self.programs):
             if event.kind == "failed" and event.program is not None:
                 status = Status(event.facts["status"])
@@ -115,8 +148,8 @@ def run(
 ) -> Result:
     """Run a suite and return its result; what the store has is not computed again.
 
-    The arguments are those of `optbench run`: suite, opt, task, lr, schedule, framework, dtype, seeds, steps,
-    data, device, jobs, results, again, timeout, lanes.
+    The arguments are those of `optbench run`: suite, opt, task, lr, tuning, trials, fresh, schedule, framework, dtype,
+    precision, seeds, steps, data, device, jobs, results, again, timeout, lanes.
 
     Raises:
         UserError: something that was asked for cannot be done.
@@ -125,7 +158,11 @@ def run(
     def tuple_of(value: Any) -> Any:
         return value if value is None else (value,) if isinstance(value, str | int | float) else tuple(value)
 
-    session = Session(Request(suite, tuple_of(opt), tuple_of(task), tuple_of(lr), **options))
-    for _ in session.run():
-        pass
+    from optbench.execute.tuning import stages
+
+    session = None
+    for session in stages(Request(suite, tuple_of(opt), tuple_of(task), tuple_of(lr), **options)):
+        for _ in session.run():
+            pass
+    assert session is not None  # there is always a first stage
     return Result(session.frame())

@@ -84,8 +84,10 @@ def work(message: Mapping[str, Any], say: Any) -> dict[str, Any]:
         kept.append(store.keep(f"{program.id}-{group}-{code}"))
         return Held(kept[-1].path)
 
-    traces = engine.run(program.cells, program.mode, program.device, observe, keep)
-    path = store.write(traces, environment.facts() | engine.device_facts(program.device) | memory_facts())
+    most = engine.watch_memory(program.device)
+    traces = engine.run(program.cells, program.mode, program.device, observe, keep, program.width)
+    memory = memory_facts(most(), len(program.cells)) | {"roomy": program.roomy}
+    path = store.write(traces, environment.facts() | engine.device_facts(program.device) | memory)
     for carry in kept:
         carry.clear()
     return {"path": path.name, "cells": len(traces)}
@@ -110,11 +112,12 @@ def jax_engine(device: str) -> Any:
 
 
 def torch_engine(device: str) -> Any:
-    """PyTorch's engine, on one thread."""
+    """PyTorch's engine; on a CPU, on one thread."""
     import torch
 
-    torch.set_num_threads(1)
-    if device != "cpu" and not torch.cuda.is_available():
+    if device == "cpu":
+        torch.set_num_threads(1)
+    elif device != "gpu" or not torch.cuda.is_available():
         raise Unavailable(f"torch {torch.__version__} sees no {device}")
     from optbench.engines import torch as engine
 
@@ -124,19 +127,24 @@ def torch_engine(device: str) -> Any:
 ENGINES = {"jax": jax_engine, "torch": torch_engine}
 
 
-def memory_facts() -> dict[str, Any]:
-    """The most memory this worker has held so far."""
+def memory_facts(most: int | None, lanes: int) -> dict[str, Any]:
+    """The most memory this worker has held so far, and this program on the device, in all and for each lane."""
     import resource
 
-    return {"worker_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    facts: dict[str, Any] = {"worker_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    return facts if most is None else facts | {"device_peak_bytes": most, "bytes_per_lane": most / lanes}
+
+
+OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "out of memory", "can't allocate memory", "Cannot allocate memory")
+"""What XLA, CUDA, torch's allocator and the system say."""
 
 
 def failure(error: BaseException) -> str:
     """The status that an exception stands for."""
-    text = f"{type(error).__name__} {error}"
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "out of memory" in text.lower():
+    text = f"{type(error).__name__} {error}".lower()
+    if isinstance(error, MemoryError) or any(words.lower() in text for words in OUT_OF_MEMORY):
         return "out of memory"
-    if isinstance(error, Unavailable) or "Unknown backend" in text:
+    if isinstance(error, Unavailable) or "unknown backend" in text:
         return "unavailable"
     return "error"
 

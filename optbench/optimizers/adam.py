@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
+from optbench.fields import MOMENTUM
 from optbench.optimizers.adapter import Standard, decay, declared, small, step_size, weight_decay
 
 
@@ -26,10 +27,11 @@ class Adam(Standard):
     name: ClassVar[str] = "adam"
     source: ClassVar[str] = "arXiv:1412.6980; optax.adam, torch.optim.Adam"
     memory: ClassVar[str] = "2n"
+    elementwise: ClassVar[bool] = True
     arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(0.001, 1e-4)
-    b1: float = decay(0.9, "the mean of gradients")
+    b1: float = decay(0.9, "the mean of gradients", MOMENTUM)
     b2: float = decay(0.999, "the mean of squares")
     eps: float = small(1e-8)
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from optbench import optimizers
-from optbench.core import Schedule, UserError
+from optbench import optimizers, plan
+from optbench.core import PRECISIONS, Schedule, UserError
 from optbench.stats import Frame
 from optbench.stats.settings import PROBLEM
 from optbench.stats.summary import task_of
@@ -35,7 +35,7 @@ def command_line(verb: str, **options: Any) -> str:
 def commands(frame: Frame, suite: Suite, name: str) -> list[str]:
     """The runs that compute the rows of a frame, as few as its tasks, optimizers, rates and settings allow."""
     runs: dict[tuple, list[tuple[str, str]]] = {}
-    for _, rows in frame.groupby([*PROBLEM, "optimizer"], sort=False, dropna=False):
+    for _, rows in frame.groupby([*PROBLEM, "optimizer", "mode"], sort=False, dropna=False):
         for options in options_of(rows, suite):
             runs.setdefault(tuple(sorted(options.items())), []).append(
                 (rows["task"].iloc[0], rows["optimizer"].iloc[0])
@@ -59,20 +59,33 @@ def options_of(rows: Frame, suite: Suite) -> list[dict[str, Any]]:
     task = task_of(rows)
     schedule, steps = Schedule(**spec["schedule"]), spec["steps"]
     seeds = int(rows["seed"].max()) + 1
-    kind = str(rows["device_kind"].iloc[0])
+    kind, precision = str(rows["device_kind"].iloc[0]), spec.get("precision", PRECISIONS[0])
+    platform = "cpu" if kind == "cpu" else "tpu" if "tpu" in kind.lower() else "gpu"
+    lanes = str(rows["mode"].iloc[0])
     options = {
         "seeds": seeds if task.seeded and seeds != suite.seeds else None,
         "steps": steps if steps != (suite.steps or task.horizon) else None,
         "schedule": None if schedule == suite.schedule else schedule_text(schedule),
         "framework": spec["framework"] if spec["framework"] != suite.framework else None,
         "dtype": spec["dtype"] if spec["dtype"] != suite.dtype else None,
-        "device": None if kind == "cpu" else "tpu" if "tpu" in kind.lower() else "gpu",
+        "precision": precision if precision != suite.precision else None,
+        "device": None if platform == "cpu" else platform,
+        "lanes": lanes if lanes != planned_lanes(spec, platform) else None,
     }
     options = {name: value for name, value in options.items() if value is not None}
     rates = set(rows["trial"].dropna())
     outside = sorted(rates - equal_grid(str(rows["optimizer"].iloc[0]), suite))
     found = [options] if rates - set(outside) or not rates else []
     return found + ([{**options, "lr": ",".join(f"{rate:g}" for rate in outside)}] if outside else [])
+
+
+def planned_lanes(spec: dict[str, Any], platform: str) -> str:
+    """How the lanes of a cell run unless it is said; '' if its optimizer is no longer listed."""
+    try:
+        cell = plan.cell_of(spec)
+    except UserError:
+        return ""
+    return plan.choose_mode(cell, plan.shapes_of(cell), platform)
 
 
 def equal_grid(label: str, suite: Suite) -> set[float]:

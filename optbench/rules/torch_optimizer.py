@@ -29,8 +29,7 @@ class CheckedOptimizer(torch.optim.Optimizer):
     kept: ClassVar[tuple[str, ...]] = ()
     wide_entries: ClassVar[tuple[str, ...]] = ()
 
-    @staticmethod
-    def check_group(group: dict[str, Any]) -> None:
+    def check_group(self, group: dict[str, Any]) -> None:
         """Raise a ValueError that names the field, the value and the allowed range."""
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:

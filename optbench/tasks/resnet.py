@@ -72,7 +72,7 @@ class ResNet(Task):
     width: int = hyper(16, "channels of the first stage", bounds="[1, 1024]")
     groups: int = hyper(4, "groups that the channels of a layer are normalised in", bounds="[1, 1024]")
     batch: int = hyper(64, "images a step", bounds="[1, 4096]")
-    augment: bool = hyper(True, "whether training images are moved and mirrored")
+    augment: bool = hyper(True, "whether training images are moved and mirrored", choices=(True, False))
     dataset: str = hyper("digits", "the images", choices=tuple(images.KINDS))
 
     def __post_init__(self) -> None:

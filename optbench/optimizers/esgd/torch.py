@@ -77,8 +77,7 @@ class ESGD(CheckedOptimizer):
         defaults = {"lr": lr, "betas": betas, "nu": nu, "lr_warmup": lr_warmup, "eps": eps}
         super().__init__(params, {**defaults, "weight_decay": weight_decay})
 
-    @staticmethod
-    def check_group(group: dict[str, Any]) -> None:
+    def check_group(self, group: dict[str, Any]) -> None:
         """The ranges of a group's own hyperparameters."""
         mixing(group["betas"], group["nu"], None)
         check(group["lr"], group["lr_warmup"], group["eps"], group["weight_decay"], 1, 1)

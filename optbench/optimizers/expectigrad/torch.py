@@ -43,8 +43,7 @@ class Expectigrad(CheckedOptimizer):
         defaults = {"lr": lr, "beta": beta, "eps": eps, "sparse_counter": sparse_counter}
         super().__init__(params, {**defaults, "upstream": upstream})
 
-    @staticmethod
-    def check_group(group: dict[str, Any]) -> None:
+    def check_group(self, group: dict[str, Any]) -> None:
         """The ranges of a group's own hyperparameters."""
         check(group["lr"], group["beta"], group["eps"])
 

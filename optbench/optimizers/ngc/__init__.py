@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.core import Optimizer, Rule, Setting, Shapes, hyper
+from optbench.fields import MOMENTUM
 from optbench.ranges import require
 
 
@@ -44,9 +45,10 @@ class NgcAdam(Optimizer):
     name: ClassVar[str] = "ngc_adam"
     source: ClassVar[str] = "arXiv:1412.6980; ngclearn 3.2.1"
     memory: ClassVar[str] = "2n"
+    elementwise: ClassVar[bool] = True
 
     learning_rate: float = hyper(0.001, "step size", bounds="(0, inf)", lane=True, sweep=(1e-4, 1.0))
-    b1: float = hyper(0.9, "decay of the average gradient", bounds="[0, 1)")
+    b1: float = hyper(0.9, "decay of the average gradient", bounds="[0, 1)", search=MOMENTUM)
     b2: float = hyper(0.999, "decay of the average square", bounds="[0, 1)")
     eps: float = hyper(1e-8, "added to the divisor", bounds="[0, inf)")
 
@@ -90,9 +92,12 @@ class NgcNag(Optimizer):
     name: ClassVar[str] = "ngc_nag"
     source: ClassVar[str] = "Nesterov 1983; ngclearn 3.2.1"
     memory: ClassVar[str] = "n"
+    elementwise: ClassVar[bool] = True
 
     learning_rate: float = hyper(0.01, "step size", bounds="(0, inf)", lane=True, sweep=(1e-4, 1.0))
-    momentum: float = hyper(0.9, "weight of the last move (mu in ngc-learn)", bounds="[0, 1)")
+    momentum: float = hyper(
+        0.9, "weight of the last move (mu in ngc-learn)", bounds="[0, 1)", search=MOMENTUM
+    )
 
     def jax(self, setting: Setting) -> Rule:
         """The optax transformation as a rule."""
@@ -124,6 +129,7 @@ class NgcSgd(Optimizer):
     name: ClassVar[str] = "ngc_sgd"
     source: ClassVar[str] = "ngclearn 3.2.1"
     memory: ClassVar[str] = "0"
+    elementwise: ClassVar[bool] = True
 
     learning_rate: float = hyper(0.001, "step size", bounds="(0, inf)", lane=True, sweep=(1e-4, 1.0))
 

@@ -47,8 +47,7 @@ class NgcAdam(CheckedOptimizer):
     ):
         super().__init__(params, {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps})
 
-    @staticmethod
-    def check_group(group: dict[str, Any]) -> None:
+    def check_group(self, group: dict[str, Any]) -> None:
         """The ranges of a group's own hyperparameters."""
         check_rate("ngc_adam", lr=group["lr"])
         check_adam(group["beta1"], group["beta2"], group["eps"])
@@ -91,8 +90,7 @@ class NgcNag(CheckedOptimizer):
     def __init__(self, params: Any, lr: float = 0.01, mu: float = 0.9):
         super().__init__(params, {"lr": lr, "mu": mu})
 
-    @staticmethod
-    def check_group(group: dict[str, Any]) -> None:
+    def check_group(self, group: dict[str, Any]) -> None:
         """The ranges of a group's own hyperparameters."""
         check_rate("ngc_nag", lr=group["lr"])
         require("ngc_nag", "[0, 1)", mu=group["mu"])
@@ -130,8 +128,7 @@ class NgcSgd(CheckedOptimizer):
     def __init__(self, params: Any, lr: float = 0.001):
         super().__init__(params, {"lr": lr})
 
-    @staticmethod
-    def check_group(group: dict[str, Any]) -> None:
+    def check_group(self, group: dict[str, Any]) -> None:
         """The range of a group's own step size."""
         check_rate("ngc_sgd", lr=group["lr"])
 

@@ -47,8 +47,7 @@ class Novograd(CheckedOptimizer):
         defaults = {"lr": lr, "b1": b1, "b2": b2, "eps": eps, "eps_root": eps_root}
         super().__init__(params, {**defaults, "weight_decay": weight_decay, "upstream": upstream})
 
-    @staticmethod
-    def check_group(group: dict[str, Any]) -> None:
+    def check_group(self, group: dict[str, Any]) -> None:
         """The ranges of a group's own hyperparameters."""
         require("novograd", "[0, inf)", lr=group["lr"])
         check(group["b1"], group["b2"], group["eps"], group["eps_root"], group["weight_decay"])

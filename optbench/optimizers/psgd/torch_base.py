@@ -35,7 +35,7 @@ class Preconditioned(CheckedOptimizer):
         self.noise: Noise = SeedNoise(seed) if noise is None else noise
         super().__init__(params, {**defaults, "count": 0})
 
-    def check_group(self, group: dict[str, Any]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def check_group(self, group: dict[str, Any]) -> None:
         """Raise ValueError unless the options of a group are in range."""
         check_ranges(self.owner, {name: group[name] for name in group if name in RANGES})
 

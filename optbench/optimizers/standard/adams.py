@@ -27,6 +27,7 @@ class NAdam(Standard):
     name: ClassVar[str] = "nadam"
     source: ClassVar[str] = "Dozat 2016; optax.nadamw, torch.optim.NAdam"
     memory: ClassVar[str] = "2n"
+    elementwise: ClassVar[bool] = True
     arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(0.002, 1e-4)
@@ -71,6 +72,7 @@ class RAdam(Standard):
     name: ClassVar[str] = "radam"
     source: ClassVar[str] = "arXiv:1908.03265; as optax.radam, torch.optim.RAdam"
     memory: ClassVar[str] = "2n"
+    elementwise: ClassVar[bool] = True
     arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(0.001, 1e-4)

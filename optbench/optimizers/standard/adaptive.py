@@ -23,6 +23,7 @@ class Adagrad(Standard):
     name: ClassVar[str] = "adagrad"
     source: ClassVar[str] = "Duchi et al. 2011; optax.adagrad, torch.optim.Adagrad"
     memory: ClassVar[str] = "n"
+    elementwise: ClassVar[bool] = True
     arrays: ClassVar[int] = 1
 
     learning_rate: float = step_size(0.1, 1e-3)
@@ -52,6 +53,7 @@ class RMSprop(Standard):
     name: ClassVar[str] = "rmsprop"
     source: ClassVar[str] = "Tieleman and Hinton 2012; optax.scale_by_rms, torch.optim.RMSprop"
     memory: ClassVar[str] = "n; one more each with momentum and centered"
+    elementwise: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.001, 1e-4)
     b2: float = decay(0.99, "the mean of squares")
@@ -96,6 +98,7 @@ class Adadelta(Standard):
     name: ClassVar[str] = "adadelta"
     source: ClassVar[str] = "arXiv:1212.5701; optax.adadelta, torch.optim.Adadelta"
     memory: ClassVar[str] = "2n"
+    elementwise: ClassVar[bool] = True
     arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(1.0, 0.1)

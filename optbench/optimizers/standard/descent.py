@@ -138,6 +138,7 @@ class Rprop(Standard):
         "Riedmiller and Braun 1993, doi:10.1109/ICNN.1993.298623; optax, torch.optim.Rprop"
     )
     memory: ClassVar[str] = "2n"
+    elementwise: ClassVar[bool] = True
     arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(0.01, 1e-4)

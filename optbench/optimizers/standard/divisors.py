@@ -25,6 +25,7 @@ class AMSGrad(Standard):
     name: ClassVar[str] = "amsgrad"
     source: ClassVar[str] = "arXiv:1904.09237; optax.scale_by_amsgrad, torch.optim.Adam"
     memory: ClassVar[str] = "3n"
+    elementwise: ClassVar[bool] = True
     arrays: ClassVar[int] = 3
 
     learning_rate: float = step_size(0.001, 1e-4)
@@ -55,6 +56,7 @@ class Adamax(Standard):
     name: ClassVar[str] = "adamax"
     source: ClassVar[str] = "arXiv:1412.6980; optax.adamax, torch.optim.Adamax"
     memory: ClassVar[str] = "2n"
+    elementwise: ClassVar[bool] = True
     arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(0.002, 1e-4)

@@ -1,0 +1,193 @@
+"""One lane as pure functions, and the programs that run many of them: side by side, or one after the other.
+
+A chunk of steps is a `fori_loop` with a traced bound that writes into a buffer of fixed length: one compile
+for every chunk length, and the same bits for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
+
+from optbench.core import Cell, Counts, Setting
+from optbench.engines.lanes import BLOCK
+from optbench.rules.optax import KeyNoise
+
+
+class JaxObjective:
+    """This batch's loss as a function of the parameters."""
+
+    def __init__(self, loss: Callable[[Any], jax.Array]):
+        self.value = loss
+
+    def value_and_grad(self, params: Any) -> tuple[Any, Any]:
+        """The loss and its gradient."""
+        return jax.value_and_grad(self.value)(params)
+
+    def value_grad_hvp(self, params: Any, vector: Any) -> tuple[Any, Any, Any]:
+        """Forward over reverse: one pass gives loss, gradient and H v, for less than three gradients."""
+        (loss, grads), (_, hvp) = jax.jvp(jax.value_and_grad(self.value), (params,), (vector,))
+        return loss, grads, hvp
+
+
+class Lane:
+    """One lane as pure functions; `shared` is the same for all lanes, `lane` is this one's row of the inputs."""
+
+    def __init__(self, cell: Cell):
+        self.optimizer, self.steps, self.twinned = cell.optimizer, cell.steps, cell.twin is not None
+        self.loss, self.metrics = cell.task.jax()
+
+    def rule(self, lane: Any, shared: Any) -> Any:
+        """The optimizer's rule with this lane's numbers, noise and the schedule's table bound into it."""
+
+        def factor(t: Any) -> jax.Array:
+            return shared["factors"][t - shared["base"]]
+
+        setting = Setting(factor, KeyNoise.seeded(lane["noise"]), self.steps)
+        return self.optimizer.bind(lane["numbers"]).jax(setting)
+
+    def init(self, lane: Any, shared: Any) -> Any:
+        """The carry before the first step."""
+        params = lane["params"]
+        zero = jnp.zeros((), jnp.int32)
+        return {
+            "params": params,
+            "state": self.rule(lane, shared).init(params),
+            "counts": Counts(zero, zero, zero),
+        }
+
+    def step(self, carry: Any, lane: Any, shared: Any, t: Any) -> tuple[Any, Any]:
+        """One step: the new carry and the loss before it."""
+        index = t - shared["base"]
+        draw = {name: table[lane["slot"], index] for name, table in shared["draws"].items()}
+        objective = JaxObjective(lambda params: self.loss(params, shared["data"], draw))
+        done = self.rule(lane, shared).step(carry["params"], carry["state"], objective, t)
+        counts = Counts(
+            *(a + jnp.asarray(b, jnp.int32) for a, b in zip(carry["counts"], done.counts, strict=True))
+        )
+        params = nudged(done.params, lane["twin"], t) if self.twinned else done.params
+        return {"params": params, "state": done.state, "counts": counts}, done.loss
+
+    def evaluate(self, carry: Any, lane: Any, shared: Any) -> dict[str, jax.Array]:
+        """Every metric at the parameters that the rule says to evaluate."""
+        params = self.rule(lane, shared).evaluated(carry["params"], carry["state"])
+        return self.metrics(params, shared["data"])
+
+
+def nudged(params: Any, twin: Any, t: Any) -> Any:
+    """Each parameter times 1 +- one rounding, in directions that the twin draws; twin 0 is left alone."""
+    noise = KeyNoise.seeded(twin)
+
+    def one(name: str, leaf: Any) -> Any:
+        size = jnp.where(twin > 0, jnp.finfo(leaf.dtype).eps, 0).astype(leaf.dtype)
+        return leaf * (1 + size * jnp.sign(noise.normal(f"twin.{name}", t, leaf)))
+
+    return {name: one(name, leaf) for name, leaf in params.items()}
+
+
+def touched(lane: Lane, lanes: Any, shared: Any) -> list[bool]:
+    """Which leaves of the carry differ between lanes, found by tracing two steps under vmap.
+
+    An identity whose batching rule reports what reaches it batched; leaves that never do are counters that
+    all lanes share, and batching them would turn every branch on them into a select.
+    """
+    seen: list[list[bool]] = []
+
+    @custom_vmap
+    def watch(leaves: list[Any]) -> list[Any]:
+        return leaves
+
+    @watch.def_vmap
+    def _(size: int, batched: Any, leaves: Any) -> tuple[Any, Any]:
+        seen.append(list(batched[0]))
+        return leaves, batched[0]
+
+    def trace(one: Any) -> Any:
+        carry, structure = jax.tree.flatten(lane.init(one, shared))
+        for t in range(2):
+            carry = structure.unflatten(watch(carry))
+            carry = jax.tree.leaves(lane.step(carry, one, shared, shared["base"] + t)[0])
+        return watch(carry)
+
+    jax.eval_shape(jax.vmap(trace), lanes)
+    return [any(leaf) for leaf in zip(*seen, strict=True)]
+
+
+def mapped(lane: Lane, structure: Any, axes: Any) -> tuple[Callable, Callable, Callable]:
+    """One lane after the other, inside the program."""
+
+    def init(lanes: Any, shared: Any) -> list[Any]:
+        return jax.lax.map(lambda one: jax.tree.leaves(lane.init(one, shared)), lanes)
+
+    def chunk(carry: list[Any], lanes: Any, shared: Any, start: Any, stop: Any) -> tuple[list[Any], Any]:
+        def run(both: Any) -> Any:
+            leaves, one = both
+
+            def body(t: Any, state: Any) -> Any:
+                leaves, losses = state
+                carry, loss = lane.step(structure.unflatten(leaves), one, shared, t)
+                return jax.tree.leaves(carry), write(losses, loss, t - start)
+
+            buffer = jnp.zeros(BLOCK, loss_dtype(lane, one, shared))
+            return jax.lax.fori_loop(start, stop, body, (leaves, buffer))
+
+        carry, losses = jax.lax.map(run, (carry, lanes))
+        return carry, losses.T
+
+    def evaluate(carry: list[Any], lanes: Any, shared: Any) -> dict[str, Any]:
+        return jax.lax.map(
+            lambda both: lane.evaluate(structure.unflatten(both[0]), both[1], shared), (carry, lanes)
+        )
+
+    return init, chunk, evaluate
+
+
+def vectorised(lane: Lane, structure: Any, axes: list[int | None]) -> tuple[Callable, Callable, Callable]:
+    """All lanes in one step; leaves that no lane touches stay unbatched."""
+
+    def init(lanes: Any, shared: Any) -> list[Any]:
+        return jax.vmap(lambda one: jax.tree.leaves(lane.init(one, shared)), out_axes=axes)(lanes)
+
+    def chunk(carry: list[Any], lanes: Any, shared: Any, start: Any, stop: Any) -> tuple[list[Any], Any]:
+        def one_step(leaves: list[Any], one: Any, t: Any) -> Any:
+            carry, loss = lane.step(structure.unflatten(leaves), one, shared, t)
+            return jax.tree.leaves(carry), loss
+
+        step = jax.vmap(one_step, in_axes=(axes, 0, None), out_axes=(axes, 0))
+
+        def body(t: Any, state: Any) -> Any:
+            leaves, losses = state
+            leaves, loss = step(leaves, lanes, t)
+            return leaves, write(losses, loss, t - start)
+
+        example = jax.tree.map(lambda array: array[0], lanes)
+        buffer = jnp.zeros((BLOCK, len(lanes["slot"])), loss_dtype(lane, example, shared))
+        return jax.lax.fori_loop(start, stop, body, (carry, buffer))
+
+    def evaluate(carry: list[Any], lanes: Any, shared: Any) -> dict[str, Any]:
+        return jax.vmap(
+            lambda leaves, one: lane.evaluate(structure.unflatten(leaves), one, shared), in_axes=(axes, 0)
+        )(carry, lanes)
+
+    return init, chunk, evaluate
+
+
+PROGRAMS = {"map": mapped, "vmap": vectorised}
+
+
+def write(losses: jax.Array, loss: jax.Array, row: Any) -> jax.Array:
+    """Put the losses of one step into the buffer.
+
+    `losses.at[row].set(loss)` would be a scatter, which costs more than a step of a small task.
+    """
+    return jax.lax.dynamic_update_index_in_dim(losses, loss, row, 0)
+
+
+def loss_dtype(lane: Lane, one: Any, shared: Any) -> Any:
+    """The dtype of a loss, without computing one."""
+    carry = jax.eval_shape(lane.init, one, shared)
+    return jax.eval_shape(lambda c: lane.step(c, one, shared, shared["base"])[1], carry).dtype

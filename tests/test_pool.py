@@ -1,0 +1,211 @@
+"""Workers: where they run, which programs they get, and what becomes of a program that does not fit.
+
+The worker processes here are real ones that run no framework: they answer as a worker would with little memory.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from optbench import optimizers, plan, tasks
+from optbench.core import Cell, Status
+from optbench.execute import pool
+from optbench.execute.pool import Place, Pool
+from optbench.execute.request import Request
+from optbench.execute.session import Session
+from optbench.execute.worker import failure
+from optbench.plan import Program, programs
+from optbench.store import Store
+
+ROOT = Path(__file__).parent.parent
+
+WORKER = """
+import json, os, signal, sys
+import numpy as np
+from optbench.core import Counts, Status, Trace
+from optbench.plan import Program
+from optbench.store import Store
+
+def say(event, **facts):
+    print(json.dumps({"event": event, **facts}), flush=True)
+
+say("ready", pid=os.getpid(), kept=os.environ.get("MALLOC_MMAP_MAX_", ""))
+for line in sys.stdin:
+    message = json.loads(line)
+    program = Program.of(message["program"])
+    lanes = program.width if program.mode in ("vmap", "ensemble") else len(program.cells)
+    if lanes > FITS:
+        if KILLED:
+            os.kill(os.getpid(), signal.SIGKILL)
+        say("failed", status="out of memory", reason=f"{lanes} lanes do not fit")
+        continue
+    ended = [np.array(step) for step in (1.0, 0.5)]
+    facts = {"device_kind": "cpu", "mode": program.mode, "program_seconds": 1.0, "program_steps": 2, "parameters": 1,
+             "lanes": len(program.cells)}
+    traces = [Trace(c, Status.DONE, "", np.array(ended), np.array([0, 2]), {"loss": np.array(ended)}, Counts(2, 0, 0))
+              for c in program.cells]
+    for trace in traces:
+        trace.facts |= facts
+    path = Store(message["results"]).write(traces, facts)
+    say("done", path=path.name, cells=len(traces), width=program.width, lanes=len(program.cells), pid=os.getpid())
+"""
+
+
+@pytest.fixture
+def workers(monkeypatch):
+    """Let every worker be one of these, in whose memory so many lanes fit."""
+    started = []
+
+    def use(fits=1000, killed=False):
+        script = f"FITS, KILLED = {fits}, {killed}\n{WORKER}"
+        real = subprocess.Popen
+
+        def start(words, **rest):
+            if "optbench.execute.worker" not in words:
+                return real(words, **rest)
+            started.append(rest["env"])
+            return real([sys.executable, "-c", script], cwd=ROOT, **rest)
+
+        monkeypatch.setattr(pool.subprocess, "Popen", start)
+        return started
+
+    return use
+
+
+def session(folder, **asked) -> Session:
+    asked = {"task": ("rosenbrock_2",), "opt": ("adam",), "lr": ("0.1", "0.2", "0.3"), "seeds": 3, **asked}
+    return Session(Request(jobs=1, results=str(folder), **asked))
+
+
+# --- memory --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["said", "killed"])
+def test_a_program_that_does_not_fit_is_halved_until_it_does(tmp_path, workers, killed):
+    """Whether the worker could still say so, or the system had killed it."""
+    workers(fits=2, killed=killed)
+    asked = session(tmp_path)
+    events = list(asked.run())
+    assert not [event for event in events if event.kind == "failed"]
+    halved = [len(event.program.cells) for event in events if event.kind == "halved"]
+    assert sorted(halved, reverse=True) == [9, 5, 4, 3]
+    assert sum(event.facts["lanes"] for event in events if event.kind == "done") == 9
+    assert set(asked.frame()["status"]) == {"done"}
+    assert session(tmp_path).missing == 0, "what was computed in halves is found again"
+
+
+def test_lanes_side_by_side_get_narrower(tmp_path, workers):
+    """At half the width, since padding would fill the full one whoever is there."""
+    workers(fits=12)
+    asked = session(tmp_path, task=("rosenbrock_100",))
+    events = list(asked.run())
+    assert asked.planned[0].mode == "vmap"
+    assert {event.facts["width"] for event in events if event.kind == "done"} == {12}
+    assert session(tmp_path, task=("rosenbrock_100",)).missing == 0
+
+
+def test_when_one_lane_does_not_fit_all_rows_say_so_and_nobody_tries_the_rest(tmp_path, workers):
+    started = workers(fits=0)
+    asked = session(tmp_path)
+    events = list(asked.run())
+    assert set(asked.frame()["status"]) == {"out of memory"}
+    assert len(asked.frame()) == 9
+    assert next(event.facts["reason"] for event in events if event.kind == "failed") == "1 lanes do not fit"
+    assert len(started) <= 2 * 9 // 2, "each lane was tried, though the first said it all"
+    assert session(tmp_path).missing == 9, "what failed is tried again"
+
+
+def test_the_halves_of_a_program():
+    [program] = programs(Request(task=("rosenbrock_2",), opt=("adam",), seeds=1).cells())
+    assert program.mode == "map"
+    assert [len(half.cells) for half in program.halves()] == [5, 4]
+    cells = [cell.id() for half in program.halves() for cell in half.cells]
+    assert cells == [cell.id() for cell in program.cells]
+    assert Program(program.cells[:1], "map").halves() == ()
+    widths, narrow = [], [Program(program.cells[:1], "vmap")]
+    while narrow:
+        widths.append(narrow[0].width)
+        narrow = narrow[0].halves()
+    assert widths == [48, 24, 12, 6, 3, 1]
+
+
+def real_errors():
+    import jax.numpy as jnp
+    import torch
+
+    def of(make):
+        try:
+            make()
+        except BaseException as error:
+            return error
+
+    return {
+        "python": of(lambda: bytearray(1 << 60)),
+        "torch": of(lambda: torch.empty(1 << 55)),
+        "jax": of(lambda: jnp.zeros((1 << 50,), jnp.float32).block_until_ready()),
+    }
+
+
+def test_what_frameworks_say_when_memory_runs_out_is_understood():
+    for source, error in real_errors().items():
+        assert failure(error) == Status.OUT_OF_MEMORY, f"{source}: {type(error).__name__}: {error}"
+    assert failure(RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")) == Status.OUT_OF_MEMORY
+    assert failure(RuntimeError("shapes do not match")) == Status.ERROR
+
+
+# --- allocators ----------------------------------------------------------------------------------------------
+
+
+def test_programs_with_large_temporaries_get_a_worker_that_keeps_memory(tmp_path, workers):
+    started = workers()
+    cells = [
+        Cell(tasks.parse(task), optimizers.parse(name), steps=5)
+        for task in ("mlp", "mlp[width=512,batch=512]", "rosenbrock_2")
+        for name in ("adam", "sgd")
+    ]
+    made = programs(cells)
+    assert [program.roomy for program in made] == [False, False, False, False, True, True]
+    Store(tmp_path).prepare()
+    events = list(Pool(str(tmp_path), 1, 60.0).run(made))
+    done = [event for event in events if event.kind == "done"]
+    assert [event.program.roomy for event in done] == [False] * 4 + [True] * 2
+    kept = [env.get("MALLOC_MMAP_MAX_") for env in started]
+    assert kept == [None, "0"], "one process of each kind"
+    by_kind = {event.program.roomy: set() for event in done}
+    for event in done:
+        by_kind[event.program.roomy].add(event.facts["pid"])
+    assert {kind: len(pids) for kind, pids in by_kind.items()} == {False: 1, True: 1}
+
+
+# --- places --------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_on_a_cpu_has_a_core_one_thread_and_no_accelerator(monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    place = Place("cpu", 0)
+    told = place.environment()
+    assert place.words()[0] == "--core"
+    assert (told["JAX_PLATFORMS"], told["OMP_NUM_THREADS"]) == ("cpu", "1")
+    assert not any(name.startswith("MALLOC") for name in told if name not in os.environ)
+
+
+@pytest.mark.parametrize(("visible", "own"), [(None, "1"), ("", "1"), ("4,7", "7"), ("GPU-a,GPU-b", "GPU-b")])
+def test_a_worker_on_an_accelerator_sees_its_own_and_is_not_pinned(monkeypatch, visible, own):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    place = Place("gpu", 1)
+    told = place.environment()
+    assert place.words() == []
+    assert told["CUDA_VISIBLE_DEVICES"] == own
+    assert told.get("OMP_NUM_THREADS") == os.environ.get("OMP_NUM_THREADS")
+
+
+def test_a_program_survives_the_pipe_with_its_width():
+    [program] = programs(Request(task=("rosenbrock_100",), opt=("adam",), seeds=1).cells(), memory=1e5)
+    assert program.width < plan.WIDTH
+    assert Program.of(json.loads(json.dumps(program.message()))) == program
