@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from optbench.core import Functions, Target, Task, hyper, stream
-from optbench.tasks.data import digits
+from optbench.tasks.data import batches, digits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class ConvNet(Task):
 
     def draws(self, seed, start, stop):
         rows = len(self.data()["train_y"])
-        return {"rows": digits.batch_indices(seed, start, stop, rows, self.batch)}
+        return {"rows": batches.permutations(seed, start, stop, rows, self.batch)}
 
     def jax(self):
         import jax
