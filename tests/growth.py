@@ -42,7 +42,9 @@ class Measured(NamedTuple):
 
 def declared() -> list[str]:
     """Every optimizer that both frameworks have and that is the same method in both."""
-    return [name for name, each in optimizers.names().items() if each.frameworks() == FRAMEWORKS and each.parity]
+    return [
+        name for name, each in optimizers.names().items() if each.frameworks() == FRAMEWORKS and each.parity
+    ]
 
 
 def measure(name: str, task: str) -> Measured:
@@ -56,14 +58,17 @@ def measure(name: str, task: str) -> Measured:
     other = run([torch])[0].losses
     assert len(straight) == len(other) == STEPS
     return Measured(
-        float(np.max([distance(straight, twin).max() for twin in twins])), float(distance(straight, other).max())
+        float(np.max([distance(straight, twin).max() for twin in twins])),
+        float(distance(straight, other).max()),
     )
 
 
 def committed() -> dict[tuple[str, str], Measured]:
     """The measurement that lies in the golden file."""
     rows = [line.split("\t") for line in GOLDEN.read_text().splitlines() if not line.startswith("#")][1:]
-    return {(task, name): Measured(float(growth), float(difference)) for task, name, growth, difference in rows}
+    return {
+        (task, name): Measured(float(growth), float(difference)) for task, name, growth, difference in rows
+    }
 
 
 def write(found: dict[tuple[str, str], Measured]) -> None:
@@ -74,7 +79,10 @@ def write(found: dict[tuple[str, str], Measured]) -> None:
         f"# rounding a step, from their original (growth); of PyTorch from JAX (difference, at most {FACTOR:g} x growth).",
         "# python -m tests.growth",
         "task\toptimizer\tgrowth\tdifference",
-        *(f"{task}\t{name}\t{found[task, name].growth:.3g}\t{found[task, name].difference:.3g}" for task, name in order),
+        *(
+            f"{task}\t{name}\t{found[task, name].growth:.3g}\t{found[task, name].difference:.3g}"
+            for task, name in order
+        ),
     ]
     GOLDEN.write_text("\n".join(lines) + "\n")
 

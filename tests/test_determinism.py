@@ -94,7 +94,12 @@ def in_another_process(name, framework) -> str:
     """The fingerprint of the same cells from a fresh process, on all cores."""
     code = f"from tests.test_determinism import *\nprint(fingerprint(run(cells_of({name!r}, {framework!r}))))"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=280, env={**os.environ}
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env={**os.environ},
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout.split()[-1]

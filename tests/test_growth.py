@@ -17,7 +17,9 @@ PAIRS = [
 @pytest.mark.parametrize(("task", "name"), PAIRS)
 def test_twenty_steps_are_the_same_within_three_times_the_growth_of_a_rounding(task, name):
     found, known = measure(name, task), committed()[task, name]
-    assert found.difference <= known.allowed, f"{found.difference:.2g} apart, {known.growth:.2g} measured growth"
+    assert found.difference <= known.allowed, (
+        f"{found.difference:.2g} apart, {known.growth:.2g} measured growth"
+    )
     # What was committed is what is measured: three draws of signs are a rough measure, here as there.
     assert found.growth <= 10 * known.allowed / FACTOR
     assert known.growth <= 10 * found.allowed / FACTOR
@@ -28,7 +30,9 @@ def test_a_wrong_step_is_seen(monkeypatch):
     kind = type(optimizers.parse("adam"))
     honest = kind.torch
     monkeypatch.setattr(
-        kind, "torch", lambda self, setting: honest(self.replace(learning_rate=self.learning_rate * (1 + 1e-8)), setting)
+        kind,
+        "torch",
+        lambda self, setting: honest(self.replace(learning_rate=self.learning_rate * (1 + 1e-8)), setting),
     )
     assert measure("adam", "transformer").difference > committed()["transformer", "adam"].allowed
 
