@@ -134,13 +134,19 @@ def folder() -> Path:
 
 
 def names() -> list[str]:
-    """The suites that travel with the package."""
-    return sorted(path.stem for path in folder().glob("*.py") if not path.stem.startswith("_"))
+    """The suites that travel with the package; a name has a hyphen where its file has an underscore."""
+    files = (path.stem for path in folder().glob("*.py") if not path.stem.startswith("_"))
+    return sorted(stem.replace("_", "-") for stem in files)
+
+
+def module(name: str) -> str:
+    """The module of a suite of this name."""
+    return name.replace("-", "_")
 
 
 def docstring(name: str) -> str:
     """The question, cost and command of a suite, without importing it."""
-    path = Path(name) if name.endswith(".py") else folder() / f"{name}.py"
+    path = Path(name) if name.endswith(".py") else folder() / f"{module(name)}.py"
     return ast.get_docstring(ast.parse(path.read_text())) or ""
 
 
@@ -152,7 +158,7 @@ def load(name: str) -> Suite:
         raise UserError(
             f"suite {name!r} is not known. {nearest(name, names())} Or give a file: --suite path/to/suite.py"
         )
-    return importlib.import_module(f"optbench.suites.{name}").suite
+    return importlib.import_module(f"optbench.suites.{module(name)}").suite
 
 
 def from_file(path: Path) -> Suite:

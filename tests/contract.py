@@ -13,6 +13,13 @@ from optbench.tasks import MLP, Quadratic
 TINY_QUADRATIC = Quadratic(dim=12, condition=10.0)
 TINY_MLP = MLP(width=8, layers=1, batch=16)
 TINY = (TINY_QUADRATIC, TINY_MLP)
+SMALLER = {
+    "resnet": {"width": 4, "batch": 8},
+    "transformer": {"d_model": 16, "layers": 1, "heads": 2, "context": 12, "batch": 4},
+    "autoencoder": {"width": 16, "batch": 16},
+    "xor_rnn": {"length": 8, "units": 8, "batch": 16},
+}
+"""Fields of tasks whose defaults are too dear to be compiled and run for every optimizer."""
 
 
 def cells_of(

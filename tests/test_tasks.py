@@ -261,11 +261,12 @@ def test_resnet_convolves_only_where_maps_are_large():
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [8, 7, 2, 1])
 def test_unfolding_is_a_convolution(size, stride):
-    from optbench.tasks.convolution import convolution, unfolded
+    from optbench.tasks.residual import convolution, unfolded
 
     rng = np.random.default_rng(0)
     x, weights = rng.standard_normal((3, size, size, 5)), rng.standard_normal((4, 5, 3, 3))
-    got, want = unfolded(x, weights, stride), convolution(x, weights, stride)
+    got = unfolded(x.transpose(3, 1, 2, 0), weights, stride).transpose(3, 1, 2, 0)
+    want = convolution(x, weights, stride)
     assert got.shape == want.shape
     np.testing.assert_allclose(got, want, atol=1e-5)
 
@@ -274,11 +275,11 @@ def test_what_is_said_of_an_image_depends_on_no_other():
     """Group normalisation: the loss of a batch belongs to the parameters and its rows, and falls apart by rows."""
     import jax
 
-    from optbench.tasks.resnet import jax_logits
+    from optbench.tasks.residual import jax_logits
 
     task = ResNet(width=4, batch=4)
     params = Start.of(task, np.float32).params
-    x = np.random.default_rng(0).standard_normal((4, 8, 8, 1), dtype=np.float32)
+    x = np.random.default_rng(0).standard_normal((4, 1, 8, 8), dtype=np.float32)
     logits = jax.jit(lambda x: jax_logits(task, params, x, convolve=False))
     other = np.concatenate([x[:1], 10 * x[:0:-1]])
     np.testing.assert_allclose(logits(x)[0], logits(other)[0], rtol=1e-6)

@@ -76,10 +76,11 @@ class TorchBackend:
         self.block_index = -1
 
     def put(self, tree: Mapping[str, np.ndarray]) -> Parameters:
-        """On the device, with floating-point numbers in the cell's dtype and integers as int64."""
+        """On the device, with floating-point numbers in the cell's dtype, bytes as they are and integers as int64."""
+        kinds = {"f": self.dtype, "u1": torch.uint8}
         return {
             name: torch.tensor(
-                array, dtype=self.dtype if np.issubdtype(array.dtype, np.floating) else torch.int64
+                array, dtype=kinds.get(array.dtype.kind) or kinds.get(array.dtype.str[1:], torch.int64)
             ).to(self.device)
             for name, array in tree.items()
         }

@@ -221,13 +221,23 @@ def texts(row: Mapping[str, Any], digits: int = 1) -> tuple[str, ...]:
         if pd.isna(row["trial"]) or math.isinf(row["loss"])
         else f"{row['trial']:.3g}" + "*" * bool(row["trial_at_edge"]),
         spread(row["loss"], row["loss_low"], row["loss_high"], digits),
-        percent(row["score"], row["score_low"], row["score_high"]) if row["metric"] != "loss" else "-",
+        scored(row, digits),
         number(row["steps_to_target"]),
         "-" if math.isnan(row["decades"]) else ">=" * bool(row["decades_open"]) + f"{row['decades']:.1f}",
         "-" if math.isnan(row["microseconds"]) else compact(row["microseconds"], 3),
         "-" if math.isnan(row["state"]) else compact(row["state"], 3),
         f"{row['diverged']}/{row['lanes']}" + (f"+{row['failed']}!" if row["failed"] else ""),
     )
+
+
+def scored(row: Mapping[str, Any], digits: int) -> str:
+    """The reported metric: an error in percent, another after its name; a dash for the loss that stands beside it."""
+    numbers = (row["score"], row["score_low"], row["score_high"])
+    if row["metric"] == "loss":
+        return "-"
+    if row["metric"].endswith("error"):
+        return percent(*numbers)
+    return f"{row['metric'].rpartition('_')[2]} {spread(*numbers, digits)}"
 
 
 def as_text(table: Frame) -> str:

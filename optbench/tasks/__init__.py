@@ -26,10 +26,20 @@ CLASSES: tuple[type[Task], ...] = (
 
 PRESETS: dict[str, Task] = {
     "quadratic_10": Quadratic(dim=10),
+    "quadratic_10_1e4": Quadratic(dim=10, condition=1e4),
+    "quadratic_10_1e6": Quadratic(dim=10, condition=1e6),
     "quadratic_100": Quadratic(dim=100, condition=1e4),
+    "quadratic_100_1e2": Quadratic(dim=100, condition=1e2),
+    "quadratic_100_1e6": Quadratic(dim=100, condition=1e6),
     "quadratic_1000": Quadratic(dim=1000, condition=1e4, spectrum="clustered"),
     "rosenbrock_2": Rosenbrock(dim=2),
+    "rosenbrock_10": Rosenbrock(dim=10),
     "rosenbrock_100": Rosenbrock(dim=100),
+    "rosenbrock_1000": Rosenbrock(dim=1000),
+    "resnet_tiny": ResNet(width=8, batch=32),
+    "resnet_14": ResNet(depth=14),
+    "transformer_tiny": Transformer(d_model=32, layers=1, heads=2, context=32),
+    "xor_rnn_32": XorRNN(length=32),
     "valley": Plane(function="valley"),
     "bowl": Plane(function="bowl"),
 }

@@ -21,10 +21,9 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from optbench.core import Arrays, Functions, Target, Task, UserError, hyper, stream
-from optbench.tasks.convolution import convolution, unfolded
+from optbench.core import Functions, Target, Task, UserError, hyper, stream
 from optbench.tasks.data import batches, images
 from optbench.tasks.evaluation import (
     PARTS,
@@ -34,20 +33,19 @@ from optbench.tasks.evaluation import (
     torch_in_pieces,
     torch_scores,
 )
+from optbench.tasks.residual import jax_logits, torch_logits
 
 if TYPE_CHECKING:
     import numpy as np
 
 UNFOLDED = 8
-"""Maps up to this many pixels along a side are convolved as one matrix product in JAX.
+"""Images up to this many pixels along a side are convolved by matrix products in JAX.
 
 XLA's own convolution is many times slower inside a compiled loop on CPU (jax-ml/jax#12868); a matrix product is not,
-and on maps as small as these it is faster than the convolution outside of one.
+and for images as small as these it is faster than the convolution outside of one.
 """
 PIECE = 600
 """Images that are evaluated at a time."""
-EPSILON = 1e-5
-"""Added to the variances that are divided by, as in PyTorch."""
 
 
 class Layer(NamedTuple):
@@ -95,7 +93,7 @@ class ResNet(Task):
 
     @property
     def convolves(self) -> bool:
-        """Larger maps are left to XLA's convolution."""
+        """Larger images are left to XLA's convolution."""
         return self.facts.size > UNFOLDED
 
     @property
@@ -188,7 +186,7 @@ class ResNet(Task):
         return images.notes(self.dataset)
 
     def jax(self) -> Functions:
-        """The network in JAX, channels last."""
+        """The network in JAX."""
         import jax
         import jax.numpy as jnp
 
@@ -199,7 +197,7 @@ class ResNet(Task):
             return jax.lax.dynamic_slice(data["rimmed"], start, (1, self.facts.channels, size, size))[0]
 
         def standard(data, x, dtype):
-            return jnp.moveaxis((x.astype(dtype) - data["mean"]) / data["deviation"], 1, 3)
+            return (x.astype(dtype) - data["mean"]) / data["deviation"]
 
         def loss(params, data, draw):
             if self.augment:
@@ -266,45 +264,3 @@ class ResNet(Task):
     def flops(self) -> float:
         """Six for each weight and place."""
         return 6.0 * self.batch * sum(9 * e.inputs * e.outputs * e.made**2 for e in sum(self.layers(), ()))
-
-
-# --- the network, in both frameworks ----------------------------------------------------------------------
-
-
-def jax_logits(task: ResNet, params: Arrays, x: Any, convolve: bool) -> Any:
-    """Images [n, size, size, channels] to logits [n, classes]."""
-    import jax
-    import jax.numpy as jnp
-
-    def layer(at: Layer, x):
-        way = convolution if convolve and at.size > UNFOLDED else unfolded
-        y = way(x, params[at.name], at.stride)
-        grouped = y.reshape(len(y), at.made**2, task.groups, -1)
-        grouped -= grouped.mean((1, 3), keepdims=True)
-        grouped *= jax.lax.rsqrt((grouped * grouped).mean((1, 3), keepdims=True) + EPSILON)
-        return grouped.reshape(y.shape) * params[f"{at.name}_gain"] + params[f"{at.name}_shift"]
-
-    (stem,), *blocks = task.layers()
-    x = jax.nn.relu(layer(stem, x))
-    for first, second in blocks:
-        y = layer(second, jax.nn.relu(layer(first, x)))
-        new = ((0, 0), (0, 0), (0, 0), (0, first.outputs - first.inputs))
-        x = jax.nn.relu(jnp.pad(x[:, :: first.stride, :: first.stride], new) + y)
-    return x.mean((1, 2)) @ params["head"].T + params["head_shift"]
-
-
-def torch_logits(task: ResNet, params: Arrays, x: Any) -> Any:
-    """Images [n, channels, size, size] to logits [n, classes]."""
-    from torch.nn.functional import conv2d, group_norm, linear, pad, relu
-
-    def layer(at: Layer, x):
-        y = conv2d(x, params[at.name], stride=at.stride, padding=1)
-        return group_norm(y, task.groups, params[f"{at.name}_gain"], params[f"{at.name}_shift"], EPSILON)
-
-    (stem,), *blocks = task.layers()
-    x = relu(layer(stem, x))
-    for first, second in blocks:
-        y = layer(second, relu(layer(first, x)))
-        new = (0, 0, 0, 0, 0, first.outputs - first.inputs)
-        x = relu(pad(x[:, :, :: first.stride, :: first.stride], new) + y)
-    return linear(x.mean((2, 3)), params["head"], params["head_shift"])

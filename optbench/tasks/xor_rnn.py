@@ -6,7 +6,8 @@
 y = 1 if the two marked signs differ, else -1. One mark falls into the first tenth of the sequence, the other between
 a tenth and a half, so that half of the sequence is noise to sit through. After Hochreiter and Schmidhuber (1997),
 with the numbers that the authors of PSGD use: tanh units, W_h starts orthogonal, the other weights from N(0, 0.01).
-Each step sees fresh sequences drawn from the seed; 1,000 fixed ones are for validation and 1,000 for testing.
+Each step sees fresh sequences drawn from the seed; those that are
+evaluated are fixed, 500 as training, validation and test part each, and alike.
 
 Guessing costs log 2 = 0.69; the network stays there until it has found the second bit, and then falls fast.
 """
@@ -17,13 +18,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from optbench.core import Functions, Target, Task, hyper, stream
+from optbench.tasks.evaluation import PARTS
 
 if TYPE_CHECKING:
     import numpy as np
 
-HELD_OUT = 1000
-"""Sequences of the validation and of the test part."""
-PARTS = ("validation", "test")
+HELD_OUT = 500
+"""Sequences of each part that is evaluated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +65,10 @@ class XorRNN(Task):
         return {"bits": rng.integers(2, size=(count, self.length)).astype(np.uint8), "marks": marks}
 
     def data(self) -> dict[str, np.ndarray]:
-        """Validation and test sequences, the same for every seed."""
+        """The sequences that are evaluated, the same for every seed."""
         found = {}
         for number, part in enumerate(PARTS):
-            drawn = self.sequences(stream(number, "held out"), HELD_OUT)
+            drawn = self.sequences(stream(number, "evaluated"), HELD_OUT)
             found |= {f"{part}_{key}": array for key, array in drawn.items()}
         return found
 

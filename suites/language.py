@@ -1,0 +1,23 @@
+"""Which optimizer trains a small language model best, and how carefully must it be tuned?
+
+Transformers of one and two layers that predict the next character of real English, the text of Python's help(); nine
+learning rates over four decades with a linear warmup and a cosine, five seeds. COST
+
+    optbench run --suite language --opt kron,adamw,novograd
+
+With data in a local folder (see the README), tiny Shakespeare or any text or tokens:
+
+    optbench run --suite language --task 'transformer[dataset=shakespeare]' --data DIR --opt kron,adamw
+"""
+
+from optbench.core import Schedule
+from optbench.optimizers import parse as optimizer
+from optbench.suite import Suite
+from optbench.tasks import parse as task
+
+suite = Suite(
+    name="language",
+    tasks=(task("transformer_tiny"), task("transformer")),
+    optimizers=tuple(map(optimizer, ("kron", "adam", "adamw", "lion", "novograd"))),
+    schedule=Schedule("cosine", warmup=0.1),
+)

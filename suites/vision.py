@@ -1,0 +1,21 @@
+"""Which optimizer trains image classifiers best, and how carefully must it be tuned?
+
+A multilayer perceptron and two residual networks, of 8 and 14 layers, on real handwritten digits of 8 x 8 pixels; nine
+learning rates over four decades, five seeds. COST
+
+    optbench run --suite vision --opt kron,adam,novograd
+
+With data in a local folder (see the README), the same networks on larger images; hours on two cores, made for a GPU:
+
+    optbench run --suite vision --task 'resnet[dataset=cifar10,depth=20,batch=128]' --data DIR --opt kron,adam,novograd
+"""
+
+from optbench.optimizers import parse as optimizer
+from optbench.suite import Suite
+from optbench.tasks import parse as task
+
+suite = Suite(
+    name="vision",
+    tasks=(task("mlp"), task("resnet"), task("resnet_14")),
+    optimizers=tuple(map(optimizer, ("kron", "adam", "sgd", "nesterov", "novograd"))),
+)

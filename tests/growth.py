@@ -1,0 +1,96 @@
+"""Twenty steps of an optimizer on a network, in JAX and in PyTorch, beside what a rounding grows to.
+
+In float64, from the same parameters, batches and noise. The growth is measured by twins in JAX, whose parameters are
+moved by one rounding after every step; the distances are those of the losses, relative to the largest so far.
+
+python -m tests.growth [name ...]     measures (again) and rewrites tests/golden/growth.tsv
+"""
+
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from optbench import optimizers
+from optbench.core import FRAMEWORKS, Cell
+from optbench.stats.parity import EPS, FLOOR, distance
+from optbench.tasks import ResNet, Transformer
+from tests.contract import run
+
+GOLDEN = Path(__file__).parent / "golden" / "growth.tsv"
+TASKS = {
+    "resnet": ResNet(width=4, batch=8),
+    "transformer": Transformer(d_model=16, layers=1, heads=2, context=12, batch=4),
+}
+STEPS, TWINS, FACTOR = 20, 3, 3.0
+SPECIAL = {"rprop": "rprop[max_step=0.05]"}
+"""Made for full batches: with steps as large as it likes it leaves every scale (see suites/parity.py)."""
+
+
+class Measured(NamedTuple):
+    """The largest distances within the steps."""
+
+    growth: float
+    difference: float
+
+    @property
+    def allowed(self) -> float:
+        """How far apart the frameworks may be: a loss is itself a sum that rounds."""
+        return max(FACTOR * self.growth, FLOOR * EPS["float64"])
+
+
+def declared() -> list[str]:
+    """Every optimizer that both frameworks have and that is the same method in both."""
+    return [
+        name for name, each in optimizers.names().items() if each.frameworks() == FRAMEWORKS and each.parity
+    ]
+
+
+def measure(name: str, task: str) -> Measured:
+    """Run the twins as lanes of one program, and PyTorch beside them."""
+    optimizer = optimizers.parse(SPECIAL.get(name, name)).trials(1)[0]
+    cells = [
+        Cell(TASKS[task], optimizer, steps=STEPS, dtype="float64", twin=twin) for twin in range(TWINS + 1)
+    ]
+    straight, *twins = (trace.losses for trace in run(cells, "map"))
+    torch = Cell(TASKS[task], optimizer, steps=STEPS, dtype="float64", twin=0, framework="torch")
+    other = run([torch])[0].losses
+    assert len(straight) == len(other) == STEPS
+    return Measured(
+        float(np.max([distance(straight, twin).max() for twin in twins])),
+        float(distance(straight, other).max()),
+    )
+
+
+def committed() -> dict[tuple[str, str], Measured]:
+    """The measurement that lies in the golden file."""
+    rows = [line.split("\t") for line in GOLDEN.read_text().splitlines() if not line.startswith("#")][1:]
+    return {
+        (task, name): Measured(float(growth), float(difference)) for task, name, growth, difference in rows
+    }
+
+
+def write(found: dict[tuple[str, str], Measured]) -> None:
+    """The golden file."""
+    order = sorted(found, key=lambda key: (list(TASKS).index(key[0]), declared().index(key[1])))
+    lines = [
+        f"# Largest relative distance of the losses over {STEPS} steps in float64: of JAX's {TWINS} twins, moved by one",
+        f"# rounding a step, from their original (growth); of PyTorch from JAX (difference, at most {FACTOR:g} x growth).",
+        "# python -m tests.growth",
+        "task\toptimizer\tgrowth\tdifference",
+        *(
+            f"{task}\t{name}\t{found[task, name].growth:.3g}\t{found[task, name].difference:.3g}"
+            for task, name in order
+        ),
+    ]
+    GOLDEN.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    known = committed() if GOLDEN.exists() else {}
+    for task in TASKS:
+        for name in sys.argv[1:] or declared():
+            known[task, name] = measure(name, task)
+            print(task, name, known[task, name], flush=True)
+            write(known)

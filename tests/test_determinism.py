@@ -1,0 +1,105 @@
+"""The bits of networks: a convolving one, an unfolded one and a transformer, in JAX and in PyTorch.
+
+Each cell is run again, cut into other chunks, resumed, alone, and in another process, and must have the same bits.
+"""
+
+import functools
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from optbench import optimizers, tasks
+from optbench.core import Cell
+from optbench.engines import lanes
+from optbench.tasks.data import folder
+from tests import datafiles
+from tests.contract import Memory, run, same_bits
+
+ROOT = Path(__file__).parent.parent
+NETWORKS = {
+    "transformer": "transformer[d_model=16,layers=1,heads=2,context=12,batch=4]",
+    "resnet": "resnet[width=4,batch=8]",
+    "convolving": "resnet[width=4,batch=8,dataset=mnist]",
+}
+STEPS = 6
+QUICK = {("transformer", "jax"), ("transformer", "torch"), ("resnet", "torch"), ("convolving", "torch")}
+PAIRS = [
+    pytest.param(name, framework, marks=() if (name, framework) in QUICK else pytest.mark.slow)
+    for name in NETWORKS
+    for framework in ("jax", "torch")
+]
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path, monkeypatch):
+    """A few images in the form of MNIST's."""
+    monkeypatch.setenv(folder.VARIABLE, str(datafiles.mnist(tmp_path / "data")))
+
+
+@functools.cache
+def adam():
+    return [optimizers.parse("adam").replace(learning_rate=rate) for rate in (1e-3, 1e-2)]
+
+
+def cells_of(name, framework):
+    """Two learning rates and two seeds."""
+    task = tasks.parse(NETWORKS[name])
+    return [
+        Cell(task, each, steps=STEPS, seed=seed, framework=framework) for each in adam() for seed in range(2)
+    ]
+
+
+def fingerprint(traces) -> str:
+    """Of all bits of losses and evaluations."""
+    found = hashlib.sha256()
+    for trace in traces:
+        for array in (trace.losses, *(trace.evaluations[metric] for metric in sorted(trace.evaluations))):
+            found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+@pytest.mark.parametrize(("name", "framework"), PAIRS)
+def test_the_same_cell_has_the_same_bits(name, framework, monkeypatch):
+    cells = cells_of(name, framework)
+    together = run(cells)
+    modes = {"torch": "eager", "jax": "loop" if name == "convolving" else "map"}
+    assert {trace.facts["mode"] for trace in together} == {modes[framework]}
+    assert fingerprint(run(cells)) == fingerprint(together), "the same program again"
+    for one, other in zip(together[::-1], run(cells[::-1]), strict=True):
+        same_bits(one, other)
+    same_bits(run(cells[2:3])[0], together[2])  # alone
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lanes, "SAVE_EVERY", -1.0)
+        kept = Memory(stop_after=2)
+        with pytest.raises(KeyboardInterrupt):
+            run(cells, keep=lambda group: kept)
+        kept.stop_after = None
+        for one, other in zip(together, run(cells, keep=lambda group: kept), strict=True):
+            same_bits(one, other)  # resumed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(cells[0].task), "evaluation_steps", lambda self, steps: (0, 4, steps))
+        for one, rarely in zip(together, run(cells), strict=True):
+            np.testing.assert_array_equal(one.losses, rarely.losses)  # in other chunks
+    assert in_another_process(name, framework) == fingerprint(together)
+
+
+def in_another_process(name, framework) -> str:
+    """The fingerprint of the same cells from a fresh process, on all cores."""
+    code = f"from tests.test_determinism import *\nprint(fingerprint(run(cells_of({name!r}, {framework!r}))))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env={**os.environ},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.split()[-1]

@@ -1,0 +1,41 @@
+"""Twenty steps on networks: PyTorch stays as near to JAX as rounding lets it, for every optimizer that both have."""
+
+import pytest
+
+from optbench import optimizers
+from tests import growth
+from tests.growth import FACTOR, committed, declared, measure
+
+QUICK = {("transformer", "adam"), ("transformer", "novograd"), ("transformer", "kron"), ("resnet", "adam")}
+PAIRS = [
+    pytest.param(task, name, marks=() if (task, name) in QUICK else pytest.mark.slow)
+    for task in growth.TASKS
+    for name in declared()
+]
+
+
+@pytest.mark.parametrize(("task", "name"), PAIRS)
+def test_twenty_steps_are_the_same_within_three_times_the_growth_of_a_rounding(task, name):
+    found, known = measure(name, task), committed()[task, name]
+    assert found.difference <= known.allowed, (
+        f"{found.difference:.2g} apart, {known.growth:.2g} measured growth"
+    )
+    # What was committed is what is measured: three draws of signs are a rough measure, here as there.
+    assert found.growth <= 10 * known.allowed / FACTOR
+    assert known.growth <= 10 * found.allowed / FACTOR
+
+
+def test_a_wrong_step_is_seen(monkeypatch):
+    """A learning rate that is wrong in the eighth digit is more than a rounding."""
+    kind = type(optimizers.parse("adam"))
+    honest = kind.torch
+    monkeypatch.setattr(
+        kind,
+        "torch",
+        lambda self, setting: honest(self.replace(learning_rate=self.learning_rate * (1 + 1e-8)), setting),
+    )
+    assert measure("adam", "transformer").difference > committed()["transformer", "adam"].allowed
+
+
+def test_everything_is_measured():
+    assert set(committed()) == {(task, name) for task in growth.TASKS for name in declared()}
