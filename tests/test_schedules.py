@@ -13,6 +13,7 @@ from optbench.engines.lanes import BLOCK, Inputs, drive
 from optbench.engines.torch_eager import EagerBackend
 from optbench.optimizers.adapter import Standard
 from optbench.optimizers.sgd import SGD
+from optbench.tasks import MLP
 from tests import parity
 from tests.contract import TINY_MLP, TINY_QUADRATIC, run
 from tests.test_drive import Plain
@@ -25,6 +26,8 @@ SCHEDULES = (
     Schedule("wsd", warmup=0.1, decay=0.3),
     Schedule("linear", warmup=0.05),
 )
+DEAR = {("kron", "jax"), ("lra", "jax"), ("affine", "jax")}
+"""What takes longest to compile; their kin are checked by default."""
 each_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=Schedule.label)
 each_framework = pytest.mark.parametrize("framework", ["jax", "torch"])
 OTHERS = [each for each in optimizers.names().values() if not isinstance(each, Standard)]
@@ -79,7 +82,11 @@ def test_sgd_moves_by_exactly_the_factor(schedule, framework):
 
 @pytest.mark.parametrize(
     ("optimizer", "framework"),
-    [pytest.param(o, f, id=f"{o.name}-{f}") for o in OTHERS for f in o.frameworks()],
+    [
+        pytest.param(o, f, id=f"{o.name}-{f}", marks=[pytest.mark.slow] * ((o.name, f) in DEAR))
+        for o in OTHERS
+        for f in o.frameworks()
+    ],
 )
 def test_half_the_factor_is_half_the_step(optimizer, framework):
     moved = {"jax": moved_in_jax, "torch": moved_in_torch}[framework]
@@ -149,7 +156,7 @@ def test_a_lane_ends_early_at_a_final_target_or_diverged_and_for_no_other_reason
     diverged = lane(TINY_QUADRATIC, 500.0, 300)
     assert diverged.status is Status.DIVERGED
     assert len(diverged.losses) < 300
-    beyond = lane(TINY_MLP, 0.5, 150)
-    target = TINY_MLP.targets()[0]
+    network = MLP(width=32, layers=1, batch=64)
+    beyond, target = lane(network, 0.5, 150), network.targets()[0]
     assert beyond.evaluations[target.metric].min() <= target.value, "it passes a target that is not final"
     assert (beyond.status, len(beyond.losses)) == (Status.DONE, 150)
