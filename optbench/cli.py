@@ -63,6 +63,10 @@ class Report:
     """Only runs of this many steps."""
     device_kind: Text = None
     """Only this kind of device, as the report names it."""
+    allow_unequal: bool = False
+    """Rank optimizers although their budgets differ by more than 5 %; the report says so."""
+    compare: Texts = None
+    """Instead, what moved between two result folders, or two commits in one: --compare A B"""
 
 
 @dataclass(frozen=True)
@@ -120,11 +124,14 @@ def do(command: Request | List | Show | Report | Check) -> int:
 
             print(pages.page(name))
         case Report(results, out, suite, opt, task):
-            from optbench.report.write import write_report
+            from optbench.report.write import write_comparison, write_report
 
             settings = ("schedule", "framework", "dtype", "steps", "device_kind")
             narrow = {name: getattr(command, name) for name in settings}
-            print(write_report(results, out, suite, opt=opt, task=task, **narrow))
+            if command.compare is not None:
+                print(write_comparison(results, out, suite, command.compare, opt=opt, task=task, **narrow))
+            else:
+                print(write_report(results, out, suite, command.allow_unequal, opt=opt, task=task, **narrow))
         case Check(suite, baselines, update, jobs):
             from optbench.gate import check_suite
 
@@ -141,7 +148,7 @@ def once(words: Sequence[str]) -> None:
             raise UserError(f"{option} was given {times} times. Give it once{several}.")
 
 
-LISTS = ("--opt", "--task", "--lr")
+LISTS = ("--opt", "--task", "--lr", "--compare")
 
 
 # --- how a value is read, and what is said when it cannot be ---------------------------------------------

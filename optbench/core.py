@@ -10,12 +10,12 @@ import copy
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
-from optbench.fields import Named, UserError, canonical, digest, grid, nearest
+from optbench.fields import Named, Search, UserError, canonical, digest, grid, nearest
 from optbench.fields import hyper as hyper
 from optbench.protocol import Counts as Counts
 from optbench.protocol import Noise as Noise
@@ -51,6 +51,8 @@ class Optimizer(Named):
     source: ClassVar[str]
     order: ClassVar[int] = 1
     memory: ClassVar[str] = ""
+    parity: ClassVar[bool] = True
+    """Whether both frameworks give the same numbers up to rounding; where not, the page says why."""
     grows: ClassVar[bool] = False
     """Whether the state grows up to `state_floats` while it runs."""
     elementwise: ClassVar[bool] = False
@@ -106,6 +108,27 @@ class Optimizer(Named):
         low, high = spec.metadata["sweep"]
         return [dataclasses.replace(self, **{spec.name: value}) for value in grid(low, high, count)]
 
+    def searched(self) -> dict[str, Search]:
+        """What random and quasi-random trials draw, each with its range; the field that the grid moves comes first.
+
+        A field that was set to something else than its default is the user's, and stays as it is.
+        """
+        swept = self.swept()
+        found = {} if swept is None else {swept.name: Search(*swept.metadata["sweep"])}
+        for spec in dataclasses.fields(self):
+            if spec.metadata.get("search") and getattr(self, spec.name) == spec.default:
+                found[spec.name] = spec.metadata["search"]
+        return found
+
+    def at(self, place: Sequence[float]) -> Self:
+        """The trial at a place in the unit cube of what is searched."""
+        lanes = self.lane_numbers()
+        numbers = {
+            name: search.at(where, name in lanes)
+            for (name, search), where in zip(self.searched().items(), place, strict=True)
+        }
+        return dataclasses.replace(self, **numbers)
+
     def lane_numbers(self) -> dict[str, float]:
         """The hyperparameters that are arguments of the compiled program."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata.get("lane")}
@@ -145,13 +168,18 @@ class Task(Named):
     """The metric that is reported; where there is a test split, it is on that."""
     optimum: ClassVar[float | None] = None
     """The least possible value of the loss, where it is known."""
-    convolves: ClassVar[bool] = False
-    """Whether the loss has convolutions, which XLA runs slowly inside a loop on CPU."""
     toy: ClassVar[bool] = False
     unit: ClassVar[str] = "examples"
-    """What throughput counts: examples or tokens."""
+    """What throughput counts: examples, tokens or sequences."""
     ceiling: ClassVar[float] = 1e10
     """A loss above this counts as diverged."""
+    evaluations: ClassVar[int] = 30
+    """How often the parameters are evaluated on the way, roughly."""
+
+    @property
+    def convolves(self) -> bool:
+        """Whether the loss has convolutions, which XLA runs slowly inside a loop on CPU."""
+        return False
 
     @property
     def horizon(self) -> int:
@@ -196,16 +224,24 @@ class Task(Named):
         return 0
 
     def examples(self) -> int:
-        """How many examples or tokens (`unit`) a step sees; 0 where there is no data."""
+        """How many of `unit` a step sees; 0 where there is no data."""
         return 0
 
     def data_hash(self) -> str:
-        """A digest of the data that is read, part of every cell's id; tasks made from their fields have none."""
+        """A digest of the data that is read, part of every cell's id; tasks made from their fields have none.
+
+        Raises:
+            UserError: the data is not there, is not what it should be, or is too little for the task's fields.
+        """
         return ""
 
+    def notes(self) -> list[str]:
+        """What is worth saying about the data that is read, a sentence each."""
+        return []
+
     def evaluation_steps(self, steps: int) -> tuple[int, ...]:
-        """The steps at which the parameters are evaluated: 0, the last, and about 30 between."""
-        every = max(1, steps // 30)
+        """The steps at which the parameters are evaluated: 0, the last, and about `evaluations` between."""
+        every = max(1, steps // self.evaluations)
         return tuple(sorted({*range(0, steps, every), steps}))
 
 
@@ -272,6 +308,9 @@ class Cell:
     dtype: str = "float32"
     seed: int = 0
     steps: int = 1000
+    twin: int | None = None
+    """A number for the comparison of frameworks: torch draws its noise from JAX's keys, and in JAX a twin above 0
+    has each parameter moved by one rounding after every step, in directions that the number draws."""
     precision: str = PRECISIONS[0]
 
     def __post_init__(self) -> None:
@@ -300,6 +339,8 @@ class Cell:
             raise UserError(
                 f"a cell needs steps >= 1 and seed >= 0; got steps={self.steps!r}, seed={self.seed!r}."
             )
+        if self.twin is not None and (self.twin < 0 or (self.twin and self.framework != "jax")):
+            raise UserError(f"twin={self.twin!r} is not a twin of a cell in {self.framework}.")
 
     def spec(self) -> dict[str, Any]:
         """The cell as JSON data; the usual precision is left out, so that it needs no new ids."""
@@ -312,26 +353,28 @@ class Cell:
             "dtype": self.dtype,
             "seed": self.seed,
             "steps": self.steps,
+            **({} if self.twin is None else {"twin": self.twin}),
             **special,
         }
 
     def id(self) -> str:
         """Twenty hex digits of the content, the data and the record format."""
-        return cell_id(self)
+        return cell_id(self, self.task.data_hash())
 
     def program_key(self) -> str:
-        """What cells of one compiled program share: everything but the seed and the lane numbers."""
+        """What cells of one compiled program share: everything but the seed, the twin and the lane numbers."""
         spec = self.spec()
         for name in self.optimizer.lane_numbers():
             spec["optimizer"].pop(name)
         spec.pop("seed")
+        spec["twin"] = self.twin is not None
         return digest(spec)
 
 
 @functools.lru_cache(maxsize=200_000)
-def cell_id(cell: Cell) -> str:
-    """The id of a cell; the driver asks for the same ones many times."""
-    return digest({"format": FORMAT, "data": cell.task.data_hash(), **cell.spec()})
+def cell_id(cell: Cell, data: str) -> str:
+    """The id of a cell over this data; the driver asks for the same ones many times."""
+    return digest({"format": FORMAT, "data": data, **cell.spec()})
 
 
 class Status(StrEnum):

@@ -39,6 +39,34 @@ class Bounds(NamedTuple):
         return above and below and not math.isnan(value)
 
 
+LEVELS = 4
+"""How many values a search tries of a hyperparameter that each costs a compilation."""
+
+
+class Search(NamedTuple):
+    """A range that trials are drawn from, on a log scale: of the number, or of one minus it (for decays)."""
+
+    low: float
+    high: float
+    complement: bool = False
+
+    def at(self, place: float, lane: bool) -> float:
+        """The number at a place in [0, 1); one of `LEVELS`, both ends among them, where it is no lane number."""
+        if not lane:
+            place = math.floor(place * LEVELS) / (LEVELS - 1)
+        number = self.low * (self.high / self.low) ** place
+        return float(f"{1 - number if self.complement else number:.4g}")
+
+    def text(self) -> str:
+        """`1e-4 to 1`, or `1 - (0.01 to 0.3)`."""
+        span = f"{self.low:g} to {self.high:g}"
+        return f"1 - ({span})" if self.complement else span
+
+
+MOMENTUM = Search(0.01, 0.3, complement=True)
+"""Where the decay of a momentum is looked for: 0.99 to 0.7."""
+
+
 def hyper(
     default: Any = dataclasses.MISSING,
     doc: str = "",
@@ -47,12 +75,14 @@ def hyper(
     choices: Sequence[Any] | None = None,
     lane: bool = False,
     sweep: tuple[float, float] | None = None,
+    search: Search | None = None,
 ) -> Any:
     """A hyperparameter of an Optimizer or Task: a dataclass field that knows its range.
 
     `lane` marks a number that may differ between the lanes of one compiled program: it is traced there,
     so it may not choose a branch, a structure or a cadence. `sweep` is the range, on a log scale, of the
-    equal grid; every optimizer's has the same width.
+    equal grid; every optimizer's has the same width. `search` is the range that random and quasi-random trials also
+    draw it from; without it they leave it at its default.
     """
     metadata = {
         "doc": doc,
@@ -60,6 +90,7 @@ def hyper(
         "choices": tuple(choices) if choices else None,
         "lane": lane,
         "sweep": sweep,
+        "search": search,
     }
     return field(default=default, metadata=metadata)
 

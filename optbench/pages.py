@@ -122,6 +122,8 @@ def fields(thing: Optimizer | Task) -> str:
         bounds, choices = spec.metadata.get("bounds"), spec.metadata.get("choices")
         allowed = bounds.text if bounds else " | ".join(map(str, choices)) if choices else ""
         sweep = spec.metadata.get("sweep")
+        search = spec.metadata.get("search")
         doc = spec.metadata.get("doc", "") + (f"; swept {sweep[0]:g} to {sweep[1]:g}" if sweep else "")
+        doc += f"; searched {search.text()}" if search else ""
         rows.append((f"  {spec.name}", str(getattr(thing, spec.name)), allowed, doc))
     return columns(rows)

@@ -122,8 +122,11 @@ class Store:
         final = {status for status in Status if status.final}
         return {key for key, (_, status) in newest.items() if status in final}
 
-    def frame(self, curves: bool = True) -> pd.DataFrame:
-        """One row for each cell, the newest of each key; `curves=False` leaves out the long columns."""
+    def frame(self, curves: bool = True, every: bool = False) -> pd.DataFrame:
+        """One row for each cell, the newest of each key, or `every` one that was ever stored.
+
+        `curves=False` leaves out the long columns.
+        """
         import pandas as pd
 
         long = ("losses",)
@@ -135,8 +138,9 @@ class Store:
             return pd.DataFrame()
         # Columns that are empty in one file would change the dtype of the whole.
         merged = pd.concat([frame.dropna(axis="columns", how="all") for frame in frames], ignore_index=True)
-        newest = merged.sort_values("created", kind="stable").drop_duplicates(list(KEY), keep="last")
-        return newest.reset_index(drop=True)
+        ordered = merged.sort_values("created", kind="stable")
+        kept = ordered if every else ordered.drop_duplicates(list(KEY), keep="last")
+        return kept.reset_index(drop=True)
 
     def keep(self, name: str) -> Kept:
         """Where a running program keeps its carry."""
@@ -263,6 +267,7 @@ def names_of(cell: Cell) -> dict[str, Any]:
         "dtype": cell.dtype if usual else f"{cell.dtype} with {cell.precision} products",
         "precision": cell.precision,
         "seed": cell.seed,
+        "twin": cell.twin,
         "steps": cell.steps,
         "trial": getattr(cell.optimizer, swept.name) if swept else None,
     }

@@ -6,10 +6,11 @@ import ast
 import importlib
 import importlib.util
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from optbench import tuning
 from optbench.core import PRECISIONS, Cell, Optimizer, Schedule, Task, UserError, nearest
 
 CONSTANT = Schedule()
@@ -19,7 +20,7 @@ CONSTANT = Schedule()
 class Suite:
     """Tasks x optimizers x learning rates x seeds, at a horizon and under one schedule.
 
-    Every optimizer gets the same number of trials over an equally wide range of learning rates.
+    Every optimizer gets the same number of trials, which the ruleset `tuning` says (see `optbench.tuning`).
     """
 
     name: str
@@ -32,7 +33,13 @@ class Suite:
     dtype: str = "float32"
     steps: int | None = None
     """None runs each task for its own horizon."""
+    twins: int | None = None
+    """With a number, the question is whether the frameworks agree: each cell runs in both with the same noise,
+    and beside it in JAX so many times with parameters moved by one rounding after every step."""
     precision: str = PRECISIONS[0]
+    tuning: str = "grid"
+    fresh: bool = False
+    """Whether winners run again with seeds that chose nothing; with random and quasi-random trials they always do."""
 
     def __post_init__(self) -> None:
         unique("task", self.tasks)
@@ -43,32 +50,79 @@ class Suite:
                 raise UserError(
                     f"suite {self.name}: {name}={value!r} is not a number of {name}; give at least 1."
                 )
+        if self.tuning not in tuning.RULESETS:
+            near = nearest(self.tuning, tuning.RULESETS)
+            raise UserError(f"suite {self.name}: tuning={self.tuning!r} is not known. {near}")
+        if self.seeds > tuning.BLOCK:
+            raise UserError(
+                f"suite {self.name}: seeds={self.seeds} is more than a block of them; give at most {tuning.BLOCK}."
+            )
+
+    @property
+    def staged(self) -> bool:
+        """Whether what chooses and what is reported are different seeds."""
+        return self.fresh or self.tuning != "grid"
 
     def cells(self, learning_rates: Sequence[float] | None = None) -> list[Cell]:
-        """The product; a task without randomness runs one seed. Given learning rates replace the equal grid."""
-        return [
-            Cell(
-                task,
-                trial,
-                self.schedule,
-                self.framework,
-                self.dtype,
-                seed,
-                self.steps or task.horizon,
-                self.precision,
-            )
+        """The product; a task without randomness runs one seed. Given learning rates replace the equal grid.
+
+        With stages, these are the cells that choose, and the untuned optimizers with the seeds that report.
+        """
+        choosing = [
+            self.cell(task, trial.at, seed, *side)
             for task in self.tasks
             for optimizer in self.optimizers
             for trial in self.trials_of(optimizer, learning_rates)
-            for seed in range(self.seeds if task.seeded else 1)
+            for seed in tuning.seeds(tuning.CHOOSING[self.tuning], self.seeds, task.seeded)
+            for side in self.sides()
+        ]
+        if not self.staged:
+            return choosing
+        plain = {(task, optimizer): optimizer for task in self.tasks for optimizer in self.optimizers}
+        return [*choosing, *self.reporting(plain)]
+
+    def sides(self) -> list[tuple[str, int | None]]:
+        """The frameworks that each cell runs in, and its twins."""
+        if self.twins is None:
+            return [(self.framework, None)]
+        return [("torch", 0), *(("jax", twin) for twin in range(self.twins + 1))]
+
+    def reporting(self, winners: Mapping[tuple[Task, Optimizer], Optimizer]) -> list[Cell]:
+        """The cells that report: for each task and optimizer, the trial that won, with fresh seeds."""
+        return [
+            self.cell(task, best, seed)
+            for (task, _), best in winners.items()
+            for seed in tuning.seeds(tuning.FRESH, self.seeds, task.seeded)
         ]
 
-    def trials_of(self, optimizer: Optimizer, learning_rates: Sequence[float] | None) -> list[Optimizer]:
-        """The optimizer at each learning rate."""
-        swept = optimizer.swept()
-        if learning_rates is None or swept is None:
-            return optimizer.trials(self.trials)
-        return [optimizer.replace(**{swept.name: rate}) for rate in learning_rates]
+    def cell(
+        self,
+        task: Task,
+        optimizer: Optimizer,
+        seed: int,
+        framework: str | None = None,
+        twin: int | None = None,
+    ) -> Cell:
+        """One cell of this suite."""
+        return Cell(
+            task,
+            optimizer,
+            self.schedule,
+            framework or self.framework,
+            self.dtype,
+            seed,
+            self.steps or task.horizon,
+            twin=twin,
+            precision=self.precision,
+        )
+
+    def trials_of(
+        self, optimizer: Optimizer, learning_rates: Sequence[float] | None = None
+    ) -> list[tuning.Trial]:
+        """What an optimizer is tried at."""
+        if learning_rates is None:
+            return tuning.trials(optimizer, self.tuning, self.trials)
+        return tuning.trials_at(optimizer, learning_rates)
 
 
 def folder() -> Path:

@@ -6,7 +6,7 @@ import shlex
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -35,38 +35,55 @@ LOOP_NOTE = (
 
 
 def run_in_terminal(request: Request) -> int:
-    """Run a request; the exit code is 0 if every cell ran, 1 if one failed, 130 after Ctrl-C."""
+    """Run a request; the exit code is 0 if all cells ran, 1 if one failed or two frameworks part, 130 after Ctrl-C."""
     begun = time.monotonic()
     cells = request.cells()  # before anything is printed: a message about bad input stands alone
     print(f"optbench: {request.suite}, {len(cells)} cells", flush=True)
-    from optbench.execute.session import Session
+    from optbench.execute.tuning import stages
 
-    session = Session(request)
-    say_plan(session)
     failures: list[str] = []
+    session = None
     try:
-        if session.programs:
-            with display(session) as show:
-                for event in session.run():
-                    show(event)
-                    if event.kind == "failed" and event.program is not None:
-                        failures.append(
-                            f"{title(event.program)}: {event.facts['status']}: {event.facts['reason']}"
-                        )
+        for stage, session in enumerate(stages(request)):
+            for note in session.notes if stage == 0 else ():
+                print(f"Note: {note}")
+            say_plan(session)
+            failures += compute(session)
     except KeyboardInterrupt:
         print("\nInterrupted. What had finished is stored; the same command goes on from there.", flush=True)
         return 130
+    assert session is not None  # there is always a first stage
     for name, why in session.store.passed_over.items():
         print(f"passed over {name} in {session.store.runs}: {why}", file=sys.stderr)
-    close(session, time.monotonic() - begun)
+    if session.twinned:
+        agreed = close_parity(session, time.monotonic() - begun)
+    else:
+        close(session, time.monotonic() - begun)
+        agreed = True
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
-    return 1 if failures else 0
+    return 1 if failures or not agreed else 0
+
+
+def compute(session: Session) -> list[str]:
+    """Run what is missing, show it, and give back what failed."""
+    failures: list[str] = []
+    if session.programs:
+        with display(session) as show:
+            for event in session.run():
+                show(event)
+                if event.kind == "failed" and event.program is not None:
+                    failures.append(
+                        f"{title(event.program)}: {event.facts['status']}: {event.facts['reason']}"
+                    )
+    return failures
 
 
 def say_plan(session: Session) -> None:
     """One line: how much is stored, how much there is to do, with what."""
     stored = len(session.cells) - session.missing
+    if session.stage:
+        print(f"{session.stage}:", flush=True)
     if not session.missing:
         print(
             f"All {stored} cells are stored in {session.store.folder}; nothing to compute (--again recomputes)."
@@ -198,13 +215,16 @@ def speed(rows: Frame) -> str:
 
 def close(session: Session, seconds: float) -> None:
     """The table, the note and the next command."""
+    from optbench.stats.stages import staged_note, with_untuned
     from optbench.stats.summary import as_text, summarise
 
     frame = session.frame()
     table = summarise(frame)
     print()
-    print(as_text(table))
+    print(as_text(with_untuned(table, frame)))
     print(legend(table))
+    if "stage" in frame:
+        print(textwrap.fill(staged_note(frame), 100))
     print()
     if table["toy"].any():
         real = (
@@ -225,8 +245,49 @@ def close(session: Session, seconds: float) -> None:
     # A report shows the suite's tasks unless it is told which.
     asked = f" --task {shlex.quote(','.join(session.request.task))}" if session.request.task else ""
     name = table["optimizer"].iloc[0].partition("[")[0]
-    print(f"Next: optbench report --suite {shlex.quote(suite)}{asked}{where}")
+    print(
+        f"Next: optbench report --suite {shlex.quote(suite)}{asked}{session.request.ruleset_options()}{where}"
+    )
     print(f"  or: optbench show {name}")
+
+
+def close_parity(session: Session, seconds: float) -> bool:
+    """How far the frameworks are apart for each optimizer and task; whether none is too far."""
+    from optbench.stats.parity import FACTOR, FLOOR, parity
+
+    frame = session.frame()
+    table = parity(frame)
+    labels = list(dict.fromkeys(table["task"]))
+    print("\n" + f"{'':<20}" + "".join(f"{heading(label, labels):<16}" for label in labels).rstrip())
+    print(f"{'optimizer':<20}" + (f"{'apart':<7}{'share':<9}" * len(labels)).rstrip())
+    for name, rows in table.groupby("optimizer", sort=False):
+        found = {row["task"]: row for row in rows.to_dict("records")}
+        print(f"{name:<20}" + "".join(f"{verdict(found[label]):<16}" for label in labels).rstrip())
+    meaning = (
+        "apart: the largest distance of torch's losses from JAX's, relative to the largest loss so far. share: of "
+        f"what is allowed, which is at each step {FACTOR:g} times the distance that runs in JAX have reached whose "
+        f"parameters are moved by one rounding after every step, or {FLOOR} roundings of the loss; above 1 (!) the "
+        "frameworks differ by more than rounding."
+    )
+    parted = int((~table["holds"]).sum())
+    print("\n" + textwrap.fill(meaning, 100) + f"\n{len(table) - parted} of {len(table)} agree.")
+    print(f"{len(frame)} cells in {session.store.folder} ({seconds:.1f} s).")
+    return not parted
+
+
+def heading(label: str, labels: Sequence[str]) -> str:
+    """A task's name without its fields, where that says which."""
+    name = label.partition("[")[0]
+    alone = sum(other.partition("[")[0] == name for other in labels) == 1
+    return name if alone else textwrap.shorten(label, 15, placeholder="..")
+
+
+def verdict(row: dict[str, Any]) -> str:
+    """How far apart, and which share of what is allowed that is."""
+    if row["missing"]:
+        return "failed"
+    share = f"{row['worst']:.2f}" if row["holds"] else f"{row['worst']:.0e} !"
+    return f"{row['difference']:<7.0e}{share}"
 
 
 def slow_loops(frame: Frame) -> dict[str, float]:

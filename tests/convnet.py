@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from optbench.core import Functions, Target, Task, hyper, stream
-from optbench.tasks import digits
+from optbench.tasks.data import digits
 
 
 @dataclass(frozen=True, kw_only=True)

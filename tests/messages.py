@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
+from tests import datafiles
+
 GOLDEN = Path(__file__).parent / "golden" / "messages" / "messages.txt"
 
 FILES = {
@@ -33,6 +35,38 @@ FILES = {
     "torn.tsv": "task\toptimizer\ntwo\tcolumns\n",
 }
 """What lies in the folder that the commands are run in."""
+
+
+def data_folders(here: Path) -> None:
+    """Data folders that are damaged, each in one way."""
+    (here / "no_data").mkdir()
+    (datafiles.cifar_binary(here / "one_missing") / "data_batch_4.bin").unlink()
+    damaged = {
+        "cut_short": (datafiles.cifar_binary, "data_batch_2.bin", lambda raw: raw[:-1]),
+        "wrong_label": (datafiles.cifar_binary, "test_batch.bin", lambda raw: b"\x0a" + raw[1:]),
+        "code": (datafiles.cifar_python, "data_batch_1", lambda raw: b"cposix\nsystem\n(S'touch ran'\ntR."),
+        "torn": (datafiles.cifar_python, "data_batch_5", lambda raw: raw[:100]),
+        "empty_pickle": (datafiles.cifar_python, "data_batch_5", lambda raw: b"\x80\x02}."),
+        "wrong_magic": (datafiles.mnist, "train-labels-idx1-ubyte", lambda raw: b"PNG\n" + raw[4:]),
+        "too_few": (datafiles.mnist, "t10k-images-idx3-ubyte", lambda raw: raw[:-784]),
+        "torn_gz": (
+            lambda at: datafiles.mnist(at, packed=True),
+            "train-labels-idx1-ubyte.gz",
+            lambda raw: raw[:-9],
+        ),
+    }
+    for name, (write, file, damage) in damaged.items():
+        path = write(here / name) / file
+        path.write_bytes(damage(path.read_bytes()))
+    texts = {
+        "empty.txt": b"",
+        "latin1.txt": b"caf\xe9",
+        "short.txt": b"too short",
+        "odd.bin": b"\x01\x02\x03",
+    }
+    for name, raw in texts.items():
+        (here / "no_data" / name).write_bytes(raw)
+
 
 CASES = """
 run --opt krn
@@ -64,6 +98,34 @@ run --task 'quadratic[dims=3]'
 run --task 'quadratic[dim=0]'
 run --task 'quadratic[dim=ten]'
 run --task quadratic,quadratic_10
+run --task 'resnet[depth=9]'
+run --task 'resnet[width=6]'
+run --task 'resnet[dataset=cifar]'
+run --task 'transformer[heads=5]'
+run --task 'transformer[dataset=pydocs]'
+run --task 'transformer[dataset=../a.txt]'
+run --task 'autoencoder[width=30]'
+run --task 'resnet[dataset=cifar10]'
+run --task 'transformer[dataset=shakespeare]'
+run --data nowhere
+run --data a_file
+run --task 'resnet[dataset=cifar10]' --data no_data
+run --task 'resnet[dataset=mnist]' --data no_data
+run --task 'transformer[dataset=shakespeare]' --data no_data
+run --task 'transformer[dataset=mine.txt]' --data no_data
+run --task 'resnet[dataset=cifar10]' --data one_missing
+run --task 'resnet[dataset=cifar10]' --data cut_short
+run --task 'resnet[dataset=cifar10]' --data wrong_label
+run --task 'resnet[dataset=cifar10]' --data code
+run --task 'resnet[dataset=cifar10]' --data torn
+run --task 'resnet[dataset=cifar10]' --data empty_pickle
+run --task 'resnet[dataset=mnist]' --data wrong_magic
+run --task 'resnet[dataset=mnist]' --data too_few
+run --task 'resnet[dataset=mnist]' --data torn_gz
+run --task 'transformer[dataset=empty.txt]' --data no_data
+run --task 'transformer[dataset=latin1.txt]' --data no_data
+run --task 'transformer[dataset=short.txt]' --data no_data
+run --task 'transformer[dataset=odd.bin]' --data no_data
 run --suite quikstart
 run --suite missing.py
 run --suite syntax.py
@@ -80,6 +142,10 @@ run --lr nan
 run --lr inf
 run --lr 0.1,fast
 run --lr 0.1 0.10
+run --lr 0.1 --tuning quasi
+run --tuning sobol
+run --trials 0
+run --seeds 1001
 run --lr
 run --steps 0
 run --steps -5
@@ -118,7 +184,7 @@ check --baselines torn.tsv
 
 @contextlib.contextmanager
 def conditions() -> Iterator[None]:
-    """No accelerator, a folder that cannot be written and one that is full, whatever machine this is."""
+    """No accelerator and no data folder, a folder that cannot be written and one that is full, whatever machine."""
     mkdir, write = Path.mkdir, Path.write_bytes
 
     def failing(code: int) -> OSError:
@@ -136,11 +202,13 @@ def conditions() -> Iterator[None]:
         return write(path, data)
 
     with (
+        mock.patch.dict(os.environ),
         mock.patch("optbench.execute.devices.PLUGINS", ()),
         mock.patch("optbench.execute.devices.LIBRARIES", ()),
         mock.patch.object(Path, "mkdir", refuse),
         mock.patch.object(Path, "write_bytes", fill),
     ):
+        os.environ.pop("OPTBENCH_DATA", None)
         yield
 
 
@@ -152,6 +220,7 @@ def said(case: str) -> tuple[int, str, str]:
     out, err, code = io.StringIO(), io.StringIO(), 0
     argv = ["optbench", *shlex.split(case)]
     with (
+        mock.patch.dict(os.environ),  # a case's --data is not the next one's
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
         mock.patch.object(sys, "argv", argv),
@@ -160,22 +229,25 @@ def said(case: str) -> tuple[int, str, str]:
             main()
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 1
-    return code, out.getvalue(), err.getvalue().replace(str(suite.folder()), "SUITES")
+    text = err.getvalue().replace(str(suite.folder()), "SUITES").replace(os.getcwd(), "HERE")
+    return code, out.getvalue(), text
 
 
 @contextlib.contextmanager
-def somewhere() -> Iterator[Path]:
-    """A folder with the files that the cases speak of, as the working directory."""
+def somewhere(data: bool) -> Iterator[Path]:
+    """A folder with the files that the cases speak of, as the working directory; those with data where asked for."""
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
         for file, text in FILES.items():
             Path(file).write_text(text)
+        if data:
+            data_folders(Path(name))
         yield Path(name)
 
 
 def written() -> str:
     """The golden file as the code of today would write it."""
     parts = []
-    with somewhere(), conditions():
+    with somewhere(data=True), conditions():
         for case in CASES:
             parts.append(f"$ optbench {case}\n{said(case)[2]}")
     return "\n".join(parts)

@@ -41,7 +41,7 @@ def everything(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("case", messages.CASES)
 def test_bad_input_gets_the_message_of_the_golden_file(case, golden):
-    with messages.somewhere() as folder, messages.conditions():
+    with messages.somewhere(data="--data" in case) as folder, messages.conditions():
         before = everything(folder)
         code, out, err = messages.said(case)
         after = {name: data for name, data in everything(folder).items() if "__pycache__" not in name}

@@ -40,7 +40,8 @@ def test_page(name):
 @pytest.mark.parametrize(("name", "framework", "task"), PAIRS)
 def test_contract(name, framework, task):
     """Records agree with declarations, same cell same bits, lane = alone, and it lowers the loss."""
-    check(optimizers.names()[name], task, framework=framework)
+    finer = {} if is_quick(name, framework, task) else {"rates": 5, "steps": 300}
+    check(optimizers.names()[name], task, framework=framework, **finer)
 
 
 @pytest.mark.slow

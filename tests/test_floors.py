@@ -24,15 +24,19 @@ HEAVY = {
     "sklearn",
     "matplotlib",
     "rich",
+    "jinja2",
+    "vl_convert",
 }
 ROOMS = ("optimizers/*/jax*.py", "optimizers/*/torch*.py", "optimizers/*/functional/*.py")
 HOMES = {
-    "jax": ("engines/jax*.py", "rules/optax*.py", *ROOMS),
+    "jax": ("engines/jax*.py", "rules/optax*.py", "rules/key_draws.py", *ROOMS),
     "optax": ("rules/optax*.py", *ROOMS),
-    "torch": ("engines/torch*.py", "rules/torch*.py", *ROOMS),
+    "torch": ("engines/torch*.py", "rules/torch*.py", "rules/key_draws.py", *ROOMS),
     "numpy": ("engines/*.py", "store.py", "stats/*.py", "report/*.py", *ROOMS),
     "pandas": ("stats/*.py", "report/*.py"),
     "matplotlib": ("report/*.py",),
+    "jinja2": ("report/page.py",),
+    "vl_convert": ("report/vega.py",),
 }
 """Where a heavy package may be imported at the top of a module; everywhere else only inside functions."""
 

@@ -38,7 +38,7 @@ class Lane:
     """One lane as pure functions; `shared` is the same for all lanes, `lane` is this one's row of the inputs."""
 
     def __init__(self, cell: Cell):
-        self.optimizer, self.steps = cell.optimizer, cell.steps
+        self.optimizer, self.steps, self.twinned = cell.optimizer, cell.steps, cell.twin is not None
         self.loss, self.metrics = cell.task.jax()
 
     def rule(self, lane: Any, shared: Any) -> Any:
@@ -69,12 +69,24 @@ class Lane:
         counts = Counts(
             *(a + jnp.asarray(b, jnp.int32) for a, b in zip(carry["counts"], done.counts, strict=True))
         )
-        return {"params": done.params, "state": done.state, "counts": counts}, done.loss
+        params = nudged(done.params, lane["twin"], t) if self.twinned else done.params
+        return {"params": params, "state": done.state, "counts": counts}, done.loss
 
     def evaluate(self, carry: Any, lane: Any, shared: Any) -> dict[str, jax.Array]:
         """Every metric at the parameters that the rule says to evaluate."""
         params = self.rule(lane, shared).evaluated(carry["params"], carry["state"])
         return self.metrics(params, shared["data"])
+
+
+def nudged(params: Any, twin: Any, t: Any) -> Any:
+    """Each parameter times 1 +- one rounding, in directions that the twin draws; twin 0 is left alone."""
+    noise = KeyNoise.seeded(twin)
+
+    def one(name: str, leaf: Any) -> Any:
+        size = jnp.where(twin > 0, jnp.finfo(leaf.dtype).eps, 0).astype(leaf.dtype)
+        return leaf * (1 + size * jnp.sign(noise.normal(f"twin.{name}", t, leaf)))
+
+    return {name: one(name, leaf) for name, leaf in params.items()}
 
 
 def touched(lane: Lane, lanes: Any, shared: Any) -> list[bool]:

@@ -51,12 +51,13 @@ class Inputs:
         return self.cells[0]
 
     def lane_arrays(self) -> dict[str, Any]:
-        """Per lane: slot [L], noise seed [L], the optimizer's lane numbers [L], first parameters [L, ...]."""
+        """Per lane: slot [L], noise seed [L], twin [L], the optimizer's lane numbers [L], parameters [L, ...]."""
         numbers = [cell.optimizer.lane_numbers() for cell in self.cells]
         first = {seed: self.cell.task.init(seed) for seed in self.seeds}
         return {
             "slot": np.array([self.seeds.index(cell.seed) for cell in self.cells], np.int32),
             "noise": np.array([stream(cell.seed, "noise").integers(2**31) for cell in self.cells], np.int32),
+            "twin": np.array([cell.twin or 0 for cell in self.cells], np.int32),
             "numbers": {name: np.array([n[name] for n in numbers], np.float64) for name in numbers[0]},
             "params": {
                 name: np.stack([first[cell.seed][name] for cell in self.cells])

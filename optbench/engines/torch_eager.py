@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from optbench.core import Cell, Counts, Rule, Setting
+from optbench.core import Cell, Counts, Noise, Rule, Setting
 from optbench.engines.lanes import BLOCK, WIDTH, Inputs
 from optbench.rules.torch import Parameters, SeedNoise
 
@@ -128,6 +128,13 @@ class Lane:
         return torch.stack(losses).detach()
 
 
+def shared_noise(seed: int) -> Noise:
+    """The draws that JAX has; jax is imported for a comparison only."""
+    from optbench.rules.key_draws import TorchKeyNoise
+
+    return TorchKeyNoise(seed)
+
+
 class EagerBackend(TorchBackend):
     """Advances a group of lanes, one after the other."""
 
@@ -143,7 +150,8 @@ class EagerBackend(TorchBackend):
         for i, (cell, noise) in enumerate(zip(self.inputs.cells, arrays["noise"].tolist(), strict=True)):
             first = self.put({name: stack[i] for name, stack in arrays["params"].items()})
             params = {name: tensor.requires_grad_() for name, tensor in first.items()}
-            setting = Setting(factors.__getitem__, SeedNoise(noise), cell.steps)
+            drawn = SeedNoise(noise) if cell.twin is None else shared_noise(noise)
+            setting = Setting(factors.__getitem__, drawn, cell.steps)
             self.lanes.append(Lane(cell, params, setting, self))
         params = self.lanes[0].params.values()
         self.facts["parameters"] = sum(tensor.numel() for tensor in params)

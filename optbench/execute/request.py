@@ -5,10 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from optbench.core import DTYPES, FRAMEWORKS, PRECISIONS, Cell, Optimizer, Schedule, UserError, nearest
 from optbench.fields import name_and_fields, split_brackets
+from optbench.tuning import RULESETS
+
+if TYPE_CHECKING:
+    from optbench.suite import Suite
+
+if TYPE_CHECKING:
+    from optbench.suite import Suite
 
 DEVICES = ("auto", "cpu", "gpu", "tpu")
 
@@ -33,6 +40,12 @@ class Request:
     """Tasks in place of the suite's: mlp or 'quadratic[dim=50,condition=1e3]'."""
     lr: Texts = None
     """Learning rates in place of the equal grid: 0.1,0.01"""
+    tuning: Text = None
+    """How trials are chosen: grid (of learning rates), random or quasi (of all that an optimizer searches)."""
+    trials: Number = None
+    """How many trials every optimizer gets."""
+    fresh: bool = False
+    """Report winners, and untuned defaults, with seeds that chose nothing; random and quasi always do."""
     schedule: Text = None
     """Of the learning rate: constant, cosine, wsd or linear, or 'cosine[warmup=0.1]'."""
     framework: Text = None
@@ -45,6 +58,8 @@ class Request:
     """How many seeds, from 0."""
     steps: Number = None
     """Steps of every task, in place of its own horizon."""
+    data: Text = None
+    """The folder with data that does not come with the package (CIFAR-10, MNIST, text); OPTBENCH_DATA unless said."""
     device: str = "auto"
     """auto, cpu, gpu or tpu."""
     jobs: Number = None
@@ -59,17 +74,43 @@ class Request:
     """How lanes run in place of the plan's choice: vmap, map or loop in jax, eager, ensemble or compiled in torch."""
 
     def cells(self) -> list[Cell]:
-        """The suite's product with everything that was asked for put in its place; UserError if it cannot be."""
+        """The cells of the suite that was asked for (of a run in stages, those of the first); or a UserError."""
+        suite = self.asked()
+        rates = None if self.lr is None else learning_rates(self.lr)
+        if rates is not None and (suite.staged or self.trials is not None):
+            raise UserError(
+                "--lr gives the trials of a plain run itself. Leave it out, or --tuning, --trials and --fresh."
+            )
+        return suite.cells(rates)
+
+    def ruleset_options(self) -> str:
+        """The options that say how trials are chosen, as a report takes them too."""
+        given = {"tuning": self.tuning, "trials": self.trials}
+        return "".join(f" --{name} {value}" for name, value in given.items() if value is not None) + (
+            " --fresh" * self.fresh
+        )
+
+    def asked(self) -> Suite:
+        """The suite with everything that was asked for put in its place; UserError if it cannot be."""
         # Imported here, so that `optbench --help` need not build a catalogue.
         from optbench import optimizers, plan, tasks
         from optbench import suite as suites
+        from optbench.tasks.data import folder
 
+        if self.data is not None:
+            folder.use(self.data)
         suite = suites.load(self.suite)
-        for name, value in (("seeds", self.seeds), ("steps", self.steps), ("jobs", self.jobs)):
+        for name, value in (
+            ("seeds", self.seeds),
+            ("trials", self.trials),
+            ("steps", self.steps),
+            ("jobs", self.jobs),
+        ):
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise UserError(f"--{name} {value!r} is not a number of {name}; give a whole number from 1.")
         if not isinstance(self.timeout, int | float) or not self.timeout > 0:
             raise UserError(f"--timeout {self.timeout!r} is not a time; give seconds above 0.")
+        check_choice("tuning", self.tuning, RULESETS)
         check_choice("framework", self.framework, FRAMEWORKS)
         check_choice("dtype", self.dtype, DTYPES)
         check_choice("device", self.device, DEVICES)
@@ -84,18 +125,44 @@ class Request:
             "precision": self.precision,
             "seeds": self.seeds,
             "steps": self.steps,
+            "tuning": self.tuning,
+            "trials": self.trials,
+            "fresh": self.fresh or None,
         }
+        for name in ("framework", "lanes", "tuning", "fresh"):
+            if suite.twins is not None and getattr(self, name):
+                raise UserError(
+                    f"suite {suite.name} compares the frameworks and runs in both; leave --{name} out."
+                )
         suite = dataclasses.replace(suite, **{k: v for k, v in changes.items() if v is not None})
         for optimizer in suite.optimizers:
             refuse_fixed(optimizer)
-            if suite.framework not in optimizer.frameworks():
-                raise UserError(
-                    f"optimizer {optimizer.label()} is not offered in {suite.framework}; "
-                    f"it is in {', '.join(optimizer.frameworks())}. Try: --framework {optimizer.frameworks()[0]}"
-                )
+            check_offered(suite, optimizer)
         if self.lanes is not None:
             check_lanes(self.lanes, suite.framework, plan.WAYS, suite.optimizers)
-        return suite.cells(None if self.lr is None else learning_rates(self.lr))
+        for task in suite.tasks:
+            task.data_hash()  # data that is not there or torn is found before anything is run or written
+        return suite
+
+
+def check_offered(suite: Suite, optimizer: Optimizer) -> None:
+    """Refuse an optimizer that is not in the framework, or whose two versions are not meant to agree."""
+    offered = optimizer.frameworks()
+    if suite.twins is None and suite.framework not in offered:
+        raise UserError(
+            f"optimizer {optimizer.label()} is not offered in {suite.framework}; "
+            f"it is in {', '.join(offered)}. Try: --framework {offered[0]}"
+        )
+    if suite.twins is not None and len(offered) < len(FRAMEWORKS):
+        raise UserError(
+            f"suite {suite.name} compares the frameworks, and optimizer {optimizer.label()} is only in "
+            f"{offered[0]}. See: optbench list optimizers"
+        )
+    if suite.twins is not None and not optimizer.parity:
+        raise UserError(
+            f"suite {suite.name} compares the frameworks, and the two versions of {optimizer.label()} differ "
+            f"by design. See: optbench show {optimizer.name}"
+        )
 
 
 def refuse_fixed(optimizer: Optimizer) -> None:

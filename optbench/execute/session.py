@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from optbench import environment, plan
-from optbench.core import PRECISIONS, Status, Trace, UserError
+from optbench.core import PRECISIONS, Cell, Status, Trace, UserError
 from optbench.execute.devices import resolve
 from optbench.execute.pool import Event, Pool
 from optbench.execute.request import Request
@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 class Session:
     """A request that has been checked: how much there is to do, doing it, and what came out."""
 
-    def __init__(self, request: Request):
+    stage = ""
+    """What this is of a run that has stages (see `execute.tuning`)."""
+
+    def __init__(self, request: Request, cells: Sequence[Cell] | None = None):
         self.request = request
-        self.cells = request.cells()
+        self.cells = request.cells() if cells is None else list(cells)
         self.device = resolve(request.device, self.cells[0].framework)
         self.jobs = self.workers(request.jobs)
         self.check_precision()
@@ -70,6 +73,16 @@ class Session:
             if missing:
                 todo.append(dataclasses.replace(program, cells=missing))
         return todo
+
+    @property
+    def twinned(self) -> bool:
+        """Whether the question is how far the frameworks are apart."""
+        return self.cells[0].twin is not None
+
+    @property
+    def notes(self) -> list[str]:
+        """What is worth saying about the data that is read."""
+        return [note for task in dict.fromkeys(cell.task for cell in self.cells) for note in task.notes()]
 
     @property
     def missing(self) -> int:
@@ -135,8 +148,8 @@ def run(
 ) -> Result:
     """Run a suite and return its result; what the store has is not computed again.
 
-    The arguments are those of `optbench run`: suite, opt, task, lr, schedule, framework, dtype, precision, seeds,
-    steps, device, jobs, results, again, timeout, lanes.
+    The arguments are those of `optbench run`: suite, opt, task, lr, tuning, trials, fresh, schedule, framework, dtype,
+    precision, seeds, steps, data, device, jobs, results, again, timeout, lanes.
 
     Raises:
         UserError: something that was asked for cannot be done.
@@ -145,7 +158,11 @@ def run(
     def tuple_of(value: Any) -> Any:
         return value if value is None else (value,) if isinstance(value, str | int | float) else tuple(value)
 
-    session = Session(Request(suite, tuple_of(opt), tuple_of(task), tuple_of(lr), **options))
-    for _ in session.run():
-        pass
+    from optbench.execute.tuning import stages
+
+    session = None
+    for session in stages(Request(suite, tuple_of(opt), tuple_of(task), tuple_of(lr), **options)):
+        for _ in session.run():
+            pass
+    assert session is not None  # there is always a first stage
     return Result(session.frame())

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
+from optbench.fields import MOMENTUM
 from optbench.optimizers.adapter import Standard, decay, declared, small, step_size, weight_decay
 
 
@@ -30,7 +31,7 @@ class Adam(Standard):
     arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(0.001, 1e-4)
-    b1: float = decay(0.9, "the mean of gradients")
+    b1: float = decay(0.9, "the mean of gradients", MOMENTUM)
     b2: float = decay(0.999, "the mean of squares")
     eps: float = small(1e-8)
 

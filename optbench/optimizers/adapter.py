@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 from optbench.core import Optimizer, Rule, Setting, Shapes, hyper
+from optbench.fields import Search
 
 T = TypeVar("T")
 
@@ -26,8 +27,6 @@ class Standard(Optimizer):
     """How many arrays as large as the parameters the state holds; `state_floats` where that is not all."""
     asks: ClassVar[bool] = False
     """Whether the transformation asks for more than a gradient: the loss, or the loss as a function."""
-    parity: ClassVar[bool] = True
-    """Whether both frameworks give the same numbers; where not, the page says why."""
 
     def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
         """The optax transformation; `rate(count)` is the learning rate under the schedule."""
@@ -107,13 +106,14 @@ def step_size(default: float, low: float) -> Any:
 def factor() -> Any:
     """The learning rate of a method that finds its own: a factor that is left at 1 and not swept."""
     return hyper(
-        1.0, "factor of the step size that the method finds; not swept", bounds="(0, inf)", lane=True
-    )
+        1.0, "factor of the step size that the method finds; not swept", bounds="(0, inf)", lane=True,
+        search=Search(1e-2, 1e2),
+    )  # fmt: skip
 
 
-def decay(default: float, of: str) -> Any:
+def decay(default: float, of: str, search: Search | None = None) -> Any:
     """The decay of a running mean."""
-    return hyper(default, f"decay of {of}", bounds="[0, 1)")
+    return hyper(default, f"decay of {of}", bounds="[0, 1)", search=search)
 
 
 def small(default: float, doc: str = "added to the root") -> Any:

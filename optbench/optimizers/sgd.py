@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from optbench.core import Shapes, UserError, hyper
+from optbench.fields import Search
 from optbench.optimizers.adapter import Standard, decay, declared, size, step_size
 
 
@@ -28,7 +29,7 @@ class SGD(Standard):
     elementwise: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.01, 3e-4)
-    momentum: float = decay(0.0, "the sum of gradients; 0 keeps none")
+    momentum: float = decay(0.0, "the sum of gradients; 0 keeps none", Search(0.01, 1, complement=True))
     nesterov: bool = hyper(False, "look ahead; needs momentum", choices=(True, False))
 
     def __post_init__(self) -> None:

@@ -45,6 +45,7 @@ STYLE: dict[str, Any] = {
     "lines.linewidth": 1.4,
     "lines.markersize": 4,
     "lines.markeredgewidth": 0.9,
+    "text.parse_math": False,  # a name may hold dollar signs
     "legend.frameon": False,
     "legend.fontsize": 8,
     "legend.handlelength": 2.6,

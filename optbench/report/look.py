@@ -1,8 +1,9 @@
 """The look of each optimizer: one colour, line and marker, the same in every figure of every report.
 
-It follows from the optimizer's place in the catalogue, never from who else is shown. Colours are told apart by
-eyes with any of the common colour deficiencies (Okabe and Ito 2008, without the yellow that paper swallows, then
-the muted scheme of Tol 2021); lines and markers tell them apart in grey.
+It follows from the optimizer's place in the catalogue, never from who else is shown. A colour is a hue in two
+strengths, for white and for dark ground. Each stands out from its ground by 3:1 (WCAG 2.2, 1.4.11), and the first
+seven, which are drawn solid, are told apart by eyes with any of the common colour deficiencies; the hues are those
+of Okabe and Ito (2008), moved until both hold, which a test measures. Lines and markers tell them apart in grey.
 """
 
 from __future__ import annotations
@@ -13,9 +14,15 @@ from typing import Any, NamedTuple
 
 from optbench import optimizers
 
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-TOL_MUTED = ("#332288", "#882255", "#999933", "#44AA99", "#CC6677", "#AA4499", "#777777")
-COLOURS = (*OKABE_ITO, *TOL_MUTED)
+FIRST = 7
+"""How many colours are used before lines are dashed."""
+COLOURS = (
+    ("#03509A", "#1F72DC"), ("#B24A12", "#EF630E"), ("#0AA088", "#27A684"), ("#89004E", "#A85A94"),
+    ("#3B76B5", "#6AC0FE"), ("#B88815", "#F7BA32"), ("#1A1A1A", "#E8E8E8"),
+    ("#332288", "#9C8CF0"), ("#882255", "#D97AA8"), ("#7F7F1F", "#C5C55E"), ("#1F8A7A", "#63C9B8"),
+    ("#B8495C", "#EE8E9D"), ("#AA4499", "#D27FC6"), ("#6B6B6B", "#A0A0A0"),
+)  # fmt: skip
+"""On white, and on dark ground."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "*", "h", "d", "8")
 Dash = tuple[float, tuple[float, ...]]
 DASHES: tuple[Dash, ...] = ((0, ()), (0, (5, 1.6)), (0, (5, 1.4, 1, 1.4)), (0, (1.2, 1.2)))
@@ -32,11 +39,17 @@ VARIANTS: tuple[Dash, ...] = (
 class Look(NamedTuple):
     """How one optimizer is drawn."""
 
-    colour: str
+    hue: int
+    """The place in `COLOURS`."""
     dash: Dash
     marker: str
     hollow: bool = False
     """Whether the marker is filled white, which marks a variant of a method."""
+
+    @property
+    def colour(self) -> str:
+        """On white, as on paper."""
+        return COLOURS[self.hue][0]
 
     def line(self) -> dict[str, Any]:
         """Keyword arguments for a line with markers."""
@@ -61,15 +74,15 @@ def look(label: str) -> Look:
     listed = list(optimizers.names())
     # A method that is stored but no longer listed gets some place behind the listed ones.
     place = listed.index(name) if name in listed else len(listed) + number(name) % len(COLOURS)
-    colour = COLOURS[place % len(COLOURS)]
-    dash = DASHES[place // len(OKABE_ITO) % len(DASHES)]
+    hue = place % len(COLOURS)
+    dash = DASHES[place // FIRST % len(DASHES)]
     # Colour and line come round together after so many places; from there on the markers are others.
-    marker = MARKERS[(place + place // (len(OKABE_ITO) * len(DASHES))) % len(MARKERS)]
+    marker = MARKERS[(place + place // (FIRST * len(DASHES))) % len(MARKERS)]
     if not bracket:
-        return Look(colour, dash, marker)
+        return Look(hue, dash, marker)
     drawn = number(label)
     return Look(
-        colour, VARIANTS[drawn % len(VARIANTS)], MARKERS[drawn // len(VARIANTS) % len(MARKERS)], hollow=True
+        hue, VARIANTS[drawn % len(VARIANTS)], MARKERS[drawn // len(VARIANTS) % len(MARKERS)], hollow=True
     )
 
 

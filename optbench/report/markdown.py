@@ -13,17 +13,17 @@ def escape(text: object) -> str:
     return SPECIAL.sub(lambda match: "\\" + match.group(0), " ".join(str(text).split()))
 
 
-def plain(text: str) -> str:
-    """Escaped text as it was, for a terminal."""
-    return re.sub(r"\\(.)", r"\1", text)
-
-
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
     """A table of escaped cells; the first `left` columns are aligned left, the others right."""
     marks = ["---" if i < left else "---:" for i in range(len(header))]
     lines = [[escape(cell) for cell in line] for line in (header, *rows)]
     lines.insert(1, marks)
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """A list of escaped lines."""
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def code(lines: Iterable[str]) -> str:
@@ -37,8 +37,3 @@ def code(lines: Iterable[str]) -> str:
 def slug(text: str) -> str:
     """A file name from any text."""
     return re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-.") or "unnamed"
-
-
-def listed(names: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -81,20 +81,30 @@ def finish(axes: Axes, bottom: float, top: float, metric: str) -> None:
 
 def few_ticks(axis: Any, low: float, high: float, percent: bool = False) -> None:
     """Ticks at powers of ten, or between them too where there are few."""
-    from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, LogLocator, NullLocator
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-    decades = math.log10(high / low)
-    if decades < 2.6:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 1.3 else (1, 3)))
-    else:
-        axis.set_major_locator(LogLocator(numticks=6))
-    if percent:
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
-    elif decades < 2.6:
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    else:
-        axis.set_major_formatter(LogFormatterMathtext())
+    axis.set_major_locator(FixedLocator(ticks(low, high)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%" if percent else tick(value)))
     axis.set_minor_locator(NullLocator())
+
+
+def ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Powers of ten, every so many where there are more than `most`; steps between where there are few."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    decades = math.log10(high / low)
+    parts = (1, 2, 5) if decades < 1.3 else (1, 3) if decades < 2.6 else (1,)
+    every = max(1, math.ceil(decades / most))
+    powers = [power for power in range(first, last + 1) if power % every == 0 or len(parts) > 1]
+    values = [float(f"{part}e{power}") for power in powers for part in parts]
+    return [value for value in values if low <= value <= high]
+
+
+def tick(value: float) -> str:
+    """A power of ten as one where it is far from 1, else a plain number; the page's script writes the same."""
+    power = math.log10(value)
+    if abs(power - round(power)) < 1e-6 and not -2 <= round(power) <= 3:
+        return "10" + str(round(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{value:.3g}"
 
 
 def draw_targets(axes: Axes, problem: Problem, metric: str, bottom: float) -> None:
@@ -193,10 +203,7 @@ def across(axes: Axes) -> Any:
 
 def x_ticks(axes: Axes) -> None:
     """Powers of ten along the width, nothing between."""
-    from matplotlib.ticker import LogLocator, NullLocator
-
-    axes.xaxis.set_major_locator(LogLocator(numticks=8))
-    axes.xaxis.set_minor_locator(NullLocator())
+    few_ticks(axes.xaxis, *axes.get_xlim())
 
 
 def mark_best(axes: Axes, problem: Problem, name: str, bottom: float, aside: float) -> None:

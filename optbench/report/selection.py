@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -49,24 +51,32 @@ class Selection:
             return [tasks.label(tasks.parse(part)) for part in parts]
         return [optimizers.parse(part).label() for part in parts]
 
-    def rows(self, store: Store) -> Frame:
-        """The rows, by task as the suite lists them, then by setting, then by optimizer; UserError if none."""
-        suite = suites.load(self.suite)
+    def read(self, store: Store) -> Frame:
+        """Everything that is stored; UserError if that is nothing."""
+        suites.load(self.suite)
         if store.folder.is_file():
             raise UserError(
                 f"results folder {str(store.folder)!r} is a file. Give another one with --results."
             )
-        wanted = {"task": self.labels("task"), "optimizer": self.labels("optimizer")}
-        wanted |= {name: None if (value := getattr(self, name)) is None else [value] for name in NARROW}
+        for kind in ("task", "optimizer"):
+            self.labels(kind)  # what is wrong with a name is said before anything is read
         frame = store.frame()
         if frame.empty:
             raise UserError(f"nothing is stored in {str(store.folder)!r}. Run first: {self.command()}")
+        if "twin" in frame:  # cells of a comparison of frameworks, which `optbench run` judges
+            frame = frame[frame["twin"].isna()]
+        return frame
+
+    def rows(self, frame: Frame, folder: Path) -> Frame:
+        """The rows, by task as the suite lists them, then by setting, then by optimizer; UserError if none."""
+        wanted = {"task": self.labels("task"), "optimizer": self.labels("optimizer")}
+        wanted |= {name: None if (value := getattr(self, name)) is None else [value] for name in NARROW}
         for name, values in wanted.items():
             if values is not None:
-                frame = self.narrowed(frame, name, values, store)
-        return in_order(frame, wanted["task"] or [], suite)
+                frame = self.narrowed(frame, name, values, folder)
+        return in_order(frame, wanted["task"] or [], suites.load(self.suite))
 
-    def narrowed(self, frame: Frame, name: str, values: list, store: Store) -> Frame:
+    def narrowed(self, frame: Frame, name: str, values: list, folder: Path) -> Frame:
         """The rows whose column has one of the values; what was asked for by name must be there."""
         there = list(dict.fromkeys(frame[name]))
         missing = [value for value in values if value not in there]
@@ -74,7 +84,7 @@ class Selection:
         if len(missing) == len(values) or (said and missing):
             word = name.replace("_kind", "")
             raise UserError(
-                f"{str(store.folder)!r} has no rows of {word} {', '.join(map(str, missing))}. "
+                f"{str(folder)!r} has no rows of {word} {', '.join(map(str, missing))}. "
                 f"{nearest(str(missing[0]), map(str, there))} Or run: {self.command()}"
             )
         return frame[frame[name].isin(values)]
@@ -83,14 +93,14 @@ class Selection:
         """The run whose rows would be shown."""
         return command_line("run", suite=self.suite, opt=self.opt, task=self.task, steps=self.steps)
 
-    def report_command(self) -> str:
+    def report_command(self, **more: Any) -> str:
         """This report."""
         narrow = {name: getattr(self, name) for name in NARROW}
         options = {name.replace("_", "-"): value for name, value in narrow.items()}
-        return command_line("report", suite=self.suite, opt=self.opt, task=self.task, **options)
+        return command_line("report", suite=self.suite, opt=self.opt, task=self.task, **options, **more)
 
-    def next_command(self, table: Frame) -> str:
-        """What would make the report say more: missing tasks, more seeds, or less on a page."""
+    def next_command(self, table: Frame, paths: bool) -> str:
+        """What would make the report say more: missing tasks, more seeds, paths to look at."""
         stored = list(dict.fromkeys(table["optimizer"]))
         missing = [label for label in self.labels("task") or [] if label not in set(table["task"])]
         if missing:
@@ -99,6 +109,8 @@ class Selection:
         seeded = [label for label in dict.fromkeys(few) if tasks.parse(label).seeded]
         if seeded:
             return command_line("run", suite=self.suite, task=seeded, opt=stored, seeds=INTERVAL_FROM)
+        if not paths:
+            return command_line("run", suite="paths", opt=stored)
         return f"optbench show {stored[0].partition('[')[0]}"
 
 

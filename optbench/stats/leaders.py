@@ -11,7 +11,7 @@ from optbench.core import Task
 from optbench.stats import Frame
 from optbench.stats.curves import median_interval, middle
 from optbench.stats.settings import PROBLEM, kept_apart
-from optbench.stats.summary import chosen, final, steps_to, task_of
+from optbench.stats.summary import chosen, final, steps_to, task_of, trying
 
 
 def leaders(frame: Frame) -> Frame:
@@ -63,7 +63,7 @@ def sensitivity(rows: Frame, task: Task) -> Frame:
     Columns: trial, middle, low, high, lanes, lost (lanes that diverged or failed).
     """
     found = []
-    for trial, group in rows.groupby("trial", dropna=False):
+    for trial, group in trying(rows).groupby("trial", dropna=False):
         values = final(group, task.selection)
         center, low, high = median_interval(values)
         lost = int(np.isinf(values).sum())

@@ -18,6 +18,7 @@ NEEDED = (
     "task.noise",
     "spec",
     "trial",
+    "stage",
     "status",
     "reason",
     "seed",
@@ -26,7 +27,14 @@ NEEDED = (
     "losses",
     "evaluation_steps",
 )
-COSTS = ("seconds_per_step", "state_floats_per_parameter", "gradient_equivalents")
+COSTS = (
+    "seconds_per_step",
+    "state_floats_per_parameter",
+    "gradient_equivalents",
+    "mode",
+    "lanes",
+    "cpu_model",
+)
 
 
 def kept_apart(frame: Frame, by: Sequence[str] = PROBLEM) -> list[Frame]:
@@ -40,8 +48,12 @@ def kept_apart(frame: Frame, by: Sequence[str] = PROBLEM) -> list[Frame]:
 
 
 def newest(frame: Frame) -> Frame:
-    """One row for each cell and kind of device: the newest, where a cell ran in more than one lane mode."""
-    kept = frame.sort_values("created", kind="stable").drop_duplicates(["cell", "device_kind"], keep="last")
+    """One row for each cell and kind of device: the newest, where a cell ran in more than one lane mode.
+
+    With stages, a cell that serves two of them (an untuned one that won) is one row in each.
+    """
+    key = ["cell", "device_kind", *(["stage"] if "stage" in frame else [])]
+    kept = frame.sort_values("created", kind="stable").drop_duplicates(key, keep="last")
     return frame.loc[frame.index.isin(kept.index)]
 
 

@@ -94,7 +94,13 @@ def longest_run(flags: list[bool]) -> tuple[int, int] | None:
 
 
 def best_trial(rows: Frame, task: Task) -> tuple[Any, bool]:
-    """The trial with the least median of the selection metric over seeds, and whether it is at the grid's edge."""
+    """The trial with the least median of the selection metric over seeds, and whether it is at the grid's edge.
+
+    Where winners were run again with fresh seeds, the one that was; random trials have no edge.
+    """
+    if "stage" in rows:
+        reported = rows.loc[rows["stage"] == "report", "trial"].dropna()
+        return (reported.iloc[0] if len(reported) else None), False
     if rows["trial"].isna().any():
         return None, False
     groups = dict(list(rows.groupby("trial")))
@@ -110,9 +116,16 @@ def best_trial(rows: Frame, task: Task) -> tuple[Any, bool]:
 
 
 def chosen(rows: Frame, task: Task) -> Frame:
-    """The rows of one optimizer at its best trial."""
+    """The rows of one optimizer at its best trial; of its fresh seeds, where there are stages."""
+    if "stage" in rows:
+        return rows[rows["stage"] == "report"]
     trial, _ = best_trial(rows, task)
     return rows if trial is None else rows[rows["trial"] == trial]
+
+
+def trying(rows: Frame) -> Frame:
+    """The rows of trials: all, or those that chose, where there are stages."""
+    return rows[rows["stage"] == "tuning"] if "stage" in rows else rows
 
 
 def main_target(task: Task) -> Target:
@@ -134,9 +147,9 @@ def summarise_one(rows: Frame) -> dict[str, Any]:
     """What one optimizer gave on one task."""
     task = task_of(rows)
     trial, edge = best_trial(rows, task)
-    best = rows if trial is None else rows[rows["trial"] == trial]
+    best, tried = chosen(rows, task), trying(rows)
     main = main_target(task)
-    decades, open_ended = working_range(rows, task) if trial is not None else (math.nan, False)
+    decades, open_ended = working_range(tried, task) if trial is not None else (math.nan, False)
     loss_metric = "loss" if task.score == "loss" else "train_loss"
     loss, loss_low, loss_high = median_interval(final(best, loss_metric))
     score, score_low, score_high = median_interval(final(best, task.score))
@@ -144,7 +157,7 @@ def summarise_one(rows: Frame) -> dict[str, Any]:
         **rows[[*PROBLEM, "optimizer"]].iloc[0].to_dict(),
         "trial": trial,
         "trial_at_edge": edge,
-        "trials": rows["trial"].nunique(),
+        "trials": tried["trial"].nunique(),
         "seeds": len(best),
         "loss": loss,
         "loss_low": loss_low,
@@ -169,13 +182,34 @@ def costs(ran: Frame) -> dict[str, float]:
     """What a step takes: microseconds, state floats per parameter, gradient equivalents; NaN if nothing ran."""
     if ran.empty or "seconds_per_step" not in ran:
         return dict.fromkeys(("microseconds", "state", "gradients_per_step"), math.nan)
-    # Counts are taken at evaluations, so they belong to the last of these, not to the step a lane ended at.
-    counted = ran["evaluation_steps"].map(lambda steps: steps[-1] if len(steps) and steps[-1] else math.nan)
     return {
         "microseconds": ran["seconds_per_step"].median() * 1e6,
         "state": ran["state_floats_per_parameter"].median(),
-        "gradients_per_step": (ran["gradient_equivalents"] / counted).median(),
+        "gradients_per_step": gradients_per_step(ran).median(),
     }
+
+
+def gradients_per_step(ran: Frame) -> Frame:
+    """Gradient equivalents a step of each row, a series; NaN where nothing was counted."""
+    # Counts are taken at evaluations, so they belong to the last of these, not to the step a lane ended at.
+    counted = [steps[-1] if np.size(steps) and steps[-1] else math.nan for steps in ran["evaluation_steps"]]
+    return ran["gradient_equivalents"] / counted
+
+
+def costs_of(rows: Frame, axis: str) -> Frame:
+    """What a step costs each optimizer on an axis (steps, gradients, seconds), a series by optimizer.
+
+    The median over its lanes on one problem, each amortised over the steps that it ran: an optimizer that does more
+    at first, or now and then, costs more over a short horizon than over a long one. NaN if nothing ran.
+    """
+    names = rows["optimizer"]
+    if axis == "steps":
+        return pd.Series(1.0, index=names.unique())
+    ran = rows[rows["status"].isin(RAN)]
+    if "seconds_per_step" not in rows or ran.empty:
+        return pd.Series(math.nan, index=names.unique())
+    each = ran["seconds_per_step"] if axis == "seconds" else gradients_per_step(ran)
+    return each.groupby(ran["optimizer"]).median().reindex(names.unique())
 
 
 def texts(row: Mapping[str, Any], digits: int = 1) -> tuple[str, ...]:

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from optbench.core import Task
 from optbench.fields import from_text
+from optbench.tasks.autoencoder import Autoencoder
 from optbench.tasks.mlp import MLP
+from optbench.tasks.plane import Plane
 from optbench.tasks.quadratic import Quadratic
+from optbench.tasks.resnet import ResNet
 from optbench.tasks.rosenbrock import Rosenbrock
+from optbench.tasks.transformer import Transformer
+from optbench.tasks.xor_rnn import XorRNN
 
-CLASSES: tuple[type[Task], ...] = (Quadratic, Rosenbrock, MLP)
+CLASSES: tuple[type[Task], ...] = (
+    Quadratic,
+    Rosenbrock,
+    MLP,
+    ResNet,
+    Transformer,
+    Autoencoder,
+    XorRNN,
+    Plane,
+)
 
 PRESETS: dict[str, Task] = {
     "quadratic_10": Quadratic(dim=10),
@@ -16,6 +30,8 @@ PRESETS: dict[str, Task] = {
     "quadratic_1000": Quadratic(dim=1000, condition=1e4, spectrum="clustered"),
     "rosenbrock_2": Rosenbrock(dim=2),
     "rosenbrock_100": Rosenbrock(dim=100),
+    "valley": Plane(function="valley"),
+    "bowl": Plane(function="bowl"),
 }
 """Names for settings that are often asked for."""
 

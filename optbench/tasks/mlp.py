@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from optbench.core import Functions, Target, Task, hyper, stream
-from optbench.tasks import digits
+from optbench.tasks.data import batches, digits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,7 +65,7 @@ class MLP(Task):
     def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
         """The rows of each batch."""
         rows = len(self.data()["train_y"])
-        return {"rows": digits.batch_indices(seed, start, stop, rows, self.batch)}
+        return {"rows": batches.permutations(seed, start, stop, rows, self.batch)}
 
     def jax(self) -> Functions:
         """The network in JAX."""

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from optbench.core import Optimizer, Rule, Setting, Shapes, hyper
+from optbench.fields import MOMENTUM
 from optbench.ranges import require, require_count
 
 
@@ -78,7 +79,7 @@ class ESGD(Optimizer):
     memory: ClassVar[str] = "2n"
 
     learning_rate: float = hyper(1.0, "step size", bounds="(0, inf)", lane=True, sweep=(1e-3, 10.0))
-    b1: float = hyper(0.9, "decay of the momentum", bounds="[0, 1)")
+    b1: float = hyper(0.9, "decay of the momentum", bounds="[0, 1)", search=MOMENTUM)
     b2: float = hyper(0.999, "decay of the curvature", bounds="[0, 1)")
     nu: float | None = hyper(None, "weight of the momentum in the step; None is b1", bounds="[0, 1]")
     lr_warmup: float = hyper(0.99, "exponential warmup of the learning rate; 0 is none", bounds="[0, 1)")

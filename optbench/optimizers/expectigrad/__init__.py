@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.core import Optimizer, Rule, Setting, Shapes, hyper
+from optbench.fields import MOMENTUM
 from optbench.ranges import require
 
 
@@ -46,7 +47,7 @@ class Expectigrad(Optimizer):
     elementwise: ClassVar[bool] = True
 
     learning_rate: float = hyper(0.001, "step size", bounds="(0, inf)", lane=True, sweep=(1e-4, 1.0))
-    beta: float = hyper(0.9, "decay of the momentum; 0 keeps none", bounds="[0, 1)")
+    beta: float = hyper(0.9, "decay of the momentum; 0 keeps none", bounds="[0, 1)", search=MOMENTUM)
     eps: float = hyper(1e-8, "added to the divisor", bounds="(0, inf)")
     sparse_counter: bool = hyper(True, "count only steps with a gradient", choices=(True, False))
 

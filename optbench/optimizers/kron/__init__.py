@@ -12,7 +12,8 @@ For a leaf G [n_1 .. n_d] one factor Q_i for each axis, upper triangular [n_i, n
 The factors are fitted on the steps that a deterministic counter says: whenever it has counted 1/p steps,
 where p is the update probability at that step, 1 for the first 500 steps and then annealed to 0.03.
 A leaf whose mean|G| is below the cube root of the dtype's smallest number is not fitted: without gradient
-its factors would grow until they overflow (upstream='0.2.9' fits it). upstream='0.2.7' draws the steps that
+its factors would grow until they overflow (upstream='0.2.9' fits it, and balances float64
+factors in float32, as psgd-jax does). upstream='0.2.7' draws the steps that
 fit at random with probability p, leaves the damping out, and bends each entry of u towards +-2 instead of
 clipping the mean square.
 
@@ -27,9 +28,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from optbench.core import Optimizer, Rule, Setting, Shapes, hyper
+from optbench.fields import MOMENTUM
 
-DAMPING = 3.4526698e-4
-"""sqrt of the float32 machine epsilon, in every dtype."""
+DAMPING = 0.0003452669770922512
+"""sqrt of the float32 machine epsilon, rounded to float32, in every dtype."""
 RMS_CLIP = 1.1
 RELEASES = ("0.2.9", "0.2.7")
 """What `upstream` may ask for."""
@@ -77,7 +79,7 @@ class Kron(Optimizer):
     memory: ClassVar[str] = "n + sum over axes of n_i^2 (triangular) or n_i (diagonal)"
 
     learning_rate: float = hyper(0.001, "step size", bounds="(0, inf)", lane=True, sweep=(1e-4, 1.0))
-    b1: float = hyper(0.9, "decay of the momentum; 0 keeps none", bounds="[0, 1)")
+    b1: float = hyper(0.9, "decay of the momentum; 0 keeps none", bounds="[0, 1)", search=MOMENTUM)
     weight_decay: float = hyper(0.0, "decoupled weight decay", bounds="[0, inf)")
     preconditioner_update_probability: float | None = hyper(
         None, "rate of preconditioner updates; None anneals 1 to 0.03", bounds="(0, 1]"

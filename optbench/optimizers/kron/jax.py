@@ -68,8 +68,9 @@ def kron(
         lax_map_batch_size: layers at a time under `lax.map`.
         noise: where draws come from; None draws from `seed`.
         seed: an integer or a JAX key of the default noise; give two kron optimizers different ones.
-        upstream: True is psgd-jax 0.2.9, which fits a leaf without gradient until it overflows; '0.2.7' its
-            older rule: update drawn at random, no damping, a trust region in place of the clip.
+        upstream: True is psgd-jax 0.2.9, which fits a leaf without gradient until it overflows, and balances
+            in float32; '0.2.7' its older rule: update drawn at random, no damping, a trust region in place of
+            the clip.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -186,7 +187,7 @@ def scale_by_kron(
         def fit(factors: list[list[jax.Array]]) -> list[list[jax.Array]]:
             step = state["count"]
             balance_now = source.uniform("balance_u", step, jnp.float32) < BALANCE_PROBABILITY
-            factors = jax.lax.cond(balance_now, lambda: balanced(factors, stacked), lambda: factors)
+            factors = jax.lax.cond(balance_now, lambda: balanced(factors, stacked, release), lambda: factors)
             probe = structure.flatten_up_to(probes(source, step, fitted))
             fitted_factors = []
             for q, g, v, is_stack in zip(factors, leaves, probe, stacked, strict=True):
@@ -229,11 +230,14 @@ def first_factors(shape: tuple[int, ...], shaping: Shaping, scale: float, dtype:
     ]
 
 
-def balanced(factors: list[list[jax.Array]], stacked: list[bool]) -> list[list[jax.Array]]:
-    """Give the factors of each leaf the same largest entry; norms in float32, as in the original."""
+def balanced(
+    factors: list[list[jax.Array]], stacked: list[bool], release: str | None
+) -> list[list[jax.Array]]:
+    """Give the factors of each leaf the same largest entry; psgd-jax takes norms in float32 in every dtype."""
 
     def one(qs: list[jax.Array]) -> list[jax.Array]:
-        norms = [jnp.max(jnp.abs(q)).astype(jnp.float32) for q in qs]
+        dtype = jnp.float32 if release else jnp.result_type(jnp.float32, *qs)
+        norms = [jnp.max(jnp.abs(q)).astype(dtype) for q in qs]
         mean = jnp.prod(jnp.stack(norms)) ** (1 / len(qs))
         return [q * (mean / norm).astype(q.dtype) for q, norm in zip(qs, norms, strict=True)]
 
@@ -245,7 +249,7 @@ def balanced(factors: list[list[jax.Array]], stacked: list[bool]) -> list[list[j
 
 def damped(g: jax.Array, v: jax.Array) -> jax.Array:
     """G + sqrt(eps) mean|G| V, over the whole leaf."""
-    return g + jnp.asarray(DAMPING, jnp.float32).astype(g.dtype) * jnp.mean(jnp.abs(g)) * v
+    return g + jnp.asarray(DAMPING, g.dtype) * jnp.mean(jnp.abs(g)) * v
 
 
 def clip_rms(u: jax.Array) -> jax.Array:

@@ -41,8 +41,9 @@ class Kron(Preconditioned):
         scanned_layers: whether the first axis of every parameter of a group stacks layers.
         noise: where draws come from; None draws from `seed`.
         seed: seed of the default noise; give two optimizers different ones.
-        upstream: True is psgd-jax 0.2.9, which fits a leaf without gradient until it overflows; '0.2.7' its
-            older rule: update drawn at random, no damping, a trust region in place of the clip.
+        upstream: True is psgd-jax 0.2.9, which fits a leaf without gradient until it overflows, and balances
+            in float32; '0.2.7' its older rule: update drawn at random, no damping, a trust region in place of
+            the clip.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -167,7 +168,9 @@ class Kron(Preconditioned):
         for param, g in zip(params, fitted, strict=True):
             qs = self.state[param]["Q"]
             if balance and len(qs) > 1:
-                qs = lifted(balanced, (0,), group)(qs)
+                # psgd-jax takes the norms in float32 in every dtype.
+                dtype = wide(qs[0].dtype) if group["upstream"] is None else torch.float32
+                qs = lifted(lambda qs, dtype=dtype: balanced(qs, dtype), (0,), group)(qs)
             g = g.to(wide(g.dtype))
             v = self.noise.normal(f"probe.{names[param]}", step, g)
             lr = torch.full((), group["preconditioner_lr"], dtype=g.dtype, device=g.device)
@@ -175,7 +178,7 @@ class Kron(Preconditioned):
                 # A leaf without gradient is fitted with a step of 0.
                 lr = lr * is_alive(g)
             if group["upstream"] != "0.2.7":
-                g = g + float(DAMPING) * g.abs().mean() * v
+                g = g + DAMPING * g.abs().mean() * v
             self.state[param]["Q"] = fit(qs, g, v, lr)
 
 
@@ -202,9 +205,9 @@ def first_factors(
     ]
 
 
-def balanced(qs: Factors) -> Factors:
-    """Give the factors of a leaf the same largest entry; norms in float32, as in the original."""
-    norms = torch.stack([q.abs().max().float() for q in qs])
+def balanced(qs: Factors, dtype: torch.dtype) -> Factors:
+    """Give the factors of a leaf the same largest entry."""
+    norms = torch.stack([q.abs().max().to(dtype) for q in qs])
     mean = norms.prod() ** (1 / len(qs))
     return [q * (mean / norm).to(q.dtype) for q, norm in zip(qs, norms, strict=True)]
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.core import Optimizer, Rule, Setting, Shapes, hyper
+from optbench.fields import MOMENTUM
 from optbench.ranges import require
 
 
@@ -47,7 +48,7 @@ class NgcAdam(Optimizer):
     elementwise: ClassVar[bool] = True
 
     learning_rate: float = hyper(0.001, "step size", bounds="(0, inf)", lane=True, sweep=(1e-4, 1.0))
-    b1: float = hyper(0.9, "decay of the average gradient", bounds="[0, 1)")
+    b1: float = hyper(0.9, "decay of the average gradient", bounds="[0, 1)", search=MOMENTUM)
     b2: float = hyper(0.999, "decay of the average square", bounds="[0, 1)")
     eps: float = hyper(1e-8, "added to the divisor", bounds="[0, inf)")
 
@@ -97,7 +98,9 @@ class NgcNag(Optimizer):
     proportional: ClassVar[bool] = False
 
     learning_rate: float = hyper(0.01, "step size", bounds="(0, inf)", lane=True, sweep=(1e-4, 1.0))
-    momentum: float = hyper(0.9, "weight of the last move (mu in ngc-learn)", bounds="[0, 1)")
+    momentum: float = hyper(
+        0.9, "weight of the last move (mu in ngc-learn)", bounds="[0, 1)", search=MOMENTUM
+    )
 
     def jax(self, setting: Setting) -> Rule:
         """The optax transformation as a rule."""

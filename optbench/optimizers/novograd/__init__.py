@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.core import Optimizer, Rule, Setting, Shapes, hyper
+from optbench.fields import MOMENTUM
 from optbench.ranges import require
 
 
@@ -42,7 +43,7 @@ class Novograd(Optimizer):
     memory: ClassVar[str] = "n + one per leaf"
 
     learning_rate: float = hyper(0.001, "step size", bounds="(0, inf)", lane=True, sweep=(1e-4, 1.0))
-    b1: float = hyper(0.9, "decay of the momentum", bounds="[0, 1)")
+    b1: float = hyper(0.9, "decay of the momentum", bounds="[0, 1)", search=MOMENTUM)
     b2: float = hyper(0.25, "decay of the norm", bounds="[0, 1]")
     eps: float = hyper(1e-6, "added to the norm", bounds="[0, inf)")
     eps_root: float = hyper(0.0, "added to the squared norm", bounds="[0, inf)")

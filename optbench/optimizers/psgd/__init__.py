@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.core import Optimizer, Rule, Setting, hyper
+from optbench.fields import MOMENTUM
 from optbench.ranges import require
 
 BALANCE_PROBABILITY = 0.01
@@ -77,7 +78,7 @@ class GroupOptimizer(Optimizer):
     preconditioner_update_probability: float = hyper(
         1.0, "rate of preconditioner updates, drawn at each step", bounds="(0, 1]"
     )
-    b1: float = hyper(0.9, "decay of the momentum; 0 keeps none", bounds="[0, 1)")
+    b1: float = hyper(0.9, "decay of the momentum; 0 keeps none", bounds="[0, 1)", search=MOMENTUM)
     nesterov: bool = hyper(False, "look ahead along the momentum", choices=(True, False))
     weight_decay: float = hyper(0.0, "decoupled weight decay", bounds="[0, inf)")
     precond_lr: float = hyper(0.1, "step size of the preconditioner's fit", bounds="(0, inf)")

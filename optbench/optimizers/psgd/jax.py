@@ -194,8 +194,8 @@ class Fitting(NamedTuple):
             scale = first_scale(h, v if hessian else None, self.options.precond_init_scale)
             q = self.group.scaled(q, jnp.where(due, scale, 1).astype(h.dtype))
 
-            def uniform(name: str, suffix: str = suffix, dtype: Any = h.dtype) -> jax.Array:
-                return self.source.uniform(name + suffix, step, dtype)
+            def uniform(name: str, suffix: str = suffix) -> jax.Array:
+                return self.source.uniform(name + suffix, step, jnp.float32)
 
             # A dead unit is fitted with a step of 0.
             size = jnp.where(alive, lr, 0).astype(h.dtype)

@@ -111,8 +111,8 @@ class LBFGS(Standard):
         return partial(optim.LBFGS, **options, line_search_fn="strong_wolfe")
 
     def state_floats(self, shapes: Shapes) -> int:
-        """Pairs, last parameters and gradients, the line search's gradient, and a weight for each pair."""
-        return (2 * self.memory_size + 3) * size(shapes) + self.memory_size
+        """Pairs, last parameters and gradients, the line search's gradient, and two weights for each pair."""
+        return (2 * self.memory_size + 3) * size(shapes) + 2 * self.memory_size
 
     def vectorizes(self, shapes: Shapes) -> bool:
         """No: lanes side by side would all search as long as the slowest."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 CLASSES = 10
+PIXELS = 64
 SOURCE = (
     "E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI 1998 (test part); scikit-learn"
 )
@@ -57,22 +58,3 @@ def splits() -> dict[str, np.ndarray]:
         rows = np.sort(np.concatenate(chosen))
         arrays[f"{part}_x"], arrays[f"{part}_y"] = images[rows], labels[rows]
     return arrays
-
-
-def batch_indices(seed: int, start: int, stop: int, rows: int, batch: int) -> np.ndarray:
-    """Rows of each step's batch, int32 [steps, batch]: a new permutation each epoch, the remainder dropped.
-
-    Pure in (seed, step), so a resumed run sees the same batches.
-    """
-    import numpy as np
-
-    from optbench.core import stream
-
-    per_epoch = rows // batch
-    first, last = start // per_epoch, (stop - 1) // per_epoch
-    epochs = [
-        stream(seed, f"batches/{epoch}").permutation(rows)[: per_epoch * batch].reshape(per_epoch, batch)
-        for epoch in range(first, last + 1)
-    ]
-    offset = start - first * per_epoch
-    return np.concatenate(epochs)[offset : offset + stop - start].astype(np.int32)

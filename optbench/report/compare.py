@@ -1,0 +1,278 @@
+"""`optbench report --compare A B`: what moved between two result folders or two versions, against its spread.
+
+Cells are paired: the same task, optimizer, learning rate and seed on both sides. For each optimizer on each problem
+the ratio B/A of final values (or of steps to a target at which lanes stop, where A reaches it) is taken seed by seed,
+at the learning rate that A chose, and its median is given with its 95 % bootstrap interval (min-max below 5 seeds).
+It moved if that interval leaves out 1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from optbench.core import Task, UserError
+from optbench.fields import nearest
+from optbench.report.look import order
+from optbench.report.problem import listed, spoken
+from optbench.report.selection import Selection
+from optbench.stats import Frame
+from optbench.stats.curves import median_interval, middle
+from optbench.stats.settings import PROBLEM, labels, newest
+from optbench.stats.summary import RAN, chosen, compact, costs, final, percent, spread, steps_to, task_of
+from optbench.store import Store
+
+VERSION = ("commit", "optbench_version")
+KEYS = (*PROBLEM, "optimizer")
+
+
+class Move(NamedTuple):
+    """One optimizer on one problem, on both sides."""
+
+    problem: str
+    optimizer: str
+    metric: str
+    """What is compared; less is better."""
+    trial: float | None
+    trial_b: float | None
+    a: tuple[float, float, float]
+    b: tuple[float, float, float]
+    """Median, low and high at A's learning rate."""
+    ratio: tuple[float, float, float]
+    """Median, low and high over seeds of B/A."""
+    seeds: int
+    identical: int
+    cells: int
+    """How many of the cells that both have show the same losses to the last bit."""
+    speed: float
+    """Microseconds a step, B/A."""
+    lost: tuple[int, int]
+    """Lanes that diverged or failed."""
+
+    @property
+    def verdict(self) -> str:
+        """Same bits, better, worse, or undecided."""
+        middle, low, high = self.ratio
+        if self.identical == self.cells:
+            return "same bits"
+        if low <= 1 <= high or math.isnan(middle):
+            return "undecided"
+        return "better" if high < 1 else "worse"
+
+    @property
+    def of_spread(self) -> float:
+        """How large the change is, in half-widths of A's interval over seeds, on a log scale; NaN without one."""
+        _, low, high = self.a
+        if not (0 < low < high < math.inf):
+            return math.nan
+        return abs(math.log(self.ratio[0])) / (math.log(high / low) / 2) if self.ratio[0] > 0 else math.inf
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two sides of the same question."""
+
+    selection: Selection
+    names: tuple[str, str]
+    sides: tuple[Frame, Frame]
+
+    @cached_property
+    def moves(self) -> list[Move]:
+        """What both sides have, in the order of the report."""
+        a, b = (groups(frame) for frame in self.sides)
+        names = labels(self.sides[0])
+        shared = [key for key in a if key in b]
+        return [move(str(names[a[key].index[0]]), key[-1], a[key], b[key]) for key in sorted_keys(shared)]
+
+    @cached_property
+    def alone(self) -> tuple[list[str], list[str]]:
+        """What only one side has."""
+        a, b = (set(groups(frame)) for frame in self.sides)
+        return tuple(  # pyright: ignore[reportReturnType]
+            sorted(f"{key[-1]} on {key[0]}" for key in more - less) for more, less in ((a, b), (b, a))
+        )
+
+    @property
+    def command(self) -> str:
+        """What writes this comparison."""
+        return self.selection.report_command(compare=self.names)
+
+    @property
+    def headline(self) -> str:
+        """What moved, in a sentence."""
+        counts = {word: sum(each.verdict == word for each in self.moves) for word in WORDS}
+        said = [f"{counts[word]} {text}" for word, text in WORDS.items() if counts[word]]
+        cells, same = (sum(getattr(each, name) for each in self.moves) for name in ("cells", "identical"))
+        return (
+            f"Of {len(self.moves)} pairs of problem and optimizer, {listed(said)}. "
+            f"{same:,} of {cells:,} cells that both have show the same bits."
+        )
+
+
+WORDS = {
+    "better": "moved for the better",
+    "worse": "moved for the worse",
+    "undecided": "stayed within the spread of the seeds",
+    "same bits": "the same to the last bit",
+}
+
+
+def compare(results: str, names: tuple[str, str], selection: Selection) -> Comparison:
+    """Both sides, narrowed to what the selection shows.
+
+    Args:
+        results: where versions are looked for.
+        names: each a results folder, a commit (or its beginning) or a version of optbench.
+        selection: which rows count.
+
+    Raises:
+        UserError: a side is not there, or both have nothing in common.
+    """
+    sides = tuple(side(name, results, selection) for name in names)
+    found = Comparison(selection, names, sides)  # pyright: ignore[reportArgumentType]
+    if not found.moves:
+        raise UserError(
+            f"{names[0]!r} and {names[1]!r} have no cells of suite {selection.suite} in common. "
+            f"Run the same on both sides: {selection.command()}"
+        )
+    return found
+
+
+def side(name: str, results: str, selection: Selection) -> Frame:
+    """The rows of a results folder, or those of one version in the given folder."""
+    if Path(name).is_dir():
+        store = Store(name)
+        return newest(selection.rows(selection.read(store), store.folder))
+    store = Store(results)
+    frame = store.frame(every=True) if store.runs.is_dir() else pd.DataFrame()
+    known = sorted({str(value) for column in VERSION if column in frame for value in frame[column].dropna()})
+    if frame.empty or not any(text == name or (len(name) >= 4 and text.startswith(name)) for text in known):
+        said = nearest(name, known) if known else f"Nothing is stored in {results!r}."
+        raise UserError(
+            f"{name!r} is neither a folder nor a version that {results!r} has rows of. {said} "
+            "Give two folders, or two commits: optbench report --compare A B"
+        )
+    commits = frame["commit"].astype(str)
+    rows = frame[
+        (commits == name)
+        | (frame["optbench_version"] == name)
+        | (len(name) >= 4) & commits.str.startswith(name)
+    ]
+    return newest(selection.rows(rows.reset_index(drop=True), store.folder))
+
+
+def groups(frame: Frame) -> dict[tuple[str, ...], Frame]:
+    """The rows of each problem and optimizer, by the text of their keys."""
+    keys = [frame[name].astype(str) for name in KEYS]
+    return {
+        tuple(map(str, key)): rows.drop_duplicates("cell") for key, rows in frame.groupby(keys, sort=False)
+    }
+
+
+def sorted_keys(keys: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Problems as the report lists them, optimizers as everywhere."""
+    problems = list(dict.fromkeys(key[:-1] for key in keys))
+    names = order(key[-1] for key in keys)
+    return sorted(keys, key=lambda key: (problems.index(key[:-1]), names.index(key[-1])))
+
+
+def move(problem: str, optimizer: str, a: Frame, b: Frame) -> Move:
+    """One optimizer on one problem."""
+    task = task_of(a)
+    best, best_b = chosen(a, task), chosen(b, task)
+    pairs = a.merge(b, on="cell", suffixes=("", "_b"))
+    same = [bits(row, "") == bits(row, "_b") for row in pairs[PAIRED].to_dict("records")]
+    metric, finals = paired(best, b, task)
+    ratios = np.exp([log_ratio(x, y) for x, y in zip(*finals, strict=True)])
+    lost, lost_b = (int((~rows["status"].isin(["done", "reached"])).sum()) for rows in (a, b))
+    speed, speed_b = (costs(rows[rows["status"].isin(RAN)])["microseconds"] for rows in (a, b))
+    return Move(
+        problem=problem, optimizer=optimizer, metric=metric, trial=trial_of(best), trial_b=trial_of(best_b),
+        a=median_interval(finals[0]), b=median_interval(finals[1]), ratio=median_interval(ratios),
+        seeds=len(ratios), identical=sum(same), cells=len(same), speed=speed_b / speed, lost=(lost, lost_b),
+    )  # fmt: skip
+
+
+PAIRED = ["status", "status_b", "losses", "losses_b"]
+
+
+def bits(row: dict[Any, Any], suffix: str) -> tuple[str, bytes]:
+    """What must be equal for two runs of a cell to be the same."""
+    return row[f"status{suffix}"], np.asarray(row[f"losses{suffix}"]).tobytes()
+
+
+def paired(best: Frame, b: Frame, task: Task) -> tuple[str, tuple[np.ndarray, np.ndarray]]:
+    """What is compared, and its values in the cells that A chose and B has too, in the same order."""
+    ours = best[best["cell"].isin(b["cell"])]
+    theirs = b.set_index("cell").loc[ours["cell"]].reset_index()
+    target = task.targets()[-1]
+    if target.final and len(ours):
+        steps = [steps_to(rows, target.metric, target.value) for rows in (ours, theirs)]
+        if math.isfinite(middle(steps[0])):
+            return f"steps to {spoken(target.metric)} {compact(target.value)}", (steps[0], steps[1])
+    return f"final {spoken(task.score)}", (final(ours, task.score), final(theirs, task.score))
+
+
+def log_ratio(a: float, b: float) -> float:
+    """log(b / a); no change where both failed."""
+    if math.isinf(a) and math.isinf(b):
+        return 0.0
+    tiny = 1e-300
+    return (
+        math.log(max(b, tiny)) - math.log(max(a, tiny))
+        if math.isfinite(a + b)
+        else math.copysign(math.inf, b - a)
+    )
+
+
+def trial_of(rows: Frame) -> float | None:
+    """The learning rate of rows that share one."""
+    value = rows["trial"].iloc[0]
+    return None if value != value else value
+
+
+HEADER = (
+    "task", "optimizer", "verdict", "metric", "A", "B", "B/A", "of its spread", "best lr",
+    "us/step B/A", "lost", "same bits",
+)  # fmt: skip
+
+
+def texts(each: Move) -> tuple[str, ...]:
+    """One row of the table, a text for each entry of `HEADER`."""
+    rates = dict.fromkeys("-" if rate is None else f"{rate:.3g}" for rate in (each.trial, each.trial_b))
+    return (
+        each.problem, each.optimizer, each.verdict, each.metric,
+        value(each.metric, each.a), value(each.metric, each.b), change(each.ratio),
+        "-" if math.isnan(each.of_spread) else compact(each.of_spread),
+        " → ".join(rates), "-" if math.isnan(each.speed) else f"{each.speed:.2f}",
+        " → ".join(dict.fromkeys(map(str, each.lost))), f"{each.identical}/{each.cells}",
+    )  # fmt: skip
+
+
+def value(metric: str, numbers: tuple[float, float, float]) -> str:
+    """A median with its interval."""
+    if metric.startswith("steps"):
+        return spread(*numbers, digits=3).replace("fail", "never")
+    return percent(*numbers) if metric.endswith("error") else spread(*numbers, digits=2)
+
+
+def change(ratio: tuple[float, float, float]) -> str:
+    """`0.93 [0.9, 1.1]`."""
+    middle, low, high = (compact(number, 3) if math.isfinite(number) else "failed" for number in ratio)
+    return middle if low == high else f"{middle} [{low}, {high}]"
+
+
+def frame_of(found: Comparison) -> Frame:
+    """The moves as a table for a program."""
+    rows = [each._asdict() | {"verdict": each.verdict, "of_spread": each.of_spread} for each in found.moves]
+    for row in rows:
+        for name in ("a", "b", "ratio"):
+            row |= dict(zip((name, f"{name}_low", f"{name}_high"), row[name], strict=True))
+        row["lost"], row["lost_b"] = row["lost"]
+    return pd.DataFrame(rows)

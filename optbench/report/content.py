@@ -1,0 +1,188 @@
+"""Everything that a report says, once, as plain text and tables; each form of the page escapes it for itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from optbench import suite as suites
+from optbench.report import doubts, reproduce, verdict
+from optbench.report.look import order
+from optbench.report.paths import STATIONS, Terrain, terrains
+from optbench.report.problem import Problem, listed, problems, spoken
+from optbench.report.selection import Selection
+from optbench.report.standing import Standing, standings
+from optbench.stats import Frame
+from optbench.stats.curves import INTERVAL_FROM
+from optbench.stats.settings import PROBLEM, SETTING, labels, newest, sentence
+from optbench.stats.summary import compact, main_target, summarise
+from optbench.store import Store
+from optbench.suite import Suite
+
+HOW_TO_READ = {
+    "Curves": "the median over seeds at the optimizer's best learning rate. The band is the 95 % bootstrap interval "
+    f"of the median, or min-max with fewer than {INTERVAL_FROM} seeds. A lane that diverged or failed counts as "
+    "infinite from there on, and a cross at the top edge marks where it ended. A curve stops where the median "
+    "reached the final target; lanes stop there. Dashed grey lines are targets. Seconds are steps times the measured "
+    "time of one step of one lane, without compilation and evaluation; gradient equivalents are steps times what a "
+    "step asks for.",
+    "Final, by learning rate": "one point for each learning rate of the grid, a bar for the interval (or min-max), a "
+    "ring around the best. A cross in the grey strip: lanes diverged or failed there, a small cross if fewer than "
+    "half. An open triangle: the value is off the scale. Points are moved a little sideways so that bars do not hide "
+    "each other.",
+    "best lr": "the least median of the selection metric, or the fewest steps to the final target; * at the edge of "
+    "the grid. steps: to the target named with each task. decades: the longest run of learning rates whose median "
+    "seed reaches the task's first target; ≥ where it meets the edge of the grid, - if none does.",
+    "us/step": "microseconds of one lane, without compilation and evaluation. state/param: floats of state for each "
+    "parameter. diverged: lanes that diverged, of all; +n! lanes that failed. grads/step: gradient equivalents, "
+    "where a Hessian-vector product counts 2.",
+    "Paths": "each optimizer at the learning rate that got lowest. A ring: the start. A star: the minimum. Markers: "
+    f"after {listed([str(step) for step in STATIONS])} steps. Contours are even on a log scale. A picture, not a "
+    "ranking.",
+    "Tie": "the ranges overlap. That does not say that two methods are equal, only that these seeds cannot tell.",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Content:
+    """The rows that are shown, and what is said about them."""
+
+    selection: Selection
+    stored: Frame
+    terrains: tuple[Terrain, ...] = ()
+    """Paths of the same optimizers, where they are stored."""
+    passed_over: tuple[str, ...] = ()
+    """Result files that could not be read."""
+    allow_unequal: bool = False
+    """Whether optimizers are ranked although their budgets differ."""
+
+    @classmethod
+    def of(cls, selection: Selection, store: Store, allow_unequal: bool = False) -> Content:
+        """What a store has for a selection; UserError if that is nothing."""
+        frame = selection.read(store)
+        rows = selection.rows(frame, store.folder)
+        return cls(
+            selection, rows, tuple(terrains(frame, rows)), tuple(sorted(store.passed_over)), allow_unequal
+        )
+
+    @cached_property
+    def suite(self) -> Suite:
+        """The suite whose question is answered."""
+        return suites.load(self.selection.suite)
+
+    @cached_property
+    def question(self) -> str:
+        """The first line of the suite's docstring."""
+        return suites.docstring(self.selection.suite).partition("\n")[0] or self.suite.name
+
+    @cached_property
+    def about(self) -> list[str]:
+        """The paragraphs after the question; those that are indented are commands."""
+        rest = suites.docstring(self.selection.suite).partition("\n")[2]
+        return [part.strip("\n") for part in rest.split("\n\n") if part.strip()]
+
+    @cached_property
+    def problems(self) -> list[Problem]:
+        """The tasks at their settings."""
+        return problems(self.stored)
+
+    @cached_property
+    def optimizers(self) -> list[str]:
+        """Everybody who is shown, in the order of every figure."""
+        return order(self.stored["optimizer"])
+
+    @cached_property
+    def newest(self) -> Frame:
+        """One row for each cell."""
+        return newest(self.stored)
+
+    @cached_property
+    def summary(self) -> Frame:
+        """One row for each problem and optimizer."""
+        found = summarise(self.stored)
+        found.insert(0, "problem", labels(found))
+        return found.assign(command=[self.command(row) for row in found.to_dict("records")])
+
+    @cached_property
+    def verdicts(self) -> list[verdict.Verdict]:
+        """Who leads on each problem."""
+        return [verdict.Verdict(problem) for problem in self.problems]
+
+    @cached_property
+    def headline(self) -> str:
+        """Who leads where, in one sentence."""
+        return verdict.headline(self.verdicts)
+
+    @cached_property
+    def standings(self) -> dict[str, Standing]:
+        """Who stands where over all problems, on each axis."""
+        return standings(self.newest, self.allow_unequal)
+
+    @cached_property
+    def tuning(self) -> list[str]:
+        """How carefully each optimizer must be tuned."""
+        return doubts.tuning(self.summary)
+
+    @cached_property
+    def doubts(self) -> list[str]:
+        """What weakens the verdict."""
+        found = doubts.weaknesses(self.problems, self.summary, self.stored, self.suite)
+        if self.allow_unequal:
+            found += self.standings["steps"].unequal
+        if self.passed_over:
+            found.append(f"Files that could not be read: {listed(self.passed_over)}.")
+        return found
+
+    @cached_property
+    def failures(self) -> list[doubts.Failure]:
+        """What diverged or failed."""
+        return doubts.failures(self.problems)
+
+    def rows_of(self, row: dict[str, Any]) -> Frame:
+        """The cells behind a row of the summary."""
+        keys = (*PROBLEM, "optimizer")
+        return self.newest.loc[self.places[tuple(str(row[name]) for name in keys)]]
+
+    @cached_property
+    def places(self) -> dict[tuple[str, ...], Any]:
+        """Where the cells of each problem and optimizer are."""
+        keys = [self.newest[name].astype(str) for name in (*PROBLEM, "optimizer")]
+        groups = self.newest.index.to_series().groupby(keys, sort=False)
+        return {tuple(map(str, key)): index for key, index in groups}
+
+    def command(self, row: dict[str, Any]) -> str:
+        """The run that computes a row of the summary again; two where rates outside the grid were added."""
+        return " && ".join(reproduce.commands(self.rows_of(row), self.suite, self.selection.suite))
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """What the rows were computed with."""
+        return reproduce.environment(self.newest)
+
+    @property
+    def report_command(self) -> str:
+        """What writes this report."""
+        return self.selection.report_command() + " --allow-unequal" * self.allow_unequal
+
+    @cached_property
+    def commands(self) -> list[str]:
+        """The runs that compute every row again, and this report."""
+        runs = reproduce.commands(self.newest, self.suite, self.selection.suite)
+        return [*runs, self.report_command]
+
+
+def setting(problem: Problem) -> str:
+    """How a problem was run, what decides on it, and where it comes from."""
+    task = problem.task
+    targets = ", ".join(
+        f"{spoken(target.metric)} {compact(target.value)}" + " (lanes stop there)" * target.final
+        for target in task.targets()
+    )
+    main = main_target(task)
+    reported = f", reported by {spoken(task.score)}" if task.score != task.selection else ""
+    return (
+        f"{sentence(problem.rows.iloc[0].to_dict(), SETTING)}. Learning rate chosen by "
+        f"{spoken(task.selection)}{reported}. Targets: {targets}; steps are counted to "
+        f"{spoken(main.metric)} {compact(main.value)}. Source: {task.source}."
+    )

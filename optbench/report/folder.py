@@ -1,0 +1,53 @@
+"""The folder of a report: every file whole, and nothing left of an earlier report but what a person changed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from optbench.core import UserError
+from optbench.store import whole
+
+MANIFEST = "files.sha256"
+"""What was written, as `sha256sum --check` reads it."""
+
+
+def save(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write all files, the pages last, so that none names a figure that is not there; then clear what is stale.
+
+    Only what the manifest of the earlier report names, in this folder and unchanged since, is deleted.
+    """
+    sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    manifest = "".join(f"{total}  {name}\n" for name, total in sorted(sums.items()))
+    try:
+        earlier = read(folder / MANIFEST)
+        for name, data in {**files, MANIFEST: manifest.encode()}.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with whole(path) as temporary:
+                temporary.write_bytes(data)
+        for name, total in earlier.items():
+            if name not in files and is_ours(folder, name, total):
+                (folder / name).unlink()
+    except OSError as error:
+        raise UserError(
+            f"report folder {str(folder)!r} cannot be written: {error.strerror}. Give another --out."
+        ) from error
+
+
+def read(path: Path) -> dict[str, str]:
+    """The names and sums of a manifest; nothing if there is none, or it is not one."""
+    if not path.is_file():
+        return {}
+    lines = [line.partition("  ") for line in path.read_text(errors="replace").splitlines()]
+    return {name: total for total, _, name in lines if name}
+
+
+def is_ours(folder: Path, name: str, total: str) -> bool:
+    """Whether a file that a manifest names lies in the folder and is what was written there."""
+    path = folder / name
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or not path.is_file():
+        return False
+    inside = path.resolve().is_relative_to(folder.resolve()) and not path.is_symlink()
+    return inside and hashlib.sha256(path.read_bytes()).hexdigest() == total

@@ -1,0 +1,179 @@
+"""index.html: a report as one file that needs no network. What is written about comes before what draws it."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import jinja2
+from jinja2.utils import htmlsafe_json_dumps
+
+from optbench import suite as suites
+from optbench.report import charts, compare, content, tables
+from optbench.report.compare import Comparison, Move, change, texts
+from optbench.report.content import Content
+from optbench.report.look import COLOURS
+from optbench.report.paths import Terrain
+from optbench.report.problem import spoken
+from optbench.report.reproduce import environment
+from optbench.report.standing import SPOKEN, Standing
+from optbench.report.vega import library
+from optbench.report.verdict import Verdict, measured
+from optbench.stats.summary import compact, percent
+
+GONE = 98.0
+"""Where a strip shows what is infinite."""
+PARTS = 4
+"""A curve's numbers are tabled at its start, its end, and in as many equal parts."""
+
+
+def page(told: Content) -> bytes:
+    """The page."""
+    data = charts.data(told)
+    text = templates().get_template("page.html").render(
+        told=told, words=content, looks=dict(zip(told.optimizers, data["optimizers"], strict=True)),
+        colours=COLOURS, strips=strips, gone=GONE, measured=measured, spoken=spoken, setting=content.setting,
+        numbers=numbers, rates=rates, ends=ends, tables=tables, axes=SPOKEN, places=places,
+        facts=facts(told), data=json(data), library=library(),
+    )  # fmt: skip
+    return (text + "\n").encode()
+
+
+@functools.cache
+def templates() -> jinja2.Environment:
+    """The templates; whatever a name holds, it is text."""
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("optbench.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+
+
+def json(data: Any) -> str:
+    """JSON that no text in it can end."""
+    return htmlsafe_json_dumps(data, separators=(",", ":"), allow_nan=False)
+
+
+def facts(told: Content) -> list[str]:
+    """The page in a line."""
+    summary = told.summary
+    counts = {
+        "problem": len(told.problems),
+        "optimizer": len(told.optimizers),
+        "cell": int(summary["lanes"].sum()),
+    }
+    return [f"{count:,} {name}{'s' * (count > 1)}" for name, count in counts.items()] + [
+        told.environment["device"].partition(";")[0],
+        told.environment["dates"].rpartition(" to ")[2].partition(" ")[0],
+    ]
+
+
+def comparison(found: Comparison) -> bytes:
+    """The page of `--compare`."""
+    names = {each.optimizer for each in found.moves}
+    ends, bars = ratios(found)
+    text = templates().get_template("compare.html").render(
+        found=found, suite=suites.load(found.selection.suite).name, colours=COLOURS, change=change,
+        looks={name: charts.appearance(name) for name in names}, ends=[f"{end:.3g}" for end in ends], bars=bars,
+        header=compare.HEADER, rows=[texts(each) for each in found.moves], command=found.command,
+        environments=[(name, environment(rows)) for name, rows in zip(found.names, found.sides, strict=True)],
+    )  # fmt: skip
+    return (text + "\n").encode()
+
+
+def ratios(found: Comparison) -> tuple[tuple[float, float], list[tuple[Move, str, str, str]]]:
+    """The ends of a log axis around 1, and each move with the places of its interval in percent of it."""
+    logs = [math.log(v) for each in found.moves for v in each.ratio if math.isfinite(v) and v > 0]
+    far = max(math.log(1.1), *map(abs, logs))
+
+    def place(ratio: float) -> str:
+        at = -far if ratio <= 0 else far if not math.isfinite(ratio) else math.log(ratio)
+        return f"{50 + 47 * at / far:.1f}"
+
+    bars = [(each, place(each.ratio[1]), place(each.ratio[0]), place(each.ratio[2])) for each in found.moves]
+    return (math.exp(-far), math.exp(far)), bars
+
+
+def strips(verdict: Verdict) -> list[dict[str, Any]]:
+    """The compared numbers, best first, with the places of median and interval in percent of a log axis."""
+    values = [row[key] for row in verdict.rows for key in ("low", "middle", "high")]
+    known = [value for value in values if math.isfinite(value) and value > 0] or [1.0]
+    low, high = math.log(min(known)), math.log(max(known))
+    room = max(high - low, 0.1)
+
+    def place(value: float) -> float:
+        if not math.isfinite(value):
+            return GONE
+        return 100 * (0.03 + 0.92 * (math.log(max(value, min(known))) - low) / room)
+
+    return [
+        {**row, **{f"{key}_at": place(row[key]) for key in ("low", "middle", "high")}, "text": measured(row)}
+        for row in verdict.rows
+    ]
+
+
+def places(standing: Standing) -> list[dict[str, Any]]:
+    """Mean ranks with their places in percent of the axis, and which part of each clique's bracket a row has."""
+    last = max(1, len(standing.ranks) - 1)
+    keys = ("rank", "low", "high", "low_tasks", "high_tasks")
+    brackets = [names for names in standing.cliques if len(names) > 1]
+    found = []
+    for row in standing.ranks.to_dict("records"):
+        at = {f"{key}_at": f"{3 + 94 * (row[key] - 1) / last:.1f}" for key in keys}
+        inside = [bracket(row["optimizer"], names) for names in brackets]
+        found.append(
+            {**row, **at, "cliques": inside, "text": tables.within(row["rank"], row["low"], row["high"])}
+        )
+    return found
+
+
+def bracket(name: str, names: list[str]) -> str:
+    """The part of a bracket over neighbours that is beside a row."""
+    if name not in names:
+        return "out"
+    return {0: "first", len(names) - 1: "last"}.get(names.index(name), "inside")
+
+
+def numbers(told: Content, place: int, metric: str) -> tuple[list[str], list[tuple[str, ...]]]:
+    """A curve's medians at a few steps: header and rows."""
+    problem = told.problems[place]
+    curves = {name: curve for name, curve in problem.curves(metric).items() if len(curve)}
+    last = int(max((curve["step"].max() for curve in curves.values()), default=0))
+    steps = [round(last * part / PARTS) for part in range(PARTS + 1)]
+    rows = []
+    for name, curve in curves.items():
+        at = [curve[curve["step"] <= step].iloc[-1] for step in steps]
+        texts = [value(row["middle"], metric) for row in at]
+        rows.append((name, *texts))
+    return ["optimizer", *(f"step {step:,}" for step in steps)], rows
+
+
+def rates(told: Content, place: int) -> tuple[list[str], list[tuple[str, ...]]]:
+    """The final medians at every learning rate: header and rows."""
+    problem = told.problems[place]
+    metric = problem.task.selection
+    rows = [
+        (name, "-" if row["trial"] != row["trial"] else f"{row['trial']:.3g}", value(row["middle"], metric),
+         value(row["low"], metric), value(row["high"], metric), f"{row['lost']}/{row['lanes']}")
+        for name, table in problem.sensitivities.items() for row in table.to_dict("records")
+    ]  # fmt: skip
+    return ["optimizer", "learning rate", "median", "low", "high", "lost"], rows
+
+
+def ends(terrain: Terrain) -> list[tuple[str, ...]]:
+    """Where each path ends."""
+    return [
+        (path.optimizer, "-" if path.trial is None else f"{path.trial:.3g}", f"{len(path.points) - 1:,}",
+         compact(float(terrain.task.height(*path.points[-1]))), str(path.status))
+        for path in terrain.paths
+    ]  # fmt: skip
+
+
+def value(number: float, metric: str) -> str:
+    """One value of a metric."""
+    if not math.isfinite(number):
+        return "failed"
+    return percent(number, number, number) if metric.endswith("error") else compact(number)

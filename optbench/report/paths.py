@@ -1,0 +1,124 @@
+"""Paths over functions of two numbers: what each optimizer did at its best learning rate, for those on the page."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from optbench import tasks
+from optbench.core import Status
+from optbench.report.look import order
+from optbench.stats import Frame
+from optbench.stats.settings import newest
+from optbench.stats.summary import chosen, task_of
+from optbench.tasks import Plane
+
+LEVELS = 14
+"""How many contours."""
+FAR = 100.0
+"""A path ends where it goes so far, long after it left the window."""
+STATIONS = (1, 10, 100)
+"""The steps at which a path carries a marker."""
+ALIKE = ("schedule", "framework", "dtype")
+
+
+@dataclass(frozen=True)
+class Path:
+    """Where one optimizer went."""
+
+    optimizer: str
+    trial: float | None
+    points: np.ndarray
+    """[steps + 1, 2]"""
+    status: Status
+
+
+@dataclass(frozen=True)
+class Terrain:
+    """A function, and the paths over it."""
+
+    name: str
+    task: Plane
+    paths: tuple[Path, ...]
+
+    @cached_property
+    def window(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """What is shown: the start, the minimum and most of every path, with a margin; excursions are cut."""
+        start, end = self.task.init(0)["x"], np.array(self.task.minimum)
+        reach = np.abs(end - start).max()
+        points = np.concatenate([[start, end], *(path.points for path in self.paths)])
+        near = points[(np.abs(points - (start + end) / 2) < reach).all(axis=1)]
+        low, high = near.min(axis=0), near.max(axis=0)
+        middle, half = (low + high) / 2, 0.58 * max(high - low)
+        return tuple((float(center - half), float(center + half)) for center in middle)  # pyright: ignore
+
+    def heights(self, count: int = 101) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """x [count], y [count] and the function's values [count, count] in the window."""
+        x, y = (np.linspace(*ends, count) for ends in self.window)
+        return x, y, self.task.height(x[None, :], y[:, None])
+
+    @cached_property
+    def levels(self) -> np.ndarray:
+        """Heights of the contours, evenly on a log scale."""
+        top = np.quantile(self.heights()[2], 0.97)
+        return np.geomspace(top * 1e-4, top, LEVELS)
+
+    @cached_property
+    def contours(self) -> list[np.ndarray]:
+        """Lines of equal height, each [points, 2]."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure()
+        FigureCanvasAgg(figure)
+        found = figure.subplots().contour(*self.heights(), levels=self.levels)
+        return [line for lines in found.allsegs for line in lines if len(line) > 1]
+
+
+def terrains(frame: Frame, shown: Frame) -> list[Terrain]:
+    """The paths that are stored for the optimizers that are shown, at the setting of the first row of these."""
+    rows = frame[frame["spec"].map(is_plane) & frame["optimizer"].isin(shown["optimizer"].unique())]
+    for name in ALIKE:
+        rows = rows[rows[name] == shown[name].iloc[0]]
+    if "evaluation.x" not in rows or rows["evaluation.x"].isna().all():
+        return []
+    found = []
+    for name, own in newest(rows[rows["steps"] == rows["steps"].max()]).groupby("task"):
+        groups = {label: own[own["optimizer"] == label] for label in order(own["optimizer"])}
+        paths = [path for label, group in groups.items() if (path := followed(label, group)) is not None]
+        task = task_of(own)
+        if paths and isinstance(task, Plane):
+            found.append(Terrain(str(name), task, tuple(paths)))
+    places = list(tasks.names())
+    return sorted(found, key=lambda terrain: places.index(terrain.name))
+
+
+def is_plane(spec: str) -> bool:
+    """Whether a cell ran a function of two numbers."""
+    return json.loads(spec)["task"]["name"] == Plane.name
+
+
+def followed(label: str, rows: Frame) -> Path | None:
+    """The path at the best learning rate; None if nothing ran."""
+    best = chosen(rows, task_of(rows))
+    row: dict[Any, Any] = best.iloc[0].to_dict()
+    points = np.array([row["evaluation.x"], row["evaluation.y"]], float).T
+    if points.ndim != 2 or not len(points):
+        return None
+    far = np.flatnonzero(~(np.abs(points) < FAR).all(axis=1))
+    points = points[: far[0]] if len(far) else points
+    trial = None if row["trial"] != row["trial"] else row["trial"]
+    return Path(label, trial, points, Status(row["status"]))
+
+
+def thinned(points: np.ndarray, count: int = 240) -> np.ndarray:
+    """Which of many steps are drawn: all of the first ones, in which the most happens, then fewer and fewer."""
+    steps = len(points)
+    if steps <= count:
+        return np.arange(steps)
+    late = np.geomspace(count // 2, steps - 1, count // 2)
+    return np.unique(np.concatenate([np.arange(count // 2), late.round().astype(int)]))

@@ -1,0 +1,162 @@
+"""Who stands where over all problems, on one axis; or why nobody is ranked."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from optbench.report.problem import listed
+from optbench.stats import Frame
+from optbench.stats.aggregates import improvement
+from optbench.stats.budgets import certificate, unequal
+from optbench.stats.outcomes import AXES, Block, at_best, complete, outcomes
+from optbench.stats.profiles import performance_profiles
+from optbench.stats.ranking import ALPHA, cliques, friedman, mean_ranks, pairs, problems_needed
+from optbench.stats.stability import flips
+from optbench.stats.times import distributions, runtimes
+
+SPOKEN = {"steps": "steps", "seconds": "seconds", "gradients": "gradient equivalents"}
+"""What an axis is called."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The comparison over problems on one axis."""
+
+    frame: Frame
+    certified: Frame
+    """What each optimizer was given, as `stats.budgets.certificate` says it."""
+    axis: str
+    allow_unequal: bool = False
+
+    @cached_property
+    def outcomes(self) -> Frame:
+        """One row for each cell."""
+        return outcomes(self.frame, self.axis)
+
+    @cached_property
+    def best(self) -> Frame:
+        """The rows at the trials that are reported."""
+        return at_best(self.outcomes)
+
+    @cached_property
+    def block(self) -> Block:
+        """What can be compared over several problems."""
+        return complete(self.best)
+
+    @property
+    def rows(self) -> Frame:
+        """The outcomes that are ranked."""
+        return self.block.rows
+
+    @cached_property
+    def refusals(self) -> list[str]:
+        """Why nobody is ranked, if so; unequal budgets are told also where they are allowed."""
+        problems, names = (self.rows[column].nunique() for column in ("problem", "optimizer"))
+        if problems < 2 or names < 2:
+            return ["A ranking needs at least two optimizers that were run on the same two problems."]
+        return [] if self.allow_unequal else self.unequal
+
+    @cached_property
+    def unequal(self) -> list[str]:
+        """Where budgets differ, with their numbers."""
+        certified = self.certified
+        inside = [certified[column].isin(self.rows[column]) for column in ("problem", "optimizer")]
+        return unequal(certified[inside[0] & inside[1]], self.axis)["says"].tolist()
+
+    @property
+    def left_out(self) -> str:
+        """Who and what is not ranked, in a sentence."""
+        parts = [
+            f"{kind} {listed(names)}"
+            for kind, names in (("optimizers", self.block.optimizers), ("problems", self.block.problems))
+            if names
+        ]
+        return f"Left out, since not all were run on all: {'; '.join(parts)}." if parts else ""
+
+    @cached_property
+    def ranks(self) -> Frame:
+        """Mean ranks, best first."""
+        return mean_ranks(self.rows)
+
+    @cached_property
+    def tested(self) -> Frame:
+        """Every pair, tested."""
+        return pairs(self.rows)
+
+    @cached_property
+    def cliques(self) -> list[list[str]]:
+        """Neighbours in rank that cannot be told apart."""
+        found = cliques(self.ranks, self.tested)
+        return [rows["optimizer"].tolist() for _, rows in found.groupby("clique")]
+
+    @cached_property
+    def sentences(self) -> list[str]:
+        """What the tests say."""
+        count, names = self.rows["problem"].nunique(), len(self.ranks)
+        test = friedman(self.rows)
+        said = []
+        if math.isfinite(test.f_p):
+            can = "can" if test.f_p <= ALPHA else "cannot"
+            said.append(
+                f"Friedman's test (Iman and Davenport's form) {can} tell them from equals: p = {test.f_p:.2g}."
+            )
+        apart = self.tested[self.tested["differ"]]
+        said += [
+            f"{row['optimizer']} differs from {row['other']}: better on {row['better']} problems, worse on "
+            f"{row['worse']} (Wilcoxon, Holm, p = {row['holm']:.2g})."
+            for row in apart.to_dict("records")
+        ]
+        needed = problems_needed(names)
+        if apart.empty:
+            least = f"; with {names} optimizers it takes at least {needed} problems" if count < needed else ""
+            said.append(
+                f"No pair can be told apart over {count} problems{least} (Wilcoxon's signed ranks, Holm)."
+            )
+        return said
+
+    @cached_property
+    def flips(self) -> list[str]:
+        """Every order that hangs on one other optimizer or problem."""
+        return flips(self.rows)["says"].tolist()
+
+    @cached_property
+    def profiles(self) -> Frame:
+        """Performance profiles."""
+        return performance_profiles(self.rows)
+
+    @cached_property
+    def runtimes(self) -> Frame:
+        """When each target of the ladder was reached."""
+        return runtimes(self.frame, self.rows)
+
+    @cached_property
+    def distributions(self) -> Frame:
+        """Runtime distributions."""
+        return distributions(self.runtimes)
+
+    @cached_property
+    def improvement(self) -> tuple[list[str], list[list[tuple[str, bool]]]]:
+        """Optimizers, best first, and for each pair the chance that the first's run is better; whether that is sure."""
+        names = self.ranks["optimizer"].tolist()
+        found = improvement(self.rows).set_index(["optimizer", "other"])
+        rows = [
+            [chance(found.loc[(one, other)]) if one != other else ("", False) for other in names]
+            for one in names
+        ]
+        return names, rows
+
+
+def standings(frame: Frame, allow_unequal: bool) -> dict[str, Standing]:
+    """One for each axis, steps first."""
+    certified = certificate(frame)
+    return {
+        axis: Standing(frame, certified, axis, allow_unequal) for axis in sorted(AXES, key=list(SPOKEN).index)
+    }
+
+
+def chance(row: Any) -> tuple[str, bool]:
+    """A probability of improvement, and whether its interval over problems leaves out one half."""
+    return f"{100 * row['probability']:.0f} %", bool(row["low_tasks"] > 0.5 or row["high_tasks"] < 0.5)

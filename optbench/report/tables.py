@@ -1,0 +1,241 @@
+"""The tables of a report, as texts that each form of the page escapes for itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import pandas as pd
+
+from optbench import optimizers
+from optbench.core import Status, UserError
+from optbench.report.content import Content
+from optbench.report.standing import Standing
+from optbench.stats.aggregates import interquartile_means
+from optbench.stats.lint import lint_problems
+from optbench.stats.profiles import algoperf_scores
+from optbench.stats.summary import compact, percent, spread, texts
+from optbench.stats.times import PENALTY, areas_under, times_to_target
+from optbench.stats.tunability import untuned
+from optbench.stats.winners import winners
+
+MEMORY = ("program_bytes", "worker_peak_bytes")
+
+
+class Table(NamedTuple):
+    """A caption, a header and rows of texts; the first `left` columns are words."""
+
+    caption: str
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    left: int = 2
+    note: str = ""
+
+
+def main(told: Content) -> Table:
+    """The terminal's table, with how many seeds it is over and what a step costs in gradients."""
+    rows = []
+    for row in told.summary.to_dict("records"):
+        cells = texts({**row, "task": row["problem"]}, digits=2)
+        cost = number(row["gradients_per_step"])
+        rows.append((*(text.replace(">=", "≥ ") for text in cells), str(row["seeds"]), cost))
+    header = (
+        "task", "optimizer", "best lr", "final loss", "test error", "steps",
+        "decades", "us/step", "state/param", "diverged", "seeds", "grads/step",
+    )  # fmt: skip
+    return Table("Every task and optimizer at its best learning rate", header, rows)
+
+
+def costs(told: Content) -> Table:
+    """What a step, a compilation and memory cost."""
+    least = told.summary.groupby("problem", sort=False)["microseconds"].min()
+    rows = []
+    for row in told.summary.to_dict("records"):
+        cells = told.rows_of(row)
+        relative = row["microseconds"] / least[row["problem"]]
+        megabytes = (cells[name].max() / 1e6 if name in cells else math.nan for name in MEMORY)
+        compiling = cells["compile_seconds"].median() if "compile_seconds" in cells else math.nan
+        values = (
+            row["microseconds"],
+            relative,
+            row["gradients_per_step"],
+            row["state"],
+            compiling,
+            *megabytes,
+        )
+        rows.append((row["problem"], row["optimizer"], *map(number, values)))
+    header = (
+        "task", "optimizer", "us/step", "times the cheapest", "grads/step", "state/param",
+        "compile s", "program MB", "worker MB",
+    )  # fmt: skip
+    note = (
+        "us/step: microseconds of one lane on one core. compile s: of one program, which runs all lanes of a task and "
+        "optimizer. program MB: arguments, results and working memory of that program, all lanes. worker MB: the most "
+        "its process had held by then. Seconds of different frameworks or machines do not compare."
+    )
+    return Table("What a step, a compilation and memory cost", header, rows, note=note)
+
+
+def statuses(told: Content) -> Table:
+    """Every status that occurred, and what it means."""
+    counts = pd.concat([problem.rows["status"] for problem in told.problems]).value_counts()
+    rows = [(str(each), f"{counts[each]:,}", each.sentence) for each in Status if each in counts.index]
+    return Table("How lanes ended", ("status", "lanes", "meaning"), rows, 3)
+
+
+def standing(told: Standing) -> Table:
+    """Mean ranks and scores, best first, with what their intervals are over."""
+    scores, means, areas = (
+        found.set_index("optimizer")
+        for found in (algoperf_scores(told.rows), interquartile_means(told.rows), areas_under(told.runtimes))
+    )
+    rows = []
+    for row in told.ranks.to_dict("records"):
+        name = row["optimizer"]
+        score, mean, area = (found.loc[name] for found in (scores, means, areas))
+        rows.append((
+            name, within(row["rank"], row["low"], row["high"]), between(row), str(row["wins"]),
+            within(score["score"], score["low"], score["high"]), between(score),
+            f"{score['solved']:.0f}/{score['problems']:.0f}",
+            within(area["area"], area["low"], area["high"]), within(mean["iqm"], mean["low"], mean["high"]),
+        ))  # fmt: skip
+    header = (
+        "optimizer", "mean rank", "over problems", "wins", "AlgoPerf", "over problems", "solved", "reached", "progress",
+    )  # fmt: skip
+    note = (
+        "In brackets: the 95 % bootstrap interval over seeds and, under over problems, over problems drawn anew, "
+        "which is the one that a claim about other problems needs. wins: problems on which none was better. AlgoPerf: "
+        "area under the performance profile, 1 if fastest on every problem (arXiv:2306.07179). solved: problems whose "
+        "main target the median seed reached. reached: area under the runtime distribution. progress: interquartile "
+        "mean of the way from the start to the hardest target, on a log scale (arXiv:2108.13264)."
+    )
+    return Table(f"Standings over {told.rows['problem'].nunique()} problems", header, rows, 1, note)
+
+
+def times(told: Standing) -> Table:
+    """How long to each problem's main target, failures kept."""
+    rows = [
+        (row["problem"], row["optimizer"], f"{row['reached']}/{row['runs']}",
+         span(row["middle"], row["low"], row["high"]), span(row["ert"], row["ert_low"], row["ert_high"]),
+         span(row["par"], row["par_low"], row["par_high"]))
+        for row in times_to_target(told.best).to_dict("records")
+    ]  # fmt: skip
+    note = (
+        "expected: what all runs spent over how many reached the target. penalised: the mean, where a failure counts "
+        f"{PENALTY} budgets."
+    )
+    header = ("task", "optimizer", "reached", "median", "expected", "penalised")
+    return Table("To each problem's main target", header, rows, note=note)
+
+
+def budgets(told: Content) -> Table:
+    """The equal-budget certificate."""
+    rows = [
+        (row["problem"], row["optimizer"], str(row["trials"]), str(row["seeds"]), f"{row['steps']:,.0f}",
+         number(row["gradients"]), number(row["seconds"]), row["where"])
+        for row in told.standings["steps"].certified.to_dict("records")
+    ]  # fmt: skip
+    header = ("task", "optimizer", "trials", "seeds", "steps", "gradients", "seconds", "where")
+    return Table("What each optimizer was given, all lanes together", header, rows)
+
+
+def lint(told: Content) -> Table:
+    """What is wrong with each problem as a test."""
+    rows = [
+        (row["problem"], row["finding"] or "fine", f"{row['apart']}/{row['pairs']}",
+         number(row["between"]), number(row["within"]), row["says"])
+        for row in lint_problems(told.standings["steps"].best).to_dict("records")
+    ]  # fmt: skip
+    note = (
+        "pairs apart: whose intervals do not overlap. between: decades between the optimizers; within: decades between "
+        "the seeds of one (half the distance of the quartiles)."
+    )
+    return Table(
+        "Does each problem tell optimizers apart?",
+        ("task", "finding", "pairs apart", "between", "within", "in words"), rows, note=note,
+    )  # fmt: skip
+
+
+def tuned(told: Content) -> Table:
+    """What untuned defaults give, beside what tuning gives."""
+    metrics = {problem.name: problem.task.score for problem in told.problems}
+    rows = []
+    for row in untuned(told.standings["steps"].outcomes, defaults(told.optimizers)).to_dict("records"):
+        write = percent if metrics[row["problem"]].endswith("error") else spread
+        value, best = (write(row[name], row[name], row[name]) for name in ("value", "best"))
+        ranks = (f"{row[name]:g} of {row['others']}" for name in ("rank", "rank_tuned"))
+        default = "-" if row["default"] != row["default"] else f"{row['default']:.3g}"
+        rows.append(
+            (
+                row["problem"],
+                row["optimizer"],
+                default,
+                value,
+                best,
+                f"{row['better']}/{row['trials']}",
+                *ranks,
+            )
+        )
+    header = (
+        "task",
+        "optimizer",
+        "default lr",
+        "untuned",
+        "tuned",
+        "better trials",
+        "rank untuned",
+        "rank tuned",
+    )
+    note = "Where the default learning rate is on the grid. better trials: how many of the grid beat the default."
+    return Table("Untuned defaults", header, rows, note=note)
+
+
+def generalising(told: Content) -> Table:
+    """Who minimises and who generalises, where these are two things."""
+    metrics = {problem.name: problem.task.score for problem in told.problems}
+    rows = []
+    for row in winners(told.standings["steps"].outcomes).to_dict("records"):
+        training, score = (
+            [row[f"{name}{end}"] for end in ("", "_low", "_high")] for name in ("training", "score")
+        )
+        write = percent if metrics[row["problem"]].endswith("error") else spread
+        leads = ["leads" if row[name] else "" for name in ("minimises", "generalises")]
+        rows.append((row["problem"], row["optimizer"], spread(*training), leads[0], write(*score), leads[1]))
+    header = ("task", "optimizer", "training loss", "", "reported metric", "")
+    note = "Each tuned for what it is judged by. Leads: the least median, and all whose interval overlaps its interval."
+    return Table("Who minimises, and who generalises", header, rows, note=note)
+
+
+def defaults(names: Iterable[str]) -> dict[str, float]:
+    """The default learning rate of each optimizer that is still listed."""
+    found: dict[str, float] = {}
+    for name in names:
+        try:
+            optimizer = optimizers.parse(name)
+        except UserError:
+            continue
+        if (swept := optimizer.swept()) is not None:
+            found[name] = getattr(optimizer, swept.name)
+    return found
+
+
+def number(value: float) -> str:
+    """Three digits, or a dash where nothing was measured."""
+    return compact(value, 3) if math.isfinite(value) else "-"
+
+
+def within(middle: float, low: float, high: float) -> str:
+    """`0.44 [0.36, 0.48]`."""
+    return f"{middle:.2f}" + ("" if low == high else f" [{low:.2f}, {high:.2f}]")
+
+
+def between(row: dict) -> str:
+    """The interval over problems."""
+    return f"[{row['low_tasks']:.2f}, {row['high_tasks']:.2f}]"
+
+
+def span(middle: float, low: float, high: float) -> str:
+    """A time with its interval, `never` where it is infinite."""
+    written = [compact(value, 3) if math.isfinite(value) else "never" for value in (middle, low, high)]
+    return written[0] if written[1] == written[2] else f"{written[0]} [{written[1]}, {written[2]}]"

@@ -1,0 +1,33 @@
+"""The charting library of the page: Vega, Vega-Lite and Vega-Embed as one script, as vl-convert bundles them.
+
+Nothing is fetched: the wheel of vl-convert holds the sources. Bundling takes seconds, so the result is cached.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import vl_convert
+
+from optbench.environment import cache_folder, version
+from optbench.fields import digest
+from optbench.store import whole
+
+SNIPPET = "window.vegaEmbed = vegaEmbed;"
+
+
+@functools.cache
+def library() -> str:
+    """JavaScript that defines vegaEmbed; safe between script tags."""
+    path = cache_folder() / f"vega-{digest([SNIPPET, version('vl-convert-python')])}.js"
+    if path.is_file():
+        return path.read_text()
+    text = (
+        vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+        .replace("</script", "<\\/script")
+        .replace("<!--", "<\\!--")
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as temporary:
+        temporary.write_text(text)
+    return text

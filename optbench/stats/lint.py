@@ -1,0 +1,95 @@
+"""Task lint: does a problem tell optimizers apart at all, with what was run on it?
+
+After the suite checks of benchmark design in Bartz-Beielstein et al. 2020, arXiv:2007.03488, section 4.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from optbench.stats import Frame
+from optbench.stats.bootstrap import Table, medians, table
+from optbench.stats.curves import median_interval
+from optbench.stats.ranking import log_gaps
+
+FINDINGS = {
+    "solved at the start": "the first parameters already meet the main target",
+    "solved by none": "no optimizer reaches the main target in its median seed, so times to it say nothing",
+    "separates nobody": "every optimizer's interval overlaps every other's",
+    "noise": "seeds differ more than optimizers do",
+    "solved by all": "every optimizer reaches the main target: it separates by time, not by whether",
+    "": "it separates",
+}
+"""What can be said of a problem, the gravest first; the last is that nothing is wrong."""
+
+
+def lint_problems(rows: Frame) -> Frame:
+    """One row for each problem that several optimizers were run on: what is wrong with it as a test, if anything.
+
+    Args:
+        rows: outcomes at the reported trials.
+
+    Returns:
+        Columns problem, finding (a key of `FINDINGS`, the gravest that holds; '' if none does), optimizers, reached
+        (how many reach the main target in the median seed), apart (pairs whose intervals do not overlap), pairs,
+        between (decades between the optimizers: half the distance of their quartiles), within (decades between the
+        seeds of one, the median over optimizers, likewise), says (the sentence).
+    """
+    found = []
+    for problem, group in rows.groupby("problem", sort=False):
+        if group["optimizer"].nunique() > 1:
+            found.append({"problem": str(problem), **one(group)})
+    return pd.DataFrame(found)
+
+
+def one(rows: Frame) -> dict[str, float | str]:
+    """The lint of one problem."""
+    times, values = table(rows, "time"), table(rows, "compared")
+    reached = np.isfinite(medians(times)).sum()
+    count = len(values.optimizers)
+    spreads = [median_interval(values.values[i, 0, : values.counts[i, 0]]) for i in range(count)]
+    apart = sum(
+        spreads[i][2] < spreads[j][1] or spreads[j][2] < spreads[i][1] for i in range(count) for j in range(i)
+    )
+    between, within = decades_apart(values)
+    seeded = int(values.counts.min()) > 1
+    holds = {
+        "solved at the start": bool((medians(times) == 0).all()),
+        "solved by none": reached == 0,
+        "separates nobody": apart == 0,
+        "noise": seeded and within > between,
+        "solved by all": reached == count,
+    }
+    finding = next((name for name, true in holds.items() if true), "")
+    pairs = math.comb(count, 2)
+    says = f"{FINDINGS[finding]}; {apart} of {pairs} pairs of optimizers are told apart"
+    if seeded and math.isfinite(between) and math.isfinite(within):
+        says += f", optimizers are {between:.2g} decades apart and seeds {within:.2g}"
+    return {
+        "finding": finding, "optimizers": count, "reached": int(reached), "apart": int(apart), "pairs": pairs,
+        "between": between, "within": within, "says": f"{says[0].upper()}{says[1:]}.",
+    }  # fmt: skip
+
+
+def decades_apart(values: Table) -> tuple[float, float]:
+    """Half the distance of the quartiles in decades: of the optimizers' medians, and of the seeds of one (median)."""
+    middles = medians(values)[:, 0]
+    within = [
+        half_range(values.values[i, 0, : values.counts[i, 0]], middles[i])
+        for i in range(len(middles))
+        if math.isfinite(middles[i])
+    ]
+    finite = middles[np.isfinite(middles)]
+    if not len(finite):
+        return math.nan, math.nan
+    return half_range(middles, float(np.median(finite))), float(np.median(within))
+
+
+def half_range(numbers: np.ndarray, around: float) -> float:
+    """Half the interquartile range of log10(numbers / around); failures lie beyond the largest of them."""
+    gaps = log_gaps(numbers, np.full(len(numbers), around)) / math.log(10)
+    low, high = np.quantile(gaps, (0.25, 0.75))
+    return float(high - low) / 2

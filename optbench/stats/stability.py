@@ -1,0 +1,79 @@
+"""Rank stability: does the order of two optimizers hang on a third, or on one task?
+
+Mean ranks and AlgoPerf's scores depend on who and what is included; Benavoli, Corani and Mangili 2016 (JMLR
+17(5):1-10) show how far. So each optimizer and each problem is left out in turn, and every order that changes is told.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from optbench.stats import Frame
+from optbench.stats.bootstrap import Table, medians, table
+from optbench.stats.profiles import scores_of
+from optbench.stats.ranking import ranks
+
+ORDERS: dict[str, tuple[str, str, Callable[[Table], np.ndarray]]] = {
+    "rank": ("compared", "mean rank", lambda data: ranks(medians(data)).mean(axis=-1)),
+    "score": ("time", "AlgoPerf score", lambda data: -scores_of(data)),
+}
+"""What an order can go by: the column, what to call it, and a number for each optimizer, less being better."""
+COLUMNS = ("left_out", "kind", "ahead", "behind", "before", "after", "says")
+
+
+def flips(rows: Frame, by: str = "rank") -> Frame:
+    """Every pair of optimizers whose order changes when one other optimizer, or one problem, is left out.
+
+    A pair that was apart and is then level counts; one that was level before has no order to lose.
+
+    Args:
+        rows: outcomes of a complete block at the reported trials.
+        by: 'rank' (mean ranks of what problems rank by) or 'score' (AlgoPerf).
+
+    Returns:
+        Columns left_out, kind ('optimizer' or 'problem'), ahead and behind (their order with everything included),
+        before and after (how far `ahead` is in front; negative once it is behind), says (the sentence).
+    """
+    column, word, number = ORDERS[by]
+    data = table(rows, column)
+    whole = number(data)
+    found = []
+    for kind, names in (("optimizer", data.optimizers), ("problem", data.problems)):
+        if len(names) < (3 if kind == "optimizer" else 2):
+            continue
+        for out, name in enumerate(names):
+            kept = [i for i in range(len(data.optimizers)) if kind == "problem" or i != out]
+            rest = number(without(data, kind, out))
+            for (a, i), (b, j) in itertools.combinations(enumerate(kept), 2):
+                before, after = whole[j] - whole[i], rest[b] - rest[a]
+                if abs(before) < 1e-12 or (abs(after) > 1e-12 and np.sign(before) == np.sign(after)):
+                    continue
+                ahead, behind = (i, j) if before > 0 else (j, i)
+                pair = (data.optimizers[ahead], data.optimizers[behind])
+                gap = -abs(float(after)) if abs(after) > 1e-12 else 0.0
+                found.append(
+                    (name, kind, *pair, abs(float(before)), gap, sentence(name, kind, *pair, gap, word, by))
+                )
+    return pd.DataFrame(found, columns=list(COLUMNS))
+
+
+def without(data: Table, kind: str, out: int) -> Table:
+    """The table less one optimizer or problem."""
+    axis = 0 if kind == "optimizer" else 1
+    optimizers, problems = (
+        tuple(name for i, name in enumerate(names) if axis != place or i != out)
+        for place, names in enumerate((data.optimizers, data.problems))
+    )
+    return Table(optimizers, problems, np.delete(data.values, out, axis), np.delete(data.counts, out, axis))
+
+
+def sentence(name: str, kind: str, ahead: str, behind: str, gap: float, word: str, by: str) -> str:
+    """`Without mlp, kron falls behind adam (mean rank, by 0.5).`"""
+    change = "is level with" if gap == 0 else "falls behind"
+    what = f"task {name}" if kind == "problem" else name
+    far = "" if gap == 0 else f", by {-gap:.2g}"
+    return f"Without {what}, {ahead} {change} {behind} ({word}{far})."

@@ -1,0 +1,111 @@
+"""CIFAR-10 from a local folder: 60,000 photographs of 32 x 32 pixels in ten classes (Krizhevsky 2009).
+
+Either published version: binary (`data_batch_1.bin`: a byte for the label and 3,072 for the pixels of each image)
+or for Python (`data_batch_1`: a pickle, which is read without running anything).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optbench.core import UserError
+from optbench.tasks.data import folder, unpickle
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Labelled = tuple[np.ndarray, np.ndarray]
+
+SOURCE = "A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009; a local folder"
+WHERE = "Get cifar-10-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html and unpack it there."
+SIZE, CHANNELS, CLASSES = 32, 3, 10
+PIXELS = CHANNELS * SIZE * SIZE
+
+BINARY = folder.Layout(
+    ("cifar-10-batches-bin", "cifar10", "."),
+    {
+        "data_batch_1.bin": "5dd7e06a14cb22eb9f671a540d1b7c25",
+        "data_batch_2.bin": "5ea93a67294ea407fff1d09f752e9692",
+        "data_batch_3.bin": "942cd6a4bcdd0dd3c604fbe906cb4421",
+        "data_batch_4.bin": "ae636b3ba5c66a11e91e8cb52e771fcb",
+        "data_batch_5.bin": "53f37980c15c3d472c316c40844f3f0d",
+        "test_batch.bin": "803d5f7f4d78ea53de84dbe85f74fb6d",
+    },
+)
+PYTHON = folder.Layout(
+    ("cifar-10-batches-py", "cifar10", "."),
+    {
+        "data_batch_1": "c99cafc152244af753f735de768cd75f",
+        "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+        "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+        "data_batch_4": "634d18415352ddfa80567beed471001a",
+        "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+        "test_batch": "40351d587109b95175f43aff81a1287e",
+    },
+)
+LAYOUTS = (BINARY, PYTHON)
+
+
+def paths() -> list[Path]:
+    """The six files, five to train on and one to test on."""
+    return folder.locate("CIFAR-10", LAYOUTS, WHERE)
+
+
+def notes() -> list[str]:
+    """Whether the files are those that were published."""
+    return folder.notes(paths(), LAYOUTS)
+
+
+def read(paths: Sequence[Path]) -> tuple[Labelled, Labelled]:
+    """Pixels uint8 [n, 3, 32, 32] and labels uint8 [n] of the training and of the test part."""
+    import numpy as np
+
+    *batches, test = [binary(path) if path.suffix == ".bin" else pickled(path) for path in paths]
+    pixels, labels = zip(*batches, strict=True)
+    return (np.concatenate(pixels), np.concatenate(labels)), test
+
+
+def binary(path: Path) -> Labelled:
+    """Images and labels of a file of the binary version."""
+    import numpy as np
+
+    raw = np.fromfile(path, np.uint8)
+    if raw.size == 0 or raw.size % (1 + PIXELS):
+        raise UserError(
+            f"'{path}' has {raw.size:,} bytes, which is no whole number of images of {1 + PIXELS:,} bytes. "
+            "It was cut short or is another file: get it again."
+        )
+    rows = raw.reshape(-1, 1 + PIXELS)
+    return checked(path, rows[:, 1:], rows[:, 0])
+
+
+def pickled(path: Path) -> Labelled:
+    """Images and labels of a file of the Python version."""
+    import numpy as np
+
+    found = unpickle.load(path)
+    batch = found if isinstance(found, dict) else {}
+    pixels, labels = batch.get(b"data"), batch.get(b"labels")
+    count = len(labels) if isinstance(labels, list) and all(type(label) is int for label in labels) else 0
+    if not count or not isinstance(pixels, unpickle.Array) or pixels.shape != (count, PIXELS):
+        raise UserError(
+            f"'{path}' is no batch of CIFAR-10: it wants a dict with 'data', an array [n, {PIXELS}] of bytes, and "
+            "'labels', n whole numbers. Get it again, or give the binary version."
+        )
+    return checked(path, np.frombuffer(pixels.data, np.uint8), np.array(labels))
+
+
+def checked(path: Path, pixels: np.ndarray, labels: np.ndarray) -> Labelled:
+    """The arrays in their shapes, once the labels are known to be labels."""
+    import numpy as np
+
+    wrong = np.flatnonzero((labels < 0) | (labels >= CLASSES))
+    if wrong.size:
+        raise UserError(
+            f"'{path}': image {wrong[0]} has label {labels[wrong[0]]}, and there are {CLASSES} classes (0 to 9). "
+            "It is damaged or another file: get it again."
+        )
+    shape = (len(labels), CHANNELS, SIZE, SIZE)
+    return np.ascontiguousarray(pixels).reshape(shape), labels.astype(np.uint8)

@@ -1,0 +1,116 @@
+"""The local folder that data is read from: `--data DIR`, or the environment variable OPTBENCH_DATA.
+
+Worker processes inherit the variable. The folder's path is no part of a cell: what was read is, as a digest of
+the decoded numbers, so that the same data packed otherwise gives the same cell.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from optbench.core import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+VARIABLE = "OPTBENCH_DATA"
+
+
+class Layout(NamedTuple):
+    """One way in which a data set is published."""
+
+    folders: tuple[str, ...]
+    """Where the files are looked for, below the data folder."""
+    checksums: dict[str, str]
+    """Each file, and its published MD5 or SHA-256."""
+
+
+class Stamp(NamedTuple):
+    """A file as it is now; what was read from it is kept for as long as this stays the same."""
+
+    path: Path
+    size: int
+    modified: int
+
+
+def use(path: str) -> None:
+    """Read data from this folder, in this process and in those that it starts."""
+    if not Path(path).is_dir():
+        what = "is a file" if Path(path).exists() else "is not there"
+        raise UserError(f"data folder {path!r} {what}. Give the folder that holds the data with --data DIR.")
+    os.environ[VARIABLE] = os.path.abspath(path)
+
+
+def given(missing: str, source: str) -> Path:
+    """The data folder; a UserError that says what is missing for want of one."""
+    path = os.environ.get(VARIABLE)
+    if not path:
+        raise UserError(
+            f"{missing}, no data folder was given. Give it with --data DIR or in {VARIABLE}. {source}"
+        )
+    if not Path(path).is_dir():
+        raise UserError(f"{missing}, {VARIABLE}={path!r} is no folder. Give one with --data DIR. {source}")
+    return Path(path)
+
+
+def locate(what: str, layouts: Sequence[Layout], source: str) -> list[Path]:
+    """The files of the first layout that is whole; else a UserError that names a file that is missing."""
+    first = next(iter(layouts[0].checksums))
+    base = given(f"{what}: {first!r} is missing", source)
+    places = [(base / place, layout.checksums) for layout in layouts for place in layout.folders]
+    found = [[place / name for name in names if (place / name).is_file()] for place, names in places]
+    for (_, names), there in zip(places, found, strict=True):
+        if len(there) == len(names):
+            return there
+    for (place, names), there in zip(places, found, strict=True):
+        if there:
+            missing = next(name for name in names if place / name not in there)
+            raise UserError(f"{what}: {missing!r} is missing in '{place}'. {source}")
+    looked = ", ".join(dict.fromkeys(f"'{place}'" for place, _ in places))
+    raise UserError(f"{what}: {first!r} is missing; looked in {looked}. {source}")
+
+
+def stamps(paths: Sequence[Path]) -> tuple[Stamp, ...]:
+    """The files as they are now."""
+    states = [(path, path.stat()) for path in paths]
+    return tuple(Stamp(path, state.st_size, state.st_mtime_ns) for path, state in states)
+
+
+@functools.lru_cache(maxsize=256)
+def checksum(file: Stamp, kind: str) -> str:
+    """The MD5 or SHA-256 of a file, in hex."""
+    with file.path.open("rb") as opened:
+        return hashlib.file_digest(opened, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
+
+
+def notes(paths: Sequence[Path], layouts: Sequence[Layout]) -> list[str]:
+    """A sentence if files are not those that were published; they are used all the same."""
+    published = {name: value for layout in layouts for name, value in layout.checksums.items()}
+    other = [
+        file.path
+        for file in stamps(paths)
+        if checksum(file, "md5" if len(published[file.path.name]) == 32 else "sha256")
+        != published[file.path.name]
+    ]
+    if not other:
+        return []
+    names = ", ".join(path.name for path in other)
+    return [
+        f"{names} in '{other[0].parent}' can be read, but {'is' if len(other) == 1 else 'are'} not as published."
+    ]
+
+
+def digest(*arrays: np.ndarray) -> str:
+    """Sixteen hex digits of the numbers and shapes, whatever kind of file they came from."""
+    import numpy as np
+
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(str((array.dtype.str, array.shape)).encode())
+        found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return found.hexdigest()[:16]

@@ -1,0 +1,88 @@
+"""Images to classify, from whichever data set: arrays of a training, a validation and a test part."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, NamedTuple
+
+from optbench.core import UserError
+from optbench.tasks.data import cifar10, digits, folder, mnist
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PARTS = ("train", "validation", "test")
+
+
+class Kind(NamedTuple):
+    """What is known of a data set before it is read."""
+
+    source: str
+    size: int
+    """Pixels along a side."""
+    channels: int
+    shift: int
+    """How many pixels an image may be moved without losing what it shows."""
+    flips: bool
+    """Whether an image and its mirror image show the same: not so for digits."""
+    held_out: int
+    """How many of the published training images are kept for validation."""
+    classes: int = 10
+
+
+KINDS = {
+    "digits": Kind(digits.SOURCE, 8, 1, shift=1, flips=False, held_out=0),
+    "mnist": Kind(mnist.SOURCE, mnist.SIZE, 1, shift=2, flips=False, held_out=5000),
+    "cifar10": Kind(cifar10.SOURCE, cifar10.SIZE, 3, shift=4, flips=True, held_out=5000),
+}
+
+
+FILES = {"mnist": mnist, "cifar10": cifar10}
+"""The modules that read a data set from a local folder."""
+
+
+def load(name: str) -> dict[str, np.ndarray]:
+    """`train_x` uint8 [n, channels, size, size], `train_y` int32 [n], and so for `validation` and `test`."""
+    return read(name, stamps(name))[0]
+
+
+def data_hash(name: str) -> str:
+    """A digest of what is read; UserError if it is not there or not what it should be."""
+    return digits.data_hash() if name == "digits" else read(name, stamps(name))[1]
+
+
+def notes(name: str) -> list[str]:
+    """What is worth saying about the files."""
+    return FILES[name].notes() if name in FILES else []
+
+
+def stamps(name: str) -> tuple[folder.Stamp, ...]:
+    """The files that a data set is read from, as they are now."""
+    return folder.stamps(FILES[name].paths()) if name in FILES else ()
+
+
+@functools.lru_cache(maxsize=2)
+def read(name: str, files: tuple[folder.Stamp, ...]) -> tuple[dict[str, np.ndarray], str]:
+    """The arrays and their digest; the published test part is the test part."""
+    import numpy as np
+
+    side = KINDS[name].size
+    if name == "digits":
+        parts = digits.splits()
+        pixels = {f"{part}_x": np.rint(16 * parts[f"{part}_x"]).astype(np.uint8) for part in PARTS}
+        arrays = {key: array.reshape(-1, 1, side, side) for key, array in pixels.items()}
+        arrays |= {f"{part}_y": parts[f"{part}_y"] for part in PARTS}
+    else:
+        (x, y), (test_x, test_y) = FILES[name].read([file.path for file in files])
+        held = min(KINDS[name].held_out, len(y) // 5)
+        if not held:
+            raise UserError(
+                f"{name} has {len(y)} training images in '{files[0].path.parent}', of which a fifth is held out. "
+                "Give at least 5."
+            )
+        order = np.random.default_rng(0).permutation(len(y))
+        held_out, rest = np.sort(order[:held]), np.sort(order[held:])
+        arrays = {"train_x": x[rest], "validation_x": x[held_out], "test_x": test_x}
+        arrays |= {"train_y": y[rest], "validation_y": y[held_out], "test_y": test_y}
+        arrays |= {key: array.astype(np.int32) for key, array in arrays.items() if key.endswith("_y")}
+    return arrays, folder.digest(*arrays.values())

@@ -1,0 +1,173 @@
+"""Text to predict: English that comes with the package, or a file in a local folder.
+
+`pydoc`: 37 topics of Python 3.11's `help()`, 67,029 characters, joined in the order of their names. They lie
+here as a file because newer Pythons word and mark them differently, and a cell must mean the same on each.
+`shakespeare`: the tiny Shakespeare of char-rnn. Any other name is a file in the data folder: `.txt` is UTF-8
+text, a character a token; `.bin` is tokens, unsigned 16-bit numbers as nanoGPT writes them.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, NamedTuple
+
+from optbench.core import UserError
+from optbench.tasks.data import folder
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PYDOC = Path(__file__).parent / "pydoc.txt"
+PYDOC_SHA256 = "8ca1fa48bc85451aa13ffc62f2ea76cf479e8e3affb3ddc8ce96d4c217c0bd15"
+SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+SHAKESPEARE = (
+    folder.Layout(("tinyshakespeare", "shakespeare_char", "."), {"input.txt": SHAKESPEARE_SHA256}),
+    folder.Layout((".",), {"tinyshakespeare.txt": SHAKESPEARE_SHA256}),
+)
+SHAKESPEARE_WHERE = (
+    "Get it from https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt."
+)
+SPLIT = (0.8, 0.1, 0.1)
+"""The shares of training, validation and test part, which follow each other in the text."""
+PRIOR = 10.0
+"""How many observations the next shorter context counts for in an n-gram baseline."""
+COUNTED = 2_000_000
+"""Tokens of the training part that a baseline is counted on, at most; of the validation part, a tenth of it."""
+
+
+class Text(NamedTuple):
+    """A text as numbers."""
+
+    tokens: np.ndarray
+    """Whole numbers below `vocabulary`, [n]."""
+    vocabulary: int
+
+    def parts(self) -> dict[str, np.ndarray]:
+        """Training, validation and test part, each without a gap."""
+        first = int(SPLIT[0] * len(self.tokens))
+        second = first + int(SPLIT[1] * len(self.tokens))
+        tokens = self.tokens
+        return {"train": tokens[:first], "validation": tokens[first:second], "test": tokens[second:]}
+
+
+def load(name: str) -> Text:
+    """The text of this name; UserError if it is not there or not what it should be."""
+    return read(name, stamp(name))[0]
+
+
+def data_hash(name: str) -> str:
+    """A digest of the tokens."""
+    return read(name, stamp(name))[1]
+
+
+def baseline(name: str, order: int) -> float:
+    """Nats per token of the validation part under an n-gram model of the training part (`order` = n).
+
+    The probability of a token after its context is the share of its counts there, to which the model with a
+    context one shorter adds `PRIOR` counts: a hierarchical Dirichlet prior (doi:10.1017/S1351324900000218).
+    """
+    return ngram(name, stamp(name), order)
+
+
+def notes(name: str) -> list[str]:
+    """What is worth saying about the file."""
+    return folder.notes([stamp(name).path], SHAKESPEARE) if name == "shakespeare" else []
+
+
+def stamp(name: str) -> folder.Stamp:
+    """The file that a text is read from, as it is now."""
+    if name == "pydoc":
+        return folder.Stamp(PYDOC, 0, 0)
+    if name == "shakespeare":
+        return folder.stamps(folder.locate("tiny Shakespeare", SHAKESPEARE, SHAKESPEARE_WHERE))[0]
+    path, known = PurePosixPath(name), "pydoc, shakespeare, or a file .txt or .bin in the folder of --data"
+    if path.suffix not in (".txt", ".bin"):
+        raise UserError(f"text {name!r} is not known. Name one of: {known}.")
+    if path.is_absolute() or ".." in path.parts:
+        raise UserError(
+            f"text {name!r} lies outside the data folder. Give the folder with --data DIR and the name in it."
+        )
+    layout = folder.Layout((str(path.parent),), {path.name: ""})
+    source = "Put it there, or name another folder with --data DIR."
+    return folder.stamps(folder.locate("text", [layout], source))[0]
+
+
+@functools.lru_cache(maxsize=4)
+def read(name: str, file: folder.Stamp) -> tuple[Text, str]:
+    """The text and the digest of its tokens."""
+    text = numbers(file.path) if file.path.suffix == ".bin" else characters(file.path)
+    if name == "pydoc" and folder.checksum(file, "sha256") != PYDOC_SHA256:
+        raise UserError(
+            f"'{file.path}' was changed and is no longer the text that results are named for. "
+            "Install optbench again."
+        )
+    return text, folder.digest(text.tokens)
+
+
+def characters(path: Path) -> Text:
+    """Each character a token; numbered in the order of Unicode."""
+    import numpy as np
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"'{path}' is not UTF-8 text (byte {error.start:,}: {error.reason}). "
+            "Write it in UTF-8, or give tokens as a .bin file."
+        ) from None
+    if not text:
+        raise UserError(f"'{path}' is empty. Give a file with text.")
+    codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    known, tokens = np.unique(codes, return_inverse=True)
+    return Text(tokens.astype(np.uint16 if len(known) < 2**16 else np.int32), len(known))
+
+
+def numbers(path: Path) -> Text:
+    """Little-endian unsigned 16-bit tokens; the vocabulary reaches to the largest of them."""
+    import numpy as np
+
+    size = path.stat().st_size
+    if size == 0 or size % 2:
+        what = "is empty" if size == 0 else f"has {size:,} bytes, which is no whole number of 16-bit tokens"
+        raise UserError(
+            f"'{path}' {what}. Write it as nanoGPT does: numpy.array(tokens, dtype='<u2').tofile(...)."
+        )
+    tokens = np.memmap(path, "<u2", mode="r")
+    return Text(tokens, int(tokens.max()) + 1)
+
+
+@functools.lru_cache(maxsize=64)
+def ngram(name: str, file: folder.Stamp, order: int) -> float:
+    """`baseline` of a file as it is now."""
+    import numpy as np
+
+    text = read(name, file)[0]
+    parts = text.parts()
+    train, held_out = parts["train"][:COUNTED], parts["validation"][: COUNTED // 10]
+    likely = np.full(len(held_out), 1 / text.vocabulary)
+    for n in range(1, order + 1):
+        seen, asked = windows(train, n, text.vocabulary), windows(held_out, n, text.vocabulary)
+        whole, context = counted(seen, asked), counted(seen // text.vocabulary, asked // text.vocabulary)
+        likely = (whole + PRIOR * likely[-len(asked) :]) / (context + PRIOR)
+    return float(-np.log(likely).mean())
+
+
+def windows(tokens: np.ndarray, n: int, vocabulary: int) -> np.ndarray:
+    """Each run of n tokens as one number; four tokens of 16 bits just fit."""
+    import numpy as np
+
+    count = len(tokens) - n + 1
+    found = np.zeros(count, np.uint64)
+    for i in range(n):
+        found = found * np.uint64(vocabulary) + tokens[i : i + count].astype(np.uint64)
+    return found
+
+
+def counted(seen: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """How often each of `asked` is among `seen`."""
+    import numpy as np
+
+    values, counts = np.unique(seen, return_counts=True)
+    at = np.searchsorted(values, asked).clip(max=len(values) - 1)
+    return np.where(values[at] == asked, counts[at], 0)

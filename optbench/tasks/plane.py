@@ -1,0 +1,96 @@
+"""Functions of two numbers whose whole path is kept, for pictures: every step is evaluated, and x and y are metrics.
+
+    valley   f(x, y) = 100 (y - x^2)^2 + (1 - x)^2, from (-1.2, 1), minimum 0 at (1, 1): Rosenbrock's
+    bowl     f(x, y) = (u^2 + 25 v^2) / 2, from (-1.8, 0.4), minimum 0 at (0, 0): a quadratic whose axes u and v lie
+             30 degrees askew, since methods that scale each coordinate by itself would find straight ones too easy
+
+Nothing is random. To compare optimizers take `rosenbrock` and `quadratic`, which run many seeds and are timed without
+a look at every step.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from optbench.core import Functions, Target, Task, hyper
+
+if TYPE_CHECKING:
+    import numpy as np
+
+STARTS = {"valley": (-1.2, 1.0), "bowl": (-1.8, 0.4)}
+MINIMA = {"valley": (1.0, 1.0), "bowl": (0.0, 0.0)}
+DENSE = 1000
+"""Steps up to which every one is looked at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plane(Task):
+    __doc__ = __doc__
+    name: ClassVar[str] = "plane"
+    source: ClassVar[str] = "Rosenbrock 1960, doi:10.1093/comjnl/3.3.175; synthetic"
+    optimum: ClassVar[float | None] = 0.0
+    toy: ClassVar[bool] = True
+
+    function: str = hyper("valley", "which function", choices=tuple(STARTS))
+
+    @property
+    def seeded(self) -> bool:
+        """One path for each learning rate."""
+        return False
+
+    @property
+    def horizon(self) -> int:
+        """Short: every step is looked at."""
+        return 500
+
+    def targets(self) -> tuple[Target, ...]:
+        """From about a sixth of the way down to well below what a picture shows."""
+        return (Target("loss", 1e-1), Target("loss", 1e-3), Target("loss", 1e-6, final=True))
+
+    def height(self, x: Any, y: Any) -> Any:
+        """The function at one point or, with arrays, at many."""
+        if self.function == "valley":
+            return 100 * (y - x * x) ** 2 + (1 - x) ** 2
+        cosine, sine = math.cos(math.pi / 6), math.sin(math.pi / 6)
+        u, v = cosine * x + sine * y, cosine * y - sine * x
+        return (u * u + 25 * v * v) / 2
+
+    @property
+    def minimum(self) -> tuple[float, float]:
+        """Where the function is 0."""
+        return MINIMA[self.function]
+
+    def init(self, seed: int) -> dict[str, np.ndarray]:
+        """The start."""
+        import numpy as np
+
+        return {"x": np.array(STARTS[self.function])}
+
+    def jax(self) -> Functions:
+        """The function, and where it is evaluated."""
+        return self._functions()
+
+    def torch(self) -> Functions:
+        """The function, and where it is evaluated."""
+        return self._functions()
+
+    def _functions(self) -> Functions:
+        # Both frameworks spell arithmetic the same way.
+        def value(params):
+            return self.height(params["x"][0], params["x"][1])
+
+        def evaluate(params, data):
+            return {"loss": value(params), "x": params["x"][0], "y": params["x"][1]}
+
+        return Functions(lambda params, data, draw: value(params), evaluate)
+
+    def flops(self) -> float:
+        """A dozen operations and their gradient."""
+        return 50.0
+
+    def evaluation_steps(self, steps: int) -> tuple[int, ...]:
+        """Every one, or about as many of a longer run."""
+        every = math.ceil(steps / DENSE)
+        return tuple(sorted({*range(0, steps, every), steps}))

@@ -1,0 +1,310 @@
+"""A residual network on images: He et al.'s CIFAR network (arXiv:1512.03385) with group normalisation.
+
+    h = relu(norm(conv(x)))
+    h = relu(shortcut(h) + norm(conv(relu(norm(conv(h))))))     n blocks in each of 3 stages: depth 6 n + 2
+    logits = W mean(h) + b,  loss = cross entropy
+
+All convolutions are 3 x 3. The second and the third stage halve the map and double the channels; their shortcut
+takes every other pixel and fills the new channels with zeros, as in the paper.
+
+Groups of channels are normalised within each image (arXiv:1803.08494), where the paper normalises over the batch.
+Batch statistics would make the loss of a batch depend on more than the parameters and the batch's rows: each image's
+loss would depend on its company, and evaluation on running averages that are state beside the parameters. Gradients,
+Hessian-vector products, line searches and averaged parameters would then not belong to one function.
+
+Training images are moved by a pixel or a few (black comes in), and mirrored if a mirror image shows the same, which a
+digit's does not; how is drawn from the seed. Weights start from He's normal distribution (arXiv:1502.01852), gains
+from 1, shifts from 0.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from optbench.core import Arrays, Functions, Target, Task, UserError, hyper, stream
+from optbench.tasks.convolution import convolution, unfolded
+from optbench.tasks.data import batches, images
+from optbench.tasks.evaluation import (
+    PARTS,
+    jax_cross_entropy,
+    jax_in_pieces,
+    jax_scores,
+    torch_in_pieces,
+    torch_scores,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+
+UNFOLDED = 8
+"""Maps up to this many pixels along a side are convolved as one matrix product in JAX.
+
+XLA's own convolution is many times slower inside a compiled loop on CPU (jax-ml/jax#12868); a matrix product is not,
+and on maps as small as these it is faster than the convolution outside of one.
+"""
+PIECE = 600
+"""Images that are evaluated at a time."""
+EPSILON = 1e-5
+"""Added to the variances that are divided by, as in PyTorch."""
+
+
+class Layer(NamedTuple):
+    """A convolution: its name, channels in and out, stride, and pixels along a side of what it reads and writes."""
+
+    name: str
+    inputs: int
+    outputs: int
+    stride: int
+    size: int
+    made: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNet(Task):
+    __doc__ = __doc__
+    name: ClassVar[str] = "resnet"
+    source: ClassVar[str] = "arXiv:1512.03385, arXiv:1803.08494; scikit-learn's digits, or a local folder"
+    selection: ClassVar[str] = "validation_loss"
+    score: ClassVar[str] = "test_error"
+    evaluations: ClassVar[int] = 15
+
+    depth: int = hyper(8, "layers, 6 n + 2", bounds="[8, 1202]")
+    width: int = hyper(16, "channels of the first stage", bounds="[1, 1024]")
+    groups: int = hyper(4, "groups that the channels of a layer are normalised in", bounds="[1, 1024]")
+    batch: int = hyper(64, "images a step", bounds="[1, 4096]")
+    augment: bool = hyper(True, "whether training images are moved and mirrored", choices=(True, False))
+    dataset: str = hyper("digits", "the images", choices=tuple(images.KINDS))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.depth - 2) % 6:
+            below = (self.depth - 2) // 6 * 6 + 2
+            raise UserError(f"task resnet: depth={self.depth} is not 6 n + 2. Give {below} or {below + 6}.")
+        if self.width % self.groups:
+            raise UserError(
+                f"task resnet: groups={self.groups} do not divide width={self.width}. "
+                f"Give a width such as {-(-self.width // self.groups) * self.groups}, or groups=1."
+            )
+
+    @property
+    def facts(self) -> images.Kind:
+        """What is known of the images before they are read."""
+        return images.KINDS[self.dataset]
+
+    @property
+    def convolves(self) -> bool:
+        """Larger maps are left to XLA's convolution."""
+        return self.facts.size > UNFOLDED
+
+    @property
+    def horizon(self) -> int:
+        """Some twenty epochs of the digits; three of a larger set."""
+        return 400 if self.dataset == "digits" else 2000
+
+    def targets(self) -> tuple[Target, ...]:
+        """A network that works, a good one, and one that few methods reach within the horizon."""
+        errors = {"digits": (0.10, 0.04, 0.02), "mnist": (0.03, 0.01, 0.006), "cifar10": (0.5, 0.3, 0.2)}
+        return tuple(Target("validation_error", error) for error in errors[self.dataset])
+
+    def layers(self) -> list[tuple[Layer, ...]]:
+        """The first convolution, then the two of each block."""
+        channels, size = self.width, self.facts.size
+        made: list[tuple[Layer, ...]] = [(Layer("stem", self.facts.channels, channels, 1, size, size),)]
+        for stage in range(3):
+            for block in range((self.depth - 2) // 6):
+                stride = 2 if stage and not block else 1
+                outputs, half = self.width * 2**stage, -(-size // stride)
+                name = f"stage{stage}_block{block}"
+                first = Layer(f"{name}_first", channels, outputs, stride, size, half)
+                made.append((first, Layer(f"{name}_second", outputs, outputs, 1, half, half)))
+                channels, size = outputs, half
+        return made
+
+    def init(self, seed: int) -> dict[str, np.ndarray]:
+        """He-normal weights [out, in, 3, 3] and [out, in], gains of 1, shifts of 0."""
+        import numpy as np
+
+        rng, params = stream(seed, "init"), {}
+        for layer in sum(self.layers(), ()):
+            shape, scale = (layer.outputs, layer.inputs, 3, 3), np.sqrt(2 / (9 * layer.inputs))
+            params[layer.name] = scale * rng.standard_normal(shape)
+            params[f"{layer.name}_gain"] = np.ones(layer.outputs)
+            params[f"{layer.name}_shift"] = np.zeros(layer.outputs)
+        shape = (self.facts.classes, 4 * self.width)
+        params["head"] = rng.standard_normal(shape) * np.sqrt(1 / shape[1])
+        params["head_shift"] = np.zeros(shape[0])
+        return params
+
+    def data(self) -> dict[str, np.ndarray]:
+        """Training images with a rim as wide as they may move, and what is evaluated of each part."""
+        import numpy as np
+
+        arrays, rim = images.load(self.dataset), (self.rim, self.rim)
+        pixels = arrays["train_x"]
+        few = len(arrays["validation_y"])
+        return arrays | {
+            "rimmed": np.pad(pixels, ((0, 0), (0, 0), rim, rim)),
+            "labels": arrays["train_y"],
+            "train_x": pixels[:few],
+            "train_y": arrays["train_y"][:few],
+            "mean": pixels.mean(axis=(0, 2, 3))[:, None, None],
+            "deviation": pixels.std(axis=(0, 2, 3))[:, None, None],
+        }
+
+    @property
+    def rim(self) -> int:
+        """How many pixels an image may move."""
+        return self.facts.shift if self.augment else 0
+
+    def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
+        """The rows of each batch, the corner at which each image is cut out, and whether it is mirrored."""
+        import numpy as np
+
+        rows = len(images.load(self.dataset)["train_y"])
+        found = {"rows": batches.permutations(seed, start, stop, rows, self.batch)}
+        if self.augment:
+            rngs = [stream(seed, f"augmentation/{t}") for t in range(start, stop)]
+            corners = [rng.integers(2 * self.rim + 1, size=(self.batch, 2)) for rng in rngs]
+            mirrored = [rng.integers(1 + self.facts.flips, size=self.batch) for rng in rngs]
+            found |= {
+                "corner": np.stack(corners).astype(np.int32),
+                "mirrored": np.stack(mirrored).astype(np.uint8),
+            }
+        return found
+
+    def data_hash(self) -> str:
+        """Of images and labels."""
+        rows = len(images.load(self.dataset)["train_y"])
+        if self.batch > rows:
+            raise UserError(
+                f"task resnet: batch={self.batch} is more than the {rows} training images. Give fewer."
+            )
+        return images.data_hash(self.dataset)
+
+    def notes(self) -> list[str]:
+        """Whether the files are those that were published."""
+        return images.notes(self.dataset)
+
+    def jax(self) -> Functions:
+        """The network in JAX, channels last."""
+        import jax
+        import jax.numpy as jnp
+
+        size = self.facts.size
+
+        def cut(data, row, corner):
+            start = (row, jnp.zeros_like(row), corner[0], corner[1])
+            return jax.lax.dynamic_slice(data["rimmed"], start, (1, self.facts.channels, size, size))[0]
+
+        def standard(data, x, dtype):
+            return jnp.moveaxis((x.astype(dtype) - data["mean"]) / data["deviation"], 1, 3)
+
+        def loss(params, data, draw):
+            if self.augment:
+                x = jax.vmap(functools.partial(cut, data))(draw["rows"], draw["corner"])
+                x = jnp.where(draw["mirrored"][:, None, None, None] == 1, x[..., ::-1], x)
+            else:
+                x = data["rimmed"][draw["rows"]]
+            z = jax_logits(self, params, standard(data, x, params["head"].dtype), self.convolves)
+            return jnp.mean(jax_cross_entropy(z, data["labels"][draw["rows"]]))
+
+        def evaluate(params, data):
+            def logits(x):
+                # In a loop: never by XLA's convolution.
+                return jax_logits(self, params, standard(data, x, params["head"].dtype), convolve=False)
+
+            x = jnp.concatenate([data[f"{part}_x"] for part in PARTS])
+            z = jax_in_pieces(logits, x, PIECE)
+            return jax_scores(z, {part: data[f"{part}_y"] for part in PARTS})
+
+        return Functions(loss, evaluate)
+
+    def torch(self) -> Functions:
+        """The network in PyTorch."""
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        def standard(data, x):
+            return (x.to(data["mean"].dtype) - data["mean"]) / data["deviation"]
+
+        def cut(data, draw):
+            device = data["rimmed"].device
+            channels = torch.arange(self.facts.channels, device=device)
+            across = torch.arange(self.facts.size, device=device)
+            down = across + draw["corner"][:, :1]
+            along = (
+                torch.where(draw["mirrored"][:, None] == 1, across.flip(0), across) + draw["corner"][:, 1:]
+            )
+            rows = draw["rows"][:, None, None, None]
+            return data["rimmed"][
+                rows, channels[:, None, None], down[:, None, :, None], along[:, None, None, :]
+            ]
+
+        def loss(params, data, draw):
+            x = cut(data, draw) if self.augment else data["rimmed"][draw["rows"]]
+            return cross_entropy(torch_logits(self, params, standard(data, x)), data["labels"][draw["rows"]])
+
+        def evaluate(params, data):
+            x = torch.cat([data[f"{part}_x"] for part in PARTS])
+            z = torch_in_pieces(lambda x: torch_logits(self, params, standard(data, x)), x, PIECE)
+            return torch_scores(z, {part: data[f"{part}_y"] for part in PARTS})
+
+        return Functions(loss, evaluate)
+
+    def examples(self) -> int:
+        """Images."""
+        return self.batch
+
+    def working_floats(self) -> int:
+        """Of each convolution: its input (nine times where it is unfolded), output, and two steps of the norm."""
+        copies = 1 if self.convolves else 9
+        floats = [copies * e.inputs * e.made**2 + 4 * e.outputs * e.made**2 for e in sum(self.layers(), ())]
+        return self.batch * sum(floats)
+
+    def flops(self) -> float:
+        """Six for each weight and place."""
+        return 6.0 * self.batch * sum(9 * e.inputs * e.outputs * e.made**2 for e in sum(self.layers(), ()))
+
+
+# --- the network, in both frameworks ----------------------------------------------------------------------
+
+
+def jax_logits(task: ResNet, params: Arrays, x: Any, convolve: bool) -> Any:
+    """Images [n, size, size, channels] to logits [n, classes]."""
+    import jax
+    import jax.numpy as jnp
+
+    def layer(at: Layer, x):
+        way = convolution if convolve and at.size > UNFOLDED else unfolded
+        y = way(x, params[at.name], at.stride)
+        grouped = y.reshape(len(y), at.made**2, task.groups, -1)
+        grouped -= grouped.mean((1, 3), keepdims=True)
+        grouped *= jax.lax.rsqrt((grouped * grouped).mean((1, 3), keepdims=True) + EPSILON)
+        return grouped.reshape(y.shape) * params[f"{at.name}_gain"] + params[f"{at.name}_shift"]
+
+    (stem,), *blocks = task.layers()
+    x = jax.nn.relu(layer(stem, x))
+    for first, second in blocks:
+        y = layer(second, jax.nn.relu(layer(first, x)))
+        new = ((0, 0), (0, 0), (0, 0), (0, first.outputs - first.inputs))
+        x = jax.nn.relu(jnp.pad(x[:, :: first.stride, :: first.stride], new) + y)
+    return x.mean((1, 2)) @ params["head"].T + params["head_shift"]
+
+
+def torch_logits(task: ResNet, params: Arrays, x: Any) -> Any:
+    """Images [n, channels, size, size] to logits [n, classes]."""
+    from torch.nn.functional import conv2d, group_norm, linear, pad, relu
+
+    def layer(at: Layer, x):
+        y = conv2d(x, params[at.name], stride=at.stride, padding=1)
+        return group_norm(y, task.groups, params[f"{at.name}_gain"], params[f"{at.name}_shift"], EPSILON)
+
+    (stem,), *blocks = task.layers()
+    x = relu(layer(stem, x))
+    for first, second in blocks:
+        y = layer(second, relu(layer(first, x)))
+        new = (0, 0, 0, 0, 0, first.outputs - first.inputs)
+        x = relu(pad(x[:, :, :: first.stride, :: first.stride], new) + y)
+    return linear(x.mean((2, 3)), params["head"], params["head_shift"])

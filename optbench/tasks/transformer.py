@@ -1,0 +1,264 @@
+"""A decoder-only transformer that predicts the next character or token (arXiv:1706.03762, in the form of GPT-2).
+
+    h = E[tokens] + P
+    h = h + W_o attention(norm(h)),  h = h + W_2 gelu(W_1 norm(h))     in each layer (pre-norm)
+    logits = norm(h) E^T,  loss = cross entropy in nats per token
+
+Causal attention in several heads; layer normalisation with a gain; no biases; the input and the output share E. A
+weight starts from N(0, 1 / fan_in), smaller by sqrt(2 layers) where it writes into the residual stream, P and E
+from N(0, 1 / d_model). A step sees `batch` windows of `context` tokens from random places of the training part, the
+first 80 % of the text; the next 10 % are for validation, the last for testing.
+
+The targets are what counting n-grams of the training part gives on the validation part, for n = 2, 3 and 4; of tiny
+Shakespeare, about what bigrams give and what nanoGPT's README reports for its small and its larger network.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from optbench.core import Arrays, Functions, Target, Task, UserError, hyper, stream
+from optbench.tasks.data import text
+from optbench.tasks.evaluation import PARTS, by_part, jax_cross_entropy, jax_in_pieces, torch_in_pieces
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ORDERS = (2, 3, 4)
+BASELINES = {"pydoc": (2.70617, 2.19019, 1.93142), "shakespeare": (2.5, 1.88, 1.47)}
+"""Targets that need no counting; those of pydoc are `text.baseline` for each of `ORDERS` (a test counts)."""
+EVALUATED = 2**15
+"""Tokens of each part that are evaluated, at most: its first ones, and no more of the training part than of others."""
+PIECE = 2**11
+"""Tokens that are evaluated at a time."""
+EPSILON = 1e-5
+"""Added to the variances that are divided by, as in PyTorch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transformer(Task):
+    __doc__ = __doc__
+    name: ClassVar[str] = "transformer"
+    source: ClassVar[str] = "arXiv:1706.03762; text of Python's help(), or a local file"
+    selection: ClassVar[str] = "validation_loss"
+    score: ClassVar[str] = "test_loss"
+    unit: ClassVar[str] = "tokens"
+    evaluations: ClassVar[int] = 15
+
+    d_model: int = hyper(64, "width of the residual stream", bounds="[1, 8192]")
+    layers: int = hyper(2, "layers", bounds="[1, 96]")
+    heads: int = hyper(4, "heads of attention; they divide d_model", bounds="[1, 128]")
+    context: int = hyper(64, "tokens in a window", bounds="[1, 8192]")
+    batch: int = hyper(16, "windows a step", bounds="[1, 8192]")
+    dataset: str = hyper("pydoc", "pydoc, shakespeare, or a file .txt or .bin in the data folder")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.d_model % self.heads:
+            near = max(1, round(self.d_model / self.heads)) * self.heads
+            raise UserError(
+                f"task transformer: heads={self.heads} do not divide d_model={self.d_model}. "
+                f"Give d_model={near}, or heads=1. See: optbench show transformer"
+            )
+
+    @property
+    def horizon(self) -> int:
+        """About ten epochs of the default text."""
+        return 500
+
+    def targets(self) -> tuple[Target, ...]:
+        """n-grams: see above."""
+        found = BASELINES.get(self.dataset)
+        if found is None:
+            found = tuple(text.baseline(self.dataset, order) for order in ORDERS)
+        return tuple(Target("validation_loss", value) for value in found)
+
+    def init(self, seed: int) -> dict[str, np.ndarray]:
+        """Normal weights [out, in], gains of 1."""
+        import numpy as np
+
+        rng, d = stream(seed, "init"), self.d_model
+
+        def normal(rows: int, columns: int, scale: float = 1.0) -> np.ndarray:
+            return scale / math.sqrt(columns) * rng.standard_normal((rows, columns))
+
+        into = 1 / math.sqrt(2 * self.layers)
+        params = {
+            "embedding": normal(text.load(self.dataset).vocabulary, d),
+            "position": normal(self.context, d),
+        }
+        for i in range(self.layers):
+            params |= {
+                f"layer{i}_attention_gain": np.ones(d),
+                f"layer{i}_attention": normal(3 * d, d),
+                f"layer{i}_attention_out": normal(d, d, into),
+                f"layer{i}_mlp_gain": np.ones(d),
+                f"layer{i}_mlp": normal(4 * d, d),
+                f"layer{i}_mlp_out": normal(d, 4 * d, into),
+            }
+        return params | {"gain": np.ones(d)}
+
+    def data(self) -> dict[str, np.ndarray]:
+        """The training part [n], and windows [w, context + 1] of each part, one after the other, that are evaluated."""
+        import numpy as np
+
+        parts = text.load(self.dataset).parts()
+        few = min(EVALUATED, len(parts["validation"]) - 1)
+        arrays = {"tokens": np.asarray(parts["train"])}
+        for part in PARTS:
+            count = min(few, len(parts[part]) - 1) // self.context
+            at = self.context * np.arange(count)[:, None] + np.arange(self.context + 1)
+            arrays[part] = np.asarray(parts[part][at])
+        return arrays
+
+    def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
+        """Where each window begins."""
+        import numpy as np
+
+        places = len(text.load(self.dataset).parts()["train"]) - self.context
+        rngs = [stream(seed, f"batches/{t}") for t in range(start, stop)]
+        return {"starts": np.stack([rng.integers(places, size=self.batch) for rng in rngs]).astype(np.int32)}
+
+    def data_hash(self) -> str:
+        """Of the tokens."""
+        parts = text.load(self.dataset).parts()
+        least, needed = min(map(len, parts.values())), max(self.context + 1, *ORDERS)
+        if least < needed:
+            raise UserError(
+                f"task transformer: text {self.dataset!r} has {least:,} tokens in its shortest part, and windows of "
+                f"context={self.context} need {needed:,}. Give a longer text or a shorter context."
+            )
+        return text.data_hash(self.dataset)
+
+    def notes(self) -> list[str]:
+        """Whether the file is the one that was published."""
+        return text.notes(self.dataset)
+
+    def jax(self) -> Functions:
+        """The network in JAX."""
+        import jax.numpy as jnp
+
+        def losses(params, windows):
+            windows = windows.astype(jnp.int32)
+            z = jax_logits(self, params, windows[:, :-1])
+            return jax_cross_entropy(z, windows[:, 1:].reshape(-1)).reshape(-1, self.context)
+
+        def loss(params, data, draw):
+            windows = data["tokens"][draw["starts"][:, None] + jnp.arange(self.context + 1)]
+            return jnp.mean(losses(params, windows))
+
+        def evaluate(params, data):
+            windows = jnp.concatenate([data[part] for part in PARTS])
+            found = jax_in_pieces(lambda piece: losses(params, piece), windows, self.windows)
+            parts = by_part(found, [len(data[part]) for part in PARTS])
+            return {f"{part}_loss": jnp.mean(values) for part, values in parts.items()}
+
+        return Functions(loss, evaluate)
+
+    def torch(self) -> Functions:
+        """The network in PyTorch."""
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        def losses(params, windows):
+            z = torch_logits(self, params, windows[:, :-1])
+            wanted = windows[:, 1:].reshape(-1)
+            return cross_entropy(z, wanted, reduction="none").reshape(-1, self.context)
+
+        def loss(params, data, draw):
+            places = torch.arange(self.context + 1, device=draw["starts"].device)
+            windows = data["tokens"][draw["starts"][:, None] + places]
+            return losses(params, windows).mean()
+
+        def evaluate(params, data):
+            windows = torch.cat([data[part] for part in PARTS])
+            found = torch_in_pieces(lambda piece: losses(params, piece), windows, self.windows)
+            parts = by_part(found, [len(data[part]) for part in PARTS])
+            return {f"{part}_loss": values.mean() for part, values in parts.items()}
+
+        return Functions(loss, evaluate)
+
+    @property
+    def windows(self) -> int:
+        """How many windows are evaluated at a time."""
+        return max(1, PIECE // self.context)
+
+    def examples(self) -> int:
+        """Tokens."""
+        return self.batch * self.context
+
+    def working_floats(self) -> int:
+        """Of each layer, what its products read and make; attention weights twice; logits twice."""
+        each = self.layers * (20 * self.d_model + 2 * self.heads * self.context)
+        return self.examples() * (each + 2 * text.load(self.dataset).vocabulary)
+
+    def flops(self) -> float:
+        """Six for each weight and token, and for each pair of tokens and number of a head."""
+        weights = self.d_model * (12 * self.layers * self.d_model + text.load(self.dataset).vocabulary)
+        pairs = 2 * self.layers * self.d_model * self.context
+        return 6.0 * self.examples() * (weights + pairs)
+
+
+# --- the network, in both frameworks: windows [b, t] to logits [b t, vocabulary] -----------------------------
+
+
+def jax_logits(task: Transformer, params: Arrays, tokens: Any) -> Any:
+    """Products over all tokens at once, [b t, d]: two to three times faster on CPU than [b, t, d]."""
+    import jax
+    import jax.numpy as jnp
+
+    count, time, d = *tokens.shape, task.d_model
+    heads, each = task.heads, d // task.heads
+
+    def norm(x, gain):
+        x = x - x.mean(1, keepdims=True)
+        return x * jax.lax.rsqrt((x * x).mean(1, keepdims=True) + EPSILON) * gain
+
+    def attention(x):
+        query, key, value = x.reshape(count, time, 3, heads, each).transpose(2, 0, 3, 1, 4)
+        scores = query @ key.swapaxes(2, 3) / math.sqrt(each)
+        past = jnp.tril(jnp.ones((time, time), bool))
+        weights = jax.nn.softmax(jnp.where(past, scores, -jnp.inf))
+        return (weights @ value).swapaxes(1, 2).reshape(count * time, d)
+
+    x = (params["embedding"][tokens] + params["position"][:time]).reshape(count * time, d)
+    for i in range(task.layers):
+        its = {
+            name.removeprefix(f"layer{i}_"): p for name, p in params.items() if name.startswith(f"layer{i}_")
+        }
+        x = x + attention(norm(x, its["attention_gain"]) @ its["attention"].T) @ its["attention_out"].T
+        x = x + jax.nn.gelu(norm(x, its["mlp_gain"]) @ its["mlp"].T) @ its["mlp_out"].T
+    return norm(x, params["gain"]) @ params["embedding"].T
+
+
+def torch_logits(task: Transformer, params: Arrays, tokens: Any) -> Any:
+    """The same in PyTorch; attention is spelled out, since the fused one has no second derivative."""
+    import torch
+    from torch.nn.functional import gelu, layer_norm, linear
+
+    count, time, d = *tokens.shape, task.d_model
+    heads, each = task.heads, d // task.heads
+
+    def norm(x, gain):
+        return layer_norm(x, (d,), gain, eps=EPSILON)
+
+    def attention(x):
+        query, key, value = x.reshape(count, time, 3, heads, each).permute(2, 0, 3, 1, 4)
+        scores = query @ key.transpose(2, 3) / math.sqrt(each)
+        future = torch.ones(time, time, dtype=torch.bool, device=x.device).triu(1)
+        weights = scores.masked_fill(future, -torch.inf).softmax(3)
+        return (weights @ value).transpose(1, 2).reshape(count * time, d)
+
+    x = (params["embedding"][tokens] + params["position"][:time]).reshape(count * time, d)
+    for i in range(task.layers):
+        its = {
+            name.removeprefix(f"layer{i}_"): p for name, p in params.items() if name.startswith(f"layer{i}_")
+        }
+        x = x + linear(
+            attention(linear(norm(x, its["attention_gain"]), its["attention"])), its["attention_out"]
+        )
+        hidden = gelu(linear(norm(x, its["mlp_gain"]), its["mlp"]), approximate="tanh")
+        x = x + linear(hidden, its["mlp_out"])
+    return linear(norm(x, params["gain"]), params["embedding"])

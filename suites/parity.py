@@ -1,0 +1,32 @@
+"""Do the JAX and the PyTorch version of each optimizer give the same losses?
+
+Every optimizer that is offered in both frameworks, from the same parameters, batches and noise, in float64.
+Two runs of one method part even when nothing is wrong, because rounding is amplified; how fast, is measured
+by three twins in JAX whose parameters are moved by one rounding after every step. The frameworks may be ten times
+as far apart as the twins. About four minutes on two cores; exit code 1 if one optimizer parts faster.
+
+The steps of Rprop, which is made for full batches, are bounded: else they blow the network up until gradients are
+as small as 1e-280, where the frameworks underflow differently and no longer agree on a sign.
+
+    optbench run --suite parity
+"""
+
+from optbench.core import FRAMEWORKS
+from optbench.optimizers import names, parse
+from optbench.suite import Suite
+from optbench.tasks import parse as task
+
+suite = Suite(
+    name="parity",
+    tasks=(task("quadratic_10"), task("rosenbrock_2"), task("mlp[width=32]")),
+    optimizers=tuple(
+        parse("rprop[max_step=0.05]") if each.name == "rprop" else each
+        for each in names().values()
+        if each.frameworks() == FRAMEWORKS and each.parity
+    ),
+    trials=1,
+    seeds=2,
+    dtype="float64",
+    steps=150,
+    twins=3,
+)

@@ -1,0 +1,304 @@
+"""The report's page and tables as text: structure, escaping, what is kept of an earlier report."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import itertools
+import json
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from optbench.store import Store
+from tests.test_report import grid, stored, told
+
+EVIL = """<script>alert(1)</script> "]]>' & $x_1$ | `a` \\{b}% #{7*7} {{7*7}} <!-- </style>"""
+
+
+class Page(HTMLParser):
+    """What a page is made of."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, list[str]] = {}
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "link", "input"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open:
+            self.texts.setdefault(self.open[-1], []).append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory):
+    """Two tasks, a leader, a tie, a variant, lanes that were lost."""
+    from optbench.core import Status
+
+    store = stored(
+        tmp_path_factory.mktemp("page"),
+        grid(opt="adam", level=1e-5),
+        grid(opt="sgd", level=1e-3, statuses={3: Status.DIVERGED}),
+        grid(opt="kron", statuses=dict.fromkeys(range(4), Status.ERROR)),
+        grid("mlp", "adam", 0.05),
+        grid("mlp", "sgd", 0.055),
+        grid("mlp", "kron", 0.02),
+    )
+    return told(store)
+
+
+@pytest.fixture(scope="module")
+def page(content) -> str:
+    from optbench.report.page import page
+
+    return page(content).decode()
+
+
+def parts(page: str) -> str:
+    """The page without the library, whose text is not ours."""
+    from optbench.report.vega import library
+
+    assert page.count(library()) == 1
+    return page.replace(library(), "")
+
+
+def test_a_page_is_whole_and_needs_no_network(page):
+    found = Page(page)
+    assert not found.open
+    assert found.tags[0] == ("html", {"lang": "en"})
+    for tag, attributes in found.tags:
+        for name in ("src", "href"):
+            assert (attributes.get(name) or "#")[0] == "#" or attributes[name] == "data:,", (tag, attributes)
+    assert "@import" not in page
+    assert "url(" not in parts(page)
+
+
+def test_a_page_can_be_walked_by_headings_landmarks_and_tables(page):
+    found = Page(page)
+    names = [tag for tag, _ in found.tags]
+    for landmark in ("header", "nav", "main", "footer", "h1"):
+        assert names.count(landmark) == 1, landmark
+    levels = [int(tag[1]) for tag in names if re.fullmatch("h[1-6]", tag)]
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for attributes in found.all("a"):
+        assert (attributes["href"] or "").removeprefix("#") in ids
+    for tag, attributes in found.tags:
+        assert (attributes.get("aria-labelledby") or ids[0]) in ids, tag
+    assert names.count("caption") == names.count("table") > 5
+    assert all("scope" in attributes for attributes in found.all("th"))
+    assert all("tabindex" in box for box in found.all("div") if "scroll" in (box.get("class") or ""))
+
+
+def test_every_chart_says_what_it_shows_and_its_numbers_are_beside_it(page, content):
+    found = Page(page)
+    plots = [box for box in found.all("div") if box.get("class") == "plot"]
+    assert {box["data-kind"] for box in plots} == {"progress", "rates", "trials", "profiles", "reached"}
+    for box in plots:
+        assert box["role"] == "slider"
+        assert box["tabindex"] == "0"
+        assert box["aria-label"]
+        assert box["aria-valuetext"]
+    assert page.count("quadratic_10: median loss</caption>") == 1
+    assert page.count("final validation loss by learning rate</caption>") == 1
+
+
+def test_the_charts_have_medians_and_bands_and_no_cells(content):
+    from optbench.report.charts import POINTS, data
+
+    shown = data(content)
+    json.dumps(shown, allow_nan=False)
+    assert [each["name"] for each in shown["optimizers"]] == content.optimizers
+    lines = shown["problems"][0]["progress"][0]["lines"]
+    assert [content.optimizers[line["o"]] for line in lines] == ["adam", "sgd"]
+    for line in lines:
+        assert len(line["x"]) == len(line["y"]) == len(line["low"]) == len(line["high"]) <= POINTS
+        assert all(
+            low <= y <= high for y, low, high in zip(line["y"], line["low"], line["high"], strict=True)
+        )
+    lost = next(line for line in shown["problems"][0]["rates"]["lines"] if max(line["lost"]) > 0)
+    assert lost["lanes"] == [5, 5, 5, 5]
+
+
+def test_markers_of_the_page_are_those_of_paper():
+    from optbench.report.charts import outline
+    from optbench.report.look import MARKERS
+
+    shapes = [outline(marker) for marker in MARKERS]
+    assert len(set(shapes)) == len(MARKERS)
+    assert outline("s") == "M-1,1L1,1L1,-1L-1,-1Z"
+    for shape in shapes:
+        numbers = [float(number) for number in re.findall(r"-?[\d.]+", shape)]
+        assert max(map(abs, numbers)) == pytest.approx(1, abs=1e-3)
+
+
+def test_verdict_intervals_lie_on_their_axis(content):
+    from optbench.report.page import GONE, strips
+
+    rows = strips(content.verdicts[0])
+    assert [row["optimizer"] for row in rows] == ["adam", "sgd", "kron"]
+    assert rows[-1]["middle_at"] == GONE
+    for row in rows[:-1]:
+        assert 0 < row["low_at"] <= row["middle_at"] <= row["high_at"] < GONE
+
+
+@pytest.fixture(scope="module")
+def evil(content, tmp_path_factory):
+    """The same, where everything that a user can name is named to break out."""
+    from optbench.report.selection import Selection
+
+    path = tmp_path_factory.mktemp("suite") / "evil.py"
+    title = EVIL.replace("\\", "\\\\").replace('"', '\\"')
+    path.write_text(
+        f'"""{title}\n\n{title}\n"""\n'
+        "from optbench.suite import load, Suite\nimport dataclasses\n"
+        f"suite = dataclasses.replace(load('quickstart'), name={EVIL!r})\n"
+    )
+    rows = content.stored.copy()
+    names = {"adam": EVIL, "sgd": f"sgd[{EVIL}]", "kron": "kron"}
+    rows["optimizer"] = rows["optimizer"].map(names)
+    rows["task"] = rows["task"].map({"quadratic_10": EVIL, "mlp": "mlp"})
+    for column in ("cpu_model", "platform", "schedule", "device_kind"):
+        rows[column] = EVIL
+    rows.loc[rows["reason"] != "", "reason"] = EVIL
+    return dataclasses.replace(content, selection=Selection(suite=str(path)), stored=rows)
+
+
+def test_names_do_not_break_out_of_the_page(evil):
+    from optbench.report.page import page
+
+    text = parts(page(evil).decode())
+    found = Page(text)
+    assert not found.open
+    assert "<script>alert" not in text
+    assert len(found.all("script")) == 4
+    assert sum(EVIL in shown for shown in found.texts["th"]) > 3
+    assert EVIL in "".join(found.texts["h1"])
+    data = json.loads(next(shown for shown in found.texts["script"] if shown.startswith("{")))
+    assert {each["name"] for each in data["optimizers"]} == {EVIL, f"sgd[{EVIL}]", "kron"}
+
+
+def test_names_do_not_break_out_of_markdown_or_latex(evil):
+    from optbench.report import tex
+    from optbench.report.index import index
+    from optbench.report.markdown import escape
+
+    text = index(evil).partition("## Reproduce")[0]
+    assert escape(EVIL) in text
+    assert not re.search(r"(?<!\\)<(script|!--|/style)", text)
+    for line in tex.table(evil).splitlines():
+        if line.startswith("%"):
+            continue
+        body = re.sub(r"\\\\$|\$\\(geq|mu)\$", "", line)
+        body = re.sub(r"\\(textbackslash|text[a-z]+|symbol|[{}&%$#_])(\{\d*\})?", "", body)
+        assert body.count("{") == body.count("}")
+        assert not set(body) & set('$#%~^<>|"`'), body
+        assert body.count("&") in (0, len(tex.SHOWN) - 1)
+
+
+def test_names_do_not_break_out_of_figures(evil):
+    from optbench.report import figures
+    from optbench.report.over_problems import draw_standing
+
+    with figures.style():
+        for figure in (figures.overview(evil.problems), draw_standing(evil.standings["steps"])):
+            tree = ET.parse(io.BytesIO(figures.render(figure)["svg"]))
+            assert not [element for element in tree.iter() if "script" in str(element.tag).lower()]
+
+
+def test_an_earlier_report_is_replaced_and_what_is_not_ours_stays(tmp_path):
+    from optbench.report.folder import MANIFEST, save
+
+    folder = tmp_path / "report"
+    save(folder, {"figures/old.svg": b"old", "figures/edited.svg": b"old", "index.md": b"one"})
+    (folder / "figures/edited.svg").write_bytes(b"by hand")
+    (folder / "figures/mine.svg").write_bytes(b"mine")
+    outside = tmp_path / "outside.txt"
+    outside.write_bytes(b"old")
+    total = (folder / MANIFEST).read_text().split()[0]
+    with (folder / MANIFEST).open("a") as manifest:
+        manifest.write(f"{total}  ../outside.txt\n{total}  {outside}\n")
+    save(folder, {"index.md": b"two"})
+    left = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert left == {"index.md", "figures/edited.svg", "figures/mine.svg", MANIFEST}
+    assert (folder / "index.md").read_bytes() == b"two"
+    assert outside.read_bytes() == b"old"
+
+
+def test_an_image_that_a_link_leads_out_to_is_not_deleted(tmp_path):
+    from optbench.report.folder import save
+
+    folder = tmp_path / "report"
+    save(folder, {"figures/old.svg": b"old"})
+    (tmp_path / "kept.svg").write_bytes(b"old")
+    (folder / "figures/old.svg").unlink()
+    (folder / "figures/old.svg").symlink_to(tmp_path / "kept.svg")
+    save(folder, {"index.md": b"two"})
+    assert (tmp_path / "kept.svg").read_bytes() == b"old"
+
+
+def test_a_folder_that_cannot_be_written_to_is_a_message(tmp_path):
+    from optbench import UserError
+    from optbench.report.folder import save
+
+    (tmp_path / "report").write_text("a file")
+    with pytest.raises(UserError, match="Give another --out"):
+        save(tmp_path / "report", {"index.md": b"one"})
+
+
+def test_the_latex_table_has_a_row_for_each_optimizer(content):
+    from optbench.report import tex
+
+    lines = tex.table(content).splitlines()
+    assert lines[-1] == r"\end{tabular}"
+    assert sum(r"\midrule" in line for line in lines) == 2
+    assert [line for line in lines if line.startswith(r"\textbf{adam}")]
+    assert sum(line.endswith(r"\\") for line in lines) == 1 + 2 + 6
+
+
+def test_paths_are_drawn_of_what_is_stored(tmp_path):
+    """A real run of a few steps: the path begins at the start and is as long as the run."""
+    import optbench
+    from optbench.report.charts import data
+    from optbench.report.figures import render, style
+    from optbench.report.landscape import draw_paths
+
+    optbench.run(
+        task=["valley", "bowl"], opt=["adam", "sgd"], lr=[0.001, 0.01], steps=60, results=str(tmp_path)
+    )
+    content = told(Store(tmp_path), task=("valley", "bowl"))
+    valley, bowl = content.terrains
+    assert (valley.name, bowl.name) == ("valley", "bowl")
+    assert [path.optimizer for path in valley.paths] == ["adam", "sgd"]
+    for terrain in (valley, bowl):
+        for path in terrain.paths:
+            np.testing.assert_allclose(path.points[0], terrain.task.init(0)["x"], rtol=1e-6)
+            assert len(path.points) == 61 or str(path.status) == "diverged"
+            heights = terrain.task.height(*path.points.T)
+            assert heights[-1] < heights[0]
+        for place in (terrain.task.init(0)["x"], terrain.task.minimum):
+            assert all(low < at < high for at, (low, high) in zip(place, terrain.window, strict=True))
+        assert len(terrain.contours) >= 5
+    shown = data(content)["terrains"][0]
+    assert shown["paths"][0]["steps"][:3] == [0, 1, 2]
+    with style():
+        assert render(draw_paths(content.terrains))["svg"].startswith(b"<?xml")

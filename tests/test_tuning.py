@@ -1,0 +1,281 @@
+"""Tuning rulesets: equal trials, seeds that choose and seeds that report, and runs in two stages."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from optbench import optimizers, tuning
+from optbench.core import Cell, Status, UserError
+from optbench.execute.request import Request
+from optbench.execute.tuning import stages
+from optbench.fields import LEVELS, MOMENTUM, Search
+from optbench.optimizers import parse as optimizer
+from optbench.stats.budgets import certificate, unequal
+from optbench.stats.outcomes import at_best, outcomes
+from optbench.stats.stages import staged, staged_note, unreported, with_untuned
+from optbench.stats.summary import summarise
+from optbench.stats.tunability import best_of_trials, untuned
+from optbench.store import Store
+from optbench.suite import Suite
+from optbench.tasks import parse as task
+from tests.test_report import stored, trace
+
+SAMPLED = ("random", "quasi")
+
+
+@pytest.mark.parametrize("ruleset", tuning.RULESETS)
+@pytest.mark.parametrize("count", [1, 9, 64])
+def test_every_optimizer_gets_the_same_number_of_different_trials(ruleset, count):
+    for each in optimizers.names().values():
+        found = tuning.trials(each, ruleset, count)
+        names = tuning.moved(each, ruleset)
+        assert len(found) == (count if names else 1), each.label()
+        assert len({trial.place for trial in found}) == len(found)
+        rest = {f.name for f in dataclasses.fields(each)} - set(names)
+        assert all(getattr(trial.at, name) == getattr(each, name) for trial in found for name in rest)
+
+
+@pytest.mark.parametrize("ruleset", SAMPLED)
+def test_the_first_of_many_trials_are_those_of_few(ruleset):
+    for name in ("kron", "sgd", "prodigy", "muon", "optax:yogi"):
+        many, few = (tuning.trials(optimizer(name), ruleset, count) for count in (33, 12))
+        assert many[:12] == few
+        assert len({trial.at for trial in many}) == 33
+
+
+@pytest.mark.parametrize("ruleset", SAMPLED)
+def test_trials_lie_in_the_declared_ranges(ruleset):
+    for each in optimizers.listed().values():
+        searched = each.searched()
+        lanes = each.lane_numbers()
+        for name, search in searched.items():
+            values = {getattr(trial.at, name) for trial in tuning.trials(each, ruleset, 32)}
+            distances = [1 - value if search.complement else value for value in values]
+            assert search.low * 0.999 <= min(distances) <= max(distances) <= search.high * 1.001
+            assert len(values) == 32 if name in lanes else 1 < len(values) <= LEVELS, (each.name, name)
+
+
+def test_quasi_random_trials_are_spread_evenly():
+    """Of 16 learning rates 4 lie in each decade; of random ones they need not."""
+    rates = [math.log10(trial.place) for trial in tuning.trials(optimizer("adam"), "quasi", 16)]
+    assert np.histogram(rates, bins=4, range=(-4, 0))[0].tolist() == [4, 4, 4, 4]
+    rates = [math.log10(trial.place) for trial in tuning.trials(optimizer("adam"), "random", 16)]
+    assert np.histogram(rates, bins=4, range=(-4, 0))[0].tolist() != [4, 4, 4, 4]
+
+
+def test_what_the_user_set_is_not_searched():
+    assert list(optimizer("adam").searched()) == ["learning_rate", "b1"]
+    fixed = optimizer("adam[b1=0.95]")
+    assert list(fixed.searched()) == ["learning_rate"]
+    assert {trial.at.b1 for trial in tuning.trials(fixed, "quasi", 9)} == {0.95}
+    assert list(optimizer("prodigy").searched()) == ["learning_rate"]  # its factor, which no grid sweeps
+    assert optimizer("prodigy").swept() is None
+    assert optimizer("adamw").searched().keys() == optimizer("adam").searched().keys()  # no weight decay
+
+
+def test_places_on_a_log_scale_by_hand():
+    assert Search(1e-4, 1.0).at(0.5, lane=True) == 0.01
+    assert [MOMENTUM.at(place, lane=False) for place in (0.0, 0.3, 0.6, 0.99)] == [0.99, 0.9689, 0.9035, 0.7]
+    assert Search(0.01, 1, complement=True).at(0.99, lane=False) == 0  # sgd without momentum
+    assert MOMENTUM.text() == "1 - (0.01 to 0.3)"
+
+
+# --- cells -------------------------------------------------------------------------------------------------
+
+
+def suite(**changes) -> Suite:
+    things = {
+        "tasks": (task("quadratic_10"), task("rosenbrock[jitter=0]")),
+        "optimizers": (optimizer("adam"),),
+    }
+    return Suite(**{"name": "s", "trials": 4, "seeds": 3, "tuning": "quasi", **things, **changes})
+
+
+def purposes(cells: list[Cell]) -> dict[int, set[int]]:
+    """The seeds of each block."""
+    found: dict[int, set[int]] = {}
+    for cell in cells:
+        found.setdefault(cell.seed // tuning.BLOCK, set()).add(cell.seed % tuning.BLOCK)
+    return found
+
+
+def test_what_chooses_and_what_reports_share_no_seed():
+    for ruleset in tuning.RULESETS:
+        one = suite(tuning=ruleset, fresh=True)
+        first = one.cells()
+        second = one.reporting(
+            {(t, o): o.replace(learning_rate=0.1) for t in one.tasks for o in one.optimizers}
+        )
+        block = tuning.CHOOSING[ruleset] // tuning.BLOCK
+        assert purposes(first) == {block: {0, 1, 2}, tuning.FRESH // tuning.BLOCK: {0, 1, 2}}
+        assert purposes(second) == {tuning.FRESH // tuning.BLOCK: {0, 1, 2}}
+        assert len(first) == (3 + 1) * 4 + 3 + 1  # a task without randomness has one seed
+        assert len(second) == 3 + 1
+    assert not suite(tuning="grid").staged
+    assert purposes(suite(tuning="grid").cells()) == {0: {0, 1, 2}}
+
+
+def test_what_is_no_ruleset_is_refused():
+    with pytest.raises(UserError, match="Did you mean quasi"):
+        suite(tuning="quas")
+    with pytest.raises(UserError, match="at most 1000"):
+        suite(seeds=1001)
+    with pytest.raises(UserError, match="--lr gives the trials"):
+        Request(lr=("0.1",), tuning="quasi").cells()
+    with pytest.raises(UserError, match="--trials 0 is not a number of trials"):
+        Request(trials=0).cells()
+    request = Request(opt=("adam",), task=("quadratic_10",), tuning="random", trials=3, seeds=2)
+    assert len(request.cells()) == 3 * 2 + 2
+
+
+# --- rows --------------------------------------------------------------------------------------------------
+
+
+def made(one: Suite, best: int, reported: float, statuses=None) -> list:
+    """Traces of a tuned run: the trial at place `best` is best; what won gets `reported` with fresh seeds."""
+    traces = []
+    for t, o in itertools.product(one.tasks, one.optimizers):
+        trials = one.trials_of(o)
+        for place, trial in enumerate(trials):
+            for seed in tuning.seeds(tuning.CHOOSING[one.tuning], one.seeds, t.seeded):
+                status = (statuses or {}).get(place, Status.DONE)
+                cell = one.cell(t, trial.at, seed)
+                traces.append(seen(cell, 1e-3 * 2.0 ** abs(place - best), status))
+        traces += [seen(cell, 0.5) for cell in one.reporting({(t, o): o})]
+        traces += [seen(cell, reported) for cell in one.reporting({(t, o): trials[best].at})]
+    return traces
+
+
+def seen(cell: Cell, level: float, status: Status = Status.DONE):
+    """A run that ends at `level`, whatever its seed."""
+    return dataclasses.replace(trace(dataclasses.replace(cell, seed=0), level, status), cell=cell)
+
+
+def tuned(folder, one: Suite, *runs) -> pd.DataFrame:
+    return staged([stored(folder, *runs).frame()], one.optimizers, one.tuning, one.trials)
+
+
+@pytest.mark.parametrize("ruleset", tuning.RULESETS)
+def test_the_winner_is_chosen_by_one_set_of_seeds_and_reported_on_another(tmp_path, ruleset):
+    one = suite(tasks=(task("mlp"),), steps=40, tuning=ruleset, fresh=True)
+    found = tuned(tmp_path, one, made(one, best=2, reported=0.03))
+    assert found["stage"].value_counts().to_dict() == {"tuning": 12, "report": 3, "default": 3}
+    assert set(found["optimizer"]) == {"adam"}
+    assert found.groupby("stage")["seed"].agg(set).map(len).eq(3).all()
+    report = found[found["stage"] == "report"]
+    assert set(report["trial"]) == {one.trials_of(optimizer("adam"))[2].place}
+    assert report["hyperparameters"].iloc[0].startswith(f"learning_rate={report['trial'].iloc[0]:g}")
+
+    [row] = summarise(found).to_dict("records")
+    assert (row["score"], row["seeds"], row["trials"]) == (pytest.approx(0.03), 3, 4)
+    best = at_best(outcomes(found))
+    assert best["score"].tolist() == pytest.approx([0.03] * 3)
+    assert unreported(found) == []
+    table = with_untuned(summarise(found), found)
+    assert table["optimizer"].tolist() == ["adam", "adam (untuned)"]
+    assert table["score"].tolist() == pytest.approx([0.03, 0.5])
+    assert "median over 3 seeds; reported on 3 other seeds" in staged_note(found)
+
+
+def test_the_test_split_of_what_chose_is_never_read(tmp_path):
+    """Numbers on the test split that are not those of reported rows change nothing that is printed."""
+    one = suite(tasks=(task("mlp"),), steps=40)
+    frame = tuned(tmp_path, one, made(one, best=1, reported=0.03))
+    spoiled = frame.copy()
+    other = spoiled["stage"] == "tuning"
+    spoiled.loc[other, "evaluation.test_error"] = spoiled.loc[other, "evaluation.test_error"].map(
+        lambda x: x * 0 - 9
+    )
+    pd.testing.assert_frame_equal(summarise(frame), summarise(spoiled))
+    again = staged(
+        [stored(tmp_path / "again", made(one, best=1, reported=0.03)).frame()], one.optimizers, "quasi", 4
+    )
+    assert set(again.loc[again["stage"] == "report", "trial"]) == set(
+        frame.loc[frame["stage"] == "report", "trial"]
+    )
+
+
+def test_more_trials_may_choose_another_winner_and_forget_the_last(tmp_path):
+    few, many = (
+        suite(tasks=(task("quadratic_10"),), steps=40),
+        suite(tasks=(task("quadratic_10"),), steps=40, trials=8),
+    )
+    runs = (made(few, best=0, reported=1e-2), made(many, best=7, reported=1e-4))
+    found = tuned(tmp_path, many, *runs)
+    assert set(found.loc[found["stage"] == "report", "trial"]) == {many.trials_of(optimizer("adam"))[7].place}
+    assert (found["stage"] == "tuning").sum() == 8 * 3
+    # Of the four alone, the first was best; the eight were written later, and the four are among them.
+    before = staged([stored(tmp_path / "b", runs[0]).frame()], few.optimizers, "quasi", 4)
+    assert set(before.loc[before["stage"] == "report", "trial"]) == {
+        few.trials_of(optimizer("adam"))[0].place
+    }
+
+
+def test_an_untuned_optimizer_that_wins_is_in_both_stages(tmp_path):
+    one = suite(tasks=(task("quadratic_10"),), optimizers=(optimizer("lbfgs"),), steps=40)
+    found = tuned(tmp_path, one, made(one, best=0, reported=1e-3))
+    assert found["stage"].value_counts().to_dict() == {"tuning": 3, "default": 3, "report": 3}
+    assert summarise(found)["seeds"].tolist() == [3]
+    assert unequal(certificate(found)).empty
+
+
+def test_a_winner_that_did_not_run_yet_is_told(tmp_path):
+    one = suite(tasks=(task("quadratic_10"),), steps=40)
+    traces = [trace for trace in made(one, best=2, reported=0.1) if trace.cell.seed < tuning.FRESH]
+    assert unreported(tuned(tmp_path, one, traces)) == [("quadratic_10", "adam")]
+
+
+def test_statistics_read_the_stage_that_is_theirs(tmp_path):
+    one = suite(tasks=(task("quadratic_10"),), steps=40)
+    found = outcomes(tuned(tmp_path, one, made(one, best=1, reported=2e-3)))
+    best = best_of_trials(found, fresh=True)
+    assert best["middle"].tolist()[-1] == pytest.approx(1e-3)  # what chose
+    [row] = untuned(found, {}).to_dict("records")
+    assert (row["value"], row["best"], row["trials"], row["better"]) == pytest.approx((0.5, 2e-3, 4, 4))
+    table = certificate(tuned(tmp_path / "b", one, made(one, best=1, reported=2e-3)))
+    assert (table["trials"].iloc[0], table["seeds"].iloc[0], table["lanes"].iloc[0]) == (4, 3, 18)
+
+
+def test_where_all_trials_fail_the_least_of_them_is_reported(tmp_path):
+    one = suite(tasks=(task("quadratic_10"),), steps=40)
+    places = [trial.place for trial in one.trials_of(optimizer("adam"))]
+    lost = dict.fromkeys(range(4), Status.DIVERGED)
+    found = tuned(tmp_path, one, made(one, best=places.index(min(places)), reported=1.0, statuses=lost))
+    assert set(found.loc[found["stage"] == "report", "trial"]) == {min(places)}
+
+
+# --- two stages, really ------------------------------------------------------------------------------------
+
+
+def test_a_tuned_run_goes_on_where_it_was_and_computes_nothing_twice(tmp_path):
+    import optbench
+
+    options = {"tuning": "quasi", "trials": 2, "seeds": 2, "steps": 30, "jobs": 1, "results": str(tmp_path)}
+    opt, problem = (
+        "sgd[momentum=0.5]",
+        "quadratic_10",
+    )  # given a momentum, it searches its learning rate alone
+    result = optbench.run(opt=opt, task=problem, **options)
+    assert result.frame["stage"].value_counts().to_dict() == {"tuning": 4, "default": 2, "report": 2}
+    assert set(result.frame["optimizer"]) == {opt}
+    assert result.table["seeds"].tolist() == [2]
+
+    def run() -> list[int]:
+        computed = []
+        for session in stages(Request(opt=(opt,), task=(problem,), **options)):
+            computed.append(session.missing)
+            for _ in session.run():
+                pass
+        return computed
+
+    assert run() == [0, 0]
+    # Interrupted after the first stage: what won is all that is missing.
+    [last] = [path for path in Store(tmp_path).files() if len(Store(tmp_path).read(path.name)) == 2]
+    last.unlink()
+    assert run() == [0, 2]
