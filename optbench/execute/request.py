@@ -14,9 +14,6 @@ from optbench.tuning import RULESETS
 if TYPE_CHECKING:
     from optbench.suite import Suite
 
-if TYPE_CHECKING:
-    from optbench.suite import Suite
-
 DEVICES = ("auto", "cpu", "gpu", "tpu")
 
 
