@@ -31,6 +31,8 @@ SHARE = 0.8
 """Of an accelerator's memory, what the lanes of one program may take."""
 ROOMY_FROM = 4e6
 """Bytes of parameters and temporaries of one gradient from which a worker gets an allocator that keeps memory."""
+SPREAD_FROM = 2e12
+"""FLOP of a part of a program, ten seconds or more, that is worth a compilation of its own on another core."""
 UNKNOWN_STATE = 8
 """State floats per parameter that are reckoned with where an optimizer cannot say."""
 
@@ -154,7 +156,8 @@ def programs(
 ) -> list[Program]:
     """Each cell in exactly one program; cheap programs first, so that something shows soon.
 
-    In PyTorch lanes share no compilation, so they are spread over the workers.
+    Lanes are spread over the workers: in PyTorch always, since they share no compilation; in JAX where they run one
+    after the other for long enough.
     """
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -169,5 +172,8 @@ def programs(
             size = max(width, fit // width * width)
         elif group[0].framework == "torch":
             size = min(fit, -(-len(group) // jobs))
+        else:
+            parts = max(1, min(jobs, int(Program(tuple(group), how, device).cost / SPREAD_FROM)))
+            size = min(fit, -(-len(group) // parts))
         made += [Program(tuple(group[i : i + size]), how, device, width) for i in range(0, len(group), size)]
     return sorted(made, key=lambda program: program.cost)

@@ -28,10 +28,6 @@ TOY_NOTE = (
 
 SLOW_LOOP = 3.0
 """How many times slower a gradient may be inside a compiled loop before anybody is told."""
-LOOP_NOTE = (
-    "Note: inside a compiled loop the gradient of {task} takes {times:.0f} times as long as outside. "
-    "Lanes that are stepped from Python avoid it: --lanes loop (results are kept apart)."
-)
 
 
 def run_in_terminal(request: Request) -> int:
@@ -125,20 +121,25 @@ class Plain:
         self.session = session
 
     def __call__(self, event: Event) -> None:
-        """Print a line for an end, or for a new beginning."""
-        if event.program is None or event.kind not in ("done", "failed", "halved"):
+        """Print a line for an end, a new beginning or a warning."""
+        if event.program is None or not worth_a_line(event):
             return
-        if event.kind == "halved":
+        if event.kind in ("done", "failed"):
+            self.done += 1
+            self.cost_done += weight(event.program)
+        elif event.kind == "halved":
             self.total += event.facts["into"] - 1
             self.cost += (event.facts["into"] - 1) * COMPILATION
-            print(f"{time.monotonic() - self.begun:13.1f} s  {row(self.session, event)}", flush=True)
-            return
-        self.done += 1
-        self.cost_done += weight(event.program)
         seconds = time.monotonic() - self.begun
-        left = seconds * (self.cost / self.cost_done - 1)
-        about = f", about {left:.0f} s left" if self.done < self.total else ""
+        left = seconds * (self.cost / self.cost_done - 1) if self.cost_done else 0.0
+        about = f", about {left:.0f} s left" if left > 0 and self.done < self.total else ""
         print(f"[{self.done}/{self.total}] {seconds:5.1f} s  {row(self.session, event)}{about}", flush=True)
+
+
+def worth_a_line(event: Event) -> bool:
+    """Whether an event is an end, a new beginning or a warning."""
+    slow = event.kind == "compiled" and event.facts.get("loop_slowdown", 0) > SLOW_LOOP
+    return slow or event.kind in ("done", "failed", "halved")
 
 
 def weight(program: Program) -> float:
@@ -168,10 +169,10 @@ def live(session: Session) -> Iterator[Any]:
                 running[event.worker] = weight(program) * event.facts["steps"] / event.facts["of"]
             elif event.kind == "halved":
                 running.pop(event.worker, None)
-                console.print(row(session, event), markup=False, soft_wrap=True)
             elif event.kind in ("done", "failed"):
                 running.pop(event.worker, None)
                 finished[0] += weight(program)
+            if worth_a_line(event):
                 console.print(row(session, event), markup=False, soft_wrap=True)
             if event.kind in ("compiled", "progress"):
                 progress.update(overall, description=title(program)[:44])
@@ -184,6 +185,9 @@ def row(session: Session, event: Event) -> str:
     """What one finished program showed, in a line."""
     assert event.program is not None
     name = title(event.program)
+    if event.kind == "compiled":
+        times = event.facts["loop_slowdown"]
+        return f"{name:<44} its gradient is {times:.0f} times slower inside a compiled loop; --lanes loop avoids it"
     if event.kind in ("failed", "halved"):
         again = "; tried again in halves" if event.kind == "halved" else ""
         return f"{name:<44} {event.facts['status']}: {event.facts['reason']}{again}"
@@ -233,8 +237,6 @@ def close(session: Session, seconds: float) -> None:
             else "add --task mlp for real data"
         )
         print(textwrap.fill(TOY_NOTE.format(real=real), 100))
-    for task, times in slow_loops(frame).items():
-        print(textwrap.fill(LOOP_NOTE.format(task=task, times=times), 100))
     print(f"{len(frame)} cells in {session.store.folder} ({seconds:.1f} s).")
     suite = session.request.suite
     where = (
@@ -288,14 +290,6 @@ def verdict(row: dict[str, Any]) -> str:
         return "failed"
     share = f"{row['worst']:.2f}" if row["holds"] else f"{row['worst']:.0e} !"
     return f"{row['difference']:<7.0e}{share}"
-
-
-def slow_loops(frame: Frame) -> dict[str, float]:
-    """The tasks whose gradient was measured to run much slower inside a compiled loop than outside, and how much."""
-    if "loop_slowdown" not in frame:
-        return {}
-    slow = frame[frame["loop_slowdown"] > SLOW_LOOP].groupby("task")["loop_slowdown"].max()
-    return {str(task): float(times) for task, times in slow.items()}
 
 
 def legend(table: Frame) -> str:

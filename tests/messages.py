@@ -162,9 +162,16 @@ run --schedule 'cosine[warm=0.1]'
 run --schedule 'cosine[warmup=0.1'
 run --framework tensorflow
 run --dtype float16
+run --precision float16
+run --precision bfloat16
+run --dtype float64 --precision bfloat16
 run --lanes pmap
+run --lanes ensemble
+run --framework torch --lanes vmap
+run --framework torch --lanes ensemble --opt adam,kron
 run --device abacus
 run --device gpu
+run --framework torch --device gpu
 run --results a_file
 run --results a_file/below
 run --results read_only
@@ -198,6 +205,7 @@ def conditions() -> Iterator[None]:
     with (
         mock.patch.dict(os.environ),
         mock.patch("optbench.execute.devices.PLUGINS", ()),
+        mock.patch("optbench.execute.devices.LIBRARIES", ()),
         mock.patch.object(Path, "mkdir", refuse),
         mock.patch.object(Path, "write_bytes", fill),
     ):

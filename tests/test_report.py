@@ -162,6 +162,17 @@ def test_the_commands_ask_for_these_cells_again(written):
     assert set(frame["cell"]) <= wanted
 
 
+def test_the_commands_say_how_lanes_ran_where_it_was_not_the_plans_choice(tmp_path):
+    """They used to leave out `--lanes`, and computed other cells' keys."""
+    from optbench.report.reproduce import commands
+
+    store = stored(tmp_path, grid(opt="adam"), grid(opt="sgd"))
+    store.write(grid(opt="kron"), FACTS | {"mode": "map"})
+    lines = commands(store.frame(), load("quickstart"), "quickstart")
+    assert ["--lanes map" in line for line in lines if "--opt kron" in line] == [True] * 2
+    assert not [line for line in lines if "--opt adam" in line and "--lanes" in line]
+
+
 def test_the_same_store_gives_the_same_bytes(written):
     folder, _, _ = written
     report(folder / "second", Store(folder / "results"))

@@ -14,9 +14,6 @@ from optbench.tuning import RULESETS
 if TYPE_CHECKING:
     from optbench.suite import Suite
 
-if TYPE_CHECKING:
-    from optbench.suite import Suite
-
 DEVICES = ("auto", "cpu", "gpu", "tpu")
 
 
@@ -183,8 +180,10 @@ def check_lanes(
     """Refuse a way of running lanes that the framework does not have, or an optimizer cannot go."""
     own = ways[framework]
     if lanes not in own:
+        other = next(name for name, its in ways.items() if lanes in its)
         raise UserError(
-            f"--lanes {lanes} is not a way of {framework}, whose lanes run as {', '.join(own[:-1])} or {own[-1]}."
+            f"--lanes {lanes} is not a way of {framework}, whose lanes run as {', '.join(own[:-1])} or {own[-1]}. "
+            f"Take one of these, or: --framework {other}"
         )
     for optimizer in chosen:
         if lanes == "ensemble" and not optimizer.elementwise:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from optbench import environment, plan
 from optbench.core import PRECISIONS, Cell, Status, Trace, UserError
-from optbench.execute.devices import resolve
+from optbench.execute.devices import Device, resolve
 from optbench.execute.pool import Event, Pool
 from optbench.execute.request import Request
 from optbench.store import Store
@@ -29,11 +29,16 @@ class Session:
     def __init__(self, request: Request, cells: Sequence[Cell] | None = None):
         self.request = request
         self.cells = request.cells() if cells is None else list(cells)
-        self.device = resolve(request.device, self.cells[0].framework)
+        self.device = self.place(request.device)
         self.jobs = self.workers(request.jobs)
         self.check_precision()
         self.store = Store(request.results)
         self.store.prepare()
+
+    def place(self, asked: str) -> Device:
+        """The device, of every framework of the run; the CPU if one of them sees no other."""
+        found = [resolve(asked, name) for name in dict.fromkeys(cell.framework for cell in self.cells)]
+        return min(found, key=lambda device: device.platform != "cpu")
 
     def workers(self, asked: int | None) -> int:
         """How many workers run programs: one for each core, or one for each accelerator."""

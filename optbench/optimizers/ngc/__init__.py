@@ -85,6 +85,8 @@ class NgcNag(Optimizer):
         theta <- phi' + momentum (phi' - phi)     without the second term at t = 1
         phi   <- phi'
 
+    The learning rate enters the plain step only: a schedule scales that, not what the last move adds.
+
     Source: Nesterov, A method for solving the convex programming problem with convergence rate O(1/k^2),
     1983; package ngclearn 3.2.1.
     """
@@ -93,6 +95,7 @@ class NgcNag(Optimizer):
     source: ClassVar[str] = "Nesterov 1983; ngclearn 3.2.1"
     memory: ClassVar[str] = "n"
     elementwise: ClassVar[bool] = True
+    proportional: ClassVar[bool] = False
 
     learning_rate: float = hyper(0.01, "step size", bounds="(0, inf)", lane=True, sweep=(1e-4, 1.0))
     momentum: float = hyper(

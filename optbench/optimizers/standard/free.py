@@ -43,7 +43,7 @@ class Momo(Standard):
     m, f and c are running means of g, of the loss and of <g, theta>
     theta <- theta - min(learning_rate, max(f - f_min - c + <m, theta>, 0) / |m|^2) m
 
-    The learning rate is a bound on the step, and is swept.
+    The learning rate is a bound on the step, and is swept; a schedule moves the bound.
     """
 
     name: ClassVar[str] = "momo"
@@ -71,7 +71,7 @@ class MomoAdam(Standard):
     theta <- theta - min(learning_rate / a, max(f - a f_min - c + <m, theta>, 0) / <m, m / D>) m / D,
     with a = 1 - b1^t
 
-    The learning rate is a bound on the step, and is swept.
+    The learning rate is a bound on the step, and is swept; a schedule moves the bound.
     """
 
     name: ClassVar[str] = "momo_adam"
@@ -177,7 +177,7 @@ class DAdaptAdamW(Standard):
     d <- max(d, r / |s|_1), where s is a decaying sum of d g and r one of d <g, s / sqrt(v)>
     theta <- theta - learning_rate d (Adam's step + weight_decay theta)
 
-    It finds its step size: one trial, with the learning rate left at 1.
+    It finds its step size: one trial, with the learning rate left at 1. A schedule also weighs the sums.
     """
 
     name: ClassVar[str] = "dadapt_adamw"

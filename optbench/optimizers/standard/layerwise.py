@@ -17,6 +17,8 @@ class LARS(Standard):
 
     u = g + weight_decay theta;  u <- trust |theta| / (|u| + eps) u for each leaf (u where a norm is 0)
     m <- momentum m + learning_rate u;  theta <- theta - m
+
+    The learning rate enters before the momentum: a schedule scales what comes, not what is carried on.
     """
 
     name: ClassVar[str] = "lars"
@@ -75,6 +77,8 @@ class Fromage(Standard):
 
     u = max(|theta|, min_norm) / max(|g|, min_norm) g for each leaf
     theta <- (theta - learning_rate u) / sqrt(1 + learning_rate^2)
+
+    The contraction depends on the learning rate too, so a schedule does not scale the step alone.
     """
 
     name: ClassVar[str] = "fromage"
