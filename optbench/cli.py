@@ -1,4 +1,4 @@
-"""The command line: `optbench run`, `report`, `check`, `list`, `show`.
+"""The command line: `optbench run`, `report`, `claims`, `check`, `list`, `show`.
 
 A command is a dataclass whose fields are its options. They are joined by `Union` and not by `|`, and none is
 a function: tyro then finds the command without importing typeguard, which takes longer than all the rest.
@@ -66,6 +66,27 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Claims:
+    """Measure what the originals' documents say: documented, measured, verdict and why.
+
+    What is stored is not measured again. Up to three claims are shown in full.
+    """
+
+    names: Positional[Texts] = None
+    """Documents or claims, such as psgd-kron or esgd-m.warmup; all unless said."""
+    results: str = "results"
+    """The folder that results are kept in; the measurements are in its folder claims."""
+    again: bool = False
+    """Measure what is stored once more."""
+    strict: bool = False
+    """Exit 1 if a measurement failed."""
+    jobs: Number = None
+    """Worker processes, one core each; all cores unless said."""
+    timeout: float = 600.0
+    """Seconds without a sign of life after which a measurement is ended."""
+
+
+@dataclass(frozen=True)
 class Check:
     """Compare the convergence numbers of a small suite with the committed ones; exit 1 if one moved."""
 
@@ -80,7 +101,7 @@ class Check:
 
 
 Run = Annotated[Request, subcommand("run", description="Run a suite: what is stored is not computed again.")]
-Command = Union[Run, List, Show, Report, Check]  # noqa: UP007
+Command = Union[Run, List, Show, Report, Claims, Check]  # noqa: UP007
 
 
 DESCRIPTION = "A benchmark for deep-learning optimizers."
@@ -104,7 +125,7 @@ def main() -> None:
     sys.exit(code)
 
 
-def do(command: Request | List | Show | Report | Check) -> int:
+def do(command: Request | List | Show | Report | Claims | Check) -> int:
     """Do what a command says; the exit code. What only one command needs is imported there."""
     match command:
         case Request():
@@ -125,6 +146,10 @@ def do(command: Request | List | Show | Report | Check) -> int:
             settings = ("schedule", "framework", "dtype", "steps", "device_kind")
             narrow = {name: getattr(command, name) for name in settings}
             print(write_report(results, out, suite, opt=opt, task=task, **narrow))
+        case Claims(names, results, again, strict, jobs, timeout):
+            from optbench.claims.command import claims_in_terminal
+
+            return claims_in_terminal(names, results, again, strict, jobs, timeout)
         case Check(suite, baselines, update, jobs):
             from optbench.gate import check_suite
 

@@ -14,10 +14,9 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from optbench import environment
-from optbench.plan import Program
 
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -27,13 +26,24 @@ ONE_THREAD = {
 }
 
 
+class Job(Protocol):
+    """What a worker can be given: a `plan.Program`, or a call of a function."""
+
+    def message(self) -> dict[str, Any]:
+        """As JSON data."""
+        ...
+
+
+J = TypeVar("J", bound=Job)
+
+
 @dataclass(frozen=True)
-class Event:
+class Event(Generic[J]):
     """Something a worker said, or was found to have done, about a program (None: about itself)."""
 
     kind: str
     worker: int
-    program: Program | None = None
+    program: J | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -44,7 +54,7 @@ class Worker:
         self, number: int, core: int | None, outbox: queue.SimpleQueue[tuple[Worker, dict[str, Any]]]
     ):
         self.number, self.core, self.outbox = number, core, outbox
-        self.program: Program | None = None
+        self.program: Any = None
         self.heard = time.monotonic()
         self.errors: deque[str] = deque(maxlen=20)
         pin = [] if core is None else ["--core", str(core)]
@@ -80,7 +90,7 @@ class Worker:
         for line in self.process.stderr:
             self.errors.append(line.rstrip())
 
-    def give(self, program: Program, results: str) -> None:
+    def give(self, program: Job, results: str) -> None:
         """Send a program."""
         assert self.process.stdin is not None
         self.program, self.heard = program, time.monotonic()
@@ -105,7 +115,7 @@ class Pool:
         self.cores = [cores[i % len(cores)] for i in range(jobs)]
         self.workers: list[Worker] = []
 
-    def run(self, programs: Sequence[Program]) -> Iterator[Event]:
+    def run(self, programs: Sequence[J]) -> Iterator[Event[J]]:
         """Every program once; cheap ones first on the first worker, dear ones first on the others."""
         waiting = deque(programs)
         try:
@@ -122,13 +132,13 @@ class Pool:
         """A new process on the core of this number."""
         return Worker(number, self.cores[number], self.outbox)
 
-    def feed(self, worker: Worker, waiting: deque[Program]) -> None:
+    def feed(self, worker: Worker, waiting: deque[Any]) -> None:
         """Give a worker the next program, if there is one."""
         worker.program = None
         if waiting:
             worker.give(waiting.popleft() if worker.number == 0 else waiting.pop(), self.results)
 
-    def listen(self, waiting: deque[Program]) -> Iterator[Event]:
+    def listen(self, waiting: deque[Any]) -> Iterator[Event]:
         """Wait for one message, or for a worker to have been silent too long."""
         try:
             worker, message = self.outbox.get(timeout=0.25)
@@ -149,7 +159,7 @@ class Pool:
             self.feed(worker, waiting)
         yield from self.watch(waiting)
 
-    def watch(self, waiting: deque[Program]) -> Iterator[Event]:
+    def watch(self, waiting: deque[Any]) -> Iterator[Event]:
         """End workers that have been silent for longer than the time limit."""
         for worker in list(self.workers):
             silent = time.monotonic() - worker.heard
@@ -160,7 +170,7 @@ class Pool:
                 worker.end()
                 self.replace(worker, waiting)
 
-    def replace(self, worker: Worker, waiting: deque[Program]) -> None:
+    def replace(self, worker: Worker, waiting: deque[Any]) -> None:
         """A fresh process in the place of one that is gone."""
         worker.program = None
         if waiting:

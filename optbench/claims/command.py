@@ -1,0 +1,87 @@
+"""`optbench claims` on a terminal: what is stored, what is measured, the table or the details."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+
+from optbench import tasks
+from optbench.claims import select
+from optbench.claims.session import Inquiry
+from optbench.claims.text import details, table
+
+FEW = 3
+"""Up to so many claims are shown in full."""
+
+
+def claims_in_terminal(
+    names: Sequence[str] | None, results: str, again: bool, strict: bool, jobs: int | None, timeout: float
+) -> int:
+    """Measure what is asked for and not stored, and print it; 1 with `strict` if a measurement failed."""
+    begun = time.monotonic()
+    asked = select(names)
+    inquiry = Inquiry(asked, results, jobs, again, timeout)
+    say_plan(inquiry)
+    try:
+        measure(inquiry, begun)
+    except KeyboardInterrupt:
+        print("\nInterrupted. What was measured is stored; the same command goes on from there.", flush=True)
+        return 130
+    if inquiry.missing:
+        print()
+    for name, why in inquiry.ledger.passed_over.items():
+        print(f"passed over {name} in {inquiry.ledger.folder}: {why}", file=sys.stderr)
+    in_full = names is not None and len(asked) <= FEW
+    print("\n\n".join(details(inquiry, one) for one in asked) if in_full else table(inquiry))
+    close(inquiry, time.monotonic() - begun, in_full)
+    return 1 if strict and inquiry.failures else 0
+
+
+def say_plan(inquiry: Inquiry) -> None:
+    """One line: how much is stored, how much there is to do."""
+    total, missing = len(inquiry.measurements), len(inquiry.missing)
+    said = (
+        f"optbench: {len(inquiry.asked)} claims of {len({a.document.name for a in inquiry.asked})} documents"
+    )
+    if not missing:
+        print(
+            f"{said}; all {total} measurements are stored in {inquiry.ledger.folder} (--again measures anew).\n"
+        )
+        return
+    print(
+        f"{said}; {total - missing} measurements stored, {missing} to do on {inquiry.jobs} workers.",
+        flush=True,
+    )
+
+
+def measure(inquiry: Inquiry, begun: float) -> None:
+    """Runs first, then what reads them, then the programs; a line for each that ends."""
+
+    def line(text: str) -> None:
+        print(f"{time.monotonic() - begun:6.1f} s  {text}", flush=True)
+
+    for session in inquiry.sessions:
+        for event in session.run():
+            if event.program is not None and event.kind in ("done", "failed"):
+                cell = event.program.cells[0]
+                what = f"run {tasks.label(cell.task)} / {cell.optimizer.label()}, {len(event.program.cells)} lanes"
+                line(
+                    what
+                    if event.kind == "done"
+                    else f"{what}: {event.facts['status']}: {event.facts['reason']}"
+                )
+    for done in itertools.chain(inquiry.read(), inquiry.measure()):
+        line(done.measurement.call + (f": {done.reason}" if done.reason else ""))
+
+
+def close(inquiry: Inquiry, seconds: float, in_full: bool) -> None:
+    """Where the numbers are, and what to type next."""
+    results = inquiry.results
+    where = "" if results == "results" else f" --results {shlex.quote(results)}"
+    print(f"\n{len(inquiry.records.keys() & {m.id for m in inquiry.measurements})} of {len(inquiry.measurements)} "
+          f"measurements are stored in {inquiry.ledger.folder} ({seconds:.1f} s).")  # fmt: skip
+    example = inquiry.asked[0].name
+    print("Next: " + (f"optbench claims{where}" if in_full else f"optbench claims {example}{where}"))

@@ -1,0 +1,301 @@
+"""psgd-jax: what the README and the docstrings of kron.py say about kron."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+from optbench.claims import Document, Measurement, Numbers, Ruling, claim, graded
+from optbench.claims.plots import Figure, Mark, Panel, Series
+from optbench.execute.request import Request
+
+LAYER, BIAS, SQUARE, TALL, KERNEL = "(256, 128)", "(256,)", "(64, 64)", "(9000, 16)", "(3, 3, 8, 16)"
+SHAPES = {
+    LAYER: [256, 128], BIAS: [256], SQUARE: [64, 64], TALL: [9000, 16], KERNEL: [3, 3, 8, 16],
+}  # fmt: skip
+LARGEST = 8192
+"""The default of max_size_triangular."""
+
+SCHEDULE = Measurement(
+    call="psgd_schedule:update_steps",
+    inputs={"steps": 6000, "constants": [0.9, 0.7, 0.5, 0.4, 0.25, 0.1], "marks": [500, 1000, 2000, 4000, 6000],
+            "window": 100},
+)  # fmt: skip
+COST = Measurement(call="psgd_schedule:update_cost", inputs={"problem": "mlp", "steps": 40, "rounds": 9})
+FACTORS = Measurement(
+    call="state:factor_shapes", inputs={"shapes": SHAPES, "modes": [None, "one_diag", "all_diag"]}
+)
+ARGUMENTS = Measurement(call="state:arguments")
+MOVED = Measurement(
+    call="training:hyperparameters",
+    inputs={
+        "problem": "mlp",
+        "steps": 120,
+        "seeds": 3,
+        "rates": [0.003, 0.01],
+        "moved": {
+            "kron": {
+                "b1": [0.0, 0.99],
+                "preconditioner_lr": [0.01, 1.0],
+                "preconditioner_init_scale": [0.1, 10.0],
+                "preconditioner_update_probability": [0.1],
+            },
+            "adam": {"b1": [0.0, 0.99], "b2": [0.99, 0.9999], "eps": [1e-9, 1e-7]},
+        },
+    },
+)
+STUDY = Measurement(call="studies:study", runs=(Request(task=("mlp",), opt=("adam", "kron")),))
+FITS = Measurement(
+    call="psgd_fit:matrix_fits", inputs={"shape": [4, 3], "steps": 3000, "rates": [0.1, 0.01], "seed": 0}
+)
+CONTRACTION = Measurement(call="psgd_fit:contraction", inputs={"shape": [6, 4], "seed": 0})
+
+LEAST = 0.03
+DOCUMENTED_END, DOCUMENTED_FLAT = 4000, 250
+
+
+@claim("anneal to 0.03 ... speed up by around 4k steps", "0.03 by about step 4,000", SCHEDULE)
+def schedule_end(m: Numbers) -> Ruling:
+    """By default the update probability falls from 1 to 0.03 by about step 4,000."""
+    at, least = m["least_at"], m["least"]
+    return Ruling(
+        graded(abs(least - LEAST) < 1e-6 and abs(at - DOCUMENTED_END) <= 0.02 * DOCUMENTED_END),
+        f"{least:.2g} at step {at:,}",
+        f"The default schedule is 1 until step {m['flat_until']:,} and reaches its minimum at step {at:,}.",
+    )
+
+
+@claim("update probability at 1.0 for 250 steps", "1 for 250 steps", SCHEDULE)
+def schedule_flat(m: Numbers) -> Ruling:
+    """The docstring of the schedule says that the probability stays at 1 for 250 steps."""
+    return Ruling(
+        graded(m["flat_until"] == DOCUMENTED_FLAT),
+        f"1 for {m['flat_until']:,} steps",
+        f"The default of flat_start is {m['flat_until']:,}: the docstring is older than the code.",
+    )
+
+
+@claim("preconditioner update probability", "a probability: 0.7 is 7 fits in 10", SCHEDULE)
+def update_probability(m: Numbers) -> Ruling:
+    """The preconditioner is updated with the probability that is given."""
+    real, promised, drawn = (m[key]["1000"] - m[key]["500"] for key in ("fits", "promised", "drawn"))
+    every = {float(p): steps for p, steps in m["every"].items()}
+    whole = {p: steps for p, steps in every.items() if abs(1 / p - round(1 / p)) < 1e-9}
+    exact = all(abs(p * steps - 1) < 1e-9 for p, steps in every.items())
+    slow = ", ".join(f"{p:g}" for p, steps in every.items() if steps == 2)
+    return Ruling(
+        graded(exact, all(abs(p * steps - 1) < 1e-9 for p, steps in whole.items())),
+        f"{real} fits in steps 501-1,000",
+        f"A counter fits every ceil(1/p) steps, exact only where 1/p is whole: {slow} all mean every 2nd step, and "
+        f"steps 501 to 1,000 get {real} fits where p adds up to {promised:.0f} (0.2.7 drew: {drawn}).",
+    )
+
+
+@claim("slightly slower at the start", "slightly slower, faster by 4k steps", COST)
+def slow_start(m: Numbers) -> Ruling:
+    """Training is slightly slower at the start and speeds up by about step 4,000."""
+    spent = m["microseconds"]
+    late = spent["applied"] + LEAST * (spent["fitted"] - spent["applied"])
+    ratio, plain = spent["fitted"] / late, late / spent["gradient"]
+    return Ruling(
+        graded(1 < ratio <= 1.25, ratio > 1.25),
+        f"{ratio:.1f} times the late step",
+        f"On the digits network a step that fits takes {ratio:.1f} times the CPU of the average step after 4,000, "
+        f"which takes {plain:.1f} times a gradient: it speeds up, and by more than slightly."
+        if ratio > 1.25
+        else f"A step that fits takes {ratio:.2f} times the CPU of the average step after 4,000.",
+    )
+
+
+@claim(
+    "would be shapes (256, 256) and (128, 128)", "(256, 256), (128, 128); diagonal (256,), (128,)", FACTORS
+)
+def factor_shapes(m: Numbers) -> Ruling:
+    """A layer (256, 128) has factors (256, 256) and (128, 128), or (256,) and (128,) if diagonal."""
+    triangular, diagonal = m["None"][LAYER], m["all_diag"][LAYER]
+    return Ruling(
+        graded(triangular == [[256, 256], [128, 128]] and diagonal == [[256], [128]]),
+        f"{shown(triangular)}; {shown(diagonal)}",
+        "These are the shapes in the first state, by default and with memory_save_mode='all_diag'.",
+    )
+
+
+@claim("triangular except for 1-dimensional layers and very large", "all but vectors and large dims", FACTORS)
+def mostly_triangular(m: Numbers) -> Ruling:
+    """By default factors are triangular except for 1-dimensional layers and very large dimensions."""
+    wrong = [
+        f"axis {i} of {leaf}"
+        for leaf, factors in m["None"].items()
+        for i, factor in enumerate(factors)
+        if (len(factor) == 2) != (len(SHAPES[leaf]) > 1 and SHAPES[leaf][i] <= LARGEST)
+    ]
+    dense = sum(len(factor) == 2 for factors in m["None"].values() for factor in factors)
+    return Ruling(
+        graded(not wrong),
+        f"{dense} of {sum(map(len, m['None'].values()))} factors triangular",
+        f"Of five leaves the vector {BIAS} and the axis of 9,000 are diagonal, every other axis is triangular."
+        if not wrong
+        else f"It is otherwise for {', '.join(wrong)}.",
+    )
+
+
+@claim("sets the largest or last dim per layer as diagonal", "the largest axis, the last of equals", FACTORS)
+def one_diag(m: Numbers) -> Ruling:
+    """memory_save_mode='one_diag' makes the largest dimension diagonal, the last one on ties."""
+    expected = {
+        leaf: max(range(len(shape)), key=lambda i: (shape[i], i))
+        for leaf, shape in SHAPES.items()
+        if len(shape) > 1
+    }
+    found = {
+        leaf: [i for i, factor in enumerate(m["one_diag"][leaf]) if len(factor) == 1] for leaf in expected
+    }
+    good = all(found[leaf] == [axis] for leaf, axis in expected.items())
+    return Ruling(
+        graded(good),
+        f"axis {found[LAYER][0]} of {LAYER}, axis {found[SQUARE][0]} of {SQUARE}",
+        f"So it is on {len(expected)} leaves of 2 to 4 dimensions."
+        if good
+        else f"Diagonal axes are {found}.",
+    )
+
+
+@claim("There is no b2 or epsilon", "no b2, no epsilon", ARGUMENTS)
+def no_b2_or_epsilon(m: Numbers) -> Ruling:
+    """kron has no b2 and no epsilon to tune."""
+    present = [name for name in m["kron"] if name in ("b2", "beta2") or name.startswith("eps")]
+    return Ruling(
+        graded(not present),
+        ", ".join(present) or "neither",
+        f"None of the {len(m['kron'])} arguments is one of them; what damps the fit is fixed in the code."
+        if not present
+        else f"kron takes {', '.join(present)}.",
+    )
+
+
+@claim("less hyperparameters that need tuning than adam", "fewer than Adam", MOVED)
+def fewer_hyperparameters(m: Numbers) -> Ruling:
+    """kron has fewer hyperparameters that need tuning than Adam."""
+    needy = {name: sorted(needing(cases)) for name, cases in m.items()}
+    kron, adam = len(needy["kron"]), len(needy["adam"])
+    words = {name: ", ".join(found) or "none" for name, found in needy.items()}
+    return Ruling(
+        graded(kron < adam, kron == adam),
+        f"kron {kron}, Adam {adam}",
+        "Beside the learning rate, tuned again each time, moving these by about a factor of ten (b1 and b2: of the "
+        f"horizon) costs more than the seeds differ on the digits network: kron {words['kron']}; Adam {words['adam']}.",
+    )
+
+
+def needing(cases: dict[str, list[float]]) -> set[str]:
+    """The hyperparameters of which some move is worse with every seed than the default with any."""
+    worst = max(cases["default"])
+    return {name.partition("=")[0] for name, values in cases.items() if min(values) > worst}
+
+
+@claim("slightly lower learning rate (like /2)", "about half of Adam's", STUDY)
+def learning_rate(m: Numbers) -> Ruling:
+    """kron's learning rate is like Adam's, or about half of it."""
+    kron, adam = (m["runs"][0][name]["best_rate"] for name in ("kron", "adam"))
+    ratio = kron / adam
+    return Ruling(
+        graded(0.3 <= ratio <= 1.05, 0.09 <= ratio <= 3.5),
+        f"{ratio:.2g} of Adam's",
+        f"On the digits network the best of nine rates is {kron:.2g} for kron and {adam:.2g} for Adam; neighbours on the "
+        "grid are a factor of 3.2 apart.",
+    )
+
+
+@claim("can generally act as a drop-in replacement", "works where Adam does", STUDY)
+def drop_in(m: Numbers) -> Ruling:
+    """kron can replace Adam without further tuning."""
+    kron, adam = m["runs"][0]["kron"], m["runs"][0]["adam"]
+    same = next(row for row in kron["rates"] if abs(row["rate"] / adam["best_rate"] - 1) < 1e-6)
+    own = next(row for row in adam["rates"] if row["rate"] == adam["best_rate"])
+    works = same["steps"] < float("inf")
+    as_good = same["final"][1] <= own["final"][2]
+    how = "not above" if as_good else "above"
+    return Ruling(
+        graded(works and as_good, works),
+        f"loss {same['final'][0]:.2g}, Adam {own['final'][0]:.2g}",
+        f"At Adam's best learning rate on the digits network kron "
+        + (
+            f"reaches the first target in {same['steps']:.0f} steps, Adam in {own['steps']:.0f}"
+            if works
+            else "misses it"
+        )
+        + f"; its final validation loss is {how} Adam's interval. One small task.",
+    )
+
+
+@claim("first axis ... is the contracting axis", "the first axis", CONTRACTION)
+def contracting_axis(m: Numbers) -> Ruling:
+    """When the preconditioner is applied, the first axis of each factor is contracted."""
+    return Ruling(
+        graded(m["first"] < 1e-12 < m["last"]),
+        "the first axis" if m["first"] < m["last"] else "the last axis",
+        f"P G equals the product that contracts first axes to {m['first']:.0e}, and is {m['last']:.1f} away from the "
+        "other: P = Q^T Q. (Q itself is applied along its last axis.)",
+    )
+
+
+@claim("whitening-based (gg^T) preconditioner", "makes gradients white", FITS)
+def whitening(m: Numbers) -> Ruling:
+    """The preconditioner whitens the gradient."""
+    worst = m["whiteness"]["kron"]
+    return Ruling(
+        graded(worst < 1.5, worst < 0.1 * m["before"]),
+        f"eigenvalues within {worst:.2g} of 1",
+        "With gradients A Z B from a known distribution every eigenvalue of E[(P g)(P g)^T] ends within a factor of "
+        f"{worst:.2g} of 1, from {m['before']:.0f} before: P g becomes white, where P = Q^T Q, not Q g.",
+    )
+
+
+def shown(shapes: list[list[int]]) -> str:
+    """`(256, 256), (128, 128)`."""
+    return ", ".join(str(tuple(shape)) for shape in shapes)
+
+
+def schedule_figure(numbers: Any) -> Figure | None:
+    """The README's plot of the default schedule, with the rate at which kron really fits, and what steps cost."""
+    schedule, cost = numbers(SCHEDULE), numbers(COST)
+    if schedule is None or cost is None:
+        return None
+    curve, spent = schedule["curve"], cost["microseconds"]
+    relative = [
+        (spent["applied"] + rate * (spent["fitted"] - spent["applied"])) / spent["gradient"]
+        for rate in curve["rate"]
+    ]
+    ends = (
+        Mark(text=f"docstring: {DOCUMENTED_FLAT}", x=DOCUMENTED_FLAT),
+        Mark(text=f"{schedule['least_at']:,}", x=schedule["least_at"]),
+    )
+    rates = (
+        Series(label="update probability", x=curve["step"], y=curve["probability"]),
+        Series(label="fits a step, really", x=curve["step"], y=curve["rate"]),
+    )
+    return Figure(
+        name="kron-schedule",
+        caption="kron's default schedule as the README plots it, and the rate at which a counter that fits every "
+        "ceil(1/p) steps really fits (left); what a training step costs in gradients of the digits network (right).",
+        panels=(
+            Panel(title="Default schedule", x="step", y="fits a step", series=rates, marks=ends),
+            Panel(
+                title="CPU of a step", x="step", y="gradients",
+                series=(Series(label="with kron", x=curve["step"], y=relative, optimizer="kron"),),
+                marks=(Mark(text="gradient alone", y=1.0),),
+            ),
+        ),
+    )  # fmt: skip
+
+
+document = Document(
+    name="psgd-kron",
+    title="psgd-jax 0.2.9: README and docstrings, kron",
+    source="https://github.com/evanatyourservice/psgd_jax (be95524)",
+    claims=(
+        schedule_end, schedule_flat, update_probability, slow_start, factor_shapes, mostly_triangular, one_diag,
+        no_b2_or_epsilon, fewer_hyperparameters, learning_rate, drop_in, contracting_axis, whitening,
+    ),
+    figures=(schedule_figure,),
+)  # fmt: skip

@@ -1,0 +1,112 @@
+"""Measuring: what is stored is not measured again, runs come from the store or are computed, the rest from workers."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from optbench import environment
+from optbench.claims import PROGRAMS, Asked, Measurement
+from optbench.claims.ledger import Ledger, Record
+from optbench.execute.pool import Event, Pool
+from optbench.execute.request import Request
+from optbench.execute.session import Session
+
+
+class Done(NamedTuple):
+    """A measurement that ended: `reason` says why it failed, and is '' if it did not."""
+
+    measurement: Measurement
+    reason: str
+    seconds: float
+
+
+class Inquiry:
+    """Claims that are asked about: what there is to measure, measuring it, and the records that came out."""
+
+    def __init__(
+        self,
+        asked: Sequence[Asked],
+        results: str = "results",
+        jobs: int | None = None,
+        again: bool = False,
+        timeout: float = 600.0,
+    ):
+        self.asked, self.results, self.again, self.timeout = asked, results, again, timeout
+        self.jobs = jobs or len(environment.cores())
+        self.ledger = Ledger(results)
+        self.records: dict[str, Record] = self.ledger.records()
+        self.failures: dict[str, str] = {}
+        """Measurement id to what went wrong."""
+
+    @cached_property
+    def measurements(self) -> list[Measurement]:
+        """Each once, in the order of the claims."""
+        return list({a.claim.measurement.id: a.claim.measurement for a in self.asked}.values())
+
+    @cached_property
+    def missing(self) -> list[Measurement]:
+        """What is not stored."""
+        return [m for m in self.measurements if self.again or m.id not in self.records]
+
+    @property
+    def sessions(self) -> list[Session]:
+        """The runs that missing measurements read, those of equal tasks and settings as one."""
+        together: dict[Request, dict[str, None]] = {}
+        for request in (request for m in self.missing for request in m.runs):
+            bare = dataclasses.replace(request, opt=None)
+            together.setdefault(bare, {}).update(dict.fromkeys(request.opt or ()))
+        return [
+            Session(dataclasses.replace(self.placed(bare), opt=tuple(opts), again=self.again))
+            for bare, opts in together.items()
+        ]
+
+    def placed(self, request: Request) -> Request:
+        """A request with this inquiry's folder, workers and time limit."""
+        return dataclasses.replace(
+            request, results=self.results, jobs=self.jobs, timeout=self.timeout, device="cpu"
+        )
+
+    def read(self) -> Iterator[Done]:
+        """Measure what reads runs; these must be stored by now."""
+        for measurement in self.missing:
+            if measurement.runs:
+                begun = time.perf_counter()
+                frames = [Session(self.placed(request)).frame() for request in measurement.runs]
+                numbers = function(measurement.call)(frames, **measurement.inputs)
+                seconds = time.perf_counter() - begun
+                yield self.kept(measurement, numbers, {"cpu_seconds": seconds, "wall_seconds": seconds})
+
+    def measure(self) -> Iterator[Done]:
+        """Run the programs, on workers."""
+        programs = [m for m in self.missing if not m.runs]
+        # Frameworks apart, so that no worker imports both; the dear ones are first in the catalogue.
+        for framework in dict.fromkeys(m.framework for m in programs):
+            pool = Pool(os.path.abspath(self.results), self.jobs, self.timeout)
+            for event in pool.run([m for m in programs if m.framework == framework]):
+                if event.program is not None and event.kind in ("done", "failed"):
+                    yield self.ended(event, event.program)
+
+    def ended(self, event: Event, measurement: Measurement) -> Done:
+        """Keep what a worker found, or why it did not."""
+        if event.kind == "done":
+            return self.kept(measurement, event.facts.pop("numbers"), event.facts)
+        reason = f"{event.facts['status']}: {event.facts['reason']}"
+        self.failures[measurement.id] = reason
+        return Done(measurement, reason, 0.0)
+
+    def kept(self, measurement: Measurement, numbers: Any, facts: dict[str, Any]) -> Done:
+        """Write a record."""
+        self.records[measurement.id] = self.ledger.write(measurement, numbers, facts)
+        return Done(measurement, "", facts["wall_seconds"])
+
+
+def function(call: str) -> Any:
+    """The function that a measurement names."""
+    module, _, name = call.partition(":")
+    return getattr(importlib.import_module(f"{PROGRAMS}.{module}"), name)
