@@ -84,6 +84,8 @@ class Claims:
     """Worker processes, one core each; all cores unless said."""
     timeout: float = 600.0
     """Seconds without a sign of life after which a measurement is ended."""
+    out: Text = None
+    """Write a page of all measured claims, with tables and figures, to <out>/claims/."""
 
 
 @dataclass(frozen=True)
@@ -146,10 +148,15 @@ def do(command: Request | List | Show | Report | Claims | Check) -> int:
             settings = ("schedule", "framework", "dtype", "steps", "device_kind")
             narrow = {name: getattr(command, name) for name in settings}
             print(write_report(results, out, suite, opt=opt, task=task, **narrow))
-        case Claims(names, results, again, strict, jobs, timeout):
+        case Claims(names, results, again, strict, jobs, timeout, out):
             from optbench.claims.command import claims_in_terminal
 
-            return claims_in_terminal(names, results, again, strict, jobs, timeout)
+            code = claims_in_terminal(names, results, again, strict, jobs, timeout)
+            if out is not None:
+                from optbench.report.claims import write_page
+
+                print(write_page(results, out))
+            return code
         case Check(suite, baselines, update, jobs):
             from optbench.gate import check_suite
 

@@ -1,7 +1,7 @@
 """What the documents of the originals say, held against what is measured.
 
-A document is a README or a docstring that an optimizer comes from, and has a file here. A claim quotes a phrase of it and
-names the measurement that tests it; its rule turns the measured numbers into a verdict. Numbers are stored
+A document is a README or a docstring that an optimizer comes from, and has a file here. A claim quotes a phrase of it
+and names the measurement that tests it; its rule turns the measured numbers into a verdict. Numbers are stored
 (`results/claims/`), verdicts never are: they follow from the numbers each time.
 """
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from optbench.claims.plots import Figure, Table
 from optbench.core import FORMAT, UserError, digest, nearest
 from optbench.execute.request import Request
 
@@ -72,6 +73,8 @@ class Measurement:
     runs: tuple[Request, ...] = ()
     """The runs whose rows the function reads, a frame for each; without any it runs in a worker."""
     framework: str = "jax"
+    cost: float = 1.0
+    """CPU seconds, roughly; only the order depends on it."""
     version: int = 1
     """Counts up when the function changes what it gives, so that older numbers are not shown for it."""
 
@@ -89,6 +92,10 @@ class Measurement:
             "inputs": dict(self.inputs),
             "framework": self.framework,
         }
+
+
+Lookup = Callable[[Measurement], Any]
+"""The numbers of a measurement, None where it is not stored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +142,11 @@ class Document:
     source: str
     """Package, version and address."""
     claims: tuple[Claim, ...]
-    figures: tuple[Any, ...] = ()
-    """Functions from `Shown` to a `plots.Figure`, or None where its numbers are missing."""
+    optimizers: tuple[str, ...]
+    """The optimizers that it is about, by name."""
+    figures: tuple[Callable[[Lookup], Figure | None], ...] = ()
+    tables: tuple[Callable[[Lookup], Table | None], ...] = ()
+    """What to show beside the verdicts; None where numbers are missing."""
 
 
 @functools.cache
@@ -171,14 +181,10 @@ def select(names: Sequence[str] | None) -> list[Asked]:
     for name in [part.strip() for text in names for part in text.split(",") if part.strip()]:
         found = [asked for asked in every() if name in (asked.document.name, asked.name, asked.claim.name)]
         if not found:
-            known = {
-                *documents(),
-                *(asked.name for asked in every()),
-                *(asked.claim.name for asked in every()),
-            }
-            raise UserError(
-                f"no claim or document is called {name!r}. {nearest(name, known)} See: optbench claims"
-            )
+            near = nearest(name, {*documents(), *(asked.claim.name for asked in every())})
+            if not near.startswith("Did"):
+                near = f"The documents are {', '.join(documents())}."
+            raise UserError(f"no claim or document is called {name!r}. {near} See: optbench claims")
         chosen += [asked for asked in found if asked not in chosen]
     if not chosen:
         raise UserError(

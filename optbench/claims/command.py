@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import shlex
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 
 from optbench import tasks
-from optbench.claims import select
+from optbench.claims import Verdict, select
 from optbench.claims.session import Inquiry
-from optbench.claims.text import details, table
+from optbench.claims.text import WIDTH, details, judged, table
 
 FEW = 3
 """Up to so many claims are shown in full."""
@@ -30,12 +31,10 @@ def claims_in_terminal(
     except KeyboardInterrupt:
         print("\nInterrupted. What was measured is stored; the same command goes on from there.", flush=True)
         return 130
-    if inquiry.missing:
-        print()
     for name, why in inquiry.ledger.passed_over.items():
         print(f"passed over {name} in {inquiry.ledger.folder}: {why}", file=sys.stderr)
     in_full = names is not None and len(asked) <= FEW
-    print("\n\n".join(details(inquiry, one) for one in asked) if in_full else table(inquiry))
+    print("\n" + "\n\n".join(details(inquiry, one) for one in asked) if in_full else "\n" + table(inquiry))
     close(inquiry, time.monotonic() - begun, in_full)
     return 1 if strict and inquiry.failures else 0
 
@@ -48,7 +47,7 @@ def say_plan(inquiry: Inquiry) -> None:
     )
     if not missing:
         print(
-            f"{said}; all {total} measurements are stored in {inquiry.ledger.folder} (--again measures anew).\n"
+            f"{said}; all {total} measurements are stored in {inquiry.ledger.folder} (--again measures anew)."
         )
         return
     print(
@@ -67,21 +66,27 @@ def measure(inquiry: Inquiry, begun: float) -> None:
         for event in session.run():
             if event.program is not None and event.kind in ("done", "failed"):
                 cell = event.program.cells[0]
-                what = f"run {tasks.label(cell.task)} / {cell.optimizer.label()}, {len(event.program.cells)} lanes"
+                what = (
+                    f"{tasks.label(cell.task)} / {cell.optimizer.label()}, {len(event.program.cells)} lanes"
+                )
                 line(
                     what
                     if event.kind == "done"
                     else f"{what}: {event.facts['status']}: {event.facts['reason']}"
                 )
     for done in itertools.chain(inquiry.read(), inquiry.measure()):
-        line(done.measurement.call + (f": {done.reason}" if done.reason else ""))
+        failed = f"failed: {done.reason}: " if done.reason else ""
+        line(textwrap.shorten(f"{failed}{inquiry.serves(done.measurement)}", WIDTH - 10, placeholder=" ..."))
 
 
 def close(inquiry: Inquiry, seconds: float, in_full: bool) -> None:
     """Where the numbers are, and what to type next."""
     results = inquiry.results
     where = "" if results == "results" else f" --results {shlex.quote(results)}"
-    print(f"\n{len(inquiry.records.keys() & {m.id for m in inquiry.measurements})} of {len(inquiry.measurements)} "
-          f"measurements are stored in {inquiry.ledger.folder} ({seconds:.1f} s).")  # fmt: skip
-    example = inquiry.asked[0].name
+    stored = sum(m.id in inquiry.records for m in inquiry.measurements)
+    print(
+        f"{stored} of {len(inquiry.measurements)} measurements are in {inquiry.ledger.folder} ({seconds:.1f} s)."
+    )
+    odd = (a.name for a in inquiry.asked if (r := judged(inquiry, a)) and r.verdict != Verdict.HOLDS)
+    example = next(odd, inquiry.asked[0].name)
     print("Next: " + (f"optbench claims{where}" if in_full else f"optbench claims {example}{where}"))

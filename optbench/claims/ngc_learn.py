@@ -90,5 +90,6 @@ document = Document(
     name="ngc-learn",
     title="ngclearn 3.2.1: docstrings of ngclearn.utils.optim",
     source="https://github.com/NACLab/ngc-learn (6cfadd5)",
+    optimizers=("ngc_adam", "ngc_nag", "ngc_sgd"),
     claims=(adam_equations, nag_equations, sgd_equations, nag_first_step, nag_step_size, other_defaults),
 )

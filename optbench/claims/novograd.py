@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from optbench.claims import Document, Measurement, Numbers, Ruling, Verdict, claim, graded
+from optbench.claims import Document, Lookup, Measurement, Numbers, Ruling, Verdict, claim, graded
 from optbench.claims.plots import Figure, Mark, Panel, Series
 from optbench.execute.request import Request
 
@@ -24,6 +24,7 @@ RATES = Measurement(call="studies:study", runs=(PLAIN,))
 WARMUP = Measurement(call="studies:study", runs=(PLAIN, WARMED))
 GAINS = Measurement(
     call="training:gains",
+    cost=15,
     inputs={
         "problem": "mlp",
         "steps": 150,
@@ -67,7 +68,7 @@ def half_the_memory(m: Numbers) -> Ruling:
 @claim("more robust to the initial learning rate", "a wider range of rates works", RATES)
 def robust_to_the_rate(m: Numbers) -> Ruling:
     """NovoGrad works over a wider range of learning rates than Adam."""
-    run = m["runs"][0]
+    run = m["runs"][0]["mlp"]
     wide = {name: run[name]["decades"] or 0.0 for name in ("novograd", "adam")}
     at_edge = {name: ">= " * run[name]["decades_meet_edge"] for name in wide}
     gap = wide["novograd"] - wide["adam"]
@@ -93,7 +94,8 @@ def robust_to_the_weights(m: Numbers) -> Ruling:
         graded(widths["novograd"] > widths["adam"], widths["novograd"] == widths["adam"]),
         f"{widths['novograd']:.1f} decades, Adam {widths['adam']:.1f}",
         "First weights of the digits network times 0.01 to 100, at the learning rate that is best for 1 "
-        f"({rates['novograd']:g}; Adam {rates['adam']:g}): the range that still reaches a validation error of 10% in 150 "
+        f"({rates['novograd']:g}; Adam {rates['adam']:g}): the range that still reaches a validation error of "
+        "10% in 150 "
         "steps.",
     )
 
@@ -125,14 +127,15 @@ def others_need_warmup(m: Numbers) -> Ruling:
 
 def warmed(m: Numbers, name: str, needs: bool) -> Ruling:
     """Whether a method loses without warm-up: its interval without lies above that with."""
-    plain, warm = (run[name] for run in m["runs"])
+    plain, warm = (run["mlp"][name] for run in m["runs"])
     reaches = math.isfinite(plain["targets"][0]["steps"])
     loses = plain["score"][1] > warm["score"][2]
     holds = (not reaches or loses) if needs else reaches and not loses
     return Ruling(
         graded(holds, not needs and reaches),
         f"error {percent(plain)}, warmed {percent(warm)}",
-        f"Median test error on the digits network at the best learning rate with its 95% interval, without and with a "
+        "Median test error on the digits network at the best learning rate with its 95% interval, without "
+        "and with a "
         f"warm-up over the first tenth: warm-up {'helps' if loses else 'is not needed'}. One small network.",
     )
 
@@ -155,12 +158,13 @@ def large_batches(m: Numbers) -> Ruling:
     return Ruling(
         Verdict.UNTESTABLE,
         f"{effort} for one run",
-        f"There is no ImageNet here, and one training of ResNet-50 on it takes {RESNET_FLOPS:.1e} FLOP: {effort} at the "
+        f"There is no ImageNet here, and one training of ResNet-50 on it takes {RESNET_FLOPS:.1e} FLOP: "
+        f"{effort} at the "
         f"{m['flops'] / 1e9:,.0f} GFLOP a second that a core reaches here in matrix products.",
     )
 
 
-def robustness_figure(numbers: Any) -> Figure | None:
+def robustness_figure(numbers: Lookup) -> Figure | None:
     """Final loss against learning rate, and final error against the scale of the first weights."""
     study, gains = numbers(RATES), numbers(GAINS)
     if study is None or gains is None:
@@ -170,11 +174,10 @@ def robustness_figure(numbers: Any) -> Figure | None:
             label=name,
             optimizer=name,
             markers=True,
-            x=[row["rate"] for row in study["runs"][0][name]["rates"]],
-            **{
-                key: [row["final"][i] for row in study["runs"][0][name]["rates"]]
-                for i, key in enumerate(("y", "low", "high"))
-            },
+            x=[row["rate"] for row in study["runs"][0]["mlp"][name]["rates"]],
+            y=[row["final"][0] for row in study["runs"][0]["mlp"][name]["rates"]],
+            low=[row["final"][1] for row in study["runs"][0]["mlp"][name]["rates"]],
+            high=[row["final"][2] for row in study["runs"][0]["mlp"][name]["rates"]],
         )
         for name in ("novograd", "adam")
     )
@@ -187,10 +190,14 @@ def robustness_figure(numbers: Any) -> Figure | None:
     )  # fmt: skip
     return Figure(
         name="novograd-robustness",
-        caption="NovoGrad and Adam on the digits network: final validation loss at each learning rate, and validation "
+        caption="NovoGrad and Adam on the digits network: final validation loss at each learning rate, and "
+        "validation "
         "error after 150 steps when the first weights are larger or smaller, at the learning rate best for 1.",
         panels=(
-            Panel(title="Learning rate", x="learning rate", y="final validation loss", series=rates, log_x=True, log_y=True),
+            Panel(
+                title="Learning rate", x="learning rate", y="final validation loss", series=rates, log_x=True,
+                log_y=True,
+            ),
             Panel(
                 title="First weights", x="times the usual size", y="validation error, %", series=scales, log_x=True,
                 marks=(Mark(text="10%", y=100 * gains["target"]),),
@@ -203,6 +210,7 @@ document = Document(
     name="novograd",
     title="optax 0.2.8: docstring of optax.novograd",
     source="https://github.com/google-deepmind/optax (0.2.8)",
+    optimizers=("novograd",),
     claims=(
         docstring_trace, half_the_memory, robust_to_the_rate, robust_to_the_weights, no_warmup, others_need_warmup,
         large_batches,

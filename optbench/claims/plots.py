@@ -1,4 +1,4 @@
-"""Figures as data: what a report draws with matplotlib, and a page may draw in another way."""
+"""Figures and tables as data: what a report draws with matplotlib, and a page may draw in another way."""
 
 from __future__ import annotations
 
@@ -44,6 +44,16 @@ class Panel:
     rows: tuple[str, ...] = ()
     limits: tuple[float, float] | None = None
     """Of y."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows of text under a header, with one caption."""
+
+    name: str
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Measuring: what is stored is not measured again, runs come from the store or are computed, the rest from workers."""
+"""Measuring: what is stored is not measured again; runs come from the store or are computed, the rest from workers."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import Any, NamedTuple
 from optbench import environment
 from optbench.claims import PROGRAMS, Asked, Measurement
 from optbench.claims.ledger import Ledger, Record
+from optbench.core import Status
 from optbench.execute.pool import Event, Pool
 from optbench.execute.request import Request
 from optbench.execute.session import Session
 
 
 class Done(NamedTuple):
-    """A measurement that ended: `reason` says why it failed, and is '' if it did not."""
+    """A measurement that ended; `reason` says why it failed and is '' if it did not."""
 
     measurement: Measurement
-    reason: str
-    seconds: float
+    reason: str = ""
 
 
 class Inquiry:
@@ -51,12 +51,21 @@ class Inquiry:
 
     @cached_property
     def missing(self) -> list[Measurement]:
-        """What is not stored."""
-        return [m for m in self.measurements if self.again or m.id not in self.records]
+        """What is not stored, or all with `again`; cheap ones first, as a pool expects them."""
+        missing = [m for m in self.measurements if self.again or m.id not in self.records]
+        return sorted(missing, key=lambda m: m.cost)
 
-    @property
+    def serves(self, measurement: Measurement) -> str:
+        """The claims that a measurement is for, as a person reads them."""
+        names: dict[str, list[str]] = {}
+        for asked in self.asked:
+            if asked.claim.measurement.id == measurement.id:
+                names.setdefault(asked.document.name, []).append(asked.claim.name)
+        return "; ".join(f"{document}: {', '.join(claims)}" for document, claims in names.items())
+
+    @cached_property
     def sessions(self) -> list[Session]:
-        """The runs that missing measurements read, those of equal tasks and settings as one."""
+        """The runs that missing measurements read, those of equal tasks and settings together."""
         together: dict[Request, dict[str, None]] = {}
         for request in (request for m in self.missing for request in m.runs):
             bare = dataclasses.replace(request, opt=None)
@@ -67,25 +76,29 @@ class Inquiry:
         ]
 
     def placed(self, request: Request) -> Request:
-        """A request with this inquiry's folder, workers and time limit."""
-        return dataclasses.replace(
-            request, results=self.results, jobs=self.jobs, timeout=self.timeout, device="cpu"
-        )
+        """A request with this inquiry's folder, workers and time limit, on the processor."""
+        options = {"results": self.results, "jobs": self.jobs, "timeout": self.timeout, "device": "cpu"}
+        return dataclasses.replace(request, **options)
 
     def read(self) -> Iterator[Done]:
         """Measure what reads runs; these must be stored by now."""
         for measurement in self.missing:
-            if measurement.runs:
-                begun = time.perf_counter()
-                frames = [Session(self.placed(request)).frame() for request in measurement.runs]
-                numbers = function(measurement.call)(frames, **measurement.inputs)
-                seconds = time.perf_counter() - begun
-                yield self.kept(measurement, numbers, {"cpu_seconds": seconds, "wall_seconds": seconds})
+            if not measurement.runs:
+                continue
+            wall, cpu = time.perf_counter(), time.process_time()
+            frames = [Session(self.placed(request)).frame() for request in measurement.runs]
+            lost = [frame[~frame["status"].isin([s for s in Status if s.final])] for frame in frames]
+            if any(len(rows) for rows in lost):
+                first = next(rows for rows in lost if len(rows)).iloc[0]
+                yield self.failed(measurement, f"{first['optimizer']}: {first['status']}: {first['reason']}")
+                continue
+            numbers = function(measurement.call)(frames, **measurement.inputs)
+            seconds = {"wall_seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+            yield self.kept(measurement, numbers, seconds)
 
     def measure(self) -> Iterator[Done]:
-        """Run the programs, on workers."""
+        """Run the programs on workers, one framework after the other so that no worker imports both."""
         programs = [m for m in self.missing if not m.runs]
-        # Frameworks apart, so that no worker imports both; the dear ones are first in the catalogue.
         for framework in dict.fromkeys(m.framework for m in programs):
             pool = Pool(os.path.abspath(self.results), self.jobs, self.timeout)
             for event in pool.run([m for m in programs if m.framework == framework]):
@@ -94,16 +107,20 @@ class Inquiry:
 
     def ended(self, event: Event, measurement: Measurement) -> Done:
         """Keep what a worker found, or why it did not."""
-        if event.kind == "done":
-            return self.kept(measurement, event.facts.pop("numbers"), event.facts)
-        reason = f"{event.facts['status']}: {event.facts['reason']}"
-        self.failures[measurement.id] = reason
-        return Done(measurement, reason, 0.0)
+        if event.kind == "failed":
+            return self.failed(measurement, f"{event.facts['status']}: {event.facts['reason']}")
+        facts = dict(event.facts)
+        return self.kept(measurement, facts.pop("numbers"), facts)
 
     def kept(self, measurement: Measurement, numbers: Any, facts: dict[str, Any]) -> Done:
         """Write a record."""
         self.records[measurement.id] = self.ledger.write(measurement, numbers, facts)
-        return Done(measurement, "", facts["wall_seconds"])
+        return Done(measurement)
+
+    def failed(self, measurement: Measurement, reason: str) -> Done:
+        """Say so beside its claims, which keep what was stored before; nothing is stored."""
+        self.failures[measurement.id] = reason
+        return Done(measurement, reason)
 
 
 def function(call: str) -> Any:

@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from optbench.claims import Asked, Ruling, Verdict
+from optbench.claims import Asked, Ruling, Verdict, documents
 from optbench.claims.ledger import Record
+from optbench.claims.plots import Table
 from optbench.claims.session import Inquiry
 
 WIDTH = 100
@@ -18,6 +19,7 @@ HEADER = ("claim", "documented", "measured", "verdict")
 COLUMNS = (21, 27, 25, 22)
 NOT_MEASURED = "not measured"
 FAILED = "measurement failed"
+INDENT = " " * 6
 
 
 def judged(inquiry: Inquiry, asked: Asked) -> Ruling | None:
@@ -27,30 +29,28 @@ def judged(inquiry: Inquiry, asked: Asked) -> Ruling | None:
 
 
 def table(inquiry: Inquiry) -> str:
-    """All claims that were asked about, by document, then how many hold."""
+    """All claims that were asked about, by document, then how many of each verdict."""
     parts = []
-    for document in dict.fromkeys(asked.document.name for asked in inquiry.asked):
-        claims = [asked for asked in inquiry.asked if asked.document.name == document]
-        lines = [
-            f"{document}: {claims[0].document.title}",
-            row(HEADER),
-            row(["-" * width for width in COLUMNS]),
-        ]
-        lines += [line for asked in claims for line in entry(inquiry, asked)]
-        parts.append("\n".join(lines))
+    for document in documents().values():
+        claims = [asked for asked in inquiry.asked if asked.document is document]
+        if not claims:
+            continue
+        lines = [f"{document.name}: {document.title}", row(HEADER), row(["-" * width for width in COLUMNS])]
+        parts.append("\n".join(lines + [entry(inquiry, asked) for asked in claims]))
     return "\n\n".join([*parts, counts(inquiry)])
 
 
-def entry(inquiry: Inquiry, asked: Asked) -> list[str]:
+def entry(inquiry: Inquiry, asked: Asked) -> str:
     """One claim: its cells, and below them why."""
     ruling, failed = judged(inquiry, asked), inquiry.failures.get(asked.claim.measurement.id)
-    if ruling is None or failed:
-        verdict, measured = (FAILED if failed else NOT_MEASURED), "-"
-        why = failed or f"Measure it: optbench claims {asked.name}"
+    if failed:
+        verdict, measured, why = FAILED, "-", failed
+    elif ruling is None:
+        verdict, measured, why = NOT_MEASURED, "-", f"Measure it: optbench claims {asked.name}"
     else:
         verdict, measured, why = str(ruling.verdict), ruling.measured, ruling.why
     cells = row((asked.claim.name, asked.claim.documented, measured, verdict))
-    return [cells, textwrap.fill(why, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)]
+    return f"{cells}\n{textwrap.fill(why, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)}"
 
 
 def row(cells: Sequence[str]) -> str:
@@ -65,14 +65,21 @@ def row(cells: Sequence[str]) -> str:
 
 
 def counts(inquiry: Inquiry) -> str:
-    """`55 claims: 40 hold, ...`."""
-    found = Counter(
-        ruling.verdict for asked in inquiry.asked if (ruling := judged(inquiry, asked)) is not None
-    )
-    said = [f"{found[verdict]} {verdict}" for verdict in Verdict if found[verdict]]
-    missing = len(inquiry.asked) - found.total()
-    said += [f"{missing} {NOT_MEASURED}"] if missing else []
-    return textwrap.fill(f"{len(inquiry.asked)} claims: {', '.join(said)}.", WIDTH)
+    """`60 claims. Holds: 40, ...`."""
+    failed = [asked for asked in inquiry.asked if asked.claim.measurement.id in inquiry.failures]
+    rulings = [judged(inquiry, asked) for asked in inquiry.asked if asked not in failed]
+    found = Counter(str(ruling.verdict) if ruling else NOT_MEASURED for ruling in rulings)
+    found[FAILED] = len(failed)
+    said = [f"{word} {found[word]}" for word in (*Verdict, NOT_MEASURED, FAILED) if found[word]]
+    return f"{len(inquiry.asked)} claims: {', '.join(said)}."
+
+
+def plain_table(shown: Table) -> str:
+    """A table of texts, as wide as it must be."""
+    lines = [shown.header, *shown.rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    rows = ["  ".join(text.ljust(w) for text, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join(rows)
 
 
 def details(inquiry: Inquiry, asked: Asked) -> str:
@@ -104,16 +111,14 @@ def provenance(record: Record | None) -> list[tuple[str, str]]:
         return []
     facts = record.facts
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.created))
+    code = f"optbench {facts['optbench_version']} {facts['commit']}"
     versions = ", ".join(
         f"{name} {facts[f'version.{name}']}"
         for name in ("jax", "optax", "torch")
         if facts.get(f"version.{name}")
     )
     return [
-        (
-            "Taken",
-            f"{when}, {facts['cpu_seconds']:.1f} CPU-s, optbench {facts['optbench_version']} {facts['commit']}".rstrip(),
-        ),
+        ("Taken", f"{when}, {facts['cpu_seconds']:.1f} CPU-s, {code}".rstrip()),
         ("On", f"{facts['cpu_model']}; {versions}"),
         ("Numbers", str(record.path)),
     ]

@@ -10,7 +10,7 @@ import pandas as pd
 
 from optbench import suite as suites
 from optbench.core import Status, UserError
-from optbench.report import reproduce, verdict
+from optbench.report import claims, reproduce, verdict
 from optbench.report.markdown import code, escape, listed, plain, slug, table
 from optbench.report.problem import Problem, problems, spoken
 from optbench.report.selection import Selection
@@ -60,16 +60,18 @@ def write_report(results: str, out: str, suite: str, **narrow: Any) -> str:
     summary = summarise(stored)
     summary.insert(0, "problem", labels(summary))
     folder = Path(out) / slug(suites.load(suite).name)
-    page = index(selection, shown, summary, stored, store)
+    said, drawn = claims.section(results, summary["optimizer"], prefix="claims-")
+    page = index(selection, shown, summary, stored, store, said)
     save(
         folder,
         {
             **files,
+            **drawn,
             "table.csv": summary.to_csv(index=False, float_format="%.6g").encode(),
             "index.md": page.encode(),
         },
     )
-    return closing(folder, selection, shown, summary, len(files))
+    return closing(folder, selection, shown, summary, len(files) + len(drawn))
 
 
 def save(folder: Path, files: dict[str, bytes]) -> None:
@@ -104,8 +106,10 @@ def picture(name: str, alt: str) -> str:
     return f"[![{escape(alt)}](figures/{name}.png)](figures/{name}.svg)"
 
 
-def index(selection: Selection, shown: Sequence[Problem], summary: Frame, stored: Frame, store: Store) -> str:
-    """The page."""
+def index(
+    selection: Selection, shown: Sequence[Problem], summary: Frame, stored: Frame, store: Store, claimed: str
+) -> str:
+    """The page; `claimed` is the text on what documents claim, '' without one."""
     question, _, rest = suites.docstring(selection.suite).partition("\n")
     suite = suites.load(selection.suite)
     said = verdict.verdicts(shown)
@@ -133,6 +137,7 @@ def index(selection: Selection, shown: Sequence[Problem], summary: Frame, stored
         *(section(problem) for problem in shown),
         "## Failures",
         lost(shown),
+        *(["## Claims of the originals' documents", claimed] if claimed else []),
         "## How to read",
         HOW_TO_READ,
         "## Environment",

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from optbench.claims.programs.clock import interleaved
+from optbench.claims.programs.training import Training
 from optbench.engines.jax import JaxObjective
 from optbench.optimizers.esgd.jax import due, esgd, signs
-from optbench.claims.programs.training import Training
 from optbench.rules.optax import KeyNoise
 
 FIRST, ONE = jnp.array([2.0]), jnp.array([1.0])
@@ -21,7 +21,7 @@ def updates_of(
     gradients: np.ndarray, curvature: float = 1.0, params: Any = None, **options: Any
 ) -> np.ndarray:
     """The update of each step for one parameter, whose every Hessian-vector product has the same size."""
-    optimizer = esgd(lr=1.0, eps=0.0, **options)
+    optimizer: Any = esgd(lr=1.0, eps=0.0, **options)
 
     def step(state: Any, g: jax.Array) -> Any:
         updates, state = optimizer.update(g[None], state, params, Hvp=curvature * ONE)
@@ -148,7 +148,7 @@ def product_cost(problem: str, steps: int, rounds: int) -> dict[str, Any]:
     """CPU seconds of a gradient, and of gradient and product in one pass, in JAX."""
     training = Training(problem, 1, 1)
     draw = {name: table[0, 0] for name, table in training.draws.items()}
-    objective = JaxObjective(lambda p: training.functions.loss(p, training.data, draw))
+    objective: Any = JaxObjective(lambda p: training.functions.loss(p, training.data, draw))
     first = {name: table[0] for name, table in training.first.items()}
 
     def loop(one: Any) -> Any:

@@ -89,17 +89,22 @@ def refuses(**options: Any) -> bool:
 def divisor(steps: int, seeds: int, seed: int) -> dict[str, Any]:
     """What the gradient is divided by, against the root mean square of the gradients that were not zero.
 
-    `noise` is its relative deviation over seeds after `steps` gradients from N(1, 1), for Expectigrad and for Adam with
-    its default decay.
+    `noise` is its relative deviation over seeds for gradients from N(1, 1), after a quarter of the steps and after all,
+    for Expectigrad and for Adam with its default decay.
     """
     g = gradients_with_zeros(steps, 8, seed)
     true = np.sqrt((g**2).sum(axis=0) / (g != 0).sum(axis=0))
     noisy = np.random.default_rng(seed).normal(1, 1, (steps, seeds))
-    spread = {name: root(noisy) for name, root in DIVISORS.items()}
+
+    def noise(root: Any, count: int) -> float:
+        values = root(noisy[:count])
+        return float(values.std() / values.mean())
+
     return {
         "apart": {name: float(np.abs(root(g) / true - 1).max()) for name, root in DIVISORS.items()},
-        "noise": {name: float(values.std() / values.mean()) for name, values in spread.items()},
-        "steps": steps,
+        "noise": {name: [noise(root, n) for n in (steps // 4, steps)] for name, root in DIVISORS.items()},
+        "steps": [steps // 4, steps],
+        "seeds": seeds,
     }
 
 

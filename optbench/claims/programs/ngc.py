@@ -15,7 +15,7 @@ Array = np.ndarray
 
 
 def equations(steps: int, shape: list[int], seed: int) -> dict[str, Any]:
-    """The largest relative distance between our steps and the docstrings' equations, and where NAG's momentum starts."""
+    """The largest relative distance of our steps from the docstrings' equations, and where NAG's momentum starts."""
     rng = np.random.default_rng(seed)
     theta, stream = rng.standard_normal(shape), rng.standard_normal((steps, *shape))
     references = {"adam": adam, "nag": nag, "sgd": sgd}

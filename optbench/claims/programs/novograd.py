@@ -20,7 +20,8 @@ def example(steps: int, learning_rate: float) -> dict[str, Any]:
 
     found = {}
     for name, solver in (("optax", optax.novograd(learning_rate)), ("ours", novograd(learning_rate))):
-        params, shown = jnp.array([1.0, 2.0, 3.0]), []
+        params: Any = jnp.array([1.0, 2.0, 3.0])
+        shown: list[str] = []
         state = solver.init(params)
         for _ in range(steps):
             updates, state = solver.update(jax.grad(f)(params), state, params)

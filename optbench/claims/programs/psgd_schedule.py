@@ -42,7 +42,7 @@ def update_steps(steps: int, constants: list[float], marks: list[int], window: i
 
 def fits(steps: int, probability: Any, **options: Any) -> np.ndarray:
     """Whether each step fits the preconditioner: then the factors change, bool [steps]."""
-    optimizer = kron(preconditioner_update_probability=probability, **options)
+    optimizer: Any = kron(preconditioner_update_probability=probability, **options)
     params = jnp.ones(2)
 
     def step(state: Any, t: Any) -> Any:
@@ -76,10 +76,11 @@ def training(problem: str, optimizer: str) -> Any:
     draw = {name: jnp.asarray(rows[0]) for name, rows in given.draws(0, 0, 1).items()}
     rule = method.jax(Setting(lambda t: 1.0, KeyNoise.seeded(0), math.inf))  # pyright: ignore[reportArgumentType]
     params = jax.tree.map(jnp.asarray, cast(given.init(0)))
-    objective = JaxObjective(lambda p: loss(p, data, draw))
+    objective: Any = JaxObjective(lambda p: loss(p, data, draw))
 
     def body(t: Any, carry: Any) -> Any:
-        done = rule.step(*carry, objective, t)
+        params, state = carry
+        done = rule.step(params, state, objective, t)
         return done.params, done.state
 
     loop = jax.jit(lambda steps: jax.lax.fori_loop(0, steps, body, (params, rule.init(params)))[0])

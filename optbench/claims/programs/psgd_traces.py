@@ -130,12 +130,13 @@ def curved(seed: int, probability: float, form: str) -> list[jax.Array]:
     def loss_fn(params: jax.Array, x: jax.Array) -> jax.Array:
         return jnp.sum((params - x) ** 2)
 
-    params, x, key = jnp.array(START), jnp.zeros(len(START)), jax.random.PRNGKey(seed)
+    params: Any = jnp.array(START)
+    x, key = jnp.zeros(len(START)), jax.random.PRNGKey(seed)
     optimizer = xmat(learning_rate=1.0, b1=0.0, upstream="0.2.9")
     state, shown = optimizer.init(params), []
     for step in range(100):
         key, subkey = jax.random.split(key)
-        where = (loss_fn, params) if form == "README" else (step, loss_fn, params)
+        where: Any = (loss_fn, params) if form == "README" else (step, loss_fn, params)
         loss, grads, hvp, vector, due = hessian_helper(
             subkey, *where, loss_fn_extra_args=(x,), preconditioner_update_probability=probability
         )

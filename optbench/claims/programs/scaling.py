@@ -70,11 +70,12 @@ def rescaled(
         rule = optimizer.bind({"learning_rate": learning_rate}).jax(
             Setting(lambda t: 1.0, KeyNoise.seeded(seed), steps)
         )
-        objective = JaxObjective(lambda p: up * loss(jax.tree.map(lambda x: x / size, p)))
+        objective: Any = JaxObjective(lambda p: up * loss(jax.tree.map(lambda x: x / size, p)))
         params = jax.tree.map(lambda x: x * size, first)
 
         def step(carry: Any, t: Any) -> Any:
-            done = rule.step(*carry, objective, t)
+            params, state = carry
+            done = rule.step(params, state, objective, t)
             return (done.params, done.state), jax.tree.map(lambda x: x / size, done.params)
 
         return jax.lax.scan(step, (params, rule.init(params)), jnp.arange(steps))[1]

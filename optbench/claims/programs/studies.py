@@ -9,19 +9,22 @@ from typing import Any
 from optbench.stats import Frame
 from optbench.stats.curves import median_interval, middle
 from optbench.stats.settings import kept_apart
-from optbench.stats.summary import best_trial, final, steps_to, task_of, working_range
+from optbench.stats.summary import best_trial, final, main_target, steps_to, task_of, working_range
 
 
 def study(frames: Sequence[Frame]) -> dict[str, Any]:
-    """For each run, each of its optimizers on its task: at every learning rate, and at the best."""
+    """For each run, each of its tasks and optimizers: at every learning rate, and at the best."""
+    return {"runs": [by_task(frame) for frame in frames]}
+
+
+def by_task(frame: Frame) -> dict[str, dict[str, Any]]:
+    """Task to optimizer to what it showed; a run of claims has one setting for each task."""
     return {
-        "runs": [{str(rows["optimizer"].iloc[0]): one(rows) for rows in apart(frame)} for frame in frames]
+        str(rows["task"].iloc[0]): {
+            str(name): one(group) for name, group in rows.groupby("optimizer", sort=False)
+        }
+        for rows in kept_apart(frame)
     }
-
-
-def apart(frame: Frame) -> list[Frame]:
-    """The rows of each optimizer."""
-    return [group for rows in kept_apart(frame) for _, group in rows.groupby("optimizer", sort=False)]
 
 
 def one(rows: Frame) -> dict[str, Any]:
@@ -29,10 +32,9 @@ def one(rows: Frame) -> dict[str, Any]:
     task = task_of(rows)
     trial, edge = best_trial(rows, task)
     decades, met = working_range(rows, task)
-    best = rows[rows["trial"] == trial]
+    best, main = rows[rows["trial"] == trial], main_target(task)
     evaluated = best["evaluation_steps"].map(lambda steps: steps[-1])
     return {
-        "task": task.name,
         "seeds": len(best),
         "best_rate": trial,
         "best_at_edge": bool(edge),
@@ -40,10 +42,7 @@ def one(rows: Frame) -> dict[str, Any]:
         "decades_meet_edge": bool(met),
         "score": [float(x) for x in median_interval(final(best, task.score))],
         "score_metric": task.score,
-        "targets": [
-            {"metric": t.metric, "value": t.value, "steps": middle(steps_to(best, t.metric, t.value))}
-            for t in task.targets()
-        ],
+        "steps": middle(steps_to(best, main.metric, main.value)),
         "gradients_per_step": float((best["gradient_equivalents"] / evaluated).median()),
         "metric": task.selection,
         "rates": [at_rate(float(rate), group, task) for rate, group in rows.groupby("trial")],

@@ -41,7 +41,9 @@ class Training:
 
             def body(t: Any, carry: Any) -> Any:
                 draw = {name: table[t] for name, table in draws.items()}
-                done = rule.step(*carry, JaxObjective(lambda p: self.functions.loss(p, self.data, draw)), t)
+                params, state = carry
+                objective: Any = JaxObjective(lambda p: self.functions.loss(p, self.data, draw))
+                done = rule.step(params, state, objective, t)
                 return done.params, done.state
 
             params, state = jax.lax.fori_loop(0, self.steps, body, (params, rule.init(params)))
