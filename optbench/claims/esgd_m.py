@@ -67,9 +67,8 @@ def priced(m: Numbers, how: str) -> Ruling:
     return Ruling(
         graded(0.75 <= more <= 1.25, more <= 4),
         f"{more:.1f} gradients",
-        f"CPU on the digits network {how}: a step with a product takes {1 + more:.1f} gradients, so at every "
-        "tenth step "
-        f"the average step takes {1 + more / 10:.2f}.",
+        f"CPU on the digits network {how}: a step with a product takes {1 + more:.1f} gradients, so at "
+        f"every tenth step the average step takes {1 + more / 10:.2f}.",
     )
 
 
@@ -82,9 +81,9 @@ def diagonal(m: Numbers) -> Ruling:
         graded(nearest in right and apart[nearest] < 0.05, m["diagonal"] < 0.01),
         f"the {nearest} of H" if nearest == "row norms" else f"the {nearest}",
         f"On a full 8 x 8 Hessian sqrt(D) is within {apart['row norms']:.1%} of the norms of H's rows, "
-        f"{apart['diagonal of |H|']:.0%} from diag(|H|) and {apart['absolute diagonal']:.0%} from |diag(H)|; "
-        "the three are "
-        "equal where H is diagonal. (The second version's README says sqrt(diag(H^2)).)",
+        f"{apart['diagonal of |H|']:.0%} from diag(|H|) and {apart['absolute diagonal']:.0%} from "
+        "|diag(H)|; the three are equal where H is diagonal. (The second version's README says "
+        "sqrt(diag(H^2)).)",
     )
 
 
@@ -95,8 +94,8 @@ def lower_variance(m: Numbers) -> Ruling:
     return Ruling(
         graded(with_["deviation"] < without["deviation"]),
         f"{with_['deviation']:.0%}, without {without['deviation']:.0%}",
-        f"Relative deviation over 300 seeds of the estimate at step 20, from {with_['products']} products and from "
-        f"{without['products']} without d_warmup.",
+        f"Relative deviation over 300 seeds of the estimate at step 20, from {with_['products']} "
+        f"products and from {without['products']} without d_warmup.",
     )
 
 
@@ -147,8 +146,7 @@ def momentum_helps(m: Numbers) -> Ruling:
         graded(len(helped) == len(steps), bool(helped)),
         f"on {len(helped)} of {len(steps)} tasks",
         "Steps to the main target, each at its best of nine learning rates, with momentum and without: "
-        f"{'; '.join(pairs)}. "
-        "Considerable is a fifth fewer.",
+        f"{'; '.join(pairs)}. Considerable is a fifth fewer.",
     )
 
 
@@ -179,9 +177,8 @@ def weight_decay(m: Numbers) -> Ruling:
     return Ruling(
         graded(off < ROUNDING),
         f"{off:.0e} off",
-        "A parameter without gradient shrinks at each of 50 steps by weight_decay times the learning rate of "
-        "that step, "
-        "the warmup's factor included.",
+        "A parameter without gradient shrinks at each of 50 steps by weight_decay times the learning "
+        "rate of that step, the warmup's factor included.",
     )
 
 

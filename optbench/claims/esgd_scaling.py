@@ -23,6 +23,9 @@ EXPONENTS = {
 EXACT = {"adam": "adam[eps=0.0]", "adagrad": "adagrad[initial=1e-300]", "esgd": "esgd[eps=0.0]"}
 """The forms without a constant that has the size of a gradient or of a curvature."""
 
+FLOOR = 2.0**-52
+"""The rounding of float64, below which distances are not told apart."""
+
 LAWS = Measurement(
     call="scaling:laws",
     cost=15,
@@ -48,9 +51,8 @@ def lawful(m: Any, group: str) -> Ruling:
     return Ruling(
         graded(right and usual < 1e-6, right and exact < 1e-6),
         f"exact to {exact:.0e}, default {usual:.1g}",
-        f"Loss and parameters times 100 and 0.01, 30 steps in float64 ({names}): the learning rate moves as "
-        "said, paths "
-        f"agree to {exact:.0e} without eps"
+        f"Loss and parameters times 100 and 0.01, 30 steps in float64 ({names}): the learning rate moves "
+        f"as said, paths agree to {exact:.0e} without eps"
         + (
             f" and are {usual:.1g} off with defaults ({worst['method']}, {worst['what']})."
             if usual > 1e-6
@@ -77,36 +79,37 @@ def scaling_second_order(m: Any) -> Ruling:
     return lawful(m, "second order")
 
 
+def short(method: str) -> str:
+    """`xmat, hessian` for `xmat[mode=hessian]`."""
+    return method.replace("[mode=", " ").rstrip("]")
+
+
 def scaling_figure(numbers: Lookup) -> Figure | None:
     """How far the path is off, with defaults and without eps, for each method and rescaling."""
     m = numbers(LAWS)
     if m is None:
         return None
-    rows = tuple(f"{row['method']}: {row['what']}, rate n^{row['documented']}" for row in m)
-    rows = tuple(text.replace("n^0", "as it is").replace("n^1", "n") for text in rows)
-    places = list(range(len(m)))
-    series = (
+    rates = {-1: "1/n", 0: "1", 1: "n", 2: "n^2"}
+    rows = tuple(f"{short(row['method'])}, {row['what']}: {rates[row['documented']]}" for row in m)
+    series = tuple(
         Series(
-            label="without eps",
-            x=[max(row["off_exact"], 1e-17) for row in m],
-            y=places,
+            label=label,
+            x=[max(row[key], FLOOR) for row in m],
+            y=list(range(len(m))),
             line=False,
             markers=True,
-        ),
-        Series(
-            label="with defaults", x=[max(row["off"], 1e-17) for row in m], y=places, line=False, markers=True
-        ),
+        )
+        for label, key in (("with defaults", "off"), ("without eps", "off_exact"))
     )
     return Figure(
         name="scaling-laws",
         caption="Loss or parameters times 100 and 0.01, the learning rate moved by the law of its class: how "
-        "far the path "
-        "gets off in 30 float64 steps, relative to its length. kron starts from a fixed scale, so the law "
-        "holds later only.",
+        "far the path gets off in 30 float64 steps, relative to its length. kron starts from a fixed "
+        "scale, so the law holds later only.",
         panels=(
             Panel(
-                title="", x="largest distance between paths", y="", series=series, rows=rows, log_x=True,
-                marks=(Mark(text="float64 rounding", x=2.2e-16),),
+                title="What becomes n times as large: factor of the learning rate", x="largest distance between paths", y="", series=series, rows=rows, log_x=True,
+                marks=(Mark(text="rounding", x=FLOOR),),
             ),
         ),
     )  # fmt: skip
@@ -133,10 +136,9 @@ def scaling_table(numbers: Lookup) -> Table | None:
     return Table(
         name="scaling-laws",
         caption="How the learning rate must move when the loss or the parameters become n times what they "
-        "were: the law, "
-        "the exponent that the first step asks for at n = 100 and 0.01, and the largest distance between the "
-        "paths of 30 "
-        "float64 steps under the law, relative to their length, without eps and with defaults.",
+        "were: the law, the exponent that the first step asks for at n = 100 and 0.01, and the largest "
+        "distance between the paths of 30 float64 steps under the law, relative to their length, without "
+        "eps and with defaults.",
         header=("class", "method", "rescaled", "rate", "exponent", "off, no eps", "off, default"),
         rows=rows,
     )

@@ -34,6 +34,8 @@ GAINS = Measurement(
         "scales": [10**e for e in (-2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2)],
     },
 )
+TELLING = 0.25
+"""Decades by which a range must be wider, half a step of the grid."""
 THROUGHPUT = Measurement(call="novograd:throughput", inputs={"size": 512, "rounds": 5})
 RESNET_FLOPS = 3 * 2 * 4.1e9 * 1_281_167 * 90
 """ResNet-50 on ImageNet for 90 epochs: 4.1 billion multiply-adds forwards (arXiv:1512.03385), twice that backwards."""
@@ -60,8 +62,8 @@ def half_the_memory(m: Numbers) -> Ruling:
     return Ruling(
         graded(abs(ratio - 0.5) < 0.01),
         f"{ratio:.4f} of Adam's",
-        f"On the digits network ({m['parameters']:,} parameters) it keeps {ours:,} numbers, n and one for each of "
-        f"{m['leaves']} leaves; Adam keeps {adam:,}.",
+        f"On the digits network ({m['parameters']:,} parameters) it keeps {ours:,} numbers, n and one "
+        f"for each of {m['leaves']} leaves; Adam keeps {adam:,}.",
     )
 
 
@@ -75,8 +77,9 @@ def robust_to_the_rate(m: Numbers) -> Ruling:
     return Ruling(
         graded(gap > 0, gap == 0 and run["novograd"]["decades_meet_edge"]),
         f"{at_edge['novograd']}{wide['novograd']:.1f} decades, Adam {at_edge['adam']}{wide['adam']:.1f}",
-        "Learning rates of the same nine over four decades whose median of five seeds brings the validation error of "
-        f"the digits network to 10%: {working(run['novograd'])} of NovoGrad, {working(run['adam'])} of Adam.",
+        "Learning rates of the same nine over four decades whose median of five seeds brings the "
+        f"validation error of the digits network to 10%: {working(run['novograd'])} of NovoGrad, "
+        f"{working(run['adam'])} of Adam.",
     )
 
 
@@ -91,12 +94,11 @@ def robust_to_the_weights(m: Numbers) -> Ruling:
     widths = {name: decades(m, name) for name in ("novograd", "adam")}
     rates = {name: m["rates"][best_rate(m, name)] for name in widths}
     return Ruling(
-        graded(widths["novograd"] > widths["adam"], widths["novograd"] == widths["adam"]),
+        graded(widths["novograd"] > widths["adam"] + TELLING),
         f"{widths['novograd']:.1f} decades, Adam {widths['adam']:.1f}",
         "First weights of the digits network times 0.01 to 100, at the learning rate that is best for 1 "
-        f"({rates['novograd']:g}; Adam {rates['adam']:g}): the range that still reaches a validation error of "
-        "10% in 150 "
-        "steps.",
+        f"({rates['novograd']:g}; Adam {rates['adam']:g}): the range that still reaches a validation "
+        "error of 10% in 150 steps. Less than a quarter of a decade is not told apart.",
     )
 
 
@@ -107,10 +109,23 @@ def best_rate(m: Numbers, name: str) -> int:
 
 
 def decades(m: Numbers, name: str) -> float:
-    """The width of the scales that work at the best learning rate, around 1."""
+    """The width of the range around 1 that reaches the target at the best learning rate, between scales by a line."""
     j = best_rate(m, name)
-    good = [scale for scale, row in zip(m["scales"], m["final"][name], strict=True) if row[j] <= m["target"]]
-    return math.log10(max(good) / min(good)) if good else 0.0
+    logs = [math.log10(scale) for scale in m["scales"]]
+    over = [row[j] - m["target"] for row in m["final"][name]]
+    middle = min(range(len(logs)), key=lambda i: abs(logs[i]))
+    if over[middle] > 0:
+        return 0.0
+    return sum(reach(logs[middle::way], over[middle::way]) for way in (1, -1))
+
+
+def reach(logs: list[float], over: list[float]) -> float:
+    """How far along the logarithms the values stay below 0."""
+    for i in range(1, len(logs)):
+        if over[i] > 0:
+            share = over[i - 1] / (over[i - 1] - over[i])
+            return abs(logs[i - 1] + share * (logs[i] - logs[i - 1]) - logs[0])
+    return abs(logs[-1] - logs[0])
 
 
 @claim("works well without LR warm-up", "no warm-up needed", WARMUP)
@@ -128,15 +143,15 @@ def others_need_warmup(m: Numbers) -> Ruling:
 def warmed(m: Numbers, name: str, needs: bool) -> Ruling:
     """Whether a method loses without warm-up: its interval without lies above that with."""
     plain, warm = (run["mlp"][name] for run in m["runs"])
-    reaches = math.isfinite(plain["targets"][0]["steps"])
+    reaches = math.isfinite(plain["steps"])
     loses = plain["score"][1] > warm["score"][2]
     holds = (not reaches or loses) if needs else reaches and not loses
     return Ruling(
         graded(holds, not needs and reaches),
         f"error {percent(plain)}, warmed {percent(warm)}",
-        "Median test error on the digits network at the best learning rate with its 95% interval, without "
-        "and with a "
-        f"warm-up over the first tenth: warm-up {'helps' if loses else 'is not needed'}. One small network.",
+        "Median test error on the digits network at the best learning rate with its 95% interval, "
+        "without and with a warm-up over the first tenth: warm-up "
+        f"{'helps' if loses else 'is not needed'}. One small network.",
     )
 
 
@@ -159,8 +174,8 @@ def large_batches(m: Numbers) -> Ruling:
         Verdict.UNTESTABLE,
         f"{effort} for one run",
         f"There is no ImageNet here, and one training of ResNet-50 on it takes {RESNET_FLOPS:.1e} FLOP: "
-        f"{effort} at the "
-        f"{m['flops'] / 1e9:,.0f} GFLOP a second that a core reaches here in matrix products.",
+        f"{effort} at the {m['flops'] / 1e9:,.0f} GFLOP a second that a core reaches here in matrix "
+        "products.",
     )
 
 
@@ -191,8 +206,8 @@ def robustness_figure(numbers: Lookup) -> Figure | None:
     return Figure(
         name="novograd-robustness",
         caption="NovoGrad and Adam on the digits network: final validation loss at each learning rate, and "
-        "validation "
-        "error after 150 steps when the first weights are larger or smaller, at the learning rate best for 1.",
+        "validation error after 150 steps when the first weights are larger or smaller, at the learning "
+        "rate best for 1.",
         panels=(
             Panel(
                 title="Learning rate", x="learning rate", y="final validation loss", series=rates, log_x=True,

@@ -19,6 +19,8 @@ class Series:
     """Drawn with the look of this optimizer; otherwise in the colour of its place in the panel."""
     line: bool = True
     markers: bool = False
+    quiet: bool = False
+    """Grey, behind the others."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,8 +67,8 @@ def whitening_trace(m: Numbers) -> Ruling:
         verdict,
         f"14.0, {ours[1]}, ..., {ours[-1]}",
         f"From the noise of releases 0.1.0 and 0.2.9 our xmat prints what these print ({released}); no "
-        "release prints "
-        f"the README's digits, which lie {share} and are none of these: they come from noise that was not published.",
+        f"release prints the README's digits, which lie {share} and are none of these: they come from "
+        "noise that was not published.",
     )
 
 
@@ -81,8 +81,9 @@ def whitening_length(m: Numbers) -> Ruling:
     return Ruling(
         graded(default == len(README_TRACE) and ten > 0.95, default == len(README_TRACE) or ten > 0.5),
         f"{default} with the default seed",
-        f"With the package's seed it takes {default} losses (old layout of random bits) or {len(m['new'])} (new); of "
-        f"{m['seeds']:,} seeds {ten:.0%} need ten or fewer, and {m['monotone']:.0%} fall at every step.",
+        f"With the package's seed it takes {default} losses (old layout of random bits) or "
+        f"{len(m['new'])} (new); of {m['seeds']:,} seeds {ten:.0%} need ten or fewer, and "
+        f"{m['monotone']:.0%} fall at every step.",
     )
 
 
@@ -95,9 +96,8 @@ def hessian_trace(m: Numbers) -> Ruling:
     return Ruling(
         graded(exact, solved),
         ", ".join(next(iter(m.values()))[:2]),
-        "Digit for digit, in both layouts of random bits, called as the README does and with the train_step "
-        "that 0.2.9 "
-        f"asks for ({forms} runs): H is 2 I, so the first step is Newton's."
+        "Digit for digit, in both layouts of random bits, called as the README does and with the "
+        f"train_step that 0.2.9 asks for ({forms} runs): H is 2 I, so the first step is Newton's."
         if exact
         else "Solved in one step; what is left is rounding, which differs here."
         if solved
@@ -106,7 +106,9 @@ def hessian_trace(m: Numbers) -> Ruling:
 
 
 @claim(
-    "calculating the hessian less often, but convergence could be slower", "less time, more steps", LESS_OFTEN
+    "calculating the hessian less often, but convergence could be slower",
+    "cheaper steps, perhaps more of them",
+    LESS_OFTEN,
 )
 def hessian_less_often(m: Numbers) -> Ruling:
     """A lower preconditioner_update_probability saves Hessian-vector products and may cost steps."""
@@ -114,11 +116,11 @@ def hessian_less_often(m: Numbers) -> Ruling:
     cost = [row["gradients_per_step"] for row in (often, seldom)]
     steps = [row["steps"] for row in (often, seldom)]
     return Ruling(
-        graded(cost[1] < cost[0] / 1.5 and steps[1] > steps[0], cost[1] < cost[0] / 1.5),
+        graded(cost[1] < cost[0] / 1.5),
         f"{cost[1]:.1f} for {cost[0]:.1f} gradients, {steps[1]:.0f} for {steps[0]:.0f} steps",
-        f"On a 10-d quadratic with a probability of 0.1 in place of 1 a step costs {cost[1]:.1f} gradients, not "
-        f"{cost[0]:.1f}, and the target takes {steps[1]:.0f} steps, not {steps[0]:.0f}: in all "
-        f"{cost[1] * steps[1]:.0f} gradients, not {cost[0] * steps[0]:.0f}.",
+        f"On a 10-d quadratic with a probability of 0.1 in place of 1 a step costs {cost[1]:.1f} "
+        f"gradients, not {cost[0]:.1f}, and the target takes {steps[1]:.0f} steps, not {steps[0]:.0f}: "
+        f"in all {cost[1] * steps[1]:.0f} gradients, not {cost[0] * steps[0]:.0f}.",
     )
 
 
@@ -162,8 +164,9 @@ def affine_memory(m: Numbers) -> Ruling:
     return Ruling(
         graded(default < least, diagonal < least),
         f"{default:.2f} n, diagonal {diagonal:.2f} n",
-        f"On a layer 256 x 128 with bias the default keeps {default:.2f} n, Adam {floats['adam'] / n:g} n and XMat "
-        f"{floats['xmat'] / n:g} n; only with diagonal factors ({diagonal:.2f} n) does Affine keep less than Adam.",
+        f"On a layer 256 x 128 with bias the default keeps {default:.2f} n, Adam {floats['adam'] / n:g} "
+        f"n and XMat {floats['xmat'] / n:g} n; only with diagonal factors ({diagonal:.2f} n) does Affine "
+        "keep less than Adam.",
     )
 
 
@@ -174,9 +177,9 @@ def affine_like_kron(m: Numbers) -> Ruling:
     return Ruling(
         graded(apart < 0.1, apart < 0.3),
         f"preconditioners {apart:.0%} apart",
-        f"Fitted to the same gradients of a 4 x 3 matrix their P = Q^T Q end {apart:.1%} apart in Frobenius "
-        "norm, both "
-        f"near white; they differ in first scale, damping, clipping and in how the probe is drawn.",
+        f"Fitted to the same gradients of a 4 x 3 matrix their P = Q^T Q end {apart:.1%} apart in "
+        "Frobenius norm, both near white; they differ in first scale, damping, clipping and in how the "
+        "probe is drawn.",
     )
 
 
@@ -197,20 +200,33 @@ def whitening_figure(numbers: Lookup) -> Figure | None:
     if m is None:
         return None
     steps, q = list(range(1, len(README_TRACE) + 1)), m["quantiles"]
+    released = [float(loss) for loss in m["old"]]
     series = (
-        Series(label=f"{m['seeds']:,} seeds: all", x=steps, y=q["0.5"], low=q["0"], high=q["1"], line=False),
-        Series(label="middle 95% and median", x=steps, y=q["0.5"], low=q["0.025"], high=q["0.975"]),
+        Series(
+            label=f"all of {m['seeds']:,} seeds",
+            x=steps,
+            y=q["0.5"],
+            low=q["0"],
+            high=q["1"],
+            line=False,
+            quiet=True,
+        ),
+        Series(
+            label="their middle 95%, median", x=steps, y=q["0.5"], low=q["0.025"], high=q["0.975"], quiet=True
+        ),
         Series(label="README", x=steps, y=README_TRACE, markers=True),
-        Series(label="releases 0.1.0 and 0.2.9", x=steps, y=[float(loss) for loss in m["old"]], markers=True),
+        Series(
+            label="releases, and ours from their noise", x=steps[: len(released)], y=released, markers=True
+        ),
     )
     return Figure(
         name="whitening-trace",
         caption="The whitening program of psgd-jax's README. Its documented losses come from no release; they "
-        "lie where "
-        "those of other seeds do. The released package's own are reproduced from its random stream.",
+        "lie where those of other seeds do. The released package's own are reproduced from its random "
+        "stream.",
         panels=(
             Panel(
-                title="sum of squares, from (1, 2, 3)", x="printed loss", y="loss", series=series, log_y=True
+                title="Sum of squares from (1, 2, 3)", x="printed loss", y="loss", series=series, log_y=True
             ),
         ),
     )

@@ -20,9 +20,8 @@ COLUMNS = (
 """Of the frame: text, but for `created`, seconds since 1970; `file` is in results/claims/."""
 HEADER = ("claim", "documented", "measured", "verdict", "why")
 INTRODUCTION = (
-    "What the READMEs and docstrings of the originals say, and what was measured. Verdicts are computed from "
-    "the stored "
-    "measurements by rules; `optbench claims NAME` shows everything about one."
+    "What the READMEs and docstrings of the originals say, and what was measured. Verdicts are computed "
+    "from the stored measurements by rules; `optbench claims NAME` shows everything about one."
 )
 
 

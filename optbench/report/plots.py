@@ -23,6 +23,8 @@ def draw(described: Described) -> Figure:
     rows = max(len(panel.rows) for panel in described.panels)
     single = len(described.panels) == 1
     figure = new_figure(WIDTH * (0.72 if single and not rows else 1), 0.9 + ROW * rows if rows else 2.9)
+    if rows:  # constrained layout leaves long labels a little too little room
+        figure.get_layout_engine().set(w_pad=0.12)  # pyright: ignore
     for axes, panel in zip(
         figure.subplots(1, len(described.panels), squeeze=False)[0], described.panels, strict=True
     ):
@@ -57,11 +59,13 @@ def draw_series(axes: Axes, series: Series, place: int) -> None:
     style: dict[str, Any] = look(series.optimizer).line() if series.optimizer else {
         "color": OKABE_ITO[place % len(OKABE_ITO)], "marker": MARKERS[place % len(MARKERS)],
     }  # fmt: skip
+    if series.quiet:
+        style |= {"color": GREY, "linewidth": 0.9}
     if not series.markers:
         style.pop("marker")
         style.pop("markerfacecolor", None)
-    if not series.line:
-        style["linestyle"] = "none"
+    if not series.line:  # points that fall together stay visible
+        style |= {"linestyle": "none", "markersize": 6 - 2 * place}
     band = series.low is not None and series.high is not None
     label = series.label
     if band:

@@ -153,7 +153,7 @@ def periodic(
     Over a period the gradients add up to spike + (period - 1) rest > 0, so x = -1 is the minimum.
     """
     found: dict[str, Any] = {}
-    shown = np.unique(np.linspace(0, steps - 1, points).astype(int))
+    shown = np.unique(np.geomspace(1, steps, points).astype(int)) - 1
     for label, text in methods.items():
         rule: Any = optimizers.parse(text).jax(Setting(lambda t: 1.0, KeyNoise.seeded(0), steps))
         transform = rule.transform
