@@ -42,18 +42,14 @@ def claims_in_terminal(
 def say_plan(inquiry: Inquiry) -> None:
     """One line: how much is stored, how much there is to do."""
     total, missing = len(inquiry.measurements), len(inquiry.missing)
-    said = (
-        f"optbench: {len(inquiry.asked)} claims of {len({a.document.name for a in inquiry.asked})} documents"
-    )
+    said = f"optbench: {len(inquiry.asked)} claim{'s' * (len(inquiry.asked) > 1)}"
     if not missing:
         print(
             f"{said}; all {total} measurements are stored in {inquiry.ledger.folder} (--again measures anew)."
         )
         return
-    print(
-        f"{said}; {total - missing} measurements stored, {missing} to do on {inquiry.jobs} workers.",
-        flush=True,
-    )
+    workers = f"{inquiry.jobs} worker{'s' * (inquiry.jobs > 1)}"
+    print(f"{said}; {total - missing} measurements stored, {missing} to do on {workers}.", flush=True)
 
 
 def measure(inquiry: Inquiry, begun: float) -> None:

@@ -11,13 +11,13 @@ CLASSES = {
     "SGD class": ("sgd", "momentum"),
     "Adagrad/Adam class": ("adam", "adagrad"),
     "second order": ("esgd", "xmat[mode=hessian]", "lra[mode=hessian]", "affine[mode=hessian]"),
-    "whitening (not in the README)": ("xmat", "kron"),
+    "not in the README": ("xmat", "kron"),
 }
 EXPONENTS = {
     "SGD class": (-1, 2),
     "Adagrad/Adam class": (0, 1),
     "second order": (0, 0),
-    "whitening (not in the README)": (0, 1),
+    "not in the README": (0, 1),
 }
 """The power of n with which the learning rate moves when the loss, and when the parameters, become n times as large."""
 EXACT = {"adam": "adam[eps=0.0]", "adagrad": "adagrad[initial=1e-300]", "esgd": "esgd[eps=0.0]"}
@@ -108,11 +108,16 @@ def scaling_figure(numbers: Lookup) -> Figure | None:
         "scale, so the law holds later only.",
         panels=(
             Panel(
-                title="What becomes n times as large: factor of the learning rate", x="largest distance between paths", y="", series=series, rows=rows, log_x=True,
+                title="What becomes n times as large: factor of the learning rate",
+                x="largest distance between paths",
+                y="",
+                series=series,
+                rows=rows,
+                log_x=True,
                 marks=(Mark(text="rounding", x=FLOOR),),
             ),
         ),
-    )  # fmt: skip
+    )
 
 
 def scaling_table(numbers: Lookup) -> Table | None:
@@ -127,8 +132,8 @@ def scaling_table(numbers: Lookup) -> Table | None:
             row["method"],
             row["what"],
             f"n^{row['documented']}",
-            ", ".join(f"{exponent:.3g}" for exponent in row["exponents"]),
-            f"{row['off_exact']:.0e}",
+            ", ".join(f"{round(exponent, 6) + 0.0:.3g}" for exponent in row["exponents"]),
+            f"{row['off_exact']:.1g}",
             f"{row['off']:.1g}",
         )
         for row in m

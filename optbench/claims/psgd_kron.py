@@ -100,7 +100,7 @@ def one_diag(m: Numbers) -> Ruling:
     good = all(found[leaf] == [axis] for leaf, axis in expected.items())
     return Ruling(
         graded(good),
-        f"axis {found[LAYER][0]} of {LAYER}, axis {found[SQUARE][0]} of {SQUARE}",
+        ", ".join(f"axis {str(found[leaf]).strip('[]') or '-'} of {leaf}" for leaf in (LAYER, SQUARE)),
         f"So it is on {len(expected)} leaves of 2 to 4 dimensions."
         if good
         else f"Diagonal axes are {found}.",

@@ -15,7 +15,7 @@ from optbench.claims import PROGRAMS, Asked, Measurement
 from optbench.claims.ledger import Ledger, Record
 from optbench.core import Status
 from optbench.execute.pool import Event, Pool
-from optbench.execute.request import Request
+from optbench.execute.request import Request, check_numbers
 from optbench.execute.session import Session
 
 
@@ -37,6 +37,7 @@ class Inquiry:
         again: bool = False,
         timeout: float = 600.0,
     ):
+        check_numbers(timeout, jobs=jobs)
         self.asked, self.results, self.again, self.timeout = asked, results, again, timeout
         self.jobs = jobs or len(environment.cores())
         self.ledger = Ledger(results)
@@ -54,6 +55,11 @@ class Inquiry:
         """What is not stored, or all with `again`; cheap ones first, as a pool expects them."""
         missing = [m for m in self.measurements if self.again or m.id not in self.records]
         return sorted(missing, key=lambda m: m.cost)
+
+    def numbers(self, measurement: Measurement) -> Any:
+        """What a measurement found; None where it is not stored."""
+        record = self.records.get(measurement.id)
+        return None if record is None else record.numbers
 
     def serves(self, measurement: Measurement) -> str:
         """The claims that a measurement is for, as a person reads them."""
@@ -76,8 +82,16 @@ class Inquiry:
         ]
 
     def placed(self, request: Request) -> Request:
-        """A request with this inquiry's folder, workers and time limit, on the processor."""
-        options = {"results": self.results, "jobs": self.jobs, "timeout": self.timeout, "device": "cpu"}
+        """A request with this inquiry's workers and time limit, on the processor, and with a store of its own.
+
+        In that of the results, a report would show these runs beside those that a user asked for.
+        """
+        options = {
+            "results": str(self.ledger.folder),
+            "jobs": self.jobs,
+            "timeout": self.timeout,
+            "device": "cpu",
+        }
         return dataclasses.replace(request, **options)
 
     def read(self) -> Iterator[Done]:
@@ -100,7 +114,7 @@ class Inquiry:
         """Run the programs on workers, one framework after the other so that no worker imports both."""
         programs = [m for m in self.missing if not m.runs]
         for framework in dict.fromkeys(m.framework for m in programs):
-            pool = Pool(os.path.abspath(self.results), self.jobs, self.timeout)
+            pool = Pool(os.path.abspath(self.ledger.folder), self.jobs, self.timeout)
             for event in pool.run([m for m in programs if m.framework == framework]):
                 if event.program is not None and event.kind in ("done", "failed"):
                     yield self.ended(event, event.program)

@@ -37,6 +37,8 @@ def table(inquiry: Inquiry) -> str:
             continue
         lines = [f"{document.name}: {document.title}", row(HEADER), row(["-" * width for width in COLUMNS])]
         parts.append("\n".join(lines + [entry(inquiry, asked) for asked in claims]))
+        shown = (make(inquiry.numbers) for make in document.tables)
+        parts += [f"{textwrap.fill(one.caption, WIDTH)}\n\n{plain_table(one)}" for one in shown if one]
     return "\n\n".join([*parts, counts(inquiry)])
 
 
@@ -71,7 +73,7 @@ def counts(inquiry: Inquiry) -> str:
     found = Counter(str(ruling.verdict) if ruling else NOT_MEASURED for ruling in rulings)
     found[FAILED] = len(failed)
     said = [f"{word} {found[word]}" for word in (*Verdict, NOT_MEASURED, FAILED) if found[word]]
-    return f"{len(inquiry.asked)} claims: {', '.join(said)}."
+    return textwrap.fill(f"{len(inquiry.asked)} claims: {', '.join(said)}.", WIDTH)
 
 
 def plain_table(shown: Table) -> str:
@@ -102,7 +104,7 @@ def details(inquiry: Inquiry, asked: Asked) -> str:
     if failed:
         lines.append(("Failed", failed))
     lines += [*provenance(record), ("Measure again", f"optbench claims {asked.name} --again")]
-    return "\n".join([asked.name, *(field(name, text) for name, text in lines), *sources(asked)])
+    return "\n".join([asked.name, *(field(name, text) for name, text in lines), *sources(asked), ""])
 
 
 def provenance(record: Record | None) -> list[tuple[str, str]]:

@@ -95,7 +95,7 @@ def section(
             stem = f"figures/{prefix}{described.name}"
             files |= {f"{stem}.{kind}": data for kind, data in drawn.items()}
             parts += [
-                f"[![{escape(described.caption)}]({stem}.png)]({stem}.svg)",
+                f"[![{escape(described.name)}]({stem}.png)]({stem}.svg)",
                 f"*{escape(described.caption)}*",
             ]
     return "\n\n".join(parts), files
