@@ -1,4 +1,4 @@
-"""The command line: `optbench run`, `report`, `check`, `list`, `show`.
+"""The command line: `optbench run`, `report`, `claims`, `check`, `list`, `show`.
 
 A command is a dataclass whose fields are its options. They are joined by `Union` and not by `|`, and none is
 a function: tyro then finds the command without importing typeguard, which takes longer than all the rest.
@@ -76,6 +76,29 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Claims:
+    """Measure what the originals' documents say: documented, measured, verdict and why.
+
+    What is stored is not measured again. Up to three claims are shown in full.
+    """
+
+    names: Positional[Texts] = None
+    """Documents or claims, such as psgd-kron or esgd-m.warmup; all unless said."""
+    results: str = "results"
+    """The folder that results are kept in; the measurements are in its folder claims."""
+    again: bool = False
+    """Measure what is stored once more."""
+    strict: bool = False
+    """Exit 1 if a measurement failed."""
+    jobs: Number = None
+    """Worker processes, one core each; all cores unless said."""
+    timeout: float = 600.0
+    """Seconds without a sign of life after which a measurement is ended."""
+    out: Text = None
+    """Write a page of all measured claims, with tables and figures, to <out>/claims/."""
+
+
+@dataclass(frozen=True)
 class Check:
     """Compare the convergence numbers of a small suite with the committed ones; exit 1 if one moved."""
 
@@ -90,7 +113,7 @@ class Check:
 
 
 Run = Annotated[Request, subcommand("run", description="Run a suite: what is stored is not computed again.")]
-Command = Union[Run, List, Show, Report, Check]  # noqa: UP007
+Command = Union[Run, List, Show, Report, Claims, Check]  # noqa: UP007
 
 
 DESCRIPTION = "A benchmark for deep-learning optimizers."
@@ -114,7 +137,7 @@ def main() -> None:
     sys.exit(code)
 
 
-def do(command: Request | List | Show | Report | Check) -> int:
+def do(command: Request | List | Show | Report | Claims | Check) -> int:
     """Do what a command says; the exit code. What only one command needs is imported there."""
     match command:
         case Request():
@@ -138,6 +161,15 @@ def do(command: Request | List | Show | Report | Check) -> int:
                 print(write_comparison(results, out, suite, command.compare, opt=opt, task=task, **narrow))
             else:
                 print(write_report(results, out, suite, command.allow_unequal, opt=opt, task=task, **narrow))
+        case Claims(names, results, again, strict, jobs, timeout, out):
+            from optbench.claims.command import claims_in_terminal
+
+            code = claims_in_terminal(names, results, again, strict, jobs, timeout)
+            if out is not None:
+                from optbench.report.claims import write_page
+
+                print(write_page(results, out))
+            return code
         case Check(suite, baselines, update, jobs):
             from optbench.gate import check_suite
 

@@ -75,8 +75,9 @@ def write(found: dict[tuple[str, str], Measured]) -> None:
     """The golden file."""
     order = sorted(found, key=lambda key: (list(TASKS).index(key[0]), declared().index(key[1])))
     lines = [
-        f"# Largest relative distance of the losses over {STEPS} steps in float64: of JAX's {TWINS} twins, moved by one",
-        f"# rounding a step, from their original (growth); of PyTorch from JAX (difference, at most {FACTOR:g} x growth).",
+        f"# Largest relative distance of the losses over {STEPS} steps in float64: of JAX's {TWINS} twins, moved",
+        "# by one rounding a step, from their original (growth); of PyTorch from JAX (difference, at most",
+        f"# {FACTOR:g} x growth).",
         "# python -m tests.growth",
         "task\toptimizer\tgrowth\tdifference",
         *(

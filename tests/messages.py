@@ -177,6 +177,10 @@ run --results a_file/below
 run --results read_only
 run --results full
 show krn
+claims warm-up
+claims everything
+claims --jobs 0
+claims ,
 check --suite gaet
 check
 check --baselines torn.tsv

@@ -28,11 +28,12 @@ HEAVY = {
     "vl_convert",
 }
 ROOMS = ("optimizers/*/jax*.py", "optimizers/*/torch*.py", "optimizers/*/functional/*.py")
+PROGRAMS = "claims/programs/*.py"
 HOMES = {
-    "jax": ("engines/jax*.py", "rules/optax*.py", "rules/key_draws.py", *ROOMS),
-    "optax": ("rules/optax*.py", *ROOMS),
-    "torch": ("engines/torch*.py", "rules/torch*.py", "rules/key_draws.py", *ROOMS),
-    "numpy": ("engines/*.py", "store.py", "stats/*.py", "report/*.py", *ROOMS),
+    "jax": ("engines/jax*.py", "rules/optax*.py", "rules/key_draws.py", PROGRAMS, *ROOMS),
+    "optax": ("rules/optax*.py", PROGRAMS, *ROOMS),
+    "torch": ("engines/torch*.py", "rules/torch*.py", "rules/key_draws.py", PROGRAMS, *ROOMS),
+    "numpy": ("engines/*.py", "store.py", "stats/*.py", "report/*.py", PROGRAMS, *ROOMS),
     "pandas": ("stats/*.py", "report/*.py"),
     "matplotlib": ("report/*.py",),
     "jinja2": ("report/page.py",),
@@ -40,7 +41,15 @@ HOMES = {
 }
 """Where a heavy package may be imported at the top of a module; everywhere else only inside functions."""
 
-LIGHT = (["--help"], ["list"], ["list", "tasks"], ["list", "suites"], ["show", "kron"], ["run", "--help"])
+LIGHT = (
+    ["--help"],
+    ["list"],
+    ["list", "tasks"],
+    ["list", "suites"],
+    ["show", "kron"],
+    ["run", "--help"],
+    ["claims", "--help"],
+)
 BANNED = ("jax", "torch", "pandas", "numpy", "pyarrow", "matplotlib", "rich", "typeguard")
 
 

@@ -165,6 +165,7 @@ def test_the_commands_ask_for_these_cells_again(written):
 def test_the_commands_say_how_lanes_ran_where_it_was_not_the_plans_choice(tmp_path):
     """They used to leave out `--lanes`, and computed other cells' keys."""
     from optbench.report.reproduce import commands
+    from optbench.suite import load
 
     store = stored(tmp_path, grid(opt="adam"), grid(opt="sgd"))
     store.write(grid(opt="kron"), FACTS | {"mode": "map"})

@@ -14,10 +14,9 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from optbench import environment
-from optbench.plan import Program
 
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -60,13 +59,43 @@ class Place:
         return told
 
 
+class Job(Protocol):
+    """What a worker can be given: a `plan.Program`, or a call of a function."""
+
+    @property
+    def cost(self) -> float:
+        """Larger for what takes longer."""
+        ...
+
+    @property
+    def roomy(self) -> bool:
+        """Whether its worker's allocator should keep what is freed."""
+        ...
+
+    @property
+    def family(self) -> tuple[str, str]:
+        """What else needs the same memory."""
+        ...
+
+    def halves(self) -> tuple[Self, ...]:
+        """What takes about half the memory each; none if it cannot be cut."""
+        ...
+
+    def message(self) -> dict[str, Any]:
+        """As JSON data."""
+        ...
+
+
+J = TypeVar("J", bound=Job)
+
+
 @dataclass(frozen=True)
-class Event:
+class Event(Generic[J]):
     """Something a worker said, or was found to have done, about a program (None: about itself)."""
 
     kind: str
     worker: int
-    program: Program | None = None
+    program: J | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -75,7 +104,7 @@ class Worker:
 
     def __init__(self, place: Place, outbox: queue.SimpleQueue[tuple[Worker, dict[str, Any]]]):
         self.place, self.outbox = place, outbox
-        self.program: Program | None = None
+        self.program: Any = None
         self.heard = time.monotonic()
         self.errors: deque[str] = deque(maxlen=20)
         self.process = subprocess.Popen(
@@ -111,7 +140,7 @@ class Worker:
         with self.process.stderr as lines:
             self.errors.extend(line.rstrip() for line in lines)
 
-    def give(self, program: Program, results: str) -> None:
+    def give(self, program: Job, results: str) -> None:
         """Send a program."""
         assert self.process.stdin is not None
         self.program, self.heard = program, time.monotonic()
@@ -129,18 +158,18 @@ class Worker:
             self.process.stdin.close()
 
 
-class Pool:
+class Pool(Generic[J]):
     """Runs programs on `jobs` workers and yields what happens, in the order it happens."""
 
     def __init__(self, results: str, jobs: int, timeout: float, device: str = "cpu"):
         self.results, self.jobs, self.timeout, self.device = results, jobs, timeout, device
         self.outbox: queue.SimpleQueue[tuple[Worker, dict[str, Any]]] = queue.SimpleQueue()
         self.workers: list[Worker] = []
-        self.waiting: list[Program] = []
+        self.waiting: list[J] = []
         self.too_large: set[tuple[str, str]] = set()
         """Families of programs of which a single lane did not fit."""
 
-    def run(self, programs: Sequence[Program]) -> Iterator[Event]:
+    def run(self, programs: Sequence[J]) -> Iterator[Event[J]]:
         """Every program once; cheap ones first on the first worker, dear ones first on the others."""
         self.waiting = list(programs)
         try:
@@ -153,13 +182,13 @@ class Pool:
             for worker in self.workers:
                 worker.end()
 
-    def take(self, number: int, roomy: bool | None) -> Program:
+    def take(self, number: int, roomy: bool | None) -> J:
         """The next program for a worker, of its own kind while there are any."""
         places = range(len(self.waiting)) if number == 0 else range(len(self.waiting) - 1, -1, -1)
         alike = (place for place in places if roomy in (None, self.waiting[place].roomy))
         return self.waiting.pop(next(alike, places[0]))
 
-    def hire(self, number: int, program: Program) -> Worker:
+    def hire(self, number: int, program: J) -> Worker:
         """A new process, with the allocator that a program is for, and the program."""
         worker = Worker(Place(self.device, number, program.roomy), self.outbox)
         worker.give(program, self.results)
@@ -177,7 +206,7 @@ class Pool:
             worker.end()
             self.workers[worker.number] = self.hire(worker.number, program)
 
-    def listen(self) -> Iterator[Event]:
+    def listen(self) -> Iterator[Event[J]]:
         """Wait for one message, or for a worker to have been silent too long."""
         try:
             worker, message = self.outbox.get(timeout=0.25)
@@ -197,7 +226,7 @@ class Pool:
             self.feed(worker)
         yield from self.watch()
 
-    def watch(self) -> Iterator[Event]:
+    def watch(self) -> Iterator[Event[J]]:
         """End workers that have been silent for longer than the time limit."""
         for worker in list(self.workers):
             silent = time.monotonic() - worker.heard
@@ -205,7 +234,7 @@ class Pool:
                 reason = f"no sign of life for {silent:.1f} s (--timeout {self.timeout:g})"
                 yield from self.lose(worker, {"status": "timeout", "reason": reason})
 
-    def lose(self, worker: Worker, facts: dict[str, Any]) -> Iterator[Event]:
+    def lose(self, worker: Worker, facts: dict[str, Any]) -> Iterator[Event[J]]:
         """A worker is gone, or its memory is not to be trusted: settle its program and take a fresh process."""
         program, worker.program = worker.program, None
         worker.end()
@@ -214,7 +243,7 @@ class Pool:
         for idle in [each for each in self.workers if each.program is None]:
             self.feed(idle)
 
-    def settle(self, number: int, program: Program, facts: dict[str, Any]) -> Iterator[Event]:
+    def settle(self, number: int, program: J, facts: dict[str, Any]) -> Iterator[Event[J]]:
         """What becomes of a program that failed: halves of it, if there was not enough memory and they may fit."""
         full = facts["status"] == "out of memory"
         halves = program.halves() if full and program.family not in self.too_large else ()

@@ -97,16 +97,7 @@ class Request:
         if self.data is not None:
             folder.use(self.data)
         suite = suites.load(self.suite)
-        for name, value in (
-            ("seeds", self.seeds),
-            ("trials", self.trials),
-            ("steps", self.steps),
-            ("jobs", self.jobs),
-        ):
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise UserError(f"--{name} {value!r} is not a number of {name}; give a whole number from 1.")
-        if not isinstance(self.timeout, int | float) or not self.timeout > 0:
-            raise UserError(f"--timeout {self.timeout!r} is not a time; give seconds above 0.")
+        check_numbers(self.timeout, seeds=self.seeds, trials=self.trials, steps=self.steps, jobs=self.jobs)
         check_choice("tuning", self.tuning, RULESETS)
         check_choice("framework", self.framework, FRAMEWORKS)
         check_choice("dtype", self.dtype, DTYPES)
@@ -191,6 +182,15 @@ def check_lanes(
                 f"--lanes ensemble stacks the lanes, and {optimizer.label()} is not known to move each number by "
                 "the history of its own gradient alone. Leave --lanes out, or that optimizer."
             )
+
+
+def check_numbers(timeout: float, **counts: int | None) -> None:
+    """Refuse what is not a count from 1, or not a time."""
+    for name, value in counts.items():
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise UserError(f"--{name} {value!r} is not a number of {name}; give a whole number from 1.")
+    if not isinstance(timeout, int | float) or not timeout > 0:
+        raise UserError(f"--timeout {timeout!r} is not a time; give seconds above 0.")
 
 
 def check_choice(name: str, value: str | None, allowed: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ input closes, the driver is gone, and so is the worker, in whatever it is doing.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import queue
@@ -57,7 +58,9 @@ def listen(inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
 
 
 def work(message: Mapping[str, Any], say: Any) -> dict[str, Any]:
-    """Run one program and store its traces."""
+    """Run one program and store its traces; or call a function."""
+    if "call" in message["program"]:
+        return called(**message["program"])
     from optbench import environment
     from optbench.fields import digest
     from optbench.plan import Program
@@ -91,6 +94,21 @@ def work(message: Mapping[str, Any], say: Any) -> dict[str, Any]:
     for carry in kept:
         carry.clear()
     return {"path": path.name, "cells": len(traces)}
+
+
+def called(call: str, inputs: Mapping[str, Any], framework: str) -> dict[str, Any]:
+    """What `module:function` makes of JSON data, on the processor, and how long it took."""
+    ENGINES[framework]("cpu")
+    if framework == "jax":
+        import jax
+
+        jax.config.update("jax_platforms", "cpu")
+    module, _, name = call.partition(":")
+    function = getattr(importlib.import_module(module), name)
+    wall, cpu = time.perf_counter(), time.process_time()
+    numbers = function(**inputs)
+    seconds = {"wall_seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+    return {"numbers": numbers, **seconds}
 
 
 class Unavailable(Exception):

@@ -8,6 +8,7 @@ from typing import Any
 
 from optbench import suite as suites
 from optbench.report import doubts, reproduce, verdict
+from optbench.report.claims import Told, measured
 from optbench.report.look import order
 from optbench.report.paths import STATIONS, Terrain, terrains
 from optbench.report.problem import Problem, listed, problems, spoken
@@ -53,6 +54,8 @@ class Content:
     stored: Frame
     terrains: tuple[Terrain, ...] = ()
     """Paths of the same optimizers, where they are stored."""
+    claims: tuple[Told, ...] = ()
+    """What documents claim of the same optimizers, where it was measured."""
     passed_over: tuple[str, ...] = ()
     """Result files that could not be read."""
     allow_unequal: bool = False
@@ -63,9 +66,9 @@ class Content:
         """What a store has for a selection; UserError if that is nothing."""
         frame = selection.read(store)
         rows = selection.rows(frame, store.folder)
-        return cls(
-            selection, rows, tuple(terrains(frame, rows)), tuple(sorted(store.passed_over)), allow_unequal
-        )
+        claims = measured(store.folder, rows["optimizer"].unique())
+        passed_over = tuple(sorted(store.passed_over))
+        return cls(selection, rows, tuple(terrains(frame, rows)), tuple(claims), passed_over, allow_unequal)
 
     @cached_property
     def suite(self) -> Suite:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from optbench.report import compare, tables
+from optbench.report import claims, compare, tables
 from optbench.report.compare import Comparison
 from optbench.report.content import HOW_TO_READ, Content, setting
 from optbench.report.markdown import bullets, code, escape, slug, table
@@ -37,6 +37,7 @@ def index(content: Content) -> str:
         tabled(tables.budgets(content)),
         "## Failures",
         lost(content),
+        *(["## Claims", claims.section(content.claims)] if content.claims else []),
         "## Lint",
         tabled(tables.lint(content)),
         "## How to read",

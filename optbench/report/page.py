@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -11,6 +13,7 @@ from jinja2.utils import htmlsafe_json_dumps
 
 from optbench import suite as suites
 from optbench.report import charts, compare, content, tables
+from optbench.report.claims import INTRODUCTION, TITLE, Told
 from optbench.report.compare import Comparison, Move, change, texts
 from optbench.report.content import Content
 from optbench.report.look import COLOURS
@@ -28,16 +31,31 @@ PARTS = 4
 """A curve's numbers are tabled at its start, its end, and in as many equal parts."""
 
 
-def page(told: Content) -> bytes:
-    """The page."""
+def page(told: Content, drawn: Mapping[str, bytes]) -> bytes:
+    """The page; `drawn` holds figures by path, of which it takes those of the claims."""
     data = charts.data(told)
     text = templates().get_template("page.html").render(
         told=told, words=content, looks=dict(zip(told.optimizers, data["optimizers"], strict=True)),
         colours=COLOURS, strips=strips, gone=GONE, measured=measured, spoken=spoken, setting=content.setting,
         numbers=numbers, rates=rates, ends=ends, tables=tables, axes=SPOKEN, places=places,
-        facts=facts(told), data=json(data), library=library(),
+        facts=facts(told), data=json(data), library=library(), claims=told.claims,
+        introduction=INTRODUCTION, picture=lambda name: embedded(drawn[f"figures/{name}.svg"]),
     )  # fmt: skip
     return (text + "\n").encode()
+
+
+def claims_page(told: Sequence[Told], drawn: Mapping[str, bytes], command: str) -> bytes:
+    """The page of `optbench claims --out`; `drawn` holds SVG by name."""
+    text = templates().get_template("claims.html").render(
+        title=TITLE, introduction=INTRODUCTION, claims=told, colours=COLOURS, command=command,
+        picture=lambda name: embedded(drawn[name]),
+    )  # fmt: skip
+    return (text + "\n").encode()
+
+
+def embedded(svg: bytes) -> str:
+    """A picture as the address of itself."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
 
 
 @functools.cache

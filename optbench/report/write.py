@@ -35,7 +35,8 @@ def write_report(results: str, out: str, suite: str, allow_unequal: bool = False
     folder = Path(out) / slug(suites.load(suite).name)
     drawn = figures(content)
     save(
-        folder, {**drawn, **tables(content), "index.md": index(content).encode(), "index.html": page(content)}
+        folder,
+        {**drawn, **tables(content), "index.md": index(content).encode(), "index.html": page(content, drawn)},
     )
     return closing(folder, content, len(drawn))
 
@@ -69,13 +70,14 @@ def tables(content: Content) -> dict[str, bytes]:
 
 def figures(content: Content) -> dict[str, bytes]:
     """Every figure as SVG and PNG, by path."""
+    from optbench.report import claims
     from optbench.report import figures as draw
     from optbench.report.landscape import draw_paths
     from optbench.report.over_problems import draw_standing
 
     found: dict[str, bytes] = {}
     with draw.style():
-        drawn = {"overview": draw.overview(content.problems)}
+        drawn = {"overview": draw.overview(content.problems), **claims.drawings(content.claims)}
         if content.terrains:
             drawn["paths"] = draw_paths(content.terrains)
         if not content.standings["steps"].refusals:

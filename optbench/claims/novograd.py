@@ -1,0 +1,234 @@
+"""optax: what the docstring of `optax.novograd` says."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from optbench.claims import Document, Lookup, Measurement, Numbers, Ruling, Verdict, claim, graded
+from optbench.claims.plots import Figure, Mark, Panel, Series
+from optbench.execute.request import Request
+
+DOCUMENTED_TRACE = ["1.40E+01", "1.39E+01", "1.39E+01", "1.38E+01", "1.37E+01"]
+EXAMPLE = Measurement(call="novograd:example", inputs={"steps": 5, "learning_rate": 0.003})
+MEMORY = Measurement(
+    call="state:floats",
+    inputs={
+        "methods": ["adam", "novograd"],
+        "shapes": {"w0": [128, 64], "b0": [128], "w1": [128, 128], "b1": [128], "w2": [10, 128], "b2": [10]},
+    },
+)
+PLAIN = Request(task=("mlp",), opt=("adam", "novograd"))
+WARMED = Request(task=("mlp",), opt=("adam", "novograd"), schedule="constant[warmup=0.1]")
+RATES = Measurement(call="studies:study", runs=(PLAIN,))
+WARMUP = Measurement(call="studies:study", runs=(PLAIN, WARMED))
+GAINS = Measurement(
+    call="training:gains",
+    cost=15,
+    inputs={
+        "problem": "mlp",
+        "steps": 150,
+        "seeds": 2,
+        "methods": ["adam", "novograd"],
+        "rates": [0.001, 0.003, 0.01, 0.03, 0.1],
+        "scales": [10**e for e in (-2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2)],
+    },
+)
+TELLING = 0.25
+"""Decades by which a range must be wider, half a step of the grid."""
+THROUGHPUT = Measurement(call="novograd:throughput", inputs={"size": 512, "rounds": 5})
+RESNET_FLOPS = 3 * 2 * 4.1e9 * 1_281_167 * 90
+"""ResNet-50 on ImageNet for 90 epochs: 4.1 billion multiply-adds forwards (arXiv:1512.03385), twice that backwards."""
+
+
+@claim("Objective function: 1.40E+01, 1.39E+01, ...", "1.40E+01 1.39E+01 1.39E+01 1.38E+01 1.37E+01", EXAMPLE)
+def docstring_trace(m: Numbers) -> Ruling:
+    """The docstring's example prints these five values."""
+    same = [m[name] == DOCUMENTED_TRACE for name in ("optax", "ours")]
+    return Ruling(
+        graded(all(same), any(same)),
+        " ".join(m["ours"]),
+        "optax's method and ours print the documented digits."
+        if all(same)
+        else f"optax prints {' '.join(m['optax'])}.",
+    )
+
+
+@claim("requires half the memory compared to Adam", "half of Adam's state", MEMORY)
+def half_the_memory(m: Numbers) -> Ruling:
+    """NovoGrad needs half the memory of Adam."""
+    adam, ours = m["floats"]["adam"], m["floats"]["novograd"]
+    ratio = ours / adam
+    return Ruling(
+        graded(abs(ratio - 0.5) < 0.01),
+        f"{ratio:.4f} of Adam's",
+        f"On the digits network ({m['parameters']:,} parameters) it keeps {ours:,} numbers, n and one "
+        f"for each of {m['leaves']} leaves; Adam keeps {adam:,}.",
+    )
+
+
+@claim("more robust to the initial learning rate", "a wider range of rates works", RATES)
+def robust_to_the_rate(m: Numbers) -> Ruling:
+    """NovoGrad works over a wider range of learning rates than Adam."""
+    run = m["runs"][0]["mlp"]
+    wide = {name: run[name]["decades"] or 0.0 for name in ("novograd", "adam")}
+    at_edge = {name: ">= " * run[name]["decades_meet_edge"] for name in wide}
+    gap = wide["novograd"] - wide["adam"]
+    return Ruling(
+        graded(gap > 0, gap == 0 and run["novograd"]["decades_meet_edge"]),
+        f"{at_edge['novograd']}{wide['novograd']:.1f} decades, Adam {at_edge['adam']}{wide['adam']:.1f}",
+        "Learning rates of the same nine over four decades whose median of five seeds brings the "
+        f"validation error of the digits network to 10%: {working(run['novograd'])} of NovoGrad, "
+        f"{working(run['adam'])} of Adam.",
+    )
+
+
+def working(rows: dict[str, Any]) -> int:
+    """How many learning rates reach the first target in the median seed."""
+    return sum(math.isfinite(row["steps"]) for row in rows["rates"])
+
+
+@claim("and weight initialization than other methods", "a wider range of first weights works", GAINS)
+def robust_to_the_weights(m: Numbers) -> Ruling:
+    """NovoGrad works over a wider range of first weights than Adam."""
+    widths = {name: decades(m, name) for name in ("novograd", "adam")}
+    rates = {name: m["rates"][best_rate(m, name)] for name in widths}
+    return Ruling(
+        graded(widths["novograd"] > widths["adam"] + TELLING),
+        f"{widths['novograd']:.1f} decades, Adam {widths['adam']:.1f}",
+        "First weights of the digits network times 0.01 to 100, at the learning rate that is best for 1 "
+        f"({rates['novograd']:g}; Adam {rates['adam']:g}): the range that still reaches a validation "
+        "error of 10% in 150 steps. Less than a quarter of a decade is not told apart.",
+    )
+
+
+def best_rate(m: Numbers, name: str) -> int:
+    """The place of the learning rate that is best at the usual scale."""
+    at_one = m["final"][name][min(range(len(m["scales"])), key=lambda i: abs(math.log(m["scales"][i])))]
+    return min(range(len(at_one)), key=lambda j: at_one[j])
+
+
+def decades(m: Numbers, name: str) -> float:
+    """The width of the range around 1 that reaches the target at the best learning rate, between scales by a line."""
+    j = best_rate(m, name)
+    logs = [math.log10(scale) for scale in m["scales"]]
+    over = [row[j] - m["target"] for row in m["final"][name]]
+    middle = min(range(len(logs)), key=lambda i: abs(logs[i]))
+    if over[middle] > 0:
+        return 0.0
+    return sum(reach(logs[middle::way], over[middle::way]) for way in (1, -1))
+
+
+def reach(logs: list[float], over: list[float]) -> float:
+    """How far along the logarithms the values stay below 0."""
+    for i in range(1, len(logs)):
+        if over[i] > 0:
+            share = over[i - 1] / (over[i - 1] - over[i])
+            return abs(logs[i - 1] + share * (logs[i] - logs[i - 1]) - logs[0])
+    return abs(logs[-1] - logs[0])
+
+
+@claim("works well without LR warm-up", "no warm-up needed", WARMUP)
+def no_warmup(m: Numbers) -> Ruling:
+    """NovoGrad works well without warm-up of the learning rate."""
+    return warmed(m, "novograd", needs=False)
+
+
+@claim("while other methods require it", "Adam needs warm-up", WARMUP)
+def others_need_warmup(m: Numbers) -> Ruling:
+    """Other methods require warm-up of the learning rate."""
+    return warmed(m, "adam", needs=True)
+
+
+def warmed(m: Numbers, name: str, needs: bool) -> Ruling:
+    """Whether a method loses without warm-up: its interval without lies above that with."""
+    plain, warm = (run["mlp"][name] for run in m["runs"])
+    reaches = math.isfinite(plain["steps"])
+    loses = plain["score"][1] > warm["score"][2]
+    holds = (not reaches or loses) if needs else reaches and not loses
+    return Ruling(
+        graded(holds, not needs and reaches),
+        f"error {percent(plain)}, warmed {percent(warm)}",
+        "Median test error on the digits network at the best learning rate with its 95% interval, "
+        "without and with a warm-up over the first tenth: warm-up "
+        f"{'helps' if loses else 'is not needed'}. One small network.",
+    )
+
+
+def percent(row: dict[str, Any]) -> str:
+    """`2.8% [2.5, 3.1]`."""
+    middle, low, high = (100 * value for value in row["score"])
+    return f"{middle:.1f}% [{low:.1f},{high:.1f}]"
+
+
+@claim(
+    "outperforms other methods for ResNet-50 for all batches up to 32K",
+    "best at every batch size",
+    THROUGHPUT,
+)
+def large_batches(m: Numbers) -> Ruling:
+    """NovoGrad outperforms other methods on ResNet-50 for batches up to 32K."""
+    days = RESNET_FLOPS / m["flops"] / 86_400
+    effort = f"{days:,.0f} days" if days >= 1 else f"{24 * days:,.0f} hours"
+    return Ruling(
+        Verdict.UNTESTABLE,
+        f"{effort} for one run",
+        f"There is no ImageNet here, and one training of ResNet-50 on it takes {RESNET_FLOPS:.1e} FLOP: "
+        f"{effort} at the {m['flops'] / 1e9:,.0f} GFLOP a second that a core reaches here in matrix "
+        "products.",
+    )
+
+
+def robustness_figure(numbers: Lookup) -> Figure | None:
+    """Final loss against learning rate, and final error against the scale of the first weights."""
+    study, gains = numbers(RATES), numbers(GAINS)
+    if study is None or gains is None:
+        return None
+    rates = tuple(
+        Series(
+            label=name,
+            optimizer=name,
+            markers=True,
+            x=[row["rate"] for row in study["runs"][0]["mlp"][name]["rates"]],
+            y=[row["final"][0] for row in study["runs"][0]["mlp"][name]["rates"]],
+            low=[row["final"][1] for row in study["runs"][0]["mlp"][name]["rates"]],
+            high=[row["final"][2] for row in study["runs"][0]["mlp"][name]["rates"]],
+        )
+        for name in ("novograd", "adam")
+    )
+    scales = tuple(
+        Series(
+            label=name, optimizer=name, markers=True, x=gains["scales"],
+            y=[100 * row[best_rate(gains, name)] for row in gains["final"][name]],
+        )
+        for name in ("novograd", "adam")
+    )  # fmt: skip
+    return Figure(
+        name="novograd-robustness",
+        caption="NovoGrad and Adam on the digits network: final validation loss at each learning rate, and "
+        "validation error after 150 steps when the first weights are larger or smaller, at the learning "
+        "rate best for 1.",
+        panels=(
+            Panel(
+                title="Learning rate", x="learning rate", y="final validation loss", series=rates, log_x=True,
+                log_y=True,
+            ),
+            Panel(
+                title="First weights", x="times the usual size", y="validation error, %", series=scales, log_x=True,
+                marks=(Mark(text="10%", y=100 * gains["target"]),),
+            ),
+        ),
+    )  # fmt: skip
+
+
+document = Document(
+    name="novograd",
+    title="optax 0.2.8: docstring of optax.novograd",
+    source="https://github.com/google-deepmind/optax (0.2.8)",
+    optimizers=("novograd",),
+    claims=(
+        docstring_trace, half_the_memory, robust_to_the_rate, robust_to_the_weights, no_warmup, others_need_warmup,
+        large_batches,
+    ),
+    figures=(robustness_figure,),
+)  # fmt: skip

@@ -1,0 +1,148 @@
+"""The programs of psgd-jax's README, with our `xmat` and `hessian_helper` fed from the package's own random stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from optbench.optimizers.psgd.jax_curvature import hessian_helper
+from optbench.optimizers.xmat.jax import xmat
+from optbench.rules.optax import TableNoise
+
+START = (1.0, 2.0, 3.0)
+SOLVED = 1e-4
+"""The loss below which the README's programs end."""
+PACKAGE_SEED = 36
+"""The seed of the key that psgd-jax gives xmat."""
+LAYOUTS = {"old": False, "new": True}
+"""jax_threefry_partitionable: how jax drew random bits up to 0.4 and since 0.5."""
+
+
+def drawn(key: jax.Array, steps: int) -> jax.Array:
+    """What the package draws at each step: split for a uniform, split for the probe, split for its one leaf."""
+
+    def draw(key: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
+        key, _uniform = jax.random.split(key)
+        key, probe = jax.random.split(key)
+        return key, jax.random.normal(jax.random.split(probe, 1)[0], (len(START),))
+
+    return jax.lax.scan(draw, key, length=steps)[1]
+
+
+def whitening_xmat(table: jax.Array) -> optax.GradientTransformationExtraArgs:
+    """The README's optimizer with the package's numerics and these draws."""
+    return xmat(learning_rate=1.0, b1=0.0, noise=TableNoise({"probe.": table}), upstream="0.2.9")
+
+
+def whitening(seeds: int, steps: int, documented: list[float]) -> dict[str, Any]:
+    """The whitening program with the package's key under both layouts, and with many other keys."""
+    found: dict[str, Any] = {}
+    for name, partitionable in LAYOUTS.items():
+        with jax.threefry_partitionable(partitionable):
+            table = drawn(jax.random.PRNGKey(PACKAGE_SEED), steps)
+        found[name] = [str(loss) for loss in printed(table)]
+    with jax.threefry_partitionable(False):
+        keys = jax.vmap(jax.random.PRNGKey)(jnp.arange(seeds))
+        losses = np.asarray(jax.jit(jax.vmap(lambda key: path(drawn(key, steps))))(keys), float)
+    return found | band(losses, np.array(documented)) | {"seeds": seeds, "lengths": lengths(losses)}
+
+
+def band(losses: np.ndarray, documented: np.ndarray) -> dict[str, Any]:
+    """Where a trace lies among those of many seeds [seeds, steps]: quantiles, ranks, and the nearest of them."""
+    shown = losses[:, : len(documented)]
+    levels = (0.0, 0.025, 0.5, 0.975, 1.0)
+    logs = np.log(shown[:, 1:])
+    gaps = np.max(np.abs(logs - np.log(documented[1:])), axis=1)
+    # How near a seed comes to its own nearest neighbour says what near means.
+    own = [np.partition(np.max(np.abs(logs - logs[i]), axis=1), 1)[1] for i in range(min(200, len(logs)))]
+    return {
+        "quantiles": {f"{level:g}": np.quantile(shown, level, axis=0).tolist() for level in levels},
+        "ranks": np.mean(shown < documented, axis=0).tolist(),
+        "nearest": float(gaps.min()),
+        "neighbours": float(np.median(own)),
+        "monotone": float(np.mean(np.all(np.diff(shown, axis=1) < 0, axis=1))),
+    }
+
+
+def lengths(losses: np.ndarray) -> dict[str, int]:
+    """How many seeds print how many losses before they are done."""
+    solved = np.where((losses < SOLVED).any(axis=1), np.argmax(losses < SOLVED, axis=1) + 1, 0)
+    counts = np.bincount(solved)
+    return {str(length): int(count) for length, count in enumerate(counts) if count}
+
+
+def printed(table: jax.Array) -> list[np.float32]:
+    """The losses that the README's loop prints, until it says that it is done.
+
+    Operation by operation: a compiled update is rounded elsewhere, and differently on each machine.
+    """
+    optimizer, shown = whitening_xmat(table), []
+    with jax.disable_jit():
+        params = jnp.array(START)
+        state = optimizer.init(params)
+        for _ in range(len(table)):
+            shown.append(added(np.asarray(params)))
+            if shown[-1] < SOLVED:
+                break
+            grads = jax.grad(lambda p: jnp.sum(p**2))(params)
+            updates, state = optimizer.update(grads, state)
+            params = optax.apply_updates(params, updates)
+    return shown
+
+
+def added(params: np.ndarray) -> np.float32:
+    """The sum of three squares in the order of the jax that the package runs on (0.4): the middle one last."""
+    first, middle, last = params * params
+    return (first + last) + middle
+
+
+def path(table: jax.Array) -> jax.Array:
+    """The losses before each step, compiled."""
+    optimizer = whitening_xmat(table)
+    first = jnp.array(START)
+
+    def step(carry: Any, _: None) -> Any:
+        params, state = carry
+        loss, grads = jax.value_and_grad(lambda p: jnp.sum(p**2))(params)
+        updates, state = optimizer.update(grads, state)
+        return (optax.apply_updates(params, updates), state), loss
+
+    return jax.lax.scan(step, (first, optimizer.init(first)), length=len(table))[1]
+
+
+def hessian(seed: int, probability: float) -> dict[str, Any]:
+    """The README's program for Hessian-vector products, called as it is there and as the newest release asks."""
+    found: dict[str, Any] = {}
+    for name, partitionable in LAYOUTS.items():
+        with jax.threefry_partitionable(partitionable):
+            for form in ("README", "with train_step"):
+                found[f"{name}, {form}"] = [str(loss) for loss in curved(seed, probability, form)]
+    return found
+
+
+def curved(seed: int, probability: float, form: str) -> list[jax.Array]:
+    """The losses that the program prints."""
+
+    def loss_fn(params: jax.Array, x: jax.Array) -> jax.Array:
+        return jnp.sum((params - x) ** 2)
+
+    params: Any = jnp.array(START)
+    x, key = jnp.zeros(len(START)), jax.random.PRNGKey(seed)
+    optimizer = xmat(learning_rate=1.0, b1=0.0, upstream="0.2.9")
+    state, shown = optimizer.init(params), []
+    for step in range(100):
+        key, subkey = jax.random.split(key)
+        where: Any = (loss_fn, params) if form == "README" else (step, loss_fn, params)
+        loss, grads, hvp, vector, due = hessian_helper(
+            subkey, *where, loss_fn_extra_args=(x,), preconditioner_update_probability=probability
+        )
+        updates, state = optimizer.update(grads, state, Hvp=hvp, vector=vector, update_preconditioner=due)
+        params = optax.apply_updates(params, updates)
+        shown.append(loss)
+        if loss < SOLVED:
+            break
+    return shown

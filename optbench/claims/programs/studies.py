@@ -1,0 +1,59 @@
+"""What ordinary runs say, for claims about training: read from stored rows, in the driver."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from optbench.stats import Frame
+from optbench.stats.curves import median_interval, middle
+from optbench.stats.settings import kept_apart
+from optbench.stats.summary import best_trial, final, main_target, steps_to, task_of, working_range
+
+
+def study(frames: Sequence[Frame]) -> dict[str, Any]:
+    """For each run, each of its tasks and optimizers: at every learning rate, and at the best."""
+    return {"runs": [by_task(frame) for frame in frames]}
+
+
+def by_task(frame: Frame) -> dict[str, dict[str, Any]]:
+    """Task to optimizer to what it showed; a run of claims has one setting for each task."""
+    return {
+        str(rows["task"].iloc[0]): {
+            str(name): one(group) for name, group in rows.groupby("optimizer", sort=False)
+        }
+        for rows in kept_apart(frame)
+    }
+
+
+def one(rows: Frame) -> dict[str, Any]:
+    """One optimizer on one task at one setting."""
+    task = task_of(rows)
+    trial, edge = best_trial(rows, task)
+    decades, met = working_range(rows, task)
+    best, main = rows[rows["trial"] == trial], main_target(task)
+    evaluated = best["evaluation_steps"].map(lambda steps: steps[-1])
+    return {
+        "seeds": len(best),
+        "best_rate": trial,
+        "best_at_edge": bool(edge),
+        "decades": None if math.isnan(decades) else decades,
+        "decades_meet_edge": bool(met),
+        "score": [float(x) for x in median_interval(final(best, task.score))],
+        "score_metric": task.score,
+        "steps": middle(steps_to(best, main.metric, main.value)),
+        "gradients_per_step": float((best["gradient_equivalents"] / evaluated).median()),
+        "metric": task.selection,
+        "rates": [at_rate(float(rate), group, task) for rate, group in rows.groupby("trial")],
+    }
+
+
+def at_rate(rate: float, rows: Frame, task: Any) -> dict[str, Any]:
+    """The final selection metric at one learning rate, and the steps to the first target."""
+    target = task.targets()[0]
+    return {
+        "rate": rate,
+        "final": [float(x) for x in median_interval(final(rows, task.selection))],
+        "steps": middle(steps_to(rows, target.metric, target.value)),
+    }

@@ -1,0 +1,62 @@
+"""ESGD-M in PyTorch, which its document speaks of: what a product costs and when it needs a graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from optbench.claims.programs.clock import interleaved
+from optbench.optimizers.esgd.torch import ESGD
+from optbench.tasks import parse as task
+
+
+def product_cost(problem: str, steps: int, rounds: int) -> dict[str, Any]:
+    """CPU seconds of a training step: the gradient, and with create_graph and a product."""
+    given = task(problem)
+    loss = given.torch().loss
+
+    def tensors(arrays: dict[str, Any]) -> dict[str, torch.Tensor]:
+        found = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return {name: x.float() if x.is_floating_point() else x.long() for name, x in found.items()}
+
+    data = tensors(given.data())
+    draw = tensors({name: rows[0] for name, rows in given.draws(0, 0, 1).items()})
+    params = {name: x.requires_grad_() for name, x in tensors(given.init(0)).items()}
+    leaves = list(params.values())
+    signs = [torch.ones_like(leaf) for leaf in leaves]
+
+    def gradient(count: int) -> None:
+        for _ in range(count):
+            torch.autograd.grad(loss(params, data, draw), leaves)
+
+    def both(count: int) -> None:
+        for _ in range(count):
+            grads = torch.autograd.grad(loss(params, data, draw), leaves, create_graph=True)
+            torch.autograd.grad(grads, leaves, signs)
+
+    seconds = interleaved({"gradient": gradient, "both": both}, steps, rounds)
+    return {name: 1e6 * value for name, value in seconds.items()}
+
+
+def graphs(steps: int) -> dict[str, Any]:
+    """On which steps `should_create_graph` asks for a graph, and what happens on those without one."""
+    param = torch.ones(3, requires_grad=True)
+    optimizer = ESGD([param])
+    asked = []
+    for t in range(1, steps + 1):
+        create = optimizer.should_create_graph()
+        optimizer.zero_grad()
+        (param**4).sum().backward(create_graph=create)
+        optimizer.step()
+        if create:
+            asked.append(t)
+    fresh = ESGD([param])
+    fresh.zero_grad()
+    (param**4).sum().backward()
+    try:
+        fresh.step()
+        error = ""
+    except RuntimeError as raised:
+        error = str(raised)
+    return {"asked": asked, "of": steps, "error": error}

@@ -1,0 +1,143 @@
+"""Measuring: what is stored is not measured again; runs come from the store or are computed, the rest from workers."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from optbench import environment
+from optbench.claims import PROGRAMS, Asked, Measurement
+from optbench.claims.ledger import Ledger, Record
+from optbench.core import Status
+from optbench.execute.pool import Event, Pool
+from optbench.execute.request import Request, check_numbers
+from optbench.execute.session import Session
+
+
+class Done(NamedTuple):
+    """A measurement that ended; `reason` says why it failed and is '' if it did not."""
+
+    measurement: Measurement
+    reason: str = ""
+
+
+class Inquiry:
+    """Claims that are asked about: what there is to measure, measuring it, and the records that came out."""
+
+    def __init__(
+        self,
+        asked: Sequence[Asked],
+        results: str = "results",
+        jobs: int | None = None,
+        again: bool = False,
+        timeout: float = 600.0,
+    ):
+        check_numbers(timeout, jobs=jobs)
+        self.asked, self.results, self.again, self.timeout = asked, results, again, timeout
+        self.jobs = jobs or len(environment.cores())
+        self.ledger = Ledger(results)
+        self.records: dict[str, Record] = self.ledger.records()
+        self.failures: dict[str, str] = {}
+        """Measurement id to what went wrong."""
+
+    @cached_property
+    def measurements(self) -> list[Measurement]:
+        """Each once, in the order of the claims."""
+        return list({a.claim.measurement.id: a.claim.measurement for a in self.asked}.values())
+
+    @cached_property
+    def missing(self) -> list[Measurement]:
+        """What is not stored, or all with `again`; cheap ones first, as a pool expects them."""
+        missing = [m for m in self.measurements if self.again or m.id not in self.records]
+        return sorted(missing, key=lambda m: m.cost)
+
+    def numbers(self, measurement: Measurement) -> Any:
+        """What a measurement found; None where it is not stored."""
+        record = self.records.get(measurement.id)
+        return None if record is None else record.numbers
+
+    def serves(self, measurement: Measurement) -> str:
+        """The claims that a measurement is for, as a person reads them."""
+        names: dict[str, list[str]] = {}
+        for asked in self.asked:
+            if asked.claim.measurement.id == measurement.id:
+                names.setdefault(asked.document.name, []).append(asked.claim.name)
+        return "; ".join(f"{document}: {', '.join(claims)}" for document, claims in names.items())
+
+    @cached_property
+    def sessions(self) -> list[Session]:
+        """The runs that missing measurements read, those of equal tasks and settings together."""
+        together: dict[Request, dict[str, None]] = {}
+        for request in (request for m in self.missing for request in m.runs):
+            bare = dataclasses.replace(request, opt=None)
+            together.setdefault(bare, {}).update(dict.fromkeys(request.opt or ()))
+        return [
+            Session(dataclasses.replace(self.placed(bare), opt=tuple(opts), again=self.again))
+            for bare, opts in together.items()
+        ]
+
+    def placed(self, request: Request) -> Request:
+        """A request with this inquiry's workers and time limit, on the processor, and with a store of its own.
+
+        In that of the results, a report would show these runs beside those that a user asked for.
+        """
+        options = {
+            "results": str(self.ledger.folder),
+            "jobs": self.jobs,
+            "timeout": self.timeout,
+            "device": "cpu",
+        }
+        return dataclasses.replace(request, **options)
+
+    def read(self) -> Iterator[Done]:
+        """Measure what reads runs; these must be stored by now."""
+        for measurement in self.missing:
+            if not measurement.runs:
+                continue
+            wall, cpu = time.perf_counter(), time.process_time()
+            frames = [Session(self.placed(request)).frame() for request in measurement.runs]
+            lost = [frame[~frame["status"].isin([s for s in Status if s.final])] for frame in frames]
+            if any(len(rows) for rows in lost):
+                first = next(rows for rows in lost if len(rows)).iloc[0]
+                yield self.failed(measurement, f"{first['optimizer']}: {first['status']}: {first['reason']}")
+                continue
+            numbers = function(measurement.call)(frames, **measurement.inputs)
+            seconds = {"wall_seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+            yield self.kept(measurement, numbers, seconds)
+
+    def measure(self) -> Iterator[Done]:
+        """Run the programs on workers, one framework after the other so that no worker imports both."""
+        programs = [m for m in self.missing if not m.runs]
+        for framework in dict.fromkeys(m.framework for m in programs):
+            pool = Pool(os.path.abspath(self.ledger.folder), self.jobs, self.timeout)
+            for event in pool.run([m for m in programs if m.framework == framework]):
+                if event.program is not None and event.kind in ("done", "failed"):
+                    yield self.ended(event, event.program)
+
+    def ended(self, event: Event, measurement: Measurement) -> Done:
+        """Keep what a worker found, or why it did not."""
+        if event.kind == "failed":
+            return self.failed(measurement, f"{event.facts['status']}: {event.facts['reason']}")
+        facts = dict(event.facts)
+        return self.kept(measurement, facts.pop("numbers"), facts)
+
+    def kept(self, measurement: Measurement, numbers: Any, facts: dict[str, Any]) -> Done:
+        """Write a record."""
+        self.records[measurement.id] = self.ledger.write(measurement, numbers, facts)
+        return Done(measurement)
+
+    def failed(self, measurement: Measurement, reason: str) -> Done:
+        """Say so beside its claims, which keep what was stored before; nothing is stored."""
+        self.failures[measurement.id] = reason
+        return Done(measurement, reason)
+
+
+def function(call: str) -> Any:
+    """The function that a measurement names."""
+    module, _, name = call.partition(":")
+    return getattr(importlib.import_module(f"{PROGRAMS}.{module}"), name)

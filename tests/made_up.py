@@ -1,0 +1,302 @@
+"""Made-up measurements: for each claim, numbers and the verdict that its rule must find in them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from optbench.claims import Verdict, novograd, psgd_kron, psgd_variants
+from optbench.claims.expectigrad import METHODS
+
+HOLDS, CONDITION, FAILS = Verdict.HOLDS, Verdict.CONDITION, Verdict.FAILS
+IRREPRODUCIBLE, UNTESTABLE = Verdict.IRREPRODUCIBLE, Verdict.UNTESTABLE
+NEVER = math.inf
+
+
+def schedule(**changes: Any) -> dict[str, Any]:
+    curve = {"step": [100, 200], "probability": [1.0, 0.5], "rate": [1.0, 0.5]}
+    counts = {key: {"500": 500, "1000": 900} for key in ("fits", "promised", "drawn")}
+    base = {
+        "flat_until": 500,
+        "least": 0.03,
+        "least_at": 4007,
+        "every": {"0.5": 2, "0.25": 4},
+        "curve": curve,
+    }
+    return {**base, **counts, **changes}
+
+
+def cost(gradient: float, applied: float, fitted: float) -> dict[str, Any]:
+    return {"microseconds": {"gradient": gradient, "applied": applied, "fitted": fitted}}
+
+
+def factors(diagonal_layer: bool = False, one_diag: int = 0) -> dict[str, Any]:
+    def of(shape: list[int], diagonal: set[int]) -> list[list[int]]:
+        return [[n] if i in diagonal or len(shape) == 1 or n > 8192 else [n, n] for i, n in enumerate(shape)]
+
+    shapes = psgd_kron.SHAPES
+    largest = {leaf: max(range(len(s)), key=lambda i: (s[i], i)) for leaf, s in shapes.items()}
+    usual = {leaf: of(shape, {0} if diagonal_layer else set()) for leaf, shape in shapes.items()}
+    one = {leaf: of(shape, {largest[leaf] - one_diag}) for leaf, shape in shapes.items()}
+    every = {leaf: of(shape, set(range(len(shape)))) for leaf, shape in shapes.items()}
+    return {"None": usual, "one_diag": one, "all_diag": every}
+
+
+def moved(kron: list[str], adam: list[str]) -> dict[str, Any]:
+    default = {"default": [1.0, 1.1]}
+    return {name: {**default, **{f"{field}=1": [2.0, 2.1] for field in fields}, "calm=1": [1.0, 3.0]}
+            for name, fields in (("kron", kron), ("adam", adam))}  # fmt: skip
+
+
+def rates(*finals: float, width: float = 0.01, never: float = 10.0) -> dict[str, Any]:
+    """One optimizer at 0.001, 0.01, 0.1, ...: final values; those above `never` do not reach the first target."""
+    rows = [
+        {"rate": 10.0 ** (i - 3), "final": [x, x - width, x + width], "steps": 40.0 if x < never else NEVER}
+        for i, x in enumerate(finals)
+    ]
+    best = min(rows, key=lambda row: row["final"][0])
+    return {"rates": rows, "best_rate": best["rate"], "best_at_edge": False, "steps": 50.0, "decades": 2.0,
+            "decades_meet_edge": False, "score": [0.03, 0.02, 0.04], "gradients_per_step": 1.0}  # fmt: skip
+
+
+def study(task: str = "mlp", *more: dict[str, Any], **optimizers: dict[str, Any]) -> dict[str, Any]:
+    return {"runs": [{task: optimizers}, *({task: run} for run in more)]}
+
+
+def at(score: list[float], **changes: Any) -> dict[str, Any]:
+    return {**rates(0.2, 0.1, 0.3), "score": score, **changes}
+
+
+def whitening(old: Any = None, nearest: float = 0.17, rank: float = 0.5, ten: int = 79) -> dict[str, Any]:
+    steps = range(10)
+    quantiles = {level: [10.0**-i for i in steps] for level in ("0", "0.025", "0.5", "0.975", "1")}
+    return {
+        "old": list(old or psgd_variants.RELEASED["old"]), "new": list(psgd_variants.RELEASED["new"]),
+        "quantiles": quantiles, "ranks": [0.0] + [rank] * 9, "nearest": nearest, "neighbours": 0.15,
+        "monotone": 1.0, "seeds": 100, "lengths": {"0": 1, "10": ten, "12": 99 - ten},
+    }  # fmt: skip
+
+
+def memory(n: int = 1000, **floats: int) -> dict[str, Any]:
+    usual = {"adam": 2 * n, "xmat": 3 * n, "xmat[b1=0]": 2 * n, "lra": 22 * n, "lra[b1=0]": 21 * n,
+             "affine": 3 * n, "affine[max_size_triangular=0]": n, "novograd": n + 2}  # fmt: skip
+    return {"parameters": n, "leaves": 2, "floats": {**usual, **floats}}
+
+
+def products(cheap: float) -> dict[str, Any]:
+    often, seldom = ({**rates(1.0, 0.5), "gradients_per_step": g} for g in (3.0, cheap))
+    return study("quadratic_10", **{psgd_variants.OFTEN: often, psgd_variants.SELDOM: seldom})
+
+
+def gains(ours: float, adam: float) -> dict[str, Any]:
+    """Errors of 0 up to so many decades on either side of 1."""
+    scales = [10.0**e for e in (-2, -1, 0, 1, 2)]
+    final = {name: [[0.0 if abs(math.log10(s)) <= width else 0.5] for s in scales]
+             for name, width in (("novograd", ours), ("adam", adam))}  # fmt: skip
+    return {"final": final, "metric": "validation_error", "target": 0.1, "scales": scales, "rates": [0.01]}
+
+
+def periodic(wrong: tuple[str, ...]) -> dict[str, Any]:
+    names = [*METHODS, "Adam (b1 0, b2 1/17)", "RMSProp (b2 1/17)", "Expectigrad (beta 0)"]
+    ends = {name: 1.0 if name in wrong else -1.0 for name in names}
+    methods = {name: {"end": end, "path": [0.0, end]} for name, end in ends.items()}
+    return {"methods": methods, "steps": [1, 100], "mean": 0.5}
+
+
+def equations(apart: float = 1e-16, refused: bool = True, lr: float = 0.001) -> dict[str, Any]:
+    settings = (
+        "beta=0.9, sparse_counter=True",
+        "beta=0.9, sparse_counter=False",
+        "beta=0, sparse_counter=True",
+    )
+    refusals = {"beta=1": refused, "beta=-0.1": True, "eps=0": True, "beta=0": False, "eps=1e-08": False}
+    defaults = {"lr": lr, "beta": 0.9, "eps": 1e-8, "sparse_counter": True}
+    return {"apart": dict.fromkeys(settings, apart), "defaults": defaults, "refused": refusals}
+
+
+def divisor(apart: float = 0.0, noise: float = 0.01) -> dict[str, Any]:
+    spread = {"expectigrad": [noise, noise], "adam": [0.02, 0.02]}
+    return {"apart": {"expectigrad": apart, "adam": 0.2}, "noise": spread, "steps": [10, 40], "seeds": 5}
+
+
+def laws(off: float = 1e-16, exact: float = 1e-16, exponent: float = 0.0) -> list[dict[str, Any]]:
+    from optbench.claims.esgd_scaling import CLASSES, EXPONENTS
+
+    return [
+        {"method": name, "what": what, "documented": law, "exponents": [law + exponent] * 2, "off": off,
+         "off_exact": exact}
+        for group, names in CLASSES.items()
+        for name in names
+        for what, law in zip(("loss", "parameters"), EXPONENTS[group], strict=True)
+    ]  # fmt: skip
+
+
+def curvature(nearest: str, diagonal: float = 0.0) -> dict[str, Any]:
+    names = ("absolute diagonal", "diagonal of |H|", "row norms")
+    return {"apart": {name: 0.01 if name == nearest else 0.5 for name in names}, "diagonal": diagonal}
+
+
+def esgd(fast: tuple[float, float, float], rate: float = 0.1) -> dict[str, Any]:
+    tasks = ("mlp", "quadratic_10", "rosenbrock_2")
+    plain = {**rates(0.1), "steps": 100.0}
+    ours = [{**rates(0.1), "steps": steps, "best_rate": rate} for steps in fast]
+    return {"runs": [{t: {"esgd": o, "esgd[nu=0.0]": plain} for t, o in zip(tasks, ours, strict=True)}]}
+
+
+MOMENTA = ("default is nesterov", "nu=1 is plain momentum", "qhm")
+BOTH = {"expectigrad": at([0.02, 0.018, 0.022]), "adam": at([0.05, 0.04, 0.06])}
+TIED = {"expectigrad": at([0.02, 0.018, 0.022]), "adam": at([0.02, 0.018, 0.022])}
+PLAIN, HELPED = at([0.03, 0.028, 0.032]), at([0.02, 0.018, 0.022])
+README = [f"{loss!r}" for loss in psgd_variants.README_TRACE]
+DIGITS = novograd.DOCUMENTED_TRACE
+
+
+def same(plain: dict[str, Any], warm: dict[str, Any]) -> dict[str, Any]:
+    names = ("novograd", "adam")
+    return study("mlp", dict.fromkeys(names, warm), **dict.fromkeys(names, plain))
+
+
+def ngc(apart: float, first: float = 0.0) -> dict[str, Any]:
+    return {"apart": dict.fromkeys(("adam", "nag", "sgd"), apart), "first nag step over a plain one": first}
+
+
+def ngc_defaults(nag: float, adam: float = 0.001) -> dict[str, Any]:
+    return {"adam": {"eta": adam, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}, "nag": {"eta": nag, "mu": 0.9},
+            "sgd": {"eta": 0.001}}  # fmt: skip
+
+
+CADENCE = [*range(1, 21), *range(30, 101, 10)]
+CASES: dict[str, list[tuple[Any, Verdict]]] = {
+    "psgd-kron.schedule-end": [(schedule(), HOLDS), (schedule(least_at=3000), FAILS), (schedule(least=0.1), FAILS)],
+    "psgd-kron.schedule-flat": [(schedule(), FAILS), (schedule(flat_until=250), HOLDS)],
+    "psgd-kron.update-probability": [
+        (schedule(), HOLDS),
+        (schedule(every={"0.7": 2, "0.5": 2}), CONDITION),
+        (schedule(every={"0.7": 2, "0.5": 3}), FAILS),
+    ],
+    "psgd-kron.slow-start": [(cost(1, 2, 2.2), HOLDS), (cost(1, 2, 8), CONDITION), (cost(1, 2, 1.5), FAILS)],
+    "psgd-kron.factor-shapes": [(factors(), HOLDS), (factors(diagonal_layer=True), FAILS)],
+    "psgd-kron.mostly-triangular": [(factors(), HOLDS), (factors(diagonal_layer=True), FAILS)],
+    "psgd-kron.one-diag": [(factors(), HOLDS), (factors(one_diag=1), FAILS)],
+    "psgd-kron.no-b2-or-epsilon": [({"kron": ["b1"]}, HOLDS), ({"kron": ["b1", "eps"]}, FAILS)],
+    "psgd-kron.fewer-hyperparameters": [
+        (moved(["b1"], ["b1", "b2"]), HOLDS), (moved(["b1"], ["b2"]), CONDITION), (moved(["b1"], []), FAILS),
+    ],
+    "psgd-kron.learning-rate": [
+        (study(kron=rates(1, 0.1, 1), adam=rates(1, 0.1, 1)), HOLDS),
+        (study(kron=rates(0.1, 1, 1), adam=rates(1, 0.1, 1)), CONDITION),
+        (study(kron=rates(0.1, 1, 1), adam=rates(1, 1, 0.1)), FAILS),
+    ],
+    "psgd-kron.drop-in": [
+        (study(kron=rates(0.1, 0.1, 1), adam=rates(1, 0.1, 1)), HOLDS),
+        (study(kron=rates(0.5, 0.6, 1), adam=rates(1, 0.1, 1)), CONDITION),
+        (study(kron=rates(99, 99, 0.1), adam=rates(1, 0.1, 1)), FAILS),
+    ],
+    "psgd-kron.contracting-axis": [({"first": 0.0, "last": 1.0}, HOLDS), ({"first": 1.0, "last": 0.0}, FAILS)],
+    "psgd-kron.whitening": [
+        ({"whiteness": {"kron": white}, "before": 80.0, "apart": 0.0}, verdict)
+        for white, verdict in ((1.3, HOLDS), (4.0, CONDITION), (60.0, FAILS))
+    ],
+    "psgd-variants.whitening-trace": [
+        (whitening(), IRREPRODUCIBLE), (whitening(old=README), HOLDS), (whitening(nearest=0.0), CONDITION),
+        (whitening(nearest=2.0), FAILS), (whitening(rank=0.999), FAILS),
+    ],
+    "psgd-variants.whitening-length": [
+        (whitening(), CONDITION), (whitening(ten=99), HOLDS), (whitening(old=README[:8], ten=20), FAILS),
+    ],
+    "psgd-variants.hessian-trace": [
+        ({"old": ["14.0", "7.460699e-14"]}, HOLDS), ({"old": ["14.0", "1.1e-13"]}, CONDITION),
+        ({"old": ["14.0", "0.5"]}, FAILS),
+    ],
+    "psgd-variants.hessian-less-often": [(products(1.2), HOLDS), (products(2.9), FAILS)],
+    "psgd-variants.xmat-memory": [(memory(), HOLDS), (memory(xmat=4000), CONDITION),
+                                  (memory(xmat=4000, **{"xmat[b1=0]": 3000}), FAILS)],
+    "psgd-variants.lra-memory": [(memory(), FAILS), (memory(lra=21_000, **{"lra[b1=0]": 20_000}), HOLDS)],
+    "psgd-variants.affine-memory": [
+        (memory(), CONDITION), (memory(affine=1500), HOLDS),
+        (memory(**{"affine[max_size_triangular=0]": 5000}), FAILS),
+    ],
+    "psgd-variants.affine-like-kron": [
+        ({"apart": apart}, verdict) for apart, verdict in ((0.04, HOLDS), (0.2, CONDITION), (0.9, FAILS))
+    ],
+    "novograd.docstring-trace": [
+        ({"optax": DIGITS, "ours": DIGITS}, HOLDS), ({"optax": DIGITS, "ours": ["1.4E+01"]}, CONDITION),
+        ({"optax": ["1"], "ours": ["1"]}, FAILS),
+    ],
+    "novograd.half-the-memory": [(memory(), HOLDS), (memory(novograd=1500), FAILS)],
+    "novograd.robust-to-the-rate": [
+        (study(novograd=at([0, 0, 0], decades=3.0), adam=at([0, 0, 0])), HOLDS),
+        (study(novograd=at([0, 0, 0], decades_meet_edge=True), adam=at([0, 0, 0])), CONDITION),
+        (study(novograd=at([0, 0, 0], decades=None), adam=at([0, 0, 0])), FAILS),
+    ],
+    "novograd.robust-to-the-weights": [(gains(2, 1), HOLDS), (gains(1, 1), FAILS), (gains(0, 1), FAILS)],
+    "novograd.no-warmup": [(same(PLAIN, PLAIN), HOLDS), (same(PLAIN, HELPED), CONDITION),
+                           (same({**PLAIN, "steps": NEVER}, HELPED), FAILS)],
+    "novograd.others-need-warmup": [(same(PLAIN, PLAIN), FAILS), (same(PLAIN, HELPED), HOLDS)],
+    "novograd.large-batches": [({"flops": 1e11}, UNTESTABLE), ({"flops": 1e15}, UNTESTABLE)],
+    "expectigrad.pseudocode": [(equations(), HOLDS), (equations(apart=0.1), FAILS)],
+    "expectigrad.sparse-counter": [(equations(), HOLDS), (equations(apart=0.1), FAILS)],
+    "expectigrad.defaults": [(equations(), HOLDS), (equations(lr=0.01), FAILS)],
+    "expectigrad.ranges": [(equations(), HOLDS), (equations(refused=False), FAILS)],
+    "expectigrad.divergence": [
+        (periodic(("Adam (b1 0, b2 1/17)", "RMSProp (b2 1/17)")), HOLDS), (periodic(("RMSProp",)), CONDITION),
+        (periodic(()), FAILS), (periodic(("Adam", "Expectigrad")), FAILS),
+    ],
+    "expectigrad.divergence-101": [
+        (periodic(("Adam",)), HOLDS), (periodic(("RMSProp",)), CONDITION), (periodic(("Expectigrad",)), FAILS),
+    ],
+    "expectigrad.arithmetic-rms": [(divisor(), HOLDS), (divisor(apart=0.1), FAILS)],
+    "expectigrad.less-noise": [(divisor(), HOLDS), (divisor(noise=0.1), FAILS)],
+    "expectigrad.outer-momentum": [
+        ({"expectigrad": 0.0, "adam": 0.3}, HOLDS), ({"expectigrad": 0.3, "adam": 0.3}, FAILS),
+    ],
+    "expectigrad.better-on-benchmarks": [
+        (study(**BOTH), CONDITION), (study(**TIED), UNTESTABLE),
+        (study(expectigrad=BOTH["adam"], adam=BOTH["expectigrad"]), FAILS),
+    ],
+    **{
+        f"esgd-m.scaling-{name}": [(laws(), HOLDS), (laws(off=0.3), CONDITION), (laws(exponent=0.5), FAILS)]
+        for name in ("sgd", "adam", "second-order")
+    },
+    "esgd-m.product-every-ten": [
+        ({"steps": CADENCE, "of": 100}, HOLDS), ({"steps": list(range(1, 101, 10)), "of": 100}, FAILS),
+    ],
+    **{
+        f"esgd-m.{name}": [({"gradient": 1.0, "both": both}, verdict)
+                           for both, verdict in ((2.1, HOLDS), (3.0, CONDITION), (9.0, FAILS))]
+        for name in ("product-cost", "product-cost-torch")
+    },
+    "esgd-m.diagonal": [
+        (curvature("row norms"), CONDITION), (curvature("diagonal of |H|"), HOLDS),
+        (curvature("row norms", diagonal=0.5), FAILS),
+    ],
+    "esgd-m.lower-variance": [
+        ({"d_warmup=20": {"products": 20, "deviation": d}, "d_warmup=1": {"products": 2, "deviation": 0.4}}, verdict)
+        for d, verdict in ((0.1, HOLDS), (0.5, FAILS))
+    ],
+    **{
+        f"esgd-m.{name}": [(dict.fromkeys(MOMENTA, 1e-16), HOLDS), (dict.fromkeys(MOMENTA, 0.1), FAILS)]
+        for name in ("nesterov", "quasi-hyperbolic", "plain-momentum")
+    },
+    "esgd-m.momentum-helps": [
+        (esgd((50.0, 50.0, 50.0)), HOLDS), (esgd((50.0, 99.0, NEVER)), CONDITION), (esgd((99.0, 99.0, NEVER)), FAILS),
+    ],
+    "esgd-m.learning-rates": [(esgd((50.0, 50.0, 50.0)), HOLDS), (esgd((50.0, 50.0, 50.0), rate=3.2), FAILS)],
+    "esgd-m.weight-decay": [
+        ({"ratio_low": 1.0, "ratio_high": 1.0}, HOLDS), ({"ratio_low": 0.5, "ratio_high": 1.0}, FAILS),
+    ],
+    "esgd-m.warmup": [
+        ({"share": {"100": 0.634, "300": 0.951}}, HOLDS), ({"share": {"100": 1.0, "300": 1.0}}, FAILS),
+    ],
+    "esgd-m.create-graph": [
+        ({"asked": [1, 2], "of": 9, "error": "no graph"}, HOLDS), ({"asked": [1, 2], "of": 9, "error": ""}, CONDITION),
+        ({"asked": [1, 2], "of": 2, "error": ""}, FAILS),
+    ],
+    **{
+        f"ngc-learn.{name}-equations": [(ngc(1e-16), HOLDS), (ngc(1e-7), CONDITION), (ngc(0.1), FAILS)]
+        for name in ("adam", "nag", "sgd")
+    },
+    "ngc-learn.nag-first-step": [(ngc(0.0), HOLDS), (ngc(0.0, first=0.9), FAILS)],
+    "ngc-learn.nag-step-size": [(ngc_defaults(0.01), FAILS), (ngc_defaults(0.001), HOLDS)],
+    "ngc-learn.other-defaults": [(ngc_defaults(0.01), HOLDS), (ngc_defaults(0.01, adam=0.002), FAILS)],
+}  # fmt: skip
