@@ -6,6 +6,7 @@ import base64
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jinja2
@@ -25,13 +26,14 @@ from optbench.report.vega import library
 from optbench.report.verdict import Verdict, measured
 from optbench.stats.summary import compact, percent
 
+NOTHING: Mapping[str, bytes] = MappingProxyType({})
 GONE = 98.0
 """Where a strip shows what is infinite."""
 PARTS = 4
 """A curve's numbers are tabled at its start, its end, and in as many equal parts."""
 
 
-def page(told: Content, drawn: Mapping[str, bytes]) -> bytes:
+def page(told: Content, drawn: Mapping[str, bytes] = NOTHING) -> bytes:
     """The page; `drawn` holds figures by path, of which it takes those of the claims."""
     data = charts.data(told)
     text = templates().get_template("page.html").render(
