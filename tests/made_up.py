@@ -263,7 +263,7 @@ CASES: dict[str, list[tuple[Any, Verdict]]] = {
     ],
     **{
         f"esgd-m.{name}": [({"gradient": 1.0, "both": both}, verdict)
-                           for both, verdict in ((2.1, HOLDS), (3.0, CONDITION), (9.0, FAILS))]
+                           for both, verdict in ((2.1, HOLDS), (1.5, FAILS), (3.0, FAILS))]
         for name in ("product-cost", "product-cost-torch")
     },
     "esgd-m.diagonal": [
