@@ -31,7 +31,7 @@ def schedule_end(m: Numbers) -> Ruling:
 
 @claim("update probability at 1.0 for 250 steps", "1 for 250 steps", SCHEDULE)
 def schedule_flat(m: Numbers) -> Ruling:
-    """The docstring of the schedule says that the probability stays at 1 for 250 steps."""
+    """The update probability stays at 1 for 250 steps, the docstring of the schedule says."""
     return Ruling(
         graded(m["flat_until"] == DOCUMENTED_FLAT),
         f"1 for {m['flat_until']:,} steps",
