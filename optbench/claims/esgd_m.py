@@ -16,9 +16,9 @@ from optbench.execute.request import Request
 
 ROUNDING = 1e-12
 CADENCE = Measurement(call="esgd:steps_of_products", inputs={"steps": 100})
-COST = Measurement(call="esgd:product_cost", seconds=3, inputs={"problem": "mlp", "steps": 60, "rounds": 11})
+COST = Measurement(call="esgd:product_cost", seconds=3, inputs={"problem": "mlp", "steps": 60, "rounds": 25})
 TORCH_COST = Measurement(
-    call="torch_esgd:product_cost", inputs={"problem": "mlp", "steps": 20, "rounds": 11}, framework="torch"
+    call="torch_esgd:product_cost", inputs={"problem": "mlp", "steps": 20, "rounds": 25}, framework="torch"
 )
 GRAPHS = Measurement(call="torch_esgd:graphs", inputs={"steps": 60}, framework="torch")
 CURVATURE = Measurement(call="esgd:curvature", inputs={"size": 8, "products": 4000, "seed": 0})

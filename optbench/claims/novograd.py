@@ -36,7 +36,7 @@ GAINS = Measurement(
 )
 TELLING = 0.25
 """Decades by which a range must be wider, half a step of the grid."""
-THROUGHPUT = Measurement(call="novograd:throughput", inputs={"size": 512, "rounds": 5})
+THROUGHPUT = Measurement(call="novograd:throughput", inputs={"size": 512, "rounds": 9})
 RESNET_FLOPS = 3 * 2 * 4.1e9 * 1_281_167 * 90
 """ResNet-50 on ImageNet for 90 epochs: 4.1 billion multiply-adds forwards (arXiv:1512.03385), twice that backwards."""
 

@@ -11,7 +11,7 @@ SCHEDULE = Measurement(
             "window": 100},
 )  # fmt: skip
 COST = Measurement(
-    call="psgd_schedule:update_cost", seconds=5, inputs={"problem": "mlp", "steps": 40, "rounds": 9}
+    call="psgd_schedule:update_cost", seconds=5, inputs={"problem": "mlp", "steps": 40, "rounds": 15}
 )
 
 LEAST = 0.03

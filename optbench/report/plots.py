@@ -22,15 +22,21 @@ def draw(described: Described) -> Figure:
     """A described figure: its panels side by side; one legend above where they show the same, else one in each."""
     panels, rows = described.panels, max(len(panel.rows) for panel in described.panels)
     labels = [[series.label for series in panel.series] for panel in panels]
-    shared = rows > 0 or (len(panels) > 1 and len(labels[0]) > 1 and all(each == labels[0] for each in labels))
+    shared = rows > 0 or (
+        len(panels) > 1 and len(labels[0]) > 1 and all(each == labels[0] for each in labels)
+    )
     height = 0.9 + ROW * rows if rows else 2.9 + 0.25 * shared
     figure = new_figure(WIDTH * (0.78 if len(panels) == 1 and not rows else 1), height)
     grid = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, panel in zip(grid, panels, strict=True):
         draw_panel(axes, panel, legend=not shared)
+    if rows:  # constrained layout leaves long labels a little too little room
+        figure.get_layout_engine().set(w_pad=0.14)  # pyright: ignore
     if shared:
         handles = grid[0].get_legend_handles_labels()
-        figure.legend(*handles, loc="outside upper center", ncols=len(labels[0]), fontsize=7, handlelength=2.2)
+        figure.legend(
+            *handles, loc="outside upper center", ncols=len(labels[0]), fontsize=7, handlelength=2.2
+        )
     return figure
 
 
