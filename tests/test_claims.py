@@ -14,10 +14,9 @@ import pytest
 from optbench.claims import PROGRAMS, Measurement, Verdict, documents, every, select
 from optbench.claims.ledger import Ledger
 from optbench.core import UserError
-from tests.made_up import CASES
+from tests.made_up import CASES, FACTS, make_up
 
 ROOT = Path(__file__).parent.parent
-FACTS = {"cpu_seconds": 1.0, "wall_seconds": 1.0}
 
 
 @pytest.mark.parametrize("asked", every(), ids=lambda asked: asked.name)
@@ -117,10 +116,7 @@ def test_a_results_folder_that_cannot_be_written_is_one_message(tmp_path):
 @pytest.fixture
 def measured(tmp_path) -> Path:
     """A results folder in which every measurement is made up: the first of its cases."""
-    ledger = Ledger(tmp_path)
-    first = {asked.claim.measurement.id: asked for asked in reversed(every())}
-    for asked in first.values():
-        ledger.write(asked.claim.measurement, CASES[asked.name][0][0], FACTS)
+    make_up(tmp_path)
     return tmp_path
 
 

@@ -30,7 +30,7 @@ COLUMNS = (
 HEADER = ("claim", "documented", "measured", "verdict", "why")
 INTRODUCTION = (
     "What the READMEs and docstrings of the originals say, and what was measured. Verdicts are computed "
-    "from the stored measurements by rules; `optbench claims NAME` shows everything about one."
+    "from the stored measurements by rules; optbench claims NAME shows everything about one."
 )
 
 
