@@ -18,6 +18,7 @@ from optbench.execute.pool import Event, Pool
 from optbench.execute.request import Request, check_numbers
 from optbench.execute.session import Session
 from optbench.plan import Program
+from optbench.store import Store
 
 
 class Done(NamedTuple):
@@ -43,6 +44,8 @@ class Inquiry:
         self.jobs = jobs or len(environment.cores())
         self.ledger = Ledger(results)
         self.records: dict[str, Record] = self.ledger.records()
+        if self.missing:
+            Store(results).prepare()  # a folder that cannot be written to is told before anything is measured
         self.failures: dict[str, str] = {}
         """Measurement id to what went wrong."""
 
