@@ -47,6 +47,7 @@ def lawful(m: Any, group: str) -> Ruling:
     right = all(abs(e - row["documented"]) < 1e-6 for row in rows for e in row["exponents"])
     exact, usual = (max(row[key] for row in rows) for key in ("off_exact", "off"))
     worst = max(rows, key=lambda row: row["off"])
+    bare = " (adagrad: its first sum)" if group == "Adagrad/Adam class" else ""
     names = ", ".join(dict.fromkeys(row["method"].partition("[")[0] for row in rows))
     return Ruling(
         graded(right and usual < 1e-6, right and exact < 1e-6),
@@ -54,7 +55,7 @@ def lawful(m: Any, group: str) -> Ruling:
         f"Loss and parameters times 100 and 0.01, 30 steps in float64 ({names}): the learning rate moves "
         f"as said, and paths are {exact:.0e} of their length apart"
         + (
-            f" without eps (adagrad: its first sum), {usual:.1g} with defaults ({worst['method']}, {worst['what']})."
+            f" without eps{bare}, {usual:.1g} with defaults ({worst['method']}, {worst['what']})."
             if usual > 1e-6
             else "."
         ),

@@ -221,9 +221,8 @@ def whitening_figure(numbers: Lookup) -> Figure | None:
     )
     return Figure(
         name="whitening-trace",
-        caption="The whitening program of psgd-jax's README. Its documented losses come from no release; they "
-        "lie where those of other seeds do. The released package's own are reproduced from its random "
-        "stream.",
+        caption="The whitening program of psgd-jax's README. The documented losses are those of neither release, "
+        "and lie where those of other seeds do. The releases' own are reproduced from their random stream.",
         panels=(
             Panel(
                 title="Sum of squares from (1, 2, 3)", x="printed loss", y="loss", series=series, log_y=True

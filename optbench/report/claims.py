@@ -27,7 +27,7 @@ COLUMNS = (
     "measurement", "file", "created",
 )  # fmt: skip
 """Of the frame: text, but for `created`, seconds since 1970; `file` is in results/claims/."""
-HEADER = ("claim", "documented", "measured", "verdict", "why")
+HEADER = ("verdict", "claim", "documented", "measured", "why")
 INTRODUCTION = (
     "What the READMEs and docstrings of the originals say, and what was measured. Verdicts are computed "
     "from the stored measurements by rules; optbench claims NAME shows everything about one."
@@ -130,7 +130,8 @@ def section(told: Sequence[Told]) -> str:
 
 def claims_table(rows: Frame) -> str:
     """The claims of one document."""
-    cells = rows[["claim", "documented", "measured", "verdict", "why"]].itertuples(index=False, name=None)
+    said = rows["statement"] + " (" + rows["document"] + "." + rows["claim"] + ")"
+    cells = rows.assign(claim=said)[list(HEADER)].itertuples(index=False, name=None)
     return table(HEADER, cells, left=len(HEADER))
 
 
