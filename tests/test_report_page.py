@@ -249,6 +249,25 @@ def test_the_page_of_claims_is_whole_and_needs_no_network(tmp_path):
     assert len(page) < 1e6
 
 
+def test_a_report_shows_the_claims_about_its_optimizers_and_how_to_measure_them(content, tmp_path):
+    """A store with all claims: of the optimizers shown, only kron has a document."""
+    from optbench.report.claims import measured
+    from optbench.report.index import index
+    from optbench.report.page import page
+    from optbench.report.write import figures
+
+    make_up(tmp_path)
+    told = dataclasses.replace(content, claims=tuple(measured(tmp_path, content.optimizers)))
+    assert "optbench claims psgd-kron" in told.commands
+    found = Page(parts(page(told, figures(told)).decode()))
+    assert "#claims" in [link["href"] for link in found.all("a")]
+    assert len(found.all("img")) == 1
+    text = index(told)
+    assert text.count("(psgd-kron.") == len(told.claims[0].rows)
+    assert "figures/claims-kron-schedule.png" in text
+    assert "optbench claims" not in "".join(content.commands)
+
+
 def test_names_do_not_break_out_of_markdown_or_latex(evil):
     from optbench.report import tex
     from optbench.report.index import index

@@ -192,9 +192,10 @@ class Content:
 
     @cached_property
     def commands(self) -> list[str]:
-        """The runs that compute every row again, and this report."""
+        """The runs that compute every row again, the claims that are shown, and this report."""
         runs = reproduce.commands(self.newest, self.suite, self.selection.suite)
-        return [*runs, self.report_command]
+        documents = ",".join(told.document.name for told in self.claims)
+        return [*runs, *([f"optbench claims {documents}"] if documents else []), self.report_command]
 
 
 def setting(problem: Problem) -> str:
