@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 TURN = 0.02
-"""Seconds of process CPU time that one turn lasts at least."""
+"""CPU seconds that one turn lasts at least; turns of all contestants are as long as the longest call."""
 ROUNDS, MOST_ROUNDS = 12, 48
 """Turns of each contestant, at least and at most."""
 SPENT = 2.0
@@ -99,7 +99,7 @@ def seconds_of(call: Callable[[], Any]) -> float:
 def race(benchmark: Any, contestants: Mapping[str, Contestant]) -> Race:
     """Let contestants take turns; the first is the one that pytest-benchmark records."""
     each = {name: seconds_of(contestant.call) for name, contestant in contestants.items()}
-    calls = {name: max(1, round(TURN / each[name])) for name in each}
+    calls = {name: round(max(TURN, *each.values()) / each[name]) for name in each}
     rounds = int(SPENT / sum(calls[name] * each[name] for name in each))
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     ours, *rivals = contestants

@@ -49,7 +49,7 @@ class Goals:
         self.rows.append(
             Goal(
                 what,
-                f">= {least:g}x {LOOPS.get(than, than)}",
+                f">= {least:.3g}x {LOOPS.get(than, than)}",
                 f"{times(best)} ({times(race.typical(than))})" + "~" * race.disturbed,
                 best >= least,
                 tuple(beside),
