@@ -19,6 +19,8 @@ suite = Suite(
         task("quadratic_100"),
         task("rosenbrock_100"),
         task("mlp"),
+        task("resnet_quick"),
+        task("transformer_quick"),
     ),
     optimizers=(optimizer("kron"), optimizer("adam"), optimizer("sgd")),
 )
