@@ -36,7 +36,7 @@ PRESETS: dict[str, Task] = {
     "rosenbrock_10": Rosenbrock(dim=10),
     "rosenbrock_100": Rosenbrock(dim=100),
     "rosenbrock_1000": Rosenbrock(dim=1000),
-    "resnet_quick": ResNet(width=4, batch=16),
+    "resnet_quick": ResNet(width=4, batch=16, augment=False),
     "resnet_tiny": ResNet(width=8, batch=32),
     "resnet_14": ResNet(depth=14),
     "transformer_quick": Transformer(d_model=16, layers=1, heads=2, context=16, batch=8),

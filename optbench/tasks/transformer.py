@@ -31,6 +31,8 @@ BASELINES = {"pydoc": (2.70617, 2.19019, 1.93142), "shakespeare": (2.5, 1.88, 1.
 """Targets that need no counting; those of pydoc are `text.baseline` for each of `ORDERS` (a test counts)."""
 EVALUATED = 2**15
 """Tokens of each part that are evaluated, at most: its first ones, and no more of the training part than of others."""
+EVALUATED_BATCHES = 32
+"""The same in batches: a small network would else be evaluated for longer than it is trained."""
 PIECE = 2**11
 """Tokens that are evaluated at a time."""
 EPSILON = 1e-5
@@ -105,7 +107,7 @@ class Transformer(Task):
         import numpy as np
 
         parts = text.load(self.dataset).parts()
-        few = min(EVALUATED, len(parts["validation"]) - 1)
+        few = min(EVALUATED, EVALUATED_BATCHES * self.batch * self.context, len(parts["validation"]) - 1)
         arrays = {"tokens": np.asarray(parts["train"])}
         for part in PARTS:
             count = min(few, len(parts[part]) - 1) // self.context
