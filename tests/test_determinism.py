@@ -133,7 +133,12 @@ from tests.test_determinism import *
 print(fingerprint(run(cells_of({name!r}, {framework!r}))))
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=280, env={**os.environ}
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env={**os.environ},
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout.split()[-1]

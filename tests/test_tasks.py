@@ -337,7 +337,7 @@ def test_a_transformer_sees_the_past_only():
 
 
 def test_windows_are_the_text():
-    task = Transformer(context=10, batch=3)
+    task = Transformer(context=10, batch=32)
     start = Start.of(task, np.float32)
     tokens = text.load("pydoc").parts()
     np.testing.assert_array_equal(start.data["tokens"], tokens["train"])
@@ -347,6 +347,14 @@ def test_windows_are_the_text():
     starts = task.draws(0, 0, 300)["starts"]
     assert starts.min() >= 0
     assert starts.max() + task.context + 1 <= len(tokens["train"])
+
+
+def test_a_small_transformer_is_evaluated_on_fewer_windows_from_all_over_the_text():
+    """On 32 batches of 3 windows, about seven windows apart."""
+    windows = Transformer(context=10, batch=3).data()["validation"]
+    every = Transformer(context=10, batch=32).data()["validation"]
+    places = np.floor(np.linspace(0, len(every), 32 * 3, endpoint=False)).astype(int)
+    np.testing.assert_array_equal(windows, every[places])
 
 
 def test_targets_of_the_default_text_are_what_counting_gives():

@@ -30,7 +30,7 @@ ORDERS = (2, 3, 4)
 BASELINES = {"pydoc": (2.70617, 2.19019, 1.93142), "shakespeare": (2.5, 1.88, 1.47)}
 """Targets that need no counting; those of pydoc are `text.baseline` for each of `ORDERS` (a test counts)."""
 EVALUATED = 2**15
-"""Tokens of each part that are evaluated, at most, spread evenly over it; no more of the training part than of others."""
+"""Tokens of each part that are evaluated, at most, spread evenly over it; no more for training than for others."""
 EVALUATED_BATCHES = 32
 """The same in batches: a small network would else be evaluated for longer than it is trained."""
 PIECE = 2**11
