@@ -227,6 +227,7 @@ def test_a_run_that_failed_fails_what_reads_it(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_all_claims_from_nothing(tmp_path, monkeypatch):
     """Three minutes on two cores are 360 CPU seconds of the whole process tree; nothing is compiled beforehand."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
