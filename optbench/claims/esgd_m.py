@@ -125,7 +125,7 @@ def preset(m: Numbers, name: str, reference: str) -> Ruling:
     """Whether a preset is the momentum that it is said to be."""
     return Ruling(
         graded(m[name] < ROUNDING),
-        f"{m[name]:.0e} apart",
+        f"{m[name]:.1g} apart",
         f"200 steps with a constant curvature in float64, against {reference} in NumPy.",
     )
 
@@ -176,7 +176,7 @@ def weight_decay(m: Numbers) -> Ruling:
     off = max(abs(m["ratio_low"] - 1), abs(m["ratio_high"] - 1))
     return Ruling(
         graded(off < ROUNDING),
-        f"{off:.0e} off",
+        f"{off:.1g} off",
         "A parameter without gradient shrinks at each of 50 steps by weight_decay times the learning "
         "rate of that step, the warmup's factor included.",
     )

@@ -51,9 +51,9 @@ def lawful(m: Any, group: str) -> Ruling:
     names = ", ".join(dict.fromkeys(row["method"].partition("[")[0] for row in rows))
     return Ruling(
         graded(right and usual < 1e-6, right and exact < 1e-6),
-        f"{exact:.0e} off" + f", {usual:.1g} with eps" * (usual > 1e-6),
+        f"{exact:.1g} off" + f", {usual:.1g} with eps" * (usual > 1e-6),
         f"Loss and parameters times 100 and 0.01, 30 steps in float64 ({names}): the learning rate moves "
-        f"as said, and paths are {exact:.0e} of their length apart"
+        f"as said, and paths are {exact:.1g} of their length apart"
         + (
             f" without eps{bare}, {usual:.1g} with defaults ({worst['method']}, {worst['what']})."
             if usual > 1e-6

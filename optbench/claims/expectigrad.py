@@ -50,7 +50,7 @@ def pseudocode(m: Numbers) -> Ruling:
     apart = m["apart"]["beta=0.9, sparse_counter=True"]
     return Ruling(
         graded(apart < ROUNDING),
-        f"{apart:.0e} apart",
+        f"{apart:.1g} apart",
         "200 steps in float64 on gradients of which a third is zero, against the pseudocode line by line "
         "in NumPy; an entry that never had a gradient, 0 / 0 in the pseudocode, does not move.",
     )
@@ -62,7 +62,7 @@ def sparse_counter(m: Numbers) -> Ruling:
     apart = max(m["apart"].values())
     return Ruling(
         graded(apart < ROUNDING),
-        f"{apart:.0e} apart",
+        f"{apart:.1g} apart",
         "Both settings follow the pseudocode with that counter.",
     )
 
@@ -137,7 +137,7 @@ def arithmetic_rms(m: Numbers) -> Ruling:
     ours, moving = m["apart"]["expectigrad"], m["apart"]["adam"]
     return Ruling(
         graded(ours < ROUNDING < moving),
-        f"{ours:.0e} apart; Adam's {moving:.0%}",
+        f"{ours:.1g} apart; Adam's {moving:.0%}",
         f"After {m['steps'][1]:,} gradients sqrt(s / n) is the root mean square of those that were not zero.",
     )
 
@@ -162,7 +162,7 @@ def outer_momentum(m: Numbers) -> Ruling:
     ours, adam = m["expectigrad"], m["adam"]
     return Ruling(
         graded(ours < ROUNDING < adam),
-        f"{ours:.0e} off; Adam {adam:.0%}",
+        f"{ours:.1g} off; Adam {adam:.0%}",
         "An update is the average of the steps that the method takes without momentum, each adapted "
         f"when it came; Adam, whose momentum comes first, is {adam:.0%} off on gradients that grow a "
         "hundredfold.",

@@ -20,7 +20,7 @@ def follows(m: Numbers, rule: str, text: str) -> Ruling:
     apart = m["apart"][rule]
     return Ruling(
         graded(apart < ROUNDING, apart < 1e-5),
-        f"{apart:.0e} apart",
+        f"{apart:.1g} apart",
         f"50 steps in float64 against {text} in NumPy, relative to how far the parameters get.",
     )
 
@@ -49,7 +49,7 @@ def nag_first_step(m: Numbers) -> Ruling:
     apart = m["first nag step over a plain one"]
     return Ruling(
         graded(apart < ROUNDING),
-        f"{apart:.0e} from a plain step",
+        f"{apart:.1g} from a plain step",
         "The first step is one of gradient descent, whatever mu is; phi starts from zeros and is not used.",
     )
 

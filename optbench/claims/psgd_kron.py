@@ -197,7 +197,7 @@ def contracting_axis(m: Numbers) -> Ruling:
     return Ruling(
         graded(m["first"] < 1e-12 < m["last"]),
         "the first axis" if m["first"] < m["last"] else "the last axis",
-        f"P G equals the product that contracts first axes to {m['first']:.0e}, and is {m['last']:.1f} "
+        f"P G equals the product that contracts first axes to {m['first']:.1g}, and is {m['last']:.1f} "
         "away from the other: P = Q^T Q. (Q itself is applied along its last axis.)",
     )
 

@@ -55,7 +55,7 @@ def whitening_trace(m: Numbers) -> Ruling:
         return Ruling(
             Verdict.HOLDS, "the same digits", "Our xmat prints the README's digits from the package's stream."
         )
-    released = "digit for digit" if all(same) else f"to {difference(m):.0e}"
+    released = "digit for digit" if all(same) else f"to {difference(m):.1g}"
     share = (
         f"at {inside} of {len(README_TRACE) - 1} steps inside the middle 95% of {m['seeds']:,} other seeds"
     )
