@@ -74,9 +74,16 @@ def test_what_the_user_set_is_not_searched():
     fixed = optimizer("adam[b1=0.95]")
     assert list(fixed.searched()) == ["learning_rate"]
     assert {trial.at.b1 for trial in tuning.trials(fixed, "quasi", 9)} == {0.95}
-    assert list(optimizer("prodigy").searched()) == ["learning_rate"]  # its factor, which no grid sweeps
-    assert optimizer("prodigy").swept() is None
+    assert list(optimizer("prodigy").searched()) == ["learning_rate"]  # the factor of the step that it finds
     assert optimizer("adamw").searched().keys() == optimizer("adam").searched().keys()  # no weight decay
+
+
+@pytest.mark.parametrize("name", ["dog", "dowg", "prodigy", "dadapt_adamw"])
+def test_methods_that_find_their_step_size_have_the_trials_of_the_others(name):
+    """They used to run once where others ran at nine learning rates."""
+    trials = optimizer(name).trials(9)
+    assert len(trials) == len(optimizer("adam").trials(9))
+    assert optimizer(name) in trials, "what its authors advise is among them"
 
 
 def test_places_on_a_log_scale_by_hand():

@@ -104,11 +104,10 @@ def step_size(default: float, low: float) -> Any:
 
 
 def factor() -> Any:
-    """The learning rate of a method that finds its own: a factor that is left at 1 and not swept."""
+    """The learning rate of a method that finds its own: a factor, 1 unless said, swept over two decades to each side."""
     return hyper(
-        1.0, "factor of the step size that the method finds; not swept", bounds="(0, inf)", lane=True,
-        search=Search(1e-2, 1e2),
-    )  # fmt: skip
+        1.0, "factor of the step size that the method finds", bounds="(0, inf)", lane=True, sweep=(1e-2, 1e2)
+    )
 
 
 def decay(default: float, of: str, search: Search | None = None) -> Any:

@@ -101,7 +101,8 @@ class DoG(Standard):
     r = max over the steps so far of |theta - theta_0|, at least `first` (1 + |theta_0|)
     theta <- theta - learning_rate r / sqrt(sum |g|^2 + eps) g
 
-    It has no step size to sweep: one trial, with the learning rate left at 1.
+    It finds its step size. The learning rate is a factor of it, 1 as its authors advise; it is swept, so that the
+    method has as many trials as the others.
     """
 
     name: ClassVar[str] = "dog"
@@ -125,7 +126,8 @@ class DoWG(Standard):
     r2 = max over the steps so far of |theta - theta_0|^2, at least eps;  w <- w + r2 |g|^2
     theta <- theta - learning_rate r2 / (sqrt(w) + eps) g
 
-    It has no step size to sweep: one trial, with the learning rate left at 1.
+    It finds its step size. The learning rate is a factor of it, 1 as its authors advise; it is swept, so that the
+    method has as many trials as the others.
     """
 
     name: ClassVar[str] = "dowg"
@@ -148,7 +150,8 @@ class Prodigy(Standard):
     d <- max(d, <s> / |S|_1), where <s> and S are decaying sums of d^2 <g, theta_0 - theta> and d^2 g
     theta <- theta - learning_rate d (Adam's step on d g + weight_decay theta)
 
-    It finds its step size: one trial, with the learning rate left at 1, as its authors advise.
+    It finds its step size. The learning rate is a factor of it, 1 as its authors advise; it is swept, so that the
+    method has as many trials as the others.
     """
 
     name: ClassVar[str] = "prodigy"
@@ -177,7 +180,8 @@ class DAdaptAdamW(Standard):
     d <- max(d, r / |s|_1), where s is a decaying sum of d g and r one of d <g, s / sqrt(v)>
     theta <- theta - learning_rate d (Adam's step + weight_decay theta)
 
-    It finds its step size: one trial, with the learning rate left at 1. A schedule also weighs the sums.
+    It finds its step size. The learning rate is a factor of it, 1 as its authors advise; it is swept, so that the
+    method has as many trials as the others. A schedule also weighs the sums.
     """
 
     name: ClassVar[str] = "dadapt_adamw"
