@@ -104,7 +104,7 @@ def step_size(default: float, low: float) -> Any:
 
 
 def factor() -> Any:
-    """The learning rate of a method that finds its own: a factor, 1 unless said, swept over two decades to each side."""
+    """The learning rate of a method that finds its own: a factor, swept over two decades to each side of 1."""
     return hyper(
         1.0, "factor of the step size that the method finds", bounds="(0, inf)", lane=True, sweep=(1e-2, 1e2)
     )
