@@ -79,6 +79,16 @@ def test_the_suites_of_the_package(path):
     assert suite.cells()
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_weight_decay_and_clipping_are_the_same_for_all_that_a_suite_ranks(path):
+    suite = suites.from_file(path)
+    if suite.name in ("gate", "parity"):  # compare an optimizer with itself
+        return
+    for name in ("weight_decay", "update_global_norm_clip"):
+        values = {each.label(): getattr(each, name, None) or 0.0 for each in suite.optimizers}
+        assert set(values.values()) == {0.0}, values
+
+
 def test_the_quickstart_is_what_was_promised():
     suite = suites.from_file(FOLDER / "quickstart.py")
     labels = {

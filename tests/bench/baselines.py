@@ -6,6 +6,7 @@ start from the same parameters, see the same batches as the engine and bring eve
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,8 +17,9 @@ import optax
 
 from optbench import optimizers, plan, tasks
 from optbench.core import Cell
-from optbench.engines.jax import JaxBackend
+from optbench.engines import jax as jax_engine
 from optbench.engines.lanes import Inputs, drive
+from tests.bench import plain_networks
 from tests.bench.clock import Contestant, clock
 
 OPTAX = {"adam": optax.adam, "sgd": optax.sgd}
@@ -28,42 +30,66 @@ RATES, SEEDS = 9, 5
 
 
 def grid(
-    task: str, optimizer: str = "adam", rates: int = RATES, seeds: int = SEEDS, steps: int | None = None
+    task: str,
+    optimizer: str = "adam",
+    rates: int = RATES,
+    seeds: int = SEEDS,
+    steps: int | None = None,
+    framework: str = "jax",
 ) -> list[Cell]:
     """The cells of one program."""
     what, trials = tasks.parse(task), optimizers.parse(optimizer).trials(rates)
-    length = steps or what.horizon
-    return [Cell(what, trial, seed=seed, steps=length) for trial in trials for seed in range(seeds)]
+    given = {"framework": framework, "steps": steps or what.horizon}
+    return [Cell(what, trial, seed=seed, **given) for trial in trials for seed in range(seeds)]
 
 
 def engine(cells: Sequence[Cell], mode: str | None = None) -> Contestant:
     """The engine as a worker runs one group of lanes, chunk by chunk.
 
-    Evaluation and the making of inputs are off the clock, as in every record and as for the other loops.
+    Evaluation and the making of inputs are off the clock, as in every record and as for the other loops; the
+    first evaluation serves for all.
     """
     (program,) = plan.programs(cells, mode=mode)
     inputs = Inputs.of(program.cells)
-    backend = JaxBackend(inputs, program.mode, jax.devices("cpu")[0])
-    for name in ("prepare", "evaluate", "counts"):
+    backend = backend_of(program, inputs)
+    backend.start()
+    found, start = backend.evaluate(), backend.start
+    backend.evaluate = lambda: found
+    for name in ("prepare", "counts"):
         setattr(backend, name, clock.off()(getattr(backend, name)))
+    if program.cells[0].framework == "torch":  # its `start` makes parameters and optimizers on the host
+        backend.start = clock.off()(start)
 
     def run() -> Any:
         return drive(inputs, backend, lambda event, facts: None)[0]
 
     steps = run().facts["program_steps"]
-    return Contestant(lambda: run().losses, steps * len(cells), backend.facts["program_bytes"])
+    return Contestant(lambda: run().losses, steps * len(cells), backend.facts.get("program_bytes", math.nan))
+
+
+def backend_of(program: plan.Program, inputs: Inputs) -> Any:
+    """What advances the lanes of a program."""
+    if program.cells[0].framework == "jax":
+        made = jax_engine.BACKENDS[program.mode]
+        return made(inputs, program.mode, jax.devices("cpu")[0], program.width)
+    import torch as pytorch
+
+    from optbench.engines import torch as torch_engine
+
+    pytorch.set_num_threads(1)
+    return torch_engine.BACKENDS[program.mode](inputs, program.mode, pytorch.device("cpu"), program.width)
 
 
 def device(tree: Any) -> Any:
-    """float32 and int32 arrays on the device."""
+    """On the device, floating-point numbers as float32."""
     return jax.tree.map(
-        lambda a: jnp.asarray(a, jnp.float32 if np.issubdtype(a.dtype, np.floating) else jnp.int32), tree
+        lambda a: jnp.asarray(a.astype(np.float32) if np.issubdtype(a.dtype, np.floating) else a), tree
     )
 
 
 def step_of(cell: Cell) -> Callable[..., Any]:
     """One optax step: (params, state, rate, data, draw) to (params, state, loss)."""
-    loss_of, make = cell.task.jax().loss, OPTAX[cell.optimizer.name]
+    loss_of, make = plain_networks.loss_of(cell.task), OPTAX[cell.optimizer.name]
 
     def step(params: Any, state: Any, rate: Any, data: Any, draw: Any) -> tuple[Any, Any, Any]:
         loss, grads = jax.value_and_grad(loss_of)(params, data, draw)
@@ -78,12 +104,13 @@ def rate_of(cell: Cell) -> float:
     return cell.optimizer.lane_numbers()["learning_rate"]
 
 
-def naive(cells: Sequence[Cell], steps: int = 200) -> Contestant:
+def naive(cells: Sequence[Cell]) -> Contestant:
     """A jitted step called from Python, with float(loss) after each, for one lane."""
     cell = cells[0]
+    steps = min(cell.steps, 200)
     step, rate = jax.jit(step_of(cell)), jnp.float32(rate_of(cell))
     data, first = device(cell.task.data()), device(cell.task.init(cell.seed))
-    table = {name: array.astype(np.int32) for name, array in cell.task.draws(cell.seed, 0, steps).items()}
+    table = cell.task.draws(cell.seed, 0, steps)
     draws = [{name: array[t] for name, array in table.items()} for t in range(steps)]
     start = OPTAX[cell.optimizer.name](1.0).init(first)
 
@@ -143,11 +170,12 @@ def compiled(function: Callable[..., Any], *inputs: Any) -> Contestant:
     return Contestant(lambda: jax.block_until_ready(program(*inputs)), 1, size)
 
 
-def torch(cells: Sequence[Cell], steps: int = 100) -> Contestant:
+def torch(cells: Sequence[Cell], **options: Any) -> Contestant:
     """A plain PyTorch loop with loss.item() after each step, for one lane."""
     import torch as pytorch
 
     cell = cells[0]
+    steps = min(cell.steps, 100)
     pytorch.set_num_threads(1)
     loss_of = cell.task.torch().loss
 
@@ -162,7 +190,9 @@ def torch(cells: Sequence[Cell], steps: int = 100) -> Contestant:
     data, table = tensors(cell.task.data()), tensors(cell.task.draws(cell.seed, 0, steps))
     draws = [{name: array[t] for name, array in table.items()} for t in range(steps)]
     params = {name: tensor.requires_grad_() for name, tensor in tensors(cell.task.init(cell.seed)).items()}
-    optimizer = getattr(pytorch.optim, TORCH[cell.optimizer.name])(params.values(), lr=rate_of(cell))
+    optimizer = getattr(pytorch.optim, TORCH[cell.optimizer.name])(
+        params.values(), lr=rate_of(cell), **options
+    )
 
     def call() -> list[float]:
         losses = []

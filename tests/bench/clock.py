@@ -16,21 +16,27 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 TURN = 0.02
-"""Seconds of process CPU time that one turn lasts at least."""
-ROUNDS = 12
-"""Turns of each contestant."""
+"""CPU seconds that one turn lasts at least; turns of all contestants are as long as the longest call."""
+ROUNDS, MOST_ROUNDS = 12, 48
+"""Turns of each contestant, at least and at most."""
+SPENT = 2.0
+"""CPU seconds that a race of short turns goes on for: one lucky turn is enough, and there are more of them."""
 DISTURBED = 1.2
 """Wall over CPU seconds above which something else ran on this core meanwhile."""
 
 
 class Clock:
-    """Process CPU seconds without what was spent off the clock."""
+    """CPU seconds of this process and of those that it lets take turns, without what was spent off the clock."""
 
     def __init__(self) -> None:
-        self.away = 0.0
+        self.away = self.elsewhere = 0.0
 
     def __call__(self) -> float:
-        return time.process_time() - self.away
+        return self.busy() - self.away
+
+    def busy(self) -> float:
+        """CPU seconds on and off the clock."""
+        return time.process_time() + self.elsewhere
 
     @contextlib.contextmanager
     def off(self) -> Iterator[None]:
@@ -38,6 +44,10 @@ class Clock:
         begun = time.process_time()
         yield
         self.away += time.process_time() - begun
+
+    def add(self, seconds: float) -> None:
+        """Count what another process has spent."""
+        self.elsewhere += seconds
 
 
 clock = Clock()
@@ -78,17 +88,19 @@ class Race:
         return statistics.median(a / b for a, b in pairs)
 
 
-def turns_for(call: Callable[[], Any]) -> int:
-    """How many calls fill a turn; the first call only warms up."""
+def seconds_of(call: Callable[[], Any]) -> float:
+    """CPU seconds of one call; one before it only warms up."""
     call()
     begun = clock()
     call()
-    return max(1, round(TURN / max(1e-6, clock() - begun)))
+    return max(1e-6, clock() - begun)
 
 
-def race(benchmark: Any, contestants: Mapping[str, Contestant], rounds: int = ROUNDS) -> Race:
+def race(benchmark: Any, contestants: Mapping[str, Contestant]) -> Race:
     """Let contestants take turns; the first is the one that pytest-benchmark records."""
-    calls = {name: turns_for(contestant.call) for name, contestant in contestants.items()}
+    each = {name: seconds_of(contestant.call) for name, contestant in contestants.items()}
+    calls = {name: round(max(TURN, *each.values()) / each[name]) for name in each}
+    rounds = int(SPENT / sum(calls[name] * each[name] for name in each))
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     ours, *rivals = contestants
 
@@ -103,8 +115,8 @@ def race(benchmark: Any, contestants: Mapping[str, Contestant], rounds: int = RO
         for name in rivals:
             turn(name)
 
-    wall, cpu = time.perf_counter(), time.process_time()
-    benchmark.pedantic(lambda: turn(ours), setup=others, rounds=rounds)
-    slowed = (time.perf_counter() - wall) / (time.process_time() - cpu)
+    wall, cpu = time.perf_counter(), clock.busy()
+    benchmark.pedantic(lambda: turn(ours), setup=others, rounds=min(max(rounds, ROUNDS), MOST_ROUNDS))
+    slowed = (time.perf_counter() - wall) / (clock.busy() - cpu)
     benchmark.extra_info["microseconds_per_step"] = {name: 1e6 * min(seconds[name]) for name in contestants}
     return Race(seconds, slowed > DISTURBED)

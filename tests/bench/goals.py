@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tests.bench.clock import DISTURBED, Race
 
@@ -14,6 +15,14 @@ NOTE = f"""\
 Ratios are of CPU time on one core: of the best turns, and in brackets the median over rounds of
 turns taken one after the other. ~ took more than {DISTURBED:g} times as long by the wall clock: other programs
 ran on this core, and a ratio near its goal says little. Run it again on a quiet machine."""
+
+
+class Waited(NamedTuple):
+    """Seconds by the wall clock, whether others computed meanwhile, and seconds of CPU where they are known."""
+
+    wall: float
+    disturbed: bool
+    cpu: float | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class Goals:
         self.rows.append(
             Goal(
                 what,
-                f">= {least:g}x {LOOPS.get(than, than)}",
+                f">= {least:.3g}x {LOOPS.get(than, than)}",
                 f"{times(best)} ({times(race.typical(than))})" + "~" * race.disturbed,
                 best >= least,
                 tuple(beside),
@@ -54,6 +63,12 @@ class Goals:
     def at_least(self, what: str, value: float, least: float, unit: str) -> None:
         """A number that must not be smaller."""
         self.rows.append(Goal(what, f">= {least:g}{unit}", f"{value:.3g}{unit}", value >= least))
+
+    def waited(self, what: str, found: Waited, most: float) -> None:
+        """Somebody waits no longer than so many seconds."""
+        used = "" if found.cpu is None else f" ({found.cpu:.3g} s CPU)"
+        measured = f"{found.wall:.3g} s{used}" + "~" * found.disturbed
+        self.rows.append(Goal(what, f"< {most:g} s", measured, found.wall < most))
 
     def table(self) -> str:
         """Text of at most 100 columns."""

@@ -10,7 +10,7 @@ import pytest
 from optbench.optimizers.kron.jax import scale_by_kron
 from optbench.rules.optax import KeyNoise
 from tests.bench import plain_kron
-from tests.bench.baselines import compiled
+from tests.bench.baselines import compiled, engine, grid
 
 BLOCK = {
     **{name: (256, 256) for name in ("query", "key", "value", "out")},
@@ -80,3 +80,17 @@ def test_kron(name, shapes, part, least, race, goals):
     ours, plain = (contestant.call() for contestant in made.values())
     assert largest_difference(ours, plain) < 1e-5
     goals.faster(f"kron, {name}: {part}", race(made), "plain", least)
+
+
+@pytest.mark.parametrize("task", ["quadratic_100", "mlp"])
+def test_a_fit_that_is_not_due_costs_nothing(task, race, goals):
+    """Lanes share the counter, so the branch stays one: ten steps with a fit cost one fit, not ten."""
+    made = {}
+    for name, probability in (("tenth", 0.1), ("never", 1e-5), ("always", 1)):
+        optimizer = f"kron[preconditioner_update_probability={probability}]"
+        made[name] = engine(grid(task, optimizer, rates=2, steps=100))
+    found = race(made)
+    tenth, never, always = map(found.best, made)
+    goals.at_most(
+        f"kron, {task}, 10 lanes: fits paid, one in 10 due", (tenth - never) / (always - never), 0.2, ""
+    )
