@@ -260,11 +260,12 @@ def close_parity(session: Session, seconds: float) -> bool:
     frame = session.frame()
     table = parity(frame)
     labels = list(dict.fromkeys(table["task"]))
-    print("\n" + f"{'':<20}" + "".join(f"{heading(label, labels):<16}" for label in labels).rstrip())
-    print(f"{'optimizer':<20}" + (f"{'apart':<7}{'share':<9}" * len(labels)).rstrip())
+    width = max(map(len, table["optimizer"])) + 1
+    print("\n" + " " * width + "".join(f"{heading(label, labels):<16}" for label in labels).rstrip())
+    print(f"{'optimizer':<{width}}" + (f"{'apart':<7}{'share':<9}" * len(labels)).rstrip())
     for name, rows in table.groupby("optimizer", sort=False):
         found = {row["task"]: row for row in rows.to_dict("records")}
-        print(f"{name:<20}" + "".join(f"{verdict(found[label]):<16}" for label in labels).rstrip())
+        print(f"{name:<{width}}" + "".join(f"{verdict(found[label]):<16}" for label in labels).rstrip())
     meaning = (
         "apart: the largest distance of torch's losses from JAX's, relative to the largest loss so far. share: of "
         f"what is allowed, which is at each step {FACTOR:g} times the distance that runs in JAX have reached whose "

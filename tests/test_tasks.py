@@ -414,6 +414,8 @@ REFERENCES = {
     "rosenbrock_2": ("adam", "sgd"),
     "rosenbrock_100": ("novograd", "sgd"),
     "mlp": ("kron", "sgd"),
+    "resnet_quick": ("kron", "rprop"),
+    "transformer_quick": ("kron", "novograd"),
 }
 """For each task of the quickstart: a method that reaches its main or hardest target, and one that misses it."""
 
@@ -424,7 +426,7 @@ def values_at(trace, metric):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "mlp" else n for n in REFERENCES]
+    "name", [n if tasks.parse(n).toy else pytest.param(n, marks=pytest.mark.slow) for n in REFERENCES]
 )
 def test_lint(name):
     """A task is worth running: it starts unsolved, is bounded below, and its targets tell methods apart."""

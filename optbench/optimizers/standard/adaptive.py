@@ -122,7 +122,8 @@ class Adafactor(Standard):
     u = g / sqrt(row col / mean(row));  u <- u / max(1, rms(u) / clipping)
     theta <- theta - min(learning_rate, 1 / sqrt(t)) max(1e-3, rms(theta)) u
 
-    Vectors keep their squares whole. With more than two axes optax factors the two longest, torch the last two.
+    Vectors keep their squares whole. Of more than two axes the last two are factored, as in torch; optax itself factors
+    the two longest.
     """
 
     name: ClassVar[str] = "adafactor"
@@ -145,9 +146,8 @@ class Adafactor(Standard):
         return partial(optim.Adafactor, lr=self.learning_rate, **options)
 
     def state_floats(self, shapes: Shapes) -> int:
-        """Rows and columns of the two longest axes for each index of the others."""
-        total = 0
-        for shape in shapes.values():
-            *others, short, long = sorted(shape) if len(shape) > 1 else (math.prod(shape), 0, 1)
-            total += math.prod(others) * (short + long) if len(shape) > 1 else math.prod(shape)
-        return total
+        """Rows and columns of the last two axes for each index of the others."""
+        return sum(
+            math.prod(shape[:-2]) * (shape[-2] + shape[-1]) if len(shape) > 1 else math.prod(shape)
+            for shape in shapes.values()
+        )

@@ -83,7 +83,8 @@ def radam(rate: Callable[[Any], Any], b1: float, b2: float, eps: float) -> optax
 def adafactor(rate: Callable[[Any], Any], decay: float, clipping: float, eps: float) -> Any:
     """Adafactor with relative steps of at most 1 / sqrt(t); the decay is computed in the dtype of the gradients.
 
-    optax's own computes it in float32 and does not factor axes shorter than 128.
+    optax's own computes it in float32, does not factor axes shorter than 128, and of more than two axes factors the two
+    longest, where torch factors the last two.
     """
 
     def remembered(count: Any, exponent: Any) -> jax.Array:
@@ -93,14 +94,43 @@ def adafactor(rate: Callable[[Any], Any], decay: float, clipping: float, eps: fl
         t = jnp.asarray(count + 1, jnp.result_type(float))
         return jnp.minimum(rate(count), 1 / jnp.sqrt(t))
 
+    factored = optax.scale_by_factored_rms(
+        decay_rate=decay, min_dim_size_to_factor=1, epsilon=eps, decay_rate_fn=remembered
+    )
     return optax.chain(
-        optax.scale_by_factored_rms(
-            decay_rate=decay, min_dim_size_to_factor=1, epsilon=eps, decay_rate_fn=remembered
-        ),
+        by_matrix(factored, optax.FactoredState(None, 0, 0, 0)),
         optax.clip_by_block_rms(clipping),
         optax.scale_by_learning_rate(relative),
         optax.scale_by_param_block_rms(),
     )
+
+
+def by_matrix(of_leaf: optax.GradientTransformation, axes: Any) -> optax.GradientTransformation:
+    """A transformation of one leaf, given each leaf; one of more than two axes as a stack of matrices.
+
+    `axes` says which parts of the state there is one of for each matrix (0), and which are the stack's (None).
+    """
+
+    def folded(leaf: jax.Array) -> jax.Array:
+        return leaf.reshape(-1, *leaf.shape[-2:]) if leaf.ndim > 2 else leaf
+
+    def init(params: Any) -> Any:
+        stacked = jax.vmap(of_leaf.init, out_axes=axes)
+        return jax.tree.map(lambda leaf: (stacked if leaf.ndim > 2 else of_leaf.init)(folded(leaf)), params)
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        stacked = jax.vmap(of_leaf.update, in_axes=(0, axes, 0), out_axes=(0, axes))
+        leaves, structure = jax.tree.flatten(params)
+        done = [
+            (stacked if leaf.ndim > 2 else of_leaf.update)(folded(update), its, folded(leaf))
+            for leaf, update, its in zip(
+                leaves, structure.flatten_up_to(updates), structure.flatten_up_to(state), strict=True
+            )
+        ]
+        new = [update.reshape(leaf.shape) for leaf, (update, _) in zip(leaves, done, strict=True)]
+        return structure.unflatten(new), structure.unflatten([its for _, its in done])
+
+    return optax.GradientTransformation(init, update)
 
 
 def muon_axes(params: Any) -> Any:
