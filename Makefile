@@ -3,7 +3,7 @@ OPT ?= kron,adam,novograd
 check:     ; ruff check . && ruff format --check . && pyright && lint-imports  ## lint, format, types, floors
 test:      ; python -m pytest                                                  ## what runs on every change
 test-all:  ; python -m pytest -m "slow or not slow"                            ## and the full product
-bench:     ; python -m pytest tests/bench -s -n 0                              ## the engine against hand-written loops
+bench:     ; python -m pytest tests/bench -s -n 0 $(BENCH)                     ## the engine against hand-written loops
 report:      ## the sample report: its runs, the claims, the pages, the picture (OPT=kron,adam,novograd)
 	optbench run --suite quickstart --opt $(OPT)
 	optbench run --suite paths --opt $(OPT)

@@ -230,9 +230,8 @@ def memory_facts(chunk: Any, carry: Any) -> dict[str, Any]:
     }
     analysis = chunk.memory_analysis()
     if analysis is not None:
-        found["program_bytes"] = (
-            analysis.temp_size_in_bytes + analysis.argument_size_in_bytes + analysis.output_size_in_bytes
-        )
+        sizes = (analysis.temp_size_in_bytes, analysis.argument_size_in_bytes, analysis.output_size_in_bytes)
+        found["program_bytes"] = sum(sizes) - analysis.alias_size_in_bytes  # a donated carry is both
     return found
 
 

@@ -128,19 +128,22 @@ def mapped(lane: Lane, structure: Any, axes: Any) -> tuple[Callable, Callable, C
         return jax.lax.map(lambda one: jax.tree.leaves(lane.init(one, shared)), lanes)
 
     def chunk(carry: list[Any], lanes: Any, shared: Any, start: Any, stop: Any) -> tuple[list[Any], Any]:
-        def run(both: Any) -> Any:
-            leaves, one = both
+        def run(i: Any, both: Any) -> Any:
+            carry, losses = both
+            # In place: `lax.map` would make a second carry and copy it back, which costs more than some steps.
+            leaves, one = jax.tree.map(lambda array: array[i], (carry, lanes))
 
             def body(t: Any, state: Any) -> Any:
                 leaves, losses = state
-                carry, loss = lane.step(structure.unflatten(leaves), one, shared, t)
-                return jax.tree.leaves(carry), write(losses, loss, t - start)
+                new, loss = lane.step(structure.unflatten(leaves), one, shared, t)
+                return jax.tree.leaves(new), write(losses, loss, t - start, i)
 
-            buffer = jnp.zeros(BLOCK, loss_dtype(lane, one, shared))
-            return jax.lax.fori_loop(start, stop, body, (leaves, buffer))
+            leaves, losses = jax.lax.fori_loop(start, stop, body, (leaves, losses))
+            return [write(all_of, leaf, i) for all_of, leaf in zip(carry, leaves, strict=True)], losses
 
-        carry, losses = jax.lax.map(run, (carry, lanes))
-        return carry, losses.T
+        example, count = jax.tree.map(lambda array: array[0], lanes), len(lanes["slot"])
+        losses = jnp.zeros((BLOCK, count), loss_dtype(lane, example, shared))
+        return jax.lax.fori_loop(0, count, run, (carry, losses))
 
     def evaluate(carry: list[Any], lanes: Any, shared: Any) -> dict[str, Any]:
         return jax.lax.map(
@@ -183,12 +186,14 @@ def vectorised(lane: Lane, structure: Any, axes: list[int | None]) -> tuple[Call
 PROGRAMS = {"map": mapped, "vmap": vectorised}
 
 
-def write(losses: jax.Array, loss: jax.Array, row: Any) -> jax.Array:
-    """Put the losses of one step into the buffer.
+def write(into: jax.Array, values: jax.Array, *place: Any) -> jax.Array:
+    """Put values at a place along the first axes.
 
-    `losses.at[row].set(loss)` would be a scatter, which costs more than a step of a small task.
+    `into.at[place].set(values)` would be a scatter, which costs more than a step of a small task.
     """
-    return jax.lax.dynamic_update_index_in_dim(losses, loss, row, 0)
+    block = values.reshape((1,) * len(place) + into.shape[len(place) :])
+    corner = (*place, *[0] * (into.ndim - len(place)))
+    return jax.lax.dynamic_update_slice(into, block, [jnp.asarray(i, jnp.int32) for i in corner])
 
 
 def loss_dtype(lane: Lane, one: Any, shared: Any) -> Any:

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 TURN = 0.02
 """CPU seconds that one turn lasts at least; turns of all contestants are as long as the longest call."""
-ROUNDS, MOST_ROUNDS = 12, 48
+ROUNDS, MOST_ROUNDS = 8, 48
 """Turns of each contestant, at least and at most."""
-SPENT = 2.0
+SPENT = 1.5
 """CPU seconds that a race of short turns goes on for: one lucky turn is enough, and there are more of them."""
 DISTURBED = 1.2
 """Wall over CPU seconds above which something else ran on this core meanwhile."""

@@ -7,10 +7,14 @@ A row is one small test: make contestants (`baselines`), let them race, say the 
         goals.faster("what it is", timed, than="naive", least=2)
 """
 
+import datetime
 import functools
+import os
+from pathlib import Path
 
 import pytest
 
+from optbench import environment
 from tests.bench.clock import race as run_race
 from tests.bench.goals import Goals
 
@@ -23,6 +27,12 @@ def pytest_configure(config):
     config.option.benchmark_timer = "tests.bench.clock.clock"
     config.option.benchmark_quiet = True
     config.stash[GOALS] = Goals()
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--goals", type=Path, metavar="FILE", help="also write the goal table to a Markdown file"
+    )
 
 
 @pytest.fixture
@@ -50,3 +60,19 @@ def pytest_terminal_summary(terminalreporter, config):
     if goals.rows:
         terminalreporter.write_line("")
         terminalreporter.write_line(goals.table())
+        if config.option.goals:
+            config.option.goals.write_text(page(goals.table()))
+
+
+def page(table):
+    """The table with what it was measured on, and how to measure it again."""
+    facts = environment.facts()
+    versions = ", ".join(f"{name} {facts[f'version.{name}']}" for name in ("jax", "jaxlib", "optax", "torch"))
+    cores = os.environ["OPTBENCH_TEST_CORES"].count(",") + 1
+    return (
+        "# What `make bench` measured\n\n"
+        f"On {datetime.date.today()}, at commit {facts['commit'] or 'unknown'}: {facts['cpu_model']}, {cores} cores, "
+        f"{facts['platform']},\nPython {facts['python']}, {versions}.\n\n"
+        "    make bench BENCH=--goals=docs/benchmarks.md\n\n"
+        f"```text\n{table}\n```\n"
+    )

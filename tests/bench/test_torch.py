@@ -19,4 +19,4 @@ def test_ensemble(task, least, race, goals):
     """One gradient of all lanes by torch.func, and one optimizer for each learning rate."""
     cells = grid(task, steps=150, framework="torch")
     made = {"ensemble": baselines.engine(cells, "ensemble"), "eager": baselines.engine(cells[:1], "eager")}
-    goals.faster(f"torch: {task}, {len(cells)} lanes at once", race(made), "eager", least)
+    goals.faster(f"torch: {task}, {len(cells)} lanes", race(made), "eager", least)
