@@ -4,9 +4,10 @@ check:     ; ruff check . && ruff format --check . && pyright && lint-imports  #
 test:      ; python -m pytest                                                  ## what runs on every change
 test-all:  ; python -m pytest -m "slow or not slow"                            ## and the full product
 bench:     ; python -m pytest tests/bench -s -n 0 $(BENCH)                     ## the engine against hand-written loops
-report:      ## the sample report: its runs, the page, the picture (OPT=kron,adam,novograd)
+report:      ## the sample report: its runs, the claims, the pages, the picture (OPT=kron,adam,novograd)
 	optbench run --suite quickstart --opt $(OPT)
 	optbench run --suite paths --opt $(OPT)
+	optbench claims --strict --out reports/sample
 	optbench report --suite quickstart --opt $(OPT) --out reports/sample
 	python -m tests.picture reports/sample/quickstart
 help:      ; @grep -E "^[a-z-]+:" Makefile | sed -E "s/:.*## /\t/" | expand -t 12 ## these lines

@@ -31,7 +31,9 @@ SHARE = 0.8
 """Of an accelerator's memory, what the lanes of one program may take."""
 ROOMY_FROM = 4e6
 """Bytes of parameters and temporaries of one gradient from which a worker gets an allocator that keeps memory."""
-SPREAD_FROM = 2e12
+FLOP_A_SECOND = 2e11
+"""What a core does at the most."""
+SPREAD_FROM = 10 * FLOP_A_SECOND
 """FLOP of a part of a program, ten seconds or more, that is worth a compilation of its own on another core."""
 UNKNOWN_STATE = 8
 """State floats per parameter that are reckoned with where an optimizer cannot say."""

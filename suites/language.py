@@ -3,11 +3,11 @@
 Transformers of one and two layers that predict the next character of real English, the text of Python's help(); nine
 learning rates over four decades with a linear warmup and a cosine, five seeds. COST
 
-    optbench run --suite language --opt kron,adamw,novograd
+    optbench run --suite language --opt kron,adam,novograd
 
 With data in a local folder (see the README), tiny Shakespeare or any text or tokens:
 
-    optbench run --suite language --task 'transformer[dataset=shakespeare]' --data DIR --opt kron,adamw
+    optbench run --suite language --task 'transformer[dataset=shakespeare]' --data DIR --opt kron,adam
 """
 
 from optbench.core import Schedule
@@ -18,6 +18,6 @@ from optbench.tasks import parse as task
 suite = Suite(
     name="language",
     tasks=(task("transformer_tiny"), task("transformer")),
-    optimizers=tuple(map(optimizer, ("kron", "adam", "adamw", "lion", "novograd"))),
+    optimizers=tuple(map(optimizer, ("kron", "adam", "lion[weight_decay=0]", "novograd"))),
     schedule=Schedule("cosine", warmup=0.1),
 )

@@ -18,7 +18,18 @@ from optbench.tasks import parse as task
 
 suite = Suite(
     name="parity",
-    tasks=(task("quadratic_10"), task("rosenbrock_2"), task("mlp[width=32]")),
+    tasks=tuple(
+        map(
+            task,
+            (
+                "quadratic_10",
+                "rosenbrock_2",
+                "mlp[width=32]",
+                "resnet[width=4,batch=8]",
+                "transformer[d_model=16,layers=1,heads=2,context=12,batch=4]",
+            ),
+        )
+    ),
     optimizers=tuple(
         parse("rprop[max_step=0.05]") if each.name == "rprop" else each
         for each in names().values()

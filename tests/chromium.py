@@ -17,14 +17,15 @@ class Tab:
     def __init__(self, driver):
         self.driver = driver
 
-    def open(self, path, width=WIDE, scheme="light"):
+    def open(self, path, width=WIDE, scheme="light", charts=True):
         self.driver.execute_cdp_cmd(
             "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
         )
         self.size(width)
         self.driver.get_log("browser")
         self.driver.get(path.as_uri())
-        self.drawn()
+        if charts:
+            self.drawn()
         return self
 
     def size(self, width, height=900):

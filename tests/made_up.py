@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
-from optbench.claims import Verdict, novograd, psgd_kron, psgd_variants
+from optbench.claims import Verdict, every, novograd, psgd_kron, psgd_variants
 from optbench.claims.expectigrad import METHODS
+from optbench.claims.ledger import Ledger
 
 HOLDS, CONDITION, FAILS = Verdict.HOLDS, Verdict.CONDITION, Verdict.FAILS
 IRREPRODUCIBLE, UNTESTABLE = Verdict.IRREPRODUCIBLE, Verdict.UNTESTABLE
@@ -263,7 +265,7 @@ CASES: dict[str, list[tuple[Any, Verdict]]] = {
     ],
     **{
         f"esgd-m.{name}": [({"gradient": 1.0, "both": both}, verdict)
-                           for both, verdict in ((2.1, HOLDS), (3.0, CONDITION), (9.0, FAILS))]
+                           for both, verdict in ((2.1, HOLDS), (1.5, FAILS), (3.0, FAILS))]
         for name in ("product-cost", "product-cost-torch")
     },
     "esgd-m.diagonal": [
@@ -300,3 +302,13 @@ CASES: dict[str, list[tuple[Any, Verdict]]] = {
     "ngc-learn.nag-step-size": [(ngc_defaults(0.01), FAILS), (ngc_defaults(0.001), HOLDS)],
     "ngc-learn.other-defaults": [(ngc_defaults(0.01), HOLDS), (ngc_defaults(0.01, adam=0.002), FAILS)],
 }  # fmt: skip
+
+FACTS = {"cpu_seconds": 1.0, "wall_seconds": 1.0}
+
+
+def make_up(folder: Path) -> None:
+    """Store every measurement in a results folder: the first of the cases of a claim on it."""
+    ledger = Ledger(folder)
+    first = {asked.claim.measurement.id: asked for asked in reversed(every())}
+    for asked in first.values():
+        ledger.write(asked.claim.measurement, CASES[asked.name][0][0], FACTS)

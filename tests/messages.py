@@ -180,6 +180,10 @@ show krn
 claims warm-up
 claims everything
 claims --jobs 0
+claims --timeout 0
+claims --results a_file
+claims --results read_only
+claims --results full
 claims ,
 check --suite gaet
 check

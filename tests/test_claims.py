@@ -14,10 +14,9 @@ import pytest
 from optbench.claims import PROGRAMS, Measurement, Verdict, documents, every, select
 from optbench.claims.ledger import Ledger
 from optbench.core import UserError
-from tests.made_up import CASES
+from tests.made_up import CASES, FACTS, make_up
 
 ROOT = Path(__file__).parent.parent
-FACTS = {"cpu_seconds": 1.0, "wall_seconds": 1.0}
 
 
 @pytest.mark.parametrize("asked", every(), ids=lambda asked: asked.name)
@@ -62,7 +61,7 @@ def test_every_measurement_is_a_function_of_its_inputs():
 
 def test_an_id_follows_from_what_is_measured():
     base = Measurement(call="m:f", inputs={"steps": 1})
-    assert base.id == Measurement(call="m:f", inputs={"steps": 1}, cost=9).id
+    assert base.id == Measurement(call="m:f", inputs={"steps": 1}, seconds=9).id
     others = [
         Measurement(call="m:g", inputs={"steps": 1}),
         Measurement(call="m:f", inputs={"steps": 2}),
@@ -117,10 +116,7 @@ def test_a_results_folder_that_cannot_be_written_is_one_message(tmp_path):
 @pytest.fixture
 def measured(tmp_path) -> Path:
     """A results folder in which every measurement is made up: the first of its cases."""
-    ledger = Ledger(tmp_path)
-    first = {asked.claim.measurement.id: asked for asked in reversed(every())}
-    for asked in first.values():
-        ledger.write(asked.claim.measurement, CASES[asked.name][0][0], FACTS)
+    make_up(tmp_path)
     return tmp_path
 
 
@@ -217,14 +213,16 @@ def test_a_run_that_failed_fails_what_reads_it(tmp_path, monkeypatch):
     from optbench.claims.session import Inquiry, Session
 
     inquiry = Inquiry(select(["robust-to-the-rate"]), str(tmp_path))
-    [session] = inquiry.sessions
+    session = inquiry.session
+    assert session is not None
     assert (len(session.cells), session.store.folder) == (90, tmp_path / "claims")
     frame = __import__("pandas").DataFrame([{"optimizer": "adam", "status": "error", "reason": "it broke"}])
     monkeypatch.setattr(Session, "frame", lambda self: frame)
-    [done] = inquiry.read()
+    monkeypatch.setattr(Session, "run", lambda self, beside: iter(()))
+    [done] = inquiry.measure()
+    assert isinstance(done.what, Measurement)
     assert done.reason == "adam: error: it broke"
-    assert inquiry.failures == {done.measurement.id: done.reason}
-    assert list(inquiry.measure()) == []
+    assert inquiry.failures == {done.what.id: done.reason}
 
 
 @pytest.mark.slow

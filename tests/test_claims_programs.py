@@ -75,7 +75,7 @@ def test_kron_fits_on_the_steps_that_its_counter_says():
 
 
 def test_the_laws_of_scaling_are_measured_and_not_presumed():
-    methods = {"sgd": [-1, 2, None], "adam": [0, 1, "adam[eps=0.0]"]}
+    methods = {"sgd": [-1, 2, None], "adam": [0, 1, ["eps", 0.0]]}
     rows = scaling.laws(methods, factors=[100.0], steps=8, rate=0.01, seed=0)
     assert [(row["method"], row["what"]) for row in rows][:2] == [("sgd", "loss"), ("sgd", "parameters")]
     for row in rows:

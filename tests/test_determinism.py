@@ -1,6 +1,7 @@
 """The bits of networks: a convolving one, an unfolded one and a transformer, in JAX and in PyTorch.
 
-Each cell is run again, cut into other chunks, resumed, alone, and in another process, and must have the same bits.
+Each cell is run again, cut into other chunks, resumed, alone, and in another process of one thread and of two, and must
+have the same bits; and with one worker as with two.
 """
 
 import functools
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import optbench
 from optbench import optimizers, tasks
 from optbench.core import Cell
 from optbench.engines import lanes
@@ -21,6 +23,8 @@ from tests import datafiles
 from tests.contract import Memory, run, same_bits
 
 ROOT = Path(__file__).parent.parent
+CORES = [int(core) for core in os.environ.get("OPTBENCH_TEST_CORES", "").split(",") if core]
+"""What the tests may run on; conftest.py pins each of their processes to one."""
 NETWORKS = {
     "transformer": "transformer[d_model=16,layers=1,heads=2,context=12,batch=4]",
     "resnet": "resnet[width=4,batch=8]",
@@ -87,12 +91,47 @@ def test_the_same_cell_has_the_same_bits(name, framework, monkeypatch):
         patch.setattr(type(cells[0].task), "evaluation_steps", lambda self, steps: (0, 4, steps))
         for one, rarely in zip(together, run(cells), strict=True):
             np.testing.assert_array_equal(one.losses, rarely.losses)  # in other chunks
-    assert in_another_process(name, framework) == fingerprint(together)
+    assert in_another_process(name, framework, threads=1) == fingerprint(together)
 
 
-def in_another_process(name, framework) -> str:
-    """The fingerprint of the same cells from a fresh process, on all cores."""
-    code = f"from tests.test_determinism import *\nprint(fingerprint(run(cells_of({name!r}, {framework!r}))))"
+@pytest.mark.slow
+@pytest.mark.skipif(len(CORES) < 2, reason="one core: no second thread to run on")
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("framework", ["jax", "torch"])
+def test_two_threads_change_no_bits_of_these(name, framework):
+    """XLA cuts its sums alike however many threads there are; PyTorch cuts only sums longer than these."""
+    one, two = (in_another_process(name, framework, threads) for threads in (1, 2))
+    assert one == two
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", ["jax", "torch"])
+def test_the_number_of_workers_changes_no_bits(framework, tmp_path):
+    """Two workers take other programs, and in PyTorch other lanes, than one does."""
+    asked = {"opt": "adam", "lr": "0.01,0.001", "seeds": 2, "steps": STEPS, "framework": framework}
+    one, two = (
+        optbench.run(**asked, task=[*NETWORKS.values()], jobs=jobs, results=str(tmp_path / str(jobs))).frame
+        for jobs in (1, 2)
+    )
+    losses = [dict(zip(frame["cell"], frame["losses"], strict=True)) for frame in (one, two)]
+    assert len(losses[0]) == 4 * len(NETWORKS)
+    assert losses[0].keys() == losses[1].keys()
+    for cell, values in losses[0].items():
+        np.testing.assert_array_equal(values, losses[1][cell])
+
+
+def in_another_process(name, framework, threads) -> str:
+    """The fingerprint of the same cells from a fresh process with so many cores, and threads for as many."""
+    code = f"""
+import os
+if {CORES}:
+    os.sched_setaffinity(0, {CORES[:threads]})
+import torch
+torch.set_num_threads({threads})
+torch.set_num_threads = lambda count: None  # whoever runs cells asks for one
+from tests.test_determinism import *
+print(fingerprint(run(cells_of({name!r}, {framework!r}))))
+"""
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,

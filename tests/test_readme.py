@@ -75,6 +75,15 @@ def test_every_command_is_one_that_optbench_understands():
             assert command.cells(), line
 
 
+@needs_readme
+def test_the_number_of_claims_is_that_of_the_code():
+    from optbench.claims import every
+
+    for document in (README, ROOT / "CHANGELOG.md"):
+        [count] = re.findall(r"`optbench claims`:? (?:holds )?(\d+)", document.read_text())
+        assert int(count) == len(every())
+
+
 @pytest.mark.slow
 @needs_readme
 def test_a_wheel_holds_the_package_and_its_suites(tmp_path):

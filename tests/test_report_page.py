@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from optbench.store import Store
+from tests.made_up import make_up
 from tests.test_report import grid, stored, told
 
 EVIL = """<script>alert(1)</script> "]]>' & $x_1$ | `a` \\{b}% #{7*7} {{7*7}} <!-- </style>"""
@@ -53,7 +54,26 @@ def evil_content(content, folder):
     for column in ("cpu_model", "platform", "schedule", "device_kind"):
         rows[column] = EVIL
     rows.loc[rows["reason"] != "", "reason"] = EVIL
-    return dataclasses.replace(content, selection=Selection(suite=str(path)), stored=rows)
+    return dataclasses.replace(
+        content, selection=Selection(suite=str(path)), stored=rows, claims=evil_claims(folder)
+    )
+
+
+def evil_claims(folder):
+    """Claims of a document all of whose words break out; its figures are tested by themselves."""
+    from optbench.claims.plots import Table
+    from optbench.report.claims import measured
+
+    make_up(folder)
+    [told] = measured(folder, ["kron"])
+    words = dict.fromkeys(("claim", "statement", "documented", "measured", "why"), EVIL)
+    document = dataclasses.replace(told.document, title=EVIL, source=EVIL)
+    table = Table(name="t", caption=EVIL, header=(EVIL, EVIL), rows=((EVIL, EVIL),))
+    return (
+        dataclasses.replace(
+            told, document=document, rows=told.rows.assign(**words), tables=(table,), figures=()
+        ),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +98,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "link", "input"):
+        if tag not in ("meta", "link", "input", "img"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
@@ -203,6 +223,30 @@ def test_names_do_not_break_out_of_the_page(evil):
     assert EVIL in "".join(found.texts["h1"])
     data = json.loads(next(shown for shown in found.texts["script"] if shown.startswith("{")))
     assert {each["name"] for each in data["optimizers"]} == {EVIL, f"sgd[{EVIL}]", "kron"}
+
+
+def test_the_page_of_claims_is_whole_and_needs_no_network(tmp_path):
+    """Every claim has its sentence, its verdict and its name; every picture is in the file."""
+    from optbench.claims import Verdict, documents, every
+    from optbench.report.claims import write_page
+
+    make_up(tmp_path / "results")
+    write_page(str(tmp_path / "results"), str(tmp_path / "out"))
+    page = (tmp_path / "out" / "claims" / "index.html").read_text()
+    found = Page(page)
+    assert not found.open
+    for asked in every():
+        assert asked.claim.statement in "".join(found.texts["th"])
+        assert asked.name in found.texts["code"]
+    shown = [text for text in found.texts["span"] if text in set(map(str, Verdict))]
+    occurring = len(found.all("dt"))
+    assert len(shown) == len(every()) + occurring
+    assert sum(int(text) for text in found.texts["b"]) == len(every())
+    pictures = found.all("img")
+    assert len(pictures) == sum(len(document.figures) for document in documents().values()) == 5
+    assert all((picture["src"] or "").startswith("data:image/svg+xml;base64,") for picture in pictures)
+    assert all(picture["alt"] for picture in pictures)
+    assert len(page) < 1e6
 
 
 def test_names_do_not_break_out_of_markdown_or_latex(evil):

@@ -1,6 +1,7 @@
 """Suites: the product, equal trials for all, and the files that they come from."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -66,15 +67,26 @@ def test_what_is_no_suite_is_refused_where_it_is_written(changes):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_suites_of_the_package(path):
-    tree = ast.parse(path.read_text())
-    doc = ast.get_docstring(tree) or ""
+    doc = ast.get_docstring(ast.parse(path.read_text())) or ""
     assert doc.partition("\n")[0].endswith("?"), "the first line is the question"
-    assert any(line.strip().startswith("optbench ") for line in doc.splitlines()), (
-        "the docstring says the command"
-    )
+    cost = r"(seconds|minutes?|hours?)\b[^.]* on\s+two\s+cores"
+    assert re.search(cost, doc), "the docstring says what the command costs on two cores"
+    assert "COST" not in doc, "what is still to be filled in"
+    [command] = [line for line in doc.splitlines() if line.strip().startswith("optbench ")][:1]
+    assert path.stem.replace("_", "-") in command or path.stem == "gate", "the docstring says the command"
     suite = suites.from_file(path)
-    assert suite.name == path.stem
+    assert suite.name == path.stem.replace("_", "-")
     assert suite.cells()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_weight_decay_and_clipping_are_the_same_for_all_that_a_suite_ranks(path):
+    suite = suites.from_file(path)
+    if suite.name in ("gate", "parity"):  # compare an optimizer with itself
+        return
+    for name in ("weight_decay", "update_global_norm_clip"):
+        values = {each.label(): getattr(each, name, None) or 0.0 for each in suite.optimizers}
+        assert set(values.values()) == {0.0}, values
 
 
 def test_the_quickstart_is_what_was_promised():
@@ -84,7 +96,7 @@ def test_the_quickstart_is_what_was_promised():
     }
     assert len({condition for name, _, condition in labels if name == "quadratic"}) >= 2
     assert {("rosenbrock", 2, None), ("rosenbrock", 100, None)} <= labels
-    assert "mlp" in {name for name, *_ in labels}
+    assert {"mlp", "resnet", "transformer"} <= {name for name, *_ in labels}
     assert suite.trials >= 8
     assert suite.seeds == 5
 

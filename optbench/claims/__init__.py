@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from optbench import plan
 from optbench.claims.plots import Figure, Table
 from optbench.core import FORMAT, UserError, digest, nearest
 from optbench.execute.request import Request
@@ -73,8 +74,8 @@ class Measurement:
     runs: tuple[Request, ...] = ()
     """The runs whose rows the function reads, a frame for each; without any it runs in a worker."""
     framework: str = "jax"
-    cost: float = 1.0
-    """CPU seconds, roughly; only the order depends on it."""
+    seconds: float = 2.0
+    """Of CPU, roughly and with compilation; only the order depends on it."""
     roomy: bool = False
     """Whether its temporaries are large, as `plan.Program.roomy` says."""
     version: int = 1
@@ -86,6 +87,11 @@ class Measurement:
         cells = [[cell.id() for cell in request.cells()] for request in self.runs]
         own = {"call": self.call, "inputs": dict(self.inputs), "version": self.version}
         return digest({"format": FORMAT, **own, "framework": self.framework, "cells": cells})
+
+    @property
+    def cost(self) -> float:
+        """In FLOP, as that of the programs that it waits beside."""
+        return self.seconds * plan.FLOP_A_SECOND
 
     @property
     def family(self) -> tuple[str, str]:

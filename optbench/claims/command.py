@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import shlex
 import sys
 import textwrap
@@ -10,7 +9,7 @@ import time
 from collections.abc import Sequence
 
 from optbench import tasks
-from optbench.claims import Verdict, select
+from optbench.claims import Measurement, Verdict, select
 from optbench.claims.session import Inquiry
 from optbench.claims.text import WIDTH, details, judged, table
 
@@ -53,26 +52,16 @@ def say_plan(inquiry: Inquiry) -> None:
 
 
 def measure(inquiry: Inquiry, begun: float) -> None:
-    """Runs first, then what reads them, then the programs; a line for each that ends."""
-
-    def line(text: str) -> None:
+    """A line for each thing that ends."""
+    for what, reason in inquiry.measure():
+        if isinstance(what, Measurement):
+            name = inquiry.serves(what)
+        else:
+            cell = what.cells[0]
+            name = f"{tasks.label(cell.task)} / {cell.optimizer.label()}, {len(what.cells)} lanes"
+        text = f"failed: {reason}: {name}" if reason else name
+        text = textwrap.shorten(text, WIDTH - 10, placeholder=" ...")
         print(f"{time.monotonic() - begun:6.1f} s  {text}", flush=True)
-
-    for session in inquiry.sessions:
-        for event in session.run():
-            if event.program is not None and event.kind in ("done", "failed"):
-                cell = event.program.cells[0]
-                what = (
-                    f"{tasks.label(cell.task)} / {cell.optimizer.label()}, {len(event.program.cells)} lanes"
-                )
-                line(
-                    what
-                    if event.kind == "done"
-                    else f"{what}: {event.facts['status']}: {event.facts['reason']}"
-                )
-    for done in itertools.chain(inquiry.read(), inquiry.measure()):
-        failed = f"failed: {done.reason}: " if done.reason else ""
-        line(textwrap.shorten(f"{failed}{inquiry.serves(done.measurement)}", WIDTH - 10, placeholder=" ..."))
 
 
 def close(inquiry: Inquiry, seconds: float, in_full: bool) -> None:

@@ -20,15 +20,15 @@ EXPONENTS = {
     "not in the README": (0, 1),
 }
 """The power of n with which the learning rate moves when the loss, and when the parameters, become n times as large."""
-EXACT = {"adam": "adam[eps=0.0]", "adagrad": "adagrad[initial=1e-300]", "esgd": "esgd[eps=0.0]"}
-"""The forms without a constant that has the size of a gradient or of a curvature."""
+EXACT = {"adam": ("eps", 0.0), "adagrad": ("initial", 1e-300), "esgd": ("eps", 0.0)}
+"""The constant that has the size of a gradient or of a curvature, and the value that takes it away."""
 
 FLOOR = 2.0**-52
 """The rounding of float64, below which distances are not told apart."""
 
 LAWS = Measurement(
     call="scaling:laws",
-    cost=15,
+    seconds=15,
     inputs={
         "methods": {
             name: [*EXPONENTS[group], EXACT.get(name)] for group, names in CLASSES.items() for name in names
@@ -50,11 +50,11 @@ def lawful(m: Any, group: str) -> Ruling:
     names = ", ".join(dict.fromkeys(row["method"].partition("[")[0] for row in rows))
     return Ruling(
         graded(right and usual < 1e-6, right and exact < 1e-6),
-        f"exact to {exact:.0e}, default {usual:.1g}",
+        f"{exact:.0e} off" + f", {usual:.1g} with eps" * (usual > 1e-6),
         f"Loss and parameters times 100 and 0.01, 30 steps in float64 ({names}): the learning rate moves "
-        f"as said, paths agree to {exact:.0e} without eps"
+        f"as said, and paths are {exact:.0e} of their length apart"
         + (
-            f" and are {usual:.1g} off with defaults ({worst['method']}, {worst['what']})."
+            f" without eps (adagrad: its first sum), {usual:.1g} with defaults ({worst['method']}, {worst['what']})."
             if usual > 1e-6
             else "."
         ),
@@ -105,7 +105,7 @@ def scaling_figure(numbers: Lookup) -> Figure | None:
         name="scaling-laws",
         caption="Loss or parameters times 100 and 0.01, the learning rate moved by the law of its class: how "
         "far the path gets off in 30 float64 steps, relative to its length. kron starts from a fixed "
-        "scale, so the law holds later only.",
+        "scale: its law holds once it has forgotten that.",
         panels=(
             Panel(
                 title="What becomes n times as large: factor of the learning rate",
@@ -143,7 +143,8 @@ def scaling_table(numbers: Lookup) -> Table | None:
         caption="How the learning rate must move when the loss or the parameters become n times what they "
         "were: the law, the exponent that the first step asks for at n = 100 and 0.01, and the largest "
         "distance between the paths of 30 float64 steps under the law, relative to their length, without "
-        "eps and with defaults.",
+        "eps (adagrad: without its first sum) and with defaults. kron starts from a fixed scale: its law holds "
+        "once it has forgotten that.",
         header=("class", "method", "rescaled", "rate", "exponent", "off, no eps", "off, default"),
         rows=rows,
     )

@@ -24,19 +24,19 @@ RATES = Measurement(call="studies:study", runs=(PLAIN,))
 WARMUP = Measurement(call="studies:study", runs=(PLAIN, WARMED))
 GAINS = Measurement(
     call="training:gains",
-    cost=15,
+    seconds=15,
     inputs={
-        "problem": "mlp",
+        "problem": "mlp[width=64]",
         "steps": 150,
-        "seeds": 2,
+        "seeds": 3,
         "methods": ["adam", "novograd"],
-        "rates": [0.001, 0.003, 0.01, 0.03, 0.1],
+        "rates": [0.003, 0.01, 0.03, 0.1, 0.3],
         "scales": [10**e for e in (-2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2)],
     },
 )
 TELLING = 0.25
 """Decades by which a range must be wider, half a step of the grid."""
-THROUGHPUT = Measurement(call="novograd:throughput", inputs={"size": 512, "rounds": 5})
+THROUGHPUT = Measurement(call="novograd:throughput", inputs={"size": 512, "rounds": 9})
 RESNET_FLOPS = 3 * 2 * 4.1e9 * 1_281_167 * 90
 """ResNet-50 on ImageNet for 90 epochs: 4.1 billion multiply-adds forwards (arXiv:1512.03385), twice that backwards."""
 
@@ -77,8 +77,8 @@ def robust_to_the_rate(m: Numbers) -> Ruling:
     return Ruling(
         graded(gap > 0, gap == 0 and run["novograd"]["decades_meet_edge"]),
         f"{at_edge['novograd']}{wide['novograd']:.1f} decades, Adam {at_edge['adam']}{wide['adam']:.1f}",
-        "Learning rates of the same nine over four decades whose median of five seeds brings the "
-        f"validation error of the digits network to 10%: {working(run['novograd'])} of NovoGrad, "
+        "Learning rates of the same nine over four decades, without warm-up, whose median of five seeds brings "
+        f"the validation error of the digits network to 10%: {working(run['novograd'])} of NovoGrad, "
         f"{working(run['adam'])} of Adam.",
     )
 
@@ -91,28 +91,28 @@ def working(rows: dict[str, Any]) -> int:
 @claim("and weight initialization than other methods", "a wider range of first weights works", GAINS)
 def robust_to_the_weights(m: Numbers) -> Ruling:
     """NovoGrad works over a wider range of first weights than Adam."""
-    widths = {name: decades(m, name) for name in ("novograd", "adam")}
-    rates = {name: m["rates"][best_rate(m, name)] for name in widths}
+    found = {name: tolerant(m, name) for name in ("novograd", "adam")}
+    (ours, width), (adam, usual) = found["novograd"], found["adam"]
     return Ruling(
-        graded(widths["novograd"] > widths["adam"] + TELLING),
-        f"{widths['novograd']:.1f} decades, Adam {widths['adam']:.1f}",
-        "First weights of the digits network times 0.01 to 100, at the learning rate that is best for 1 "
-        f"({rates['novograd']:g}; Adam {rates['adam']:g}): the range that still reaches a validation "
-        "error of 10% in 150 steps. Less than a quarter of a decade is not told apart.",
+        graded(width > usual + TELLING),
+        f"{width:.1f} decades, Adam {usual:.1f}",
+        "First weights of a digits network of half the width times 0.01 to 100: the range that still reaches a "
+        f"validation error of 10% in 150 steps, at the learning rate where it is widest ({m['rates'][ours]:g}; Adam "
+        f"{m['rates'][adam]:g}). Less than a quarter of a decade is not told apart.",
     )
 
 
-def best_rate(m: Numbers, name: str) -> int:
-    """The place of the learning rate that is best at the usual scale."""
-    at_one = m["final"][name][min(range(len(m["scales"])), key=lambda i: abs(math.log(m["scales"][i])))]
-    return min(range(len(at_one)), key=lambda j: at_one[j])
+def tolerant(m: Numbers, name: str) -> tuple[int, float]:
+    """The place of the learning rate at which the widest range of first weights works, and how many decades that is."""
+    widths = [decades(m, name, place) for place in range(len(m["rates"]))]
+    best = max(range(len(widths)), key=lambda place: widths[place])
+    return best, widths[best]
 
 
-def decades(m: Numbers, name: str) -> float:
-    """The width of the range around 1 that reaches the target at the best learning rate, between scales by a line."""
-    j = best_rate(m, name)
+def decades(m: Numbers, name: str, place: int) -> float:
+    """The width of the range around 1 that reaches the target at a learning rate, between scales by a line."""
     logs = [math.log10(scale) for scale in m["scales"]]
-    over = [row[j] - m["target"] for row in m["final"][name]]
+    over = [row[place] - m["target"] for row in m["final"][name]]
     middle = min(range(len(logs)), key=lambda i: abs(logs[i]))
     if over[middle] > 0:
         return 0.0
@@ -199,15 +199,15 @@ def robustness_figure(numbers: Lookup) -> Figure | None:
     scales = tuple(
         Series(
             label=name, optimizer=name, markers=True, x=gains["scales"],
-            y=[100 * row[best_rate(gains, name)] for row in gains["final"][name]],
+            y=[100 * row[tolerant(gains, name)[0]] for row in gains["final"][name]],
         )
         for name in ("novograd", "adam")
     )  # fmt: skip
     return Figure(
         name="novograd-robustness",
         caption="NovoGrad and Adam on the digits network: final validation loss at each learning rate, and "
-        "validation error after 150 steps when the first weights are larger or smaller, at the learning "
-        "rate best for 1.",
+        "validation error after 150 steps when the first weights are larger or smaller (half the width), at the "
+        "learning rate that stands most.",
         panels=(
             Panel(
                 title="Learning rate", x="learning rate", y="final validation loss", series=rates, log_x=True,

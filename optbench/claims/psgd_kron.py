@@ -28,9 +28,9 @@ FACTORS = Measurement(
 ARGUMENTS = Measurement(call="state:arguments")
 MOVED = Measurement(
     call="training:hyperparameters",
-    cost=30,
+    seconds=30,
     inputs={
-        "problem": "mlp",
+        "problem": "mlp[width=64]",
         "steps": 100,
         "seeds": 3,
         "rates": [0.001, 0.003, 0.01],
@@ -48,7 +48,7 @@ MOVED = Measurement(
 STUDY = Measurement(call="studies:study", runs=(Request(task=("mlp",), opt=("adam", "kron"), seeds=3),))
 FITS = Measurement(
     call="psgd_fit:matrix_fits",
-    cost=6,
+    seconds=6,
     inputs={"shape": [4, 3], "steps": 3000, "rates": [0.1, 0.01], "seed": 0},
 )
 CONTRACTION = Measurement(call="psgd_fit:contraction", inputs={"shape": [6, 4], "seed": 0})
@@ -130,7 +130,7 @@ def fewer_hyperparameters(m: Numbers) -> Ruling:
         graded(kron < adam, kron == adam),
         f"kron {kron}, Adam {adam}",
         "Beside the learning rate, tuned again each time, moving these by about a factor of ten (b1 and "
-        "b2: of the horizon) costs more than the seeds differ on the digits network: kron "
+        "b2: of the horizon) costs more than the seeds differ on a digits network of half the width: kron "
         f"{words['kron']}; Adam {words['adam']}.",
     )
 
@@ -174,7 +174,7 @@ def drop_in(m: Numbers) -> Ruling:
     good = [row["final"][1] <= own["final"][2] for row in (same, lower)]
     return Ruling(
         graded(all(works) and all(good), any(works)),
-        f"loss {same['final'][0]:.2g}, lower {lower['final'][0]:.2g}; Adam {own['final'][0]:.2g}",
+        f"loss {same['final'][0]:.2g} and {lower['final'][0]:.2g}, Adam {own['final'][0]:.2g}",
         f"At Adam's best learning rate ({own['rate']:.2g}) and at the next lower one "
         f"({lower['rate']:.2g}) kron reaches the first target in {said(same['steps'])} and "
         f"{said(lower['steps'])} steps, Adam in {said(own['steps'])}; its final validation loss is "

@@ -23,10 +23,10 @@ RANK = 10
 
 WHITENING = Measurement(
     call="psgd_traces:whitening",
-    cost=5,
+    seconds=5,
     inputs={"seeds": 10_000, "steps": 30, "documented": list(README_TRACE)},
 )
-HESSIAN = Measurement(call="psgd_traces:hessian", cost=2, inputs={"seed": 0, "probability": 1.0})
+HESSIAN = Measurement(call="psgd_traces:hessian", seconds=2, inputs={"seed": 0, "probability": 1.0})
 MEMORY = Measurement(
     call="state:floats",
     inputs={
@@ -66,9 +66,9 @@ def whitening_trace(m: Numbers) -> Ruling:
     return Ruling(
         verdict,
         f"14.0, {ours[1]}, ..., {ours[-1]}",
-        f"From the noise of releases 0.1.0 and 0.2.9 our xmat prints what these print ({released}); no "
-        f"release prints the README's digits, which lie {share} and are none of these: they come from "
-        "noise that was not published.",
+        f"From the noise of releases 0.1.0 and 0.2.9 our xmat prints what these print ({released}); "
+        f"neither prints the README's digits, which lie {share} and are none of these: they come from noise "
+        "that was not published.",
     )
 
 

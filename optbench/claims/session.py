@@ -1,4 +1,4 @@
-"""Measuring: what is stored is not measured again; runs come from the store or are computed, the rest from workers."""
+"""Measuring: what is stored is not measured again; what is missing is computed on one set of workers."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from typing import Any, NamedTuple
 from optbench import environment
 from optbench.claims import PROGRAMS, Asked, Measurement
 from optbench.claims.ledger import Ledger, Record
-from optbench.core import Status
+from optbench.core import FRAMEWORKS, Status
 from optbench.execute.pool import Event, Pool
 from optbench.execute.request import Request, check_numbers
 from optbench.execute.session import Session
+from optbench.plan import Program
+from optbench.store import Store
 
 
 class Done(NamedTuple):
-    """A measurement that ended; `reason` says why it failed and is '' if it did not."""
+    """A measurement that ended, or lanes that measurements read; `reason` says why it failed and is '' if not."""
 
-    measurement: Measurement
+    what: Measurement | Program
     reason: str = ""
 
 
@@ -42,6 +44,8 @@ class Inquiry:
         self.jobs = jobs or len(environment.cores())
         self.ledger = Ledger(results)
         self.records: dict[str, Record] = self.ledger.records()
+        if self.missing:
+            Store(results).prepare()  # a folder that cannot be written to is told before anything is measured
         self.failures: dict[str, str] = {}
         """Measurement id to what went wrong."""
 
@@ -70,16 +74,13 @@ class Inquiry:
         return "; ".join(f"{document}: {', '.join(claims)}" for document, claims in names.items())
 
     @cached_property
-    def sessions(self) -> list[Session]:
-        """The runs that missing measurements read, those of equal tasks and settings together."""
-        together: dict[Request, dict[str, None]] = {}
-        for request in (request for m in self.missing for request in m.runs):
-            bare = dataclasses.replace(request, opt=None)
-            together.setdefault(bare, {}).update(dict.fromkeys(request.opt or ()))
-        return [
-            Session(dataclasses.replace(self.placed(bare), opt=tuple(opts), again=self.again))
-            for bare, opts in together.items()
-        ]
+    def session(self) -> Session | None:
+        """The runs that missing measurements read, all together: lanes that several of them ask for run once."""
+        requests = [request for m in self.missing for request in m.runs]
+        if not requests:
+            return None
+        cells = {cell.id(): cell for request in requests for cell in request.cells()}
+        return Session(dataclasses.replace(self.placed(requests[0]), again=self.again), list(cells.values()))
 
     def placed(self, request: Request) -> Request:
         """A request with this inquiry's workers and time limit, on the processor, and with a store of its own.
@@ -111,20 +112,33 @@ class Inquiry:
             yield self.kept(measurement, numbers, seconds)
 
     def measure(self) -> Iterator[Done]:
-        """Run the programs on workers, one framework after the other so that no worker imports both."""
-        programs = [m for m in self.missing if not m.runs]
-        for framework in dict.fromkeys(m.framework for m in programs):
-            pool = Pool(os.path.abspath(self.ledger.folder), self.jobs, self.timeout)
-            for event in pool.run([m for m in programs if m.framework == framework]):
-                if event.program is not None and event.kind in ("done", "failed"):
-                    yield self.ended(event, event.program)
+        """Measure what is missing: beside the runs what JAX measures, then what reads them, then what PyTorch does."""
+        programs = {
+            name: [m for m in self.missing if not m.runs and m.framework == name] for name in FRAMEWORKS
+        }
+        beside = programs.pop("jax")
+        yield from self.settled(self.session.run(beside) if self.session else self.pool().run(beside))
+        yield from self.read()
+        for others in programs.values():  # on workers of their own: none imports two frameworks
+            yield from self.settled(self.pool().run(others))
 
-    def ended(self, event: Event, measurement: Measurement) -> Done:
-        """Keep what a worker found, or why it did not."""
-        if event.kind == "failed":
-            return self.failed(measurement, f"{event.facts['status']}: {event.facts['reason']}")
-        facts = dict(event.facts)
-        return self.kept(measurement, facts.pop("numbers"), facts)
+    def pool(self) -> Pool[Measurement]:
+        """Workers."""
+        return Pool(os.path.abspath(self.ledger.folder), self.jobs, self.timeout)
+
+    def settled(self, events: Iterator[Event]) -> Iterator[Done]:
+        """Keep what workers found, or why they did not."""
+        for event in events:
+            if event.program is None or event.kind not in ("done", "failed"):
+                continue
+            what, facts = event.program, dict(event.facts)
+            reason = f"{facts['status']}: {facts['reason']}" if event.kind == "failed" else ""
+            if not isinstance(what, Measurement):
+                yield Done(what, reason)
+            elif reason:
+                yield self.failed(what, reason)
+            else:
+                yield self.kept(what, facts.pop("numbers"), facts)
 
     def kept(self, measurement: Measurement, numbers: Any, facts: dict[str, Any]) -> Done:
         """Write a record."""

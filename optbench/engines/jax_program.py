@@ -50,6 +50,12 @@ class Lane:
         setting = Setting(factor, KeyNoise.seeded(lane["noise"]), self.steps)
         return self.optimizer.bind(lane["numbers"]).jax(setting)
 
+    def objective(self, lane: Any, shared: Any, t: Any) -> JaxObjective:
+        """The loss of this step's batch."""
+        index = t - shared["base"]
+        draw = {name: table[lane["slot"], index] for name, table in shared["draws"].items()}
+        return JaxObjective(lambda params: self.loss(params, shared["data"], draw))
+
     def init(self, lane: Any, shared: Any) -> Any:
         """The carry before the first step."""
         params = lane["params"]
@@ -62,9 +68,7 @@ class Lane:
 
     def step(self, carry: Any, lane: Any, shared: Any, t: Any) -> tuple[Any, Any]:
         """One step: the new carry and the loss before it."""
-        index = t - shared["base"]
-        draw = {name: table[lane["slot"], index] for name, table in shared["draws"].items()}
-        objective = JaxObjective(lambda params: self.loss(params, shared["data"], draw))
+        objective = self.objective(lane, shared, t)
         done = self.rule(lane, shared).step(carry["params"], carry["state"], objective, t)
         counts = Counts(
             *(a + jnp.asarray(b, jnp.int32) for a, b in zip(carry["counts"], done.counts, strict=True))
@@ -193,6 +197,5 @@ def write(into: jax.Array, values: jax.Array, *place: Any) -> jax.Array:
 
 
 def loss_dtype(lane: Lane, one: Any, shared: Any) -> Any:
-    """The dtype of a loss, without computing one."""
-    carry = jax.eval_shape(lane.init, one, shared)
-    return jax.eval_shape(lambda c: lane.step(c, one, shared, shared["base"])[1], carry).dtype
+    """The dtype of a loss, without computing one, and without tracing an optimizer's step once more."""
+    return jax.eval_shape(lane.objective(one, shared, shared["base"]).value, one["params"]).dtype

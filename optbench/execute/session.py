@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from optbench import environment, plan
 from optbench.core import PRECISIONS, Cell, Status, Trace, UserError
 from optbench.execute.devices import Device, resolve
-from optbench.execute.pool import Event, Pool
+from optbench.execute.pool import Event, Job, Pool
 from optbench.execute.request import Request
 from optbench.store import Store
 
@@ -94,12 +94,15 @@ class Session:
         """How many cells will be computed."""
         return sum(len(program.cells) for program in self.programs)
 
-    def run(self) -> Iterator[Event]:
-        """Compute what is missing. A program that fails leaves rows that say so, and the others go on."""
+    def run(self, beside: Sequence[Job] = ()) -> Iterator[Event]:
+        """Compute what is missing, and other jobs beside it on the same workers.
+
+        A program that fails leaves rows that say so, and the others go on.
+        """
         results = os.path.abspath(self.request.results)
-        pool = Pool(results, self.jobs, self.request.timeout, self.device.platform)
-        for event in pool.run(self.programs):
-            if event.kind == "failed" and event.program is not None:
+        pool = Pool[Any](results, self.jobs, self.request.timeout, self.device.platform)
+        for event in pool.run(sorted([*self.programs, *beside], key=lambda job: job.cost)):
+            if event.kind == "failed" and isinstance(event.program, plan.Program):
                 status = Status(event.facts["status"])
                 traces = [Trace(cell, status, event.facts["reason"]) for cell in event.program.cells]
                 facts = {"device_kind": self.device.kind, "mode": event.program.mode}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ COLUMNS = (
 HEADER = ("claim", "documented", "measured", "verdict", "why")
 INTRODUCTION = (
     "What the READMEs and docstrings of the originals say, and what was measured. Verdicts are computed "
-    "from the stored measurements by rules; `optbench claims NAME` shows everything about one."
+    "from the stored measurements by rules; optbench claims NAME shows everything about one."
 )
 
 
@@ -108,7 +109,7 @@ def drawings(told: Sequence[Told]) -> dict[str, Canvas]:
 
 def section(told: Sequence[Told]) -> str:
     """What was measured, as Markdown."""
-    parts = [INTRODUCTION, tally(pd.concat([each.rows for each in told]))]
+    parts = [INTRODUCTION, tally(told)]
     for each in told:
         document = each.document
         parts += [
@@ -133,14 +134,16 @@ def claims_table(rows: Frame) -> str:
     return table(HEADER, cells, left=len(HEADER))
 
 
-def tally(rows: Frame) -> str:
+def counts(told: Sequence[Told]) -> list[tuple[Verdict, int]]:
+    """How many claims have each verdict that occurs."""
+    found = Counter(verdict for each in told for verdict in each.rows["verdict"])
+    return [(verdict, found[verdict]) for verdict in Verdict if found[verdict]]
+
+
+def tally(told: Sequence[Told]) -> str:
     """How many claims have each verdict, and what the verdicts mean."""
-    counts = rows["verdict"].value_counts()
-    return table(
-        ("verdict", "meaning", "claims"),
-        [(str(v), v.sentence, str(counts[str(v)])) for v in Verdict if str(v) in counts.index],
-        left=2,
-    )
+    rows = [(str(verdict), verdict.sentence, str(count)) for verdict, count in counts(told)]
+    return table(("verdict", "meaning", "claims"), rows, left=2)
 
 
 def write_page(results: str, out: str) -> str:

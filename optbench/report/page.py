@@ -14,7 +14,7 @@ from jinja2.utils import htmlsafe_json_dumps
 
 from optbench import suite as suites
 from optbench.report import charts, compare, content, tables
-from optbench.report.claims import INTRODUCTION, TITLE, Told
+from optbench.report.claims import INTRODUCTION, TITLE, Told, counts
 from optbench.report.compare import Comparison, Move, change, texts
 from optbench.report.content import Content
 from optbench.report.look import COLOURS
@@ -40,7 +40,7 @@ def page(told: Content, drawn: Mapping[str, bytes] = NOTHING) -> bytes:
         told=told, words=content, looks=dict(zip(told.optimizers, data["optimizers"], strict=True)),
         colours=COLOURS, strips=strips, gone=GONE, measured=measured, spoken=spoken, setting=content.setting,
         numbers=numbers, rates=rates, ends=ends, tables=tables, axes=SPOKEN, places=places,
-        facts=facts(told), data=json(data), library=library(), claims=told.claims,
+        facts=facts(told), data=json(data), library=library(), claims=told.claims, counts=counts(told.claims),
         introduction=INTRODUCTION, picture=lambda name: embedded(drawn[f"figures/{name}.svg"]),
     )  # fmt: skip
     return (text + "\n").encode()
@@ -49,7 +49,7 @@ def page(told: Content, drawn: Mapping[str, bytes] = NOTHING) -> bytes:
 def claims_page(told: Sequence[Told], drawn: Mapping[str, bytes], command: str) -> bytes:
     """The page of `optbench claims --out`; `drawn` holds SVG by name."""
     text = templates().get_template("claims.html").render(
-        title=TITLE, introduction=INTRODUCTION, claims=told, colours=COLOURS, command=command,
+        title=TITLE, introduction=INTRODUCTION, claims=told, counts=counts(told), colours=COLOURS, command=command,
         picture=lambda name: embedded(drawn[name]),
     )  # fmt: skip
     return (text + "\n").encode()

@@ -104,7 +104,7 @@ def tick(value: float) -> str:
     power = math.log10(value)
     if abs(power - round(power)) < 1e-6 and not -2 <= round(power) <= 3:
         return "10" + str(round(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{value:.3g}"
+    return f"{float(f'{value:.3g}'):g}"
 
 
 def draw_targets(axes: Axes, problem: Problem, metric: str, bottom: float) -> None:

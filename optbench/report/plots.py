@@ -8,7 +8,7 @@ from optbench.claims.plots import Figure as Described
 from optbench.claims.plots import Mark, Panel, Series
 from optbench.report.figures import WIDTH, new_figure
 from optbench.report.look import COLOURS, MARKERS, look
-from optbench.report.panels import BAND, GREY
+from optbench.report.panels import BAND, GREY, few_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,39 +19,56 @@ ROW = 0.19
 
 
 def draw(described: Described) -> Figure:
-    """A described figure: its panels side by side, each with its own legend below its title."""
-    rows = max(len(panel.rows) for panel in described.panels)
-    single = len(described.panels) == 1
-    figure = new_figure(WIDTH * (0.72 if single and not rows else 1), 0.9 + ROW * rows if rows else 2.9)
+    """A described figure: its panels side by side; one legend above where they show the same, else one in each."""
+    panels, rows = described.panels, max(len(panel.rows) for panel in described.panels)
+    labels = [[series.label for series in panel.series] for panel in panels]
+    shared = rows > 0 or (
+        len(panels) > 1 and len(labels[0]) > 1 and all(each == labels[0] for each in labels)
+    )
+    height = 0.9 + ROW * rows if rows else 2.9 + 0.25 * shared
+    figure = new_figure(WIDTH * (0.78 if len(panels) == 1 and not rows else 1), height)
+    grid = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, panel in zip(grid, panels, strict=True):
+        draw_panel(axes, panel, legend=not shared)
     if rows:  # constrained layout leaves long labels a little too little room
-        figure.get_layout_engine().set(w_pad=0.12)  # pyright: ignore
-    for axes, panel in zip(
-        figure.subplots(1, len(described.panels), squeeze=False)[0], described.panels, strict=True
-    ):
-        draw_panel(axes, panel)
+        figure.get_layout_engine().set(w_pad=0.14)  # pyright: ignore
+    if shared:
+        handles = grid[0].get_legend_handles_labels()
+        figure.legend(
+            *handles, loc="outside upper center", ncols=len(labels[0]), fontsize=7, handlelength=2.2
+        )
     return figure
 
 
-def draw_panel(axes: Axes, panel: Panel) -> None:
+def draw_panel(axes: Axes, panel: Panel, legend: bool) -> None:
     """One panel on axes."""
     axes.set_title(panel.title)
     axes.set_xlabel(panel.x)
     axes.set_ylabel(panel.y)
-    if panel.log_x:
-        axes.set_xscale("log")
-    if panel.log_y:
-        axes.set_yscale("log")
     if panel.limits:
         axes.set_ylim(*panel.limits)
     for place, series in enumerate(panel.series):
         draw_series(axes, series, place)
+    for mark in panel.marks:
+        draw_mark(axes, mark)
+    scale(axes, "x", panel.log_x)
     if panel.rows:
         axes.set_yticks(range(len(panel.rows)), panel.rows)
         axes.set_ylim(len(panel.rows) - 0.5, -0.5)
-    for mark in panel.marks:
-        draw_mark(axes, mark)
-    if len(panel.series) > 1:
+    else:
+        scale(axes, "y", panel.log_y)
+    if legend and len(panel.series) > 1:
         axes.legend(fontsize=7, handlelength=2.2)
+
+
+def scale(axes: Axes, which: str, log: bool) -> None:
+    """A log scale with few ticks, or a plain one whose thousands are told apart."""
+    axis = getattr(axes, f"{which}axis")
+    if log:
+        axes.set(**{f"{which}scale": "log"})
+        few_ticks(axis, *axis.get_view_interval())
+    else:
+        axis.set_major_formatter(lambda value, _: f"{value:,g}".replace("-", "\N{MINUS SIGN}"))
 
 
 def draw_series(axes: Axes, series: Series, place: int) -> None:

@@ -30,7 +30,9 @@ ORDERS = (2, 3, 4)
 BASELINES = {"pydoc": (2.70617, 2.19019, 1.93142), "shakespeare": (2.5, 1.88, 1.47)}
 """Targets that need no counting; those of pydoc are `text.baseline` for each of `ORDERS` (a test counts)."""
 EVALUATED = 2**15
-"""Tokens of each part that are evaluated, at most: its first ones, and no more of the training part than of others."""
+"""Tokens of each part that are evaluated, at most, spread evenly over it; no more for training than for others."""
+EVALUATED_BATCHES = 32
+"""The same in batches: a small network would else be evaluated for longer than it is trained."""
 PIECE = 2**11
 """Tokens that are evaluated at a time."""
 EPSILON = 1e-5
@@ -45,7 +47,7 @@ class Transformer(Task):
     selection: ClassVar[str] = "validation_loss"
     score: ClassVar[str] = "test_loss"
     unit: ClassVar[str] = "tokens"
-    evaluations: ClassVar[int] = 15
+    evaluations: ClassVar[int] = 10
 
     d_model: int = hyper(64, "width of the residual stream", bounds="[1, 8192]")
     layers: int = hyper(2, "layers", bounds="[1, 96]")
@@ -101,15 +103,17 @@ class Transformer(Task):
         return params | {"gain": np.ones(d)}
 
     def data(self) -> dict[str, np.ndarray]:
-        """The training part [n], and windows [w, context + 1] of each part, one after the other, that are evaluated."""
+        """The training part [n], and windows [w, context + 1] of each part, in their order, that are evaluated."""
         import numpy as np
 
         parts = text.load(self.dataset).parts()
-        few = min(EVALUATED, len(parts["validation"]) - 1)
+        few = min(EVALUATED, EVALUATED_BATCHES * self.batch * self.context, len(parts["validation"]) - 1)
         arrays = {"tokens": np.asarray(parts["train"])}
         for part in PARTS:
-            count = min(few, len(parts[part]) - 1) // self.context
-            at = self.context * np.arange(count)[:, None] + np.arange(self.context + 1)
+            whole = (len(parts[part]) - 1) // self.context
+            count = min(few // self.context, whole)
+            windows = np.arange(count) * whole // count
+            at = self.context * windows[:, None] + np.arange(self.context + 1)
             arrays[part] = np.asarray(parts[part][at])
         return arrays
 

@@ -65,7 +65,9 @@ def applications_of(which, steps):
 
     def run(grads, factors):
         def body(t, _):
-            return {name: apply(factors[name], g * (1 + 0.1 * jnp.sin(t))) for name, g in grads.items()}
+            # Both change with the step: else XLA takes products of factors out of the loop.
+            scale = 1 + 0.1 * jnp.sin(t)
+            return {name: apply([q * scale for q in factors[name]], g * scale) for name, g in grads.items()}
 
         return jax.lax.fori_loop(0, steps, body, grads)
 

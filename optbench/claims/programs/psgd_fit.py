@@ -47,12 +47,15 @@ def fitted(make: Any, gradient: Any, steps: int, rates: list[float], seed: int) 
     key = jax.random.key(seed)
     state = make(rates[0]).init(gradient(key))
 
-    def step(transform: Any) -> Any:
-        return lambda state, key: (transform.update(gradient(key), state)[1], None)
+    @jax.jit
+    def stage(state: Any, keys: jax.Array, rate: Any) -> Any:
+        transform = make(rate)
+        return jax.lax.scan(
+            lambda state, key: (transform.update(gradient(key), state)[1], None), state, keys
+        )[0]
 
     for i, rate in enumerate(rates):
-        keys = jax.random.split(jax.random.fold_in(key, i), steps)
-        state = jax.lax.scan(step(make(rate)), state, keys)[0]
+        state = stage(state, jax.random.split(jax.random.fold_in(key, i), steps), rate)
     return state
 
 

@@ -24,6 +24,7 @@ def update_steps(steps: int, constants: list[float], marks: list[int], window: i
     least = probability.min()
     real = fits(steps, None)
     drawn = fits(steps, precond_update_prob_schedule(), upstream="0.2.7")
+    at = np.asarray(jax.lax.map(lambda p: fitting(200, p), jnp.array(constants)))
     return {
         "flat_until": int(np.flatnonzero(probability == 1)[-1]) + 1,
         "least": float(least),
@@ -31,7 +32,9 @@ def update_steps(steps: int, constants: list[float], marks: list[int], window: i
         "fits": {str(mark): int(real[:mark].sum()) for mark in marks},
         "promised": {str(mark): float(probability[:mark].sum()) for mark in marks},
         "drawn": {str(mark): int(drawn[:mark].sum()) for mark in marks},
-        "every": {f"{p:g}": int(np.diff(np.flatnonzero(fits(200, p)))[-1]) for p in constants},
+        "every": {
+            f"{p:g}": int(np.diff(np.flatnonzero(row))[-1]) for p, row in zip(constants, at, strict=True)
+        },
         "curve": {
             "step": list(range(window, steps + 1, window)),
             "probability": probability[window - 1 :: window].tolist(),
@@ -41,7 +44,12 @@ def update_steps(steps: int, constants: list[float], marks: list[int], window: i
 
 
 def fits(steps: int, probability: Any, **options: Any) -> np.ndarray:
-    """Whether each step fits the preconditioner: then the factors change, bool [steps]."""
+    """Whether each step fits the preconditioner, bool [steps]."""
+    return np.asarray(fitting(steps, probability, **options))
+
+
+def fitting(steps: int, probability: Any, **options: Any) -> jax.Array:
+    """`fits` of a traced probability: the factors change where they are fitted."""
     optimizer: Any = kron(preconditioner_update_probability=probability, **options)
     params = jnp.ones(2)
 
@@ -50,7 +58,7 @@ def fits(steps: int, probability: Any, **options: Any) -> np.ndarray:
         before, after = (s[0]["Qs_preconditioners"][0] for s in (state, new))
         return new, jnp.any(before != after)
 
-    return np.asarray(jax.lax.scan(step, optimizer.init(params), jnp.arange(steps))[1])
+    return jax.lax.scan(step, optimizer.init(params), jnp.arange(steps))[1]
 
 
 NEVER = 1e-9
@@ -59,32 +67,38 @@ NEVER = 1e-9
 
 def update_cost(problem: str, steps: int, rounds: int) -> dict[str, Any]:
     """CPU seconds of a training step: the gradient alone, with the preconditioner applied, and with it fitted."""
+    fitted = training(problem, "kron")
     cases = {
-        "gradient": "sgd",
-        "applied": f"kron[preconditioner_update_probability={NEVER}]",
-        "fitted": "kron[preconditioner_update_probability=1]",
+        "gradient": training(problem, "sgd"),
+        "applied": lambda steps: fitted(steps, preconditioner_update_probability=NEVER),
+        "fitted": lambda steps: fitted(steps, preconditioner_update_probability=1.0),
     }
-    seconds = interleaved({name: training(problem, text) for name, text in cases.items()}, steps, rounds)
+    seconds = interleaved(cases, steps, rounds)
     return {"microseconds": {name: 1e6 * value for name, value in seconds.items()}, "problem": problem}
 
 
 def training(problem: str, optimizer: str) -> Any:
-    """A compiled loop of so many training steps on one batch."""
+    """A compiled loop of so many training steps on one batch; hyperparameters are arguments of it."""
     given, method = task(problem), optimizers.parse(optimizer)
     loss = given.jax().loss
     data = jax.tree.map(jnp.asarray, cast(given.data()))
     draw = {name: jnp.asarray(rows[0]) for name, rows in given.draws(0, 0, 1).items()}
-    rule = method.jax(Setting(lambda t: 1.0, KeyNoise.seeded(0), math.inf))  # pyright: ignore[reportArgumentType]
+    setting = Setting(lambda t: 1.0, KeyNoise.seeded(0), math.inf)  # pyright: ignore[reportArgumentType]
     params = jax.tree.map(jnp.asarray, cast(given.init(0)))
     objective: Any = JaxObjective(lambda p: loss(p, data, draw))
 
-    def body(t: Any, carry: Any) -> Any:
-        params, state = carry
-        done = rule.step(params, state, objective, t)
-        return done.params, done.state
+    @jax.jit
+    def loop(steps: Any, numbers: Any) -> Any:
+        rule = method.bind(numbers).jax(setting)
 
-    loop = jax.jit(lambda steps: jax.lax.fori_loop(0, steps, body, (params, rule.init(params)))[0])
-    return lambda steps: jax.block_until_ready(loop(steps))
+        def body(t: Any, carry: Any) -> Any:
+            params, state = carry
+            done = rule.step(params, state, objective, t)
+            return done.params, done.state
+
+        return jax.lax.fori_loop(0, steps, body, (params, rule.init(params)))[0]
+
+    return lambda steps, **numbers: jax.block_until_ready(loop(steps, numbers))
 
 
 def cast(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -17,17 +17,13 @@ Params = dict[str, jax.Array]
 
 
 def network(seed: int) -> tuple[Params, Any]:
-    """First parameters and loss of a network of three tanh units on eight points, twice differentiable."""
+    """First parameters and loss of a sum of three tanh units on eight points, twice differentiable."""
     rng = np.random.default_rng(seed)
     x, y = rng.standard_normal((8, 3)), rng.standard_normal(8)
-    params = {
-        "b": jnp.zeros(3),
-        "v": jnp.asarray(rng.standard_normal(3)),
-        "w": jnp.asarray(rng.standard_normal((3, 3))),
-    }
+    params = {"b": jnp.zeros(3), "w": jnp.asarray(rng.standard_normal((3, 3)))}
 
     def loss(p: Params) -> jax.Array:
-        return jnp.mean((jnp.tanh(x @ p["w"].T + p["b"]) @ p["v"] - y) ** 2)
+        return jnp.mean((jnp.tanh(x @ p["w"].T + p["b"]).sum(axis=1) - y) ** 2)
 
     return params, loss
 
@@ -38,18 +34,19 @@ def laws(
     """For each method, how its first step moves with the loss and with the parameters, and the path with it.
 
     `methods` maps a name to the exponents of n with which its learning rate should move, for the loss and for the
-    parameters, and to the form of the method without eps (None if it has none). `exponents` are minus the logarithm to
-    the base n of how much longer the first step becomes, for each factor n; `off` the largest distance between the
-    paths, relative to how far they get, in float64, when the learning rate moves as it should.
+    parameters, and to the constant of the size of a gradient or a curvature, with the value that takes it away (None if
+    it has none). `exponents` are minus the logarithm to the base n of how much longer the first step becomes, for each
+    factor n, without that constant; `off` the largest distance between the paths, relative to how far they get, in
+    float64, when the learning rate moves as it should.
     """
     rows = []
     with jax.enable_x64(True):
         for name, (loss, params, exact) in methods.items():
-            expected = {"loss": loss, "parameters": params}
-            found = rescaled(optimizers.parse(name), expected, factors, steps, rate, seed)
-            without = (
-                rescaled(optimizers.parse(exact), expected, factors, steps, rate, seed) if exact else found
-            )
+            optimizer, expected = optimizers.parse(name), {"loss": loss, "parameters": params}
+            constant, none = exact or (None, 0.0)
+            values = [getattr(optimizer, constant), none] if constant else [0.0]
+            parts = rescaled(optimizer, expected, factors, steps, rate, seed, constant, values)
+            found, without = parts[0], parts[-1]
             rows += [
                 {"method": name, "what": what, "documented": expected[what], "exponents": without[what][0],
                  "off": max(found[what][1]), "off_exact": max(without[what][1])}
@@ -58,18 +55,22 @@ def laws(
     return rows
 
 
+Found = dict[str, tuple[list[float], list[float]]]
+"""For the loss and for the parameters: the exponent that each factor asks for, and how far its path is off."""
+
+
 def rescaled(
-    optimizer: Optimizer, expected: dict[str, float], factors: list[float], steps: int, rate: float, seed: int
-) -> dict[str, tuple[list[float], list[float]]]:
-    """For the loss and for the parameters: the exponent that each factor asks for, and how far its path is off."""
+    optimizer: Optimizer, expected: dict[str, float], factors: list[float], steps: int, rate: float, seed: int,
+    constant: str | None, values: list[float],
+) -> list[Found]:  # fmt: skip
+    """What rescaling does to a method with each value of a constant, all as lanes of one program."""
     first, loss = network(seed)
 
     def path(given: jax.Array) -> Params:
         """The parameters after each step in the first units, when the loss is `up` times and they are `size` times."""
-        up, size, learning_rate = given
-        rule = optimizer.bind({"learning_rate": learning_rate}).jax(
-            Setting(lambda t: 1.0, KeyNoise.seeded(seed), steps)
-        )
+        up, size, learning_rate, value = given
+        numbers = {"learning_rate": learning_rate} | ({constant: value} if constant else {})
+        rule = optimizer.bind(numbers).jax(Setting(lambda t: 1.0, KeyNoise.seeded(seed), steps))
         objective: Any = JaxObjective(lambda p: up * loss(jax.tree.map(lambda x: x / size, p)))
         params = jax.tree.map(lambda x: x * size, first)
 
@@ -85,14 +86,20 @@ def rescaled(
         for n in factors:
             scale = (n, 1.0) if what == "loss" else (1.0, n)
             lanes += [(*scale, rate), (*scale, rate * n**exponent)]
-    paths = jax.jit(lambda lanes: jax.lax.map(path, lanes))(jnp.array(lanes))
+    table = jnp.array([(*lane, value) for value in values for lane in lanes])
+    paths = jax.jit(lambda table: jax.lax.map(path, table))(table)
     moved = flat(paths) - flat({name: value[None, None] for name, value in first.items()})
+    return [compared(part, list(expected), factors) for part in np.split(moved, len(values))]
+
+
+def compared(moved: np.ndarray, names: list[str], factors: list[float]) -> Found:
+    """What paths show: first the base, then each scale with the same learning rate and with that of the law."""
     base, same, lawful = moved[0], moved[1::2], moved[2::2]
     longer = np.linalg.norm(same[:, 0], axis=1) / np.linalg.norm(base[0])
-    exponents = -np.log(longer) / np.log(np.tile(factors, len(expected))) + 0.0
+    exponents = -np.log(longer) / np.log(np.tile(factors, len(names))) + 0.0
     off = np.abs(lawful - base).max(axis=(1, 2)) / np.abs(base).max()
-    halves = zip(np.split(exponents, len(expected)), np.split(off, len(expected)), strict=True)
-    return {what: (e.tolist(), o.tolist()) for what, (e, o) in zip(expected, halves, strict=True)}
+    halves = zip(np.split(exponents, len(names)), np.split(off, len(names)), strict=True)
+    return {what: (e.tolist(), o.tolist()) for what, (e, o) in zip(names, halves, strict=True)}
 
 
 def flat(tree: Params) -> np.ndarray:
