@@ -47,7 +47,7 @@ def test_bad_input_gets_the_message_of_the_golden_file(case, golden):
         after = {name: data for name, data in everything(folder).items() if "__pycache__" not in name}
     assert err.rstrip("\n") == golden[case]
     assert code == 2
-    assert out in ("", "optbench: quickstart, 675 cells\n"), "a message about bad input stands alone"
+    assert out in ("", "optbench: quickstart, 945 cells\n"), "a message about bad input stands alone"
     assert after == before, "something was left behind"
 
 
