@@ -98,14 +98,14 @@ def adafactor(rate: Callable[[Any], Any], decay: float, clipping: float, eps: fl
         decay_rate=decay, min_dim_size_to_factor=1, epsilon=eps, decay_rate_fn=remembered
     )
     return optax.chain(
-        by_matrix(factored, optax.FactoredState(None, 0, 0, 0)),
+        by_matrix(factored, optax.FactoredState._make((None, 0, 0, 0))),
         optax.clip_by_block_rms(clipping),
         optax.scale_by_learning_rate(relative),
         optax.scale_by_param_block_rms(),
     )
 
 
-def by_matrix(of_leaf: optax.GradientTransformation, axes: Any) -> optax.GradientTransformation:
+def by_matrix(of_leaf: Any, axes: Any) -> optax.GradientTransformation:
     """A transformation of one leaf, given each leaf; one of more than two axes as a stack of matrices.
 
     `axes` says which parts of the state there is one of for each matrix (0), and which are the stack's (None).
