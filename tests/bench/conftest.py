@@ -49,10 +49,13 @@ def race(benchmark):
 def cold():
     """Programs are compiled anew, as on the first day."""
     import jax
+    from jax.experimental.compilation_cache import compilation_cache
 
-    jax.config.update("jax_enable_compilation_cache", False)
-    yield
-    jax.config.update("jax_enable_compilation_cache", True)
+    for use in (False, True):
+        jax.config.update("jax_enable_compilation_cache", use)
+        compilation_cache.reset_cache()  # whether there is one is asked once in a process
+        if not use:
+            yield
 
 
 def pytest_terminal_summary(terminalreporter, config):
