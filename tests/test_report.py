@@ -390,6 +390,7 @@ def test_numbers_are_short_and_intervals_are_rounded_outward():
     assert [compact(value) for value in (1.234e-8, 0.012, 1234.5, 1e7)] == ["1.2e-8", "0.012", "1234", "1e7"]
     assert spread(9.9e-9, 9.8e-9, 9.91e-9) == "9.9e-9 [9e-9,1e-8]"
     assert spread(1.0, 0.5, math.inf, digits=2) == "1 [0.5,fail]"
+    assert spread(2.41, 2.36, 2.52) == "2.4 [2.3,2.6]"  # was 2.4 [2,3]
     assert spread(math.inf, 0.5, math.inf) == "failed"
     assert percent(0.1, 0.1, 0.1) == "10.0%"
 

@@ -414,7 +414,7 @@ REFERENCES = {
     "rosenbrock_2": ("adam", "sgd"),
     "rosenbrock_100": ("novograd", "sgd"),
     "mlp": ("kron", "sgd"),
-    "resnet_quick": ("kron", "rprop"),
+    "resnet_quick": ("kron", "novograd"),
     "transformer_quick": ("kron", "novograd"),
 }
 """For each task of the quickstart: a method that reaches its main or hardest target, and one that misses it."""
