@@ -31,10 +31,14 @@ SHARE = 0.8
 """Of an accelerator's memory, what the lanes of one program may take."""
 ROOMY_FROM = 4e6
 """Bytes of parameters and temporaries of one gradient from which a worker gets an allocator that keeps memory."""
-FLOP_A_SECOND = 2e11
-"""What a core does at the most."""
-SPREAD_FROM = 10 * FLOP_A_SECOND
-"""FLOP of a part of a program, ten seconds or more, that is worth a compilation of its own on another core."""
+FLOP_A_SECOND = 1e11
+"""What a core does of the products of small networks."""
+ARRAY_SECONDS = 1e-5
+"""What a step takes for each array of parameters beside its arithmetic, lane by lane."""
+COMPILE_SECONDS = 0.3
+"""What compiling a step takes for each array of parameters."""
+SPREAD_FROM = 20.0
+"""Seconds of steps in a part of a program that is worth a compilation of its own on another core."""
 UNKNOWN_STATE = 8
 """State floats per parameter that are reckoned with where an optimizer cannot say."""
 
@@ -61,10 +65,21 @@ class Program:
 
     @functools.cached_property
     def cost(self) -> float:
-        """Roughly how many FLOP its steps take; only the order of programs depends on it."""
-        cell = self.cells[0]
-        step = cell.task.flops() + cell.optimizer.flops(shapes_of(cell))
-        return len(self.cells) * cell.steps * (step + 1e3)
+        """CPU seconds, roughly; only the order of programs and the time that is said to be left depend on it."""
+        return self.stepping + self.compiling
+
+    @functools.cached_property
+    def stepping(self) -> float:
+        """Seconds of its steps, roughly."""
+        cell, shapes = self.cells[0], shapes_of(self.cells[0])
+        step = (cell.task.flops() + cell.optimizer.flops(shapes)) / FLOP_A_SECOND
+        beside = ARRAY_SECONDS * len(shapes) / (self.width if self.mode in SIDE_BY_SIDE else 1)
+        return len(self.cells) * cell.steps * (step + beside)
+
+    @functools.cached_property
+    def compiling(self) -> float:
+        """Seconds of its compilation, roughly."""
+        return COMPILE_SECONDS * len(shapes_of(self.cells[0])) if self.cells[0].framework == "jax" else 0.0
 
     @functools.cached_property
     def roomy(self) -> bool:
@@ -175,7 +190,7 @@ def programs(
         elif group[0].framework == "torch":
             size = min(fit, -(-len(group) // jobs))
         else:
-            parts = max(1, min(jobs, int(Program(tuple(group), how, device).cost / SPREAD_FROM)))
+            parts = max(1, min(jobs, int(Program(tuple(group), how, device).stepping / SPREAD_FROM)))
             size = min(fit, -(-len(group) // parts))
         made += [Program(tuple(group[i : i + size]), how, device, width) for i in range(0, len(group), size)]
     return sorted(made, key=lambda program: program.cost)

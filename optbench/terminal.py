@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from optbench.plan import Program
     from optbench.stats import Frame
 
-COMPILATION = 1e11
-"""FLOP that could be done while one program compiles, roughly; only the estimate depends on it."""
-
 TOY_NOTE = (
     "Note: quadratics and Rosenbrock are toys. They show how a method behaves (conditioning, curvature, the range "
     "of learning rates), not how it will rank on your network; {real}."
@@ -116,7 +113,7 @@ class Plain:
 
     def __init__(self, session: Session):
         self.done, self.total = 0, len(session.programs)
-        self.cost_done, self.cost = 0.0, sum(map(weight, session.programs))
+        self.cost_done, self.cost = 0.0, sum(program.cost for program in session.programs)
         self.begun = time.monotonic()
         self.session = session
 
@@ -126,25 +123,26 @@ class Plain:
             return
         if event.kind in ("done", "failed"):
             self.done += 1
-            self.cost_done += weight(event.program)
+            self.cost_done += event.program.cost
         elif event.kind == "halved":
             self.total += event.facts["into"] - 1
-            self.cost += (event.facts["into"] - 1) * COMPILATION
+            self.cost += (event.facts["into"] - 1) * event.program.compiling
         seconds = time.monotonic() - self.begun
-        left = seconds * (self.cost / self.cost_done - 1) if self.cost_done else 0.0
+        left = self.left(seconds) if self.cost_done else 0.0
         about = f", about {left:.0f} s left" if left > 0 and self.done < self.total else ""
         print(f"[{self.done}/{self.total}] {seconds:5.1f} s  {row(self.session, event)}{about}", flush=True)
+
+    def left(self, seconds: float) -> float:
+        """Seconds, as planned at first, and more and more as it went; what is running now is not known."""
+        jobs, share = self.session.jobs, self.cost_done / self.cost
+        pace = seconds * jobs / self.cost_done
+        return (self.cost - self.cost_done) / jobs * (share * pace + 1 - share)
 
 
 def worth_a_line(event: Event) -> bool:
     """Whether an event is an end, a new beginning or a warning."""
     slow = event.kind == "compiled" and event.facts.get("loop_slowdown", 0) > SLOW_LOOP
     return slow or event.kind in ("done", "failed", "halved")
-
-
-def weight(program: Program) -> float:
-    """A program's share of the work, for the estimate: what it computes, and a compilation."""
-    return program.cost + COMPILATION
 
 
 @contextmanager
@@ -156,7 +154,7 @@ def live(session: Session) -> Iterator[Any]:
     console = Console(highlight=False)
     left = (TextColumn("left"), TimeRemainingColumn())
     columns = (TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn(), *left)
-    total = sum(map(weight, session.programs))
+    total = sum(program.cost for program in session.programs)
     with Progress(*columns, console=console, transient=True) as progress:
         overall = progress.add_task("all", total=total)
         finished, running = [0.0], {}
@@ -166,12 +164,12 @@ def live(session: Session) -> Iterator[Any]:
             if program is None:
                 return
             if event.kind == "progress":
-                running[event.worker] = weight(program) * event.facts["steps"] / event.facts["of"]
+                running[event.worker] = program.cost * event.facts["steps"] / event.facts["of"]
             elif event.kind == "halved":
                 running.pop(event.worker, None)
             elif event.kind in ("done", "failed"):
                 running.pop(event.worker, None)
-                finished[0] += weight(program)
+                finished[0] += program.cost
             if worth_a_line(event):
                 console.print(row(session, event), markup=False, soft_wrap=True)
             if event.kind in ("compiled", "progress"):
@@ -302,7 +300,7 @@ def legend(table: Frame) -> str:
     targets = "; ".join(f"{task}: {target}" for task, target in goals.items())
     lines = (
         "best lr: chosen by the median over seeds of the loss, on validation data where there are some; * at the "
-        f"edge of the grid. loss, error: median [{spread}] over seeds.",
+        f"edge of the grid. loss, test (error in %, or loss): median [{spread}] over seeds.",
         f"steps: to the target ({targets.replace('_', ' ')}).",
         "dec: decades of lr that reach the first target (>=: meets the grid's edge). us: microseconds a step, "
         "one lane, one core. st/p: state floats per parameter. div: lanes that diverged (+n!: lanes that failed).",

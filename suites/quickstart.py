@@ -21,7 +21,7 @@ suite = Suite(
         task("rosenbrock_100"),
         task("mlp"),
         task("resnet_quick"),
-        task("transformer_quick"),
+        task("transformer_8"),
     ),
     optimizers=(optimizer("kron"), optimizer("adam"), optimizer("sgd")),
 )

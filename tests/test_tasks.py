@@ -415,7 +415,7 @@ REFERENCES = {
     "rosenbrock_100": ("novograd", "sgd"),
     "mlp": ("kron", "sgd"),
     "resnet_quick": ("kron", "novograd"),
-    "transformer_quick": ("kron", "novograd"),
+    "transformer_8": ("kron", "novograd"),
 }
 """For each task of the quickstart: a method that reaches its main or hardest target, and one that misses it."""
 

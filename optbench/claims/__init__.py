@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from optbench import plan
 from optbench.claims.plots import Figure, Table
 from optbench.core import FORMAT, UserError, digest, nearest
 from optbench.execute.request import Request
@@ -90,8 +89,8 @@ class Measurement:
 
     @property
     def cost(self) -> float:
-        """In FLOP, as that of the programs that it waits beside."""
-        return self.seconds * plan.FLOP_A_SECOND
+        """As of the programs that it waits beside."""
+        return self.seconds
 
     @property
     def family(self) -> tuple[str, str]:

@@ -64,7 +64,7 @@ class Job(Protocol):
 
     @property
     def cost(self) -> float:
-        """Larger for what takes longer."""
+        """CPU seconds, roughly."""
         ...
 
     @property

@@ -36,6 +36,7 @@ HOW_TO_READ = {
     "best lr": "the least median of the selection metric, or the fewest steps to the final target; * at the edge of "
     "the grid. steps: to the target named with each task. decades: the longest run of learning rates whose median "
     "seed reaches the task's first target; ≥ where it meets the edge of the grid, - if none does.",
+    "test": "the reported metric: an error in percent, or a loss; a dash where it is the loss beside it.",
     "us/step": "microseconds of one lane, without compilation and evaluation. state/param: floats of state for each "
     "parameter. diverged: lanes that diverged, of all; +n! lanes that failed. grads/step: gradient equivalents, "
     "where a Hessian-vector product counts 2.",

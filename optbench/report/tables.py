@@ -42,7 +42,7 @@ def main(told: Content) -> Table:
         cost = number(row["gradients_per_step"])
         rows.append((*(text.replace(">=", "≥ ") for text in cells), str(row["seeds"]), cost))
     header = (
-        "task", "optimizer", "best lr", "final loss", "test error", "steps",
+        "task", "optimizer", "best lr", "final loss", "test", "steps",
         "decades", "us/step", "state/param", "diverged", "seeds", "grads/step",
     )  # fmt: skip
     return Table("Every task and optimizer at its best learning rate", header, rows, note=told.selected)

@@ -12,7 +12,7 @@ SPECIAL = {
     "[": "{[}", "]": "{]}",
 }  # fmt: skip
 """What LaTeX does not print as it is; brackets too, which after a line break are an option."""
-SHOWN = ("optimizer", "best lr", "final loss", "test error", "steps", "decades", "us/step", "state/param")
+SHOWN = ("optimizer", "best lr", "final loss", "test", "steps", "decades", "us/step", "state/param")
 
 
 def escape(text: str) -> str:

@@ -18,7 +18,7 @@ from optbench.stats.settings import PROBLEM, kept_apart
 
 RAN = (Status.DONE, Status.REACHED, Status.DIVERGED)
 """The statuses of cells that say something about the method."""
-HEADER = ("task", "optimizer", "best lr", "final loss", "test error", "steps", "dec", "us", "st/p", "div")
+HEADER = ("task", "optimizer", "best lr", "final loss", "test", "steps", "dec", "us", "st/p", "div")
 COLUMNS = 100
 """How wide the table may be on a terminal."""
 
@@ -231,13 +231,13 @@ def texts(row: Mapping[str, Any], digits: int = 1) -> tuple[str, ...]:
 
 
 def scored(row: Mapping[str, Any], digits: int) -> str:
-    """The reported metric: an error in percent, another after its name; a dash for the loss that stands beside it."""
+    """The reported metric: an error in percent, a loss as it is; a dash for the loss that stands beside it."""
     numbers = (row["score"], row["score_low"], row["score_high"])
     if row["metric"] == "loss":
         return "-"
     if row["metric"].endswith("error"):
         return percent(*numbers)
-    return f"{row['metric'].rpartition('_')[2]} {spread(*numbers, digits)}"
+    return spread(*numbers, digits)
 
 
 def as_text(table: Frame) -> str:

@@ -39,7 +39,7 @@ PRESETS: dict[str, Task] = {
     "resnet_quick": ResNet(width=4, batch=16, augment=False),
     "resnet_tiny": ResNet(width=8, batch=32),
     "resnet_14": ResNet(depth=14),
-    "transformer_quick": Transformer(d_model=16, layers=1, heads=2, context=8),
+    "transformer_8": Transformer(d_model=16, layers=1, heads=2, context=8),
     "transformer_tiny": Transformer(d_model=32, layers=1, heads=2, context=32),
     "xor_rnn_32": XorRNN(length=32),
     "valley": Plane(function="valley"),
