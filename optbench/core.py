@@ -57,6 +57,8 @@ class Optimizer(Named):
     """Whether the state grows up to `state_floats` while it runs."""
     elementwise: ClassVar[bool] = False
     """Whether each number moves by the history of its own gradient alone, so that torch may step lanes stacked."""
+    finds_step: ClassVar[bool] = False
+    """Whether it finds its step size from a tiny first one, and needs some hundred steps for it."""
     proportional: ClassVar[bool] = True
     """Whether a schedule's factor at a step scales that step; where not, it enters as the equations say."""
 

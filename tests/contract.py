@@ -27,7 +27,7 @@ def cells_of(
 ) -> list[Cell]:
     """A small grid; who finds the step size alone is given the time to find it."""
     trials = optimizer.trials(rates)
-    steps = steps or (30 if optimizer.swept() else 300)
+    steps = steps or (30 if optimizer.swept() and not optimizer.finds_step else 300)
     return [Cell(task, trial, steps=steps, seed=seed, **fields) for trial in trials for seed in range(seeds)]
 
 

@@ -109,6 +109,7 @@ class DoG(Standard):
     source: ClassVar[str] = "arXiv:2302.12022; optax.contrib.dog"
     memory: ClassVar[str] = "n"
     arrays: ClassVar[int] = 1
+    finds_step: ClassVar[bool] = True
 
     learning_rate: float = factor()
     first: float = hyper(1e-6, "first distance, relative to the parameters", bounds="(0, inf)")
@@ -134,6 +135,7 @@ class DoWG(Standard):
     source: ClassVar[str] = "arXiv:2305.16284; optax.contrib.dowg"
     memory: ClassVar[str] = "n"
     arrays: ClassVar[int] = 1
+    finds_step: ClassVar[bool] = True
 
     learning_rate: float = factor()
     eps: float = hyper(1e-4, "first squared distance, and added to the root", bounds="(0, inf)")
@@ -158,6 +160,7 @@ class Prodigy(Standard):
     source: ClassVar[str] = "arXiv:2306.06101; optax.contrib.prodigy"
     memory: ClassVar[str] = "4n"
     arrays: ClassVar[int] = 4
+    finds_step: ClassVar[bool] = True
 
     learning_rate: float = factor()
     b1: float = decay(0.9, "the mean of gradients")
@@ -189,6 +192,7 @@ class DAdaptAdamW(Standard):
     memory: ClassVar[str] = "3n"
     proportional: ClassVar[bool] = False
     arrays: ClassVar[int] = 3
+    finds_step: ClassVar[bool] = True
 
     learning_rate: float = factor()
     b1: float = decay(0.9, "the mean of gradients")
