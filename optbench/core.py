@@ -23,11 +23,12 @@ from optbench.protocol import Objective as Objective
 from optbench.protocol import Rule as Rule
 from optbench.protocol import Setting as Setting
 from optbench.protocol import Step as Step
+from optbench.protocol import normals as normals
 
 if TYPE_CHECKING:
     import numpy as np
 
-FORMAT = 1
+FORMAT = 2
 """The number of the record format; it is part of every cell's id and changes when results stop comparing."""
 
 DTYPE_BYTES = {"float32": 4, "float64": 8}

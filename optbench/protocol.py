@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 
@@ -44,7 +44,10 @@ class Objective(Protocol):
 
 
 class Noise(Protocol):
-    """Random draws, pure in (name, step): from a key, or from a table recorded from an original."""
+    """Random draws, pure in (name, step): from a key, or from a table recorded from an original.
+
+    A source may also have `normals(prefix, step, likes)`, as the function of that name says.
+    """
 
     def normal(self, name: str, step: Any, like: Any) -> Any:
         """Standard normal draws, of the shape and dtype of `like`."""
@@ -53,6 +56,14 @@ class Noise(Protocol):
     def uniform(self, name: str, step: Any, dtype: Any) -> Any:
         """One draw from [0, 1)."""
         ...
+
+
+def normals(noise: Noise, prefix: str, step: Any, likes: Mapping[str, Any]) -> dict[str, Any]:
+    """Standard normal draws like each of some arrays: at once if the source can, else `prefix.<name>` for each."""
+    together = getattr(noise, "normals", None)
+    if together is not None:
+        return together(prefix, step, likes)
+    return {name: noise.normal(f"{prefix}.{name}", step, like) for name, like in likes.items()}
 
 
 class Rule(Protocol):

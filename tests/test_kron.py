@@ -118,3 +118,47 @@ def test_the_counter_updates_on_the_recorded_steps():
                 due.append(t)
             group["count"] += 1
         assert due == steps, f"probability {probability}"
+
+
+def test_probes_of_small_leaves_are_one_stream():
+    """Guards compile time: a network has dozens of leaves, and a generator for each took half of it."""
+    import jax
+    import jax.numpy as jnp
+
+    from optbench.rules.optax import SHARED_BELOW, KeyNoise, probes
+
+    tree = {f"leaf{i}": jnp.zeros((3, i + 1)) for i in range(8)}
+    draw = jax.jit(lambda t, tree: probes(KeyNoise.seeded(1), t, tree))
+    # Each stream of normal draws takes one logarithm.
+    assert draw.lower(jnp.int32(0), tree).compile().as_text().count(" log-plus-one(") == 1
+    drawn = np.concatenate([np.ravel(x) for x in draw(jnp.int32(3), tree).values()])
+    assert len(np.unique(drawn)) == drawn.size
+    large = {**tree, "large": jnp.zeros(SHARED_BELOW)}
+    np.testing.assert_array_equal(draw(jnp.int32(3), large)["leaf2"], draw(jnp.int32(3), tree)["leaf2"])
+
+
+def test_factors_fitted_as_a_stack_are_those_fitted_alone(monkeypatch):
+    """Leaves of several shapes and dtypes, diagonal and triangular factors, one leaf without gradient."""
+    import jax
+    import jax.numpy as jnp
+
+    from optbench.optimizers.kron import jax_factors
+    from optbench.optimizers.kron.jax import scale_by_kron
+
+    with jax.enable_x64(True):
+        shapes = {"a": (4, 6, 3), "b": (6, 4), "c": (4,), "d": (40, 6), "e": (3, 3), "f": ()}
+        keys = dict(zip(shapes, jax.random.split(jax.random.key(0), len(shapes)), strict=True))
+        grads = {name: jax.random.normal(keys[name], shape) for name, shape in shapes.items()}
+        grads["e"] = jnp.zeros((3, 3), jnp.float32)
+
+        def factors(small):
+            monkeypatch.setattr(jax_factors, "SMALL", small)
+            transform = scale_by_kron(memory_save_mode="smart_one_diag")
+            state = transform.init(grads)
+            for _ in range(5):
+                _, state = transform.update(grads, state)
+            return jax.tree.leaves(state["Qs_preconditioners"])
+
+        for stacked, alone in zip(factors(32), factors(0), strict=True):
+            assert stacked.dtype == alone.dtype
+            np.testing.assert_allclose(stacked, alone, rtol=1e-6 if stacked.dtype == "float32" else 1e-13)

@@ -88,6 +88,13 @@ def test_torch_gets_the_draws_of_jax():
                 np.testing.assert_array_equal(got.numpy(), want)
                 want = np.asarray(ours.uniform("u", step, dtype))
                 assert theirs.uniform("u", step, getattr(torch, dtype)).item() == want
+                shapes = {"small.b": (3,), "large": (300, 300), "small.a": (2, 2)}
+                want = ours.normals("probe", step, {key: jnp.zeros(s, dtype) for key, s in shapes.items()})
+                likes = {key: torch.zeros(s, dtype=getattr(torch, dtype)) for key, s in shapes.items()}
+                got = theirs.normals("probe", step, likes)
+                assert list(got) == list(shapes)
+                for key in shapes:
+                    np.testing.assert_array_equal(got[key].numpy(), np.asarray(want[key]))
 
 
 def cells(optimizer, steps=40):

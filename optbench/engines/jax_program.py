@@ -84,13 +84,13 @@ class Lane:
 
 def nudged(params: Any, twin: Any, t: Any) -> Any:
     """Each parameter times 1 +- one rounding, in directions that the twin draws; twin 0 is left alone."""
-    noise = KeyNoise.seeded(twin)
+    draws = KeyNoise.seeded(twin).normals("twin", t, params)
 
-    def one(name: str, leaf: Any) -> Any:
+    def one(draw: Any, leaf: Any) -> Any:
         size = jnp.where(twin > 0, jnp.finfo(leaf.dtype).eps, 0).astype(leaf.dtype)
-        return leaf * (1 + size * jnp.sign(noise.normal(f"twin.{name}", t, leaf)))
+        return leaf * (1 + size * jnp.sign(draw))
 
-    return {name: one(name, leaf) for name, leaf in params.items()}
+    return {name: one(draws[name], leaf) for name, leaf in params.items()}
 
 
 def touched(lane: Lane, lanes: Any, shared: Any) -> list[bool]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
+import numpy as np
 import torch
 
 from optbench.rules.optax import KeyNoise
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 class TorchKeyNoise:
@@ -23,30 +21,49 @@ class TorchKeyNoise:
 
     def normal(self, name: str, step: int, like: torch.Tensor) -> torch.Tensor:
         """Standard normal draws, of the shape, dtype and device of `like`."""
-        dtype = str(like.dtype).removeprefix("torch.")
-        return torch.tensor(self.drawn("normal", name, tuple(like.shape), dtype, step)).to(like.device)
+        return self.drawn("normal", name, step, {name: like})[name]
+
+    def normals(self, prefix: str, step: int, likes: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Draws like each tensor, as `KeyNoise.normals` makes them."""
+        return self.drawn("normals", prefix, step, likes)
 
     def uniform(self, name: str, step: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """One draw from [0, 1), a 0-d CPU tensor."""
-        return torch.tensor(self.drawn("uniform", name, (), str(dtype).removeprefix("torch."), step))
+        return self.drawn("uniform", name, step, {name: torch.empty((), dtype=dtype)})[name]
 
-    def drawn(self, kind: str, name: str, shape: tuple[int, ...], dtype: str, step: int) -> np.ndarray:
-        """The draw as a NumPy array; float64 exists in JAX only inside the context."""
-        import numpy as np
+    def drawn(
+        self, kind: str, name: str, step: int, likes: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """Draws like each tensor; float64 exists in JAX only inside the context."""
+        shapes = tuple((key, tuple(like.shape), name_of(like.dtype)) for key, like in likes.items())
+        wide = any(like.dtype == torch.float64 for like in likes.values())
+        with jax.enable_x64(wide), jax.default_device(jax.devices("cpu")[0]):
+            made = program(kind, name, shapes)(np.int32(self.seed), np.int32(step))
+            return {key: torch.tensor(np.asarray(made[key])).to(like.device) for key, like in likes.items()}
 
-        with jax.enable_x64(dtype == "float64"), jax.default_device(jax.devices("cpu")[0]):
-            return np.asarray(program(kind, name, shape, dtype)(np.int32(self.seed), np.int32(step)))
+
+def name_of(dtype: torch.dtype) -> str:
+    """Without the module."""
+    return str(dtype).removeprefix("torch.")
 
 
 @functools.cache
-def program(kind: str, name: str, shape: tuple[int, ...], dtype: str) -> Callable[[Any, Any], jax.Array]:
+def program(
+    kind: str, name: str, shapes: tuple[tuple[str, tuple[int, ...], str], ...]
+) -> Callable[[Any, Any], dict[str, jax.Array]]:
     """One kind of draw, compiled once."""
 
     @jax.jit
-    def draw(seed: Any, step: Any) -> jax.Array:
+    def draw(seed: Any, step: Any) -> dict[str, jax.Array]:
         noise = KeyNoise.seeded(seed)
-        if kind == "uniform":
-            return noise.uniform(name, step, dtype)
-        return noise.normal(name, step, jax.ShapeDtypeStruct(shape, dtype))
+        likes = {key: jax.ShapeDtypeStruct(shape, dtype) for key, shape, dtype in shapes}
+        if kind == "normals":
+            return noise.normals(name, step, likes)
+        ((key, like),) = likes.items()
+        return {
+            key: noise.uniform(name, step, like.dtype)
+            if kind == "uniform"
+            else noise.normal(name, step, like)
+        }
 
     return draw

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -11,7 +13,10 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
-from optbench.core import Counts, Noise, Objective, Step
+from optbench.core import Counts, Noise, Objective, Step, normals
+
+SHARED_BELOW = 65536
+"""Numbers of an array below which it shares a draw: one stream for many small arrays costs less than one each."""
 
 
 class KeyNoise(NamedTuple):
@@ -32,6 +37,26 @@ class KeyNoise(NamedTuple):
     def normal(self, name: str, step: Any, like: Any) -> jax.Array:
         """Standard normal draws, of the shape and dtype of `like`."""
         return jax.random.normal(self._at(name, step), like.shape, like.dtype)
+
+    def normals(self, prefix: str, step: Any, likes: Mapping[str, Any]) -> dict[str, jax.Array]:
+        """Draws like each array: the small ones of a dtype are pieces of one stream, in the order of their names."""
+        small: dict[Any, list[str]] = {}
+        for name in sorted(likes):
+            if math.prod(likes[name].shape) < SHARED_BELOW:
+                small.setdefault(likes[name].dtype, []).append(name)
+        drawn = {}
+        for dtype, names in small.items():
+            sizes = [math.prod(likes[name].shape) for name in names]
+            whole = jax.ShapeDtypeStruct((sum(sizes),), dtype)
+            stream = self.normal(f"{prefix}.{'+'.join(names)}", step, whole)
+            pieces = jnp.split(stream, list(itertools.accumulate(sizes))[:-1])
+            drawn |= {
+                name: piece.reshape(likes[name].shape) for name, piece in zip(names, pieces, strict=True)
+            }
+        return {
+            name: drawn[name] if name in drawn else self.normal(f"{prefix}.{name}", step, like)
+            for name, like in likes.items()
+        }
 
     def uniform(self, name: str, step: Any, dtype: Any) -> jax.Array:
         """One draw from [0, 1)."""
@@ -61,10 +86,8 @@ def leaf_names(tree: Any) -> list[str]:
 def probes(noise: Noise, step: Any, tree: Any) -> Any:
     """A standard normal draw for each leaf, named `probe.<leaf>`."""
     leaves, structure = jax.tree.flatten(tree)
-    drawn = [
-        noise.normal(f"probe.{name}", step, leaf) for name, leaf in zip(leaf_names(tree), leaves, strict=True)
-    ]
-    return structure.unflatten(drawn)
+    drawn = normals(noise, "probe", step, dict(zip(leaf_names(tree), leaves, strict=True)))
+    return structure.unflatten(drawn.values())
 
 
 class OptaxRule:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
-from optbench.core import Counts, Noise, Objective, Step
+from optbench.core import Counts, Noise, Objective, Step, normals
 
 Parameters = dict[str, torch.Tensor]
 
@@ -173,7 +173,7 @@ class CurvatureRule(TorchRule):
             loss, grads = objective.value_and_grad(params)
             given: dict[str, Any] = {"update_preconditioner": False}
         else:
-            vector = {name: self.noise.normal(f"probe.{name}", t, p.detach()) for name, p in params.items()}
+            vector = normals(self.noise, "probe", t, {name: p.detach() for name, p in params.items()})
             loss, grads, hvp = objective.value_grad_hvp(params, vector)
             names = [name for group in state.param_groups for name in group["param_names"]]
             given = {

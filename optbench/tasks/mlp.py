@@ -24,6 +24,7 @@ class MLP(Task):
     source: ClassVar[str] = digits.SOURCE
     selection: ClassVar[str] = "validation_loss"
     score: ClassVar[str] = "test_error"
+    evaluations: ClassVar[int] = 20
 
     width: int = hyper(128, "units of each hidden layer", bounds="[1, 16384]")
     layers: int = hyper(2, "hidden layers", bounds="[0, 32]")
@@ -31,8 +32,8 @@ class MLP(Task):
 
     @property
     def horizon(self) -> int:
-        """About fifty epochs."""
-        return 400
+        """Some twenty-five epochs."""
+        return 250
 
     def targets(self) -> tuple[Target, ...]:
         """A network that works, a good one, and one that few methods reach within the horizon."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax.scipy.linalg import solve_triangular
 
-from optbench.core import Noise
+from optbench.core import Noise, normals
 from optbench.optimizers.affine import Sides, matricized
 from optbench.optimizers.kron.jax_factors import divide, gram, norm_lower_bound, precondition, times
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, check_ranges, check_release
@@ -161,11 +161,10 @@ class Sided:
 
     def probe(self, noise: Noise, step: Any, tree: Any) -> list[jax.Array | None]:
         """A normal matrix, `probe_matrix.<leaf>`, where it is not integrated out."""
-        pairs = zip(leaf_names(tree), self.units(tree), strict=True)
-        return [
-            None if self.sides.integrates(*x.shape) else noise.normal(f"probe_matrix.{name}", step, x)
-            for name, x in pairs
-        ]
+        units = dict(zip(leaf_names(tree), self.units(tree), strict=True))
+        needed = {name: x for name, x in units.items() if not self.sides.integrates(*x.shape)}
+        drawn = normals(noise, "probe_matrix", step, needed)
+        return [drawn.get(name) for name in units]
 
     def fit(self, factors: Factors, given: Fit) -> Factors:
         """One relative gradient step of both sides, then balanced now and then."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from optbench.core import Noise
+from optbench.core import Noise, normals
 from optbench.optimizers.affine import Sides, matricized
 from optbench.optimizers.kron.torch import divide, gram, norm_lower_bound, precondition, times
 from optbench.optimizers.psgd import BALANCE_PROBABILITY
@@ -113,11 +113,11 @@ class Affine(GroupPreconditioner):
 
     def probe(self, group: dict[str, Any], members: list[torch.Tensor]) -> list[torch.Tensor | None]:
         """A normal matrix, `probe_matrix.<leaf>`, where it is not integrated out."""
-        names, step, sides = self.names(group), group["count"], sides_of(group)
-        return [
-            None if sides.integrates(*x.shape) else self.noise.normal(f"probe_matrix.{names[p]}", step, x)
-            for p, x in zip(members, self.units(members), strict=True)
-        ]
+        names, sides = self.names(group), sides_of(group)
+        units = {names[p]: x for p, x in zip(members, self.units(members), strict=True)}
+        needed = {name: x for name, x in units.items() if not sides.integrates(*x.shape)}
+        drawn = normals(self.noise, "probe_matrix", group["count"], needed)
+        return [drawn.get(name) for name in units]
 
     def suffixes(self, group: dict[str, Any], members: list[torch.Tensor]) -> list[str]:
         """Each parameter draws for itself."""

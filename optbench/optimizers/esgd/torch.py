@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from optbench.core import Noise
+from optbench.core import Noise, normals
 from optbench.optimizers.esgd import check, mixing
 from optbench.rules.torch import SeedNoise
 from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, value_of, wide
@@ -113,7 +113,8 @@ class ESGD(CheckedOptimizer):
             )
         if not leaves:
             return []
-        signs = {leaf.param: self._signs(leaf) for leaf in leaves}
+        draws = normals(self.noise, "probe", self.steps, {leaf.name: leaf.param for leaf in leaves})
+        signs = {leaf.param: torch.where(draws[leaf.name] < 0, -1.0, 1.0).to(leaf.param) for leaf in leaves}
         with torch.enable_grad():
             products = torch.autograd.grad(
                 [leaf.grad for leaf in curved],
@@ -123,10 +124,6 @@ class ESGD(CheckedOptimizer):
                 materialize_grads=True,
             )
         return list(products)
-
-    def _signs(self, leaf: Leaf) -> torch.Tensor:
-        draw = self.noise.normal(f"probe.{leaf.name}", self.steps, leaf.param)
-        return torch.where(draw < 0, -1.0, 1.0).to(leaf.param)
 
     def _step_leaf(self, leaf: Leaf, product: torch.Tensor | None) -> None:
         param, grad, state, group, _ = leaf

@@ -12,11 +12,13 @@ import optax
 from optbench.core import Noise
 from optbench.optimizers.kron import RELEASES, Shaping
 from optbench.optimizers.kron.jax_factors import (
+    Leaf,
     balanced,
     clip_rms,
     damped,
     first_factors,
     fit_factors,
+    fit_leaves,
     precondition,
     trust_region,
 )
@@ -264,14 +266,19 @@ class Whitening(NamedTuple):
         balance_now = self.noise.uniform("balance_u", step, jnp.float32) < BALANCE_PROBABILITY
         factors = jax.lax.cond(balance_now, lambda: balanced(factors, stacked, self.release), lambda: factors)
         probe = structure.flatten_up_to(probes(self.noise, step, on))
-        new = []
-        for qs, g, v, is_stack in zip(factors, leaves, probe, stacked, strict=True):
+        given = []
+        for qs, g, v in zip(factors, leaves, probe, strict=True):
             # A leaf without gradient is fitted with a step of 0.
             alive = jnp.asarray(True) if self.release else is_alive(g)
             lr = jnp.where(alive, self.lr, 0).astype(g.dtype)
-            one = self.layers.lift(lambda qs, g, v, lr=lr: fit_factors(qs, g, v, lr), is_stack)
-            new.append(one(qs, g if self.release == "0.2.7" else damped(g, v), v))
-        return new
+            given.append(Leaf(qs, g if self.release == "0.2.7" else damped(g, v), v, lr))
+        single = iter(fit_leaves([leaf for leaf, stack in zip(given, stacked, strict=True) if not stack]))
+        return [
+            self.layers.lift(lambda qs, g, v, lr=leaf.lr: fit_factors(qs, g, v, lr), True)(*leaf[:3])
+            if stack
+            else next(single)
+            for leaf, stack in zip(given, stacked, strict=True)
+        ]
 
     def applied(self, factors: Factors, direction: Any) -> Any:
         """P times each leaf, its size limited."""

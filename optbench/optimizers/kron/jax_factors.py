@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,8 @@ from optbench.optimizers.kron.jax_triangular import DENSE, Cut, symmetric_lower_
 
 CUT = Cut(least=128, most=8)
 """Measured on two CPUs (`make bench`); elsewhere, and where arrays are sharded, dense products are better."""
+SMALL = 32
+"""Rows of a triangular factor up to which those of all leaves are fitted as a stack."""
 SHORT = 4
 """Axes of a tensor up to this length are walked slice by slice: a product would first transpose the tensor."""
 
@@ -51,9 +54,56 @@ def damped(g: jax.Array, v: jax.Array) -> jax.Array:
     return g + jnp.asarray(DAMPING, g.dtype) * jnp.mean(jnp.abs(g)) * v
 
 
-def fit_factors(qs: list[jax.Array], g: jax.Array, v: jax.Array, lr: float | jax.Array) -> list[jax.Array]:
+class Leaf(NamedTuple):
+    """What a step of the factors of one leaf takes: the factors, the damped gradient, the probe, the step size."""
+
+    qs: list[jax.Array]
+    g: jax.Array
+    v: jax.Array
+    lr: jax.Array
+
+
+def fit_factors(qs: list[jax.Array], g: jax.Array, v: jax.Array, lr: jax.Array) -> list[jax.Array]:
     """One step of all factors of one leaf, each from the old ones."""
-    return by_platform(fitted, qs, qs, g, v, jnp.asarray(lr))
+    return by_platform(fitted, qs, qs, g, v, lr)
+
+
+def fit_leaves(leaves: list[Leaf]) -> list[list[jax.Array]]:
+    """One step of all factors of several leaves; small ones of one size as a stack, whichever leaf they are of.
+
+    A network has many of them, and a compilation and a call of their own for each cost more than their arithmetic.
+    """
+    made = [[*leaf.qs] for leaf in leaves]
+    stacks: dict[Any, list[tuple[int, int]]] = {}
+    pairs: dict[tuple[int, int], tuple[jax.Array, jax.Array]] = {}
+    for i, leaf in enumerate(leaves):
+        if is_cut(leaf.qs) or not any(map(is_small, leaf.qs)):
+            made[i] = fit_factors(*leaf)
+            continue
+        for axis, pair in enumerate(gram_pairs(leaf.qs, leaf.g, leaf.v, DENSE)):
+            q = leaf.qs[axis]
+            if is_small(q):
+                stacks.setdefault((len(q), q.dtype, leaf.g.dtype), []).append((i, axis))
+                pairs[i, axis] = pair
+            else:
+                made[i][axis] = fit_factor(q, *pair, leaf.lr, DENSE)
+    for places in stacks.values():
+        rows = [(leaves[i].qs[axis], *pairs[i, axis], leaves[i].lr) for i, axis in places]
+        stack = [jnp.stack(column) for column in zip(*rows, strict=True)]
+        new = jax.vmap(functools.partial(fit_factor, cut=DENSE))(*stack)
+        for k, (i, axis) in enumerate(places):
+            made[i][axis] = new[k]
+    return made
+
+
+def is_cut(qs: list[jax.Array]) -> bool:
+    """Whether products with these factors are cut into blocks on CPU."""
+    return len(qs) == 2 and any(q.ndim == 2 and len(CUT.spans(len(q))) > 1 for q in qs)
+
+
+def is_small(q: jax.Array) -> bool:
+    """Whether a factor is triangular and so small that it is worth a place in a stack."""
+    return q.ndim == 2 and len(q) <= SMALL
 
 
 def precondition(qs: list[jax.Array], g: jax.Array) -> jax.Array:
@@ -63,7 +113,7 @@ def precondition(qs: list[jax.Array], g: jax.Array) -> jax.Array:
 
 def by_platform(function: Callable[..., Any], qs: list[jax.Array], *given: Any) -> Any:
     """`function(*given, cut)`, with large triangular factors cut into blocks on CPU."""
-    if len(qs) != 2 or all(q.ndim < 2 or len(CUT.spans(len(q))) == 1 for q in qs):
+    if not is_cut(qs):
         return function(*given, DENSE)
     return jax.lax.platform_dependent(
         *given,
@@ -74,22 +124,33 @@ def by_platform(function: Callable[..., Any], qs: list[jax.Array], *given: Any) 
 
 def fitted(qs: list[jax.Array], g: jax.Array, v: jax.Array, lr: jax.Array, cut: Cut) -> list[jax.Array]:
     """One step of all factors of one leaf."""
+    pairs = gram_pairs(qs, g, v, cut)
+    return [fit_factor(q, *pair, lr, cut) for q, pair in zip(qs, pairs, strict=True)]
+
+
+def gram_pairs(
+    qs: list[jax.Array], g: jax.Array, v: jax.Array, cut: Cut
+) -> list[tuple[jax.Array, jax.Array]]:
+    """T1 and T2 of each axis: upper triangles of Gram matrices, or their diagonals where the factor is one."""
     dtype = g.dtype
     a, b = g, v
     for axis, q in enumerate(qs):
         a, b = times(q.astype(dtype), a, axis, cut), divide(q.astype(dtype), b, axis)
-    return [fit_factor(q, a, b, axis, lr, cut) for axis, q in enumerate(qs)]
+    return [
+        (gram(a, axis, diagonal=True), gram(b, axis, diagonal=True))
+        if q.ndim < 2
+        else (cut.gram(rows(a, axis)), cut.gram(rows(b, axis)))
+        for axis, q in enumerate(qs)
+    ]
 
 
-def fit_factor(q: jax.Array, a: jax.Array, b: jax.Array, axis: int, lr: jax.Array, cut: Cut) -> jax.Array:
+def fit_factor(q: jax.Array, t1: jax.Array, t2: jax.Array, lr: jax.Array, cut: Cut) -> jax.Array:
     """Q <- Q - lr tri(T1 - T2) Q / |T1 + T2|."""
-    new = q.astype(a.dtype)
-    tiny = jnp.finfo(a.dtype).tiny
+    new = q.astype(t1.dtype)
+    tiny = jnp.finfo(t1.dtype).tiny
     if q.ndim < 2:
-        t1, t2 = gram(a, axis, diagonal=True), gram(b, axis, diagonal=True)
         new = new - lr * (t1 - t2) * new / (jnp.max(jnp.abs(t1 + t2)) + tiny)
     else:
-        t1, t2 = cut.gram(rows(a, axis)), cut.gram(rows(b, axis))
         new = new - cut.both(lr * (t1 - t2) / (symmetric_lower_bound(t1 + t2) + tiny), new)
     return new.astype(q.dtype)
 

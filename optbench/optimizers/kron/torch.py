@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from optbench.core import Noise
+from optbench.core import Noise, normals
 from optbench.optimizers.kron import DAMPING, RELEASES, RMS_CLIP, Shaping, factor_kinds
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, at, check_release
 from optbench.optimizers.psgd.torch_base import Preconditioned, descend, is_alive
@@ -165,14 +165,15 @@ class Kron(Preconditioned):
         step, names = group["count"], self.names(group)
         balance = bool(self.noise.uniform("balance_u", step, torch.float32) < BALANCE_PROBABILITY)
         fit = lifted(fit_factors, (0, 0, 0, None), group)
+        fitted = [g.to(wide(g.dtype)) for g in fitted]
+        probe = normals(self.noise, "probe", step, {names[p]: g for p, g in zip(params, fitted, strict=True)})
         for param, g in zip(params, fitted, strict=True):
             qs = self.state[param]["Q"]
             if balance and len(qs) > 1:
                 # psgd-jax takes the norms in float32 in every dtype.
                 dtype = wide(qs[0].dtype) if group["upstream"] is None else torch.float32
                 qs = lifted(lambda qs, dtype=dtype: balanced(qs, dtype), (0,), group)(qs)
-            g = g.to(wide(g.dtype))
-            v = self.noise.normal(f"probe.{names[param]}", step, g)
+            v = probe[names[param]]
             lr = torch.full((), group["preconditioner_lr"], dtype=g.dtype, device=g.device)
             if group["upstream"] is None:
                 # A leaf without gradient is fitted with a step of 0.

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 
+from optbench.core import normals
 from optbench.optimizers.psgd import FORCED_FITS, at, check_release
 from optbench.optimizers.psgd.torch_base import Preconditioned, descend, is_alive
 from optbench.optimizers.psgd.torch_base import precond_update_prob_schedule as precond_update_prob_schedule
@@ -221,7 +222,8 @@ class WholeGroup(GroupPreconditioner):
     def probe(self, group: dict[str, Any], members: list[torch.Tensor]) -> list[torch.Tensor | None]:
         """Standard normal draws, `probe.<leaf>` for each parameter."""
         names, step = self.names(group), group["count"]
-        return [*self.units([self.noise.normal(f"probe.{names[p]}", step, p) for p in members])]
+        drawn = normals(self.noise, "probe", step, {names[p]: p for p in members})
+        return [*self.units(list(drawn.values()))]
 
     def suffixes(self, group: dict[str, Any], members: list[torch.Tensor]) -> list[str]:
         """Draws are the group's, not a parameter's."""

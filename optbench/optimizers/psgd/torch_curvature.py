@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from optbench.core import Noise, Setting
+from optbench.core import Noise, Setting, normals
 from optbench.optimizers.psgd import check_ranges
 from optbench.rules.torch import CurvatureRule, SeedNoise
 
@@ -49,7 +49,8 @@ def hessian_helper(
         grads = torch.autograd.grad(loss, listed, create_graph=due, materialize_grads=True)
         hvp = vector = None
         if due:
-            vector = [source.normal(f"probe.{i}", train_step, p.detach()) for i, p in enumerate(listed)]
+            places = {str(i): p.detach() for i, p in enumerate(listed)}
+            vector = list(normals(source, "probe", train_step, places).values())
             bent = [i for i, g in enumerate(grads) if g.requires_grad]
             hvp = [torch.zeros_like(p) for p in listed]
             if bent:
