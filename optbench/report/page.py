@@ -49,7 +49,7 @@ def page(told: Content, drawn: Mapping[str, bytes] = NOTHING) -> bytes:
 def claims_page(told: Sequence[Told], drawn: Mapping[str, bytes], command: str) -> bytes:
     """The page of `optbench claims --out`; `drawn` holds SVG by name."""
     text = templates().get_template("claims.html").render(
-        title=TITLE, introduction=INTRODUCTION, claims=told, counts=counts(told), colours=COLOURS, command=command,
+        question=TITLE, introduction=INTRODUCTION, claims=told, counts=counts(told), colours=COLOURS, command=command,
         picture=lambda name: embedded(drawn[name]),
     )  # fmt: skip
     return (text + "\n").encode()
