@@ -73,10 +73,10 @@ def path(small, tmp_path_factory):
 def pictures(claims) -> dict[str, bytes]:
     """The figures of claims, by path."""
     from optbench.report.claims import drawings
-    from optbench.report.figures import render, style
+    from optbench.report.figures import rendered, style
 
     with style():
-        return {f"figures/{name}.svg": render(figure)["svg"] for name, figure in drawings(claims).items()}
+        return rendered(drawings(claims))
 
 
 @pytest.fixture(scope="module")
