@@ -63,7 +63,7 @@ def test_every_measurement_is_a_function_of_its_inputs():
 
 def test_an_id_follows_from_what_is_measured():
     base = Measurement(call="m:f", inputs={"steps": 1})
-    assert base.id == Measurement(call="m:f", inputs={"steps": 1}, seconds=9).id
+    assert base.id == Measurement(call="m:f", inputs={"steps": 1}, cost=9).id
     others = [
         Measurement(call="m:g", inputs={"steps": 1}),
         Measurement(call="m:f", inputs={"steps": 2}),
