@@ -278,10 +278,8 @@ def spread(middle_: float, low: float, high: float, digits: int = 1) -> str:
         return "failed"
     if low == high:
         return compact(middle_)
-    if (
-        low >= 0.1 and high < 100
-    ):  # a second digit takes little room here, and says much of a loss such as 2.4
-        digits = max(digits, 2)
+    if low >= 0.1 and high < 100:
+        digits = max(digits, 2)  # takes little room here, and says much of a loss such as 2.4
     ends = (compact(outward(low, digits, False), digits), compact(outward(high, digits, True), digits))
     return f"{compact(middle_)} [{','.join(ends)}]".replace("inf", "fail")
 
