@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from optbench import optimizers, tasks
@@ -99,6 +101,40 @@ def written(tmp_path_factory):
     )
     page, said = report(folder / "reports", store)
     return folder, page, said
+
+
+MEMORY = {
+    "parameter_bytes": 104_488, "state_bytes": 208_984, "program_bytes": 7_172_260,
+    "worker_peak_bytes": 468_299_776, "device_peak_bytes": 37_654_528,
+}  # fmt: skip
+
+
+def test_the_costs_tell_what_a_lane_keeps_what_its_program_needs_and_the_peak(tmp_path):
+    """In megabytes, in every form of the report; the peak is the worker's, or the accelerator's where there is one."""
+    from optbench.report.index import index
+    from optbench.report.page import page
+    from optbench.report.write import tables
+
+    store = stored(tmp_path, grid("mlp", seeds=2), **MEMORY)
+    store.write(grid("mlp", seeds=2), FACTS | MEMORY | {"device_kind": "H100"})
+    store.write(grid("mlp", seeds=2, framework="torch"), FACTS | MEMORY | {"program_bytes": None})
+    store.write(grid(seeds=2), FACTS | {"parameter_bytes": 40, "state_bytes": 88})
+    content = told(store)
+    lines = index(content).partition("## Cost")[2].split("\n\n")[1].splitlines()
+    header, _, *rows = [line.strip("| ").split(" | ") for line in lines]
+    assert header[-3:] == ["lane MB", "program MB", "peak MB"]
+    assert {row[0]: tuple(row[-3:]) for row in rows} == {
+        "mlp (jax, cpu)": ("0.313", "7.17", "468"),
+        "mlp (jax, H100)": ("0.313", "7.17", "37.7"),
+        "mlp (torch, cpu)": ("0.313", "-", "468"),
+        "quadratic_10": (r"\<0.001", "-", "-"),
+    }
+    html = page(content).decode()
+    assert "<td>0.313</td><td>7.17</td><td>37.7</td></tr>" in html
+    assert "<td>&lt;0.001</td><td>-</td><td>-</td></tr>" in html
+    table = pd.read_csv(io.BytesIO(tables(content)["table.csv"])).set_index("problem")
+    found = table.loc["mlp (jax, cpu)", ["lane_megabytes", "program_megabytes", "peak_megabytes"]]
+    np.testing.assert_allclose(found.astype(float), [0.313472, 7.17226, 468.3], rtol=1e-5)
 
 
 def test_the_page_says_who_leads_and_where_nobody_does(written):

@@ -147,7 +147,7 @@ def summarise_one(rows: Frame) -> dict[str, Any]:
     """What one optimizer gave on one task."""
     task = task_of(rows)
     trial, edge = best_trial(rows, task)
-    best, tried = chosen(rows, task), trying(rows)
+    best, tried, ran = chosen(rows, task), trying(rows), rows[rows["status"].isin(RAN)]
     main = main_target(task)
     decades, open_ended = working_range(tried, task) if trial is not None else (math.nan, False)
     loss_metric = "loss" if task.score == "loss" else "train_loss"
@@ -170,7 +170,8 @@ def summarise_one(rows: Frame) -> dict[str, Any]:
         "steps_to_target": middle(steps_to(best, main.metric, main.value)),
         "decades": decades,
         "decades_open": open_ended,
-        **costs(rows[rows["status"].isin(RAN)]),
+        **costs(ran),
+        **memory(ran),
         "lanes": len(rows),
         "diverged": int((rows["status"] == Status.DIVERGED).sum()),
         "failed": int((~rows["status"].isin(RAN)).sum()),
@@ -186,6 +187,26 @@ def costs(ran: Frame) -> dict[str, float]:
         "microseconds": ran["seconds_per_step"].median() * 1e6,
         "state": ran["state_floats_per_parameter"].median(),
         "gradients_per_step": gradients_per_step(ran).median(),
+    }
+
+
+def memory(ran: Frame) -> dict[str, float]:
+    """Megabytes, the most of any row; NaN where nothing was counted.
+
+    Of parameters and state, which a lane keeps from step to step; of the compiled program, as XLA counts it; and the
+    peak: on a CPU the most that the worker had held by then, on an accelerator the most that the program took there.
+    """
+
+    def most(*names: str) -> float:
+        if ran.empty or not set(names) <= set(ran):
+            return math.nan
+        return float(ran[list(names)].sum(axis=1, skipna=False).max()) / 1e6
+
+    on_cpu = ran.empty or ran["device_kind"].iloc[0] == "cpu"
+    return {
+        "lane_megabytes": most("parameter_bytes", "state_bytes"),
+        "program_megabytes": most("program_bytes"),
+        "peak_megabytes": most("worker_peak_bytes" if on_cpu else "device_peak_bytes"),
     }
 
 
