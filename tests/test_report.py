@@ -9,9 +9,12 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from optbench import optimizers, tasks
 from optbench.core import Cell, Counts, Schedule, Status, Trace
+from optbench.report.panels import ticks
 from optbench.store import Store
 
 FACTS = {
@@ -144,6 +147,34 @@ def test_the_page_says_who_leads_and_where_nobody_does(written):
     assert "tie on final test error" in page
     assert "Of 2 problems" in said
     assert "Next: optbench run --suite quickstart --task rosenbrock_2,quadratic_100,rosenbrock_100" in said
+
+
+def test_losses_between_one_and_a_half_have_an_axis_that_can_be_read(tmp_path):
+    """A network whose loss halves had one tick, and half the panel was empty; paper and page share their axes."""
+    from optbench.report.charts import data
+    from optbench.report.figures import curves, sensitivities, style
+
+    content = told(stored(tmp_path, grid("mlp", level=0.45, trials=2)))
+    [problem], [shown] = content.problems, data(content)["problems"]
+    with style():
+        drawn = [*curves(problem).axes, sensitivities(problem).axes[0]]
+    for axes, chart in zip(drawn, [*shown["progress"], shown["rates"]], strict=True):
+        (low, high), found = axes.get_ylim(), list(axes.get_yticks())
+        labels = [text.get_text() for text in axes.get_yticklabels()]
+        assert len(set(labels)) == len(found) >= 3, labels
+        assert all(low <= tick <= high for tick in found)
+        assert chart["ticks"] == found
+        assert high < 1.3 * max(y for line in chart["lines"] for y in line["y"]), "little is left empty"
+
+
+@given(st.floats(-9, 9), st.floats(0.01, 18))
+def test_a_log_axis_has_three_to_seven_ticks_at_round_numbers(power, decades):
+    low, high = 10**power, 10 ** (power + decades)
+    found = ticks(low, high)
+    assert 3 <= len(found) <= 7
+    assert found == sorted(set(found))
+    assert low <= found[0] < found[-1] <= high
+    assert found == [float(f"{tick:.4g}") for tick in found]
 
 
 def test_what_failed_is_named_with_its_reason_escaped(written):
