@@ -252,6 +252,20 @@ def test_the_keyboard_alone_reaches_everything_in_order(tab, path):
     assert back == [], tops
 
 
+@pytest.mark.parametrize("width", [WIDE, PHONE])
+def test_a_link_leads_to_a_heading_that_the_controls_do_not_cover(tab, path, width):
+    """The controls stay at the top of a wide window, and lay over every heading that a link led to."""
+    tab.open(path, width)
+    for name in ("curves", "ranks", "cost"):
+        tab.run("document.querySelector(`nav a[href='#${arguments[0]}']`).click()", name)
+        seen = tab.run(
+            "const h = document.querySelector(`#${arguments[0]} h2`).getBoundingClientRect();"
+            " return document.elementFromPoint(h.left + 2, h.bottom - 12).tagName",
+            name,
+        )
+        assert seen == "H2", name
+
+
 def test_it_prints_on_white_with_every_chart(tab, path):
     tab.open(path, scheme="dark")
     tab.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
