@@ -74,13 +74,7 @@ def costs(told: Content) -> Table:
         cells = told.rows_of(row)
         relative = row["microseconds"] / least[row["problem"]]
         compiling = cells["compile_seconds"].median() if "compile_seconds" in cells else math.nan
-        values = (
-            row["microseconds"],
-            relative,
-            row["gradients_per_step"],
-            row["state"],
-            compiling,
-        )
+        values = (row["microseconds"], relative, row["gradients_per_step"], row["state"], compiling)
         sizes = (megabytes(row[f"{name}_megabytes"]) for name in MEMORY)
         rows.append((row["problem"], row["optimizer"], *map(number, values), *sizes))
     header = (
