@@ -22,7 +22,7 @@ from optbench.stats.tunability import untuned
 from optbench.stats.winners import winners
 
 MEMORY = ("lane", "program", "peak")
-"""Of which memory is told, as `stats.summary.memory` names it."""
+"""Of which memory is told, as `stats.costs.memory` names it."""
 
 
 class Table(NamedTuple):
