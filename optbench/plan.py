@@ -64,6 +64,11 @@ class Program:
         return self.cells[0].program_key(), self.mode
 
     @functools.cached_property
+    def shapes(self) -> Shapes:
+        """Of the parameters of a lane."""
+        return shapes_of(self.cells[0])
+
+    @functools.cached_property
     def cost(self) -> float:
         """CPU seconds, roughly; only the order of programs and the time that is said to be left depend on it."""
         return self.stepping + self.compiling
@@ -71,21 +76,21 @@ class Program:
     @functools.cached_property
     def stepping(self) -> float:
         """Seconds of its steps, roughly."""
-        cell, shapes = self.cells[0], shapes_of(self.cells[0])
-        step = (cell.task.flops() + cell.optimizer.flops(shapes)) / FLOP_A_SECOND
-        beside = ARRAY_SECONDS * len(shapes) / (self.width if self.mode in SIDE_BY_SIDE else 1)
+        cell = self.cells[0]
+        step = (cell.task.flops() + cell.optimizer.flops(self.shapes)) / FLOP_A_SECOND
+        beside = ARRAY_SECONDS * len(self.shapes) / (self.width if self.mode in SIDE_BY_SIDE else 1)
         return len(self.cells) * cell.steps * (step + beside)
 
     @functools.cached_property
     def compiling(self) -> float:
         """Seconds of its compilation, roughly."""
-        return COMPILE_SECONDS * len(shapes_of(self.cells[0])) if self.cells[0].framework == "jax" else 0.0
+        return COMPILE_SECONDS * len(self.shapes) if self.cells[0].framework == "jax" else 0.0
 
     @functools.cached_property
     def roomy(self) -> bool:
         """Whether its steps make temporaries so large that the usual allocator gives them back every time."""
         cell = self.cells[0]
-        floats = floats_of(shapes_of(cell)) + cell.task.working_floats()
+        floats = floats_of(self.shapes) + cell.task.working_floats()
         return self.device == "cpu" and DTYPE_BYTES[cell.dtype] * floats >= ROOMY_FROM
 
     def halves(self) -> tuple[Program, ...]:

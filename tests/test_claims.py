@@ -63,7 +63,7 @@ def test_every_measurement_is_a_function_of_its_inputs():
 
 def test_an_id_follows_from_what_is_measured():
     base = Measurement(call="m:f", inputs={"steps": 1})
-    assert base.id == Measurement(call="m:f", inputs={"steps": 1}, seconds=9).id
+    assert base.id == Measurement(call="m:f", inputs={"steps": 1}, cost=9).id
     others = [
         Measurement(call="m:g", inputs={"steps": 1}),
         Measurement(call="m:f", inputs={"steps": 2}),
@@ -122,15 +122,17 @@ def measured(tmp_path) -> Path:
     return tmp_path
 
 
-def test_a_frame_has_a_row_for_each_measured_claim(measured):
-    from optbench.report.claims import COLUMNS, frame
+def test_there_is_a_row_for_each_measured_claim(measured):
+    from optbench.report import claims
 
-    everything = frame(str(measured))
-    assert list(everything.columns) == list(COLUMNS)
-    assert list(everything["document"] + "." + everything["claim"]) == [asked.name for asked in every()]
-    assert set(everything["verdict"]) <= set(map(str, Verdict))
-    assert set(frame(str(measured), ["kron[b1=0.5]", "adam"])["document"]) == {"psgd-kron"}
-    assert frame(str(measured / "nothing")).empty
+    told = claims.measured(measured)
+    assert all(list(each.rows.columns) == list(claims.COLUMNS) for each in told)
+    rows = [row for each in told for row in each.rows.itertuples()]
+    assert [f"{row.document}.{row.claim}" for row in rows] == [asked.name for asked in every()]
+    assert {row.verdict for row in rows} <= set(map(str, Verdict))
+    [only] = claims.measured(measured, ["kron[b1=0.5]", "adam"])
+    assert set(only.rows["document"]) == {"psgd-kron"}
+    assert claims.measured(measured / "nothing") == []
 
 
 def test_a_page_of_claims_has_its_tables_and_figures(measured, tmp_path):

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from optbench import optimizers, tasks
 from optbench.core import Cell, Counts, Schedule, Status, Trace
+from optbench.report.panels import ticks
 from optbench.store import Store
 
 FACTS = {
@@ -101,6 +106,40 @@ def written(tmp_path_factory):
     return folder, page, said
 
 
+MEMORY = {
+    "parameter_bytes": 104_488, "state_bytes": 208_984, "program_bytes": 7_172_260,
+    "worker_peak_bytes": 468_299_776, "device_peak_bytes": 37_654_528,
+}  # fmt: skip
+
+
+def test_the_costs_tell_what_a_lane_keeps_what_its_program_needs_and_the_peak(tmp_path):
+    """In megabytes, in every form of the report; the peak is the worker's, or the accelerator's where there is one."""
+    from optbench.report.index import index
+    from optbench.report.page import page
+    from optbench.report.write import tables
+
+    store = stored(tmp_path, grid("mlp", seeds=2), **MEMORY)
+    store.write(grid("mlp", seeds=2), FACTS | MEMORY | {"device_kind": "H100"})
+    store.write(grid("mlp", seeds=2, framework="torch"), FACTS | MEMORY | {"program_bytes": None})
+    store.write(grid(seeds=2), FACTS | {"parameter_bytes": 40, "state_bytes": 88})
+    content = told(store)
+    lines = index(content).partition("## Cost")[2].split("\n\n")[1].splitlines()
+    header, _, *rows = [line.strip("| ").split(" | ") for line in lines]
+    assert header[-3:] == ["lane MB", "program MB", "peak MB"]
+    assert {row[0]: tuple(row[-3:]) for row in rows} == {
+        "mlp (jax, cpu)": ("0.313", "7.17", "468"),
+        "mlp (jax, H100)": ("0.313", "7.17", "37.7"),
+        "mlp (torch, cpu)": ("0.313", "-", "468"),
+        "quadratic_10": (r"\<0.001", "-", "-"),
+    }
+    html = page(content).decode()
+    assert "<td>0.313</td><td>7.17</td><td>37.7</td></tr>" in html
+    assert "<td>&lt;0.001</td><td>-</td><td>-</td></tr>" in html
+    table = pd.read_csv(io.BytesIO(tables(content)["table.csv"])).set_index("problem")
+    found = table.loc["mlp (jax, cpu)", ["lane_megabytes", "program_megabytes", "peak_megabytes"]]
+    np.testing.assert_allclose(found.astype(float), [0.313472, 7.17226, 468.3], rtol=1e-5)
+
+
 def test_the_page_says_who_leads_and_where_nobody_does(written):
     _, page, said = written
     assert "Of 2 problems, adam leads alone on 1 (quadratic_10) and 1 is tied." in page
@@ -108,6 +147,34 @@ def test_the_page_says_who_leads_and_where_nobody_does(written):
     assert "tie on final test error" in page
     assert "Of 2 problems" in said
     assert "Next: optbench run --suite quickstart --task rosenbrock_2,quadratic_100,rosenbrock_100" in said
+
+
+def test_losses_between_one_and_a_half_have_an_axis_that_can_be_read(tmp_path):
+    """A network whose loss halves had one tick, and half the panel was empty; paper and page share their axes."""
+    from optbench.report.charts import data
+    from optbench.report.figures import curves, sensitivities, style
+
+    content = told(stored(tmp_path, grid("mlp", level=0.45, trials=2)))
+    [problem], [shown] = content.problems, data(content)["problems"]
+    with style():
+        drawn = [*curves(problem).axes, sensitivities(problem).axes[0]]
+    for axes, chart in zip(drawn, [*shown["progress"], shown["rates"]], strict=True):
+        (low, high), found = axes.get_ylim(), list(axes.get_yticks())
+        labels = [text.get_text() for text in axes.get_yticklabels()]
+        assert len(set(labels)) == len(found) >= 3, labels
+        assert all(low <= tick <= high for tick in found)
+        assert chart["ticks"] == found
+        assert high < 1.3 * max(y for line in chart["lines"] for y in line["y"]), "little is left empty"
+
+
+@given(st.floats(-9, 9), st.floats(0.01, 18))
+def test_a_log_axis_has_three_to_seven_ticks_at_round_numbers(power, decades):
+    low, high = 10**power, 10 ** (power + decades)
+    found = ticks(low, high)
+    assert 3 <= len(found) <= 7
+    assert found == sorted(set(found))
+    assert low <= found[0] < found[-1] <= high
+    assert found == [float(f"{tick:.4g}") for tick in found]
 
 
 def test_what_failed_is_named_with_its_reason_escaped(written):

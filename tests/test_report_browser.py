@@ -73,10 +73,10 @@ def path(small, tmp_path_factory):
 def pictures(claims) -> dict[str, bytes]:
     """The figures of claims, by path."""
     from optbench.report.claims import drawings
-    from optbench.report.figures import render, style
+    from optbench.report.figures import rendered, style
 
     with style():
-        return {f"figures/{name}.svg": render(figure)["svg"] for name, figure in drawings(claims).items()}
+        return rendered(drawings(claims))
 
 
 @pytest.fixture(scope="module")
@@ -250,6 +250,20 @@ def test_the_keyboard_alone_reaches_everything_in_order(tab, path):
     # Side by side is fine (the tallest picture is 640 pixels), going back up the page is not.
     back = [(before, after) for before, after in itertools.pairwise(tops) if after < before - 700]
     assert back == [], tops
+
+
+@pytest.mark.parametrize("width", [WIDE, PHONE])
+def test_a_link_leads_to_a_heading_that_the_controls_do_not_cover(tab, path, width):
+    """The controls stay at the top of a wide window, and lay over every heading that a link led to."""
+    tab.open(path, width)
+    for name in ("curves", "ranks", "cost"):
+        tab.run("document.querySelector(`nav a[href='#${arguments[0]}']`).click()", name)
+        seen = tab.run(
+            "const h = document.querySelector(`#${arguments[0]} h2`).getBoundingClientRect();"
+            " return document.elementFromPoint(h.left + 2, h.bottom - 12).tagName",
+            name,
+        )
+        assert seen == "H2", name
 
 
 def test_it_prints_on_white_with_every_chart(tab, path):

@@ -73,8 +73,8 @@ class Measurement:
     runs: tuple[Request, ...] = ()
     """The runs whose rows the function reads, a frame for each; without any it runs in a worker."""
     framework: str = "jax"
-    seconds: float = 2.0
-    """Of CPU, roughly and with compilation; only the order depends on it."""
+    cost: float = 2.0
+    """CPU seconds, roughly and with compilation; only the order depends on it."""
     roomy: bool = False
     """Whether its temporaries are large, as `plan.Program.roomy` says."""
     version: int = 1
@@ -86,11 +86,6 @@ class Measurement:
         cells = [[cell.id() for cell in request.cells()] for request in self.runs]
         own = {"call": self.call, "inputs": dict(self.inputs), "version": self.version}
         return digest({"format": FORMAT, **own, "framework": self.framework, "cells": cells})
-
-    @property
-    def cost(self) -> float:
-        """As of the programs that it waits beside."""
-        return self.seconds
 
     @property
     def family(self) -> tuple[str, str]:

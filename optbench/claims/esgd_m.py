@@ -16,7 +16,7 @@ from optbench.execute.request import Request
 
 ROUNDING = 1e-12
 CADENCE = Measurement(call="esgd:steps_of_products", inputs={"steps": 100})
-COST = Measurement(call="esgd:product_cost", seconds=3, inputs={"problem": "mlp", "steps": 60, "rounds": 25})
+COST = Measurement(call="esgd:product_cost", cost=3, inputs={"problem": "mlp", "steps": 60, "rounds": 25})
 TORCH_COST = Measurement(
     call="torch_esgd:product_cost", inputs={"problem": "mlp", "steps": 20, "rounds": 25}, framework="torch"
 )

@@ -28,7 +28,7 @@ FLOOR = 2.0**-52
 
 LAWS = Measurement(
     call="scaling:laws",
-    seconds=15,
+    cost=15,
     inputs={
         "methods": {
             name: [*EXPONENTS[group], EXACT.get(name)] for group, names in CLASSES.items() for name in names

@@ -30,12 +30,12 @@ def problem(rate: float, **options: Any) -> dict[str, Any]:
 
 PERIOD_3 = Measurement(
     call="expectigrad:periodic",
-    seconds=2,
+    cost=2,
     inputs=problem(0.001, period=3, spike=4.0, rest=-1.0, steps=30_000),
 )
 PERIOD_101 = Measurement(
     call="expectigrad:periodic",
-    seconds=2,
+    cost=2,
     inputs=problem(0.01, period=101, spike=1010.0, rest=-10.0, steps=200_000),
 )
 EQUATIONS = Measurement(call="expectigrad:equations", inputs={"steps": 200, "size": 6, "seed": 0})

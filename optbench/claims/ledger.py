@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from optbench import environment
-from optbench.claims import Measurement
+from optbench.claims import Lookup, Measurement
 from optbench.core import FORMAT, UserError
 from optbench.store import whole
 
@@ -24,6 +24,16 @@ class Record:
     numbers: dict[str, Any]
     facts: dict[str, Any]
     created: float
+
+
+def lookup(records: Mapping[str, Record]) -> Lookup:
+    """What finds the numbers of a measurement among records, by its id."""
+
+    def numbers(measurement: Measurement) -> Any:
+        record = records.get(measurement.id)
+        return None if record is None else record.numbers
+
+    return numbers
 
 
 class Ledger:

@@ -24,7 +24,7 @@ RATES = Measurement(call="studies:study", runs=(PLAIN,))
 WARMUP = Measurement(call="studies:study", runs=(PLAIN, WARMED))
 GAINS = Measurement(
     call="training:gains",
-    seconds=15,
+    cost=15,
     inputs={
         "problem": "mlp[width=64]",
         "steps": 150,

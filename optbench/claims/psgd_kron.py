@@ -28,7 +28,7 @@ FACTORS = Measurement(
 ARGUMENTS = Measurement(call="state:arguments")
 MOVED = Measurement(
     call="training:hyperparameters",
-    seconds=30,
+    cost=30,
     inputs={
         "problem": "mlp[width=64]",
         "steps": 100,
@@ -48,7 +48,7 @@ MOVED = Measurement(
 STUDY = Measurement(call="studies:study", runs=(Request(task=("mlp",), opt=("adam", "kron"), seeds=3),))
 FITS = Measurement(
     call="psgd_fit:matrix_fits",
-    seconds=6,
+    cost=6,
     inputs={"shape": [4, 3], "steps": 3000, "rates": [0.1, 0.01], "seed": 0},
 )
 CONTRACTION = Measurement(call="psgd_fit:contraction", inputs={"shape": [6, 4], "seed": 0})

@@ -6,12 +6,12 @@ from optbench.claims import Lookup, Measurement, Numbers, Ruling, claim, graded
 from optbench.claims.plots import Figure, Mark, Panel, Series
 
 SCHEDULE = Measurement(
-    call="psgd_schedule:update_steps", seconds=4,
+    call="psgd_schedule:update_steps", cost=4,
     inputs={"steps": 6000, "constants": [0.9, 0.7, 0.5, 0.4, 0.25, 0.1], "marks": [500, 1000, 2000, 4000, 6000],
             "window": 100},
 )  # fmt: skip
 COST = Measurement(
-    call="psgd_schedule:update_cost", seconds=5, inputs={"problem": "mlp", "steps": 40, "rounds": 15}
+    call="psgd_schedule:update_cost", cost=5, inputs={"problem": "mlp", "steps": 40, "rounds": 15}
 )
 
 LEAST = 0.03

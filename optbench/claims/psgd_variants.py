@@ -23,10 +23,10 @@ RANK = 10
 
 WHITENING = Measurement(
     call="psgd_traces:whitening",
-    seconds=5,
+    cost=5,
     inputs={"seeds": 10_000, "steps": 30, "documented": list(README_TRACE)},
 )
-HESSIAN = Measurement(call="psgd_traces:hessian", seconds=2, inputs={"seed": 0, "probability": 1.0})
+HESSIAN = Measurement(call="psgd_traces:hessian", cost=2, inputs={"seed": 0, "probability": 1.0})
 MEMORY = Measurement(
     call="state:floats",
     inputs={

@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from optbench import environment
-from optbench.claims import PROGRAMS, Asked, Measurement
-from optbench.claims.ledger import Ledger, Record
+from optbench.claims import PROGRAMS, Asked, Lookup, Measurement
+from optbench.claims.ledger import Ledger, Record, lookup
 from optbench.core import FRAMEWORKS, Status
 from optbench.execute.pool import Event, Pool
 from optbench.execute.request import Request, check_numbers
@@ -60,10 +60,10 @@ class Inquiry:
         missing = [m for m in self.measurements if self.again or m.id not in self.records]
         return sorted(missing, key=lambda m: m.cost)
 
-    def numbers(self, measurement: Measurement) -> Any:
-        """What a measurement found; None where it is not stored."""
-        record = self.records.get(measurement.id)
-        return None if record is None else record.numbers
+    @property
+    def numbers(self) -> Lookup:
+        """What a measurement found, among what is stored by now."""
+        return lookup(self.records)
 
     def serves(self, measurement: Measurement) -> str:
         """The claims that a measurement is for, as a person reads them."""

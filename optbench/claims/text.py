@@ -24,8 +24,8 @@ INDENT = " " * 6
 
 def judged(inquiry: Inquiry, asked: Asked) -> Ruling | None:
     """What the stored numbers say; None where there are none."""
-    record = inquiry.records.get(asked.claim.measurement.id)
-    return None if record is None else asked.claim.ruling(record.numbers)
+    numbers = inquiry.numbers(asked.claim.measurement)
+    return None if numbers is None else asked.claim.ruling(numbers)
 
 
 def table(inquiry: Inquiry) -> str:

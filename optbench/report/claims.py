@@ -1,21 +1,21 @@
-"""The claims of the originals' documents in a report: a frame, a section, and a page of their own."""
+"""The claims of the originals' documents in a report: rows, a section, and a page of their own."""
 
 from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from optbench.claims import Document, Measurement, Verdict, documents
-from optbench.claims.ledger import Ledger, Record
+from optbench.claims import Document, Verdict, documents
+from optbench.claims.ledger import Ledger, Record, lookup
 from optbench.claims.plots import Figure, Table
 from optbench.core import UserError
-from optbench.report.markdown import code, escape, table
+from optbench.report.markdown import code, escape, picture, table
 from optbench.stats import Frame
 
 if TYPE_CHECKING:
@@ -26,22 +26,12 @@ COLUMNS = (
     "document", "title", "claim", "statement", "says", "documented", "measured", "verdict", "why",
     "measurement", "file", "created",
 )  # fmt: skip
-"""Of the frame: text, but for `created`, seconds since 1970; `file` is in results/claims/."""
+"""Of the rows: text, but for `created`, seconds since 1970; `file` is in results/claims/."""
 HEADER = ("verdict", "claim", "documented", "measured", "why")
 INTRODUCTION = (
     "What the READMEs and docstrings of the originals say, and what was measured. Verdicts are computed "
     "from the stored measurements by rules; optbench claims NAME shows everything about one."
 )
-
-
-def frame(results: str, only: Iterable[str] | None = None) -> Frame:
-    """One row for each claim that has been measured, in the order of the documents; the columns are `COLUMNS`.
-
-    `only` narrows it to documents about these optimizers.
-    """
-    records = Ledger(results).records()
-    rows = [row(document, records) for document in about(only)]
-    return pd.DataFrame([found for part in rows for found in part], columns=list(COLUMNS))
 
 
 def about(names: Iterable[str] | None) -> list[Document]:
@@ -50,8 +40,8 @@ def about(names: Iterable[str] | None) -> list[Document]:
     return [d for d in documents().values() if wanted is None or wanted & set(d.optimizers)]
 
 
-def row(document: Document, records: dict[str, Record]) -> list[tuple[object, ...]]:
-    """The measured claims of a document."""
+def ruled(document: Document, records: Mapping[str, Record]) -> Frame:
+    """A row for each claim of a document that has been measured; the columns are `COLUMNS`."""
     found: list[tuple[object, ...]] = []
     for claim in document.claims:
         record = records.get(claim.measurement.id)
@@ -68,7 +58,7 @@ def row(document: Document, records: dict[str, Record]) -> list[tuple[object, ..
         )
         where = (claim.measurement.call, record.path.name, record.created)
         found.append((document.name, document.title, claim.name, *texts, *where))
-    return found
+    return pd.DataFrame(found, columns=list(COLUMNS))
 
 
 @dataclass(frozen=True)
@@ -84,14 +74,10 @@ class Told:
 def measured(results: str | Path, only: Iterable[str] | None = None) -> list[Told]:
     """The documents of which something has been measured, narrowed to those about some optimizers."""
     records = Ledger(results).records()
-
-    def numbers(measurement: Measurement) -> object:
-        record = records.get(measurement.id)
-        return None if record is None else record.numbers
-
+    numbers = lookup(records)
     found = []
     for document in about(only):
-        rows = pd.DataFrame(row(document, records), columns=list(COLUMNS))
+        rows = ruled(document, records)
         if rows.empty:
             continue
         tables = tuple(filter(None, (make(numbers) for make in document.tables)))
@@ -120,11 +106,8 @@ def section(told: Sequence[Told]) -> str:
         for described in each.tables:
             parts += [escape(described.caption), table(described.header, described.rows, left=3)]
         for described in each.figures:
-            stem = f"figures/claims-{described.name}"
-            parts += [
-                f"[![{escape(described.name)}]({stem}.png)]({stem}.svg)",
-                f"*{escape(described.caption)}*",
-            ]
+            drawn = picture(f"claims-{described.name}", described.name)
+            parts += [drawn, f"*{escape(described.caption)}*"]
     return "\n\n".join(parts)
 
 
@@ -153,7 +136,7 @@ def write_page(results: str, out: str) -> str:
     Raises:
         UserError: nothing has been measured, or the folder cannot be written to.
     """
-    from optbench.report.figures import render, style
+    from optbench.report.figures import rendered, style
     from optbench.report.folder import save
     from optbench.report.page import claims_page
 
@@ -161,22 +144,19 @@ def write_page(results: str, out: str) -> str:
     if not told:
         raise UserError(f"no claim has been measured in {results!r}. Measure first: optbench claims")
     with style():
-        drawn = {name: render(figure) for name, figure in drawings(told).items()}
-    files = {f"figures/{name}.{kind}": data for name, kinds in drawn.items() for kind, data in kinds.items()}
+        drawn = rendered(drawings(told))
     again = "optbench claims" + ("" if results == "results" else f" --results {shlex.quote(results)}")
     folder = Path(out) / "claims"
     save(
         folder,
         {
-            **files,
-            "claims.csv": csv(frame(results)),
+            **drawn,
+            "claims.csv": pd.concat([each.rows for each in told]).to_csv(index=False).encode(),
             "index.md": f"# {TITLE}\n\n{section(told)}\n\n## Reproduce\n\n{code([again])}\n".encode(),
-            "index.html": claims_page(told, {name: kinds["svg"] for name, kinds in drawn.items()}, again),
+            "index.html": claims_page(told, drawn, again),
         },
     )
-    return f"Wrote {folder / 'index.html'}. Beside it: index.md, {len(drawn)} figures (SVG and PNG) and claims.csv."
-
-
-def csv(rows: Frame, columns: Sequence[str] = COLUMNS) -> bytes:
-    """As a file."""
-    return rows[list(columns)].to_csv(index=False).encode()
+    figures = len(drawn) // 2
+    return (
+        f"Wrote {folder / 'index.html'}. Beside it: index.md, {figures} figures (SVG and PNG) and claims.csv."
+    )

@@ -23,9 +23,10 @@ from optbench.report.look import order
 from optbench.report.problem import listed, spoken
 from optbench.report.selection import Selection
 from optbench.stats import Frame
+from optbench.stats.costs import RAN, costs
 from optbench.stats.curves import median_interval, middle
 from optbench.stats.settings import PROBLEM, labels, newest
-from optbench.stats.summary import RAN, chosen, compact, costs, final, percent, spread, steps_to, task_of
+from optbench.stats.summary import chosen, compact, final, percent, spread, steps_to, task_of
 from optbench.store import Store
 
 VERSION = ("commit", "optbench_version")

@@ -11,8 +11,9 @@ from optbench.core import Status
 from optbench.report.look import order
 from optbench.report.problem import Problem, listed
 from optbench.stats import Frame
+from optbench.stats.costs import RAN
 from optbench.stats.curves import INTERVAL_FROM
-from optbench.stats.summary import RAN, trying
+from optbench.stats.summary import trying
 from optbench.suite import Suite
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,15 @@ def render(figure: Figure) -> dict[str, bytes]:
         figure.savefig(buffer, format=kind, metadata=metadata)
         found[kind] = buffer.getvalue()
     return found
+
+
+def rendered(figures: Mapping[str, Figure]) -> dict[str, bytes]:
+    """Figures by name, as SVG and PNG by path; to be called within `style`."""
+    return {
+        f"figures/{name}.{kind}": data
+        for name, figure in figures.items()
+        for kind, data in render(figure).items()
+    }
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from optbench.report import claims, compare, tables
 from optbench.report.compare import Comparison
 from optbench.report.content import HOW_TO_READ, Content, setting
-from optbench.report.markdown import bullets, code, escape, slug, table
+from optbench.report.markdown import bullets, code, escape, picture, slug, table
 from optbench.report.problem import Problem, spoken
 
 
@@ -59,11 +59,6 @@ def tuning(content: Content) -> list[str]:
     """How wide learning rates work, where any were swept."""
     said = bullets(map(escape, content.tuning))
     return ["Learning rates that reach a task's first target:", said] if said else []
-
-
-def picture(name: str, alt: str) -> str:
-    """A PNG that leads to its SVG."""
-    return f"[![{escape(alt)}](figures/{name}.png)](figures/{name}.svg)"
 
 
 def section(problem: Problem) -> str:

@@ -21,6 +21,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def picture(name: str, alt: str) -> str:
+    """A figure of the report: a PNG that leads to its SVG."""
+    return f"[![{escape(alt)}](figures/{name}.png)](figures/{name}.svg)"
+
+
 def bullets(lines: Iterable[str]) -> str:
     """A list of escaped lines."""
     return "\n".join(f"- {line}" for line in lines)

@@ -41,22 +41,23 @@ def page(told: Content, drawn: Mapping[str, bytes] = NOTHING) -> bytes:
         colours=COLOURS, strips=strips, gone=GONE, measured=measured, spoken=spoken, setting=content.setting,
         numbers=numbers, rates=rates, ends=ends, tables=tables, axes=SPOKEN, places=places,
         facts=facts(told), data=json(data), library=library(), claims=told.claims, counts=counts(told.claims),
-        introduction=INTRODUCTION, picture=lambda name: embedded(drawn[f"figures/{name}.svg"]),
+        introduction=INTRODUCTION, picture=functools.partial(embedded, drawn),
     )  # fmt: skip
     return (text + "\n").encode()
 
 
 def claims_page(told: Sequence[Told], drawn: Mapping[str, bytes], command: str) -> bytes:
-    """The page of `optbench claims --out`; `drawn` holds SVG by name."""
+    """The page of `optbench claims --out`; `drawn` holds figures by path."""
     text = templates().get_template("claims.html").render(
-        title=TITLE, introduction=INTRODUCTION, claims=told, counts=counts(told), colours=COLOURS, command=command,
-        picture=lambda name: embedded(drawn[name]),
+        question=TITLE, introduction=INTRODUCTION, claims=told, counts=counts(told), colours=COLOURS, command=command,
+        picture=functools.partial(embedded, drawn),
     )  # fmt: skip
     return (text + "\n").encode()
 
 
-def embedded(svg: bytes) -> str:
-    """A picture as the address of itself."""
+def embedded(drawn: Mapping[str, bytes], name: str) -> str:
+    """A figure as the address of itself."""
+    svg = drawn[f"figures/{name}.svg"]
     return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
 
 

@@ -20,6 +20,10 @@ GREY = "#8a8a8a"
 BAND = 0.16
 """Opacity of a band."""
 STRIP = "#f3f3f3"
+PARTS = ((1,), (1, 3), (1, 2, 5))
+"""Where a decade has ticks, from few to many."""
+NARROWEST = 2.0
+"""How many times apart the ends of an axis are at least, so that noise does not fill it."""
 
 
 def draw_curves(axes: Axes, problem: Problem, metric: str, targets: bool = True) -> None:
@@ -62,7 +66,7 @@ def span(curves: Mapping[str, Frame]) -> tuple[float, float]:
     if not len(medians):
         return 1e-1, 1.0
     bottom = max(float(lows.min()), float(medians.min()) / 5)
-    return bottom, max(bottom * 3, min(float(medians.max()), 30 * max(starts)))
+    return bottom, max(bottom * NARROWEST, min(float(medians.max()), 30 * max(starts)))
 
 
 def positive(parts: list[np.ndarray]) -> np.ndarray:
@@ -88,15 +92,25 @@ def few_ticks(axis: Any, low: float, high: float, percent: bool = False) -> None
     axis.set_minor_locator(NullLocator())
 
 
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Powers of ten, every so many where there are more than `most`; steps between where there are few."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+def ticks(low: float, high: float, least: int = 3, most: int = 6) -> list[float]:
+    """Powers of ten, every so many where they are more than `most`; steps between where they are less than `least`."""
     decades = math.log10(high / low)
-    parts = (1, 2, 5) if decades < 1.3 else (1, 3) if decades < 2.6 else (1,)
     every = max(1, math.ceil(decades / most))
-    powers = [power for power in range(first, last + 1) if power % every == 0 or len(parts) > 1]
-    values = [float(f"{part}e{power}") for power in powers for part in parts]
-    return [value for value in values if low <= value <= high]
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for parts in PARTS[2 if decades < 1.3 else 1 if decades < 2.6 else 0 :]:
+        values = [float(f"{part}e{power}") for power in powers if power % every == 0 for part in parts]
+        values = [value for value in values if low <= value <= high]
+        if len(values) >= least:
+            return values
+    return even_ticks(low, high, least, most)
+
+
+def even_ticks(low: float, high: float, least: int, most: int) -> list[float]:
+    """Round numbers at even distances, in a range too narrow for the parts of a decade."""
+    from matplotlib.ticker import MaxNLocator
+
+    found = MaxNLocator(most - 1, steps=[1, 2, 5, 10], min_n_ticks=least).tick_values(low, high)
+    return [float(f"{value:.6g}") for value in found if low <= value <= high]
 
 
 def tick(value: float) -> str:
@@ -233,4 +247,5 @@ def sensitivity_span(found: Mapping[str, Frame], problem: Problem) -> tuple[floa
     bottom = max(float(lows.min()), float(medians.min()) / 5)
     curves = problem.curves(problem.task.selection).values()
     starts = positive([curve["middle"].to_numpy(float)[:1] for curve in curves])
-    return bottom, max(bottom * 3, min(float(medians.max()), 100 * starts.max() if len(starts) else np.inf))
+    ceiling = 100 * float(starts.max()) if len(starts) else math.inf
+    return bottom, max(bottom * NARROWEST, min(float(medians.max()), ceiling))

@@ -21,7 +21,8 @@ from optbench.stats.times import PENALTY, areas_under, times_to_target
 from optbench.stats.tunability import untuned
 from optbench.stats.winners import winners
 
-MEMORY = ("program_bytes", "worker_peak_bytes")
+MEMORY = ("lane", "program", "peak")
+"""Of which memory is told, as `stats.costs.memory` names it."""
 
 
 class Table(NamedTuple):
@@ -72,25 +73,20 @@ def costs(told: Content) -> Table:
     for row in told.summary.to_dict("records"):
         cells = told.rows_of(row)
         relative = row["microseconds"] / least[row["problem"]]
-        megabytes = (cells[name].max() / 1e6 if name in cells else math.nan for name in MEMORY)
         compiling = cells["compile_seconds"].median() if "compile_seconds" in cells else math.nan
-        values = (
-            row["microseconds"],
-            relative,
-            row["gradients_per_step"],
-            row["state"],
-            compiling,
-            *megabytes,
-        )
-        rows.append((row["problem"], row["optimizer"], *map(number, values)))
+        values = (row["microseconds"], relative, row["gradients_per_step"], row["state"], compiling)
+        sizes = (megabytes(row[f"{name}_megabytes"]) for name in MEMORY)
+        rows.append((row["problem"], row["optimizer"], *map(number, values), *sizes))
     header = (
         "task", "optimizer", "us/step", "times the cheapest", "grads/step", "state/param",
-        "compile s", "program MB", "worker MB",
+        "compile s", *(f"{name} MB" for name in MEMORY),
     )  # fmt: skip
     note = (
         "us/step: microseconds of one lane on one core. compile s: of one program, which runs all lanes of a task and "
-        "optimizer. program MB: arguments, results and working memory of that program, all lanes. worker MB: the most "
-        "its process had held by then. Seconds of different frameworks or machines do not compare."
+        "optimizer. lane MB: what one lane keeps from step to step, its parameters and the optimizer's state. program "
+        "MB: that program as XLA counts it, with data, lanes and working memory (with --lanes loop, of one lane). peak "
+        "MB: on a CPU the most that the worker's process had held by then, whatever it ran before; on an accelerator "
+        "the most that the program took there. Seconds of different frameworks or machines do not compare."
     )
     return Table("What a step, a compilation and memory cost", header, rows, note=note)
 
@@ -246,6 +242,11 @@ def defaults(names: Iterable[str]) -> dict[str, float]:
 def number(value: float) -> str:
     """Three digits, or a dash where nothing was measured."""
     return compact(value, 3) if math.isfinite(value) else "-"
+
+
+def megabytes(value: float) -> str:
+    """Three digits, down to a kilobyte."""
+    return "<0.001" if value < 1e-3 else number(value)
 
 
 def within(middle: float, low: float, high: float) -> str:

@@ -75,7 +75,6 @@ def figures(content: Content) -> dict[str, bytes]:
     from optbench.report.landscape import draw_paths
     from optbench.report.over_problems import draw_standing
 
-    found: dict[str, bytes] = {}
     with draw.style():
         drawn = {"overview": draw.overview(content.problems), **claims.drawings(content.claims)}
         if content.terrains:
@@ -85,9 +84,7 @@ def figures(content: Content) -> dict[str, bytes]:
         for problem in content.problems:
             drawn[f"{slug(problem.name)}-curves"] = draw.curves(problem)
             drawn[f"{slug(problem.name)}-sensitivity"] = draw.sensitivities(problem)
-        for name, figure in drawn.items():
-            found |= {f"figures/{name}.{kind}": data for kind, data in draw.render(figure).items()}
-    return found
+        return draw.rendered(drawn)
 
 
 def closing(folder: Path, content: Content, files: int) -> str:

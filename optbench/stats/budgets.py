@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from optbench.stats import Frame
+from optbench.stats.costs import RAN, costs_of, gradients_per_step
 from optbench.stats.settings import PROBLEM, kept_apart, labels
-from optbench.stats.summary import RAN, costs_of, gradients_per_step
 
 TOLERANCE = 0.05
 """By how much budgets may differ, as a share of the largest."""

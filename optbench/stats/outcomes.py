@@ -16,9 +16,10 @@ import pandas as pd
 
 from optbench.core import Status, Task
 from optbench.stats import Frame
+from optbench.stats.costs import costs_of
 from optbench.stats.curves import history, middle, records
 from optbench.stats.settings import PROBLEM, kept_apart, labels
-from optbench.stats.summary import costs_of, main_target, task_of
+from optbench.stats.summary import main_target, task_of
 
 AXES = ("steps", "gradients", "seconds")
 """In what a budget can be counted: optimizer steps, gradient-equivalents, seconds of one lane."""

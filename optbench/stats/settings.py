@@ -34,6 +34,11 @@ COSTS = (
     "mode",
     "lanes",
     "cpu_model",
+    "parameter_bytes",
+    "state_bytes",
+    "program_bytes",
+    "worker_peak_bytes",
+    "device_peak_bytes",
 )
 
 

@@ -13,11 +13,10 @@ import pandas as pd
 from optbench import tasks
 from optbench.core import Status, Target, Task
 from optbench.stats import Frame
+from optbench.stats.costs import RAN, costs, memory
 from optbench.stats.curves import history, median_interval, middle, records
 from optbench.stats.settings import PROBLEM, kept_apart
 
-RAN = (Status.DONE, Status.REACHED, Status.DIVERGED)
-"""The statuses of cells that say something about the method."""
 HEADER = ("task", "optimizer", "best lr", "final loss", "test", "steps", "dec", "us", "st/p", "div")
 COLUMNS = 100
 """How wide the table may be on a terminal."""
@@ -147,7 +146,7 @@ def summarise_one(rows: Frame) -> dict[str, Any]:
     """What one optimizer gave on one task."""
     task = task_of(rows)
     trial, edge = best_trial(rows, task)
-    best, tried = chosen(rows, task), trying(rows)
+    best, tried, ran = chosen(rows, task), trying(rows), rows[rows["status"].isin(RAN)]
     main = main_target(task)
     decades, open_ended = working_range(tried, task) if trial is not None else (math.nan, False)
     loss_metric = "loss" if task.score == "loss" else "train_loss"
@@ -170,46 +169,13 @@ def summarise_one(rows: Frame) -> dict[str, Any]:
         "steps_to_target": middle(steps_to(best, main.metric, main.value)),
         "decades": decades,
         "decades_open": open_ended,
-        **costs(rows[rows["status"].isin(RAN)]),
+        **costs(ran),
+        **memory(ran),
         "lanes": len(rows),
         "diverged": int((rows["status"] == Status.DIVERGED).sum()),
         "failed": int((~rows["status"].isin(RAN)).sum()),
         "toy": task.toy,
     }
-
-
-def costs(ran: Frame) -> dict[str, float]:
-    """What a step takes: microseconds, state floats per parameter, gradient equivalents; NaN if nothing ran."""
-    if ran.empty or "seconds_per_step" not in ran:
-        return dict.fromkeys(("microseconds", "state", "gradients_per_step"), math.nan)
-    return {
-        "microseconds": ran["seconds_per_step"].median() * 1e6,
-        "state": ran["state_floats_per_parameter"].median(),
-        "gradients_per_step": gradients_per_step(ran).median(),
-    }
-
-
-def gradients_per_step(ran: Frame) -> Frame:
-    """Gradient equivalents a step of each row, a series; NaN where nothing was counted."""
-    # Counts are taken at evaluations, so they belong to the last of these, not to the step a lane ended at.
-    counted = [steps[-1] if np.size(steps) and steps[-1] else math.nan for steps in ran["evaluation_steps"]]
-    return ran["gradient_equivalents"] / counted
-
-
-def costs_of(rows: Frame, axis: str) -> Frame:
-    """What a step costs each optimizer on an axis (steps, gradients, seconds), a series by optimizer.
-
-    The median over its lanes on one problem, each amortised over the steps that it ran: an optimizer that does more
-    at first, or now and then, costs more over a short horizon than over a long one. NaN if nothing ran.
-    """
-    names = rows["optimizer"]
-    if axis == "steps":
-        return pd.Series(1.0, index=names.unique())
-    ran = rows[rows["status"].isin(RAN)]
-    if "seconds_per_step" not in rows or ran.empty:
-        return pd.Series(math.nan, index=names.unique())
-    each = ran["seconds_per_step"] if axis == "seconds" else gradients_per_step(ran)
-    return each.groupby(ran["optimizer"]).median().reindex(names.unique())
 
 
 def texts(row: Mapping[str, Any], digits: int = 1) -> tuple[str, ...]:
@@ -278,10 +244,8 @@ def spread(middle_: float, low: float, high: float, digits: int = 1) -> str:
         return "failed"
     if low == high:
         return compact(middle_)
-    if (
-        low >= 0.1 and high < 100
-    ):  # a second digit takes little room here, and says much of a loss such as 2.4
-        digits = max(digits, 2)
+    if low >= 0.1 and high < 100:
+        digits = max(digits, 2)  # takes little room here, and says much of a loss such as 2.4
     ends = (compact(outward(low, digits, False), digits), compact(outward(high, digits, True), digits))
     return f"{compact(middle_)} [{','.join(ends)}]".replace("inf", "fail")
 

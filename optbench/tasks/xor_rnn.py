@@ -6,8 +6,8 @@
 y = 1 if the two marked signs differ, else -1. One mark falls into the first tenth of the sequence, the other between
 a tenth and a half, so that half of the sequence is noise to sit through. After Hochreiter and Schmidhuber (1997),
 with the numbers that the authors of PSGD use: tanh units, W_h starts orthogonal, the other weights from N(0, 0.01).
-Each step sees fresh sequences drawn from the seed; those that are
-evaluated are fixed, 500 as training, validation and test part each, and alike.
+Each step sees fresh sequences drawn from the seed; those that are evaluated are fixed, 500 as training, validation and
+test part each, and alike.
 
 Guessing costs log 2 = 0.69; the network stays there until it has found the second bit, and then falls fast.
 """

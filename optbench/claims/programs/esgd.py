@@ -10,7 +10,6 @@ import numpy as np
 
 from optbench.claims.programs.clock import interleaved
 from optbench.claims.programs.training import Training
-from optbench.engines.jax_program import JaxObjective
 from optbench.optimizers.esgd.jax import due, esgd, signs
 from optbench.rules.optax import KeyNoise
 
@@ -146,10 +145,7 @@ def steps_taken(steps: int, d_warmup: int) -> Any:
 
 def product_cost(problem: str, steps: int, rounds: int) -> dict[str, Any]:
     """CPU seconds of a gradient, and of gradient and product in one pass, in JAX."""
-    training = Training(problem, 1, 1)
-    draw = {name: table[0, 0] for name, table in training.draws.items()}
-    objective: Any = JaxObjective(lambda p: training.functions.loss(p, training.data, draw))
-    first = {name: table[0] for name, table in training.first.items()}
+    objective, first = Training(problem, 1, 1).batch()
 
     def loop(one: Any) -> Any:
         def body(t: Any, params: Any) -> Any:

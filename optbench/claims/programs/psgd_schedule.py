@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax
@@ -11,20 +10,19 @@ import numpy as np
 
 from optbench import optimizers
 from optbench.claims.programs.clock import interleaved
+from optbench.claims.programs.training import Training
 from optbench.core import Setting
-from optbench.engines.jax_program import JaxObjective
 from optbench.optimizers.kron.jax import kron, precond_update_prob_schedule
 from optbench.rules.optax import KeyNoise
-from optbench.tasks import parse as task
 
 
 def update_steps(steps: int, constants: list[float], marks: list[int], window: int) -> dict[str, Any]:
     """The default schedule, the steps on which kron really fits, and the same for constant probabilities."""
     probability = np.asarray(jax.vmap(precond_update_prob_schedule())(jnp.arange(1, steps + 1)))
     least = probability.min()
-    real = fits(steps, None)
-    drawn = fits(steps, precond_update_prob_schedule(), upstream="0.2.7")
-    at = np.asarray(jax.lax.map(lambda p: fitting(200, p), jnp.array(constants)))
+    real = np.asarray(fits(steps, None))
+    drawn = np.asarray(fits(steps, precond_update_prob_schedule(), upstream="0.2.7"))
+    at = np.asarray(jax.lax.map(lambda p: fits(200, p), jnp.array(constants)))
     return {
         "flat_until": int(np.flatnonzero(probability == 1)[-1]) + 1,
         "least": float(least),
@@ -43,13 +41,8 @@ def update_steps(steps: int, constants: list[float], marks: list[int], window: i
     }
 
 
-def fits(steps: int, probability: Any, **options: Any) -> np.ndarray:
-    """Whether each step fits the preconditioner, bool [steps]."""
-    return np.asarray(fitting(steps, probability, **options))
-
-
-def fitting(steps: int, probability: Any, **options: Any) -> jax.Array:
-    """`fits` of a traced probability: the factors change where they are fitted."""
+def fits(steps: int, probability: Any, **options: Any) -> jax.Array:
+    """Whether each step fits the preconditioner, bool [steps]: the factors change where they are fitted."""
     optimizer: Any = kron(preconditioner_update_probability=probability, **options)
     params = jnp.ones(2)
 
@@ -67,9 +60,10 @@ NEVER = 1e-9
 
 def update_cost(problem: str, steps: int, rounds: int) -> dict[str, Any]:
     """CPU seconds of a training step: the gradient alone, with the preconditioner applied, and with it fitted."""
-    fitted = training(problem, "kron")
+    training = Training(problem, steps, 1)
+    fitted = loop(training, "kron")
     cases = {
-        "gradient": training(problem, "sgd"),
+        "gradient": loop(training, "sgd"),
         "applied": lambda steps: fitted(steps, preconditioner_update_probability=NEVER),
         "fitted": lambda steps: fitted(steps, preconditioner_update_probability=1.0),
     }
@@ -77,32 +71,19 @@ def update_cost(problem: str, steps: int, rounds: int) -> dict[str, Any]:
     return {"microseconds": {name: 1e6 * value for name, value in seconds.items()}, "problem": problem}
 
 
-def training(problem: str, optimizer: str) -> Any:
-    """A compiled loop of so many training steps on one batch; hyperparameters are arguments of it."""
-    given, method = task(problem), optimizers.parse(optimizer)
-    loss = given.jax().loss
-    data = jax.tree.map(jnp.asarray, cast(given.data()))
-    draw = {name: jnp.asarray(rows[0]) for name, rows in given.draws(0, 0, 1).items()}
-    setting = Setting(lambda t: 1.0, KeyNoise.seeded(0), math.inf)  # pyright: ignore[reportArgumentType]
-    params = jax.tree.map(jnp.asarray, cast(given.init(0)))
-    objective: Any = JaxObjective(lambda p: loss(p, data, draw))
+def loop(training: Training, name: str) -> Any:
+    """A compiled loop of so many steps of an optimizer on one batch; hyperparameters are arguments of it."""
+    optimizer, (objective, first) = optimizers.parse(name), training.batch()
 
     @jax.jit
-    def loop(steps: Any, numbers: Any) -> Any:
-        rule = method.bind(numbers).jax(setting)
+    def run(steps: Any, numbers: Any) -> Any:
+        rule = optimizer.bind(numbers).jax(Setting(lambda t: 1.0, KeyNoise.seeded(0), training.steps))
 
         def body(t: Any, carry: Any) -> Any:
             params, state = carry
             done = rule.step(params, state, objective, t)
             return done.params, done.state
 
-        return jax.lax.fori_loop(0, steps, body, (params, rule.init(params)))[0]
+        return jax.lax.fori_loop(0, steps, body, (first, rule.init(first)))[0]
 
-    return lambda steps, **numbers: jax.block_until_ready(loop(steps, numbers))
-
-
-def cast(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Floating-point numbers as float32."""
-    return {
-        name: array.astype(np.float32) if array.dtype.kind == "f" else array for name, array in arrays.items()
-    }
+    return lambda steps, **numbers: jax.block_until_ready(run(steps, numbers))

@@ -28,6 +28,12 @@ class Training:
         first = [self.task.init(seed) for seed in range(seeds)]
         self.first = single({name: np.stack([init[name] for init in first]) for name in first[0]})
 
+    def batch(self) -> tuple[Any, dict[str, jax.Array]]:
+        """The first batch as an objective, and the first weights: those of seed 0."""
+        draw = {name: table[0, 0] for name, table in self.draws.items()}
+        objective = JaxObjective(lambda p: self.functions.loss(p, self.data, draw))
+        return objective, {name: table[0] for name, table in self.first.items()}
+
     def run(
         self, optimizer: Optimizer, numbers: dict[str, np.ndarray], gains: np.ndarray, metric: str
     ) -> np.ndarray:

@@ -30,7 +30,7 @@ const config = {
     gridColor: "var(--grid)", titleFontWeight: 400, labelFontSize: 11, titleFontSize: 11.5, labelPadding: 4, tickSize: 4,
   },
   axisX: { grid: false, titlePadding: 5 },
-  axisY: { domain: false, ticks: false },
+  axisY: { domain: false, ticks: false, labelPadding: 8 }, // a marker at the left edge is as wide
   legend: { disable: true },
 };
 

@@ -175,6 +175,10 @@ idle(drawRest);
 // --- controls
 
 form.hidden = false;
+new ResizeObserver(() => { // what a link leads to must not lie under them
+  const covered = getComputedStyle(form).position === "sticky" ? form.offsetHeight : 0;
+  document.documentElement.style.setProperty("--covered", `${covered}px`);
+}).observe(form);
 form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("change", () => {
   const asked = new FormData(form);

@@ -1,0 +1,68 @@
+"""What rows say of cost: seconds, gradients, state and memory."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from optbench.core import Status
+from optbench.stats import Frame
+
+RAN = (Status.DONE, Status.REACHED, Status.DIVERGED)
+"""The statuses of cells that say something about the method."""
+
+
+def costs(ran: Frame) -> dict[str, float]:
+    """What a step takes: microseconds, state floats per parameter, gradient equivalents; NaN if nothing ran."""
+    if ran.empty or "seconds_per_step" not in ran:
+        return dict.fromkeys(("microseconds", "state", "gradients_per_step"), math.nan)
+    return {
+        "microseconds": ran["seconds_per_step"].median() * 1e6,
+        "state": ran["state_floats_per_parameter"].median(),
+        "gradients_per_step": gradients_per_step(ran).median(),
+    }
+
+
+def memory(ran: Frame) -> dict[str, float]:
+    """Megabytes, the most of any row; NaN where nothing was counted.
+
+    Of parameters and state, which a lane keeps from step to step; of the compiled program, as XLA counts it; and the
+    peak: on a CPU the most that the worker had held by then, on an accelerator the most that the program took there.
+    """
+
+    def most(*names: str) -> float:
+        if ran.empty or not set(names) <= set(ran):
+            return math.nan
+        return float(ran[list(names)].sum(axis=1, skipna=False).max()) / 1e6
+
+    on_cpu = ran.empty or ran["device_kind"].iloc[0] == "cpu"
+    return {
+        "lane_megabytes": most("parameter_bytes", "state_bytes"),
+        "program_megabytes": most("program_bytes"),
+        "peak_megabytes": most("worker_peak_bytes" if on_cpu else "device_peak_bytes"),
+    }
+
+
+def gradients_per_step(ran: Frame) -> Frame:
+    """Gradient equivalents a step of each row, a series; NaN where nothing was counted."""
+    # Counts are taken at evaluations, so they belong to the last of these, not to the step a lane ended at.
+    counted = [steps[-1] if np.size(steps) and steps[-1] else math.nan for steps in ran["evaluation_steps"]]
+    return ran["gradient_equivalents"] / counted
+
+
+def costs_of(rows: Frame, axis: str) -> Frame:
+    """What a step costs each optimizer on an axis (steps, gradients, seconds), a series by optimizer.
+
+    The median over its lanes on one problem, each amortised over the steps that it ran: an optimizer that does more
+    at first, or now and then, costs more over a short horizon than over a long one. NaN if nothing ran.
+    """
+    names = rows["optimizer"]
+    if axis == "steps":
+        return pd.Series(1.0, index=names.unique())
+    ran = rows[rows["status"].isin(RAN)]
+    if "seconds_per_step" not in rows or ran.empty:
+        return pd.Series(math.nan, index=names.unique())
+    each = ran["seconds_per_step"] if axis == "seconds" else gradients_per_step(ran)
+    return each.groupby(ran["optimizer"]).median().reindex(names.unique())
