@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -87,10 +86,14 @@ def fit_leaves(leaves: list[Leaf]) -> list[list[jax.Array]]:
                 pairs[i, axis] = pair
             else:
                 made[i][axis] = fit_factor(q, *pair, leaf.lr, DENSE)
+
+    def one(q: jax.Array, t1: jax.Array, t2: jax.Array, lr: jax.Array) -> jax.Array:
+        return fit_factor(q, t1, t2, lr, DENSE)
+
     for places in stacks.values():
         rows = [(leaves[i].qs[axis], *pairs[i, axis], leaves[i].lr) for i, axis in places]
         stack = [jnp.stack(column) for column in zip(*rows, strict=True)]
-        new = jax.vmap(functools.partial(fit_factor, cut=DENSE))(*stack)
+        new = jax.vmap(one)(*stack)
         for k, (i, axis) in enumerate(places):
             made[i][axis] = new[k]
     return made
