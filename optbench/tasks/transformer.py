@@ -21,7 +21,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from optbench.core import Arrays, Functions, Target, Task, UserError, hyper, stream
 from optbench.tasks.data import text
-from optbench.tasks.evaluation import PARTS, by_part, jax_cross_entropy, jax_in_pieces, torch_in_pieces
+from optbench.tasks.evaluation import (
+    PARTS,
+    jax_cross_entropy,
+    jax_in_pieces,
+    means_by_part,
+    torch_in_pieces,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -158,8 +164,7 @@ class Transformer(Task):
         def evaluate(params, data):
             windows = jnp.concatenate([data[part] for part in PARTS])
             found = jax_in_pieces(lambda piece: losses(params, piece), windows, self.windows)
-            parts = by_part(found, [len(data[part]) for part in PARTS])
-            return {f"{part}_loss": jnp.mean(values) for part, values in parts.items()}
+            return means_by_part({"loss": found}, [len(data[part]) for part in PARTS])
 
         return Functions(loss, evaluate)
 
@@ -181,8 +186,7 @@ class Transformer(Task):
         def evaluate(params, data):
             windows = torch.cat([data[part] for part in PARTS])
             found = torch_in_pieces(lambda piece: losses(params, piece), windows, self.windows)
-            parts = by_part(found, [len(data[part]) for part in PARTS])
-            return {f"{part}_loss": values.mean() for part, values in parts.items()}
+            return means_by_part({"loss": found}, [len(data[part]) for part in PARTS])
 
         return Functions(loss, evaluate)
 
