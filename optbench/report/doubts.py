@@ -175,7 +175,8 @@ class Failure(NamedTuple):
 
     def sentence(self) -> str:
         """In words."""
-        where = f", at learning rates {', '.join(f'{rate:.3g}' for rate in self.rates)}" if self.rates else ""
+        rates = ", ".join(f"{rate:.3g}" for rate in self.rates)
+        where = f", at learning rate{'s' * (len(self.rates) > 1)} {rates}" if rates else ""
         why = f": {self.reason}" if self.reason else ""
         return f"{self.problem}, {self.optimizer}: {self.lanes} of {self.of} lanes {self.status}{where}{why}"
 

@@ -84,11 +84,12 @@ def costs(told: Content) -> Table:
         "state/param", "compile s", *(f"{name} MB" for name in MEMORY),
     )  # fmt: skip
     note = (
-        "us/step: microseconds of one lane on one core. a second: what all lanes of a program see. compile s: of one program, which "
-        "runs all lanes of a task and optimizer. lane MB: what one lane keeps from step to step, its parameters and the optimizer's state. program "
-        "MB: that program as XLA counts it, with data, lanes and working memory (with --lanes loop, of one lane). peak "
-        "MB: on a CPU the most that the worker's process had held by then, whatever it ran before; on an accelerator "
-        "the most that the program took there. Seconds of different frameworks or machines do not compare."
+        "us/step: microseconds of one lane on one core. a second: what all lanes of a program see. compile s: of "
+        "one program, which runs all lanes of a task and optimizer. lane MB: what one lane keeps from step to "
+        "step, its parameters and the optimizer's state. program MB: that program as XLA counts it, with data, "
+        "lanes and working memory (with --lanes loop, of one lane). peak MB: on a CPU the most that the worker's "
+        "process had held by then, whatever it ran before; on an accelerator the most that the program took "
+        "there. Seconds of different frameworks or machines do not compare."
     )
     return Table("What a step, a compilation and memory cost", header, rows, note=note)
 
@@ -166,8 +167,8 @@ def budgets(told: Content) -> Table:
 def lint(told: Content) -> Table:
     """What is wrong with each problem as a test."""
     rows = [
-        (row["problem"], row["finding"] or "fine", f"{row['apart']}/{row['pairs']}",
-         number(row["between"]), number(row["within"]), row["says"])
+        (row["problem"], row["finding"] or "fine", row["says"], f"{row['apart']}/{row['pairs']}",
+         number(row["between"]), number(row["within"]))
         for row in lint_problems(told.standings["steps"].best).to_dict("records")
     ]  # fmt: skip
     note = (
@@ -176,7 +177,7 @@ def lint(told: Content) -> Table:
     )
     return Table(
         "Does each problem tell optimizers apart?",
-        ("task", "finding", "pairs apart", "between", "within", "in words"), rows, note=note,
+        ("task", "finding", "in words", "pairs apart", "between", "within"), rows, 3, note,
     )  # fmt: skip
 
 
