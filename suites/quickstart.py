@@ -2,7 +2,7 @@
 
 Two quadratics, Rosenbrock in 2 and 100 dimensions, and three small networks on real data: a multilayer perceptron and a
 residual network on digits, a transformer on text; nine learning rates over four decades, five seeds. About a minute and
-a half on two cores. The first four tasks are toys: they show how a method behaves, not how it will rank on your
+a quarter on two cores. The first four tasks are toys: they show how a method behaves, not how it will rank on your
 problem.
 
     optbench run --suite quickstart --opt kron,adam,novograd

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from optbench.core import Functions, Target, Task, UserError, hyper, stream
 from optbench.tasks.data import batches, digits
-from optbench.tasks.evaluation import PARTS
+from optbench.tasks.evaluation import PARTS, means_by_part
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,25 +104,23 @@ class Autoencoder(Task):
             return x @ params[f"w{last}"].T + params[f"b{last}"]
 
         def cross_entropy(z, x):
-            return jnp.mean(jnp.sum(jax.nn.softplus(z) - x * z, axis=1))
+            return jnp.sum(jax.nn.softplus(z) - x * z, axis=1)
 
         def loss(params, data, draw):
             x = data["train_x"][draw["rows"]]
-            return cross_entropy(logits(params, x), x)
+            return jnp.mean(cross_entropy(logits(params, x), x))
 
         def evaluate(params, data):
-            found = {}
-            for part in PARTS:
-                x = data[f"{part}_x"]
-                z = logits(params, x)
-                found[f"{part}_loss"] = cross_entropy(z, x)
-                found[f"{part}_mse"] = jnp.mean((jax.nn.sigmoid(z) - x) ** 2)
-            return found
+            x = jnp.concatenate([data[f"{part}_x"] for part in PARTS])
+            z = logits(params, x)
+            rows = {"loss": cross_entropy(z, x), "mse": (jax.nn.sigmoid(z) - x) ** 2}
+            return means_by_part(rows, [len(data[f"{part}_x"]) for part in PARTS])
 
         return Functions(loss, evaluate)
 
     def torch(self) -> Functions:
         """The network in PyTorch."""
+        import torch
         from torch.nn.functional import linear, softplus
 
         last, code = len(self.sizes) - 2, self.layers
@@ -134,20 +132,17 @@ class Autoencoder(Task):
             return linear(x, params[f"w{last}"], params[f"b{last}"])
 
         def cross_entropy(z, x):
-            return (softplus(z) - x * z).sum(dim=1).mean()
+            return (softplus(z) - x * z).sum(dim=1)
 
         def loss(params, data, draw):
             x = data["train_x"][draw["rows"]]
-            return cross_entropy(logits(params, x), x)
+            return cross_entropy(logits(params, x), x).mean()
 
         def evaluate(params, data):
-            found = {}
-            for part in PARTS:
-                x = data[f"{part}_x"]
-                z = logits(params, x)
-                found[f"{part}_loss"] = cross_entropy(z, x)
-                found[f"{part}_mse"] = ((z.sigmoid() - x) ** 2).mean()
-            return found
+            x = torch.cat([data[f"{part}_x"] for part in PARTS])
+            z = logits(params, x)
+            rows = {"loss": cross_entropy(z, x), "mse": (z.sigmoid() - x) ** 2}
+            return means_by_part(rows, [len(data[f"{part}_x"]) for part in PARTS])
 
         return Functions(loss, evaluate)
 

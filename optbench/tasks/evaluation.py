@@ -42,29 +42,29 @@ def torch_in_pieces(
     return torch.cat([function(piece) for piece in rows.split(most)])
 
 
-def by_part(values: Any, sizes: Sequence[int]) -> Mapping[str, Any]:
-    """Rows of the three parts, which follow each other in `values`."""
+def means_by_part(rows: Mapping[str, Any], sizes: Sequence[int]) -> dict[str, Any]:
+    """The mean of each metric over each part, whose rows follow each other; in either framework."""
     first, second, third = sizes
-    return dict(zip(PARTS, (values[:first], values[first : first + second], values[-third:]), strict=True))
+    parts = {"train": slice(first), "validation": slice(first, first + second), "test": slice(-third, None)}
+    return {f"{part}_{name}": each[its].mean() for part, its in parts.items() for name, each in rows.items()}
 
 
 def jax_scores(logits: jax.Array, labels: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
     """Mean cross entropy and share of errors of each part; the rows of `logits` follow the parts."""
     import jax.numpy as jnp
 
-    found = {}
-    for part, z in by_part(logits, [len(labels[part]) for part in PARTS]).items():
-        found[f"{part}_loss"] = jnp.mean(jax_cross_entropy(z, labels[part]))
-        found[f"{part}_error"] = jnp.mean(jnp.argmax(z, axis=1) != labels[part], dtype=z.dtype)
-    return found
+    every = jnp.concatenate([labels[part] for part in PARTS])
+    wrong = (jnp.argmax(logits, axis=1) != every).astype(logits.dtype)
+    rows = {"loss": jax_cross_entropy(logits, every), "error": wrong}
+    return means_by_part(rows, [len(labels[part]) for part in PARTS])
 
 
 def torch_scores(logits: torch.Tensor, labels: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Mean cross entropy and share of errors of each part; the rows of `logits` follow the parts."""
+    import torch
     from torch.nn.functional import cross_entropy
 
-    found = {}
-    for part, z in by_part(logits, [len(labels[part]) for part in PARTS]).items():
-        found[f"{part}_loss"] = cross_entropy(z, labels[part])
-        found[f"{part}_error"] = (z.argmax(dim=1) != labels[part]).to(z.dtype).mean()
-    return found
+    every = torch.cat([labels[part] for part in PARTS])
+    wrong = (logits.argmax(dim=1) != every).to(logits.dtype)
+    rows = {"loss": cross_entropy(logits, every, reduction="none"), "error": wrong}
+    return means_by_part(rows, [len(labels[part]) for part in PARTS])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from optbench.core import Functions, Target, Task, hyper, stream
 from optbench.tasks.data import batches, digits
+from optbench.tasks.evaluation import PARTS, jax_cross_entropy, jax_scores, torch_scores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,20 +79,13 @@ class MLP(Task):
                 x = jax.nn.relu(x @ params[f"w{i}"].T + params[f"b{i}"])
             return x @ params[f"w{self.layers}"].T + params[f"b{self.layers}"]
 
-        def cross_entropy(z, y):
-            return jnp.mean(jax.nn.logsumexp(z, axis=1) - jnp.take_along_axis(z, y[:, None], axis=1)[:, 0])
-
         def loss(params, data, draw):
             rows = draw["rows"]
-            return cross_entropy(logits(params, data["train_x"][rows]), data["train_y"][rows])
+            return jnp.mean(jax_cross_entropy(logits(params, data["train_x"][rows]), data["train_y"][rows]))
 
         def evaluate(params, data):
-            found = {}
-            for part in ("train", "validation", "test"):
-                z, y = logits(params, data[f"{part}_x"]), data[f"{part}_y"]
-                found[f"{part}_loss"] = cross_entropy(z, y)
-                found[f"{part}_error"] = jnp.mean(jnp.argmax(z, axis=1) != y, dtype=z.dtype)
-            return found
+            z = logits(params, jnp.concatenate([data[f"{part}_x"] for part in PARTS]))
+            return jax_scores(z, {part: data[f"{part}_y"] for part in PARTS})
 
         return Functions(loss, evaluate)
 
@@ -110,12 +104,8 @@ class MLP(Task):
             return cross_entropy(logits(params, data["train_x"][rows]), data["train_y"][rows])
 
         def evaluate(params, data):
-            found = {}
-            for part in ("train", "validation", "test"):
-                z, y = logits(params, data[f"{part}_x"]), data[f"{part}_y"]
-                found[f"{part}_loss"] = cross_entropy(z, y)
-                found[f"{part}_error"] = torch.mean((z.argmax(dim=1) != y).to(z.dtype))
-            return found
+            z = logits(params, torch.cat([data[f"{part}_x"] for part in PARTS]))
+            return torch_scores(z, {part: data[f"{part}_y"] for part in PARTS})
 
         return Functions(loss, evaluate)
 

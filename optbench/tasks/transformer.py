@@ -21,7 +21,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from optbench.core import Arrays, Functions, Target, Task, UserError, hyper, stream
 from optbench.tasks.data import text
-from optbench.tasks.evaluation import PARTS, by_part, jax_cross_entropy, jax_in_pieces, torch_in_pieces
+from optbench.tasks.evaluation import (
+    PARTS,
+    jax_cross_entropy,
+    jax_in_pieces,
+    means_by_part,
+    torch_in_pieces,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -158,8 +164,7 @@ class Transformer(Task):
         def evaluate(params, data):
             windows = jnp.concatenate([data[part] for part in PARTS])
             found = jax_in_pieces(lambda piece: losses(params, piece), windows, self.windows)
-            parts = by_part(found, [len(data[part]) for part in PARTS])
-            return {f"{part}_loss": jnp.mean(values) for part, values in parts.items()}
+            return means_by_part({"loss": found}, [len(data[part]) for part in PARTS])
 
         return Functions(loss, evaluate)
 
@@ -181,8 +186,7 @@ class Transformer(Task):
         def evaluate(params, data):
             windows = torch.cat([data[part] for part in PARTS])
             found = torch_in_pieces(lambda piece: losses(params, piece), windows, self.windows)
-            parts = by_part(found, [len(data[part]) for part in PARTS])
-            return {f"{part}_loss": values.mean() for part, values in parts.items()}
+            return means_by_part({"loss": found}, [len(data[part]) for part in PARTS])
 
         return Functions(loss, evaluate)
 
@@ -217,26 +221,37 @@ def jax_logits(task: Transformer, params: Arrays, tokens: Any) -> Any:
 
     count, time, d = *tokens.shape, task.d_model
     heads, each = task.heads, d // task.heads
+    # XLA folds transposes into products, and on a CPU the gradient of a transposed factor then takes up to twice as
+    # long. Behind a barrier it stays as it is written.
+    as_written = jax.lax.optimization_barrier
 
     def norm(x, gain):
         x = x - x.mean(1, keepdims=True)
         return x * jax.lax.rsqrt((x * x).mean(1, keepdims=True) + EPSILON) * gain
 
+    def linear(x, weight):
+        out, into = weight.shape
+        return x @ (as_written(weight.T) if out > into else weight.T)
+
     def attention(x):
-        query, key, value = x.reshape(count, time, 3, heads, each).transpose(2, 0, 3, 1, 4)
-        scores = query @ key.swapaxes(2, 3) / math.sqrt(each)
+        query, key, value = (part.reshape(count, time, heads, each) for part in jnp.split(x, 3, axis=1))
+        scores = jnp.einsum("bqhd,bhdk->bhqk", query, as_written(key.transpose(0, 2, 3, 1)))
         past = jnp.tril(jnp.ones((time, time), bool))
-        weights = jax.nn.softmax(jnp.where(past, scores, -jnp.inf))
-        return (weights @ value).swapaxes(1, 2).reshape(count * time, d)
+        scores = jnp.where(past, scores / math.sqrt(each), -jnp.inf)
+        # The softmax, divided by its sum after the product with the values: of d numbers a token, not of `time`.
+        weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(3, keepdims=True)))
+        total = weights.sum(3).swapaxes(1, 2)[..., None]
+        return (jnp.einsum("bhqk,bkhd->bqhd", weights, value) / total).reshape(count * time, d)
 
     x = (params["embedding"][tokens] + params["position"][:time]).reshape(count * time, d)
     for i in range(task.layers):
         its = {
             name.removeprefix(f"layer{i}_"): p for name, p in params.items() if name.startswith(f"layer{i}_")
         }
-        x = x + attention(norm(x, its["attention_gain"]) @ its["attention"].T) @ its["attention_out"].T
-        x = x + jax.nn.gelu(norm(x, its["mlp_gain"]) @ its["mlp"].T) @ its["mlp_out"].T
-    return norm(x, params["gain"]) @ params["embedding"].T
+        mixed = attention(linear(norm(x, its["attention_gain"]), its["attention"]))
+        x = x + linear(mixed, its["attention_out"])
+        x = x + linear(jax.nn.gelu(linear(norm(x, its["mlp_gain"]), its["mlp"])), its["mlp_out"])
+    return linear(norm(x, params["gain"]), params["embedding"])
 
 
 def torch_logits(task: Transformer, params: Arrays, tokens: Any) -> Any:

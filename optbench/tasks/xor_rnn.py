@@ -15,10 +15,10 @@ Guessing costs log 2 = 0.69; the network stays there until it has found the seco
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from optbench.core import Functions, Target, Task, hyper, stream
-from optbench.tasks.evaluation import PARTS
+from optbench.tasks.evaluation import PARTS, means_by_part
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,12 +115,12 @@ class XorRNN(Task):
             return jnp.mean(jax.nn.softplus(-margins(params, draw["bits"], draw["marks"])))
 
         def evaluate(params, data):
-            found = {}
-            for part in PARTS:
-                margin = margins(params, data[f"{part}_bits"], data[f"{part}_marks"])
-                found[f"{part}_loss"] = jnp.mean(jax.nn.softplus(-margin))
-                found[f"{part}_error"] = jnp.mean(margin <= 0, dtype=margin.dtype)
-            return found
+            bits, marks = (
+                jnp.concatenate([data[f"{part}_{key}"] for part in PARTS]) for key in ("bits", "marks")
+            )
+            margin = margins(params, bits, marks)
+            rows = {"loss": jax.nn.softplus(-margin), "error": (margin <= 0).astype(margin.dtype)}
+            return means_by_part(rows, [HELD_OUT] * len(PARTS))
 
         return Functions(loss, evaluate)
 
@@ -145,12 +145,10 @@ class XorRNN(Task):
             return softplus(-margins(params, draw["bits"], draw["marks"])).mean()
 
         def evaluate(params, data):
-            found: dict[str, Any] = {}
-            for part in PARTS:
-                margin = margins(params, data[f"{part}_bits"], data[f"{part}_marks"])
-                found[f"{part}_loss"] = softplus(-margin).mean()
-                found[f"{part}_error"] = (margin <= 0).to(margin.dtype).mean()
-            return found
+            bits, marks = (torch.cat([data[f"{part}_{key}"] for part in PARTS]) for key in ("bits", "marks"))
+            margin = margins(params, bits, marks)
+            rows = {"loss": softplus(-margin), "error": (margin <= 0).to(margin.dtype)}
+            return means_by_part(rows, [HELD_OUT] * len(PARTS))
 
         return Functions(loss, evaluate)
 
