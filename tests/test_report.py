@@ -188,7 +188,7 @@ def test_a_log_axis_has_three_to_seven_ticks_at_round_numbers(power, decades):
 
 def test_what_failed_is_named_with_its_reason_escaped(written):
     _, page, _ = written
-    assert "quadratic_10, sgd: 5 of 20 lanes diverged, at learning rates 3" in page
+    assert "quadratic_10, sgd: 5 of 20 lanes diverged, at learning rate 3" in page
     assert "quadratic_10, kron: 20 of 20 lanes error" in page
     assert r"RuntimeError: it \| broke \<b\>" in page
     assert "| diverged | 5 | the loss stopped being a finite number" in page
