@@ -32,7 +32,7 @@ class Countdown:
         """What is done of the cost, programs that are running included."""
         return self.finished + sum(self.running.values())
 
-    def follow(self, event: Event[Program]) -> None:
+    def follow(self, event: Event) -> None:
         """Take in what happened."""
         program = event.program
         if program is None:
