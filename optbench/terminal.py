@@ -8,8 +8,10 @@ import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from optbench.countdown import Countdown
 from optbench.execute.request import Request
 
 if TYPE_CHECKING:
@@ -94,8 +96,8 @@ def title(program: Program) -> str:
     """`mlp / kron, 45 lanes`."""
     from optbench import tasks
 
-    cell = program.cells[0]
-    return f"{tasks.label(cell.task)} / {cell.optimizer.label()}, {len(program.cells)} lanes"
+    cell, lanes = program.cells[0], len(program.cells)
+    return f"{tasks.label(cell.task)} / {cell.optimizer.label()}, {lanes} lane{'s' * (lanes > 1)}"
 
 
 @contextmanager
@@ -113,30 +115,22 @@ class Plain:
 
     def __init__(self, session: Session):
         self.done, self.total = 0, len(session.programs)
-        self.cost_done, self.cost = 0.0, sum(program.cost for program in session.programs)
-        self.begun = time.monotonic()
         self.session = session
+        self.countdown = Countdown(session.programs, session.jobs)
 
     def __call__(self, event: Event) -> None:
         """Print a line for an end, a new beginning or a warning."""
+        self.countdown.follow(event)
         if event.program is None or not worth_a_line(event):
             return
         if event.kind in ("done", "failed"):
             self.done += 1
-            self.cost_done += event.program.cost
         elif event.kind == "halved":
             self.total += event.facts["into"] - 1
-            self.cost += (event.facts["into"] - 1) * event.program.compiling
-        seconds = time.monotonic() - self.begun
-        left = self.left(seconds) if self.cost_done else 0.0
-        about = f", about {left:.0f} s left" if left > 0 and self.done < self.total else ""
+        seconds = time.monotonic() - self.countdown.begun
+        left = self.countdown.left()
+        about = f", about {left:.0f} s left" if left and self.done < self.total else ""
         print(f"[{self.done}/{self.total}] {seconds:5.1f} s  {row(self.session, event)}{about}", flush=True)
-
-    def left(self, seconds: float) -> float:
-        """Seconds, as planned at first, and more and more as it went; what is running now is not known."""
-        jobs, share = self.session.jobs, self.cost_done / self.cost
-        pace = seconds * jobs / self.cost_done
-        return (self.cost - self.cost_done) / jobs * (share * pace + 1 - share)
 
 
 def worth_a_line(event: Event) -> bool:
@@ -149,32 +143,34 @@ def worth_a_line(event: Event) -> bool:
 def live(session: Session) -> Iterator[Any]:
     """A bar over all steps of all lanes, what each worker does, and a row for each finished program."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.text import Text
+
+    countdown = Countdown(session.programs, session.jobs)
+
+    class Left(ProgressColumn):
+        """rich's own follows the pace of the last half minute, which swings with what happens to run."""
+
+        def render(self, task: Any) -> Text:
+            left = countdown.left()
+            return Text(
+                "" if left is None else f"left {timedelta(seconds=round(left))}", style="progress.remaining"
+            )
 
     console = Console(highlight=False)
-    left = (TextColumn("left"), TimeRemainingColumn())
-    columns = (TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn(), *left)
-    total = sum(program.cost for program in session.programs)
+    columns = (TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn(), Left())
     with Progress(*columns, console=console, transient=True) as progress:
-        overall = progress.add_task("all", total=total)
-        finished, running = [0.0], {}
+        overall = progress.add_task("all", total=countdown.cost)
 
         def show(event: Event) -> None:
-            program = event.program
-            if program is None:
+            countdown.follow(event)
+            if event.program is None:
                 return
-            if event.kind == "progress":
-                running[event.worker] = program.cost * event.facts["steps"] / event.facts["of"]
-            elif event.kind == "halved":
-                running.pop(event.worker, None)
-            elif event.kind in ("done", "failed"):
-                running.pop(event.worker, None)
-                finished[0] += program.cost
             if worth_a_line(event):
                 console.print(row(session, event), markup=False, soft_wrap=True)
             if event.kind in ("compiled", "progress"):
-                progress.update(overall, description=title(program)[:44])
-            progress.update(overall, completed=finished[0] + sum(running.values()))
+                progress.update(overall, description=title(event.program)[:44])
+            progress.update(overall, total=countdown.cost, completed=countdown.done)
 
         yield show
 
@@ -296,12 +292,14 @@ def legend(table: Frame) -> str:
     enough = table["seeds"] >= 5
     interval = "95% bootstrap interval" + ("" if enough.all() else ", min-max below 5 seeds")
     spread = interval if enough.any() else "min-max"
-    goals = dict(zip(table["task"], table["target"], strict=True))
-    targets = "; ".join(f"{task}: {target}" for task, target in goals.items())
+    goals: dict[str, list[str]] = {}
+    for task, target in dict.fromkeys(zip(table["task"], table["target"], strict=True)):
+        goals.setdefault(target.replace("_", " "), []).append(task)
+    targets = "; ".join(f"{', '.join(names)}: {target}" for target, names in goals.items())
     lines = (
         "best lr: chosen by the median over seeds of the loss, on validation data where there are some; * at the "
         f"edge of the grid. loss, test (error in %, or loss): median [{spread}] over seeds.",
-        f"steps: to the target ({targets.replace('_', ' ')}).",
+        f"steps: to the target ({targets}).",
         "dec: decades of lr that reach the first target (>=: meets the grid's edge). us: microseconds a step, "
         "one lane, one core. st/p: state floats per parameter. div: lanes that diverged (+n!: lanes that failed).",
     )

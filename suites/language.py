@@ -1,7 +1,8 @@
 """Which optimizer trains a small language model best, and how carefully must it be tuned?
 
 Transformers of one and two layers that predict the next character of real English, the text of Python's help();
-nine learning rates over four decades with a linear warmup and a cosine, five seeds. About ten minutes on two cores.
+nine learning rates over four decades with a linear warmup and a cosine, five seeds. About a quarter of an hour on two
+cores.
 
     optbench run --suite language --opt kron,adam,novograd
 

@@ -1,8 +1,7 @@
 """How many steps, images and tokens a second, and what does an optimizer add to the gradient?
 
 One learning rate and one seed of networks of four kinds and three sizes, for 100 steps: the losses say nothing, the
-microseconds do. Compare within one machine, and on an idle one. About two minutes on two cores, nearly all of it
-compilation.
+microseconds do. Compare within one machine, and on an idle one. About two minutes on two cores, most of it compilation.
 
     optbench run --suite throughput --opt kron,adam,novograd
 """

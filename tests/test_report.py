@@ -106,6 +106,15 @@ def written(tmp_path_factory):
     return folder, page, said
 
 
+def test_the_costs_tell_how_much_data_a_program_gets_through(tmp_path):
+    """4 lanes of 40 steps of 128 examples in half a second; a function has no data."""
+    from optbench.report.tables import costs
+
+    found = costs(told(stored(tmp_path, grid("mlp", seeds=2), grid(seeds=2))))
+    place = found.header.index("a second")
+    assert {row[0]: row[place] for row in found.rows} == {"mlp": "41,000 examples", "quadratic_10": "-"}
+
+
 MEMORY = {
     "parameter_bytes": 104_488, "state_bytes": 208_984, "program_bytes": 7_172_260,
     "worker_peak_bytes": 468_299_776, "device_peak_bytes": 37_654_528,
@@ -179,7 +188,7 @@ def test_a_log_axis_has_three_to_seven_ticks_at_round_numbers(power, decades):
 
 def test_what_failed_is_named_with_its_reason_escaped(written):
     _, page, _ = written
-    assert "quadratic_10, sgd: 5 of 20 lanes diverged, at learning rates 3" in page
+    assert "quadratic_10, sgd: 5 of 20 lanes diverged, at learning rate 3" in page
     assert "quadratic_10, kron: 20 of 20 lanes error" in page
     assert r"RuntimeError: it \| broke \<b\>" in page
     assert "| diverged | 5 | the loss stopped being a finite number" in page

@@ -107,6 +107,26 @@ def test_it_loads_offline_in_both_schemes_and_fits(tab, path, scheme, width):
     assert tab.paths() == 2
 
 
+@pytest.mark.parametrize("width", [WIDE, PHONE])
+def test_the_numbers_beside_a_strip_have_room(tab, path, width):
+    """The hidden head gave a strip's columns a third each: `1,940 [1,874, never] steps` stood out of the page."""
+    tab.open(path, width, charts=False)
+    columns = tab.run(
+        "return [...document.querySelectorAll('table.strips:not(.ranks) tbody tr:first-child')]"
+        ".map((row) => [...row.cells].map((cell) => cell.clientWidth))"
+    )
+    assert columns
+    assert all(numbers > 1.1 * max(name, strip) for name, strip, numbers in columns)
+    cut = (
+        "return [...document.querySelectorAll('table.strips tbody td:last-child')]"
+        ".filter((cell) => cell.scrollWidth > cell.clientWidth + 1).length"
+    )
+    tab.run(
+        "document.querySelector('table.strips tbody td:last-child').textContent = '1,940 [1,874, never] steps'"
+    )
+    assert tab.run(cut) == 0
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_from_its_ground(tab, path, scheme):
     """4.5:1 for every text (WCAG 2.2, 1.4.3)."""

@@ -98,7 +98,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "link", "input", "img"):
+        if tag not in ("meta", "link", "input", "img", "col"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
@@ -209,6 +209,36 @@ def test_verdict_intervals_lie_on_their_axis(content):
     assert rows[-1]["middle_at"] == GONE
     for row in rows[:-1]:
         assert 0 < row["low_at"] <= row["middle_at"] <= row["high_at"] < GONE
+
+
+def test_a_zero_keeps_away_from_the_least_value_on_a_strip(tmp_path):
+    """An error of 47 % stood on the same spot as one of 0 %, which has no place on a log axis."""
+    from optbench.report.page import ZERO, strips
+
+    store = stored(tmp_path, grid("mlp", "adam", 1e-300), grid("mlp", "sgd", 0.47), grid("mlp", "kron", 0.5))
+    [verdict] = told(store).verdicts
+    for row in verdict.rows[:1]:
+        row.update(middle=0.0, low=0.0, high=0.0)
+    zero, least, most = strips(verdict)
+    assert zero["middle_at"] == ZERO
+    assert ZERO + 10 < least["low_at"] < most["high_at"] <= 95.0
+
+
+def test_one_learning_rate_is_said_to_be_no_tuning(tmp_path):
+    """Its report had empty charts of tuning, said that rates were chosen, and left open that nothing was tuned."""
+    from optbench.report.page import page
+
+    found = told(stored(tmp_path, *(grid("mlp", name, trials=1) for name in ("adam", "kron"))))
+    assert not found.searched
+    assert found.selected == ""
+    [said] = [line for line in found.doubts if "nothing was tuned" in line]
+    assert "flatters" not in " ".join(found.doubts)
+    kinds = {box["data-kind"] for box in Page(parts(page(found).decode())).all("div") if "data-kind" in box}
+    assert "progress" in kinds
+    assert not kinds & {"rates", "trials"}
+    more = told(stored(tmp_path / "more", *(grid("mlp", name) for name in ("adam", "kron"))))
+    assert more.searched
+    assert said not in more.doubts
 
 
 def test_names_do_not_break_out_of_the_page(evil):

@@ -192,6 +192,15 @@ def test_friedman_against_scipy(demsar):
     assert ranking.friedman(rows_of(np.ones((3, 4, 1)))).p == 1
 
 
+@pytest.mark.parametrize(("values", "p"), [([1.0, 2.0, 3.0], 1 / 6), ([1.0, 1.0, 3.0], 1 / 3)])
+def test_two_problems_that_agree_are_not_certain(values, p):
+    """The report said p = 0 of two problems; of 6 orders, one in 6 second problems repeats the first."""
+    twice = np.array(values)[:, None, None].repeat(2, axis=1)
+    tested = ranking.friedman(rows_of(twice))
+    assert math.isinf(tested.f)
+    assert tested.f_p == pytest.approx(p)
+
+
 def test_iman_and_davenport_as_published():
     """Demsar's own numbers, without ties: chi2 9.28 of 4 on 14 gives F 3.69."""
     chi2, k, n = 9.28, 4, 14

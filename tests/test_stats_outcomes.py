@@ -297,6 +297,15 @@ def test_lint_numbers_by_hand():
     assert (row["apart"], row["pairs"], row["reached"]) == (3, 3, 3)
 
 
+def test_a_single_seed_has_no_spread_within():
+    """It was told as a spread of 0, as if seeds agreed to the last digit."""
+    rows = pd.DataFrame(
+        {"optimizer": ["a", "b"], "problem": "p", "seed": 0, "compared": [1.0, 2.0], "time": [5.0, math.inf]}
+    )
+    [row] = lint_problems(rows).to_dict("records")
+    assert math.isnan(row["within"])
+
+
 def test_who_minimises_is_told_apart_from_who_generalises(tmp_path):
     adam, sgd = grid("mlp", "adam", 0.05), grid("mlp", "sgd", 0.05)
     for trace in adam:  # overfits: the training loss goes on falling

@@ -116,8 +116,15 @@ class Content:
         return found.assign(problem=labels(found))
 
     @property
+    def searched(self) -> bool:
+        """Whether any optimizer was given more than one trial."""
+        return bool((self.summary["trials"] > 1).any())
+
+    @property
     def selected(self) -> str:
         """Which seeds chose, and which are reported; said of every number in the table."""
+        if not self.searched:
+            return ""
         if "stage" in self.stored:
             return staged_note(self.stored)
         return (

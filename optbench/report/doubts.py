@@ -50,7 +50,17 @@ def weaknesses(problems: Sequence[Problem], table: Frame, stored: Frame, suite: 
         *uneven(table, stored),
         *toys(problems),
         *decays(stored),
-        *same_seeds(stored),
+        *(same_seeds(stored) if (table["trials"] > 1).any() else untuned(table)),
+    ]
+
+
+def untuned(table: Frame) -> list[str]:
+    """Where one learning rate is all that was run of optimizers that have one."""
+    if table["trial"].isna().all():
+        return []
+    return [
+        "One learning rate was run for each optimizer, and nothing was tuned: what a step costs can be compared, who "
+        "gets lower hardly."
     ]
 
 
@@ -165,7 +175,8 @@ class Failure(NamedTuple):
 
     def sentence(self) -> str:
         """In words."""
-        where = f", at learning rates {', '.join(f'{rate:.3g}' for rate in self.rates)}" if self.rates else ""
+        rates = ", ".join(f"{rate:.3g}" for rate in self.rates)
+        where = f", at learning rate{'s' * (len(self.rates) > 1)} {rates}" if rates else ""
         why = f": {self.reason}" if self.reason else ""
         return f"{self.problem}, {self.optimizer}: {self.lanes} of {self.of} lanes {self.status}{where}{why}"
 

@@ -27,6 +27,8 @@ from optbench.report.verdict import Verdict, measured
 from optbench.stats.summary import compact, percent
 
 NOTHING: Mapping[str, bytes] = MappingProxyType({})
+ZERO = 3.0
+"""Where a strip shows its least value, or zero, which has no place on a log axis: the others then keep away."""
 GONE = 98.0
 """Where a strip shows what is infinite."""
 PARTS = 4
@@ -124,11 +126,12 @@ def strips(verdict: Verdict) -> list[dict[str, Any]]:
     known = [value for value in values if math.isfinite(value) and value > 0] or [1.0]
     low, high = math.log(min(known)), math.log(max(known))
     room = max(high - low, 0.1)
+    start = ZERO + 15 if min(values) <= 0 else ZERO
 
     def place(value: float) -> float:
         if not math.isfinite(value):
             return GONE
-        return 100 * (0.03 + 0.92 * (math.log(max(value, min(known))) - low) / room)
+        return ZERO if value <= 0 else start + (95 - start) * (math.log(value) - low) / room
 
     return [
         {**row, **{f"{key}_at": place(row[key]) for key in ("low", "middle", "high")}, "text": measured(row)}

@@ -36,7 +36,7 @@ def lint_problems(rows: Frame) -> Frame:
         Columns problem, finding (a key of `FINDINGS`, the gravest that holds; '' if none does), optimizers, reached
         (how many reach the main target in the median seed), apart (pairs whose intervals do not overlap), pairs,
         between (decades between the optimizers: half the distance of their quartiles), within (decades between the
-        seeds of one, the median over optimizers, likewise), says (the sentence).
+        seeds of one, the median over optimizers, likewise; nan for a single seed), says (the sentence).
     """
     found = []
     for problem, group in rows.groupby("problem", sort=False):
@@ -64,13 +64,11 @@ def one(rows: Frame) -> dict[str, float | str]:
         "solved by all": reached == count,
     }
     finding = next((name for name, true in holds.items() if true), "")
-    pairs = math.comb(count, 2)
-    says = f"{FINDINGS[finding]}; {apart} of {pairs} pairs of optimizers are told apart"
-    if seeded and math.isfinite(between) and math.isfinite(within):
-        says += f", optimizers are {between:.2g} decades apart and seeds {within:.2g}"
+    says = FINDINGS[finding]
     return {
-        "finding": finding, "optimizers": count, "reached": int(reached), "apart": int(apart), "pairs": pairs,
-        "between": between, "within": within, "says": f"{says[0].upper()}{says[1:]}.",
+        "finding": finding, "optimizers": count, "reached": int(reached), "apart": int(apart),
+        "pairs": math.comb(count, 2), "between": between, "within": within if seeded else math.nan,
+        "says": f"{says[0].upper()}{says[1:]}.",
     }  # fmt: skip
 
 

@@ -77,7 +77,8 @@ class Friedman(NamedTuple):
 def friedman(rows: Frame, column: str = "compared") -> Friedman:
     """Friedman's test that all optimizers are alike, on the ranks of their median seeds (Demsar 2006, section 3.2.2).
 
-    NaN with fewer than three optimizers or two problems, where there is nothing to test.
+    NaN with fewer than three optimizers or two problems, where there is nothing to test. Where all problems agree
+    on one order, F is infinite and its p is exact: how many orders there are, to the power 1 - problems.
     """
     from scipy import stats
 
@@ -95,6 +96,11 @@ def friedman(rows: Frame, column: str = "compared") -> Friedman:
     rest = n * (k - 1) - chi2
     f = (n - 1) * chi2 / rest if rest > 1e-9 else math.inf
     p, f_p = (float(x) for x in (stats.chi2.sf(chi2, k - 1), stats.f.sf(f, k - 1, (k - 1) * (n - 1))))
+    if math.isinf(
+        f
+    ):  # every problem has the same order, and F's tail says 0 even for two of them: count the orders
+        alike = np.unique(each[:, 0], return_counts=True)[1]
+        f_p = (math.factorial(k) / math.prod(math.factorial(int(c)) for c in alike)) ** (1 - n)
     # Demsar's q is the studentized range over sqrt(2).
     q = float(stats.studentized_range.ppf(1 - ALPHA, k, 1e6)) / math.sqrt(2)
     return Friedman(k, n, chi2, p, f, f_p, q * math.sqrt(k * (k + 1) / (6 * n)))

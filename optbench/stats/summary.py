@@ -165,7 +165,7 @@ def summarise_one(rows: Frame) -> dict[str, Any]:
         "score": score,
         "score_low": score_low,
         "score_high": score_high,
-        "target": f"{main.metric} {main.value:g}",
+        "target": f"{main.metric} {compact(main.value, 3)}",
         "steps_to_target": middle(steps_to(best, main.metric, main.value)),
         "decades": decades,
         "decades_open": open_ended,
