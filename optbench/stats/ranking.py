@@ -96,9 +96,8 @@ def friedman(rows: Frame, column: str = "compared") -> Friedman:
     rest = n * (k - 1) - chi2
     f = (n - 1) * chi2 / rest if rest > 1e-9 else math.inf
     p, f_p = (float(x) for x in (stats.chi2.sf(chi2, k - 1), stats.f.sf(f, k - 1, (k - 1) * (n - 1))))
-    if math.isinf(
-        f
-    ):  # every problem has the same order, and F's tail says 0 even for two of them: count the orders
+    if math.isinf(f):
+        # Every problem has the same order, and F's tail says 0 even for two of them: count the orders.
         alike = np.unique(each[:, 0], return_counts=True)[1]
         f_p = (math.factorial(k) / math.prod(math.factorial(int(c)) for c in alike)) ** (1 - n)
     # Demsar's q is the studentized range over sqrt(2).
