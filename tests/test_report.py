@@ -299,6 +299,18 @@ def test_a_cell_in_two_lane_modes_counts_once_and_is_told(tmp_path):
     assert "20 cells are stored in more than one lane mode; the newest of each is shown." in content.doubts
 
 
+def test_microseconds_of_a_processor_that_others_had_are_told(tmp_path):
+    """Guards seconds that somebody else took; an accelerator's program has little processor time of its own."""
+
+    def doubts(name, **facts):
+        return "\n".join(told(stored(tmp_path / name, grid(seeds=2), **facts)).doubts)
+
+    assert "too high by these factors: adam on quadratic_10 2.5." in doubts("slow", program_cpu_seconds=0.2)
+    assert "too high" not in doubts("alone", program_cpu_seconds=0.48)
+    assert "too high" not in doubts("short", program_seconds=0.04, program_cpu_seconds=0.01)
+    assert "too high" not in doubts("gpu", program_cpu_seconds=0.2, device_kind="H100")
+
+
 def test_unequal_budgets_and_few_seeds_are_told(tmp_path):
     content = told(stored(tmp_path, grid(opt="adam", seeds=2), grid(opt="sgd", seeds=2, trials=3)))
     said = "\n".join(content.doubts)

@@ -16,6 +16,11 @@ from optbench.stats.curves import INTERVAL_FROM
 from optbench.stats.summary import trying
 from optbench.suite import Suite
 
+DISTURBED = 1.2
+"""Wall over processor seconds of a program above which a reader is told."""
+TIMED = 0.05
+"""Processor seconds below which that ratio says nothing."""
+
 
 def tuning(table: Frame) -> list[str]:
     """For each optimizer, how many decades of learning rate reach the first target, over the problems."""
@@ -48,6 +53,7 @@ def weaknesses(problems: Sequence[Problem], table: Frame, stored: Frame, suite: 
         *unlike_the_suite(problems, suite),
         *thin(problems, table),
         *uneven(table, stored),
+        *disturbed(problems),
         *toys(problems),
         *decays(stored),
         *(same_seeds(stored) if (table["trials"] > 1).any() else untuned(table)),
@@ -145,6 +151,22 @@ def uneven(table: Frame, stored: Frame) -> list[str]:
         count = again["cell"].nunique()
         found.append(f"{count:,} cells are stored in more than one lane mode; the newest of each is shown.")
     return found
+
+
+def disturbed(problems: Sequence[Problem]) -> list[str]:
+    """Whose microseconds were taken while others had the processor."""
+    found: dict[str, float] = {}
+    for problem in problems:
+        rows = problem.rows
+        if not {"program_seconds", "program_cpu_seconds"} <= set(rows):
+            continue
+        long = rows[(rows["device_kind"] == "cpu") & (rows["program_cpu_seconds"] >= TIMED)]
+        slowed = (long["program_seconds"] / long["program_cpu_seconds"]).groupby(long["optimizer"]).median()
+        found |= {f"{name} on {problem.name}": times for name, times in slowed.items() if times > DISTURBED}
+    if not found:
+        return []
+    said = listed([f"{what} {times:.1f}" for what, times in found.items()])
+    return [f"Others had the processor meanwhile; microseconds a step are too high by these factors: {said}."]
 
 
 def toys(problems: Sequence[Problem]) -> list[str]:

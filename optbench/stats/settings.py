@@ -39,6 +39,8 @@ COSTS = (
     "program_bytes",
     "worker_peak_bytes",
     "device_peak_bytes",
+    "program_seconds",
+    "program_cpu_seconds",
 )
 
 
