@@ -313,7 +313,7 @@ class Cell:
     steps: int = 1000
     twin: int | None = None
     """A number for the comparison of frameworks: torch draws its noise from JAX's keys, and in JAX a twin above 0
-    has each parameter moved by one rounding after every step, in directions that the number draws."""
+    has each parameter moved by one rounding at the start and after every step, in directions that the number draws."""
     precision: str = PRECISIONS[0]
 
     def __post_init__(self) -> None:

@@ -35,7 +35,7 @@ class Suite:
     """None runs each task for its own horizon."""
     twins: int | None = None
     """With a number, the question is whether the frameworks agree: each cell runs in both with the same noise,
-    and beside it in JAX so many times with parameters moved by one rounding after every step."""
+    and beside it in JAX so many times with parameters moved by one rounding at the start and after every step."""
     precision: str = PRECISIONS[0]
     tuning: str = "grid"
     fresh: bool = False

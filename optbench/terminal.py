@@ -263,8 +263,8 @@ def close_parity(session: Session, seconds: float) -> bool:
     meaning = (
         "apart: the largest distance of torch's losses from JAX's, relative to the largest loss so far. share: of "
         f"what is allowed, which is at each step {FACTOR:g} times the distance that runs in JAX have reached whose "
-        f"parameters are moved by one rounding after every step, or {FLOOR} roundings of the loss; above 1 (!) the "
-        "frameworks differ by more than rounding."
+        f"parameters are moved by one rounding at the start and after every step, or {FLOOR} roundings of the "
+        "loss; above 1 (!) the frameworks differ by more than rounding."
     )
     parted = int((~table["holds"]).sum())
     print("\n" + textwrap.fill(meaning, 100) + f"\n{len(table) - parted} of {len(table)} agree.")

@@ -2,9 +2,9 @@
 
 Every optimizer that is offered in both frameworks, from the same parameters, batches and noise, in float64.
 Two runs of one method part even when nothing is wrong, because rounding is amplified; how fast, is measured
-by three twins in JAX whose parameters are moved by one rounding after every step. The frameworks may be ten times
-as far apart as the twins. About ten minutes on two cores, nearly all of it compilation; exit code 1 if one optimizer
-parts faster.
+by three twins in JAX whose parameters are moved by one rounding at the start and after every step. The frameworks
+may be ten times as far apart as the twins. About ten minutes on two cores, nearly all of it compilation; exit code 1
+if one optimizer parts faster.
 
 The steps of Rprop, which is made for full batches, are bounded: else they blow the network up until gradients are
 as small as 1e-280, where the frameworks underflow differently and no longer agree on a sign.

@@ -58,7 +58,8 @@ class Lane:
 
     def init(self, lane: Any, shared: Any) -> Any:
         """The carry before the first step."""
-        params = lane["params"]
+        # The first gradient is rounded like every other, so a twin is moved before it too.
+        params = nudged(lane["params"], lane["twin"], self.steps) if self.twinned else lane["params"]
         zero = jnp.zeros((), jnp.int32)
         return {
             "params": params,
@@ -83,7 +84,7 @@ class Lane:
 
 
 def nudged(params: Any, twin: Any, t: Any) -> Any:
-    """Each parameter times 1 +- one rounding, in directions that the twin draws; twin 0 is left alone."""
+    """Each parameter times 1 +- one rounding, in directions that the twin draws at t; twin 0 is left alone."""
     draws = KeyNoise.seeded(twin).normals("twin", t, params)
 
     def one(draw: Any, leaf: Any) -> Any:
