@@ -9,9 +9,9 @@ result.table
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from optbench.core import UserError as UserError
     from optbench.execute.session import Result as Result
     from optbench.execute.session import run as run
+    from optbench.fields import UserError as UserError
 
 __all__ = ["Result", "UserError", "run"]
 
@@ -23,7 +23,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(session, name)
     if name == "UserError":
-        from optbench.core import UserError
+        from optbench.fields import UserError
 
         return UserError
     if name == "__version__":

@@ -17,8 +17,8 @@ import tyro
 from tyro.conf import Positional, subcommand
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from optbench.core import UserError
 from optbench.execute.request import Number, Request, Text, Texts
+from optbench.fields import UserError
 
 
 @dataclass(frozen=True)

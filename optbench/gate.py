@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from optbench import environment
-from optbench.core import UserError
 from optbench.execute.request import Request
 from optbench.execute.session import Session
+from optbench.fields import UserError
 from optbench.stats.summary import final, middle, steps_to, task_of
 
 TOLERANCE_LOSS = 0.05

@@ -7,7 +7,9 @@ import inspect
 import math
 import textwrap
 
-from optbench.core import Optimizer, Task, UserError, nearest
+from optbench.fields import UserError, nearest
+from optbench.optimizer import Optimizer
+from optbench.task import Task
 
 EXAMPLE = {"w": (256, 128), "b": (256,)}
 """The layer that state sizes are quoted for."""

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from optbench import optimizers, tasks
-from optbench.core import DTYPE_BYTES, Cell, Schedule, Shapes, digest
+from optbench.cell import DTYPE_BYTES, Cell, Schedule
 from optbench.engines.lanes import WIDTH
+from optbench.fields import digest
+from optbench.protocol import Shapes
 
 MODES = ("vmap", "map", "loop")
 """The ways lanes run in JAX; engines/jax.py says what they are."""

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
+FRAMEWORKS = ("jax", "torch")
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""The shape of each parameter."""
+
 
 class Counts(NamedTuple):
     """What one step asked of the objective: how many loss values, gradients and Hessian-vector products.

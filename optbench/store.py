@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optbench import tasks
-from optbench.core import DTYPE_BYTES, FORMAT, PRECISIONS, Cell, Status, Trace, UserError
+from optbench.cell import DTYPE_BYTES, FORMAT, PRECISIONS, Cell, Status, Trace
+from optbench.fields import UserError
 
 if TYPE_CHECKING:
     import pandas as pd

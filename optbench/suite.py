@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optbench import tuning
-from optbench.core import PRECISIONS, Cell, Optimizer, Schedule, Task, UserError, nearest
+from optbench.cell import PRECISIONS, Cell, Schedule
+from optbench.fields import UserError, nearest
+from optbench.optimizer import Optimizer
+from optbench.task import Task
 
 CONSTANT = Schedule()
 

@@ -18,7 +18,7 @@ import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from optbench.core import Optimizer
+from optbench.optimizer import Optimizer
 
 RULESETS = ("grid", "random", "quasi")
 BLOCK = 1000

@@ -11,7 +11,7 @@ With data in a local folder (see the README), tiny Shakespeare or any text or to
     optbench run --suite language --task 'transformer[dataset=shakespeare]' --data DIR --opt kron,adam
 """
 
-from optbench.core import Schedule
+from optbench.cell import Schedule
 from optbench.optimizers import parse as optimizer
 from optbench.suite import Suite
 from optbench.tasks import parse as task

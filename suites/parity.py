@@ -12,8 +12,8 @@ as small as 1e-280, where the frameworks underflow differently and no longer agr
     optbench run --suite parity
 """
 
-from optbench.core import FRAMEWORKS
 from optbench.optimizers import names, parse
+from optbench.protocol import FRAMEWORKS
 from optbench.suite import Suite
 from optbench.tasks import parse as task
 

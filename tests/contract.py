@@ -6,8 +6,10 @@ import math
 import numpy as np
 
 from optbench import plan
-from optbench.core import Cell, Optimizer, Status, Task
+from optbench.cell import Cell, Status
 from optbench.engines.lanes import Keep
+from optbench.optimizer import Optimizer
+from optbench.task import Task
 from optbench.tasks import MLP, Quadratic
 
 TINY_QUADRATIC = Quadratic(dim=12, condition=10.0)

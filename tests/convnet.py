@@ -5,7 +5,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from optbench.core import Functions, Target, Task, hyper, stream
+from optbench.fields import hyper
+from optbench.task import Functions, Target, Task, stream
 from optbench.tasks.data import batches, digits
 
 

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from optbench import optimizers
-from optbench.core import FRAMEWORKS, Cell
+from optbench.cell import Cell
+from optbench.protocol import FRAMEWORKS
 from optbench.stats.parity import EPS, FLOOR, distance
 from optbench.tasks import ResNet, Transformer
 from tests.contract import run

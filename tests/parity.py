@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from optbench.core import Setting, Step
+from optbench.protocol import Setting, Step
 
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
 ULP = 2.0**-52

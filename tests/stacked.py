@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from optbench.core import Optimizer, Setting
+from optbench.optimizer import Optimizer
+from optbench.protocol import Setting
 from optbench.rules.torch import SeedNoise
 
 STEPS, LANES, SIZE = 12, 3, (5, 4)

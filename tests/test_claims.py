@@ -15,7 +15,7 @@ import pytest
 from optbench.claims import PROGRAMS, Measurement, Verdict, documents, every, select
 from optbench.claims.ledger import Ledger
 from optbench.claims.text import COLUMNS
-from optbench.core import UserError
+from optbench.fields import UserError
 from tests.made_up import CASES, FACTS, make_up
 
 ROOT = Path(__file__).parent.parent

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import optbench
-from optbench.core import UserError
+from optbench.fields import UserError
 from tests import messages
 
 ROOT = Path(__file__).parent.parent

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from optbench.core import Status, UserError
+from optbench.cell import Status
+from optbench.fields import UserError
 from optbench.store import Store
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
@@ -247,7 +248,7 @@ def test_a_disk_that_fills_up_during_a_run_is_a_message(dying_session, monkeypat
 
 
 def test_a_carry_is_forgotten_only_when_the_result_is_stored(monkeypatch, tmp_path):
-    from optbench.core import Trace
+    from optbench.cell import Trace
     from optbench.execute import worker
     from optbench.execute.request import Request
     from optbench.plan import programs

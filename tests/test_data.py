@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from optbench.core import Cell, UserError
+from optbench.cell import Cell
+from optbench.fields import UserError
 from optbench.optimizers import parse as optimizer
 from optbench.tasks import parse as task
 from optbench.tasks.data import cifar10, digits, folder, images, mnist, text, unpickle

@@ -16,7 +16,7 @@ import pytest
 
 import optbench
 from optbench import optimizers, tasks
-from optbench.core import Cell
+from optbench.cell import Cell
 from optbench.engines import lanes
 from optbench.tasks.data import folder
 from tests import datafiles

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from optbench import optimizers, plan, tasks
-from optbench.core import Cell, UserError
+from optbench.cell import Cell
 from optbench.engines import jax as engine
 from optbench.engines import jax_device
 from optbench.execute import devices
 from optbench.execute.devices import CPU, Device, resolve
 from optbench.execute.request import Request
 from optbench.execute.session import Session
+from optbench.fields import UserError
 from optbench.store import Store
 from tests.contract import TINY_MLP, cells_of, run
 from tests.convnet import ConvNet

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optbench import optimizers, tasks
-from optbench.core import Cell, Counts, Schedule, Status
+from optbench.cell import Cell, Schedule, Status
 from optbench.engines import lanes
 from optbench.engines.lanes import BLOCK, Inputs, chunks, drive
+from optbench.protocol import Counts
 
 
 class Plain:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from optbench import optimizers, plan
-from optbench.core import Cell, Status
+from optbench.cell import Cell, Status
 from optbench.engines import jax as engine
 from optbench.engines import lanes
 from tests import contract

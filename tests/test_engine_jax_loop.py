@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from optbench import optimizers, plan, tasks
-from optbench.core import Cell
+from optbench.cell import Cell
 from optbench.engines import jax as engine
 from optbench.engines import jax_trap, lanes, measured
 from tests.contract import TINY_QUADRATIC, Memory, cells_of, run, same_bits

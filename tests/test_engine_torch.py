@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from optbench import optimizers, plan
-from optbench.core import Cell, Status, UserError
+from optbench.cell import Cell, Status
 from optbench.engines import lanes
 from optbench.engines import torch as engine
 from optbench.engines.torch_eager import TorchObjective
 from optbench.execute.request import Request
+from optbench.fields import UserError
 from optbench.optimizers.sgd import SGD
 from tests import stacked
 from tests.contract import TINY_MLP, TINY_QUADRATIC, Memory, cells_of, run, same_bits

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from optbench.core import Setting
 from optbench.optimizers.esgd import ESGD as Declared
 from optbench.optimizers.esgd import is_due, mixing
 from optbench.optimizers.esgd.jax import due, esgd, signs
 from optbench.optimizers.esgd.torch import ESGD
+from optbench.protocol import Setting
 from optbench.rules.optax import KeyNoise, TableNoise
 from optbench.rules.torch import SeedNoise
 from tests import traces

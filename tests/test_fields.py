@@ -10,9 +10,11 @@ from hypothesis import example, given, reject, settings
 from hypothesis import strategies as st
 
 from optbench import optimizers, tasks
-from optbench.core import Cell, Optimizer, Schedule, Task, UserError
-from optbench.fields import Bounds, canonical, digest, grid, nearest, split_brackets
+from optbench.cell import Cell, Schedule
+from optbench.fields import Bounds, UserError, canonical, digest, grid, nearest, split_brackets
+from optbench.optimizer import Optimizer
 from optbench.plan import cell_of
+from optbench.task import Task
 
 settings.register_profile("optbench", max_examples=25, deadline=None)
 settings.load_profile("optbench")

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from optbench import optimizers, plan
-from optbench.core import Cell, Schedule, Status, UserError
+from optbench.cell import Cell, Schedule, Status
+from optbench.fields import UserError
 from tests.contract import TINY_QUADRATIC, cells_of, check
 
 MODULE = '''
@@ -15,7 +16,7 @@ import jax
 import optax
 import torch
 
-from optbench.core import Counts, Step
+from optbench.protocol import Counts, Step
 from optbench.optimizers.adapter import Standard
 
 

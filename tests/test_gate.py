@@ -5,7 +5,7 @@ import math
 import pytest
 
 from optbench import gate
-from optbench.core import UserError
+from optbench.fields import UserError
 
 ADAM, SGD = ("quadratic_10", "adam", "0.01"), ("quadratic_10", "sgd", "0.1")
 NUMBERS = {ADAM: gate.Number(1e-5, 120.0, steps_tolerance=6.0), SGD: gate.Number(math.inf, math.inf)}

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from optbench import tasks
-from optbench.core import Cell, Schedule, UserError
+from optbench.cell import Cell, Schedule
+from optbench.fields import UserError
 from optbench.optimizers import parse
 from optbench.stats.parity import EPS, FACTOR, FLOOR, parity
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optbench import optimizers, plan, tasks
-from optbench.core import Cell, Schedule
+from optbench.cell import Cell, Schedule
 from optbench.plan import Program, programs
 
 SMALL = ("quadratic_10", "rosenbrock_2", "rosenbrock[dim=3]", "quadratic[dim=4,noise=0.1]")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from optbench import optimizers, plan, tasks
-from optbench.core import Cell, Status
+from optbench.cell import Cell, Status
 from optbench.execute import pool
 from optbench.execute.pool import Place, Pool
 from optbench.execute.request import Request
@@ -26,7 +26,8 @@ ROOT = Path(__file__).parent.parent
 WORKER = """
 import json, os, signal, sys
 import numpy as np
-from optbench.core import Counts, Status, Trace
+from optbench.cell import Status, Trace
+from optbench.protocol import Counts
 from optbench.plan import Program
 from optbench.store import Store
 

@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from optbench.core import Setting
 from optbench.fields import UserError
 from optbench.optimizers.affine import Affine, matricized
 from optbench.optimizers.kron import Kron
 from optbench.optimizers.lra import LRA
 from optbench.optimizers.xmat import XMat
+from optbench.protocol import Setting
 from optbench.rules.optax import KeyNoise
 
 SHAPES = {"W": (6, 3), "T": (2, 3, 4), "b": (5,), "s": ()}

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optbench import optimizers, tasks
-from optbench.core import Cell, Counts, Schedule, Status, Trace
+from optbench.cell import Cell, Schedule, Status, Trace
+from optbench.protocol import Counts
 from optbench.report.panels import ticks
 from optbench.store import Store
 

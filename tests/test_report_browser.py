@@ -50,7 +50,7 @@ def small(tmp_path_factory):
 @pytest.fixture(scope="module")
 def path(small, tmp_path_factory):
     """The page of a small report, with paths and with claims of one document and their figure."""
-    from optbench.core import Status
+    from optbench.cell import Status
     from optbench.report.claims import measured
     from optbench.report.page import page
     from optbench.report.paths import Path, Terrain

@@ -85,7 +85,7 @@ def test_versions_in_one_folder_are_sides_too(tmp_path):
 
 
 def test_where_lanes_stop_at_a_target_steps_are_compared(tmp_path):
-    from optbench.core import Status
+    from optbench.cell import Status
 
     def reached(folder, factor):
         traces = grid(level=1e-9, statuses=dict.fromkeys(range(4), Status.REACHED))

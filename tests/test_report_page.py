@@ -22,7 +22,7 @@ EVIL = """<script>alert(1)</script> "]]>' & $x_1$ | `a` \\{b}% #{7*7} {{7*7}} <!
 
 def small_content(folder):
     """Two tasks, a leader, a tie, a variant, lanes that were lost."""
-    from optbench.core import Status
+    from optbench.cell import Status
 
     store = stored(
         folder,

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from optbench import optimizers
-from optbench.core import Cell, Schedule, Setting, Status
+from optbench.cell import Cell, Schedule, Status
 from optbench.engines import jax as jax_engine
 from optbench.engines.lanes import BLOCK, Inputs, drive
 from optbench.engines.torch_eager import EagerBackend
 from optbench.optimizers.adapter import Standard
 from optbench.optimizers.sgd import SGD
+from optbench.protocol import Setting
 from optbench.tasks import MLP
 from tests import parity
 from tests.contract import TINY_MLP, TINY_QUADRATIC, run

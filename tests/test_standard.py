@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from optbench import optimizers
-from optbench.core import Setting
 from optbench.optimizers.adapter import Standard
+from optbench.protocol import Setting
 from tests import parity
 
 STANDARD = [each for each in optimizers.names().values() if isinstance(each, Standard)]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from optbench.core import Status
+from optbench.cell import Status
 from optbench.stats.budgets import certificate, refusal, unequal
 from optbench.stats.lint import FINDINGS, lint_problems
 from optbench.stats.outcomes import at_best, complete, ladder, outcomes, progress

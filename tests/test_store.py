@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from optbench import optimizers, store, tasks
-from optbench.core import Cell, Counts, Status, Trace, UserError
+from optbench.cell import Cell, Status, Trace
+from optbench.fields import UserError
+from optbench.protocol import Counts
 from optbench.store import Kept, Store, whole
 
 FACTS = {"device_kind": "cpu", "mode": "vmap"}

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from optbench import suite as suites
-from optbench.core import Schedule, UserError
+from optbench.cell import Schedule
 from optbench.execute.request import Request
+from optbench.fields import UserError
 from optbench.optimizers import parse as optimizer
 from optbench.suite import Suite
 from optbench.tasks import parse as task

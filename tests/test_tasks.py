@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from optbench import optimizers, tasks
-from optbench.core import Cell, Status
+from optbench.cell import Cell, Status
 from optbench.stats.summary import middle
 from optbench.tasks import MLP, Autoencoder, Quadratic, ResNet, Rosenbrock, Transformer, XorRNN
 from optbench.tasks.data import batches, digits, images, text

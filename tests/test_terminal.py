@@ -26,7 +26,7 @@ def test_the_legend_names_tasks_whole_and_each_target_once():
 
 def test_a_program_of_one_lane_has_one_lane():
     from optbench import optimizers, tasks
-    from optbench.core import Cell
+    from optbench.cell import Cell
     from optbench.plan import Program
     from optbench.terminal import title
 

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 from optbench import optimizers, tuning
-from optbench.core import Cell, Status, UserError
+from optbench.cell import Cell, Status
 from optbench.execute.request import Request
 from optbench.execute.tuning import stages
-from optbench.fields import LEVELS, MOMENTUM, Search
+from optbench.fields import LEVELS, MOMENTUM, Search, UserError
 from optbench.optimizers import parse as optimizer
 from optbench.stats.budgets import certificate, unequal
 from optbench.stats.outcomes import at_best, outcomes

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from optbench.cell import FORMAT
 from optbench.claims.plots import Figure, Table
-from optbench.core import FORMAT, UserError, digest, nearest
 from optbench.execute.request import Request
+from optbench.fields import UserError, digest, nearest
 
 PROGRAMS = "optbench.claims.programs"
 DOCUMENTS = ("psgd_kron", "psgd_variants", "novograd", "expectigrad", "esgd_m", "ngc_learn")

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from optbench import environment
+from optbench.cell import FORMAT
 from optbench.claims import Lookup, Measurement
-from optbench.core import FORMAT, UserError
+from optbench.fields import UserError
 from optbench.store import whole
 
 

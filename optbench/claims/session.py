@@ -11,13 +11,14 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from optbench import environment
+from optbench.cell import Status
 from optbench.claims import PROGRAMS, Asked, Lookup, Measurement
 from optbench.claims.ledger import Ledger, Record, lookup
-from optbench.core import FRAMEWORKS, Status
 from optbench.execute.pool import Event, Pool
 from optbench.execute.request import Request, check_numbers
 from optbench.execute.session import Session
 from optbench.plan import Program
+from optbench.protocol import FRAMEWORKS
 from optbench.store import Store
 
 

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optbench.core import Cell, Counts, Trace
+from optbench.cell import Cell, Trace
 from optbench.engines.jax_device import device_facts as device_facts
 from optbench.engines.jax_device import devices, numbers, product
 from optbench.engines.jax_device import watch_memory as watch_memory
@@ -30,6 +30,7 @@ from optbench.engines.jax_program import PROGRAMS, Lane, touched
 from optbench.engines.jax_trap import loop_facts
 from optbench.engines.lanes import BLOCK, WIDTH, Inputs, Keep, Observe, Saves, drive
 from optbench.engines.measured import peak_facts
+from optbench.protocol import Counts
 
 
 class JaxBackend:

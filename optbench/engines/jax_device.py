@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from optbench import environment
-from optbench.core import Cell
+from optbench.cell import Cell
 
 MATMULS = {
     "gpu": {"float32": "highest", "tensorfloat32": "high", "bfloat16": "BF16_BF16_F32"},

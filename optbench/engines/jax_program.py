@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
-from optbench.core import Cell, Counts, Setting
+from optbench.cell import Cell
 from optbench.engines.lanes import BLOCK
+from optbench.protocol import Counts, Setting
 from optbench.rules.optax import KeyNoise
 
 

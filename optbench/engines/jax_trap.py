@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from optbench import environment
-from optbench.core import Cell
+from optbench.cell import Cell
 from optbench.engines.jax_program import Lane
 from optbench.engines.lanes import Inputs
 from optbench.engines.measured import remembered

@@ -15,8 +15,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from optbench.core import Cell, Counts, Trace, stream
+from optbench.cell import Cell, Trace
 from optbench.engines.progress import Ends, Progress
+from optbench.protocol import Counts
+from optbench.task import stream
 
 BLOCK = 512
 """Steps whose inputs lie on the device at a time, and the length of the buffer that losses are written to."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from optbench import environment
-from optbench.core import Cell
+from optbench.cell import Cell
 from optbench.fields import digest
 
 PEAK_FROM = 1e6

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from optbench.core import Cell, Counts, Status, Trace
+from optbench.cell import Cell, Status, Trace
+from optbench.protocol import Counts
 
 
 @dataclass

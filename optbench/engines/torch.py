@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from optbench import environment
-from optbench.core import Cell, Trace
+from optbench.cell import Cell, Trace
 from optbench.engines.lanes import WIDTH, Inputs, Keep, Observe, Saves, drive
 from optbench.engines.measured import peak_facts
 from optbench.engines.torch_eager import EagerBackend

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from optbench.core import Cell, Counts, Noise, Rule, Setting
+from optbench.cell import Cell
 from optbench.engines.lanes import BLOCK, WIDTH, Inputs
+from optbench.protocol import Counts, Noise, Rule, Setting
 from optbench.rules.torch import Parameters, SeedNoise
 
 Loss = Callable[[Parameters], torch.Tensor]

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from optbench.core import Counts, Rule, Setting
 from optbench.engines.lanes import BLOCK, WIDTH, Inputs
 from optbench.engines.torch_eager import TorchBackend, packed, state_bytes, unpack
+from optbench.protocol import Counts, Rule, Setting
 from optbench.rules.torch import Parameters, SeedNoise
 
 

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Union
 
-from optbench.core import DTYPES, FRAMEWORKS, PRECISIONS, Cell, Optimizer, Schedule, UserError, nearest
-from optbench.fields import name_and_fields, split_brackets
+from optbench.cell import DTYPES, PRECISIONS, Cell, Schedule
+from optbench.fields import UserError, name_and_fields, nearest, split_brackets
+from optbench.optimizer import Optimizer
+from optbench.protocol import FRAMEWORKS
 from optbench.tuning import RULESETS
 
 if TYPE_CHECKING:

@@ -10,10 +10,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from optbench import environment, plan
-from optbench.core import PRECISIONS, Cell, Status, Trace, UserError
+from optbench.cell import PRECISIONS, Cell, Status, Trace
 from optbench.execute.devices import Device, resolve
 from optbench.execute.pool import Event, Job, Pool
 from optbench.execute.request import Request
+from optbench.fields import UserError
 from optbench.store import Store
 
 if TYPE_CHECKING:

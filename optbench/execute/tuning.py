@@ -11,9 +11,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from optbench import tasks
-from optbench.core import Optimizer, Task
 from optbench.execute.request import Request
 from optbench.execute.session import Session
+from optbench.optimizer import Optimizer
+from optbench.task import Task
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,8 +10,8 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from optbench.core import Optimizer, UserError, nearest
-from optbench.fields import from_text
+from optbench.fields import UserError, from_text, nearest
+from optbench.optimizer import Optimizer
 from optbench.optimizers.adam import Adam, AdamW
 from optbench.optimizers.affine import Affine
 from optbench.optimizers.esgd import ESGD

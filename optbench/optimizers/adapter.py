@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
-from optbench.core import Optimizer, Rule, Setting, Shapes, hyper
-from optbench.fields import Search
+from optbench.fields import Search, hyper
+from optbench.optimizer import Optimizer
+from optbench.protocol import Rule, Setting, Shapes
 
 T = TypeVar("T")
 

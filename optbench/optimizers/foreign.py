@@ -26,8 +26,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from optbench.core import Optimizer, Rule, Setting, Shapes, UserError, hyper, nearest
-from optbench.fields import name_and_fields
+from optbench.fields import UserError, hyper, name_and_fields, nearest
+from optbench.optimizer import Optimizer
+from optbench.protocol import Rule, Setting, Shapes
 
 SHORT = {"torch": "torch.optim"}
 """Modules that may be named shortly."""

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
-from optbench.core import Shapes, UserError, hyper
-from optbench.fields import Search
+from optbench.fields import Search, UserError, hyper
 from optbench.optimizers.adapter import Standard, decay, declared, size, step_size
+from optbench.protocol import Shapes
 
 
 @declared

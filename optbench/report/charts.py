@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from optbench.core import Status
+from optbench.cell import Status
 from optbench.report.content import Content
 from optbench.report.look import look
 from optbench.report.panels import sensitivity_span, span, stop, ticks

@@ -14,7 +14,7 @@ import pandas as pd
 from optbench.claims import Document, Verdict, documents
 from optbench.claims.ledger import Ledger, Record, lookup
 from optbench.claims.plots import Figure, Table
-from optbench.core import UserError
+from optbench.fields import UserError
 from optbench.report.markdown import code, escape, picture, table
 from optbench.stats import Frame
 

@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from optbench.core import Task, UserError
-from optbench.fields import nearest
+from optbench.fields import UserError, nearest
 from optbench.report.look import order
 from optbench.report.problem import listed, spoken
 from optbench.report.selection import Selection
@@ -28,6 +27,7 @@ from optbench.stats.curves import median_interval, middle
 from optbench.stats.settings import PROBLEM, labels, newest
 from optbench.stats.summary import chosen, compact, final, percent, spread, steps_to, task_of
 from optbench.store import Store
+from optbench.task import Task
 
 VERSION = ("commit", "optbench_version")
 KEYS = (*PROBLEM, "optimizer")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from optbench.core import Status
+from optbench.cell import Status
 from optbench.report.look import order
 from optbench.report.problem import Problem, listed
 from optbench.stats import Frame

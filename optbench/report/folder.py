@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from optbench.core import UserError
+from optbench.fields import UserError
 from optbench.store import whole
 
 MANIFEST = "files.sha256"

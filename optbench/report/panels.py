@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optbench.core import Status
+from optbench.cell import Status
 from optbench.report.look import Look, look
 from optbench.report.problem import Problem
 from optbench.stats import Frame

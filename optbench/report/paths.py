@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from optbench import tasks
-from optbench.core import Status
+from optbench.cell import Status
 from optbench.report.look import order
 from optbench.stats import Frame
 from optbench.stats.settings import newest

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from optbench.core import Status, Task
+from optbench.cell import Status
 from optbench.report.look import order
 from optbench.stats import Frame
 from optbench.stats.curves import curve
 from optbench.stats.leaders import sensitivity
 from optbench.stats.settings import kept_apart, labels
 from optbench.stats.summary import chosen, task_of
+from optbench.task import Task
 
 
 def spoken(metric: str) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from optbench import optimizers, plan
-from optbench.core import PRECISIONS, Schedule, UserError
+from optbench.cell import PRECISIONS, Schedule
+from optbench.fields import UserError
 from optbench.stats import Frame
 from optbench.stats.settings import PROBLEM
 from optbench.stats.summary import task_of

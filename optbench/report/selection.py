@@ -12,8 +12,8 @@ import pandas as pd
 
 from optbench import optimizers, tasks
 from optbench import suite as suites
-from optbench.core import Optimizer, UserError
-from optbench.fields import nearest, split_brackets
+from optbench.fields import UserError, nearest, split_brackets
+from optbench.optimizer import Optimizer
 from optbench.report.look import order
 from optbench.report.reproduce import command_line
 from optbench.stats import Frame

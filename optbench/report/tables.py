@@ -9,7 +9,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from optbench import optimizers
-from optbench.core import Status, UserError
+from optbench.cell import Status
+from optbench.fields import UserError
 from optbench.report.content import Content
 from optbench.report.standing import Standing
 from optbench.stats import Frame

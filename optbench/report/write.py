@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from optbench import suite as suites
-from optbench.core import UserError
+from optbench.fields import UserError
 from optbench.report import compare, tex
 from optbench.report.content import Content
 from optbench.report.folder import save

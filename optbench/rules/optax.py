@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
-from optbench.core import Counts, Noise, Objective, Step, normals
+from optbench.protocol import Counts, Noise, Objective, Step, normals
 
 SHARED_BELOW = 65536
 """Numbers of an array below which it shares a draw: one stream for many small arrays costs less than one each."""

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
-from optbench.core import Counts, Noise, Objective, Step, normals
+from optbench.protocol import Counts, Noise, Objective, Step, normals
 
 Parameters = dict[str, torch.Tensor]
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from optbench.core import Status
+from optbench.cell import Status
 from optbench.stats import Frame
 
 RAN = (Status.DONE, Status.REACHED, Status.DIVERGED)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optbench.core import Status
+from optbench.cell import Status
 from optbench.stats import Frame
 
 INTERVAL_FROM = 5

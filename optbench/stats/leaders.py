@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pandas as pd
 
-from optbench.core import Task
 from optbench.stats import Frame
 from optbench.stats.curves import median_interval, middle
 from optbench.stats.settings import PROBLEM, kept_apart
 from optbench.stats.summary import chosen, final, steps_to, task_of, trying
+from optbench.task import Task
 
 
 def leaders(frame: Frame) -> Frame:

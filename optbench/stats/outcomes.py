@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from optbench.core import Status, Task
+from optbench.cell import Status
 from optbench.stats import Frame
 from optbench.stats.costs import costs_of
 from optbench.stats.curves import history, middle, records
 from optbench.stats.settings import PROBLEM, kept_apart, labels
 from optbench.stats.summary import main_target, task_of
+from optbench.task import Task
 
 AXES = ("steps", "gradients", "seconds")
 """In what a budget can be counted: optimizer steps, gradient-equivalents, seconds of one lane."""

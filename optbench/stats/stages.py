@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optbench.core import Optimizer
+from optbench.optimizer import Optimizer
 from optbench.stats import Frame
 from optbench.stats.outcomes import at_best, outcomes
 from optbench.stats.settings import PROBLEM

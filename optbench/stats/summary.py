@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from optbench import tasks
-from optbench.core import Status, Target, Task
+from optbench.cell import Status
 from optbench.stats import Frame
 from optbench.stats.costs import RAN, costs, memory
 from optbench.stats.curves import history, median_interval, middle, records
 from optbench.stats.settings import PROBLEM, kept_apart
+from optbench.task import Target, Task
 
 HEADER = ("task", "optimizer", "best lr", "final loss", "test", "steps", "dec", "us", "st/p", "div")
 COLUMNS = 100

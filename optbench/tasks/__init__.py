@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from optbench.core import Task
 from optbench.fields import from_text
+from optbench.task import Task
 from optbench.tasks.autoencoder import Autoencoder
 from optbench.tasks.mlp import MLP
 from optbench.tasks.plane import Plane

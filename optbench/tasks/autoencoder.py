@@ -16,7 +16,8 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from optbench.core import Functions, Target, Task, UserError, hyper, stream
+from optbench.fields import UserError, hyper
+from optbench.task import Functions, Target, Task, stream
 from optbench.tasks.data import batches, digits
 from optbench.tasks.evaluation import PARTS, means_by_part
 

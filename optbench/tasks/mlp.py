@@ -10,7 +10,8 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from optbench.core import Functions, Target, Task, hyper, stream
+from optbench.fields import hyper
+from optbench.task import Functions, Target, Task, stream
 from optbench.tasks.data import batches, digits
 from optbench.tasks.evaluation import PARTS, jax_cross_entropy, jax_scores, torch_scores
 

@@ -14,7 +14,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from optbench.core import Functions, Target, Task, hyper
+from optbench.fields import hyper
+from optbench.task import Functions, Target, Task
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,7 +14,8 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from optbench.core import Functions, Target, Task, hyper, stream
+from optbench.fields import hyper
+from optbench.task import Functions, Target, Task, stream
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from optbench.core import Arrays
+    from optbench.task import Arrays
     from optbench.tasks.resnet import Layer, ResNet
 
 EPSILON = 1e-5

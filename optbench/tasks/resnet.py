@@ -23,7 +23,8 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from optbench.core import Functions, Target, Task, UserError, hyper, stream
+from optbench.fields import UserError, hyper
+from optbench.task import Functions, Target, Task, stream
 from optbench.tasks.data import batches, images
 from optbench.tasks.evaluation import (
     PARTS,

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from optbench.core import Functions, Target, Task, hyper, stream
+from optbench.fields import hyper
+from optbench.task import Functions, Target, Task, stream
 
 if TYPE_CHECKING:
     import numpy as np

@@ -19,7 +19,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from optbench.core import Arrays, Functions, Target, Task, UserError, hyper, stream
+from optbench.fields import UserError, hyper
+from optbench.task import Arrays, Functions, Target, Task, stream
 from optbench.tasks.data import text
 from optbench.tasks.evaluation import (
     PARTS,

@@ -17,7 +17,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from optbench.core import Functions, Target, Task, hyper, stream
+from optbench.fields import hyper
+from optbench.task import Functions, Target, Task, stream
 from optbench.tasks.evaluation import PARTS, means_by_part
 
 if TYPE_CHECKING:

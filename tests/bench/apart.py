@@ -9,7 +9,7 @@ from multiprocessing import get_context
 from typing import Any, Self
 from unittest import mock
 
-from optbench.core import Cell
+from optbench.cell import Cell
 from optbench.execute.pool import Place
 from tests.bench.clock import Contestant, clock
 

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from optbench import optimizers, plan, tasks
-from optbench.core import Cell
+from optbench.cell import Cell
 from optbench.engines import jax as jax_engine
 from optbench.engines.lanes import Inputs, drive
 from tests.bench import plain_networks

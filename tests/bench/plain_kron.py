@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from optbench.core import Noise
+from optbench.protocol import Noise
 from optbench.rules.optax import probes
 
 B1, RATE, DAMPING = 0.9, 0.1, 3.4526698e-4

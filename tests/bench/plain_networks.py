@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optbench.core import Task
+from optbench.task import Task
 from optbench.tasks.resnet import ResNet
 from optbench.tasks.transformer import EPSILON, Transformer
 

@@ -11,8 +11,8 @@ import numpy as np
 import optax
 
 from optbench import optimizers
-from optbench.core import Setting
 from optbench.optimizers.expectigrad.jax import expectigrad
+from optbench.protocol import Setting
 from optbench.rules.optax import KeyNoise
 
 Array = np.ndarray

@@ -11,8 +11,8 @@ import numpy as np
 from optbench import optimizers
 from optbench.claims.programs.clock import interleaved
 from optbench.claims.programs.training import Training
-from optbench.core import Setting
 from optbench.optimizers.kron.jax import kron, precond_update_prob_schedule
+from optbench.protocol import Setting
 from optbench.rules.optax import KeyNoise
 
 

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from optbench import optimizers
-from optbench.core import Optimizer, Setting
 from optbench.engines.jax_program import JaxObjective
+from optbench.optimizer import Optimizer
+from optbench.protocol import Setting
 from optbench.rules.optax import KeyNoise
 
 Params = dict[str, jax.Array]

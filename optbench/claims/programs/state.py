@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import optax
 
 from optbench import optimizers
-from optbench.core import Setting
 from optbench.optimizers.kron.jax import kron
+from optbench.protocol import Setting
 from optbench.rules.optax import KeyNoise
 
 Shapes = dict[str, list[int]]

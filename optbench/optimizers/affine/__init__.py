@@ -29,8 +29,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from optbench.core import Rule, Setting, Shapes, hyper
+from optbench.fields import hyper
 from optbench.optimizers.psgd import GroupOptimizer
+from optbench.protocol import Rule, Setting, Shapes
 
 
 class Matricized(NamedTuple):

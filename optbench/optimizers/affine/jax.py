@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import optax
 from jax.scipy.linalg import solve_triangular
 
-from optbench.core import Noise, normals
 from optbench.optimizers.affine import Sides, matricized
 from optbench.optimizers.kron.jax_factors import divide, gram, norm_lower_bound, precondition, times
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, check_ranges, check_release
 from optbench.optimizers.psgd.jax import Factors, Fit, Options, check_static, finished, scale_by_group
+from optbench.protocol import Noise, normals
 from optbench.rules.optax import leaf_names
 
 RELEASES = ("0.2.9",)

@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 import torch
 
-from optbench.core import Noise, normals
 from optbench.optimizers.affine import Sides, matricized
 from optbench.optimizers.kron.torch import divide, gram, norm_lower_bound, precondition, times
 from optbench.optimizers.psgd import BALANCE_PROBABILITY
 from optbench.optimizers.psgd.torch import Factors, Fit, GroupPreconditioner
+from optbench.protocol import Noise, normals
 from optbench.rules.torch_optimizer import wide
 
 

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optbench.core import Noise
 from optbench.optimizers.esgd import check, is_due, mixing
+from optbench.protocol import Noise
 from optbench.ranges import is_off
 from optbench.rules.optax import probes
 from optbench.rules.optax_transform import one_minus_power, unmasked, wide

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from optbench.core import Noise, normals
 from optbench.optimizers.esgd import check, mixing
+from optbench.protocol import Noise, normals
 from optbench.rules.torch import SeedNoise
 from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, value_of, wide
 

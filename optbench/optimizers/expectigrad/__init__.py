@@ -25,8 +25,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from optbench.core import Optimizer, Rule, Setting, Shapes, hyper
-from optbench.fields import MOMENTUM
+from optbench.fields import MOMENTUM, hyper
+from optbench.optimizer import Optimizer
+from optbench.protocol import Rule, Setting, Shapes
 from optbench.ranges import require
 
 

@@ -27,8 +27,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from optbench.core import Optimizer, Rule, Setting, Shapes, hyper
-from optbench.fields import MOMENTUM
+from optbench.fields import MOMENTUM, hyper
+from optbench.optimizer import Optimizer
+from optbench.protocol import Rule, Setting, Shapes
 
 DAMPING = 0.0003452669770922512
 """sqrt of the float32 machine epsilon, rounded to float32, in every dtype."""

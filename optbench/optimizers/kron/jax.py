@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optbench.core import Noise
 from optbench.optimizers.kron import RELEASES, Shaping
 from optbench.optimizers.kron.jax_factors import (
     Leaf,
@@ -25,6 +24,7 @@ from optbench.optimizers.kron.jax_factors import (
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, at, check_ranges, check_release
 from optbench.optimizers.psgd.jax import check_static, finished, is_alive, momentum
 from optbench.optimizers.psgd.jax import precond_update_prob_schedule as precond_update_prob_schedule
+from optbench.protocol import Noise
 from optbench.ranges import is_off
 from optbench.rules.optax import KeyNoise, probes
 

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from optbench.core import Noise, normals
 from optbench.optimizers.kron import DAMPING, RELEASES, RMS_CLIP, Shaping, factor_kinds
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, at, check_release
 from optbench.optimizers.psgd.torch_base import Preconditioned, descend, is_alive
 from optbench.optimizers.psgd.torch_base import precond_update_prob_schedule as precond_update_prob_schedule
+from optbench.protocol import Noise, normals
 from optbench.rules.torch_optimizer import value_of, wide
 
 Factors = list[torch.Tensor]

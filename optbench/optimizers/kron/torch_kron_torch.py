@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import torch
 
-from optbench.core import Noise
 from optbench.optimizers.kron.torch import (
     Factors,
     Kron,
@@ -20,6 +19,7 @@ from optbench.optimizers.kron.torch import (
 )
 from optbench.optimizers.psgd import BALANCE_PROBABILITY
 from optbench.optimizers.psgd.torch_base import Preconditioned, descend, is_alive
+from optbench.protocol import Noise
 from optbench.rules.torch_optimizer import value_of, wide
 
 DAMPING = 2.0**-11.5

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import optax
 from jax.scipy.linalg import lu_factor, lu_solve
 
-from optbench.core import Noise
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, check_ranges, check_release
 from optbench.optimizers.psgd.jax import (
     Factors,
@@ -21,6 +20,7 @@ from optbench.optimizers.psgd.jax import (
     finished,
     scale_by_group,
 )
+from optbench.protocol import Noise
 
 RELEASES = ("0.2.9",)
 

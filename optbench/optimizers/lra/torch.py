@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import torch
 
-from optbench.core import Noise
 from optbench.optimizers.psgd import BALANCE_PROBABILITY
 from optbench.optimizers.psgd.torch import Factors, Fit, WholeGroup
+from optbench.protocol import Noise
 
 
 class LRA(WholeGroup):

@@ -16,8 +16,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from optbench.core import Optimizer, Rule, Setting, hyper
-from optbench.fields import MOMENTUM
+from optbench.fields import MOMENTUM, hyper
+from optbench.optimizer import Optimizer
+from optbench.protocol import Rule, Setting
 from optbench.ranges import require
 
 BALANCE_PROBABILITY = 0.01

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optbench.core import Noise
 from optbench.optimizers.psgd import FORCED_FITS, RANGES, at, check_ranges
 from optbench.optimizers.psgd.jax_curvature import hessian_helper as hessian_helper
+from optbench.protocol import Noise
 from optbench.ranges import is_off
 from optbench.rules.optax import KeyNoise, probes
 from optbench.rules.optax_transform import unmasked

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optbench.core import Noise
 from optbench.optimizers.psgd import FORCED_FITS, check_ranges
+from optbench.protocol import Noise
 from optbench.rules.optax import CurvatureRule, probes
 
 

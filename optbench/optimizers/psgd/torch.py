@@ -7,11 +7,11 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 
-from optbench.core import normals
 from optbench.optimizers.psgd import FORCED_FITS, at, check_release
 from optbench.optimizers.psgd.torch_base import Preconditioned, descend, is_alive
 from optbench.optimizers.psgd.torch_base import precond_update_prob_schedule as precond_update_prob_schedule
 from optbench.optimizers.psgd.torch_curvature import hessian_helper as hessian_helper
+from optbench.protocol import normals
 from optbench.rules.torch_optimizer import value_of
 
 Factors = dict[str, torch.Tensor]

@@ -16,8 +16,8 @@ from torch import (  # pyright: ignore[reportPrivateImportUsage]
     _foreach_sub_,  # pyright: ignore[reportPrivateImportUsage]
 )
 
-from optbench.core import Noise
 from optbench.optimizers.psgd import RANGES, check_ranges
+from optbench.protocol import Noise
 from optbench.rules.torch import SeedNoise
 from optbench.rules.torch_optimizer import CheckedOptimizer
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from optbench.core import Noise, Setting, normals
 from optbench.optimizers.psgd import check_ranges
+from optbench.protocol import Noise, Setting, normals
 from optbench.rules.torch import CurvatureRule, SeedNoise
 
 

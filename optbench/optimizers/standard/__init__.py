@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from optbench.core import Optimizer
+from optbench.optimizer import Optimizer
 from optbench.optimizers.standard import adams, adaptive, curvature, descent, divisors, free, layerwise
 
 CLASSES: tuple[type[Optimizer], ...] = (

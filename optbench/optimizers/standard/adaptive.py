@@ -7,8 +7,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
-from optbench.core import Shapes, hyper
+from optbench.fields import hyper
 from optbench.optimizers.adapter import Standard, decay, declared, size, small, step_size
+from optbench.protocol import Shapes
 
 
 @declared

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
-from optbench.core import Rule, Setting, Shapes, hyper
+from optbench.fields import hyper
 from optbench.optimizers.adapter import Standard, decay, declared, size, small, step_size, weight_decay
+from optbench.protocol import Rule, Setting, Shapes
 
 
 @declared

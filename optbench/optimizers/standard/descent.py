@@ -6,9 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
-from optbench.core import Rule, Setting, Shapes, hyper
+from optbench.fields import hyper
 from optbench.optimizers.adapter import Standard, decay, declared, size, step_size, weight_decay
 from optbench.optimizers.sgd import SGD
+from optbench.protocol import Rule, Setting, Shapes
 
 
 @declared

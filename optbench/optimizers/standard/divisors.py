@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
-from optbench.core import hyper
+from optbench.fields import hyper
 from optbench.optimizers.adapter import Standard, decay, declared, small, step_size, weight_decay
 
 Rate = Callable[[Any], Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from optbench.core import hyper
+from optbench.fields import hyper
 from optbench.optimizers.adapter import Standard, decay, declared, factor, small, step_size, weight_decay
 
 Rate = Callable[[Any], Any]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from optbench.core import Shapes, hyper
+from optbench.fields import hyper
 from optbench.optimizers.adapter import Standard, decay, declared, size, small, step_size, weight_decay
+from optbench.protocol import Shapes
 
 Rate = Callable[[Any], Any]
 

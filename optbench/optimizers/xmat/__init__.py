@@ -21,8 +21,8 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from optbench.core import Rule, Setting, Shapes
 from optbench.optimizers.psgd import GroupOptimizer
+from optbench.protocol import Rule, Setting, Shapes
 
 
 @dataclass(frozen=True, kw_only=True)

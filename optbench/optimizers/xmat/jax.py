@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optbench.core import Noise
 from optbench.optimizers.psgd import check_release
 from optbench.optimizers.psgd.jax import Factors, Fit, Options, WholeTree, finished, scale_by_group
+from optbench.protocol import Noise
 
 RELEASES = ("0.2.9", "0.1.0")
 

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from optbench.core import Noise
 from optbench.optimizers.psgd.torch import Factors, Fit, WholeGroup
+from optbench.protocol import Noise
 
 
 class XMat(WholeGroup):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from optbench.core import stream
+from optbench.task import stream
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from optbench.core import UserError
+from optbench.fields import UserError
 from optbench.tasks.data import folder, unpickle
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from optbench.core import UserError
+from optbench.fields import UserError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from optbench.core import UserError
+from optbench.fields import UserError
 
 if TYPE_CHECKING:
     import numpy as np

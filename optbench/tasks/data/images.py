@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, NamedTuple
 
-from optbench.core import UserError
+from optbench.fields import UserError
 from optbench.tasks.data import cifar10, digits, folder, mnist
 
 if TYPE_CHECKING:

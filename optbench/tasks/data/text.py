@@ -12,7 +12,7 @@ import functools
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
-from optbench.core import UserError
+from optbench.fields import UserError
 from optbench.tasks.data import folder
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-from optbench.core import UserError
+from optbench.fields import UserError
 
 
 class Code(pickle.UnpicklingError):

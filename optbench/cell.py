@@ -1,0 +1,208 @@
+"""One square of the grid: what is run, its id, how it ended and what it showed."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from optbench.fields import UserError, canonical, digest, nearest
+from optbench.optimizer import Optimizer
+from optbench.protocol import FRAMEWORKS, Counts
+from optbench.task import Task
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FORMAT = 2
+"""The number of the record format; it is part of every cell's id and changes when results stop comparing."""
+
+DTYPE_BYTES = {"float32": 4, "float64": 8}
+DTYPES = tuple(DTYPE_BYTES)
+PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
+"""What the factors of a float32 matrix product are rounded to on an accelerator; sums and all else stay float32."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rate moves over a horizon of steps, the same for every optimizer and framework.
+
+    `constant`: 1. `cosine`: linear warmup over the first `warmup` of the steps, then half a cosine to 0.
+    `wsd`: warmup, stable at 1, linear decay to 0 over the last `decay` of the steps. `linear`: warmup,
+    then linear to 0.
+    """
+
+    shape: str = "constant"
+    warmup: float = 0.0
+    decay: float = 0.2
+
+    SHAPES: ClassVar[tuple[str, ...]] = ("constant", "cosine", "wsd", "linear")
+
+    def __post_init__(self) -> None:
+        if self.shape not in self.SHAPES:
+            raise UserError(f"schedule {self.shape!r} is not known. {nearest(self.shape, self.SHAPES)}")
+        for name in ("warmup", "decay"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise UserError(
+                    f"schedule {self.shape}: {name}={value!r} is not a fraction of the steps in [0, 1]."
+                )
+            object.__setattr__(self, name, canonical("float", value))
+
+    def factors(self, steps: int) -> np.ndarray:
+        """The factor of the learning rate at each step t = 0 .. steps-1, float64 [steps]."""
+        import numpy as np
+
+        done = (np.arange(steps) + 0.0) / steps
+        if self.shape == "constant" and not self.warmup:
+            return np.ones(steps)
+        # The first step of a warmup is not wasted on a factor of 0: step t gets (t + 1) / warmup steps.
+        rise = np.minimum(1.0, (np.arange(steps) + 1) / max(1.0, self.warmup * steps))
+        rest = np.clip((done - self.warmup) / max(1e-12, 1 - self.warmup), 0, 1)
+        fall = {
+            "constant": np.ones(steps),
+            "cosine": (1 + np.cos(np.pi * rest)) / 2,
+            "linear": 1 - rest,
+            "wsd": np.minimum(1.0, (1 - done) / max(1e-12, self.decay)),
+        }[self.shape]
+        return rise * fall
+
+    def label(self) -> str:
+        """A short name such as `cosine(warmup=0.1)`."""
+        if self.shape == "constant" and not self.warmup:
+            return "constant"
+        parts = [f"warmup={self.warmup:g}"] + ([f"decay={self.decay:g}"] if self.shape == "wsd" else [])
+        return f"{self.shape}({','.join(parts)})"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One square of the grid; its id depends on its content and on the task's data, on nothing else."""
+
+    task: Task
+    optimizer: Optimizer
+    schedule: Schedule = Schedule()
+    framework: str = "jax"
+    dtype: str = "float32"
+    seed: int = 0
+    steps: int = 1000
+    twin: int | None = None
+    """A number for the comparison of frameworks: torch draws its noise from JAX's keys, and in JAX a twin above 0
+    has each parameter moved by one rounding at the start and after every step, in directions that the number draws."""
+    precision: str = PRECISIONS[0]
+
+    def __post_init__(self) -> None:
+        if self.framework not in FRAMEWORKS:
+            raise UserError(
+                f"framework {self.framework!r} is not known. {nearest(self.framework, FRAMEWORKS)}"
+            )
+        if self.dtype not in DTYPES:
+            raise UserError(f"dtype {self.dtype!r} is not known. {nearest(self.dtype, DTYPES)}")
+        if self.precision not in PRECISIONS:
+            raise UserError(
+                f"precision {self.precision!r} is not known. {nearest(self.precision, PRECISIONS)}"
+            )
+        if self.precision != PRECISIONS[0] and self.dtype != "float32":
+            raise UserError(
+                f"precision {self.precision} rounds matrix products of float32, and dtype is {self.dtype}. "
+                "Leave one of them out."
+            )
+        for name in ("seed", "steps"):
+            object.__setattr__(self, name, canonical("int", getattr(self, name)))
+        if (
+            not all(isinstance(value, int) for value in (self.seed, self.steps))
+            or self.steps < 1
+            or self.seed < 0
+        ):
+            raise UserError(
+                f"a cell needs steps >= 1 and seed >= 0; got steps={self.steps!r}, seed={self.seed!r}."
+            )
+        if self.twin is not None and (self.twin < 0 or (self.twin and self.framework != "jax")):
+            raise UserError(f"twin={self.twin!r} is not a twin of a cell in {self.framework}.")
+
+    def spec(self) -> dict[str, Any]:
+        """The cell as JSON data; the usual precision is left out, so that it needs no new ids."""
+        special = {} if self.precision == PRECISIONS[0] else {"precision": self.precision}
+        return {
+            "task": self.task.spec(),
+            "optimizer": self.optimizer.spec(),
+            "schedule": dataclasses.asdict(self.schedule),
+            "framework": self.framework,
+            "dtype": self.dtype,
+            "seed": self.seed,
+            "steps": self.steps,
+            **({} if self.twin is None else {"twin": self.twin}),
+            **special,
+        }
+
+    def id(self) -> str:
+        """Twenty hex digits of the content, the data and the record format."""
+        return cell_id(self, self.task.data_hash())
+
+    def program_key(self) -> str:
+        """What cells of one compiled program share: everything but the seed, the twin and the lane numbers."""
+        spec = self.spec()
+        for name in self.optimizer.lane_numbers():
+            spec["optimizer"].pop(name)
+        spec.pop("seed")
+        spec["twin"] = self.twin is not None
+        return digest(spec)
+
+
+@functools.lru_cache(maxsize=200_000)
+def cell_id(cell: Cell, data: str) -> str:
+    """The id of a cell over this data; the driver asks for the same ones many times."""
+    return digest({"format": FORMAT, "data": data, **cell.spec()})
+
+
+class Status(StrEnum):
+    """How a cell ended: a closed set, each with its sentence; none is ever dropped."""
+
+    DONE = "done"
+    REACHED = "reached"
+    DIVERGED = "diverged"
+    TIMEOUT = "timeout"
+    OUT_OF_MEMORY = "out of memory"
+    UNAVAILABLE = "unavailable"
+    ERROR = "error"
+
+    @property
+    def sentence(self) -> str:
+        """What the status means."""
+        return SENTENCES[self]
+
+    @property
+    def final(self) -> bool:
+        """Whether the cell need not be tried again."""
+        return self in (Status.DONE, Status.REACHED, Status.DIVERGED)
+
+
+SENTENCES = {
+    Status.DONE: "ran all its steps",
+    Status.REACHED: "reached the final target and stopped there",
+    Status.DIVERGED: "the loss stopped being a finite number, or grew past the task's ceiling",
+    Status.TIMEOUT: "the program stood still or ran past its time limit and was ended",
+    Status.OUT_OF_MEMORY: "the program needed more memory than there was",
+    Status.UNAVAILABLE: "the framework or device it asks for is not here",
+    Status.ERROR: "the program raised an error",
+}
+
+
+@dataclass
+class Trace:
+    """What one cell showed."""
+
+    cell: Cell
+    status: Status
+    reason: str = ""
+    losses: Any = ()
+    """The loss at the parameters before each step, f[steps run]."""
+    evaluation_steps: Any = ()
+    evaluations: dict[str, Any] = field(default_factory=dict)
+    """Metric name to f[number of evaluations]."""
+    counts: Counts = field(default_factory=Counts)
+    """What the lane had asked for at its last evaluation."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What is needed to believe it: seconds, compile seconds, bytes, mode, device."""
