@@ -1,4 +1,4 @@
-"""The words under the names that they had before they got homes of their own; new code imports them from `optbench`."""
+"""The older import path of what now lives in `cell`, `optimizer`, `task`, `protocol` and `fields`."""
 
 from optbench.cell import Cell as Cell
 from optbench.cell import Schedule as Schedule
