@@ -16,7 +16,7 @@ from optbench.task import Task
 if TYPE_CHECKING:
     import numpy as np
 
-FORMAT = 2
+FORMAT = 3
 """The number of the record format; it is part of every cell's id and changes when results stop comparing."""
 
 DTYPE_BYTES = {"float32": 4, "float64": 8}
@@ -153,8 +153,9 @@ class Cell:
 
 @functools.lru_cache(maxsize=200_000)
 def cell_id(cell: Cell, data: str) -> str:
-    """The id of a cell over this data; the driver asks for the same ones many times."""
-    return digest({"format": FORMAT, "data": data, **cell.spec()})
+    """The id of a cell over this data, and where its lane stops; the driver asks for the same ones many times."""
+    stops = {"final": cell.task.final_loss(), "ceiling": cell.task.ceiling}
+    return digest({"format": FORMAT, "data": data, "stops": stops, **cell.spec()})
 
 
 class Status(StrEnum):

@@ -101,6 +101,8 @@ class Named:
 
     name: ClassVar[str]
     kind: ClassVar[str]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Names for settings that are often asked for."""
 
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
@@ -125,13 +127,20 @@ class Named:
         return dataclasses.replace(self, **changes)
 
     def label(self) -> str:
-        """The name with the hyperparameters that differ from their defaults: `kron[b1=0.95]`."""
-        changed = [
-            f"{f.name}={getattr(self, f.name)}"
-            for f in dataclasses.fields(self)
-            if getattr(self, f.name) != f.default and not f.metadata.get("sweep")
-        ]
-        return f"{self.name}[{','.join(changed)}]" if changed else self.name
+        """What it is called: a preset's name or its own, with the fields that differ: `kron[b1=0.95]`.
+
+        The name that leaves the fewest fields to say; a preset counts only where all that it sets is so.
+        """
+        fields = [f for f in dataclasses.fields(self) if not f.metadata.get("sweep")]
+        changed = {f.name: getattr(self, f.name) for f in fields if getattr(self, f.name) != f.default}
+        base, rest = self.name, changed
+        for name, preset in self.presets.items():
+            left = {key: value for key, value in changed.items() if key not in preset}
+            if all(getattr(self, key) == value for key, value in preset.items()) and (
+                not left if not rest else len(left) < len(rest)
+            ):
+                base, rest = name, left
+        return f"{base}[{','.join(f'{key}={value}' for key, value in rest.items())}]" if rest else base
 
 
 def canonical(declared: str, value: Any) -> Any:

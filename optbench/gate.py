@@ -23,7 +23,7 @@ from optbench import environment
 from optbench.execute.request import Request
 from optbench.execute.session import Session
 from optbench.fields import UserError
-from optbench.stats.summary import final, middle, steps_to, task_of
+from optbench.stats.summary import final, middle, question_of, steps_to
 
 TOLERANCE_LOSS = 0.05
 """Decades by which a final loss may differ, at the least."""
@@ -105,9 +105,9 @@ def measure(session: Session) -> Numbers:
     for (name, optimizer, trial), rows in session.frame().groupby(
         ["task", "optimizer", "trial"], dropna=False
     ):
-        task = task_of(rows)
-        target = task.targets()[-1]
-        loss = middle(final(rows, task.selection))
+        question = question_of(rows)
+        target = question.targets[-1]
+        loss = middle(final(rows, question.selection))
         steps = middle(steps_to(rows, target.metric, target.value))
         numbers[(str(name), str(optimizer), f"{trial:g}")] = Number(
             loss, steps, steps_tolerance=least_steps(steps)

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from optbench import optimizers, tasks
-from optbench.cell import DTYPE_BYTES, Cell, Schedule
+from optbench import catalogue
+from optbench.cell import DTYPE_BYTES, Cell
 from optbench.engines.lanes import WIDTH
 from optbench.fields import digest
 from optbench.protocol import Shapes
@@ -112,19 +112,7 @@ class Program:
     @classmethod
     def of(cls, message: Mapping[str, Any]) -> Program:
         """From JSON data."""
-        return cls(**{**message, "cells": tuple(map(cell_of, message["cells"]))})
-
-
-def cell_of(spec: Mapping[str, Any]) -> Cell:
-    """The cell that `Cell.spec` described."""
-    given = dict(spec)
-    task = dict(given.pop("task"))
-    return Cell(
-        tasks.names()[task.pop("name")].replace(**task),
-        optimizers.of(given.pop("optimizer")),
-        Schedule(**given.pop("schedule")),
-        **given,
-    )
+        return cls(**{**message, "cells": tuple(map(catalogue.cell, message["cells"]))})
 
 
 def shapes_of(cell: Cell) -> Shapes:

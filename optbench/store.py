@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import os
 import time
 import zipfile
@@ -17,15 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optbench import tasks
-from optbench.cell import DTYPE_BYTES, FORMAT, PRECISIONS, Cell, Status, Trace
+from optbench import catalogue
+from optbench.cell import FORMAT, Status, Trace
 from optbench.fields import UserError
+from optbench.record import question_text, record
 
 if TYPE_CHECKING:
     import pandas as pd
 
 KEY = ("cell", "device_kind", "mode")
 """What a stored row is found by: the same cell elsewhere, or in another mode, is another result."""
+
+
+READABLE = {2, FORMAT}
+"""Record formats that reports show; only rows of the newest count as stored."""
 
 
 class Store:
@@ -36,6 +40,8 @@ class Store:
         self.runs = self.folder / "runs"
         self.passed_over: dict[str, str] = {}
         """Files that could not be read, and why."""
+        self.older = 0
+        """Rows of an older record format among those that were read."""
 
     def prepare(self) -> None:
         """Make the folder, or say why it cannot be written to."""
@@ -95,8 +101,14 @@ class Store:
                     raise ValueError("not a result of optbench")
                 chosen = None if columns is None else [name for name in columns if name in schema.names]
                 table = pq.read_table(path, columns=chosen, use_threads=False)
-                if "format" in table.column_names and set(table["format"].to_pylist()) != {FORMAT}:
-                    raise ValueError(f"of another record format than {FORMAT}")
+                formats = set(table["format"].to_pylist()) if "format" in table.column_names else {FORMAT}
+                if not formats <= READABLE:
+                    raise ValueError(
+                        f"of record format {', '.join(map(str, formats))}, which is not read here"
+                    )
+                if formats != {FORMAT}:
+                    self.older += table.num_rows
+                    table = asked(table)
             except (pa.ArrowException, OSError, ValueError) as error:
                 self.passed_over[path.name] = (str(error).splitlines() or [type(error).__name__])[0][:120]
                 continue
@@ -113,6 +125,8 @@ class Store:
         newest: dict[tuple[str, str, str], tuple[float, str]] = {}
         for table in self.tables([*KEY, "created", "status", "format"]):
             rows = table.to_pydict()
+            if set(rows["format"]) != {FORMAT}:
+                continue
             for *key, created, status in zip(
                 *(rows[name] for name in (*KEY, "created", "status")), strict=True
             ):
@@ -132,6 +146,7 @@ class Store:
 
         long = ("losses",)
         frames = []
+        self.older = 0
         for table in self.tables():
             names = [name for name in table.column_names if curves or name not in long]
             frames.append(table.select(names).to_pandas())
@@ -139,6 +154,7 @@ class Store:
             return pd.DataFrame()
         # Columns that are empty in one file would change the dtype of the whole.
         merged = pd.concat([frame.dropna(axis="columns", how="all") for frame in frames], ignore_index=True)
+        merged = newest_format(merged)
         ordered = merged.sort_values("created", kind="stable")
         kept = ordered if every else ordered.drop_duplicates(list(KEY), keep="last")
         return kept.reset_index(drop=True)
@@ -208,67 +224,23 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def record(trace: Trace) -> dict[str, Any]:
-    """The columns of one row that come from the cell and its trace."""
-    cell, facts = trace.cell, dict(trace.facts)
-    ran = "program_seconds" in facts
-    row = {
-        "format": FORMAT,
-        "cell": cell.id(),
-        "spec": json.dumps(cell.spec(), sort_keys=True),
-        **names_of(cell),
-        **{f"task.{key}": value for key, value in cell.task.spec().items() if key != "name"},
-        **{f"optimizer.{key}": value for key, value in cell.optimizer.spec().items() if key != "name"},
-        "data_hash": cell.task.data_hash(),
-        "status": str(trace.status),
-        "reason": trace.reason,
-        "steps_run": len(trace.losses),
-        "losses": np.asarray(trace.losses),
-        "evaluation_steps": np.asarray(trace.evaluation_steps, np.int32),
-        **{f"evaluation.{name}": np.asarray(values) for name, values in trace.evaluations.items()},
-        "gradients": trace.counts.gradients,
-        "hvps": trace.counts.hvps,
-        "values": trace.counts.values,
-        "gradient_equivalents": trace.counts.gradients + 2 * trace.counts.hvps + trace.counts.values / 3,
-    }
-    if ran:
-        shapes = {name: array.shape for name, array in cell.task.init(0).items()}
-        declared = cell.optimizer.state_floats(shapes)
-        measured = facts.get("state_bytes", 0) / DTYPE_BYTES[cell.dtype]
-        row["state_floats_per_parameter"] = (measured if declared is None else declared) / facts["parameters"]
-        row |= throughput(trace, row["gradient_equivalents"])
-    return {**row, **facts}
+def asked(table: Any) -> Any:
+    """A table of record format 2, whose rows do not carry their question: that of its task as the catalogue has it."""
+    import pyarrow as pa
+
+    if "question" in table.column_names or "spec" not in table.column_names:
+        return table
+    tasks = [json.loads(spec)["task"] for spec in table["spec"].to_pylist()]
+    try:
+        questions = [question_text(catalogue.task(each)) for each in tasks]
+    except UserError as error:
+        raise ValueError(f"of record format 2, and {error}") from error
+    return table.append_column("question", pa.array(questions))
 
 
-def throughput(trace: Trace, gradients: float) -> dict[str, Any]:
-    """How fast the program went, all its lanes together; `gradients` were counted at the last evaluation."""
-    task, facts = trace.cell.task, trace.facts
-    looked = int(trace.evaluation_steps[-1]) if len(trace.evaluation_steps) else 0
-    steps, seconds = facts["program_steps"] * facts["lanes"], facts["program_seconds"]
-    per_second = steps / seconds if seconds else math.nan
-    flops = task.flops() * (gradients / looked if looked else math.nan) * per_second
-    return {
-        "seconds_per_step": seconds / steps,
-        "steps_per_second": per_second,
-        "unit": task.unit,
-        "examples_per_second": task.examples() * per_second,
-        "flops_per_second": flops,
-        "peak_fraction": flops / facts.get("peak_flops_per_second", math.nan),
-    }
-
-
-def names_of(cell: Cell) -> dict[str, Any]:
-    """The columns by which rows are grouped."""
-    swept, usual = cell.optimizer.swept(), cell.precision == PRECISIONS[0]
-    return {
-        "task": tasks.label(cell.task),
-        "optimizer": cell.optimizer.label(),
-        "schedule": cell.schedule.label(),
-        "framework": cell.framework,
-        "dtype": cell.dtype if usual else f"{cell.dtype} with {cell.precision} products",
-        "precision": cell.precision,
-        "seed": cell.seed,
-        "twin": cell.twin,
-        "steps": cell.steps,
-        "trial": getattr(cell.optimizer, swept.name) if swept else None,
-    }
+def newest_format(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows without those of an older format whose task and optimizer also have newer ones: they do not mix."""
+    latest = frame.groupby(["task", "optimizer", "framework", "dtype", "steps"], dropna=False)[
+        "format"
+    ].transform("max")
+    return frame[frame["format"] == latest]

@@ -16,6 +16,10 @@ Arrays = Mapping[str, Any]
 """A flat dict of arrays, in torch layout; the form of parameters, data and draws in both frameworks."""
 
 
+Presets = Mapping[str, Mapping[str, Any]]
+"""Names for settings of a task, each with the fields that it sets."""
+
+
 class Target(NamedTuple):
     """A value of a metric that counts as reached. `final` ends the training of a lane there."""
 
@@ -70,6 +74,11 @@ class Task(Named):
         """What counts as solved, from easy to hard: the first says that it works, the second is the main one."""
         return ()
 
+    def final_loss(self) -> float | None:
+        """The training loss at which a lane stops; None: it runs all its steps."""
+        finals = [target.value for target in self.targets() if target.final and target.metric == "loss"]
+        return finals[-1] if finals else None
+
     def data(self) -> dict[str, np.ndarray]:
         """Arrays that every lane shares, as float64 or integers; engines cast them."""
         return {}
@@ -109,6 +118,10 @@ class Task(Named):
             UserError: the data is not there, is not what it should be, or is too little for the task's fields.
         """
         return ""
+
+    def surface(self) -> tuple[Any, Any, Any] | None:
+        """For a function of two numbers that is a polynomial: coefficients [i][j] of x^i y^j, start and minimum."""
+        return None
 
     def notes(self) -> list[str]:
         """What is worth saying about the data that is read, a sentence each."""

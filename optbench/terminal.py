@@ -77,6 +77,11 @@ def compute(session: Session) -> list[str]:
 def say_plan(session: Session) -> None:
     """One line: how much is stored, how much there is to do, with what."""
     stored = len(session.cells) - session.missing
+    if session.store.older:
+        print(
+            f"{session.store.older} rows of an older record format in {session.store.folder} are shown by "
+            "`optbench report` and do not count as stored."
+        )
     if session.stage:
         print(f"{session.stage}:", flush=True)
     if not session.missing:
@@ -94,10 +99,9 @@ def say_plan(session: Session) -> None:
 
 def title(program: Program) -> str:
     """`mlp / kron, 45 lanes`."""
-    from optbench import tasks
 
     cell, lanes = program.cells[0], len(program.cells)
-    return f"{tasks.label(cell.task)} / {cell.optimizer.label()}, {lanes} lane{'s' * (lanes > 1)}"
+    return f"{cell.task.label()} / {cell.optimizer.label()}, {lanes} lane{'s' * (lanes > 1)}"
 
 
 @contextmanager
@@ -185,10 +189,10 @@ def row(session: Session, event: Event) -> str:
     if event.kind in ("failed", "halved"):
         again = "; tried again in halves" if event.kind == "halved" else ""
         return f"{name:<44} {event.facts['status']}: {event.facts['reason']}{again}"
-    from optbench.stats.summary import final, middle, task_of
+    from optbench.stats.summary import final, middle, question_of
 
     rows = session.store.read(event.facts["path"])
-    metric = task_of(rows).selection
+    metric = question_of(rows).selection
     by_trial = {t: middle(final(group, metric)) for t, group in rows.groupby("trial", dropna=False)}
     best = min(by_trial, key=lambda trial: by_trial[trial])
     diverged = int((rows["status"] == "diverged").sum())

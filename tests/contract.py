@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from optbench import plan
+from optbench import catalogue, plan
 from optbench.cell import Cell, Status
 from optbench.engines.lanes import Keep
 from optbench.optimizer import Optimizer
@@ -93,8 +93,8 @@ def check_record(trace, optimizer: Optimizer) -> None:
     assert trace.counts.gradients >= len(trace.losses) - 1 or trace.status is not Status.DONE
     if trace.status is Status.DONE:
         assert trace.counts.hvps == optimizer.due_hvps(cell.steps)
-    assert plan.cell_of(cell.spec()) == cell
-    assert plan.cell_of(cell.spec()).id() == cell.id()
+    assert catalogue.cell(cell.spec()) == cell
+    assert catalogue.cell(cell.spec()).id() == cell.id()
 
 
 def check_page(optimizer: Optimizer) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from optbench import optimizers, plan, tasks
+from optbench import catalogue, optimizers, plan, tasks
 from optbench.cell import Cell
 from optbench.engines import jax as engine
 from optbench.engines import jax_device
@@ -88,7 +88,7 @@ def test_a_precision_is_part_of_the_cell_and_of_what_rows_are_grouped_by(tmp_pat
     assert "precision" not in usual.spec()
     assert usual.id() != rounded.id()
     assert usual.program_key() != rounded.program_key()
-    assert plan.cell_of(json.loads(json.dumps(rounded.spec()))) == rounded
+    assert catalogue.cell(json.loads(json.dumps(rounded.spec()))) == rounded
     store = Store(tmp_path)
     store.prepare()
     store.write(run([usual]) + run([rounded]), {"device_kind": "cpu"})

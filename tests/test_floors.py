@@ -35,6 +35,7 @@ HOMES = {
     "torch": ("engines/torch*.py", "rules/torch*.py", "rules/key_draws.py", PROGRAMS, *ROOMS),
     "numpy": (
         "engines/*.py",
+        "record.py",
         "store.py",
         "stats/*.py",
         "report/*.py",

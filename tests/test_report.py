@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from optbench import optimizers, tasks
 from optbench.cell import Cell, Schedule, Status, Trace
 from optbench.protocol import Counts
+from optbench.record import question_text
 from optbench.report.panels import ticks
 from optbench.store import Store
 
@@ -364,6 +365,7 @@ def test_a_curve_counts_lost_lanes_as_infinite_and_stops_with_the_last():
             "losses": [np.array([4.0, 3.0, 2.0]), np.array([4.0, np.inf]), np.array([4.0, 1.0])],
             "evaluation_steps": [np.array([0, 3]), np.array([0]), np.array([0])],
             "evaluation.loss": [np.array([4.0, 1.5]), np.array([4.0]), np.array([4.0])],
+            "question": question_text(tasks.parse("quadratic_10")),
         }
     )
     found = curve(rows, "loss")

@@ -392,11 +392,11 @@ def test_paths_are_drawn_of_what_is_stored(tmp_path):
     assert [path.optimizer for path in valley.paths] == ["adam", "sgd"]
     for terrain in (valley, bowl):
         for path in terrain.paths:
-            np.testing.assert_allclose(path.points[0], terrain.task.init(0)["x"], rtol=1e-6)
+            np.testing.assert_allclose(path.points[0], terrain.surface.start, rtol=1e-6)
             assert len(path.points) == 61 or str(path.status) == "diverged"
-            heights = terrain.task.height(*path.points.T)
+            heights = terrain.surface.height(*path.points.T)
             assert heights[-1] < heights[0]
-        for place in (terrain.task.init(0)["x"], terrain.task.minimum):
+        for place in (terrain.surface.start, terrain.surface.minimum):
             assert all(low < at < high for at, (low, high) in zip(place, terrain.window, strict=True))
         assert len(terrain.contours) >= 5
     shown = data(content)["terrains"][0]

@@ -13,7 +13,7 @@ from optbench.cell import Status
 from optbench.stats.budgets import certificate, refusal, unequal
 from optbench.stats.lint import FINDINGS, lint_problems
 from optbench.stats.outcomes import at_best, complete, ladder, outcomes, progress
-from optbench.stats.summary import final, middle, steps_to, task_of
+from optbench.stats.summary import final, middle, question_of, steps_to
 from optbench.stats.times import areas_under, runtimes
 from optbench.stats.tunability import best_of_trials, untuned
 from optbench.stats.winners import winners
@@ -34,11 +34,11 @@ def test_outcomes_are_the_numbers_of_the_table(frame):
     found = outcomes(frame)
     assert sorted(found.index) == sorted(frame.index)
     for _, rows in frame.groupby(["task", "optimizer"]):
-        task = task_of(rows)
+        question = question_of(rows)
         own = found.loc[rows.index]
-        assert own["selection"].tolist() == final(rows, task.selection).tolist()
-        assert own["score"].tolist() == final(rows, task.score).tolist()
-        target = task.targets()[1]
+        assert own["selection"].tolist() == final(rows, question.selection).tolist()
+        assert own["score"].tolist() == final(rows, question.score).tolist()
+        target = question.targets[1]
         assert own["time"].tolist() == steps_to(rows, target.metric, target.value).tolist()
 
 

@@ -7,8 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from optbench import optimizers, store, tasks
-from optbench.cell import Cell, Status, Trace
+from optbench import optimizers, record, tasks
+from optbench.cell import FORMAT, Cell, Status, Trace
 from optbench.fields import UserError
 from optbench.protocol import Counts
 from optbench.store import Kept, Store, whole
@@ -101,7 +101,7 @@ def test_files_that_are_not_results_are_named_and_passed_over(here, monkeypatch)
     (here.runs / "folder.parquet").mkdir()
     (here.runs / "dangling.parquet").symlink_to(here.runs / "gone")
     pq.write_table(pa.table({"a": [1, 2]}), here.runs / "foreign.parquet")
-    monkeypatch.setattr(store, "FORMAT", store.FORMAT + 1)
+    monkeypatch.setattr(record, "FORMAT", FORMAT + 1)
     here.write([trace(cell(1))], FACTS).rename(here.runs / "newer.parquet")
     monkeypatch.undo()
     (here.runs / ".half.parquet.123.tmp").write_bytes(b"PAR1")
@@ -113,7 +113,7 @@ def test_files_that_are_not_results_are_named_and_passed_over(here, monkeypatch)
         f"{name}.parquet" for name in ("torn", "empty", "text", "folder", "dangling", "foreign", "newer")
     }
     assert here.passed_over["foreign.parquet"] == "not a result of optbench"
-    assert "another record format" in here.passed_over["newer.parquet"]
+    assert f"record format {FORMAT + 1}" in here.passed_over["newer.parquet"]
     assert all(here.passed_over.values())
 
 
@@ -200,3 +200,39 @@ def test_a_torn_carry_is_no_carry(tmp_path, keep):
     middle = good.index(np.arange(100.0).tobytes()) + 80
     kept.path.write_bytes(good[:middle] + b"\xff" + good[middle + 1 :])
     assert kept.load() is None
+
+
+def older(monkeypatch, here, of):
+    """A file of record format 2, whose rows do not carry their question."""
+    import pyarrow.parquet as pq
+
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "FORMAT", 2)
+        written = here.write([trace(of)], FACTS)
+    pq.write_table(pq.read_table(written).drop_columns("question"), written)
+
+
+def test_rows_of_format_2_are_shown_but_do_not_count_or_mix(here, monkeypatch):
+    older(monkeypatch, here, cell())
+    older(monkeypatch, here, cell(optimizer="kron"))
+    here.write([trace(cell(seed=1))], FACTS)
+    assert here.finished() == keys(cell(seed=1))
+    found = here.frame()
+    assert here.older == 2
+    assert sorted(zip(found["optimizer"], found["seed"], strict=True)) == [("adam", 1), ("kron", 0)]
+    assert record.Question.read(found["question"].iloc[0]).targets == cell().task.targets()
+
+
+def test_where_a_lane_stops_is_part_of_the_id(monkeypatch):
+    from optbench.cell import cell_id
+    from optbench.tasks.quadratic import Quadratic
+
+    before = cell().id()
+    cell_id.cache_clear()
+    monkeypatch.setattr(Quadratic, "ceiling", 1e3)
+    assert cell().id() != before
+    cell_id.cache_clear()
+    monkeypatch.undo()
+    monkeypatch.setattr(Quadratic, "targets", lambda self: ())
+    assert cell().id() != before
+    cell_id.cache_clear()

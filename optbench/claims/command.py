@@ -8,7 +8,6 @@ import textwrap
 import time
 from collections.abc import Sequence
 
-from optbench import tasks
 from optbench.claims import Measurement, Verdict, select
 from optbench.claims.session import Inquiry
 from optbench.claims.text import WIDTH, details, judged, table
@@ -58,7 +57,7 @@ def measure(inquiry: Inquiry, begun: float) -> None:
             name = inquiry.serves(what)
         else:
             cell = what.cells[0]
-            name = f"{tasks.label(cell.task)} / {cell.optimizer.label()}, {len(what.cells)} lanes"
+            name = f"{cell.task.label()} / {cell.optimizer.label()}, {len(what.cells)} lanes"
         text = f"failed: {reason}: {name}" if reason else name
         text = textwrap.shorten(text, WIDTH - 10, placeholder=" ...")
         print(f"{time.monotonic() - begun:6.1f} s  {text}", flush=True)

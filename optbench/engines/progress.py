@@ -61,8 +61,8 @@ class Ends:
     """Where each lane ends: decided from its own losses only, so the same in any company."""
 
     def __init__(self, cell: Cell, lanes: int):
-        finals = [target for target in cell.task.targets() if target.final and target.metric == "loss"]
-        self.target = finals[-1].value if finals else -np.inf
+        final = cell.task.final_loss()
+        self.target = -np.inf if final is None else final
         self.ceiling = cell.task.ceiling
         self.seen = 0
         self.at: list[int | None] = [None] * lanes

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from optbench import tasks
 from optbench.execute.request import Request
 from optbench.execute.session import Session
 from optbench.optimizer import Optimizer
@@ -70,7 +69,7 @@ def winners(request: Request, chosen: pd.DataFrame) -> dict[tuple[Task, Optimize
         (task, optimizer): next(
             trial.at
             for trial in suite.trials_of(optimizer)
-            if trial.place in (None, places[tasks.label(task), optimizer.label()])
+            if trial.place in (None, places[task.label(), optimizer.label()])
         )
         for task in suite.tasks
         for optimizer in suite.optimizers

@@ -52,15 +52,15 @@ def of_terrain(terrain: Terrain, places: dict[str, int]) -> dict[str, Any]:
                 "steps": steps.tolist(),
                 "x": shorts(x),
                 "y": shorts(y),
-                "height": shorts(terrain.task.height(x, y)),
+                "height": shorts(terrain.surface.height(x, y)),
                 "trial": short(path.trial),
             }
         )
     return {
         "name": terrain.name,
         "window": [[short(low), short(high)] for low, high in terrain.window],
-        "start": shorts(terrain.task.init(0)["x"]),
-        "minimum": list(terrain.task.minimum),
+        "start": shorts(terrain.surface.start),
+        "minimum": list(terrain.surface.minimum),
         "contours": [line.T.round(3).tolist() for line in terrain.contours],
         "stations": list(STATIONS),
         "paths": paths,
@@ -153,7 +153,7 @@ def progress(problem: Problem, metric: str, places: dict[str, int]) -> dict[str,
                 "end": stop(values["middle"], problem, metric),
             }
         )
-    targets = [target.value for target in problem.task.targets() if target.metric == metric]
+    targets = [target.value for target in problem.question.targets if target.metric == metric]
     return {
         **scale(metric, bottom, top),
         "targets": [short(value) for value in targets if value >= bottom / 2],
@@ -181,7 +181,7 @@ def rates(problem: Problem, places: dict[str, int]) -> dict[str, Any]:
                 "best": None if name in problem.never else short(best),
             }
         )
-    return {**scale(problem.task.selection, bottom, top), "lines": lines}
+    return {**scale(problem.question.selection, bottom, top), "lines": lines}
 
 
 def trials_of(tuning: Frame | None, places: dict[str, int]) -> list[dict[str, Any]]:

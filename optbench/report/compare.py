@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from optbench.fields import UserError, nearest
+from optbench.record import Question
 from optbench.report.look import order
 from optbench.report.problem import listed, spoken
 from optbench.report.selection import Selection
@@ -25,9 +26,8 @@ from optbench.stats import Frame
 from optbench.stats.costs import RAN, costs
 from optbench.stats.curves import median_interval, middle
 from optbench.stats.settings import PROBLEM, labels, newest
-from optbench.stats.summary import chosen, compact, final, percent, spread, steps_to, task_of
+from optbench.stats.summary import chosen, compact, final, percent, question_of, spread, steps_to
 from optbench.store import Store
-from optbench.task import Task
 
 VERSION = ("commit", "optbench_version")
 KEYS = (*PROBLEM, "optimizer")
@@ -185,11 +185,11 @@ def sorted_keys(keys: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
 
 def move(problem: str, optimizer: str, a: Frame, b: Frame) -> Move:
     """One optimizer on one problem."""
-    task = task_of(a)
-    best, best_b = chosen(a, task), chosen(b, task)
+    question = question_of(a)
+    best, best_b = chosen(a, question), chosen(b, question)
     pairs = a.merge(b, on="cell", suffixes=("", "_b"))
     same = [bits(row, "") == bits(row, "_b") for row in pairs[PAIRED].to_dict("records")]
-    metric, finals = paired(best, b, task)
+    metric, finals = paired(best, b, question)
     ratios = np.exp([log_ratio(x, y) for x, y in zip(*finals, strict=True)])
     lost, lost_b = (int((~rows["status"].isin(["done", "reached"])).sum()) for rows in (a, b))
     speed, speed_b = (costs(rows[rows["status"].isin(RAN)])["microseconds"] for rows in (a, b))
@@ -208,16 +208,16 @@ def bits(row: dict[Any, Any], suffix: str) -> tuple[str, bytes]:
     return row[f"status{suffix}"], np.asarray(row[f"losses{suffix}"]).tobytes()
 
 
-def paired(best: Frame, b: Frame, task: Task) -> tuple[str, tuple[np.ndarray, np.ndarray]]:
+def paired(best: Frame, b: Frame, question: Question) -> tuple[str, tuple[np.ndarray, np.ndarray]]:
     """What is compared, and its values in the cells that A chose and B has too, in the same order."""
     ours = best[best["cell"].isin(b["cell"])]
     theirs = b.set_index("cell").loc[ours["cell"]].reset_index()
-    target = task.targets()[-1]
+    target = question.targets[-1]
     if target.final and len(ours):
         steps = [steps_to(rows, target.metric, target.value) for rows in (ours, theirs)]
         if math.isfinite(middle(steps[0])):
             return f"steps to {spoken(target.metric)} {compact(target.value)}", (steps[0], steps[1])
-    return f"final {spoken(task.score)}", (final(ours, task.score), final(theirs, task.score))
+    return f"final {spoken(question.score)}", (final(ours, question.score), final(theirs, question.score))
 
 
 def log_ratio(a: float, b: float) -> float:

@@ -18,7 +18,7 @@ from optbench.stats import Frame
 from optbench.stats.curves import INTERVAL_FROM
 from optbench.stats.settings import PROBLEM, SETTING, labels, newest, sentence
 from optbench.stats.stages import staged_note, with_untuned
-from optbench.stats.summary import compact, main_target, summarise
+from optbench.stats.summary import compact, summarise
 from optbench.store import Store
 from optbench.suite import Suite
 
@@ -208,15 +208,15 @@ class Content:
 
 def setting(problem: Problem) -> str:
     """How a problem was run, what decides on it, and where it comes from."""
-    task = problem.task
+    question = problem.question
     targets = ", ".join(
         f"{spoken(target.metric)} {compact(target.value)}" + " (lanes stop there)" * target.final
-        for target in task.targets()
+        for target in question.targets
     )
-    main = main_target(task)
-    reported = f", reported by {spoken(task.score)}" if task.score != task.selection else ""
+    main = question.main
+    reported = f", reported by {spoken(question.score)}" if question.score != question.selection else ""
     return (
         f"{sentence(problem.rows.iloc[0].to_dict(), SETTING)}. Learning rate chosen by "
-        f"{spoken(task.selection)}{reported}. Targets: {targets}; steps are counted to "
-        f"{spoken(main.metric)} {compact(main.value)}. Source: {task.source}."
+        f"{spoken(question.selection)}{reported}. Targets: {targets}; steps are counted to "
+        f"{spoken(main.metric)} {compact(main.value)}. Source: {question.source}."
     )

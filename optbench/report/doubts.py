@@ -97,7 +97,7 @@ def unlike_the_suite(problems: Sequence[Problem], suite: Suite) -> list[str]:
     other: dict[tuple[int, int], list[str]] = {}
     uneven_: dict[str, list[str]] = {}
     for problem in problems:
-        steps, own = int(problem.rows["steps"].iloc[0]), suite.steps or problem.task.horizon
+        steps, own = int(problem.rows["steps"].iloc[0]), suite.steps or problem.question.horizon
         if steps != own:
             other.setdefault((steps, own), []).append(problem.name)
         # What has nothing to sweep was given as many trials: they would all be its only one.
@@ -118,7 +118,7 @@ def unlike_the_suite(problems: Sequence[Problem], suite: Suite) -> list[str]:
 def thin(problems: Sequence[Problem], table: Frame) -> list[str]:
     """Too few seeds, and grids that end where it gets interesting."""
     found = []
-    seeded = {problem.name for problem in problems if problem.task.seeded}
+    seeded = {problem.name for problem in problems if problem.question.seeded}
     few = dict.fromkeys(table.loc[table["seeds"] < INTERVAL_FROM, "problem"])
     if names := [name for name in few if name in seeded]:
         said = listed(names)
@@ -171,7 +171,7 @@ def disturbed(problems: Sequence[Problem]) -> list[str]:
 
 def toys(problems: Sequence[Problem]) -> list[str]:
     """Which problems are toys."""
-    names = [problem.name for problem in problems if problem.task.toy]
+    names = [problem.name for problem in problems if problem.question.toy]
     what = "Toys, which show how a method behaves and not how it will rank on a network"
     return [f"{what}: {listed(names)}."] if names else []
 

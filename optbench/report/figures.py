@@ -153,10 +153,10 @@ def overview(problems: Sequence[Problem]) -> Figure:
         axes.set_axis_off()
     for i, problem in enumerate(problems):
         left, right = grid.flat[2 * i], grid.flat[2 * i + 1]
-        draw_curves(left, problem, problem.task.selection, targets=False)
+        draw_curves(left, problem, problem.question.selection, targets=False)
         draw_sensitivity(right, problem)
         left.set_title(wrapped(problem.name, 56))
-        left.set_ylabel(spoken(problem.task.selection))
+        left.set_ylabel(spoken(problem.question.selection))
         right.set_title("final, by learning rate" if i < pairs else "", fontweight="normal", color="#444444")
         last = i + pairs >= len(problems)
         left.set_xlabel("steps" if last else "")
@@ -203,7 +203,7 @@ def at_best(problem: Problem, name: str) -> str:
 def name_targets(axes: Any, problem: Problem, metric: str) -> None:
     """The value of each target, small, where its line ends."""
     low, high = axes.get_ylim()
-    for target in problem.task.targets():
+    for target in problem.question.targets:
         if target.metric == metric and low < target.value < high:
             text = f"{100 * target.value:g}%" if metric.endswith("error") else compact(target.value)
             axes.annotate(
@@ -218,6 +218,6 @@ def sensitivities(problem: Problem) -> Figure:
     axes = figure.subplots()
     draw_sensitivity(axes, problem)
     axes.set_xlabel("learning rate")
-    axes.set_ylabel(f"final {spoken(problem.task.selection)}")
+    axes.set_ylabel(f"final {spoken(problem.question.selection)}")
     side_legend(figure, problem, rings=True)
     return figure

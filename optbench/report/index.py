@@ -71,7 +71,7 @@ def section(problem: Problem) -> str:
             picture(f"{name}-curves", f"{problem.name}: {metrics} against steps"),
             picture(
                 f"{name}-sensitivity",
-                f"{problem.name}: final {spoken(problem.task.selection)} by learning rate",
+                f"{problem.name}: final {spoken(problem.question.selection)} by learning rate",
             ),
         ]
     )

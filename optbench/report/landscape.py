@@ -68,7 +68,7 @@ def draw_terrain(axes: Axes, terrain: Terrain, small: bool = False) -> None:
     """Contours, a ring at the start, a star at the minimum."""
     for line in terrain.contours:
         axes.plot(line[:, 0], line[:, 1], color=CONTOUR, lw=0.6, zorder=1)
-    start, end = terrain.task.init(0)["x"], terrain.task.minimum
+    start, end = terrain.surface.start, terrain.surface.minimum
     size = 0.6 if small else 1.0
     axes.plot(*start, marker="o", ms=7 * size, mfc="white", mec="#1a1a1a", mew=1, zorder=5)
     axes.plot(*end, marker="*", ms=10 * size, mfc="#1a1a1a", mec="white", mew=0.6, zorder=5)

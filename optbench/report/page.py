@@ -178,7 +178,7 @@ def numbers(told: Content, place: int, metric: str) -> tuple[list[str], list[tup
 def rates(told: Content, place: int) -> tuple[list[str], list[tuple[str, ...]]]:
     """The final medians at every learning rate: header and rows."""
     problem = told.problems[place]
-    metric = problem.task.selection
+    metric = problem.question.selection
     rows = [
         (name, "-" if row["trial"] != row["trial"] else f"{row['trial']:.3g}", value(row["middle"], metric),
          value(row["low"], metric), value(row["high"], metric), f"{row['lost']}/{row['lanes']}")
@@ -191,7 +191,7 @@ def ends(terrain: Terrain) -> list[tuple[str, ...]]:
     """Where each path ends."""
     return [
         (path.optimizer, "-" if path.trial is None else f"{path.trial:.3g}", f"{len(path.points) - 1:,}",
-         compact(float(terrain.task.height(*path.points[-1]))), str(path.status))
+         compact(float(terrain.surface.height(*path.points[-1]))), str(path.status))
         for path in terrain.paths
     ]  # fmt: skip
 

@@ -53,7 +53,7 @@ def draw_curves(axes: Axes, problem: Problem, metric: str, targets: bool = True)
 
 def stop(middles: np.ndarray, problem: Problem, metric: str) -> int:
     """How many points a median is drawn for: up to the final target, where its lanes stopped."""
-    final = [target.value for target in problem.task.targets() if target.final and target.metric == metric]
+    final = [target.value for target in problem.question.targets if target.final and target.metric == metric]
     hits = np.flatnonzero(middles <= final[-1]) if final else np.zeros(0)
     return int(hits[0]) + 1 if len(hits) else len(middles)
 
@@ -123,7 +123,7 @@ def tick(value: float) -> str:
 
 def draw_targets(axes: Axes, problem: Problem, metric: str, bottom: float) -> None:
     """A thin line for each target within sight."""
-    for target in problem.task.targets():
+    for target in problem.question.targets:
         if target.metric == metric and target.value >= bottom / 2:
             axes.axhline(target.value, color=GREY, lw=0.9, ls=(0, (3, 2)), zorder=1)
 
@@ -151,7 +151,7 @@ def draw_sensitivity(axes: Axes, problem: Problem) -> None:
     losing = [name for name, table in found.items() if (table["lost"] > 0).any()]
     row = min(0.075, 0.32 / max(1, len(losing)))
     axes.set_xscale("log")
-    finish(axes, bottom, top, problem.task.selection)
+    finish(axes, bottom, top, problem.question.selection)
     make_strip(axes, row * len(losing))
     for place, (name, table) in enumerate(found.items()):
         if table["trial"].isna().any():  # nothing to sweep: the same value wherever one looks
@@ -245,7 +245,7 @@ def sensitivity_span(found: Mapping[str, Frame], problem: Problem) -> tuple[floa
     if not len(medians):
         return 1e-1, 1.0
     bottom = max(float(lows.min()), float(medians.min()) / 5)
-    curves = problem.curves(problem.task.selection).values()
+    curves = problem.curves(problem.question.selection).values()
     starts = positive([curve["middle"].to_numpy(float)[:1] for curve in curves])
     ceiling = 100 * float(starts.max()) if len(starts) else math.inf
     return bottom, max(bottom * NARROWEST, min(float(medians.max()), ceiling))

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from optbench import tasks
 from optbench.cell import Status
+from optbench.record import Question, Surface
 from optbench.report.look import order
 from optbench.stats import Frame
 from optbench.stats.settings import newest
-from optbench.stats.summary import chosen, task_of
-from optbench.tasks import Plane
+from optbench.stats.summary import chosen, question_of
 
 LEVELS = 14
 """How many contours."""
@@ -42,13 +40,13 @@ class Terrain:
     """A function, and the paths over it."""
 
     name: str
-    task: Plane
+    surface: Surface
     paths: tuple[Path, ...]
 
     @cached_property
     def window(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """What is shown: the start, the minimum and most of every path, with a margin; excursions are cut."""
-        start, end = self.task.init(0)["x"], np.array(self.task.minimum)
+        start, end = np.array(self.surface.start), np.array(self.surface.minimum)
         reach = np.abs(end - start).max()
         points = np.concatenate([[start, end], *(path.points for path in self.paths)])
         near = points[(np.abs(points - (start + end) / 2) < reach).all(axis=1)]
@@ -59,7 +57,7 @@ class Terrain:
     def heights(self, count: int = 101) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """x [count], y [count] and the function's values [count, count] in the window."""
         x, y = (np.linspace(*ends, count) for ends in self.window)
-        return x, y, self.task.height(x[None, :], y[:, None])
+        return x, y, self.surface.height(x[None, :], y[:, None])
 
     @cached_property
     def levels(self) -> np.ndarray:
@@ -81,7 +79,7 @@ class Terrain:
 
 def terrains(frame: Frame, shown: Frame) -> list[Terrain]:
     """The paths that are stored for the optimizers that are shown, at the setting of the first row of these."""
-    rows = frame[frame["spec"].map(is_plane) & frame["optimizer"].isin(shown["optimizer"].unique())]
+    rows = frame[frame["question"].map(has_surface) & frame["optimizer"].isin(shown["optimizer"].unique())]
     for name in ALIKE:
         rows = rows[rows[name] == shown[name].iloc[0]]
     if "evaluation.x" not in rows or rows["evaluation.x"].isna().all():
@@ -90,21 +88,20 @@ def terrains(frame: Frame, shown: Frame) -> list[Terrain]:
     for name, own in newest(rows[rows["steps"] == rows["steps"].max()]).groupby("task"):
         groups = {label: own[own["optimizer"] == label] for label in order(own["optimizer"])}
         paths = [path for label, group in groups.items() if (path := followed(label, group)) is not None]
-        task = task_of(own)
-        if paths and isinstance(task, Plane):
-            found.append(Terrain(str(name), task, tuple(paths)))
-    places = list(tasks.names())
-    return sorted(found, key=lambda terrain: places.index(terrain.name))
+        surface = question_of(own).surface
+        if paths and surface is not None:
+            found.append(Terrain(str(name), surface, tuple(paths)))
+    return sorted(found, key=lambda terrain: terrain.name, reverse=True)
 
 
-def is_plane(spec: str) -> bool:
+def has_surface(question: str) -> bool:
     """Whether a cell ran a function of two numbers."""
-    return json.loads(spec)["task"]["name"] == Plane.name
+    return Question.read(question).surface is not None
 
 
 def followed(label: str, rows: Frame) -> Path | None:
     """The path at the best learning rate; None if nothing ran."""
-    best = chosen(rows, task_of(rows))
+    best = chosen(rows, question_of(rows))
     row: dict[Any, Any] = best.iloc[0].to_dict()
     points = np.array([row["evaluation.x"], row["evaluation.y"]], float).T
     if points.ndim != 2 or not len(points):

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from optbench.cell import Status
+from optbench.record import Question
 from optbench.report.look import order
 from optbench.stats import Frame
 from optbench.stats.curves import curve
 from optbench.stats.leaders import sensitivity
 from optbench.stats.settings import kept_apart, labels
-from optbench.stats.summary import chosen, task_of
-from optbench.task import Task
+from optbench.stats.summary import chosen, question_of
 
 
 def spoken(metric: str) -> str:
@@ -31,7 +31,7 @@ class Problem:
     """What is drawn and written about together."""
 
     name: str
-    task: Task
+    question: Question
     rows: Frame
 
     @cached_property
@@ -42,12 +42,12 @@ class Problem:
     @cached_property
     def best(self) -> dict[str, Frame]:
         """The rows of each optimizer at its best learning rate."""
-        return {name: chosen(rows, self.task) for name, rows in self.optimizers.items()}
+        return {name: chosen(rows, self.question) for name, rows in self.optimizers.items()}
 
     @cached_property
     def sensitivities(self) -> dict[str, Frame]:
         """Final value against learning rate, for each optimizer."""
-        return {name: sensitivity(rows, self.task) for name, rows in self.optimizers.items()}
+        return {name: sensitivity(rows, self.question) for name, rows in self.optimizers.items()}
 
     @cached_property
     def drawn(self) -> dict[str, dict[str, Frame]]:
@@ -72,7 +72,7 @@ class Problem:
     @property
     def metrics(self) -> tuple[str, ...]:
         """What curves are drawn of: training, and what targets are set on where that is something else."""
-        return tuple(dict.fromkeys((self.training, self.task.targets()[0].metric)))
+        return tuple(dict.fromkeys((self.training, self.question.targets[0].metric)))
 
     @cached_property
     def never(self) -> set[str]:
@@ -93,4 +93,4 @@ class Problem:
 def problems(frame: Frame) -> list[Problem]:
     """The problems of a frame, in its order."""
     names = labels(frame)
-    return [Problem(names[rows.index[0]], task_of(rows), rows) for rows in kept_apart(frame)]
+    return [Problem(names[rows.index[0]], question_of(rows), rows) for rows in kept_apart(frame)]

@@ -10,12 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from optbench import optimizers, plan
+from optbench import catalogue, optimizers, plan
 from optbench.cell import PRECISIONS, Schedule
 from optbench.fields import UserError
 from optbench.stats import Frame
 from optbench.stats.settings import PROBLEM
-from optbench.stats.summary import task_of
+from optbench.stats.summary import question_of
 from optbench.suite import Suite
 from optbench.tuning import BLOCK
 
@@ -60,15 +60,15 @@ def commands(frame: Frame, suite: Suite, name: str) -> list[str]:
 def options_of(rows: Frame, suite: Suite) -> list[dict[str, Any]]:
     """How one optimizer's rows on one problem are asked for; two runs if rates outside the equal grid were added."""
     spec = json.loads(rows["spec"].iloc[0])
-    task = task_of(rows)
+    question = question_of(rows)
     schedule, steps = Schedule(**spec["schedule"]), spec["steps"]
     seeds = int((rows["seed"] % BLOCK).max()) + 1
     kind, precision = str(rows["device_kind"].iloc[0]), spec.get("precision", PRECISIONS[0])
     platform = "cpu" if kind == "cpu" else "tpu" if "tpu" in kind.lower() else "gpu"
     lanes = str(rows["mode"].iloc[0])
     options = {
-        "seeds": seeds if task.seeded and seeds != suite.seeds else None,
-        "steps": steps if steps != (suite.steps or task.horizon) else None,
+        "seeds": seeds if question.seeded and seeds != suite.seeds else None,
+        "steps": steps if steps != (suite.steps or question.horizon) else None,
         "schedule": None if schedule == suite.schedule else schedule_text(schedule),
         "framework": spec["framework"] if spec["framework"] != suite.framework else None,
         "dtype": spec["dtype"] if spec["dtype"] != suite.dtype else None,
@@ -89,7 +89,7 @@ def options_of(rows: Frame, suite: Suite) -> list[dict[str, Any]]:
 def planned_lanes(spec: dict[str, Any], platform: str) -> str:
     """How the lanes of a cell run unless it is said; '' if its optimizer is no longer listed."""
     try:
-        cell = plan.cell_of(spec)
+        cell = catalogue.cell(spec)
     except UserError:
         return ""
     return plan.choose_mode(cell, plan.shapes_of(cell), platform)

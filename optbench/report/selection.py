@@ -54,13 +54,13 @@ class Selection:
         """The tasks or optimizers asked for, as rows name them; all tasks of the suite unless said."""
         texts = self.opt if kind == "optimizer" else self.task
         if texts is None:
-            suite_tasks = [tasks.label(task) for task in suites.load(self.suite).tasks]
+            suite_tasks = [task.label() for task in suites.load(self.suite).tasks]
             return None if kind == "optimizer" else suite_tasks
         parts = [part for text in texts for part in split_brackets(text) if part]
         if not parts:
             raise UserError(f"no {kind} was given. Name at least one; see: optbench list {kind}s")
         if kind == "task":
-            return [tasks.label(tasks.parse(part)) for part in parts]
+            return [tasks.parse(part).label() for part in parts]
         return [optimizers.parse(part).label() for part in parts]
 
     def read(self, store: Store) -> Frame:

@@ -184,7 +184,7 @@ def lint(told: Content) -> Table:
 
 def tuned(told: Content) -> Table:
     """What untuned defaults give, beside what tuning gives."""
-    metrics = {problem.name: problem.task.score for problem in told.problems}
+    metrics = {problem.name: problem.question.score for problem in told.problems}
     rows = []
     for row in untuned(told.standings["steps"].outcomes, defaults(told.optimizers)).to_dict("records"):
         write = percent if metrics[row["problem"]].endswith("error") else spread
@@ -223,7 +223,7 @@ def tuned(told: Content) -> Table:
 
 def generalising(told: Content) -> Table:
     """Who minimises and who generalises, where these are two things."""
-    metrics = {problem.name: problem.task.score for problem in told.problems}
+    metrics = {problem.name: problem.question.score for problem in told.problems}
     rows = []
     for row in winners(told.standings["steps"].outcomes).to_dict("records"):
         training, score = (

@@ -59,7 +59,7 @@ class Verdict:
     def caution(self) -> str:
         """Why this is less than a finding, if it is."""
         seeds = int(self.table["seeds"].min())
-        if not self.problem.task.seeded:
+        if not self.problem.question.seeded:
             return " (nothing is random: one run)"
         return "" if seeds >= INTERVAL_FROM else f" ({seeds} seed{'s' * (seeds > 1)}, so no interval)"
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from optbench.cell import Status
+from optbench.record import Question
 from optbench.stats import Frame
 
 INTERVAL_FROM = 5
@@ -46,7 +47,7 @@ def ranks(count: int) -> tuple[int, int, int]:
 
 def records(rows: Frame, metric: str) -> Iterator[dict[Hashable, Any]]:
     """The rows as dicts of the few columns that a metric's history needs; a frame has a hundred, and it shows."""
-    wanted = ("status", "reason", "losses", "evaluation_steps", "task.noise", f"evaluation.{metric}")
+    wanted = ("status", "reason", "losses", "evaluation_steps", "question", f"evaluation.{metric}")
     names = [name for name in wanted if name in rows]
     columns = [rows[name].tolist() for name in names]
     return (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
@@ -61,10 +62,7 @@ def history(row: Mapping[Hashable, Any], metric: str) -> tuple[np.ndarray, np.nd
     if values is None or np.ndim(values) == 0:  # a column of other tasks, or a row that never ran
         return np.zeros(0, int), np.zeros(0)
     at, seen = np.asarray(at, int), np.asarray(values, float)
-    noise = row.get("task.noise")
-    # Empty, not False, for tasks that share a frame with one that has noise.
-    noisy = not pd.isna(noise) and bool(noise)
-    if metric != "loss" or noisy or "losses" not in row:
+    if metric != "loss" or Question.read(row["question"]).noisy or "losses" not in row:
         return at, seen
     losses = np.asarray(row["losses"], float)
     last = at >= len(losses)  # the parameters after the last step are known from the evaluation alone

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pandas as pd
 
+from optbench.record import Question
 from optbench.stats import Frame
 from optbench.stats.curves import median_interval, middle
 from optbench.stats.settings import PROBLEM, kept_apart
-from optbench.stats.summary import chosen, final, steps_to, task_of, trying
-from optbench.task import Task
+from optbench.stats.summary import chosen, final, question_of, steps_to, trying
 
 
 def leaders(frame: Frame) -> Frame:
@@ -27,9 +27,9 @@ def leaders(frame: Frame) -> Frame:
 
 def on_problem(rows: Frame) -> Frame:
     """The optimizers of one problem."""
-    task = task_of(rows)
-    best = {str(name): chosen(group, task) for name, group in rows.groupby("optimizer", sort=False)}
-    by, metric, target, values = compared(best, task)
+    question = question_of(rows)
+    best = {str(name): chosen(group, question) for name, group in rows.groupby("optimizer", sort=False)}
+    by, metric, target, values = compared(best, question)
     problem = {name: rows[name].iloc[0] for name in PROBLEM}
     spreads = {name: median_interval(value) for name, value in values.items()}
     _, _, first = min(spreads.values())  # the upper end of the least median's interval
@@ -47,24 +47,29 @@ def on_problem(rows: Frame) -> Frame:
     return pd.DataFrame(found).assign(by=by, metric=metric, target=target, **problem)
 
 
-def compared(best: dict[str, Frame], task: Task) -> tuple[str, str, float, dict[str, np.ndarray]]:
+def compared(best: dict[str, Frame], question: Question) -> tuple[str, str, float, dict[str, np.ndarray]]:
     """What is compared: (by, metric, target value, optimizer to a number for each seed; less is better)."""
-    target = task.targets()[-1]
+    target = question.targets[-1]
     if target.final:
         steps = {name: steps_to(rows, target.metric, target.value) for name, rows in best.items()}
         if any(middle(value) < math.inf for value in steps.values()):
             return "steps", target.metric, target.value, steps
-    return "value", task.score, math.nan, {name: final(rows, task.score) for name, rows in best.items()}
+    return (
+        "value",
+        question.score,
+        math.nan,
+        {name: final(rows, question.score) for name, rows in best.items()},
+    )
 
 
-def sensitivity(rows: Frame, task: Task) -> Frame:
+def sensitivity(rows: Frame, question: Question) -> Frame:
     """The final selection metric of one optimizer at each learning rate.
 
     Columns: trial, middle, low, high, lanes, lost (lanes that diverged or failed).
     """
     found = []
     for trial, group in trying(rows).groupby("trial", dropna=False):
-        values = final(group, task.selection)
+        values = final(group, question.selection)
         center, low, high = median_interval(values)
         lost = int(np.isinf(values).sum())
         found.append(

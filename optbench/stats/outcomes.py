@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 
 from optbench.cell import Status
+from optbench.record import Question
 from optbench.stats import Frame
 from optbench.stats.costs import costs_of
 from optbench.stats.curves import history, middle, records
 from optbench.stats.settings import PROBLEM, kept_apart, labels
-from optbench.stats.summary import main_target, task_of
-from optbench.task import Task
+from optbench.stats.summary import question_of
 
 AXES = ("steps", "gradients", "seconds")
 """In what a budget can be counted: optimizer steps, gradient-equivalents, seconds of one lane."""
@@ -55,16 +55,16 @@ def outcomes(frame: Frame, axis: str = "steps") -> Frame:
 
 def on_problem(rows: Frame, axis: str) -> Frame:
     """The outcomes of one problem."""
-    task = task_of(rows)
+    question = question_of(rows)
     per_step = costs_of(rows, axis)
     least = per_step.min()  # NaN, where nothing ran, is skipped
     budget = float(rows["steps"].iloc[0]) * (least if math.isfinite(least) else 1.0)
     cost = rows["optimizer"].map(per_step).to_numpy(float)
     # A horizon divided and multiplied by the same cost must not lose its last step.
     stop = np.nan_to_num(np.floor(budget / cost * (1 + 1e-9)), nan=0.0)
-    goals = {"time": main_target(task), "finish": task.targets()[-1] if task.targets()[-1].final else None}
-    training = "loss" if task.score == "loss" else "train_loss"
-    metrics = {"selection": task.selection, "training": training, "score": task.score}
+    goals = {"time": question.main, "finish": question.targets[-1] if question.targets[-1].final else None}
+    training = "loss" if question.score == "loss" else "train_loss"
+    metrics = {"selection": question.selection, "training": training, "score": question.score}
     wanted = dict.fromkeys([*metrics.values(), *(goal.metric for goal in goals.values() if goal)])
     seen = {metric: known(rows, metric) for metric in wanted}
     values = {name: value_at(seen[metric], stop) for name, metric in metrics.items()}
@@ -74,13 +74,13 @@ def on_problem(rows: Frame, axis: str) -> Frame:
         else cost * step_to(seen[goal.metric], goal.value, stop)
         for name, goal in goals.items()
     }
-    first, hardest = ends(seen[task.selection], values["selection"], task)
+    first, hardest = ends(seen[question.selection], values["selection"], question)
     kept = [*PROBLEM, "optimizer", "trial", "seed", "status", *(["stage"] if "stage" in rows else [])]
     return rows[kept].assign(
         cost=cost, budget=budget,
         **{name: np.where(np.isnan(time), math.inf, time) for name, time in times.items()},
-        **values, compared=compared(values["score"], times["finish"] / budget, task),
-        progress=progress(values["selection"], first, hardest, task), first=first, hardest=hardest,
+        **values, compared=compared(values["score"], times["finish"] / budget, question),
+        progress=progress(values["selection"], first, hardest, question), first=first, hardest=hardest,
     )  # fmt: skip
 
 
@@ -136,27 +136,27 @@ def step_to(seen: list[Seen], value: float, stops: np.ndarray) -> np.ndarray:
     return found
 
 
-def ends(seen: list[Seen], values: np.ndarray, task: Task) -> tuple[float, float]:
+def ends(seen: list[Seen], values: np.ndarray, question: Question) -> tuple[float, float]:
     """The median first value of the selection metric and its hardest target (or the least value, if there is none)."""
     firsts = np.array([cell.values[0] for cell in seen if len(cell.values)])
     first = middle(firsts) if len(firsts) else math.inf
-    declared = [target.value for target in task.targets() if target.metric == task.selection]
+    declared = [target.value for target in question.targets if target.metric == question.selection]
     return first, declared[-1] if declared else float(values.min())
 
 
-def compared(values: np.ndarray, spent: np.ndarray, task: Task) -> np.ndarray:
+def compared(values: np.ndarray, spent: np.ndarray, question: Question) -> np.ndarray:
     """Values above the optimum, runs that reached the final target below them, in the order in which they did."""
-    least, last = task.optimum or 0.0, task.targets()[-1]
+    least, last = question.optimum or 0.0, question.targets[-1]
     goal = last.value - least
     if not last.final or goal <= 0:
         return values
-    above = values - least if last.metric == task.score else goal + values
+    above = values - least if last.metric == question.score else goal + values
     return np.where(np.isfinite(spent), goal * spent, above)
 
 
-def progress(values: np.ndarray, first: float, hardest: float, task: Task) -> np.ndarray:
+def progress(values: np.ndarray, first: float, hardest: float, question: Question) -> np.ndarray:
     """How far each value is on the way from `first` to `hardest`, by the logarithm of what is left to the optimum."""
-    least = task.optimum or 0.0
+    least = question.optimum or 0.0
     start, end = first - least, hardest - least
     if not (math.isfinite(start) and end > 0 and start > end):
         return (values <= hardest).astype(float)
@@ -164,9 +164,9 @@ def progress(values: np.ndarray, first: float, hardest: float, task: Task) -> np
     return np.log(start / left) / math.log(start / end)
 
 
-def ladder(first: float, hardest: float, task: Task, rungs: int) -> np.ndarray:
+def ladder(first: float, hardest: float, question: Question, rungs: int) -> np.ndarray:
     """Targets from just below `first` to `hardest`, evenly spaced in progress."""
-    least = task.optimum or 0.0
+    least = question.optimum or 0.0
     start, end = first - least, hardest - least
     if not (math.isfinite(start) and end > 0 and start > end):
         return np.full(rungs, hardest)

@@ -15,7 +15,7 @@ PROBLEM = ("task", *SETTING)
 
 
 NEEDED = (
-    "task.noise",
+    "question",
     "spec",
     "trial",
     "stage",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -10,23 +9,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optbench import tasks
 from optbench.cell import Status
+from optbench.record import Question
 from optbench.stats import Frame
 from optbench.stats.costs import RAN, costs, memory
 from optbench.stats.curves import history, median_interval, middle, records
 from optbench.stats.settings import PROBLEM, kept_apart
-from optbench.task import Target, Task
 
 HEADER = ("task", "optimizer", "best lr", "final loss", "test", "steps", "dec", "us", "st/p", "div")
 COLUMNS = 100
 """How wide the table may be on a terminal."""
 
 
-def task_of(rows: Frame) -> Task:
-    """The task that rows of one task ran."""
-    fields = json.loads(rows["spec"].iloc[0])["task"]
-    return tasks.names()[fields.pop("name")].replace(**fields)
+def question_of(rows: Frame) -> Question:
+    """The question of the rows of one problem: that of the first, should an edited task have left several."""
+    return Question.read(rows["question"].iloc[0])
 
 
 def final(rows: Frame, metric: str) -> np.ndarray:
@@ -64,12 +61,12 @@ def steps_to(rows: Frame, metric: str, value: float) -> np.ndarray:
     return np.array(found)
 
 
-def working_range(rows: Frame, task: Task) -> tuple[float, bool]:
+def working_range(rows: Frame, question: Question) -> tuple[float, bool]:
     """Decades of the longest run of learning rates that reach the task's first target in the median seed.
 
     Returns (decades, whether the range meets an edge of the grid, so that it is at least that wide).
     """
-    target = task.targets()[0]
+    target = question.targets[0]
     groups = dict(list(rows.groupby("trial")))
     trials = list(groups)
     works = [middle(steps_to(group, target.metric, target.value)) < math.inf for group in groups.values()]
@@ -93,7 +90,7 @@ def longest_run(flags: list[bool]) -> tuple[int, int] | None:
     return best
 
 
-def best_trial(rows: Frame, task: Task) -> tuple[Any, bool]:
+def best_trial(rows: Frame, question: Question) -> tuple[Any, bool]:
     """The trial with the least median of the selection metric over seeds, and whether it is at the grid's edge.
 
     Where winners were run again with fresh seeds, the one that was; random trials have no edge.
@@ -105,9 +102,9 @@ def best_trial(rows: Frame, task: Task) -> tuple[Any, bool]:
         return None, False
     groups = dict(list(rows.groupby("trial")))
     trials = list(groups)
-    scores = [middle(final(group, task.selection)) for group in groups.values()]
+    scores = [middle(final(group, question.selection)) for group in groups.values()]
     # Lanes that stop at the target tie there; among equals the one that got there first wins.
-    target = task.targets()[-1]
+    target = question.targets[-1]
     speed = [math.inf] * len(trials)
     if target.final:
         speed = [middle(steps_to(group, target.metric, target.value)) for group in groups.values()]
@@ -115,22 +112,17 @@ def best_trial(rows: Frame, task: Task) -> tuple[Any, bool]:
     return trials[index], len(trials) > 1 and index in (0, len(trials) - 1)
 
 
-def chosen(rows: Frame, task: Task) -> Frame:
+def chosen(rows: Frame, question: Question) -> Frame:
     """The rows of one optimizer at its best trial; of its fresh seeds, where there are stages."""
     if "stage" in rows:
         return rows[rows["stage"] == "report"]
-    trial, _ = best_trial(rows, task)
+    trial, _ = best_trial(rows, question)
     return rows if trial is None else rows[rows["trial"] == trial]
 
 
 def trying(rows: Frame) -> Frame:
     """The rows of trials: all, or those that chose, where there are stages."""
     return rows[rows["stage"] == "tuning"] if "stage" in rows else rows
-
-
-def main_target(task: Task) -> Target:
-    """The target that steps are counted to: the second, or the only one."""
-    return task.targets()[:2][-1]
 
 
 def summarise(frame: Frame) -> Frame:
@@ -145,14 +137,14 @@ def summarise(frame: Frame) -> Frame:
 
 def summarise_one(rows: Frame) -> dict[str, Any]:
     """What one optimizer gave on one task."""
-    task = task_of(rows)
-    trial, edge = best_trial(rows, task)
-    best, tried, ran = chosen(rows, task), trying(rows), rows[rows["status"].isin(RAN)]
-    main = main_target(task)
-    decades, open_ended = working_range(tried, task) if trial is not None else (math.nan, False)
-    loss_metric = "loss" if task.score == "loss" else "train_loss"
+    question = question_of(rows)
+    trial, edge = best_trial(rows, question)
+    best, tried, ran = chosen(rows, question), trying(rows), rows[rows["status"].isin(RAN)]
+    main = question.main
+    decades, open_ended = working_range(tried, question) if trial is not None else (math.nan, False)
+    loss_metric = "loss" if question.score == "loss" else "train_loss"
     loss, loss_low, loss_high = median_interval(final(best, loss_metric))
-    score, score_low, score_high = median_interval(final(best, task.score))
+    score, score_low, score_high = median_interval(final(best, question.score))
     return {
         **rows[[*PROBLEM, "optimizer"]].iloc[0].to_dict(),
         "trial": trial,
@@ -162,7 +154,7 @@ def summarise_one(rows: Frame) -> dict[str, Any]:
         "loss": loss,
         "loss_low": loss_low,
         "loss_high": loss_high,
-        "metric": task.score,
+        "metric": question.score,
         "score": score,
         "score_low": score_low,
         "score_high": score_high,
@@ -175,7 +167,7 @@ def summarise_one(rows: Frame) -> dict[str, Any]:
         "lanes": len(rows),
         "diverged": int((rows["status"] == Status.DIVERGED).sum()),
         "failed": int((~rows["status"].isin(RAN)).sum()),
-        "toy": task.toy,
+        "toy": question.toy,
     }
 
 

@@ -17,7 +17,7 @@ from optbench.stats.bootstrap import interval, resampled_weights, table
 from optbench.stats.curves import median_interval
 from optbench.stats.outcomes import Seen, known, ladder
 from optbench.stats.settings import PROBLEM
-from optbench.stats.summary import task_of
+from optbench.stats.summary import question_of
 
 PENALTY = 10
 """The k of PAR-k: how many budgets a run counts that did not reach the target."""
@@ -87,12 +87,12 @@ def runtimes(frame: Frame, rows: Frame, targets: int = TARGETS) -> Frame:
     found = []
     for _, group in rows.groupby([*PROBLEM, "optimizer"], sort=False, dropna=False):
         lanes = frame.loc[group.index]
-        task = task_of(lanes)
+        question = question_of(lanes)
         first, hardest, cost, budget = (
             group[name].iloc[0] for name in ("first", "hardest", "cost", "budget")
         )
-        rungs = ladder(first, hardest, task, targets)
-        steps = np.stack([first_below(lane, rungs) for lane in known(lanes, task.selection)])
+        rungs = ladder(first, hardest, question, targets)
+        steps = np.stack([first_below(lane, rungs) for lane in known(lanes, question.selection)])
         times = np.nan_to_num(steps * cost, nan=math.inf)
         told = group[["problem", "optimizer", "seed", "budget"]].loc[group.index.repeat(targets)]
         each = {"rung": np.tile(np.arange(1, targets + 1), len(group)), "target": np.tile(rungs, len(group))}

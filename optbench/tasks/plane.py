@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from optbench.fields import hyper
-from optbench.task import Functions, Target, Task
+from optbench.task import Functions, Presets, Target, Task
 
 if TYPE_CHECKING:
     import numpy as np
 
 STARTS = {"valley": (-1.2, 1.0), "bowl": (-1.8, 0.4)}
 MINIMA = {"valley": (1.0, 1.0), "bowl": (0.0, 0.0)}
+COSINE, SINE = math.cos(math.pi / 6), math.sin(math.pi / 6)
+"""Of the angle of the bowl's axes."""
 DENSE = 1000
 """Steps up to which every one is looked at."""
 
@@ -30,6 +32,7 @@ DENSE = 1000
 class Plane(Task):
     __doc__ = __doc__
     name: ClassVar[str] = "plane"
+    presets: ClassVar[Presets] = {"valley": {"function": "valley"}, "bowl": {"function": "bowl"}}
     source: ClassVar[str] = "Rosenbrock 1960, doi:10.1093/comjnl/3.3.175; synthetic"
     optimum: ClassVar[float | None] = 0.0
     toy: ClassVar[bool] = True
@@ -51,17 +54,20 @@ class Plane(Task):
         return (Target("loss", 1e-1), Target("loss", 1e-3), Target("loss", 1e-6, final=True))
 
     def height(self, x: Any, y: Any) -> Any:
-        """The function at one point or, with arrays, at many."""
+        """The function at a point."""
         if self.function == "valley":
             return 100 * (y - x * x) ** 2 + (1 - x) ** 2
-        cosine, sine = math.cos(math.pi / 6), math.sin(math.pi / 6)
-        u, v = cosine * x + sine * y, cosine * y - sine * x
+        u, v = COSINE * x + SINE * y, COSINE * y - SINE * x
         return (u * u + 25 * v * v) / 2
 
-    @property
-    def minimum(self) -> tuple[float, float]:
-        """Where the function is 0."""
-        return MINIMA[self.function]
+    def surface(self) -> tuple[Any, Any, Any]:
+        """The function multiplied out."""
+        if self.function == "valley":
+            table = [[1, 0, 100], [-2, 0, 0], [1, -200, 0], [0, 0, 0], [100, 0, 0]]
+        else:
+            mixed, square = -24 * COSINE * SINE, (SINE**2 + 25 * COSINE**2) / 2
+            table = [[0, 0, square], [0, mixed, 0], [(COSINE**2 + 25 * SINE**2) / 2, 0, 0]]
+        return table, STARTS[self.function], MINIMA[self.function]
 
     def init(self, seed: int) -> dict[str, np.ndarray]:
         """The start."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from optbench.fields import hyper
-from optbench.task import Functions, Target, Task, stream
+from optbench.task import Functions, Presets, Target, Task, stream
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 class Quadratic(Task):
     __doc__ = __doc__
     name: ClassVar[str] = "quadratic"
+    presets: ClassVar[Presets] = {
+        "quadratic_10": {"dim": 10},
+        "quadratic_10_1e4": {"dim": 10, "condition": 1e4},
+        "quadratic_10_1e6": {"dim": 10, "condition": 1e6},
+        "quadratic_100": {"dim": 100, "condition": 1e4},
+        "quadratic_100_1e2": {"dim": 100, "condition": 1e2},
+        "quadratic_100_1e6": {"dim": 100, "condition": 1e6},
+        "quadratic_1000": {"dim": 1000, "condition": 1e4, "spectrum": "clustered"},
+    }
     source: ClassVar[str] = "synthetic; spectra after arXiv:1611.07476"
     optimum: ClassVar[float | None] = 0.0
     toy: ClassVar[bool] = True

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from optbench.fields import UserError, hyper
-from optbench.task import Functions, Target, Task, stream
+from optbench.task import Functions, Presets, Target, Task, stream
 from optbench.tasks.data import batches, images
 from optbench.tasks.evaluation import (
     PARTS,
@@ -64,6 +64,11 @@ class Layer(NamedTuple):
 class ResNet(Task):
     __doc__ = __doc__
     name: ClassVar[str] = "resnet"
+    presets: ClassVar[Presets] = {
+        "resnet_quick": {"width": 4, "batch": 16, "augment": False},
+        "resnet_tiny": {"width": 8, "batch": 32},
+        "resnet_14": {"depth": 14},
+    }
     source: ClassVar[str] = "arXiv:1512.03385, arXiv:1803.08494; scikit-learn's digits, or a local folder"
     selection: ClassVar[str] = "validation_loss"
     score: ClassVar[str] = "test_error"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from optbench.fields import hyper
-from optbench.task import Functions, Target, Task, stream
+from optbench.task import Functions, Presets, Target, Task, stream
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 class Rosenbrock(Task):
     __doc__ = __doc__
     name: ClassVar[str] = "rosenbrock"
+    presets: ClassVar[Presets] = {
+        "rosenbrock_2": {"dim": 2},
+        "rosenbrock_10": {"dim": 10},
+        "rosenbrock_100": {"dim": 100},
+        "rosenbrock_1000": {"dim": 1000},
+    }
     source: ClassVar[str] = "Rosenbrock 1960, doi:10.1093/comjnl/3.3.175"
     optimum: ClassVar[float | None] = 0.0
     toy: ClassVar[bool] = True

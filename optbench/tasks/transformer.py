@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from optbench.fields import UserError, hyper
-from optbench.task import Arrays, Functions, Target, Task, stream
+from optbench.task import Arrays, Functions, Presets, Target, Task, stream
 from optbench.tasks.data import text
 from optbench.tasks.evaluation import (
     PARTS,
@@ -52,6 +52,10 @@ EPSILON = 1e-5
 class Transformer(Task):
     __doc__ = __doc__
     name: ClassVar[str] = "transformer"
+    presets: ClassVar[Presets] = {
+        "transformer_8": {"d_model": 16, "layers": 1, "heads": 2, "context": 8},
+        "transformer_tiny": {"d_model": 32, "layers": 1, "heads": 2, "context": 32},
+    }
     source: ClassVar[str] = "arXiv:1706.03762; text of Python's help(), or a local file"
     selection: ClassVar[str] = "validation_loss"
     score: ClassVar[str] = "test_loss"

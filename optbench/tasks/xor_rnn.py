@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from optbench.fields import hyper
-from optbench.task import Functions, Target, Task, stream
+from optbench.task import Functions, Presets, Target, Task, stream
 from optbench.tasks.evaluation import PARTS, means_by_part
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ HELD_OUT = 500
 class XorRNN(Task):
     __doc__ = __doc__
     name: ClassVar[str] = "xor_rnn"
+    presets: ClassVar[Presets] = {"xor_rnn_32": {"length": 32}}
     source: ClassVar[str] = "doi:10.1162/neco.1997.9.8.1735; arXiv:1512.04202"
     selection: ClassVar[str] = "validation_loss"
     score: ClassVar[str] = "test_error"

@@ -9,7 +9,7 @@ from typing import Any
 from optbench.stats import Frame
 from optbench.stats.curves import median_interval, middle
 from optbench.stats.settings import kept_apart
-from optbench.stats.summary import best_trial, final, main_target, steps_to, task_of, working_range
+from optbench.stats.summary import best_trial, final, question_of, steps_to, working_range
 
 
 def study(frames: Sequence[Frame]) -> dict[str, Any]:
@@ -29,10 +29,10 @@ def by_task(frame: Frame) -> dict[str, dict[str, Any]]:
 
 def one(rows: Frame) -> dict[str, Any]:
     """One optimizer on one task at one setting."""
-    task = task_of(rows)
-    trial, edge = best_trial(rows, task)
-    decades, met = working_range(rows, task)
-    best, main = rows[rows["trial"] == trial], main_target(task)
+    question = question_of(rows)
+    trial, edge = best_trial(rows, question)
+    decades, met = working_range(rows, question)
+    best, main = rows[rows["trial"] == trial], question.main
     evaluated = best["evaluation_steps"].map(lambda steps: steps[-1])
     return {
         "seeds": len(best),
@@ -40,20 +40,20 @@ def one(rows: Frame) -> dict[str, Any]:
         "best_at_edge": bool(edge),
         "decades": None if math.isnan(decades) else decades,
         "decades_meet_edge": bool(met),
-        "score": [float(x) for x in median_interval(final(best, task.score))],
-        "score_metric": task.score,
+        "score": [float(x) for x in median_interval(final(best, question.score))],
+        "score_metric": question.score,
         "steps": middle(steps_to(best, main.metric, main.value)),
         "gradients_per_step": float((best["gradient_equivalents"] / evaluated).median()),
-        "metric": task.selection,
-        "rates": [at_rate(float(rate), group, task) for rate, group in rows.groupby("trial")],
+        "metric": question.selection,
+        "rates": [at_rate(float(rate), group, question) for rate, group in rows.groupby("trial")],
     }
 
 
-def at_rate(rate: float, rows: Frame, task: Any) -> dict[str, Any]:
+def at_rate(rate: float, rows: Frame, question: Any) -> dict[str, Any]:
     """The final selection metric at one learning rate, and the steps to the first target."""
-    target = task.targets()[0]
+    target = question.targets[0]
     return {
         "rate": rate,
-        "final": [float(x) for x in median_interval(final(rows, task.selection))],
+        "final": [float(x) for x in median_interval(final(rows, question.selection))],
         "steps": middle(steps_to(rows, target.metric, target.value)),
     }

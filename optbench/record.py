@@ -1,0 +1,165 @@
+"""A row of results: the question that its cell was run for, and the columns that follow from cell and trace.
+
+A row carries its question, so that statistics and reports read rows and nothing else: a target that is changed later
+judges no older row, and a result of a task that is not installed any more can be shown.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from optbench.cell import DTYPE_BYTES, FORMAT, PRECISIONS, Cell, Trace
+from optbench.task import Target, Task
+
+
+class Surface(NamedTuple):
+    """A polynomial of two numbers, for the picture of paths over it."""
+
+    coefficients: tuple[tuple[float, ...], ...]
+    """[i][j] of x^i y^j."""
+    start: tuple[float, float]
+    minimum: tuple[float, float]
+
+    def height(self, x: Any, y: Any) -> Any:
+        """The polynomial at points; arrays broadcast."""
+        first, second = np.broadcast_arrays(x, y)
+        return np.polynomial.polynomial.polyval2d(first, second, np.array(self.coefficients))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What a cell was run to find out: what chooses a trial, what is reported, and what counts as solved."""
+
+    selection: str
+    score: str
+    targets: tuple[Target, ...]
+    optimum: float | None
+    ceiling: float
+    unit: str
+    source: str
+    seeded: bool
+    toy: bool
+    noisy: bool
+    """Whether the loss before a step is that of the step's batch, so that only evaluations tell the loss."""
+    horizon: int
+    surface: Surface | None = None
+
+    @classmethod
+    def of(cls, task: Task) -> Question:
+        """The question of a task as it is now."""
+        surface = task.surface()
+        return cls(
+            selection=task.selection,
+            score=task.score,
+            targets=task.targets(),
+            optimum=task.optimum,
+            ceiling=task.ceiling,
+            unit=task.unit,
+            source=task.source,
+            seeded=task.seeded,
+            toy=task.toy,
+            noisy=bool(task.draws(0, 0, 1)),
+            horizon=task.horizon,
+            surface=None if surface is None else Surface(*surface),
+        )
+
+    def text(self) -> str:
+        """As JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def read(cls, text: str) -> Question:
+        """From JSON."""
+        return _read(text)
+
+    @property
+    def main(self) -> Target:
+        """The target that steps are counted to: the second, or the only one."""
+        return self.targets[:2][-1]
+
+
+@functools.cache
+def _read(text: str) -> Question:
+    given = json.loads(text)
+    surface = given.pop("surface", None)
+    targets = tuple(Target(*target) for target in given.pop("targets"))
+    return Question(**given, targets=targets, surface=None if surface is None else Surface(*surface))
+
+
+@functools.lru_cache(maxsize=1000)
+def question_text(task: Task) -> str:
+    """The question of a task, as its rows carry it."""
+    return Question.of(task).text()
+
+
+def record(trace: Trace) -> dict[str, Any]:
+    """The columns of one row that come from the cell and its trace."""
+    cell, facts = trace.cell, dict(trace.facts)
+    ran = "program_seconds" in facts
+    row = {
+        "format": FORMAT,
+        "cell": cell.id(),
+        "spec": json.dumps(cell.spec(), sort_keys=True),
+        **names_of(cell),
+        **{f"task.{key}": value for key, value in cell.task.spec().items() if key != "name"},
+        **{f"optimizer.{key}": value for key, value in cell.optimizer.spec().items() if key != "name"},
+        "question": question_text(cell.task),
+        "data_hash": cell.task.data_hash(),
+        "status": str(trace.status),
+        "reason": trace.reason,
+        "steps_run": len(trace.losses),
+        "losses": np.asarray(trace.losses),
+        "evaluation_steps": np.asarray(trace.evaluation_steps, np.int32),
+        **{f"evaluation.{name}": np.asarray(values) for name, values in trace.evaluations.items()},
+        "gradients": trace.counts.gradients,
+        "hvps": trace.counts.hvps,
+        "values": trace.counts.values,
+        "gradient_equivalents": trace.counts.gradients + 2 * trace.counts.hvps + trace.counts.values / 3,
+    }
+    if ran:
+        shapes = {name: array.shape for name, array in cell.task.init(0).items()}
+        declared = cell.optimizer.state_floats(shapes)
+        measured = facts.get("state_bytes", 0) / DTYPE_BYTES[cell.dtype]
+        row["state_floats_per_parameter"] = (measured if declared is None else declared) / facts["parameters"]
+        row |= throughput(trace, row["gradient_equivalents"])
+    return {**row, **facts}
+
+
+def throughput(trace: Trace, gradients: float) -> dict[str, Any]:
+    """How fast the program went, all its lanes together; `gradients` were counted at the last evaluation."""
+    task, facts = trace.cell.task, trace.facts
+    looked = int(trace.evaluation_steps[-1]) if len(trace.evaluation_steps) else 0
+    steps, seconds = facts["program_steps"] * facts["lanes"], facts["program_seconds"]
+    per_second = steps / seconds if seconds else math.nan
+    flops = task.flops() * (gradients / looked if looked else math.nan) * per_second
+    return {
+        "seconds_per_step": seconds / steps,
+        "steps_per_second": per_second,
+        "unit": task.unit,
+        "examples_per_second": task.examples() * per_second,
+        "flops_per_second": flops,
+        "peak_fraction": flops / facts.get("peak_flops_per_second", math.nan),
+    }
+
+
+def names_of(cell: Cell) -> dict[str, Any]:
+    """The columns by which rows are grouped."""
+    swept, usual = cell.optimizer.swept(), cell.precision == PRECISIONS[0]
+    return {
+        "task": cell.task.label(),
+        "optimizer": cell.optimizer.label(),
+        "schedule": cell.schedule.label(),
+        "framework": cell.framework,
+        "dtype": cell.dtype if usual else f"{cell.dtype} with {cell.precision} products",
+        "precision": cell.precision,
+        "seed": cell.seed,
+        "twin": cell.twin,
+        "steps": cell.steps,
+        "trial": getattr(cell.optimizer, swept.name) if swept else None,
+    }
