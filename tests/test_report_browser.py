@@ -51,6 +51,7 @@ def small(tmp_path_factory):
 def path(small, tmp_path_factory):
     """The page of a small report, with paths and with claims of one document and their figure."""
     from optbench.cell import Status
+    from optbench.record import Surface
     from optbench.report.claims import measured
     from optbench.report.page import page
     from optbench.report.paths import Path, Terrain
@@ -63,7 +64,7 @@ def path(small, tmp_path_factory):
     make_up(folder / "results")
     claims = tuple(measured(folder / "results", ["kron"]))
     shown = dataclasses.replace(
-        small, terrains=(Terrain("bowl", Plane(function="bowl"), ways),), claims=claims
+        small, terrains=(Terrain("bowl", Surface(*Plane(function="bowl").surface()), ways),), claims=claims
     )
     file = folder / "index.html"
     file.write_bytes(page(shown, pictures(claims)))
