@@ -3,8 +3,9 @@
 For each (task, optimizer, learning rate) the median over seeds of the final loss is compared, on a log10
 scale, with the baseline. A difference above the tolerance fails. On one machine the same code gives the same
 bits, so the tolerance only has to cover how other machines round. That is measured where the baselines are
-written: the suite runs in both modes of lanes, which round differently, and each number's tolerance is three
-times the difference, or the least one. A number that rounding alone decides so gets a tolerance that hides it.
+written: the suite runs again in both modes of lanes and with parameters moved by one rounding at every step, and
+each number's tolerance is three times the largest difference, or the least one. A number that rounding alone decides
+so gets a tolerance that hides it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import io
 import math
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +32,8 @@ TOLERANCE_STEPS = 0.05
 """Fraction by which the steps to a target may differ, at the least; and at least 2 steps."""
 SPREADS = 3.0
 """How many times the measured spread may be used up."""
+TWINS = 4
+"""How many times the suite runs with other roundings where baselines are written, beside both modes of lanes."""
 FLOOR = 1e-7
 """Losses below this are rounding noise in float32 and count as equal to it."""
 KEY = ("task", "optimizer", "trial")
@@ -63,33 +66,36 @@ def check_suite(suite: str, baselines: str | None, update: bool, jobs: int | Non
     if not update:
         return compare(old, numbers, path)
     others = [run(Request(suite=suite, jobs=jobs, lanes=lanes)) for lanes in ("map", "vmap")]
+    others += [run(Request(suite=suite, jobs=jobs), twin) for twin in range(1, TWINS + 1)]
     if None in others:
         return 1
-    numbers = tolerant(numbers, *filter(None, others))
+    numbers = tolerant(numbers, list(filter(None, others)))
     write(path, suite, numbers)
     print(f"wrote {len(numbers)} numbers to {path}")
     return 0
 
 
-def run(request: Request) -> Numbers | None:
+def run(request: Request, twin: int | None = None) -> Numbers | None:
     """The numbers of a suite, run into a folder that is thrown away; None if a program failed."""
     with tempfile.TemporaryDirectory() as folder:
-        session = Session(dataclasses.replace(request, results=folder))
+        request = dataclasses.replace(request, results=folder)
+        cells = [dataclasses.replace(cell, twin=twin) for cell in request.cells()]
+        session = Session(request, cells)
         failures = [event for event in session.run() if event.kind == "failed"]
         for event in failures:
             print(f"failed: {event.facts['status']}: {event.facts['reason']}", file=sys.stderr)
         return None if failures else measure(session)
 
 
-def tolerant(numbers: Numbers, one: Numbers, other: Numbers) -> Numbers:
-    """The numbers with tolerances from how far two ways of rounding the same cells are apart."""
+def tolerant(numbers: Numbers, others: Sequence[Numbers]) -> Numbers:
+    """The numbers with tolerances from how far other ways of rounding the same cells are from the first."""
     found = {}
     for key, number in numbers.items():
-        a, b = one[key], other[key]
-        steps = 0.0 if a.steps == b.steps else abs(a.steps - b.steps)
+        losses = [apart(number.loss, other[key].loss) for other in others]
+        steps = [abs(number.steps - each) for other in others if (each := other[key].steps) != number.steps]
         found[key] = number._replace(
-            loss_tolerance=max(TOLERANCE_LOSS, SPREADS * apart(a.loss, b.loss)),
-            steps_tolerance=max(least_steps(number.steps), SPREADS * steps),
+            loss_tolerance=max(TOLERANCE_LOSS, SPREADS * max(losses)),
+            steps_tolerance=max(least_steps(number.steps), SPREADS * max(steps, default=0.0)),
         )
     return found
 
@@ -122,8 +128,8 @@ def write(path: Path, suite: str, numbers: Mapping[tuple[str, str, str], Number]
     lines = [
         f"# optbench check --suite {suite} --update",
         f"# optbench {facts['optbench_version']}, {packages}, python {facts['python']}, {facts['cpu_model']}",
-        f"# tolerances: decades of loss (losses below {FLOOR} are equal) and steps, {SPREADS:g} times the spread",
-        "# between two ways of running lanes, which round differently",
+        f"# tolerances: decades of loss (losses below {FLOOR} are equal) and steps, {SPREADS:g} times the largest",
+        f"# difference to both modes of lanes and to {TWINS} runs whose parameters are moved by one rounding a step",
         "\t".join((*KEY, *Number._fields)),
     ]
     for key, number in sorted(numbers.items()):

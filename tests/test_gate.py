@@ -83,7 +83,7 @@ def test_tolerances_are_three_times_what_rounding_does():
     """A chaotic number is hidden, a stable one keeps the least tolerance."""
     one = {ADAM: gate.Number(1e-5, 100.0), SGD: gate.Number(1e-3, math.inf)}
     other = {ADAM: gate.Number(1e-5, 104.0), SGD: gate.Number(1e-2, 400.0)}
-    found = gate.tolerant(NUMBERS, one, other)
+    found = gate.tolerant(one, [one, other])
     assert found[ADAM].loss_tolerance == gate.TOLERANCE_LOSS
     assert found[ADAM].steps_tolerance == 12.0
     assert found[SGD].loss_tolerance == pytest.approx(3.0)
