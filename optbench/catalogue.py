@@ -1,18 +1,85 @@
-"""From plain data to things: what a cell's spec names, as an object."""
+"""What there is, and what a user means: text, a class or an object becomes an optimizer, task, suite or metric.
+
+    kron[b1=0.95]                    what the package lists, or an installed package offers, by name
+    mypackage.mymodule:Mine[b1=0.9]  a name in a module
+    path/to/mine.py:Mine             a name in a file
+
+An installed package offers things under the entry-point groups `optbench.optimizers`, `optbench.tasks`,
+`optbench.suites` and `optbench.metrics`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from optbench import optimizers, tasks
-from optbench.cell import Cell, Schedule
-from optbench.fields import UserError, nearest
+from optbench import metrics, optimizers, tasks
+from optbench import suite as suites
+from optbench.cell import Schedule
+from optbench.fields import Named, UserError, from_text, name_and_fields, nearest
+from optbench.metrics import Metric
+from optbench.optimizer import Optimizer
+from optbench.optimizers import foreign
+from optbench.suite import Suite
 from optbench.task import Task
 
+N = TypeVar("N", bound=Named)
 
-def task(spec: Mapping[str, Any]) -> Task:
-    """The task that `Task.spec` described."""
+
+def offered(kind: str) -> dict[str, Any]:
+    """The entry points of installed packages for a kind of thing, by name."""
+    from importlib.metadata import entry_points
+
+    return {point.name: point for point in entry_points(group=f"optbench.{kind}")}
+
+
+def optimizer(thing: Any, called: str = "") -> Optimizer:
+    """From text, an Optimizer or its class, an optax transformation, a function that makes one, or a torch.optim class.
+
+    A function of `(params, state, grads, step)` is an optimizer too: see `optbench.optimizers.foreign`.
+    """
+    if not isinstance(thing, str):
+        return named(Optimizer, thing) or foreign.of(thing, called)
+    name, bracket, rest = thing.strip().partition("[")
+    if optimizers.find(name) is not None:
+        return from_text("optimizer", thing, {name: optimizers.find(name)})  # pyright: ignore[reportArgumentType]
+    point = None if ":" in name else offered("optimizers").get(name)
+    if ":" not in name and point is None:
+        return from_text("optimizer", thing, optimizers.names())
+    found = foreign.resolve(name if point is None else point.value)
+    own = named(Optimizer, found)
+    if own is not None:
+        return from_text("optimizer", f"{own.name}{bracket}{rest}", {own.name: own})
+    if point is None:
+        return foreign.parse(thing, found)
+    return foreign.parse(f"{point.value}{bracket}{rest}", found, called=name)
+
+
+def task(thing: Any) -> Task:
+    """From text, a Task or its class."""
+    if not isinstance(thing, str):
+        own = named(Task, thing)
+        if own is None:
+            raise UserError(
+                f"{thing!r} is not a task. Give a name, a Task or its class; see: optbench list tasks"
+            )
+        return own
+    name, bracket, rest = thing.strip().partition("[")
+    known, point = tasks.names(), None
+    if name not in known and ":" not in name:
+        point = offered("tasks").get(name)
+    if name in known or (point is None and ":" not in name):
+        return from_text("task", thing, known)
+    target = name if point is None else point.value
+    own = named(Task, foreign.resolve(target))
+    if own is None:
+        raise UserError(f"{target} is not a Task. Write a class of optbench.Task; see: optbench list tasks")
+    return from_text("task", f"{own.name}{bracket}{rest}", {own.name: own})
+
+
+def task_of(spec: Mapping[str, Any]) -> Task:
+    """The listed task that `Task.spec` described, for rows that do not carry their question."""
     fields = dict(spec)
     name, known = fields.pop("name"), tasks.names()
     if name not in known:
@@ -20,12 +87,84 @@ def task(spec: Mapping[str, Any]) -> Task:
     return known[name].replace(**fields)
 
 
-def cell(spec: Mapping[str, Any]) -> Cell:
-    """The cell that `Cell.spec` described."""
-    given = dict(spec)
-    return Cell(
-        task(given.pop("task")),
-        optimizers.of(given.pop("optimizer")),
-        Schedule(**given.pop("schedule")),
-        **given,
-    )
+def suite(thing: Any) -> Suite:
+    """From the name of a suite, the path of a file that defines one, or a Suite."""
+    if isinstance(thing, Suite):
+        return thing
+    if not isinstance(thing, str | os.PathLike):
+        raise UserError(
+            f"{thing!r} is not a suite. Give a name, a file or a Suite; see: optbench list suites"
+        )
+    name = str(thing)
+    point = None if name in suites.names() or name.endswith(".py") else offered("suites").get(name)
+    if point is None:
+        return suites.load(name)
+    found = foreign.resolve(point.value)
+    if not isinstance(found, Suite):
+        raise UserError(f"{point.value} is not a Suite. See: optbench list suites")
+    return found
+
+
+def schedule(thing: Any) -> Schedule:
+    """From `shape` or `shape[warmup=0.1,decay=0.2]`, or a Schedule."""
+    if isinstance(thing, Schedule):
+        return thing
+    shape, fields = name_and_fields(str(thing))
+    if shape not in Schedule.SHAPES:
+        raise UserError(f"--schedule {shape!r} is not known. {nearest(shape, Schedule.SHAPES)}")
+    numbers = {}
+    for name, value in fields.items():
+        if name not in ("warmup", "decay"):
+            raise UserError(
+                f"--schedule {thing!r}: {name!r} is not known. {nearest(name, ('warmup', 'decay'))}"
+            )
+        try:
+            numbers[name] = float(value)
+        except ValueError:
+            raise UserError(
+                f"--schedule {thing!r}: {name}={value!r} is not a number; give a fraction of the steps in [0, 1]."
+            ) from None
+    return Schedule(shape, **numbers)
+
+
+def metric(thing: Any) -> Metric:
+    """From the name of a metric, `module:function`, or a function of parameters and objective."""
+    if isinstance(thing, Metric):
+        return thing
+    if callable(thing):
+        return Metric.of(thing)
+    name = str(thing)
+    if name in metrics.LISTED:
+        return metrics.LISTED[name]
+    point = None if ":" in name else offered("metrics").get(name)
+    if ":" not in name and point is None:
+        known = [*metrics.LISTED, *offered("metrics")]
+        raise UserError(f"metric {name!r} is not known. {nearest(name, known)} See: optbench list metrics")
+    found = foreign.resolve(name if point is None else point.value)
+    if not callable(found):
+        raise UserError(f"{name} is not a function of parameters and objective.")
+    return Metric.of(found, None if point is None else name)
+
+
+def named(kind: type[N], thing: Any) -> N | None:
+    """The thing of a kind that an object or a class of that kind is; None for anything else."""
+    if isinstance(thing, type) and issubclass(thing, kind):
+        try:
+            return thing()
+        except TypeError as error:
+            raise UserError(
+                f"{thing.__name__} cannot be made without arguments: {error}. Give its fields defaults."
+            ) from error
+    return thing if isinstance(thing, kind) else None
+
+
+def listed(kind: str) -> dict[str, Callable[[], Any]]:
+    """Every name of a kind, of the package and of installed ones, each with what makes the thing."""
+    own: Mapping[str, Any] = {
+        "optimizers": optimizers.names,
+        "tasks": tasks.names,
+        "suites": lambda: dict.fromkeys(suites.names()),
+        "metrics": lambda: metrics.LISTED,
+    }[kind]()
+    make = {"optimizers": optimizer, "tasks": task, "suites": suite, "metrics": metric}[kind]
+    return {name: (lambda name=name: make(name)) for name in (*own, *offered(kind))}

@@ -70,11 +70,11 @@ class Schedule:
         return rise * fall
 
     def label(self) -> str:
-        """A short name such as `cosine(warmup=0.1)`."""
+        """As it is written: `cosine[warmup=0.1]`."""
         if self.shape == "constant" and not self.warmup:
             return "constant"
         parts = [f"warmup={self.warmup:g}"] + ([f"decay={self.decay:g}"] if self.shape == "wsd" else [])
-        return f"{self.shape}({','.join(parts)})"
+        return f"{self.shape}[{','.join(parts)}]"
 
 
 @dataclass(frozen=True)
@@ -141,11 +141,15 @@ class Cell:
         """Twenty hex digits of the content, the data and the record format."""
         return cell_id(self, self.task.data_hash())
 
+    def made_of(self) -> tuple[Any, ...]:
+        """The classes and functions that a worker needs to make it again."""
+        return (*self.task.made_of(), *self.optimizer.made_of())
+
     def program_key(self) -> str:
         """What cells of one compiled program share: everything but the seed, the twin and the lane numbers."""
         spec = self.spec()
         for name in self.optimizer.lane_numbers():
-            spec["optimizer"].pop(name)
+            spec["optimizer"].pop(name, None)
         spec.pop("seed")
         spec["twin"] = self.twin is not None
         return digest(spec)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
@@ -110,10 +111,19 @@ class Named:
             check_field(f"{self.kind} {self.name}", spec, value)
             object.__setattr__(self, spec.name, value)
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "name" not in cls.__dict__:
+            cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+
     def spec(self) -> dict[str, Any]:
-        """Name and every hyperparameter, as JSON data; `replace` and the catalogue turn it back."""
-        fields = dataclasses.fields(self)
-        return {"name": self.name, **{f.name: getattr(self, f.name) for f in fields}}
+        """Name and every hyperparameter, as JSON data; of a class that a user wrote, its origin and code too."""
+        fields, cls = dataclasses.fields(self), type(self)
+        return {"name": self.name, **{f.name: getattr(self, f.name) for f in fields}, **provenance(cls)}
+
+    def made_of(self) -> tuple[Any, ...]:
+        """The classes or functions that a worker needs to make it again."""
+        return (type(self),)
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some hyperparameters changed; an unknown one is a UserError with its neighbours."""
@@ -141,6 +151,15 @@ class Named:
             ):
                 base, rest = name, left
         return f"{base}[{','.join(f'{key}={value}' for key, value in rest.items())}]" if rest else base
+
+
+def provenance(thing: Any) -> dict[str, str]:
+    """Where a class or function that a user wrote comes from, and a digest of its source; {} for this package's."""
+    if thing.__module__.partition(".")[0] == "optbench":
+        return {}
+    from optbench import origin
+
+    return {"origin": origin.origin(thing), "code": origin.code(thing)}
 
 
 def canonical(declared: str, value: Any) -> Any:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from optbench import environment
+from optbench.execute.order import Order
 from optbench.execute.request import Request
 from optbench.execute.session import Session
 from optbench.fields import UserError
@@ -53,7 +54,7 @@ Numbers = dict[tuple[str, str, str], Number]
 
 def check_suite(suite: str, baselines: str | None, update: bool, jobs: int | None) -> int:
     """Run the suite, compare or rewrite; 0 if nothing moved."""
-    Request(suite=suite, jobs=jobs).cells()  # what is wrong with the request is said first
+    Request(suite=suite, jobs=jobs).resolve()  # what is wrong with the request is said first
     path = Path(baselines or f"results/baselines/{suite}.tsv")
     if not update and not path.is_file():
         raise UserError(
@@ -78,9 +79,8 @@ def check_suite(suite: str, baselines: str | None, update: bool, jobs: int | Non
 def run(request: Request, twin: int | None = None) -> Numbers | None:
     """The numbers of a suite, run into a folder that is thrown away; None if a program failed."""
     with tempfile.TemporaryDirectory() as folder:
-        request = dataclasses.replace(request, results=folder)
-        cells = [dataclasses.replace(cell, twin=twin) for cell in request.cells()]
-        session = Session(request, cells)
+        order = Order.of(dataclasses.replace(request, results=folder))
+        session = Session(order.only(tuple(dataclasses.replace(cell, twin=twin) for cell in order.cells)))
         failures = [event for event in session.run() if event.kind == "failed"]
         for event in failures:
             print(f"failed: {event.facts['status']}: {event.facts['reason']}", file=sys.stderr)

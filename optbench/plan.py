@@ -9,11 +9,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from optbench import catalogue
+from optbench import origin
 from optbench.cell import DTYPE_BYTES, Cell
 from optbench.engines.lanes import WIDTH
-from optbench.fields import digest
+from optbench.fields import UserError, digest
+from optbench.metrics import Metric
 from optbench.protocol import Shapes
+from optbench.task import MEASURED
 
 MODES = ("vmap", "map", "loop")
 """The ways lanes run in JAX; engines/jax.py says what they are."""
@@ -54,11 +56,26 @@ class Program:
     device: str = "cpu"
     width: int = WIDTH
     """Lanes in one step, where they run side by side."""
+    metrics: tuple[Metric, ...] = ()
+    """What is evaluated beside the task's own metrics."""
 
     @property
     def id(self) -> str:
         """A name for files: the cells and how they run."""
-        return digest({**self.message(), "cells": [cell.id() for cell in self.cells]})
+        how = {"mode": self.mode, "device": self.device, "width": self.width}
+        metrics = [metric.key() for metric in self.metrics]
+        return digest({**how, "cells": [cell.id() for cell in self.cells], "metrics": metrics})
+
+    @property
+    def parts(self) -> list[Any]:
+        """The classes and functions that a worker needs to make it again."""
+        cells = {part for cell in self.cells for part in cell.made_of()}
+        return [*cells, *(metric.function for metric in self.metrics)]
+
+    @property
+    def unnamed(self) -> bool:
+        """Whether something in it lives in this process only, and so do its results."""
+        return any(part in origin.UNNAMED for part in self.parts)
 
     @property
     def family(self) -> tuple[str, str]:
@@ -106,13 +123,22 @@ class Program:
 
     def message(self) -> dict[str, Any]:
         """As JSON data, for a worker."""
-        cells = [cell.spec() for cell in self.cells]
-        return {"cells": cells, "mode": self.mode, "device": self.device, "width": self.width}
+        self.id  # noqa: B018 - every part has its origin before any travels
+        task = self.cells[0].task
+        return {"id": self.id, **origin.pack((self, task, MEASURED.get(task)), self.parts)}
 
     @classmethod
     def of(cls, message: Mapping[str, Any]) -> Program:
-        """From JSON data."""
-        return cls(**{**message, "cells": tuple(map(catalogue.cell, message["cells"]))})
+        """From JSON data; a UserError where the source of a part was edited in between."""
+        try:
+            program, task, measured = origin.unpack(message)
+        except FileNotFoundError as error:
+            raise UserError(str(error)) from error
+        if measured is not None:
+            MEASURED[task] = measured
+        if program.id != message["id"]:
+            raise UserError("the code was edited while the run was going. Run the same command again.")
+        return program
 
 
 def shapes_of(cell: Cell) -> Shapes:
@@ -165,6 +191,7 @@ def programs(
     mode: str | None = None,
     jobs: int = 1,
     memory: float | None = None,
+    metrics: tuple[Metric, ...] = (),
 ) -> list[Program]:
     """Each cell in exactly one program; cheap programs first, so that something shows soon.
 
@@ -187,5 +214,6 @@ def programs(
         else:
             parts = max(1, min(jobs, int(Program(tuple(group), how, device).stepping / SPREAD_FROM)))
             size = min(fit, -(-len(group) // parts))
-        made += [Program(tuple(group[i : i + size]), how, device, width) for i in range(0, len(group), size)]
+        parts = [tuple(group[i : i + size]) for i in range(0, len(group), size)]
+        made += [Program(part, how, device, width, metrics) for part in parts]
     return sorted(made, key=lambda program: program.cost)

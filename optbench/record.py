@@ -7,14 +7,19 @@ judges no older row, and a result of a task that is not installed any more can b
 from __future__ import annotations
 
 import functools
+import io
 import json
 import math
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from optbench.cell import DTYPE_BYTES, FORMAT, PRECISIONS, Cell, Trace
+from optbench.fields import digest
+from optbench.origin import version_of_numbers
 from optbench.task import Target, Task
 
 
@@ -98,6 +103,26 @@ def question_text(task: Task) -> str:
     return Question.of(task).text()
 
 
+def code_of(cell: Cell) -> str:
+    """Eight hex digits of the code that a cell's numbers come from: this package's, and a user's own."""
+    modules = (type(cell.optimizer).__module__, type(cell.task).__module__)
+    spec = cell.spec()
+    own = [spec[part].get("code", "") for part in ("optimizer", "task")]
+    return digest([version_of_numbers(*modules, cell.framework), *own])[:8]
+
+
+def encoded(traces: Sequence[Trace], facts: Mapping[str, Any]) -> bytes:
+    """A Parquet file with a row for each trace."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [{**record(trace), **facts, "created": time.time()} for trace in traces]
+    columns = {name: [row.get(name) for row in rows] for row in rows for name in row}
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer, compression="zstd")
+    return buffer.getvalue()
+
+
 def record(trace: Trace) -> dict[str, Any]:
     """The columns of one row that come from the cell and its trace."""
     cell, facts = trace.cell, dict(trace.facts)
@@ -105,6 +130,7 @@ def record(trace: Trace) -> dict[str, Any]:
     row = {
         "format": FORMAT,
         "cell": cell.id(),
+        "code": code_of(cell),
         "spec": json.dumps(cell.spec(), sort_keys=True),
         **names_of(cell),
         **{f"task.{key}": value for key, value in cell.task.spec().items() if key != "name"},

@@ -5,21 +5,25 @@ A row is a cell. Nothing is ever changed or deleted; where a cell was computed a
 
 from __future__ import annotations
 
+import atexit
 import errno
 import json
 import os
+import re
+import shutil
+import tempfile
 import time
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from optbench import catalogue
-from optbench.cell import FORMAT, Status, Trace
+from optbench.cell import FORMAT, Cell, Schedule, Status, Trace
 from optbench.fields import UserError
-from optbench.record import question_text, record
+from optbench.record import encoded, question_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +36,13 @@ READABLE = {2, FORMAT}
 """Record formats that reports show; only rows of the newest count as stored."""
 
 
+class Stored(NamedTuple):
+    """What a finished row was computed by, and what was evaluated beside its task's metrics."""
+
+    code: str
+    metrics: frozenset[str]
+
+
 class Store:
     """A results folder."""
 
@@ -42,6 +53,8 @@ class Store:
         """Files that could not be read, and why."""
         self.older = 0
         """Rows of an older record format among those that were read."""
+        self.outdated = 0
+        """Rows of older code that the last frame left out."""
 
     def prepare(self) -> None:
         """Make the folder, or say why it cannot be written to."""
@@ -71,23 +84,26 @@ class Store:
             f"{room} another one with --results."
         )
 
-    def write(self, traces: Sequence[Trace], facts: Mapping[str, Any]) -> Path:
+    def write(self, traces: Sequence[Trace], facts: Mapping[str, Any], unnamed: bool = False) -> Path:
         """One new file with a row for each trace."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        return self.put(encoded(traces, facts), stem(traces[0].cell), unnamed)
 
-        rows = [{**record(trace), **facts, "created": time.time()} for trace in traces]
-        columns = {name: [row.get(name) for row in rows] for row in rows for name in row}
-        cell = traces[0].cell
-        stem = f"{cell.task.name}-{cell.optimizer.name}-{cell.id()[:8]}-{time.time_ns():x}-{os.getpid():x}"
-        path = self.runs / f"{stem}.parquet"
-        with whole(path) as temporary:
-            pq.write_table(pa.table(columns), temporary, compression="zstd")
+    def put(self, rows: bytes, name: str, unnamed: bool = False) -> Path:
+        """One new file; what is `unnamed` is kept as long as this process lives."""
+        folder = fleeting(self.runs) if unnamed else self.runs
+        path = folder / f"{name}-{time.time_ns():x}-{os.getpid():x}.parquet"
+        try:
+            with whole(path) as temporary:
+                temporary.write_bytes(rows)
+        except OSError as error:  # most often a full disk, which no later program would survive either
+            raise self.unwritable(error) from error
         return path
 
     def files(self) -> list[Path]:
         """All result files, oldest first."""
-        return sorted(self.runs.glob("[!.]*.parquet"), key=lambda path: (path.lstat().st_mtime_ns, path.name))
+        folders = [self.runs, *([FLEETING[self.runs]] if self.runs in FLEETING else [])]
+        files = [path for folder in folders for path in folder.glob("[!.]*.parquet")]
+        return sorted(files, key=lambda path: (path.lstat().st_mtime_ns, path.name))
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterable[Any]:
         """The readable files as Arrow tables; the others are named in `passed_over`."""
@@ -114,49 +130,50 @@ class Store:
                 continue
             yield table
 
-    def read(self, name: str) -> pd.DataFrame:
+    def read(self, path: Path) -> pd.DataFrame:
         """The rows of one file."""
         import pyarrow.parquet as pq
 
-        return pq.read_table(self.runs / name, use_threads=False).to_pandas()
+        return pq.read_table(path, use_threads=False).to_pandas()
 
-    def finished(self) -> set[tuple[str, str, str]]:
-        """The keys of the cells that need not be computed again."""
-        newest: dict[tuple[str, str, str], tuple[float, str]] = {}
-        for table in self.tables([*KEY, "created", "status", "format"]):
-            rows = table.to_pydict()
-            if set(rows["format"]) != {FORMAT}:
-                continue
-            for *key, created, status in zip(
-                *(rows[name] for name in (*KEY, "created", "status")), strict=True
-            ):
-                cell, device, mode = key
-                newest[cell, device, mode] = max(
-                    newest.get((cell, device, mode), (0.0, "")), (created, status)
-                )
+    def finished(self) -> dict[tuple[str, str, str], Stored]:
+        """The keys of the cells that need not be computed again, with the code and the metrics of their newest row."""
+        newest: dict[tuple[str, str, str], tuple[float, str, Stored]] = {}
+        self.older = 0
+        for table in self.tables([*KEY, "created", "status", "format", "code", "metrics"]):
+            for row in table.to_pylist():
+                if row["format"] == FORMAT:
+                    key = (row["cell"], row["device_kind"], row["mode"])
+                    its = Stored(row.get("code") or "", frozenset((row.get("metrics") or "").split()))
+                    newest[key] = max(newest.get(key, (0.0, "", its)), (row["created"], row["status"], its))
         final = {status for status in Status if status.final}
-        return {key for key, (_, status) in newest.items() if status in final}
+        return {key: its for key, (_, status, its) in newest.items() if status in final}
 
-    def frame(self, curves: bool = True, every: bool = False) -> pd.DataFrame:
+    def frame(self, every: bool = False, older: bool = False) -> pd.DataFrame:
         """One row for each cell, the newest of each key, or `every` one that was ever stored.
 
-        `curves=False` leaves out the long columns.
+        Rows of older code, of a task and optimizer that were also run by newer code, are counted in `outdated` and left
+        out; with `older` they are shown under a name of their own, such as `kron (code 1a2b3c4d)`.
         """
         import pandas as pd
 
-        long = ("losses",)
-        frames = []
         self.older = 0
-        for table in self.tables():
-            names = [name for name in table.column_names if curves or name not in long]
-            frames.append(table.select(names).to_pandas())
+        frames = [table.to_pandas() for table in self.tables()]
         if not frames:
             return pd.DataFrame()
         # Columns that are empty in one file would change the dtype of the whole.
         merged = pd.concat([frame.dropna(axis="columns", how="all") for frame in frames], ignore_index=True)
-        merged = newest_format(merged)
         ordered = merged.sort_values("created", kind="stable")
-        kept = ordered if every else ordered.drop_duplicates(list(KEY), keep="last")
+        if every:
+            return ordered.reset_index(drop=True)
+        kept = ordered.drop_duplicates(list(KEY), keep="last")
+        newest = newest_code(kept)
+        self.outdated = int((~newest).sum())
+        if older:
+            named = kept["optimizer"] + " (code " + kept["code"].astype(str) + ")"
+            kept = kept.assign(optimizer=kept["optimizer"].where(newest, named))
+        else:
+            kept = kept[newest]
         return kept.reset_index(drop=True)
 
     def keep(self, name: str) -> Kept:
@@ -232,15 +249,42 @@ def asked(table: Any) -> Any:
         return table
     tasks = [json.loads(spec)["task"] for spec in table["spec"].to_pylist()]
     try:
-        questions = [question_text(catalogue.task(each)) for each in tasks]
+        questions = [question_text(catalogue.task_of(each)) for each in tasks]
     except UserError as error:
         raise ValueError(f"of record format 2, and {error}") from error
+    schedules = [Schedule(**json.loads(spec)["schedule"]).label() for spec in table["spec"].to_pylist()]
+    place = table.column_names.index("schedule")
+    table = table.set_column(place, "schedule", pa.array(schedules))
     return table.append_column("question", pa.array(questions))
 
 
-def newest_format(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows without those of an older format whose task and optimizer also have newer ones: they do not mix."""
-    latest = frame.groupby(["task", "optimizer", "framework", "dtype", "steps"], dropna=False)[
-        "format"
-    ].transform("max")
-    return frame[frame["format"] == latest]
+GROUP = ("task", "optimizer", "schedule", "framework", "dtype", "precision", "steps", "device_kind")
+"""What rows have in common that go into one median, or are trials of one choice."""
+
+
+def newest_code(frame: pd.DataFrame) -> pd.Series:
+    """Whether each row, oldest first, is of the code that its group was last run with: other code does not mix."""
+    if "code" not in frame:
+        frame["code"] = None
+    frame["code"] = frame["code"].where(frame["code"].notna(), "of format 2")
+    names = [name for name in GROUP if name in frame]
+    last = frame.groupby(names, dropna=False, sort=False)["code"].transform("last")
+    return frame["code"] == last
+
+
+FLEETING: dict[Path, Path] = {}
+"""For a folder of runs, the one that ends with this process."""
+
+
+def fleeting(runs: Path) -> Path:
+    """A folder beside the runs that lives as long as this process."""
+    if runs not in FLEETING:
+        FLEETING[runs] = Path(tempfile.mkdtemp(prefix="optbench-"))
+        atexit.register(shutil.rmtree, FLEETING[runs], ignore_errors=True)
+    return FLEETING[runs]
+
+
+def stem(cell: Cell) -> str:
+    """The first part of a file's name."""
+    name = re.sub(r"\W+", "-", f"{cell.task.name}-{cell.optimizer.name}")
+    return f"{name}-{cell.id()[:8]}"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from optbench import tuning
+from optbench import origin, tuning
 from optbench.cell import PRECISIONS, Cell, Schedule
 from optbench.fields import UserError, nearest
+from optbench.metrics import Metric
 from optbench.optimizer import Optimizer
 from optbench.task import Task
 
@@ -41,6 +41,8 @@ class Suite:
     and beside it in JAX so many times with parameters moved by one rounding at the start and after every step."""
     precision: str = PRECISIONS[0]
     tuning: str = "grid"
+    metrics: tuple[Metric, ...] = ()
+    """What is evaluated beside the tasks' own metrics (see `optbench.metrics`)."""
     fresh: bool = False
     """Whether winners run again with seeds that chose nothing; with random and quasi-random trials they always do."""
 
@@ -170,16 +172,12 @@ def from_file(path: Path) -> Suite:
         raise UserError(
             f"suite file {str(path)!r} is not there. Give its path, or a name: optbench list suites"
         )
-    spec = importlib.util.spec_from_file_location(f"optbench_suite_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        module = origin.load(path)
     except UserError as error:
         raise UserError(f"suite file {str(path)!r}: {error}") from error
     except (Exception, SystemExit) as error:
-        where = line_of(path, error)
+        where = origin.line_of(path, error)
         raise UserError(
             f"suite file {str(path)!r} does not import{where}: {type(error).__name__}: {error}. "
             "Mend the file, or take a suite by name: optbench list suites"
@@ -189,15 +187,6 @@ def from_file(path: Path) -> Suite:
         example = folder() / "quickstart.py"
         raise UserError(f"suite file {str(path)!r} defines no `suite = Suite(...)`. An example: {example}")
     return suite
-
-
-def line_of(path: Path, error: BaseException) -> str:
-    """' (line 3)', if the error came from a line of the file."""
-    if isinstance(error, SyntaxError):
-        return ""  # its own words name the line
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
-    return f" (line {lines[-1]})" if lines else ""
 
 
 def unique(kind: str, things: Sequence[Task] | Sequence[Optimizer]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from optbench.fields import Named
+from optbench.fields import Named, UserError
+from optbench.protocol import FRAMEWORKS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +30,17 @@ class Target(NamedTuple):
     final: bool = False
 
 
+class Measured(NamedTuple):
+    """What was measured of a task that does not declare it: FLOP of a gradient, and numbers that it keeps alive."""
+
+    flops: float
+    floats: int
+
+
+MEASURED: dict[Any, Measured] = {}
+"""By task; filled before a run of tasks of a user's own, and handed to its workers."""
+
+
 class Functions(NamedTuple):
     """A task in one framework: `loss(params, data, draw)` and `evaluate(params, data) -> {metric: value}`."""
 
@@ -37,10 +50,15 @@ class Functions(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Task(Named):
-    """What is minimised: first parameters, batches, loss, how it is evaluated, what counts as solved."""
+    """What is minimised: first parameters, batches, loss, how it is evaluated, what counts as solved.
+
+    The least that a task says is `init` and `loss(params, batch)`, in either framework or in what both share; then
+    `batch` is what `data` gives, or with `batch_size` so many rows of it, drawn anew each epoch. A task that is more
+    than that overrides `jax` and `torch`.
+    """
 
     kind: ClassVar[str] = "task"
-    source: ClassVar[str]
+    source: ClassVar[str] = ""
     selection: ClassVar[str] = "loss"
     """The metric by which a learning rate is chosen: the training loss, or one on the validation split."""
     score: ClassVar[str] = "loss"
@@ -54,6 +72,10 @@ class Task(Named):
     """A loss above this counts as diverged."""
     evaluations: ClassVar[int] = 30
     """How often the parameters are evaluated on the way, roughly."""
+    written_in: ClassVar[tuple[str, ...]] = FRAMEWORKS
+    """The frameworks whose arrays `loss` works on."""
+    batch_size: ClassVar[int] = 0
+    """How many rows of the data a step sees; 0: all of them."""
 
     @property
     def convolves(self) -> bool:
@@ -89,35 +111,69 @@ class Task(Named):
 
     def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
         """Per-step inputs (batch indices, gradient noise) of the steps start <= t < stop, first axis t."""
-        return {}
+        if not self.batch_size:
+            return {}
+        return {"rows": permutations(seed, start, stop, self.rows(), self.batch_size)}
+
+    def rows(self) -> int:
+        """How many rows the data has."""
+        return min((len(array) for array in self.data().values()), default=0)
+
+    def evaluate(self, params: Any, data: Any) -> dict[str, Any]:
+        """The metrics of parameters, each a curve: the loss over all data, unless overridden."""
+        return {"loss": self.loss(params, data)}  # pyright: ignore[reportAttributeAccessIssue]
+
+    def frameworks(self) -> tuple[str, ...]:
+        """The frameworks that it runs in."""
+        own = tuple(name for name in FRAMEWORKS if getattr(type(self), name) is not getattr(Task, name))
+        return own or (self.written_in if hasattr(self, "loss") else ())
 
     def jax(self) -> Functions:
         """Loss and evaluation in JAX."""
-        raise NotImplementedError
+        return self.plain("jax")
 
     def torch(self) -> Functions:
         """Loss and evaluation in PyTorch."""
-        raise NotImplementedError
+        return self.plain("torch")
+
+    def plain(self, framework: str) -> Functions:
+        """The functions of a task that has one `loss(params, batch)`."""
+        if framework not in self.frameworks():
+            there = ", ".join(self.frameworks()) or "no framework: it has no loss(self, params, batch)"
+            raise UserError(f"task {self.name} is not offered in {framework}; it is in {there}.")
+        loss: Any = self.loss  # pyright: ignore[reportAttributeAccessIssue]
+
+        def of_step(params: Any, data: Any, draw: Any) -> Any:
+            rows = draw.get("rows")
+            return loss(params, data if rows is None else {name: array[rows] for name, array in data.items()})
+
+        return Functions(of_step, self.evaluate)
 
     def flops(self) -> float:
         """Floating-point operations of one gradient, roughly; decides how lanes run."""
-        raise NotImplementedError
+        if self in MEASURED:
+            return MEASURED[self].flops
+        return (
+            6.0 * max(1, self.batch_size or self.rows()) * sum(array.size for array in self.init(0).values())
+        )
 
     def working_floats(self) -> int:
         """How many numbers one gradient keeps alive beside parameters and data, roughly: activations, mostly."""
-        return 0
+        return MEASURED[self].floats if self in MEASURED else 0
 
     def examples(self) -> int:
         """How many of `unit` a step sees; 0 where there is no data."""
-        return 0
+        return self.batch_size
 
     def data_hash(self) -> str:
-        """A digest of the data that is read, part of every cell's id; tasks made from their fields have none.
+        """A digest of the data that is read, part of every cell's id.
+
+        This package's tasks that are made from their fields have none; a user's own has one of its arrays.
 
         Raises:
             UserError: the data is not there, is not what it should be, or is too little for the task's fields.
         """
-        return ""
+        return "" if type(self).__module__.startswith("optbench.") else digest_of_arrays(self)
 
     def surface(self) -> tuple[Any, Any, Any] | None:
         """For a function of two numbers that is a polynomial: coefficients [i][j] of x^i y^j, start and minimum."""
@@ -141,3 +197,36 @@ def stream(seed: int, name: str) -> Any:
 
     tag = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
     return np.random.default_rng([seed, tag])
+
+
+@functools.cache
+def digest_of_arrays(task: Task) -> str:
+    """Of the names, shapes and numbers of a task's data; '' where it has none."""
+    import hashlib
+
+    import numpy as np
+
+    arrays = {name: np.asarray(array) for name, array in sorted(task.data().items())}
+    found = hashlib.sha256(
+        str([(name, each.shape, str(each.dtype)) for name, each in arrays.items()]).encode()
+    )
+    for each in arrays.values():
+        found.update(np.ascontiguousarray(each).tobytes())
+    return found.hexdigest()[:20] if arrays else ""
+
+
+def permutations(seed: int, start: int, stop: int, rows: int, batch: int) -> np.ndarray:
+    """Rows of each step's batch, int32 [steps, batch]: a new permutation each epoch, the remainder dropped.
+
+    Pure in (seed, step), so a resumed run sees the same batches.
+    """
+    import numpy as np
+
+    per_epoch = rows // batch
+    first, last = start // per_epoch, (stop - 1) // per_epoch
+    epochs = [
+        stream(seed, f"batches/{epoch}").permutation(rows)[: per_epoch * batch].reshape(per_epoch, batch)
+        for epoch in range(first, last + 1)
+    ]
+    offset = start - first * per_epoch
+    return np.concatenate(epochs)[offset : offset + stop - start].astype(np.int32)

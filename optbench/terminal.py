@@ -12,11 +12,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from optbench.countdown import Countdown
+from optbench.execute.order import Order
 from optbench.execute.request import Request
+from optbench.execute.session import Session
+from optbench.execute.tuning import stages
 
 if TYPE_CHECKING:
     from optbench.execute.pool import Event
-    from optbench.execute.session import Session
     from optbench.plan import Program
     from optbench.stats import Frame
 
@@ -32,14 +34,12 @@ SLOW_LOOP = 3.0
 def run_in_terminal(request: Request) -> int:
     """Run a request; the exit code is 0 if all cells ran, 1 if one failed or two frameworks part, 130 after Ctrl-C."""
     begun = time.monotonic()
-    cells = request.cells()  # before anything is printed: a message about bad input stands alone
-    print(f"optbench: {request.suite}, {len(cells)} cells", flush=True)
-    from optbench.execute.tuning import stages
-
+    order = Order.of(request)  # before anything is printed: a message about bad input stands alone
+    print(f"optbench: {order.suite.name}, {len(order.cells)} cells", flush=True)
     failures: list[str] = []
     session = None
     try:
-        for stage, session in enumerate(stages(request)):
+        for stage, session in enumerate(stages(order)):
             for note in session.notes if stage == 0 else ():
                 print(f"Note: {note}")
             say_plan(session)
@@ -50,7 +50,7 @@ def run_in_terminal(request: Request) -> int:
     assert session is not None  # there is always a first stage
     for name, why in session.store.passed_over.items():
         print(f"passed over {name} in {session.store.runs}: {why}", file=sys.stderr)
-    if session.twinned:
+    if order.twinned:
         agreed = close_parity(session, time.monotonic() - begun)
     else:
         close(session, time.monotonic() - begun)
@@ -77,6 +77,11 @@ def compute(session: Session) -> list[str]:
 def say_plan(session: Session) -> None:
     """One line: how much is stored, how much there is to do, with what."""
     stored = len(session.cells) - session.missing
+    if session.outdated:
+        print(
+            f"{session.outdated} of the stored cells were computed by other code than this; --again computes them "
+            "with this one."
+        )
     if session.store.older:
         print(
             f"{session.store.older} rows of an older record format in {session.store.folder} are shown by "
@@ -89,10 +94,10 @@ def say_plan(session: Session) -> None:
             f"All {stored} cells are stored in {session.store.folder}; nothing to compute (--again recomputes)."
         )
         return
-    workers = min(session.jobs, len(session.programs))
+    workers = min(session.order.jobs, len(session.programs))
     print(
         f"{stored} stored, {session.missing} to compute in {len(session.programs)} programs "
-        f"on {workers} worker{'s' * (workers > 1)} ({session.device.kind}).",
+        f"on {workers} worker{'s' * (workers > 1)} ({session.order.device.kind}).",
         flush=True,
     )
 
@@ -120,7 +125,7 @@ class Plain:
     def __init__(self, session: Session):
         self.done, self.total = 0, len(session.programs)
         self.session = session
-        self.countdown = Countdown(session.programs, session.jobs)
+        self.countdown = Countdown(session.programs, session.order.jobs)
 
     def __call__(self, event: Event) -> None:
         """Print a line for an end, a new beginning or a warning."""
@@ -150,7 +155,7 @@ def live(session: Session) -> Iterator[Any]:
     from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
     from rich.text import Text
 
-    countdown = Countdown(session.programs, session.jobs)
+    countdown = Countdown(session.programs, session.order.jobs)
 
     class Left(ProgressColumn):
         """rich's own follows the pace of the last half minute, which swings with what happens to run."""
@@ -200,7 +205,7 @@ def row(session: Session, event: Event) -> str:
     return (
         f"{name:<44} best {metric.replace('_', ' ')} {by_trial[best]:.3g}{rate}"
         + (f", {diverged} diverged" if diverged else "")
-        + (speed(rows) if session.device.platform != "cpu" else "")
+        + (speed(rows) if session.order.device.platform != "cpu" else "")
     )
 
 
@@ -236,17 +241,19 @@ def close(session: Session, seconds: float) -> None:
         )
         print(textwrap.fill(TOY_NOTE.format(real=real), 100))
     print(f"{len(frame)} cells in {session.store.folder} ({seconds:.1f} s).")
-    suite = session.request.suite
+    suite = session.order.request.suite
     where = (
         ""
         if str(session.store.folder) == "results"
         else f" --results {shlex.quote(str(session.store.folder))}"
     )
     # A report shows the suite's tasks unless it is told which.
-    asked = f" --task {shlex.quote(','.join(session.request.task))}" if session.request.task else ""
+    asked = (
+        f" --task {shlex.quote(','.join(session.order.request.task))}" if session.order.request.task else ""
+    )
     name = table["optimizer"].iloc[0].partition("[")[0]
     print(
-        f"Next: optbench report --suite {shlex.quote(suite)}{asked}{session.request.ruleset_options()}{where}"
+        f"Next: optbench report --suite {shlex.quote(suite)}{asked}{session.order.request.ruleset_options()}{where}"
     )
     print(f"  or: optbench show {name}")
 

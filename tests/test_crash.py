@@ -217,6 +217,7 @@ def test_kills_at_any_moment_lose_nothing_that_was_stored(tmp_path):
 def dying_session(monkeypatch, tmp_path):
     """A session of one program whose worker dies in the middle of a word."""
     from optbench.execute import pool
+    from optbench.execute.order import Order
     from optbench.execute.request import Request
     from optbench.execute.session import Session
 
@@ -226,7 +227,7 @@ def dying_session(monkeypatch, tmp_path):
         pool.subprocess, "Popen", lambda words, **rest: real([sys.executable, "-c", dying], **rest)
     )
     return Session(
-        Request(task=("rosenbrock_2",), opt=("adam",), lr=("0.1",), seeds=1, results=str(tmp_path))
+        Order.of(Request(task=("rosenbrock_2",), opt=("adam",), lr=("0.1",), seeds=1, results=str(tmp_path)))
     )
 
 

@@ -18,6 +18,7 @@ from optbench.engines import jax as engine
 from optbench.engines import jax_device
 from optbench.execute import devices
 from optbench.execute.devices import CPU, Device, resolve
+from optbench.execute.order import Order
 from optbench.execute.request import Request
 from optbench.execute.session import Session
 from optbench.fields import UserError
@@ -38,7 +39,7 @@ def two_gpus(monkeypatch):
 
 
 def session(folder, **asked) -> Session:
-    return Session(Request(task=("mlp",), opt=("adam",), seeds=1, results=str(folder), **asked))
+    return Session(Order.of(Request(task=("mlp",), opt=("adam",), seeds=1, results=str(folder), **asked)))
 
 
 @pytest.mark.parametrize("framework", ["jax", "torch"])

@@ -14,6 +14,7 @@ import pytest
 from optbench import optimizers, plan, tasks
 from optbench.cell import Cell, Status
 from optbench.execute import pool
+from optbench.execute.order import Order
 from optbench.execute.pool import Place, Pool
 from optbench.execute.request import Request
 from optbench.execute.session import Session
@@ -79,7 +80,7 @@ def workers(monkeypatch):
 
 def session(folder, **asked) -> Session:
     asked = {"task": ("rosenbrock_2",), "opt": ("adam",), "lr": ("0.1", "0.2", "0.3"), "seeds": 3, **asked}
-    return Session(Request(jobs=1, results=str(folder), **asked))
+    return Session(Order.of(Request(jobs=1, results=str(folder), **asked)))
 
 
 # --- memory --------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from optbench import environment
 from optbench.cell import Status
 from optbench.claims import PROGRAMS, Asked, Lookup, Measurement
 from optbench.claims.ledger import Ledger, Record, lookup
+from optbench.execute.order import Order
 from optbench.execute.pool import Event, Pool
 from optbench.execute.request import Request, check_numbers
 from optbench.execute.session import Session
@@ -81,7 +82,8 @@ class Inquiry:
         if not requests:
             return None
         cells = {cell.id(): cell for request in requests for cell in request.cells()}
-        return Session(dataclasses.replace(self.placed(requests[0]), again=self.again), list(cells.values()))
+        order = Order.of(dataclasses.replace(self.placed(requests[0]), again=self.again))
+        return Session(order.only(tuple(cells.values())))
 
     def placed(self, request: Request) -> Request:
         """A request with this inquiry's workers and time limit, on the processor, and with a store of its own.
@@ -102,7 +104,7 @@ class Inquiry:
             if not measurement.runs:
                 continue
             wall, cpu = time.perf_counter(), time.process_time()
-            frames = [Session(self.placed(request)).frame() for request in measurement.runs]
+            frames = [Session(Order.of(self.placed(request))).frame() for request in measurement.runs]
             lost = [frame[~frame["status"].isin([s for s in Status if s.final])] for frame in frames]
             if any(len(rows) for rows in lost):
                 first = next(rows for rows in lost if len(rows)).iloc[0]

@@ -30,15 +30,18 @@ from optbench.engines.jax_program import PROGRAMS, Lane, touched
 from optbench.engines.jax_trap import loop_facts
 from optbench.engines.lanes import BLOCK, WIDTH, Inputs, Keep, Observe, Saves, drive
 from optbench.engines.measured import peak_facts
+from optbench.metrics import Metric
 from optbench.protocol import Counts
 
 
 class JaxBackend:
     """Advances a group of lanes inside one compiled program, in the mode `map` or `vmap`."""
 
-    def __init__(self, inputs: Inputs, mode: str, device: Any, width: int = WIDTH):
+    def __init__(
+        self, inputs: Inputs, mode: str, device: Any, width: int = WIDTH, metrics: Sequence[Metric] = ()
+    ):
         self.inputs, self.mode, self.device, self.width = inputs, mode, device, width
-        self.lane = Lane(inputs.cell)
+        self.lane = Lane(inputs.cell, metrics)
         self.dtype = inputs.cell.dtype
         self.block_index = -1
         self.numbers: dict[int, jax.Array] = {}
@@ -68,6 +71,7 @@ class JaxBackend:
         self.inputs, self.block_index = inputs, -1
         self.count = len(inputs.cells)
         self.place(inputs.lane_arrays())
+        self.first_draws = self.put(inputs.first_draws()) if self.lane.metrics else {}
         self.shared = self.inputs_of(0)
 
     def place(self, lanes: dict[str, Any]) -> None:
@@ -86,6 +90,7 @@ class JaxBackend:
                 **self.put(self.inputs.block(index)),
                 "base": self.put(np.int32(index * BLOCK)),
                 "data": self.data,
+                "first": self.first_draws,
             }
         return self.shared
 
@@ -243,6 +248,7 @@ def run(
     observe: Observe = lambda event, facts: None,
     keep: Callable[[int], Keep | None] = lambda group: None,
     width: int = WIDTH,
+    metrics: Sequence[Metric] = (),
 ) -> list[Trace]:
     """Run cells that share a program; returns their traces in the same order."""
     size = width if mode == "vmap" else len(cells)
@@ -250,7 +256,7 @@ def run(
     traces: list[Trace] = []
     chosen, saves = devices(device)[0], Saves()
     with numbers(cells[0], device), jax.default_device(chosen):
-        backend = BACKENDS[mode](groups[0], mode, chosen, width)
+        backend = BACKENDS[mode](groups[0], mode, chosen, width, metrics)
         observe("compiled", backend.facts)
         for number, inputs in enumerate(groups):
             if number:

@@ -6,17 +6,19 @@ for every chunk length, and the same bits for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.custom_batching import custom_vmap
 
 from optbench.cell import Cell
 from optbench.engines.lanes import BLOCK
+from optbench.metrics import Metric
 from optbench.protocol import Counts, Setting
-from optbench.rules.optax import KeyNoise
+from optbench.rules.optax import AskingRule, KeyNoise
 
 
 class JaxObjective:
@@ -38,9 +40,9 @@ class JaxObjective:
 class Lane:
     """One lane as pure functions; `shared` is the same for all lanes, `lane` is this one's row of the inputs."""
 
-    def __init__(self, cell: Cell):
+    def __init__(self, cell: Cell, metrics: Sequence[Metric] = ()):
         self.optimizer, self.steps, self.twinned = cell.optimizer, cell.steps, cell.twin is not None
-        self.loss, self.metrics = cell.task.jax()
+        (self.loss, self.evaluated), self.metrics = cell.task.jax(), metrics
 
     def rule(self, lane: Any, shared: Any) -> Any:
         """The optimizer's rule with this lane's numbers, noise and the schedule's table bound into it."""
@@ -49,7 +51,8 @@ class Lane:
             return shared["factors"][t - shared["base"]]
 
         setting = Setting(factor, KeyNoise.seeded(lane["noise"]), self.steps)
-        return self.optimizer.bind(lane["numbers"]).jax(setting)
+        made = self.optimizer.bind(lane["numbers"]).jax(setting)
+        return AskingRule(made) if isinstance(made, optax.GradientTransformation) else made
 
     def objective(self, lane: Any, shared: Any, t: Any) -> JaxObjective:
         """The loss of this step's batch."""
@@ -81,7 +84,12 @@ class Lane:
     def evaluate(self, carry: Any, lane: Any, shared: Any) -> dict[str, jax.Array]:
         """Every metric at the parameters that the rule says to evaluate."""
         params = self.rule(lane, shared).evaluated(carry["params"], carry["state"])
-        return self.metrics(params, shared["data"])
+        found = self.evaluated(params, shared["data"])
+        if self.metrics:
+            draw = {name: table[lane["slot"]] for name, table in shared["first"].items()}
+            objective = JaxObjective(lambda params: self.loss(params, shared["data"], draw))
+            found = found | {metric.name: metric.function(params, objective) for metric in self.metrics}
+        return found
 
 
 def nudged(params: Any, twin: Any, t: Any) -> Any:

@@ -52,6 +52,11 @@ class Inputs:
         """Any of them, for what they share."""
         return self.cells[0]
 
+    def first_draws(self) -> dict[str, Any]:
+        """The draws of the first step, whose batch metrics are evaluated on: [seeds, ...]."""
+        per_seed = [self.cell.task.draws(seed, 0, 1) for seed in self.seeds]
+        return {name: np.stack([draws[name][0] for draws in per_seed]) for name in per_seed[0]}
+
     def lane_arrays(self) -> dict[str, Any]:
         """Per lane: slot [L], noise seed [L], twin [L], the optimizer's lane numbers [L], parameters [L, ...]."""
         numbers = [cell.optimizer.lane_numbers() for cell in self.cells]

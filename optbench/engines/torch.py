@@ -23,6 +23,7 @@ from optbench.engines.lanes import WIDTH, Inputs, Keep, Observe, Saves, drive
 from optbench.engines.measured import peak_facts
 from optbench.engines.torch_eager import EagerBackend
 from optbench.engines.torch_ensemble import EnsembleBackend
+from optbench.metrics import Metric
 
 BACKENDS = {"eager": EagerBackend, "compiled": EagerBackend, "ensemble": EnsembleBackend}
 CALLED = {"gpu": "cuda"}
@@ -38,6 +39,7 @@ def run(
     observe: Observe = lambda event, facts: None,
     keep: Callable[[int], Keep | None] = lambda group: None,
     width: int = WIDTH,
+    metrics: Sequence[Metric] = (),
 ) -> list[Trace]:
     """Run cells that share a program; returns their traces in the same order."""
     size = width if mode == "ensemble" else len(cells)
@@ -46,7 +48,7 @@ def run(
     chosen, saves = torch.device(CALLED.get(device, device)), Saves()
     set_precision(cells[0], chosen)
     for number, inputs in enumerate(groups):
-        backend = BACKENDS[mode](inputs, mode, chosen, width)
+        backend = BACKENDS[mode](inputs, mode, chosen, width, metrics)
         observe("compiled", backend.facts)
         made = drive(inputs, backend, observe, keep(number), saves, number == len(groups) - 1)
         for trace, size in zip(made, backend.state_bytes(), strict=True):

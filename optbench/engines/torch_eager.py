@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 
 from optbench.cell import Cell
 from optbench.engines.lanes import BLOCK, WIDTH, Inputs
+from optbench.metrics import Metric
 from optbench.protocol import Counts, Noise, Rule, Setting
 from optbench.rules.torch import Parameters, SeedNoise
 
@@ -68,10 +69,17 @@ class TorchObjective:
 class TorchBackend:
     """What every way of running lanes in PyTorch shares: data and draws on the device, and the record's facts."""
 
-    def __init__(self, inputs: Inputs, mode: str, device: torch.device, width: int = WIDTH):
+    def __init__(
+        self,
+        inputs: Inputs,
+        mode: str,
+        device: torch.device,
+        width: int = WIDTH,
+        metrics: Sequence[Metric] = (),
+    ):
         self.inputs, self.device, self.width = inputs, device, width
         self.dtype = getattr(torch, inputs.cell.dtype)
-        self.loss, self.metrics = inputs.cell.task.torch()
+        (self.loss, self.evaluated), self.metrics = inputs.cell.task.torch(), metrics
         self.data = self.put(inputs.cell.task.data())
         self.facts: dict[str, Any] = {"mode": mode, "compile_seconds": 0.0, "compile_cpu_seconds": 0.0}
         self.block_index = -1
@@ -92,6 +100,19 @@ class TorchBackend:
         if index != self.block_index:
             self.block_index = index
             self.draws = self.put(self.inputs.block(index)["draws"])
+
+    def measure(self, params: Parameters, slot: int) -> dict[str, torch.Tensor]:
+        """The task's metrics at some parameters, and the others on the batch of the first step."""
+        with torch.no_grad():
+            found = dict(self.evaluated(params, self.data))
+        if self.metrics:
+            draw = {name: table[slot] for name, table in self.put(self.inputs.first_draws()).items()}
+            leaves = {name: tensor.detach().requires_grad_() for name, tensor in params.items()}
+            objective = TorchObjective(lambda params: self.loss(params, self.data, draw))
+            for metric in self.metrics:
+                value = metric.function(leaves, objective)
+                found[metric.name] = torch.as_tensor(value, device=self.device).detach()
+        return found
 
     def factors(self) -> list[float]:
         """The schedule's factor at each step, rounded as every number of the cell is."""
@@ -140,8 +161,8 @@ def shared_noise(seed: int) -> Noise:
 class EagerBackend(TorchBackend):
     """Advances a group of lanes, one after the other."""
 
-    def __init__(self, inputs: Inputs, mode: str, device: torch.device, width: int = WIDTH):
-        super().__init__(inputs, mode, device, width)
+    def __init__(self, inputs: Inputs, mode: str, device: torch.device, *rest: Any):
+        super().__init__(inputs, mode, device, *rest)
         self.quick = torch.compile(self.loss, dynamic=False) if mode == "compiled" else self.loss
 
     def start(self) -> None:
@@ -183,10 +204,9 @@ class EagerBackend(TorchBackend):
 
     def evaluate(self) -> dict[str, np.ndarray]:
         """Every metric, [lanes]."""
-        rows = []
         with torch.no_grad():
-            for lane in self.lanes:
-                rows.append(self.metrics(lane.rule.evaluated(lane.params, lane.state), self.data))
+            points = [lane.rule.evaluated(lane.params, lane.state) for lane in self.lanes]
+        rows = [self.measure(params, slot) for params, slot in zip(points, self.slots, strict=True)]
         return {name: torch.stack([row[name] for row in rows]).cpu().numpy() for name in rows[0]}
 
     def counts(self) -> Counts:
@@ -233,6 +253,8 @@ def state_bytes(state: Any) -> int:
             return value.nbytes
         if isinstance(value, Mapping):
             return sum(map(size, value.values()))
-        return sum(map(size, value)) if isinstance(value, list | tuple) else 0
+        if isinstance(value, list | tuple):
+            return sum(map(size, value))
+        return size(vars(value)) if hasattr(value, "__dict__") else 0
 
     return size(state.state_dict()["state"])

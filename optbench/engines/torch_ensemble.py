@@ -53,8 +53,8 @@ class Part:
 class EnsembleBackend(TorchBackend):
     """Advances at most `width` lanes at once."""
 
-    def __init__(self, inputs: Inputs, mode: str, device: torch.device, width: int = WIDTH):
-        super().__init__(inputs, mode, device, width)
+    def __init__(self, inputs: Inputs, mode: str, device: torch.device, width: int = WIDTH, *rest: Any):
+        super().__init__(inputs, mode, device, width, *rest)
         self.facts["width"] = width
 
     def start(self) -> None:
@@ -99,7 +99,13 @@ class EnsembleBackend(TorchBackend):
             for part in self.parts:
                 for name, values in part.rule.evaluated(part.params, part.state).items():
                     looked[name][part.rows] = values
-            found = torch.func.vmap(self.metrics, in_dims=(0, None))(looked, self.data)
+            found = torch.func.vmap(self.evaluated, in_dims=(0, None))(looked, self.data)
+        if self.metrics:
+            lanes = [{name: stack[row] for name, stack in looked.items()} for row in range(self.width)]
+            rows = [
+                self.measure(params, slot) for params, slot in zip(lanes, self.slots.tolist(), strict=True)
+            ]
+            found |= {metric.name: torch.stack([row[metric.name] for row in rows]) for metric in self.metrics}
         return {name: values.cpu().numpy()[self.place] for name, values in found.items()}
 
     def counts(self) -> Counts:

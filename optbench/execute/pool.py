@@ -99,6 +99,18 @@ class Event(Generic[J]):
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+class Executor(Protocol):
+    """Where jobs run: processes of this machine (`Pool`), or anything that takes jobs and yields what happens.
+
+    Events: `compiled` and `progress` with facts about a running job; `done` with what it gave (a program: its `rows`);
+    `failed` with `status` and `reason`; `halved` where it goes on as smaller ones.
+    """
+
+    def run(self, programs: Sequence[Any]) -> Iterator[Event[Any]]:
+        """Every job once."""
+        ...
+
+
 class Worker:
     """One process and what it is doing."""
 
@@ -106,7 +118,7 @@ class Worker:
         self.place, self.outbox = place, outbox
         self.program: Any = None
         self.heard = time.monotonic()
-        self.errors: deque[str] = deque(maxlen=20)
+        self.errors: deque[str] = deque(maxlen=200)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "optbench.execute.worker", *place.words()],
             stdin=subprocess.PIPE,

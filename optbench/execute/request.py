@@ -7,14 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Union
 
-from optbench.cell import DTYPES, PRECISIONS, Cell, Schedule
-from optbench.fields import UserError, name_and_fields, nearest, split_brackets
+from optbench.cell import DTYPES, PRECISIONS, Cell
+from optbench.fields import UserError, nearest, split_brackets
 from optbench.optimizer import Optimizer
 from optbench.protocol import FRAMEWORKS
 from optbench.tuning import RULESETS
 
 if TYPE_CHECKING:
     from optbench.suite import Suite
+    from optbench.task import Task
 
 DEVICES = ("auto", "cpu", "gpu", "tpu")
 
@@ -39,6 +40,8 @@ class Request:
     """Tasks in place of the suite's: mlp or 'quadratic[dim=50,condition=1e3]'."""
     lr: Texts = None
     """Learning rates in place of the equal grid: 0.1,0.01"""
+    metrics: Texts = None
+    """Evaluated beside the tasks' own metrics: grad_norm, param_norm, sharpness or mymodule:function."""
     tuning: Text = None
     """How trials are chosen: grid (of learning rates), random or quasi (of all that an optimizer searches)."""
     trials: Number = None
@@ -67,20 +70,12 @@ class Request:
     """The folder that results are kept in."""
     again: bool = False
     """Compute what is stored once more."""
+    vet: bool = True
+    """Check optimizers and tasks of your own first, once for each version of their code."""
     timeout: float = 600.0
     """Seconds without a sign of life after which a program is ended."""
     lanes: Text = None
     """How lanes run in place of the plan's choice: vmap, map or loop in jax, eager, ensemble or compiled in torch."""
-
-    def cells(self) -> list[Cell]:
-        """The cells of the suite that was asked for (of a run in stages, those of the first); or a UserError."""
-        suite = self.asked()
-        rates = None if self.lr is None else learning_rates(self.lr)
-        if rates is not None and (suite.staged or self.trials is not None):
-            raise UserError(
-                "--lr gives the trials of a plain run itself. Leave it out, or --tuning, --trials and --fresh."
-            )
-        return suite.cells(rates)
 
     def ruleset_options(self) -> str:
         """The options that say how trials are chosen, as a report takes them too."""
@@ -89,16 +84,19 @@ class Request:
             " --fresh" * self.fresh
         )
 
-    def asked(self) -> Suite:
+    def cells(self) -> list[Cell]:
+        """The cells that were asked for; of a run in stages, those of the first."""
+        return self.resolve().cells(None if self.lr is None else learning_rates(self.lr))
+
+    def resolve(self) -> Suite:
         """The suite with everything that was asked for put in its place; UserError if it cannot be."""
         # Imported here, so that `optbench --help` need not build a catalogue.
-        from optbench import optimizers, plan, tasks
-        from optbench import suite as suites
+        from optbench import catalogue, plan
         from optbench.tasks.data import folder
 
         if self.data is not None:
             folder.use(self.data)
-        suite = suites.load(self.suite)
+        suite = catalogue.suite(self.suite)
         check_numbers(self.timeout, seeds=self.seeds, trials=self.trials, steps=self.steps, jobs=self.jobs)
         check_choice("tuning", self.tuning, RULESETS)
         check_choice("framework", self.framework, FRAMEWORKS)
@@ -107,9 +105,10 @@ class Request:
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("lanes", self.lanes, [way for ways in plan.WAYS.values() for way in ways])
         changes: dict[str, Any] = {
-            "optimizers": parsed("optimizer", self.opt, optimizers.parse),
-            "tasks": parsed("task", self.task, tasks.parse),
-            "schedule": parse_schedule(self.schedule) if self.schedule else None,
+            "optimizers": parsed("optimizer", self.opt, catalogue.optimizer),
+            "tasks": parsed("task", self.task, catalogue.task),
+            "metrics": parsed("metric", self.metrics, catalogue.metric),
+            "schedule": None if self.schedule is None else catalogue.schedule(self.schedule),
             "framework": self.framework,
             "dtype": self.dtype,
             "precision": self.precision,
@@ -128,11 +127,32 @@ class Request:
         for optimizer in suite.optimizers:
             refuse_fixed(optimizer)
             check_offered(suite, optimizer)
+        for task in suite.tasks:
+            check_runs(suite, task)
         if self.lanes is not None:
             check_lanes(self.lanes, suite.framework, plan.WAYS, suite.optimizers)
         for task in suite.tasks:
             task.data_hash()  # data that is not there or torn is found before anything is run or written
+        if self.lr is not None and (suite.staged or self.trials is not None):
+            raise UserError(
+                "--lr gives the trials of a plain run itself. Leave it out, or --tuning, --trials and --fresh."
+            )
         return suite
+
+
+def check_runs(suite: Suite, task: Task) -> None:
+    """Refuse a task that is not written in the framework."""
+    offered = task.frameworks()
+    for framework in FRAMEWORKS if suite.twins is not None else (suite.framework,):
+        if framework not in offered:
+            raise UserError(
+                f"task {task.label()} is not offered in {framework}; "
+                + (
+                    f"it is in {', '.join(offered)}. Try: --framework {offered[0]}"
+                    if offered
+                    else "it has no loss. Write loss(self, params, batch), or jax(self), or torch(self)."
+                )
+            )
 
 
 def check_offered(suite: Suite, optimizer: Optimizer) -> None:
@@ -201,15 +221,17 @@ def check_choice(name: str, value: str | None, allowed: Sequence[str]) -> None:
         raise UserError(f"--{name} {value!r} is not known. {nearest(value, allowed)}")
 
 
-def parsed(kind: str, texts: Sequence[str] | None, parse: Callable[[str], Any]) -> tuple[Any, ...] | None:
-    """The things named on the command line, commas outside brackets separating them."""
+def parsed(kind: str, texts: Sequence[Any] | None, parse: Callable[[Any], Any]) -> tuple[Any, ...] | None:
+    """The things that were named, commas outside brackets separating them, or given as they are."""
     if texts is None:
         return None
-    parts = [part for text in texts for part in split_brackets(str(text))]
-    if not any(parts):
+    parts = [part for text in texts for part in (split_brackets(text) if isinstance(text, str) else [text])]
+    if all(part == "" for part in parts):
         raise UserError(f"no {kind} was given. Name at least one; see: optbench list {kind}s")
     things: dict[Any, str] = {}
-    for part in filter(None, parts):
+    for part in parts:
+        if isinstance(part, str) and not part:
+            continue
         thing = parse(part)
         if thing in things:
             twice = (
@@ -241,22 +263,3 @@ def learning_rates(texts: Sequence[str | float]) -> list[float]:
             raise UserError(f"--lr names {part} twice. Give each learning rate once.")
         rates.append(rate)
     return rates
-
-
-def parse_schedule(text: str) -> Schedule:
-    """A schedule from `shape` or `shape[warmup=0.1,decay=0.2]`."""
-    shape, fields = name_and_fields(text)
-    check_choice("schedule", shape, Schedule.SHAPES)
-    numbers = {}
-    for name, value in fields.items():
-        if name not in ("warmup", "decay"):
-            raise UserError(
-                f"--schedule {text!r}: {name!r} is not known. {nearest(name, ('warmup', 'decay'))}"
-            )
-        try:
-            numbers[name] = float(value)
-        except ValueError:
-            raise UserError(
-                f"--schedule {text!r}: {name}={value!r} is not a number; give a fraction of the steps in [0, 1]."
-            ) from None
-    return Schedule(shape, **numbers)

@@ -10,25 +10,26 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from optbench.execute.request import Request
+from optbench.execute.order import Order
 from optbench.execute.session import Session
 from optbench.optimizer import Optimizer
+from optbench.suite import Suite
 from optbench.task import Task
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def stages(request: Request) -> Iterator[Session]:
+def stages(order: Order) -> Iterator[Session]:
     """The sessions of a run, each to be run before the next is asked for; the last one has the whole frame."""
-    first, suite = Session(request), request.asked()
+    first, suite = Session(order), order.suite
     if not suite.staged:
         yield first
         return
-    told = f"{suite.trials} trials ({suite.tuning}) of each optimizer, and each untuned"
-    first.stage = f"Stage 1 of 2, choosing: {told}"
+    trials = f"{suite.trials} trials ({suite.tuning}) of each optimizer, and each untuned"
+    first.stage = f"Stage 1 of 2, choosing: {trials}"
     yield first
-    yield Reporting(request, first)
+    yield Reporting(first)
 
 
 class Reporting(Session):
@@ -36,34 +37,32 @@ class Reporting(Session):
 
     stage = "Stage 2 of 2, reporting: what won, with seeds that chose nothing"
 
-    def __init__(self, request: Request, first: Session):
+    def __init__(self, first: Session):
         self.chosen = first.frame()
-        super().__init__(request, request.asked().reporting(winners(request, self.chosen)))
+        super().__init__(first.order.reporting(winners(first.order.suite, self.chosen)))
 
     @cached_property
     def rows(self) -> pd.DataFrame:
         """Both stages, each row with its own."""
-        return in_stages(self.request, self.chosen, super().frame())
+        return in_stages(self.order.suite, self.chosen, super().frame())
 
-    def frame(self, curves: bool = True) -> pd.DataFrame:
+    def frame(self) -> pd.DataFrame:
         """The rows of both stages."""
-        return self.rows if curves else self.rows.drop(columns="losses")
+        return self.rows
 
 
-def in_stages(request: Request, *frames: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a request with their stages."""
+def in_stages(suite: Suite, *frames: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a suite with their stages."""
     from optbench.stats.stages import staged
 
-    suite = request.asked()
     return staged(frames, suite.optimizers, suite.tuning, suite.trials)
 
 
-def winners(request: Request, chosen: pd.DataFrame) -> dict[tuple[Task, Optimizer], Optimizer]:
-    """For each task and optimizer of a request, the optimizer at the trial that the first stage chose."""
+def winners(suite: Suite, chosen: pd.DataFrame) -> dict[tuple[Task, Optimizer], Optimizer]:
+    """For each task and optimizer of a suite, the optimizer at the trial that the first stage chose."""
     from optbench.stats.stages import winning
 
-    suite = request.asked()
-    found = winning(in_stages(request, chosen))
+    found = winning(in_stages(suite, chosen))
     places = {(each[0], each[-1]): place for each, place in found.items()}
     return {
         (task, optimizer): next(

@@ -2,8 +2,8 @@
 
     python -m optbench.execute.worker --core 0
 
-Reads programs as JSON lines from standard input, writes events as JSON lines to standard output and results
-to the store. It pins itself before jax or torch is imported, because their thread pools are sized then (and a
+Reads programs as JSON lines from standard input, writes events and rows as JSON lines to standard output; who owns
+the store keeps them. It pins itself before jax or torch is imported, because their thread pools are sized then (and a
 vmapped triangular solve can stand still for ever on XLA's CPU pool of more than one thread). When standard
 input closes, the driver is gone, and so is the worker, in whatever it is doing.
 """
@@ -11,6 +11,7 @@ input closes, the driver is gone, and so is the worker, in whatever it is doing.
 from __future__ import annotations
 
 import argparse
+import base64
 import importlib
 import json
 import os
@@ -20,6 +21,7 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 
@@ -64,6 +66,7 @@ def work(message: Mapping[str, Any], say: Any) -> dict[str, Any]:
     from optbench import environment
     from optbench.fields import digest
     from optbench.plan import Program
+    from optbench.record import encoded
     from optbench.store import Held, Kept, Store
 
     program, store = Program.of(message["program"]), Store(message["results"])
@@ -88,12 +91,14 @@ def work(message: Mapping[str, Any], say: Any) -> dict[str, Any]:
         return Held(kept[-1].path)
 
     most = engine.watch_memory(program.device)
-    traces = engine.run(program.cells, program.mode, program.device, observe, keep, program.width)
-    memory = memory_facts(most(), len(program.cells)) | {"roomy": program.roomy}
-    path = store.write(traces, environment.facts() | engine.device_facts(program.device) | memory)
-    for carry in kept:
-        carry.clear()
-    return {"path": path.name, "cells": len(traces)}
+    how = (program.cells, program.mode, program.device, observe, keep, program.width, program.metrics)
+    traces = engine.run(*how)
+    facts = environment.facts() | engine.device_facts(program.device)
+    facts |= memory_facts(most(), len(program.cells)) | {"roomy": program.roomy}
+    if program.metrics:
+        facts["metrics"] = " ".join(metric.key() for metric in program.metrics)
+    rows = base64.b64encode(encoded(traces, facts)).decode()
+    return {"rows": rows, "cells": len(traces), "kept": [str(each.path) for each in kept]}
 
 
 def called(call: str, inputs: Mapping[str, Any], framework: str) -> dict[str, Any]:
@@ -168,8 +173,20 @@ def failure(error: BaseException) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """One line."""
-    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
+    """What went wrong, in a line, and where in code that is neither this package's nor an installed one's."""
+    from optbench.origin import is_installed
+
+    here = Path(__file__).parent.parent
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not is_installed(path := Path(frame.filename).resolve()) and here not in path.parents
+    ]
+    places = dict.fromkeys((Path(frame.filename).name, frame.lineno, frame.line) for frame in frames)
+    where = "; ".join(f"{name} line {line}: {text}" for name, line, text in list(places)[-2:])
+    what = str(error) if type(error).__name__ == "UserError" else f"{type(error).__name__}: {error}"
+    lines = [line.strip() for line in what.splitlines() if line.strip()] or [type(error).__name__]
+    return lines[0][:300] + (f" (in {where})" if where else "")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,20 @@
-"""Optimizers of other packages, without a line of ours: `optax:adabelief`, `torch:NAdam`, `mypackage.mymodule:make`.
+"""Optimizers that are not classes of optbench: of other packages, or functions of one's own.
 
-    optax:yogi    optax.contrib:prodigy    torch:Adam[amsgrad=true]    mypackage.mymodule:make[b1=0.95,sweep=1e-5:1e-1]
+    optax:yogi    optax.contrib:prodigy    torch:Adam[amsgrad=true]    mymodule:make[b1=0.95,sweep=1e-5:1e-1]
 
-A target is a module and a name in it. In JAX it is a function that gives an optax transformation or a rule of
-optbench; its `learning_rate`, if it has one, is given as a function of the step. In PyTorch it is a subclass of
-torch.optim.Optimizer, with `lr`. Everything in brackets is handed on as it is, but for
+A target is a name in a module or a file. It is one of
+
+- a function that makes an optax transformation or a rule of optbench. Its `learning_rate` (or `lr`) is given as a
+  function of the step where it takes one, else as a number, made anew each step by `optax.inject_hyperparams`;
+- a subclass of torch.optim.Optimizer, or a function of `params` that makes one, with `lr` (or `learning_rate`);
+- a function of `(params, state, grads, step)` that gives new parameters and state, in either framework. `state[key]` is
+  zeros like the parameters until it is first set; `learning_rate`, if it takes one, is a number, the schedule in it.
+
+Everything in brackets is handed on as it is, but for
 
     sweep=1e-5:1e-1     the range of the learning rate, four decades; 1e-4:1 unless said
+    b1=0.5:0.99         a range: random and quasi-random trials draw from it, on a log scale (above 0.5, of 1 - b1)
+    name=mine           what it is called
     create_graph=true   (torch) gradients that carry their graph
 
 A target is imported where it is asked for, in the driver to check it and in the worker to run it, and nowhere else.
@@ -17,23 +25,29 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-import importlib
 import inspect
 import json
 import math
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from optbench.fields import UserError, hyper, name_and_fields, nearest
+from optbench import origin
+from optbench.fields import Search, UserError, hyper, name_and_fields, nearest, provenance
 from optbench.optimizer import Optimizer
-from optbench.protocol import Rule, Setting, Shapes
+from optbench.protocol import FRAMEWORKS, Rule, Setting, Shapes
 
 SHORT = {"torch": "torch.optim"}
 """Modules that may be named shortly."""
 RATES = ("learning_rate", "lr")
 """What a learning rate is called."""
+STEP = ("params", "state", "grads", "step")
+"""The first parameters of a function that is an optimizer itself."""
+GIVEN = (*RATES, "params", *STEP)
+"""Parameters that are not the user's to give in brackets."""
+DECADES = 1e4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,26 +58,48 @@ class Foreign(Optimizer):
     memory: ClassVar[str] = "measured when it runs"
 
     target: str = hyper("", "module:name")
-    framework: str = hyper("jax", "where it runs", choices=("jax", "torch"))
+    framework: str = hyper("jax", "where it runs", choices=("jax", "torch", "both"))
     options: tuple[tuple[str, Any], ...] = hyper((), "what is handed on, sorted by name")
     learning_rate: float | None = hyper(
         0.01, "step size; None where there is none", bounds="(0, inf)", lane=True
     )
     low: float = hyper(1e-4, "least learning rate of the sweep", bounds="(0, inf)")
+    ranges: tuple[tuple[str, float, float], ...] = hyper((), "options that trials draw, each with its range")
+    called: str = hyper("", "its name; the target, unless said")
 
     # What other optimizers say of their class, this one says of its target.
 
     def frameworks(self) -> tuple[str, ...]:
-        """The one that its target belongs to."""
-        return (self.framework,)
+        """The one that its target belongs to; both of a function of parameters and gradients."""
+        return FRAMEWORKS if self.framework == "both" else (self.framework,)
+
+    def made_of(self) -> tuple[Any, ...]:
+        """The target."""
+        return (resolve(self.target),)
 
     def swept(self) -> dataclasses.Field | None:
-        """The learning rate over four decades, if there is one."""
+        """The learning rate over four decades, if there is one; its default is the target's."""
         if self.learning_rate is None:
             return None
         field = copy.copy(next(f for f in dataclasses.fields(self) if f.name == "learning_rate"))
-        field.metadata = types.MappingProxyType({**field.metadata, "sweep": (self.low, self.low * 1e4)})
+        field.metadata = types.MappingProxyType({**field.metadata, "sweep": (self.low, self.low * DECADES)})
+        field.default = default_rate(resolve(self.target))
         return field
+
+    def searched(self) -> dict[str, Search]:
+        """The learning rate and the options that were given as ranges."""
+        return super().searched() | {name: Search(*between(low, high)) for name, low, high in self.ranges}
+
+    def at(self, place: Sequence[float]) -> Self:
+        """The trial at a place in the unit cube of what is searched; options are numbers there."""
+        numbers = {
+            name: search.at(where, name == "learning_rate")
+            for (name, search), where in zip(self.searched().items(), place, strict=True)
+        }
+        rate = {"learning_rate": numbers.pop("learning_rate")} if "learning_rate" in numbers else {}
+        return dataclasses.replace(
+            self, options=tuple(sorted((dict(self.options) | numbers).items())), **rate
+        )
 
     def lane_numbers(self) -> dict[str, float]:
         """The learning rate, if there is one."""
@@ -78,31 +114,38 @@ class Foreign(Optimizer):
         return False
 
     def label(self) -> str:
-        """What one types: the target with its options."""
-        told = {
-            **dict(self.options),
-            **({} if self.low == type(self).low else {"sweep": f"{self.low:g}:{self.low * 1e4:g}"}),
+        """What one types: the target, or its name, with its options."""
+        drawn = {name: f"{low:g}:{high:g}" for name, low, high in self.ranges}
+        given = {
+            **{name: value for name, value in self.options if name not in drawn},
+            **drawn,
+            **({} if self.low == type(self).low else {"sweep": f"{self.low:g}:{self.low * DECADES:g}"}),
         }
-        inside = ",".join(f"{name}={value}" for name, value in told.items())
-        return f"{self.target}[{inside}]" if inside else self.target
+        inside = ",".join(f"{name}={value}" for name, value in given.items())
+        called = self.called or short(self.target)
+        return f"{called}[{inside}]" if inside else called
 
     def spec(self) -> dict[str, Any]:
-        """As plain data; the options are one column of a record."""
-        return {**super().spec(), "options": json.dumps(dict(self.options), sort_keys=True)}
-
-    @classmethod
-    def of(cls, spec: Mapping[str, Any]) -> Self:
-        """From `spec`."""
-        options = tuple(sorted(json.loads(spec["options"]).items()))
-        return cls(
-            **{key: value for key, value in spec.items() if key not in ("name", "options")}, options=options
-        )
+        """As plain data, with the origin and the code of the target; the options are one column of a record."""
+        plain = {name: value for name, value in super().spec().items() if name not in ("ranges", "called")}
+        named = {"ranges": json.dumps(self.ranges)} if self.ranges else {}
+        called = {"called": self.called} if self.called else {}
+        options = json.dumps(dict(self.options), sort_keys=True, default=repr)
+        target = short(self.target)
+        return {
+            **plain,
+            **named,
+            **called,
+            "target": target,
+            "options": options,
+            **provenance(resolve(self.target)),
+        }
 
     # How it runs.
 
     def jax(self, setting: Setting) -> Rule:
         """The transformation or rule that the target gives."""
-        if self.framework != "jax":
+        if "jax" not in self.frameworks():
             return super().jax(setting)
         import optax
 
@@ -110,13 +153,19 @@ class Foreign(Optimizer):
 
         make, options = resolve(self.target), dict(self.options)
         rate: Any = self.learning_rate
+        if is_step(make):
+            import jax.numpy as jnp
+
+            from optbench.rules.function import FunctionRule
+
+            return FunctionRule(self.step_of(make, setting), jnp.zeros_like)
         name = rate_name(make)
         if rate is None or name is None:
             made = make(**options)
-        elif takes_schedule(make, name):
+        elif takes_schedule(self.target, make, self.options):
             made = make(**{name: lambda t: rate * setting.factor(t)}, **options)
         else:
-            fixed = set(inspect.signature(make).parameters) - {name}
+            fixed = set(parameters(make)) - {name}
             injected = optax.inject_hyperparams(make, static_args=fixed)
             made = injected(**{name: lambda t: rate * setting.factor(t)}, **options)
         if isinstance(made, optax.GradientTransformation):
@@ -124,67 +173,121 @@ class Foreign(Optimizer):
             return AskingRule(optax.chain(made, *scaled))
         if all(callable(getattr(made, method, None)) for method in ("init", "step", "evaluated")):
             return made
-        raise TypeError(f"{self.target} gave {type(made).__name__}, not an optax transformation or a Rule")
+        raise UserError(
+            f"{self.label()} gave {type(made).__name__}, not an optax transformation or a Rule of optbench."
+        )
 
     def torch(self, setting: Setting) -> Rule:
-        """The class that the target is, over all parameters."""
-        if self.framework != "torch":
+        """The optimizer that the target is or makes, over all parameters."""
+        if "torch" not in self.frameworks():
             return super().torch(setting)
+        made: Any = resolve(self.target)
+        if is_step(made):
+            import torch
+
+            from optbench.rules.function import TorchFunctionRule
+
+            return TorchFunctionRule(self.step_of(made, setting), torch.zeros_like)
         from optbench.rules.torch import TorchRule
 
         options = dict(self.options)
         graph = options.pop("create_graph", False)
-        rate = {} if self.learning_rate is None else {"lr": self.learning_rate}
-        made: Any = resolve(self.target)
+        name = rate_name(made)
+        rate = {} if self.learning_rate is None or name is None else {name: self.learning_rate}
         make = functools.partial(made, **rate, **options)
-        step = inspect.signature(made.step).parameters
-        closure = next((each for each in step.values() if each.name == "closure"), None)
+        step = parameters(getattr(made, "step", made)) if inspect.isclass(made) else {}
+        closure = step.get("closure")
         needs = closure is not None and closure.default is closure.empty
         return TorchRule(
             lambda named: make([p for _, p in named]), setting.factor, needs_closure=needs, create_graph=graph
         )
 
+    def step_of(self, function: Callable[..., Any], setting: Setting) -> Callable[..., Any]:
+        """A function of parameters, state, gradients and step, with its options and the learning rate of the step."""
+        rate, name, options = self.learning_rate, rate_name(function), dict(self.options)
 
-def parse(text: str) -> Foreign:
+        def step(params: Any, state: Any, grads: Any, t: Any) -> tuple[Any, Any]:
+            scaled = {} if name is None or rate is None else {name: rate * setting.factor(t)}
+            return function(params, state, grads, t, **scaled, **options)
+
+        return step
+
+
+def parse(text: str, made: Any = None, called: str = "") -> Foreign:
     """From `module:name[option=value,...]`; imports the module, so that what cannot be is said at once."""
     target, given = name_and_fields(text)
+    made = resolve(target) if made is None else made
+    if not callable(made):
+        raise UserError(
+            f"{target} is {type(made).__name__}, not a function or class that makes an optimizer."
+        )
+    called = given.pop("name", called)
     sweep = given.pop("sweep", None)
+    known, drawn = parameters(made), {}
+    for name, value in list(given.items()):
+        if ":" in value and (ends := range_of(value)) is not None:
+            drawn[name] = ends
+            default = known[name].default if name in known else None
+            given[name] = str(default if isinstance(default, int | float) else ends[0])
     options = {name: value_of(value) for name, value in given.items()}
-    made = resolve(target)
     framework = framework_of(made)
-    known = parameters(made)
     for name, value in options.items():
         check_option(target, made, framework, name, value)
-    rate = None if rate_name(made) is None else 0.01
     missing = [
         name
         for name, spec in known.items()
         if spec.default is spec.empty
         and spec.kind not in (spec.VAR_KEYWORD, spec.VAR_POSITIONAL)
         and name not in options
-        and name not in (*RATES, "params")
+        and name not in (*RATES, "params", *(STEP if is_step(made) else ()))
     ]
     if missing:
         raise UserError(f"{target} needs {missing[0]}. Write: --opt '{target}[{missing[0]}=...]'")
-    low = 1e-4 if sweep is None else lower_end(target, sweep)
     return Foreign(
         target=target,
         framework=framework,
         options=tuple(sorted(options.items())),
-        learning_rate=rate,
-        low=low,
+        learning_rate=None if rate_name(made) is None else default_rate(made),
+        low=1e-4 if sweep is None else lower_end(target, sweep),
+        ranges=tuple(sorted((name, *ends) for name, ends in drawn.items())),
+        called=called,
     )
 
 
-@functools.cache
-def resolve(target: str) -> Callable[..., Any]:
-    """What a target names; a UserError with its neighbours if it is not there."""
-    module_name, colon, name = target.partition(":")
+def of(thing: Any, called: str = "") -> Foreign:
+    """From a function or class, or from an optax transformation, whose learning rate is its own."""
+    if (
+        callable(getattr(thing, "init", None))
+        and callable(getattr(thing, "update", None))
+        and not isinstance(thing, type)
+    ):
+        return of(lambda: thing, called or "transformation")
+    if not callable(thing) or not hasattr(thing, "__qualname__"):
+        raise UserError(
+            f"{thing!r} is no optimizer. Give a name, an Optimizer, an optax transformation or a function that makes "
+            "one, a torch.optim class, or a function of (params, state, grads, step)."
+        )
+    target = origin.origin(thing)
+    if target.startswith("unnamed:"):
+        called = called or target.removeprefix("unnamed:").partition("-")[0]
+    elif thing.__module__ in origin.FILES:
+        target = f"{origin.FILES[thing.__module__]}:{thing.__qualname__}"
+        called = called or thing.__name__
+    return parse(target, thing, called)
+
+
+def resolve(target: str) -> Any:
+    """What `module:name` or `file.py:name` names, imported; a UserError with its neighbours if it is not there."""
+    if target in origin.HELD:
+        return origin.HELD[target]
+    module_name, colon, name = target.rpartition(":")
     if not colon or not module_name or not name:
         raise UserError(f"{target!r} is no target. Write module:name, such as optax:adabelief or torch:NAdam")
     full = SHORT.get(module_name, module_name)
     try:
-        module = importlib.import_module(full)
+        module = origin.load(full) if full.endswith(".py") else origin.module(full)
+    except FileNotFoundError as error:
+        raise UserError(f"file {full!r} of {target!r} is not there. Give its path.") from error
     except ModuleNotFoundError as error:
         where = "" if error.name and full.startswith(error.name) else f" ({full} needs {error.name})"
         raise UserError(
@@ -192,23 +295,34 @@ def resolve(target: str) -> Callable[..., Any]:
         ) from error
     except Exception as error:
         raise UserError(
-            f"module {full!r} of {target!r} does not import: {type(error).__name__}: {error}. Mend it, then try again."
+            f"module {full!r} of {target!r} does not import{origin.line_of(full, error)}: "
+            f"{type(error).__name__}: {error}. Mend it, then try again."
         ) from error
-    found = getattr(module, name, None)
-    if callable(found):
-        return found
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
     if found is None:
         near = nearest(name, [each for each in vars(module) if not each.startswith("_")])
         raise UserError(
             f"module {full!r} has no {name!r}. {near if near.startswith('Did') else 'Look at its documentation.'}"
         )
-    raise UserError(f"{target} is {type(found).__name__}, not a function or class that makes an optimizer.")
+    return found
+
+
+def short(target: str) -> str:
+    """The target without the folder of its file."""
+    return Path(target).name if ".py:" in target else target
+
+
+def is_step(made: Callable[..., Any]) -> bool:
+    """Whether a function is an optimizer itself: of parameters, state, gradients and step."""
+    return not inspect.isclass(made) and tuple(parameters(made))[:4] == STEP
 
 
 def framework_of(made: Any) -> str:
-    """torch for a subclass of torch.optim.Optimizer, else jax; any other class is refused."""
+    """torch for a torch.optim class or a function of params, both for a function of a step, else jax."""
     if not inspect.isclass(made):
-        return "jax"
+        return "both" if is_step(made) else "torch" if "params" in parameters(made) else "jax"
     bases = [f"{base.__module__}.{base.__qualname__}" for base in made.__mro__]
     if "torch.optim.optimizer.Optimizer" not in bases:
         raise UserError(
@@ -228,13 +342,42 @@ def rate_name(made: Callable[..., Any]) -> str | None:
     return next((name for name in RATES if name in parameters(made)), None)
 
 
-def takes_schedule(made: Callable[..., Any], name: str) -> bool:
-    """Whether its learning rate may be a function of the step; it may not if it is declared to be a number."""
-    declared = parameters(made)[name].annotation
+def default_rate(made: Callable[..., Any]) -> float:
+    """The target's own learning rate, where it declares one; else 0.01."""
+    name = rate_name(made)
+    default = None if name is None else parameters(made)[name].default
+    usual = isinstance(default, int | float) and not isinstance(default, bool) and default > 0
+    return float(default) if usual else 0.01  # pyright: ignore[reportArgumentType]
+
+
+@functools.lru_cache(maxsize=1000)
+def takes_schedule(target: str, make: Callable[..., Any], options: tuple[tuple[str, Any], ...]) -> bool:
+    """Whether its learning rate may be a function of the step: as it declares, or else as a step shows."""
+    name = rate_name(make)
+    assert name is not None
+    declared = parameters(make)[name].annotation
     text = declared if isinstance(declared, str) else getattr(declared, "__name__", None) or str(declared)
-    return declared is inspect.Parameter.empty or any(
-        word in f"{text} {declared}" for word in ("Schedule", "Callable", "Any")
-    )
+    if declared is not inspect.Parameter.empty:
+        return any(word in f"{text} {declared}" for word in ("Schedule", "Callable", "Any"))
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    def step(params: Any) -> Any:
+        made = make(**{name: lambda t: 0.1 / (1.0 + t)}, **dict(options))
+        if not isinstance(made, optax.GradientTransformation):
+            return params
+        transform = optax.with_extra_args_support(made)
+        asked = {"value": jnp.zeros(()), "grad": params, "value_fn": lambda params: jnp.zeros(())}
+        return transform.update(params, transform.init(params), params, **asked)[0]
+
+    try:
+        jax.eval_shape(step, {"w": jnp.zeros((3, 2)), "b": jnp.zeros(3)})
+    except TypeError:  # it computes with its learning rate, which a function does not stand
+        return False
+    except Exception:  # whatever else is wrong with it comes up when it runs
+        return True
+    return True
 
 
 def value_of(text: str) -> Any:
@@ -259,14 +402,28 @@ def check_option(target: str, made: Any, framework: str, name: str, value: Any) 
         raise UserError(
             f"{target}[{name}={value}] fixes what the suite sweeps. Give the values: --lr {value}"
         )
-    if name == "params" or (name not in known and not any(p.kind is p.VAR_KEYWORD for p in known.values())):
-        free = [each for each in known if each not in (*RATES, "params")]
+    if name in GIVEN or (name not in known and not any(p.kind is p.VAR_KEYWORD for p in known.values())):
+        free = [each for each in known if each not in GIVEN]
         raise UserError(f"{target} has no option {name!r}. {nearest(name, free)}")
     default = known[name].default if name in known else None
     wrong = isinstance(default, int | float) and not isinstance(value, int | float | None)
     if wrong or (isinstance(default, bool) and value not in (True, False)):
         kind = "True or False" if isinstance(default, bool) else "a number"
         raise UserError(f"{target}: {name}={value!r} is not {kind}; its default is {default!r}.")
+
+
+def range_of(text: str) -> tuple[float, float] | None:
+    """`low:high` as two numbers above 0; None where it is not that."""
+    try:
+        low, high = map(float, text.split(":"))
+    except ValueError:
+        return None
+    return (low, high) if 0 < low < high else None
+
+
+def between(low: float, high: float) -> tuple[float, float, bool]:
+    """The range as a Search has it: of one minus the number where all of it lies in [0.5, 1)."""
+    return (1 - high, 1 - low, True) if low >= 0.5 and high < 1 else (low, high, False)
 
 
 def lower_end(target: str, text: str) -> float:

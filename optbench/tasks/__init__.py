@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from optbench.fields import from_text
 from optbench.task import Task
 from optbench.tasks.autoencoder import Autoencoder
 from optbench.tasks.mlp import MLP
@@ -33,4 +32,6 @@ def names() -> dict[str, Task]:
 
 def parse(text: str) -> Task:
     """A task from `name` or `name[field=value,...]`."""
-    return from_text("task", text, names())
+    from optbench import catalogue
+
+    return catalogue.task(text)

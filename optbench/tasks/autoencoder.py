@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from optbench.fields import UserError, hyper
-from optbench.task import Functions, Target, Task, stream
-from optbench.tasks.data import batches, digits
+from optbench.task import Functions, Target, Task, permutations, stream
+from optbench.tasks.data import digits
 from optbench.tasks.evaluation import PARTS, means_by_part
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Autoencoder(Task):
     def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
         """The rows of each batch."""
         rows = len(digits.splits()["train_y"])
-        return {"rows": batches.permutations(seed, start, stop, rows, self.batch)}
+        return {"rows": permutations(seed, start, stop, rows, self.batch)}
 
     def jax(self) -> Functions:
         """The network in JAX."""

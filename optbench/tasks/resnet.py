@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from optbench.fields import UserError, hyper
-from optbench.task import Functions, Presets, Target, Task, stream
-from optbench.tasks.data import batches, images
+from optbench.task import Functions, Presets, Target, Task, permutations, stream
+from optbench.tasks.data import images
 from optbench.tasks.evaluation import (
     PARTS,
     jax_cross_entropy,
@@ -168,7 +168,7 @@ class ResNet(Task):
         import numpy as np
 
         rows = len(images.load(self.dataset)["train_y"])
-        found = {"rows": batches.permutations(seed, start, stop, rows, self.batch)}
+        found = {"rows": permutations(seed, start, stop, rows, self.batch)}
         if self.augment:
             rngs = [stream(seed, f"augmentation/{t}") for t in range(start, stop)]
             corners = [rng.integers(2 * self.rim + 1, size=(self.batch, 2)) for rng in rngs]

@@ -1,0 +1,237 @@
+"""The Python interface: the same names as the command line, for objects as well as for text."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optbench.cell import Schedule, Status
+from optbench.execute.order import Order
+from optbench.execute.request import Request
+from optbench.execute.tuning import stages
+from optbench.fields import UserError, nearest
+from optbench.optimizer import Optimizer
+from optbench.store import Store
+from optbench.suite import Suite
+from optbench.task import Task
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+    import pandas as pd
+
+OptimizerLike = str | Optimizer | type[Optimizer] | Callable[..., Any] | tuple[Any, ...]
+"""Text, an Optimizer or its class, an optax transformation, a function that makes one, a torch.optim class."""
+TaskLike = str | Task | type[Task]
+
+
+class CellsFailed(UserWarning):
+    """Some cells of a run failed; the others have rows."""
+
+
+def run(
+    opt: OptimizerLike | Sequence[OptimizerLike] | Mapping[str, OptimizerLike] | None = None,
+    task: TaskLike | Sequence[TaskLike] | None = None,
+    suite: str | PathLike[str] | Suite = "quickstart",
+    *,
+    lr: float | Sequence[float] | None = None,
+    metrics: str | Callable[..., Any] | Sequence[str | Callable[..., Any]] | None = None,
+    tuning: str | None = None,
+    trials: int | None = None,
+    fresh: bool = False,
+    schedule: str | Schedule | None = None,
+    framework: str | None = None,
+    dtype: str | None = None,
+    precision: str | None = None,
+    seeds: int | None = None,
+    steps: int | None = None,
+    data: str | PathLike[str] | None = None,
+    device: str = "auto",
+    jobs: int | None = None,
+    results: str | PathLike[str] = "results",
+    again: bool = False,
+    timeout: float = 600.0,
+    lanes: str | None = None,
+    vet: bool = True,
+    progress: bool | None = None,
+    **unknown: Any,
+) -> Result:
+    """Run a suite and return its result; what the store has is not computed again.
+
+    Args:
+        opt: optimizers in place of the suite's; a dict gives them names.
+        task: tasks in place of the suite's.
+        suite: a name, a file or a Suite.
+        progress: show it; None shows it on a terminal and in a notebook.
+
+    The others are the options of `optbench run`.
+
+    Raises:
+        UserError: something that was asked for cannot be done.
+    """
+    if unknown:
+        name, known = next(iter(unknown)), [*Request.__dataclass_fields__, "progress"]
+        raise UserError(f"optbench.run has no option {name!r}. {nearest(name, known)}")
+    request = Request(
+        suite if isinstance(suite, Suite) else str(suite),  # pyright: ignore[reportArgumentType]
+        opt=named(opt),
+        task=listed(task),
+        lr=listed(lr),
+        metrics=listed(metrics),
+        tuning=tuning,
+        trials=trials,
+        fresh=fresh,
+        schedule=schedule,  # pyright: ignore[reportArgumentType]
+        framework=framework,
+        dtype=dtype,
+        precision=precision,
+        seeds=seeds,
+        steps=steps,
+        data=None if data is None else str(data),
+        device=device,
+        jobs=jobs,
+        results=str(results),
+        again=again,
+        timeout=timeout,
+        lanes=lanes,
+        vet=vet,
+    )
+    order = Order.of(request)
+    session = None
+    for session in stages(order):
+        with shown(session, progress) as show:
+            for event in session.run():
+                show(event)
+    assert session is not None  # there is always a first stage
+    result = Result(session.frame(), str(results), order.suite)
+    lost = result.failures
+    if len(lost):
+        reasons = lost.groupby(["task", "optimizer", "status", "reason"], sort=False).size()
+        lines = [
+            f"{name} on {problem}, {count} cells: {status}: {why}"
+            for (problem, name, status, why), count in reasons.to_dict().items()
+        ]
+        warnings.warn(
+            f"{len(lost)} of {len(result.frame)} cells failed.\n" + "\n".join(lines),
+            CellsFailed,
+            stacklevel=2,
+        )
+    return result
+
+
+def load(results: str | PathLike[str] = "results", older: bool = False) -> Result:
+    """Everything that a results folder has; with `older`, rows of older code too, under names of their own.
+
+    Raises:
+        UserError: nothing is stored there.
+    """
+    frame = Store(Path(results)).frame(older=older)
+    if frame.empty:
+        raise UserError(f"nothing is stored in {str(results)!r}. Run first: optbench run")
+    return Result(frame[frame["twin"].isna()] if "twin" in frame else frame, str(results))
+
+
+@dataclass
+class Result:
+    """What a run gave, or what is stored."""
+
+    frame: pd.DataFrame
+    """One row for each cell."""
+    results: str = "results"
+    suite: Suite | None = field(default=None, repr=False)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row for each task and optimizer: the comparison that `optbench run` prints."""
+        from optbench.stats.summary import summarise
+
+        return summarise(self.frame)
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """Every metric at every evaluation, long: task, optimizer, trial, seed, metric, step, value."""
+        import pandas as pd
+
+        keys = ["task", "optimizer", "framework", "trial", "seed"]
+        parts = [
+            pd.DataFrame(
+                {
+                    **{key: row[key] for key in keys},
+                    "metric": name.removeprefix("evaluation."),
+                    "step": row["evaluation_steps"],
+                    "value": row[name],
+                }
+            )
+            for row in self.frame.to_dict("records")
+            for name in self.frame.columns
+            if name.startswith("evaluation.") and hasattr(row[name], "__len__") and len(row[name])
+        ]
+        return (
+            pd.concat(parts, ignore_index=True)
+            if parts
+            else pd.DataFrame(columns=[*keys, "metric", "step", "value"])
+        )
+
+    @cached_property
+    def failures(self) -> pd.DataFrame:
+        """The cells that failed, with the reason and the whole traceback."""
+        lost = self.frame[~self.frame["status"].isin([str(status) for status in Status if status.final])]
+        columns = ["task", "optimizer", "framework", "trial", "seed", "status", "reason", "traceback"]
+        return lost.reindex(columns=columns).reset_index(drop=True)
+
+    def plot(self, metric: str | None = None) -> matplotlib.figure.Figure:
+        """The median over seeds of each optimizer's best trial, a chart for each task."""
+        from optbench.report.plot import plot
+
+        return plot(self.frame, metric)
+
+    def report(self, out: str | PathLike[str] = "reports") -> Path:
+        """Write the page, the Markdown and the tables to a folder, which is returned."""
+        from optbench.report.write import write
+
+        return write(self.frame, str(out), self.suite, self.results)
+
+    def _repr_html_(self) -> str:
+        return self.table.to_html(index=False)
+
+    def __repr__(self) -> str:
+        from optbench.stats.summary import as_text
+
+        return as_text(self.table)
+
+
+def listed(value: Any) -> tuple[Any, ...] | None:
+    """One thing or several as a tuple."""
+    if value is None or (isinstance(value, list | tuple) and not hasattr(value, "_fields")):
+        return None if value is None else tuple(value)
+    return (value,)
+
+
+def named(value: Any) -> tuple[Any, ...] | None:
+    """One optimizer or several as a tuple, those of a dict with their names."""
+    if not isinstance(value, Mapping):
+        return listed(value)
+    from optbench import catalogue
+
+    return tuple(catalogue.optimizer(thing, called) for called, thing in value.items())
+
+
+def shown(session: Any, progress: bool | None) -> Any:
+    """Progress on a terminal or in a notebook, or none."""
+    import contextlib
+    import sys
+
+    notebook = "ipykernel" in sys.modules
+    if (
+        progress is False
+        or not session.programs
+        or (progress is None and not (sys.stdout.isatty() or notebook))
+    ):
+        return contextlib.nullcontext(lambda event: None)
+    from optbench.terminal import live
+
+    return live(session)

@@ -1,0 +1,41 @@
+"""A task in PyTorch, tried once: what its loss and evaluation give, and what a gradient costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from optbench.task import Task
+
+
+def tried(task: Task) -> dict[str, Any]:
+    """Shapes and values of the loss, its gradient and the metrics at the first parameters; FLOP of products."""
+    functions = task.torch()
+
+    def put(tree: Any) -> dict[str, torch.Tensor]:
+        arrays = {name: torch.as_tensor(np.asarray(array)) for name, array in tree.items()}
+        return {
+            name: each.float() if each.is_floating_point() else each.long() for name, each in arrays.items()
+        }
+
+    data, draw = put(task.data()), put({name: table[0] for name, table in task.draws(0, 0, 1).items()})
+    params = {name: each.clone().requires_grad_() for name, each in put(task.init(0)).items()}
+    with FlopCounterMode(display=False) as counter:
+        loss = functions.loss(params, data, draw)
+        found: dict[str, Any] = {"loss_shape": list(loss.shape), "loss": float(loss.sum())}
+        if not found["loss_shape"]:
+            leaves = tuple(params.values())
+            grads = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
+            found["gradient"] = {
+                name: float(grad.abs().max()) for name, grad in zip(params, grads, strict=True)
+            }
+    # Products alone are counted; what is element-wise is a few operations of each parameter.
+    found["flops"] = float(counter.get_total_flops() + 6 * sum(each.numel() for each in params.values()))
+    found["floats"] = 0
+    with torch.no_grad():
+        metrics = functions.evaluate(params, data)
+    found["metrics"] = {name: list(torch.as_tensor(value).shape) for name, value in metrics.items()}
+    return found

@@ -1,0 +1,82 @@
+"""A request that has been resolved, once: what is run, where, by how many workers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from optbench import environment, plan
+from optbench.cell import PRECISIONS, Cell
+from optbench.execute.devices import Device, resolve
+from optbench.execute.request import Request, learning_rates
+from optbench.execute.vet import vet
+from optbench.fields import UserError
+from optbench.optimizer import Optimizer
+from optbench.suite import Suite
+from optbench.task import Task
+
+
+@dataclass(frozen=True)
+class Order:
+    """What one run does; of a run in stages, what one stage does."""
+
+    request: Request
+    suite: Suite
+    cells: tuple[Cell, ...]
+    device: Device
+    jobs: int
+
+    @classmethod
+    def of(cls, request: Request) -> Order:
+        """A request with its names looked up and everything checked; UserError if it cannot be done."""
+        suite = request.resolve()
+        cells = tuple(suite.cells(None if request.lr is None else learning_rates(request.lr)))
+        frameworks = dict.fromkeys(cell.framework for cell in cells)
+        # The CPU if one of the frameworks sees no other.
+        device = min(
+            (resolve(request.device, name) for name in frameworks), key=lambda d: d.platform != "cpu"
+        )
+        if device.platform == "cpu" and suite.precision != PRECISIONS[0]:
+            raise UserError(
+                f"--precision {suite.precision} is for accelerators; on a CPU products of float32 are whole. "
+                "Leave it out, or choose another --device."
+            )
+        jobs = workers(request.jobs, device)
+        if request.vet:
+            vet([*suite.optimizers, *suite.tasks], list(frameworks), jobs, request.timeout)
+        return cls(request, suite, cells, device, jobs)
+
+    def reporting(self, winners: Mapping[tuple[Task, Optimizer], Optimizer]) -> Order:
+        """The second stage: what won, with seeds that chose nothing."""
+        return dataclasses.replace(self, cells=tuple(self.suite.reporting(winners)))
+
+    def only(self, cells: tuple[Cell, ...]) -> Order:
+        """The same with other cells."""
+        return dataclasses.replace(self, cells=cells)
+
+    @property
+    def twinned(self) -> bool:
+        """Whether the question is how far the frameworks are apart."""
+        return self.suite.twins is not None
+
+    @cached_property
+    def planned(self) -> list[plan.Program]:
+        """Every cell in its program, stored or not."""
+        memory = plan.SHARE * self.device.memory or None
+        where = (self.device.platform, self.request.lanes, self.jobs, memory)
+        return plan.programs(self.cells, *where, self.suite.metrics)
+
+
+def workers(asked: int | None, device: Device) -> int:
+    """How many workers run programs: one for each core, or one for each accelerator."""
+    if device.platform == "cpu":
+        return asked or len(environment.cores())
+    there = device.number
+    if asked is not None and asked > there:
+        raise UserError(
+            f"--jobs {asked} is more than the {there} {device.platform} here ({device.kind}), and "
+            f"each worker needs one of its own. Leave --jobs out, or give --jobs {there}."
+        )
+    return asked or there

@@ -1,0 +1,306 @@
+"""Where a thing that a user wrote comes from, and a digest of the source that makes it what it is.
+
+A thing of one's own is a class or a function outside this package. It is known by its origin, `module:name` or
+`file.py:name`, and by its code: a digest of its source file and of the local files that importing it loads, without
+comments and docstrings; of a distribution that is installed for good, its name and version. Both are part of a cell's
+id, so that edited code is another cell. What no import can reach again (a lambda, a class of a notebook or of
+`__main__`) is unnamed: it can be handed to workers of this process, and its results live as long as the process.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import io
+import json
+import os
+import secrets
+import sys
+import sysconfig
+import tokenize
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+PACKAGE = __name__.partition(".")[0]
+FILE = f"{PACKAGE}_file_"
+"""How modules are called that were loaded from a file."""
+FILES: dict[str, str] = {}
+"""The path of each file that was loaded as a module, by the module's name; workers load the same."""
+UNNAMED: dict[Any, str] = {}
+"""What no import reaches, with the origin that it has in this process."""
+PROCESS = secrets.token_hex(4)
+"""Tells what is unnamed here from what is in any other process."""
+HELD: dict[str, Any] = {}
+"""The same the other way round."""
+
+
+def is_own(thing: Any) -> bool:
+    """Whether a class or function is not one of this package."""
+    return thing.__module__.partition(".")[0] != PACKAGE
+
+
+def is_named(thing: Any) -> bool:
+    """Whether importing its module gives the thing again."""
+    module, name = thing.__module__, getattr(thing, "__qualname__", "")
+    if module in ("__main__", "__mp_main__") or not name or "<" in name:
+        return False
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found is thing
+
+
+def origin(thing: Any) -> str:
+    """`module:name`, `file.py:name`, or for what no import reaches `unnamed:name-1`."""
+    name = getattr(thing, "__qualname__", type(thing).__qualname__)
+    if not is_named(thing):
+        short = name.rpartition(".")[2].strip("<>")
+        return hold(thing, UNNAMED.get(thing, f"unnamed:{short}-{len(UNNAMED) + 1}-{PROCESS}"))
+    path = FILES.get(thing.__module__)
+    return f"{Path(path).name if path else thing.__module__}:{name}"
+
+
+def hold(thing: Any, name: str) -> str:
+    """Keep what no import reaches under this name."""
+    UNNAMED[thing], HELD[name] = name, thing
+    return name
+
+
+@functools.cache
+def code(thing: Any) -> str:
+    """Of its source, as it is when first asked: a digest, or `name==version` of an installed distribution."""
+    if not is_named(thing):
+        return origin(thing)
+    module, root = thing.__module__, thing.__module__.partition(".")[0]
+    file = getattr(sys.modules[module], "__file__", None)
+    if file is None:
+        return f"python=={sys.version_info.major}.{sys.version_info.minor}"
+    path = Path(file).resolve()
+    if not is_installed(path):
+        return digest_of(
+            closure(
+                [module], lambda name, found: name.partition(".")[0] != PACKAGE and not is_installed(found)
+            )
+        )
+    found = distribution(root)
+    if found is None or found.read_text(
+        "direct_url.json"
+    ):  # of a path or a commit: its version need not move
+        return digest_of(closure([module], lambda name, _: name.partition(".")[0] == root))
+    return f"{found.name}=={found.version}"
+
+
+def distribution(package: str) -> importlib.metadata.Distribution | None:
+    """The installed distribution that a top-level package belongs to."""
+    try:
+        return importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        names = importlib.metadata.packages_distributions().get(package)
+        return importlib.metadata.distribution(names[0]) if names else None
+
+
+def is_installed(path: Path) -> bool:
+    """Whether a file belongs to Python or to what pip installed."""
+    return not {"site-packages", "dist-packages"}.isdisjoint(path.parts) or path.is_relative_to(
+        Path(sysconfig.get_path("stdlib")).resolve()
+    )
+
+
+NUMBERS = ("optimizers", "tasks", "rules", "engines")
+"""The folders of this package that numbers come from."""
+
+
+@functools.cache
+def version_of_numbers(optimizer: str, task: str, framework: str) -> str:
+    """A digest of the package's own source that the numbers of a cell come from, given the modules of its parts."""
+    other = {"jax": "torch", "torch": "jax"}[framework]
+
+    def counts(name: str, _: Path) -> bool:
+        parts = name.split(".")
+        # The catalogues name everything, and the other framework's half of an optimizer computes nothing here.
+        return (
+            parts[0] == PACKAGE and len(parts) > 2 and parts[1] in NUMBERS and not parts[-1].startswith(other)
+        )
+
+    return digest_of(closure([optimizer, task, f"{PACKAGE}.engines.{framework}"], counts))[:8]
+
+
+# --- the files that importing a module loads ----------------------------------------------------------------
+
+
+def closure(modules: Iterable[str], counts: Callable[[str, Path], bool]) -> dict[str, Path]:
+    """The modules that count and that these import, directly or not, in functions too, each with its file."""
+    found: dict[str, Path] = {}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        path = file_of(name)
+        if name in found or path is None or not counts(name, path):
+            continue
+        found[name] = path
+        waiting += imported(name, path)
+    return found
+
+
+@functools.cache
+def file_of(name: str) -> Path | None:
+    """The source file of a module, found without importing it; None where there is none."""
+    if name in FILES:
+        return Path(FILES[name]).resolve()
+    package = name.rpartition(".")[0]
+    if not package:
+        spec = importlib.util.find_spec(name)
+    else:
+        above = file_of(package)
+        folder = None if above is None or above.name != "__init__.py" else [str(above.parent)]
+        spec = PathFinder.find_spec(name, folder) if folder else None
+    has_source = spec is not None and spec.origin is not None and spec.origin.endswith(".py")
+    return Path(str(spec.origin)).resolve() if spec is not None and has_source else None
+
+
+@functools.cache
+def imported(name: str, path: Path) -> tuple[str, ...]:
+    """The modules that a file imports, at the top and in functions; parts of packages too, which may be modules."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")
+            above = ".".join(parts[: len(parts) - node.level + 1]) if node.level else ""
+            base = ".".join(filter(None, (above, node.module)))
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return tuple(dict.fromkeys(filter(None, names)))
+
+
+def digest_of(files: dict[str, Path]) -> str:
+    """Twenty hex digits of the source of modules, whatever folder they lie in."""
+    names = {name: path.name if name in FILES else name for name, path in files.items()}
+    text = json.dumps({names[name]: source_digest(path) for name, path in files.items()}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+@functools.cache
+def source_digest(path: Path) -> str:
+    """A digest of what a file says without comments, docstrings and blank lines; not of how it is parsed, which
+    differs between versions of Python."""
+    source = path.read_text(encoding="utf-8")
+    lines = source.splitlines(keepends=True)
+    spans = [*docstrings(ast.parse(source), lines), *comments(source)]
+    for (row, start), (last, end) in sorted(spans, reverse=True):
+        if row == last:
+            lines[row - 1] = lines[row - 1][:start] + lines[row - 1][end:]
+        else:
+            lines[row - 1 : last] = [lines[row - 1][:start] + lines[last - 1][end:]]
+    kept = "\n".join(stripped for line in lines if (stripped := line.rstrip()))
+    return hashlib.sha256(kept.encode()).hexdigest()[:20]
+
+
+Span = tuple[tuple[int, int], tuple[int, int]]
+
+
+def docstrings(tree: ast.Module, lines: list[str]) -> Iterator[Span]:
+    """Strings that stand alone: docstrings, and those under a field."""
+
+    def column(row: int, offset: int) -> int:
+        return len(lines[row - 1].encode()[:offset].decode())
+
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
+        ):
+            last, end = node.end_lineno or node.lineno, node.end_col_offset or 0
+            yield (node.lineno, column(node.lineno, node.col_offset)), (last, column(last, end))
+
+
+def comments(source: str) -> Iterator[Span]:
+    """From each # to the end of its line."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start, token.end
+
+
+# --- modules from files -------------------------------------------------------------------------------------
+
+
+def load(path: str | Path) -> ModuleType:
+    """A Python file as a module, which may import what lies beside it; the same module until the file changes."""
+    resolved = Path(path).resolve()
+    source = resolved.read_bytes()
+    name = FILE + hashlib.sha256(str(resolved).encode() + source).hexdigest()[:16]
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, resolved)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    if str(resolved.parent) not in sys.path:
+        sys.path.append(str(resolved.parent))
+    FILES[name], sys.modules[name] = str(resolved), module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del FILES[name], sys.modules[name]
+        raise
+    return module
+
+
+def module(name: str) -> ModuleType:
+    """A module by name; the current folder counts as it does for `python -m`."""
+    if not {"", ".", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())
+    return importlib.import_module(name)
+
+
+def line_of(path: str | Path, error: BaseException) -> str:
+    """' (line 3)', if the error came from a line of the file or module."""
+    if isinstance(error, SyntaxError):
+        return ""  # its own words name the line
+    wanted = {str(Path(path).resolve()), str(file_of(str(path)) if not str(path).endswith(".py") else "")}
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if str(Path(frame.filename).resolve()) in wanted]
+    return f" (line {lines[-1]})" if lines else ""
+
+
+# --- the way to a worker ------------------------------------------------------------------------------------
+
+
+def pack(thing: Any, parts: Iterable[Any]) -> dict[str, Any]:
+    """As JSON data for a worker of this process: pickled, with what importing its parts needs.
+
+    Parts that no import reaches travel by value, out of the memory of this process, and keep their origin.
+    """
+    held = [(part, UNNAMED[part]) for part in dict.fromkeys(parts) if part in UNNAMED]
+    if held:
+        import cloudpickle as pickler
+    else:
+        import pickle as pickler
+    data = base64.b64encode(pickler.dumps((held, thing))).decode()
+    return {"pickle": data, "files": FILES, "path": [each or os.getcwd() for each in sys.path]}
+
+
+def unpack(message: Mapping[str, Any]) -> Any:
+    """What was packed; FileNotFoundError where a file was edited since."""
+    import pickle
+
+    sys.path += [folder for folder in message["path"] if folder not in sys.path]
+    for name, path in message["files"].items():
+        load(path)
+        if name not in sys.modules:
+            raise FileNotFoundError(f"{path} was edited while the run was going. Run the same command again.")
+    held, thing = pickle.loads(base64.b64decode(message["pickle"]))
+    for part, name in held:
+        hold(part, name)
+    return thing

@@ -1,0 +1,82 @@
+"""A function of parameters, state, gradients and step as a Rule, in either framework."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from optbench.protocol import Counts, Objective, Step
+
+
+class Slots(dict):
+    """The state before the first step: each key that is read is zeros like the parameters."""
+
+    def __init__(self, params: Any, zeros: Callable[[Any], Any]):
+        super().__init__()
+        self.params, self.zeros = params, zeros
+
+    def __missing__(self, key: Any) -> Any:
+        return mapped(self.zeros, self.params)
+
+
+class State:
+    """A state as an object, as torch's engine saves and measures it."""
+
+    def __init__(self, values: Any):
+        self.values = values
+
+    def state_dict(self) -> dict[str, Any]:
+        """The values."""
+        return {"state": self.values}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """The values of `state_dict`."""
+        self.values = saved["state"]
+
+
+class FunctionRule:
+    """`step(params, state, grads, t) -> (params, state)`; the state is zeros in the form that it first returns."""
+
+    def __init__(self, function: Callable[..., tuple[Any, Any]], zeros: Callable[[Any], Any]):
+        self.function, self.zeros = function, zeros
+
+    def init(self, params: Any) -> Any:
+        """Zeros, in the form of the state that a first step gives."""
+        slots, still = Slots(params, self.zeros), mapped(self.zeros, params)
+        return mapped(self.zeros, self.function(params, slots, still, 0)[1])
+
+    def step(self, params: Any, state: Any, objective: Objective, t: Any) -> Step:
+        """One gradient, one call."""
+        loss, grads = objective.value_and_grad(params)
+        params, state = self.function(params, state, grads, t)
+        return Step(params, state, loss, Counts(gradients=1))
+
+    def evaluated(self, params: Any, state: Any) -> Any:
+        """The parameters themselves."""
+        return params
+
+
+class TorchFunctionRule(FunctionRule):
+    """The same in PyTorch: the function sees tensors without a graph, and new leaves take their place."""
+
+    def init(self, params: Any) -> State:
+        """Zeros, as an object."""
+        return State(super().init(mapped(lambda tensor: tensor.detach(), params)))
+
+    def step(self, params: Any, state: State, objective: Objective, t: Any) -> Step:
+        """One gradient, one call."""
+        loss, grads = objective.value_and_grad(params)
+        still = mapped(lambda tensor: tensor.detach(), params)
+        moved, state.values = self.function(still, state.values, grads, t)
+        fresh = {name: tensor.detach().requires_grad_() for name, tensor in moved.items()}
+        return Step(fresh, state, loss, Counts(gradients=1))
+
+
+def mapped(function: Callable[[Any], Any], tree: Any) -> Any:
+    """The tree of dicts, lists and tuples with each leaf mapped; numbers become 0 of their kind."""
+    if isinstance(tree, dict):
+        return {key: mapped(function, part) for key, part in tree.items()}
+    if isinstance(tree, list | tuple):
+        parts = [mapped(function, part) for part in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
+    return tree if tree is None else tree * 0 if isinstance(tree, int | float) else function(tree)

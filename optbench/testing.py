@@ -1,0 +1,307 @@
+"""Is an optimizer or a task what it should be? The checks behind `optbench vet`, and before a run of a user's own.
+
+from optbench.testing import check_optimizer
+def test_mine():
+    check_optimizer(Mine())
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from optbench import catalogue, origin
+from optbench.cell import DTYPES, Cell, Schedule, Status, Trace
+from optbench.execute.worker import ENGINES, reason
+from optbench.fields import Named, UserError
+from optbench.optimizer import Optimizer
+from optbench.optimizers.sgd import SGD
+from optbench.task import Task
+
+STEPS = 40
+"""Steps of a check; ten times as many for a method that finds its own step size."""
+RATES = 5
+"""Learning rates of a check, over the optimizer's own range."""
+
+
+class Finding(NamedTuple):
+    """What one check found: whether it holds, and a sentence."""
+
+    check: str
+    holds: bool
+    sentence: str
+
+
+class Report(NamedTuple):
+    """All findings about one thing in one framework, and what a gradient of a task costs."""
+
+    findings: list[Finding]
+    flops: float = 0.0
+    floats: int = 0
+
+    @property
+    def faults(self) -> list[str]:
+        """The sentences of what does not hold."""
+        return [finding.sentence for finding in self.findings if not finding.holds]
+
+
+def check_optimizer(optimizer: Any, framework: str | None = None) -> None:
+    """Raise an AssertionError with a sentence for each check that an optimizer fails.
+
+    It runs a few steps on a small convex problem, in this process, in every framework it is offered in.
+    """
+    thing = catalogue.optimizer(optimizer)
+    for name in [framework] if framework else thing.frameworks():
+        faults = optimizer_report(thing, name).faults
+        assert not faults, f"{thing.label()} in {name}: " + " ".join(faults)
+
+
+def check_task(task: Any, framework: str | None = None) -> None:
+    """Raise an AssertionError with a sentence for each check that a task fails."""
+    thing = catalogue.task(task)
+    for name in [framework] if framework else thing.frameworks():
+        faults = task_report(thing, name).faults
+        assert not faults, f"{thing.label()} in {name}: " + " ".join(faults)
+
+
+# --- an optimizer -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bowl(Task):
+    """Half of sum h (w - a)^2: convex, with a matrix and a vector of parameters; curvatures from 0.5 to 2."""
+
+    name: ClassVar[str] = "bowl_of_checks"
+
+    def init(self, seed: int) -> dict[str, Any]:
+        """Zeros would hide an optimizer that scales its parameters."""
+        return {"w": np.full((4, 3), 1.5), "b": np.linspace(1.0, 2.0, 4)}
+
+    def data(self) -> dict[str, Any]:
+        """Where the minimum is, and the curvatures."""
+        least = {
+            "w_least": np.linspace(-1, 0.5, 12).reshape(4, 3),
+            "b_least": np.array([0.5, -0.5, 0.25, -1.0]),
+        }
+        return least | {"w_scale": np.linspace(0.5, 2, 12).reshape(4, 3), "b_scale": np.linspace(2, 0.5, 4)}
+
+    def loss(self, params: Any, batch: Any) -> Any:
+        """The function."""
+        parts = [(batch[f"{k}_scale"] * (params[k] - batch[f"{k}_least"]) ** 2).sum() for k in ("w", "b")]
+        return 0.5 * (parts[0] + parts[1])
+
+    def flops(self) -> float:
+        """A few operations of sixteen numbers."""
+        return 200.0
+
+
+def optimizer_report(optimizer: Optimizer, framework: str) -> Report:
+    """Every check of an optimizer in one framework."""
+    if framework not in optimizer.frameworks():
+        return Report([Finding("offered", False, f"It is not offered in {framework}.")])
+    return Report(gathered(optimizer_findings(optimizer, framework), framework))
+
+
+def gathered(findings: Iterator[Finding], framework: str) -> list[Finding]:
+    """The findings, to the first that is raised."""
+    found: list[Finding] = []
+    try:
+        found.extend(findings)
+    except Exception as error:  # what it raises is what is found
+        other = {"jax": "torch", "torch": "jax"}[framework]
+        raised = {
+            getattr(sys.modules.get(kind.__module__), "__package__", "") for kind in type(error).__mro__
+        }
+        marks = {"jax": ("torch",), "torch": ("abstract array", "jax")}[framework]
+        inside = any(mark in f"{raised} {error}" for mark in marks)
+        hint = f" It calls functions of {other} on arrays of {framework}." if inside else ""
+        found.append(Finding("runs", False, f"{reason(error)}.{hint}"))
+    return found
+
+
+def judged(check: str, holds: bool, good: str, bad: str) -> Finding:
+    """A finding with the sentence that fits."""
+    return Finding(check, holds, good if holds else bad)
+
+
+def optimizer_findings(optimizer: Optimizer, framework: str) -> Iterator[Finding]:
+    """What is found, check by check."""
+    trials = optimizer.trials(RATES)
+    steps = STEPS * 10 if optimizer.finds_step or optimizer.swept() is None else STEPS
+    if framework == "jax":
+        wrong = list(update_findings(optimizer))
+        yield from wrong
+        if wrong:
+            return
+
+    def losses(schedule: str = "constant") -> list[list[float]]:
+        cells = [Cell(Bowl(), each, Schedule(schedule), framework, steps=steps) for each in trials]
+        return [np.nan_to_num(np.asarray(trace.losses, float), nan=np.inf).tolist() for trace in run(cells)]
+
+    first = losses()
+    yield Finding("runs", True, f"It runs {steps} steps at {len(trials)} learning rates.")
+    moves = any(len(set(each)) > 1 for each in first)
+    yield judged("moves", moves, "Its steps change the parameters.", "Its parameters never change.")
+    if not moves:
+        return
+    yield judged(
+        "repeatable",
+        first == losses(),
+        "Run again, it gives the same bits.",
+        "Run again, it gives other numbers: it draws from a random state of Python, NumPy or PyTorch. "
+        "Draw from the noise of its setting, or from a key of its own.",
+    )
+    if optimizer.swept() is not None:
+        yield judged(
+            "learning rate",
+            any(each != first[0] for each in first),
+            "The learning rate has an effect.",
+            f"The learning rate has no effect: {len(trials)} values of it give the same numbers.",
+        )
+    yield judged(
+        "schedule",
+        first != losses("linear"),
+        "A schedule has an effect.",
+        "A schedule has no effect: a falling learning rate gives the same numbers as a constant one.",
+    )
+    yield descent(first)
+
+
+def descent(losses: Sequence[Sequence[float]]) -> Finding:
+    """Whether the loss falls at one learning rate at least."""
+    ends = [each[-1] / each[0] for each in losses]
+    if min(ends) < 0.999:
+        return Finding("descends", True, f"The loss falls to {min(ends):.2g} of what it was.")
+    least = losses[0]
+    if not math.isfinite(least[-1]) or len(least) < 2:
+        step = next((t for t, loss in enumerate(least) if not math.isfinite(loss)), len(least))
+        return Finding(
+            "descends", False, f"The loss is no number from step {step} on, at the least learning rate too."
+        )
+    rises = ends[0] > 1.0
+    return Finding(
+        "descends",
+        False,
+        f"The loss of a convex problem {'rises' if rises else 'does not fall'} at every learning rate."
+        + (" Is the sign of its step right?" if rises else ""),
+    )
+
+
+def update_findings(optimizer: Optimizer) -> Iterator[Finding]:
+    """Whether what an optax transformation gives has the structure, shapes and dtypes of the parameters."""
+    from optbench.engines.jax_task import update_facts
+
+    first = Bowl().init(0)
+    for name, (shape, dtype) in update_facts(Cell(Bowl(), optimizer, steps=1)).items():
+        if not name:
+            yield Finding("structure", False, f"Its updates are a tree of another structure: {dtype}.")
+        elif shape != first[name].shape:
+            wanted = first[name].shape
+            yield Finding("shapes", False, f"The update of {name} has shape {shape}, the parameter {wanted}.")
+        elif dtype != DTYPES[0]:
+            yield Finding("dtypes", False, f"The update of {name} is {dtype}, the parameter {DTYPES[0]}.")
+
+
+def run(cells: Sequence[Cell]) -> list[Trace]:
+    """The traces of cells that share a program, each lane with the bits it has alone."""
+    framework = cells[0].framework
+    traces = ENGINES[framework]("cpu").run(cells, "map" if framework == "jax" else "eager")
+    assert all(trace.status is not Status.ERROR for trace in traces)
+    return traces
+
+
+# --- a task -------------------------------------------------------------------------------------------------
+
+
+def task_report(task: Task, framework: str) -> Report:
+    """Every check of a task in one framework, and what its gradient costs."""
+    if framework not in task.frameworks():
+        return Report([Finding("offered", False, f"It is not offered in {framework}.")])
+    facts: dict[str, Any] = {}
+    findings = gathered(task_findings(task, framework, facts), framework)
+    return Report(findings, facts.get("flops", 0.0), facts.get("floats", 0))
+
+
+def task_findings(task: Task, framework: str, facts: dict[str, Any]) -> Iterator[Finding]:
+    """What is found, check by check; `facts` is filled with what a gradient costs."""
+    first = task.init(0)
+    if not isinstance(first, Mapping) or not first:
+        yield Finding("parameters", False, f"init(seed) gives {type(first).__name__}, not a dict of arrays.")
+        return
+    again = task.init(0)
+    yield judged(
+        "parameters",
+        all(np.array_equal(first[name], again[name]) for name in first),
+        f"init(seed) gives {len(first)} arrays.",
+        "init(0) gives other parameters each time. Draw them from a generator that the seed starts.",
+    )
+    table, later = task.draws(0, 0, 5), task.draws(0, 3, 5)
+    yield judged(
+        "draws",
+        all(np.array_equal(np.asarray(table[name])[3:5], later[name]) for name in table),
+        "What a step draws depends on seed and step.",
+        "draws(seed, 3, 5) is not the end of draws(seed, 0, 5): what a step draws must depend on seed and step "
+        "alone, or an interrupted run goes on with other batches.",
+    )
+    ENGINES[framework]("cpu")
+    if framework == "jax":
+        from optbench.engines.jax_task import tried
+    else:
+        from optbench.engines.torch_task import tried
+    facts |= tried(task)
+    shape, loss = tuple(facts["loss_shape"]), facts["loss"]
+    if shape:
+        yield Finding("loss", False, f"Its loss has shape {shape}, and must be one number. Take the mean.")
+        return
+    yield judged(
+        "loss",
+        math.isfinite(loss),
+        f"Its loss at the first parameters is {loss:.3g}.",
+        f"Its loss at the first parameters is {loss}.",
+    )
+    yield judged(
+        "gradient",
+        any(most > 0 for most in facts["gradient"].values()),
+        "Its gradient is a number other than 0.",
+        "Its gradient is 0 or no number at the first parameters.",
+    )
+    there = ", ".join(facts["metrics"])
+    for name, shape in facts["metrics"].items():
+        if shape:
+            yield Finding(
+                "metrics", False, f"Its metric {name} has shape {tuple(shape)}, and must be one number."
+            )
+    wanted = {task.selection, task.score, *(target.metric for target in task.targets())}
+    missing = sorted(wanted - set(facts["metrics"]))
+    yield judged(
+        "metrics",
+        not missing,
+        f"It evaluates {there}.",
+        f"It evaluates {there}, and not {', '.join(missing)}, by which it is selected, reported or judged.",
+    )
+    run([Cell(task, SGD(learning_rate=1e-6), steps=2, framework=framework)])
+    yield Finding("runs", True, "It runs.")
+
+
+# --- in a worker --------------------------------------------------------------------------------------------
+
+
+def report_of(thing: Named, framework: str) -> Report:
+    """The checks of an optimizer or a task."""
+    if isinstance(thing, Task):
+        return task_report(thing, framework)
+    assert isinstance(thing, Optimizer)
+    return optimizer_report(thing, framework)
+
+
+def in_worker(packed: Mapping[str, Any], framework: str) -> list[Any]:
+    """The report of a thing that was packed, as JSON data."""
+    try:
+        return list(report_of(origin.unpack(packed), framework))
+    except (UserError, FileNotFoundError) as error:
+        return list(Report([Finding("imports", False, str(error))]))
