@@ -56,6 +56,15 @@ def optimizer(thing: Any, called: str = "") -> Optimizer:
     return foreign.parse(f"{point.value}{bracket}{rest}", found, called=name)
 
 
+def thing(text: str) -> Optimizer | Task:
+    """The optimizer or task that text names."""
+    name = text.strip().partition("[")[0]
+    if ":" in name:
+        own = foreign.resolve(name)
+        return task(text) if named(Task, own) is not None else optimizer(text)
+    return task(text) if name in tasks.names() or name in offered("tasks") else optimizer(text)
+
+
 def task(thing: Any) -> Task:
     """From text, a Task or its class."""
     if not isinstance(thing, str):

@@ -1,4 +1,4 @@
-"""The command line: `optbench run`, `report`, `claims`, `check`, `list`, `show`.
+"""The command line: `optbench run`, `vet`, `report`, `claims`, `check`, `list`, `show`.
 
 A command is a dataclass whose fields are its options. They are joined by `Union` and not by `|`, and none is
 a function: tyro then finds the command without importing typeguard, which takes longer than all the rest.
@@ -23,9 +23,9 @@ from optbench.fields import UserError
 
 @dataclass(frozen=True)
 class List:
-    """List optimizers, tasks or suites."""
+    """List optimizers, tasks, suites or metrics, those of installed packages too."""
 
-    what: Positional[Literal["optimizers", "tasks", "suites"]] = "optimizers"
+    what: Positional[Literal["optimizers", "tasks", "suites", "metrics"]] = "optimizers"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Report:
     task: Texts = None
     """These tasks in place of the suite's."""
     schedule: Text = None
-    """Only this schedule, as the report names it: constant or 'cosine(warmup=0.1)'."""
+    """Only this schedule, as the report names it: constant or 'cosine[warmup=0.1]'."""
     framework: Text = None
     """Only jax or torch."""
     dtype: Text = None
@@ -73,6 +73,16 @@ class Report:
     """Rank optimizers although their budgets differ by more than 5 %; the report says so."""
     compare: Texts = None
     """Instead, what moved between two result folders, or two commits in one: --compare A B"""
+
+
+@dataclass(frozen=True)
+class Vet:
+    """Check an optimizer or task on a few steps: shapes, repeatability, learning rate, schedule, descent."""
+
+    target: Positional[str]
+    """Such as kron, mymodule:make, path/to/mine.py:Mine or mlp."""
+    framework: Text = None
+    """Only jax or torch; all that it is offered in unless said."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +123,7 @@ class Check:
 
 
 Run = Annotated[Request, subcommand("run", description="Run a suite: what is stored is not computed again.")]
-Command = Union[Run, List, Show, Report, Claims, Check]  # noqa: UP007
+Command = Union[Run, Vet, List, Show, Report, Claims, Check]  # noqa: UP007
 
 
 DESCRIPTION = "A benchmark for deep-learning optimizers."
@@ -137,13 +147,17 @@ def main() -> None:
     sys.exit(code)
 
 
-def do(command: Request | List | Show | Report | Claims | Check) -> int:
+def do(command: Request | Vet | List | Show | Report | Claims | Check) -> int:
     """Do what a command says; the exit code. What only one command needs is imported there."""
     match command:
         case Request():
             from optbench.terminal import run_in_terminal
 
             return run_in_terminal(command)
+        case Vet(target, framework):
+            from optbench.terminal import vet_in_terminal
+
+            return vet_in_terminal(target, framework)
         case List(what):
             from optbench import pages
 
@@ -186,7 +200,7 @@ def once(words: Sequence[str]) -> None:
             raise UserError(f"{option} was given {times} times. Give it once{several}.")
 
 
-LISTS = ("--opt", "--task", "--lr", "--compare")
+LISTS = ("--opt", "--task", "--lr", "--metrics", "--compare")
 
 
 # --- how a value is read, and what is said when it cannot be ---------------------------------------------

@@ -17,28 +17,39 @@ EXAMPLE = {"w": (256, 128), "b": (256,)}
 
 def listing(what: str) -> str:
     """The names with what one wants to know at a glance."""
+    from optbench import catalogue
+
+    things = catalogue.listed(what)
     if what == "suites":
-        from optbench import suite
-
-        rows = [("suite", "question")]
-        rows += [(name, suite.docstring(name).partition("\n")[0]) for name in suite.names()]
+        rows = [("suite", "question"), *((name, question(name)) for name in things)]
+    elif what == "metrics":
+        rows = [("metric", "what"), *((name, first_line(make().function)) for name, make in things.items())]
     elif what == "tasks":
-        from optbench import tasks
-
         rows = [("task", "parameters", "steps", "selected by", "source")]
-        rows += [
-            (name, str(parameters(task)), str(task.horizon), task.selection, fitted(task.source, 50))
-            for name, task in tasks.names().items()
-        ]
+        for name, make in things.items():
+            task = make()
+            rows.append((name, parameters(task), str(task.horizon), task.selection, fitted(task.source, 50)))
     else:
-        from optbench import optimizers
-
         rows = [("optimizer", "frameworks", "order", "state/param", "source")]
-        rows += [
-            (name, ",".join(o.frameworks()), "12"[o.order - 1], state_ratio(o), fitted(o.source, 47))
-            for name, o in sorted(optimizers.names().items())
-        ]
+        for name, make in sorted(things.items()):
+            o = make()
+            row = (name, ",".join(o.frameworks()), "12"[o.order - 1], state_ratio(o), fitted(o.source, 47))
+            rows.append(row)
     return columns(rows)
+
+
+def question(name: str) -> str:
+    """The first line of a suite's docstring."""
+    from optbench import catalogue, suite
+
+    if name in suite.names():
+        return suite.docstring(name).partition("\n")[0]
+    return f"of an installed package: {catalogue.offered('suites')[name].value}"
+
+
+def first_line(thing: object) -> str:
+    """Of its docstring."""
+    return (inspect.getdoc(thing) or "").partition("\n")[0]
 
 
 def fitted(text: str, width: int) -> str:
@@ -80,11 +91,21 @@ def page(name: str) -> str:
         return task_page(name, problems[name])
     if name in questions:
         return f"{name}\n\n{suite.docstring(name)}"
-    found = optimizers.parse(name) if ":" in name else optimizers.find(name)
-    if found is not None:
-        return optimizer_page(found)
-    near = nearest(name, [*optimizers.names(), *problems, *questions])
-    raise UserError(f"nothing is called {name!r}. {near} See: optbench list optimizers (or tasks, suites)")
+    from optbench import catalogue
+
+    kinds = ("optimizers", "tasks", "suites", "metrics")
+    known = {each: kind for kind in kinds for each in catalogue.listed(kind)}
+    kind = known.get(name.partition("[")[0])
+    if kind in ("suites", "metrics"):
+        thing = catalogue.listed(kind)[name]()
+        return f"{name}\n\n{inspect.getdoc(getattr(thing, 'function', thing)) or ''}"
+    if kind is None and ":" not in name:
+        near = nearest(name, known)
+        raise UserError(
+            f"nothing is called {name!r}. {near} See: optbench list optimizers (or tasks, suites)"
+        )
+    found = catalogue.thing(name)
+    return task_page(name, found) if isinstance(found, Task) else optimizer_page(found)
 
 
 def optimizer_page(optimizer: Optimizer) -> str:

@@ -105,6 +105,12 @@ class Program:
         """Seconds of its compilation, roughly."""
         return COMPILE_SECONDS * len(self.shapes) if self.cells[0].framework == "jax" else 0.0
 
+    @property
+    def bytes(self) -> int:
+        """What its lanes take at a time, roughly: one after the other in JAX and PyTorch, or a whole width."""
+        at_once = self.width if self.mode in SIDE_BY_SIDE else len(self.cells) if self.mode == "map" else 1
+        return at_once * lane_bytes(self.cells[0], self.shapes)
+
     @functools.cached_property
     def roomy(self) -> bool:
         """Whether its steps make temporaries so large that the usual allocator gives them back every time."""
@@ -170,11 +176,15 @@ def choose_mode(cell: Cell, shapes: Shapes, device: str) -> str:
 
 def lanes_that_fit(cell: Cell, shapes: Shapes, memory: float) -> int:
     """How many lanes stay within so many bytes: parameters, gradients, updates, state and activations of each."""
+    return max(1, int(memory / lane_bytes(cell, shapes)))
+
+
+def lane_bytes(cell: Cell, shapes: Shapes) -> int:
+    """What one lane takes: parameters, gradients, updates, state and activations."""
     floats = floats_of(shapes)
     state = cell.optimizer.state_floats(shapes)
     state = UNKNOWN_STATE * floats if state is None else state
-    each = DTYPE_BYTES[cell.dtype] * (4 * floats + state + cell.task.working_floats() + 1)
-    return max(1, int(memory / each))
+    return DTYPE_BYTES[cell.dtype] * (4 * floats + state + cell.task.working_floats() + 1)
 
 
 def width_that_fits(lanes: int) -> int:

@@ -16,6 +16,7 @@ from optbench.execute.order import Order
 from optbench.execute.request import Request
 from optbench.execute.session import Session
 from optbench.execute.tuning import stages
+from optbench.fields import UserError
 
 if TYPE_CHECKING:
     from optbench.execute.pool import Event
@@ -43,6 +44,8 @@ def run_in_terminal(request: Request) -> int:
             for note in session.notes if stage == 0 else ():
                 print(f"Note: {note}")
             say_plan(session)
+            if request.dry_run:
+                return say_costs(session)
             failures += compute(session)
     except KeyboardInterrupt:
         print("\nInterrupted. What had finished is stored; the same command goes on from there.", flush=True)
@@ -58,6 +61,29 @@ def run_in_terminal(request: Request) -> int:
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     return 1 if failures or not agreed else 0
+
+
+def vet_in_terminal(target: str, framework: str | None) -> int:
+    """Check a thing in each framework, a line for each check; 1 if one does not hold."""
+    from optbench import catalogue, environment
+    from optbench.execute.vet import Vetting, reports
+
+    thing = catalogue.thing(target)
+    offered = thing.frameworks()
+    if framework is not None and framework not in offered:
+        raise UserError(f"{thing.kind} {thing.label()} is in {', '.join(offered)}, not in {framework}.")
+    jobs = [Vetting(thing, name) for name in ([framework] if framework else offered)]
+    failed = 0
+    for job, found in reports(jobs, len(environment.cores()), 600.0):
+        print(f"{thing.kind} {thing.label()} in {job.framework}")
+        for check, holds, sentence in found["findings"]:
+            failed += not holds
+            lead = f"  {'ok  ' if holds else 'FAIL'}  {check}: "
+            print(textwrap.fill(sentence, 100, initial_indent=lead, subsequent_indent=" " * 8))
+    print(
+        "Every check holds." if not failed else f"{failed} {'check fails' if failed == 1 else 'checks fail'}."
+    )
+    return 1 if failed else 0
 
 
 def compute(session: Session) -> list[str]:
@@ -100,6 +126,21 @@ def say_plan(session: Session) -> None:
         f"on {workers} worker{'s' * (workers > 1)} ({session.order.device.kind}).",
         flush=True,
     )
+
+
+def say_costs(session: Session) -> int:
+    """Each program with its lanes, and what all of them take, as planned; exit code 0."""
+    for program in session.programs:
+        print(f"  {title(program)}: {program.cells[0].steps} steps, {program.mode}")
+    seconds = sum(program.cost for program in session.programs) / session.order.jobs
+    most = max((program.bytes for program in session.programs), default=0)
+    print(
+        f"About {seconds / 60:.1f} minutes as planned for {session.order.jobs} workers, a plan that knows no machine; "
+        f"about {most / 1e6:.0f} MB for the largest program, beside what a framework takes."
+    )
+    if session.order.suite.staged:
+        print("The second stage runs what the first one chooses.")
+    return 0
 
 
 def title(program: Program) -> str:

@@ -2,10 +2,11 @@
 
 import dataclasses
 import math
+import pickle
 
 import numpy as np
 
-from optbench import catalogue, plan
+from optbench import plan
 from optbench.cell import Cell, Status
 from optbench.engines.lanes import Keep
 from optbench.optimizer import Optimizer
@@ -93,8 +94,9 @@ def check_record(trace, optimizer: Optimizer) -> None:
     assert trace.counts.gradients >= len(trace.losses) - 1 or trace.status is not Status.DONE
     if trace.status is Status.DONE:
         assert trace.counts.hvps == optimizer.due_hvps(cell.steps)
-    assert catalogue.cell(cell.spec()) == cell
-    assert catalogue.cell(cell.spec()).id() == cell.id()
+    again = pickle.loads(pickle.dumps(cell))
+    assert again == cell
+    assert again.id() == cell.id()
 
 
 def check_page(optimizer: Optimizer) -> None:

@@ -6,8 +6,8 @@ from typing import ClassVar
 import numpy as np
 
 from optbench.fields import hyper
-from optbench.task import Functions, Target, Task, stream
-from optbench.tasks.data import batches, digits
+from optbench.task import Functions, Target, Task, permutations, stream
+from optbench.tasks.data import digits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class ConvNet(Task):
 
     def draws(self, seed, start, stop):
         rows = len(self.data()["train_y"])
-        return {"rows": batches.permutations(seed, start, stop, rows, self.batch)}
+        return {"rows": permutations(seed, start, stop, rows, self.batch)}
 
     def jax(self):
         import jax

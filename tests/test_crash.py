@@ -177,7 +177,7 @@ def test_a_program_that_stands_still_is_ended(tmp_path):
     assert err.count("timeout: no sign of life for 0.") + err.count("timeout: no sign of life for 1.") == 2
     assert "(--timeout 0.5)" in err
     assert set(run.store.frame()["status"]) == {"timeout"}
-    assert run.store.finished() == set()
+    assert run.store.finished() == {}
 
 
 @pytest.mark.slow
@@ -239,10 +239,10 @@ def test_a_torn_event_of_a_dying_worker_does_not_hang_the_run(dying_session):
 
 
 def test_a_disk_that_fills_up_during_a_run_is_a_message(dying_session, monkeypatch):
-    def full(traces, facts):
+    def full(self, data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(dying_session.store, "write", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(UserError, match=r"No space left on device\. .*make room and run again"):
         list(dying_session.run())
     assert dying_session.store.files() == []
@@ -251,14 +251,16 @@ def test_a_disk_that_fills_up_during_a_run_is_a_message(dying_session, monkeypat
 def test_a_carry_is_forgotten_only_when_the_result_is_stored(monkeypatch, tmp_path):
     from optbench.cell import Trace
     from optbench.execute import worker
+    from optbench.execute.order import Order
     from optbench.execute.request import Request
+    from optbench.execute.session import Session
     from optbench.plan import programs
 
     class Engine:
         dies = True
 
         @classmethod
-        def run(cls, cells, mode, device, observe, keep, width):
+        def run(cls, cells, mode, device, observe, keep, width, metrics):
             for group in range(2):
                 keep(group).save({"carry": np.arange(3)})
                 keep(group).clear()  # as the lanes' loop does at its end
@@ -282,6 +284,11 @@ def test_a_carry_is_forgotten_only_when_the_result_is_stored(monkeypatch, tmp_pa
         worker.work(message, lambda event, facts: None)
     assert len(list((tmp_path / "partial").iterdir())) == 2
     Engine.dies = False
-    worker.work(message, lambda event, facts: None)
+    done = worker.work(message, lambda event, facts: None)
+    assert len(list((tmp_path / "partial").iterdir())) == 2
+    session = Session(
+        Order.of(Request(task=("rosenbrock_2",), opt=("adam",), seeds=1, results=str(tmp_path)))
+    )
+    session.keep("done", program, done)
     assert list((tmp_path / "partial").iterdir()) == []
     assert len(Store(tmp_path).files()) == 1

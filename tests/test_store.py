@@ -3,6 +3,7 @@
 import errno
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,14 +49,13 @@ def test_what_is_written_is_read_back(here):
     assert frame["losses"][0].dtype == np.float32
     assert list(frame["evaluation_steps"][1]) == [0, 10, 20]
     assert set(frame["gradient_equivalents"]) == {20}
-    assert "losses" not in here.frame(curves=False)
-    assert here.finished() == keys(*pair)
+    assert set(here.finished()) == keys(*pair)
     assert here.passed_over == {}
 
 
 def test_an_empty_or_missing_store_is_empty(tmp_path):
     nothing = Store(tmp_path / "nothing")
-    assert nothing.finished() == set()
+    assert set(nothing.finished()) == set()
     assert nothing.frame().empty
     assert not (tmp_path / "nothing").exists()
 
@@ -75,19 +75,19 @@ def test_the_newest_row_counts(here, monkeypatch):
 @pytest.mark.parametrize("status", [s for s in Status if not s.final])
 def test_what_failed_is_tried_again(here, status):
     here.write([trace(cell(), status)], FACTS)
-    assert here.finished() == set()
+    assert set(here.finished()) == set()
     assert list(here.frame()["status"]) == [status]
     here.write([trace(cell())], FACTS)
-    assert here.finished() == keys(cell())
+    assert set(here.finished()) == keys(cell())
     # A failed --again is what the frame shows, so it is tried again too.
     here.write([trace(cell(), status)], FACTS)
-    assert here.finished() == set()
+    assert set(here.finished()) == set()
 
 
 @pytest.mark.parametrize("status", [s for s in Status if s.final])
 def test_what_ended_is_not_tried_again(here, status):
     here.write([trace(cell(), status)], FACTS)
-    assert here.finished() == keys(cell())
+    assert set(here.finished()) == keys(cell())
 
 
 def test_files_that_are_not_results_are_named_and_passed_over(here, monkeypatch):
@@ -107,7 +107,7 @@ def test_files_that_are_not_results_are_named_and_passed_over(here, monkeypatch)
     (here.runs / ".half.parquet.123.tmp").write_bytes(b"PAR1")
     (here.runs / "notes.txt").write_text("mine")
 
-    assert here.finished() == keys(cell())
+    assert set(here.finished()) == keys(cell())
     assert len(here.frame()) == 1
     assert set(here.passed_over) == {
         f"{name}.parquet" for name in ("torn", "empty", "text", "folder", "dangling", "foreign", "newer")
@@ -118,14 +118,13 @@ def test_files_that_are_not_results_are_named_and_passed_over(here, monkeypatch)
 
 
 def test_a_write_that_fails_leaves_nothing(here, monkeypatch):
-    import pyarrow.parquet as pq
-
-    def half(table, path, **options):
-        path.write_bytes(b"PAR1 and then the disk was full")
+    def half(path, data):
+        with path.open("wb") as file:
+            file.write(data[:20])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(pq, "write_table", half)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(UserError, match="No space"):
         here.write([trace(cell())], FACTS)
     assert list(here.runs.iterdir()) == []
 
@@ -209,14 +208,14 @@ def older(monkeypatch, here, of):
     with monkeypatch.context() as patch:
         patch.setattr(record, "FORMAT", 2)
         written = here.write([trace(of)], FACTS)
-    pq.write_table(pq.read_table(written).drop_columns("question"), written)
+    pq.write_table(pq.read_table(written).drop_columns(["question", "code"]), written)
 
 
 def test_rows_of_format_2_are_shown_but_do_not_count_or_mix(here, monkeypatch):
     older(monkeypatch, here, cell())
     older(monkeypatch, here, cell(optimizer="kron"))
     here.write([trace(cell(seed=1))], FACTS)
-    assert here.finished() == keys(cell(seed=1))
+    assert set(here.finished()) == keys(cell(seed=1))
     found = here.frame()
     assert here.older == 2
     assert sorted(zip(found["optimizer"], found["seed"], strict=True)) == [("adam", 1), ("kron", 0)]

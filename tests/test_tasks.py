@@ -8,8 +8,9 @@ import pytest
 from optbench import optimizers, tasks
 from optbench.cell import Cell, Status
 from optbench.stats.summary import middle
+from optbench.task import permutations
 from optbench.tasks import MLP, Autoencoder, Quadratic, ResNet, Rosenbrock, Transformer, XorRNN
-from optbench.tasks.data import batches, digits, images, text
+from optbench.tasks.data import digits, images, text
 from optbench.tasks.quadratic import matrix
 from tests.contract import run
 
@@ -61,12 +62,12 @@ def test_digits_split_is_stratified_and_disjoint():
 
 
 def test_batches_are_permutations_of_each_epoch():
-    rows = batches.permutations(0, 0, 16, 1078, 128)
+    rows = permutations(0, 0, 16, 1078, 128)
     assert rows.shape == (16, 128)
     for epoch in (rows[:8], rows[8:]):
         assert len(np.unique(epoch)) == 8 * 128
-    np.testing.assert_array_equal(batches.permutations(0, 5, 12, 1078, 128), rows[5:12])
-    assert not np.array_equal(rows, batches.permutations(1, 0, 16, 1078, 128))
+    np.testing.assert_array_equal(permutations(0, 5, 12, 1078, 128), rows[5:12])
+    assert not np.array_equal(rows, permutations(1, 0, 16, 1078, 128))
 
 
 SMALL = [

@@ -12,6 +12,7 @@ import pytest
 
 from optbench import optimizers, tuning
 from optbench.cell import Cell, Status
+from optbench.execute.order import Order
 from optbench.execute.request import Request
 from optbench.execute.tuning import stages
 from optbench.fields import LEVELS, MOMENTUM, Search, UserError
@@ -275,7 +276,7 @@ def test_a_tuned_run_goes_on_where_it_was_and_computes_nothing_twice(tmp_path):
 
     def run() -> list[int]:
         computed = []
-        for session in stages(Request(opt=(opt,), task=(problem,), **options)):
+        for session in stages(Order.of(Request(opt=(opt,), task=(problem,), **options))):
             computed.append(session.missing)
             for _ in session.run():
                 pass
@@ -283,6 +284,6 @@ def test_a_tuned_run_goes_on_where_it_was_and_computes_nothing_twice(tmp_path):
 
     assert run() == [0, 0]
     # Interrupted after the first stage: what won is all that is missing.
-    [last] = [path for path in Store(tmp_path).files() if len(Store(tmp_path).read(path.name)) == 2]
+    [last] = [path for path in Store(tmp_path).files() if len(Store(tmp_path).read(path)) == 2]
     last.unlink()
     assert run() == [0, 2]

@@ -70,6 +70,8 @@ class Request:
     """The folder that results are kept in."""
     again: bool = False
     """Compute what is stored once more."""
+    dry_run: bool = False
+    """Say what would run, how long it would take and in how much memory, and run nothing."""
     vet: bool = True
     """Check optimizers and tasks of your own first, once for each version of their code."""
     timeout: float = 600.0
