@@ -29,12 +29,7 @@ class Record:
 
 def lookup(records: Mapping[str, Record]) -> Lookup:
     """What finds the numbers of a measurement among records, by its id."""
-
-    def numbers(measurement: Measurement) -> Any:
-        record = records.get(measurement.id)
-        return None if record is None else record.numbers
-
-    return numbers
+    return lambda measurement: records[measurement.id].numbers if measurement.id in records else None
 
 
 class Ledger:
@@ -64,23 +59,17 @@ class Ledger:
 
     def write(self, measurement: Measurement, numbers: Any, facts: Mapping[str, Any]) -> Record:
         """One new file."""
-        created = time.time()
-        record = {
-            "format": FORMAT,
-            "id": measurement.id,
-            **measurement.message(),
-            "numbers": numbers,
-            "facts": {**environment.facts(), **facts},
-            "created": created,
-        }
-        stem = measurement.call.replace(":", "-")
-        path = self.folder / f"{stem}-{measurement.id[:8]}-{time.time_ns():x}-{os.getpid():x}.json"
+        created, facts = time.time(), {**environment.facts(), **facts}
+        told = {"format": FORMAT, "id": measurement.id, **measurement.message()}
+        name = f"{measurement.call.replace(':', '-')}-{measurement.id[:8]}-{time.time_ns():x}-{os.getpid():x}.json"
+        path = self.folder / name
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with whole(path) as temporary:
+                record = {**told, "numbers": numbers, "facts": facts, "created": created}
                 temporary.write_text(json.dumps(record, indent=1))
         except OSError as error:
             raise UserError(
                 f"claims folder {str(self.folder)!r} cannot be written: {error.strerror}. Give another --results."
             ) from error
-        return Record(path, numbers, record["facts"], created)
+        return Record(path, numbers, facts, created)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 
 from optbench import environment
 from optbench.cell import Status
-from optbench.claims import PROGRAMS, Asked, Lookup, Measurement
+from optbench.claims import Asked, Lookup, Measurement
 from optbench.claims.ledger import Ledger, Record, lookup
 from optbench.execute.pool import Event, Pool
 from optbench.execute.request import Request, check_numbers
@@ -20,6 +19,9 @@ from optbench.execute.session import Session
 from optbench.plan import Program
 from optbench.protocol import FRAMEWORKS
 from optbench.store import Store
+
+TOLD = ("optimizer", "status", "reason")
+"""What is said of a run that failed."""
 
 
 class Done(NamedTuple):
@@ -35,7 +37,7 @@ class Inquiry:
     def __init__(
         self,
         asked: Sequence[Asked],
-        results: str = "results",
+        results: str,
         jobs: int | None = None,
         again: bool = False,
         timeout: float = 600.0,
@@ -88,44 +90,32 @@ class Inquiry:
 
         In that of the results, a report would show these runs beside those that a user asked for.
         """
-        options = {
-            "results": str(self.ledger.folder),
-            "jobs": self.jobs,
-            "timeout": self.timeout,
-            "device": "cpu",
-        }
-        return dataclasses.replace(request, **options)
+        own = {"jobs": self.jobs, "timeout": self.timeout, "device": "cpu"}
+        return dataclasses.replace(request, results=str(self.ledger.folder), **own)
 
     def read(self) -> Iterator[Done]:
         """Measure what reads runs; these must be stored by now."""
-        for measurement in self.missing:
-            if not measurement.runs:
-                continue
+        for measurement in (m for m in self.missing if m.runs):
             wall, cpu = time.perf_counter(), time.process_time()
             frames = [Session(self.placed(request)).frame() for request in measurement.runs]
-            lost = [frame[~frame["status"].isin([s for s in Status if s.final])] for frame in frames]
-            if any(len(rows) for rows in lost):
-                first = next(rows for rows in lost if len(rows)).iloc[0]
-                yield self.failed(measurement, f"{first['optimizer']}: {first['status']}: {first['reason']}")
+            rows = [row for frame in frames for row in zip(*(frame[name] for name in TOLD), strict=True)]
+            lost = [": ".join(row) for row in rows if not Status(row[1]).final]
+            if lost:
+                yield self.failed(measurement, lost[0])
                 continue
-            numbers = function(measurement.call)(frames, **measurement.inputs)
+            numbers = measurement.function()(frames, **measurement.inputs)
             seconds = {"wall_seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
             yield self.kept(measurement, numbers, seconds)
 
     def measure(self) -> Iterator[Done]:
         """Measure what is missing: beside the runs what JAX measures, then what reads them, then what PyTorch does."""
-        programs = {
-            name: [m for m in self.missing if not m.runs and m.framework == name] for name in FRAMEWORKS
-        }
+        calls, where = [m for m in self.missing if not m.runs], os.path.abspath(self.ledger.folder)
+        programs = {name: [m for m in calls if m.framework == name] for name in FRAMEWORKS}
         beside = programs.pop("jax")
-        yield from self.settled(self.session.run(beside) if self.session else self.pool().run(beside))
+        yield from self.settled((self.session or Pool(where, self.jobs, self.timeout)).run(beside))
         yield from self.read()
         for others in programs.values():  # on workers of their own: none imports two frameworks
-            yield from self.settled(self.pool().run(others))
-
-    def pool(self) -> Pool[Measurement]:
-        """Workers."""
-        return Pool(os.path.abspath(self.ledger.folder), self.jobs, self.timeout)
+            yield from self.settled(Pool(where, self.jobs, self.timeout).run(others))
 
     def settled(self, events: Iterator[Event]) -> Iterator[Done]:
         """Keep what workers found, or why they did not."""
@@ -150,9 +140,3 @@ class Inquiry:
         """Say so beside its claims, which keep what was stored before; nothing is stored."""
         self.failures[measurement.id] = reason
         return Done(measurement, reason)
-
-
-def function(call: str) -> Any:
-    """The function that a measurement names."""
-    module, _, name = call.partition(":")
-    return getattr(importlib.import_module(f"{PROGRAMS}.{module}"), name)
