@@ -13,6 +13,7 @@ document = Document(
     source="https://github.com/crowsonkb/esgd (f0d40c5)",
     optimizers=("esgd",),
 )
+claim = document.claim
 CLASSES = {
     "SGD class": ("sgd", "momentum"),
     "Adagrad/Adam class": ("adam", "adagrad"),
@@ -51,21 +52,19 @@ TASKS = ("mlp", "quadratic_10", "rosenbrock_2")
 STUDY = Measurement.of("studies:study", Request(task=TASKS, opt=("esgd", PLAIN)))
 
 
-@document.claim(
-    "scale your learning rate by a factor of n^2 ... 1 / n", "n^2 with parameters, 1/n with loss", LAWS
-)
+@claim("scale your learning rate by a factor of n^2 ... 1 / n", "n^2 with parameters, 1/n with loss", LAWS)
 def scaling_sgd(m: Any) -> Ruling:
     """SGD's learning rate must move with n^2 when parameters are n times as large, with 1/n when the loss is."""
     return lawful(m, "SGD class")
 
 
-@document.claim("scale your learning rate by a factor of n", "n with parameters, not with loss", LAWS)
+@claim("scale your learning rate by a factor of n", "n with parameters, not with loss", LAWS)
 def scaling_adam(m: Any) -> Ruling:
     """Adam's and Adagrad's learning rate must move with n when parameters are n times as large, not with the loss."""
     return lawful(m, "Adagrad/Adam class")
 
 
-@document.claim("You do not have to scale your learning rate if you rescale either", "with neither", LAWS)
+@claim("You do not have to scale your learning rate if you rescale either", "with neither", LAWS)
 def scaling_second_order(m: Any) -> Ruling:
     """The learning rate of second-order methods moves neither with the parameters nor with the loss."""
     return lawful(m, "second order")
@@ -79,9 +78,8 @@ def lawful(m: Any, group: str) -> Ruling:
     worst = max(rows, key=lambda row: row["off"])
     bare = " (adagrad: its first sum)" if group == "Adagrad/Adam class" else ""
     names = ", ".join(dict.fromkeys(row["method"].partition("[")[0] for row in rows))
-    eps = f" without eps{bare}, {usual:.1g} with defaults ({worst['method']}, {worst['what']})" * (
-        usual > 1e-6
-    )
+    with_eps = f"{usual:.1g} with defaults ({worst['method']}, {worst['what']})"
+    eps = f" without eps{bare}, {with_eps}" * (usual > 1e-6)
     return Ruling(
         graded(right and usual < 1e-6, right and exact < 1e-6),
         f"{exact:.1g} off" + f", {usual:.1g} with eps" * (usual > 1e-6),
@@ -90,18 +88,15 @@ def lawful(m: Any, group: str) -> Ruling:
     )
 
 
-@document.figure(LAWS)
+@document.show(LAWS)
 def scaling_figure(m: Any) -> Figure:
     """How far the path is off, with defaults and without eps, for each method and rescaling."""
     rates = {-1: "1/n", 0: "1", 1: "n", 2: "n^2"}
     short = [row["method"].replace("[mode=", " ").rstrip("]") for row in m]
     rows = [f"{name}, {row['what']}: {rates[row['documented']]}" for name, row in zip(short, m, strict=True)]
-    off = [[max(row[key], FLOOR) for row in m] for key in ("off", "off_exact")]
-    places = list(range(len(m)))
-    series = tuple(
-        Series(label=label, x=x, y=places, line=False, markers=True)
-        for label, x in zip(("with defaults", "without eps"), off, strict=True)
-    )
+    usual, exact = ([max(row[key], FLOOR) for row in m] for key in ("off", "off_exact"))
+    look = {"y": list(range(len(m))), "line": False, "markers": True}
+    series = (Series(label="with defaults", x=usual, **look), Series(label="without eps", x=exact, **look))
     return Figure(
         name="scaling-laws",
         caption="Loss or parameters times 100 and 0.01, the learning rate moved by the law of its class: how "
@@ -117,7 +112,7 @@ def scaling_figure(m: Any) -> Figure:
     )  # fmt: skip
 
 
-@document.table(LAWS)
+@document.show(LAWS)
 def scaling_table(m: Any) -> Table:
     """Every method and rescaling: the law, the measured exponent, and how far the path is off."""
     groups = {name: group for group, names in CLASSES.items() for name in names}
@@ -138,9 +133,7 @@ def scaling_table(m: Any) -> Table:
     )
 
 
-@document.claim(
-    "every ten optimizer steps ... for the first d_warmup steps", "steps 1..20, then every 10th", CADENCE
-)
+@claim("every ten optimizer steps ... for the first d_warmup steps", "steps 1..20, then every 10th", CADENCE)
 def product_every_ten(m: Numbers) -> Ruling:
     """Hessian-vector products are taken on the first 20 steps, then at every tenth."""
     asked = m["steps"]
@@ -154,13 +147,13 @@ def product_every_ten(m: Numbers) -> Ruling:
     )
 
 
-@document.claim("approximately the same cost as a gradient evaluation", "1 gradient", COST)
+@claim("approximately the same cost as a gradient evaluation", "1 gradient", COST)
 def product_cost(m: Numbers) -> Ruling:
     """A Hessian-vector product costs about as much as a gradient."""
     return priced(m, "in JAX, forward over reverse in one pass with the gradient")
 
 
-@document.claim("around the same amount of time as a gradient evaluation", "1 gradient", TORCH_COST)
+@claim("around the same amount of time as a gradient evaluation", "1 gradient", TORCH_COST)
 def product_cost_torch(m: Numbers) -> Ruling:
     """A Hessian-vector product costs about as much as a gradient, in PyTorch."""
     return priced(m, "in PyTorch, with create_graph and a second backward pass")
@@ -177,7 +170,7 @@ def priced(m: Numbers, how: str) -> Ruling:
     )
 
 
-@document.claim("estimates the diagonal of the absolute Hessian, diag(|H|)", "diag(|H|)", CURVATURE)
+@claim("estimates the diagonal of the absolute Hessian, diag(|H|)", "diag(|H|)", CURVATURE)
 def diagonal(m: Numbers) -> Ruling:
     """The products estimate the diagonal of the absolute Hessian."""
     apart, nearest = m["apart"], min(m["apart"], key=m["apart"].get)
@@ -191,7 +184,7 @@ def diagonal(m: Numbers) -> Ruling:
     )
 
 
-@document.claim("to obtain a lower variance estimate of diag(|H|) quickly", "lower variance", EARLY)
+@claim("to obtain a lower variance estimate of diag(|H|) quickly", "lower variance", EARLY)
 def lower_variance(m: Numbers) -> Ruling:
     """The products of the first 20 steps make the early estimate less noisy."""
     with_, without = m["d_warmup=20"], m["d_warmup=1"]
@@ -203,21 +196,20 @@ def lower_variance(m: Numbers) -> Ruling:
     )
 
 
-@document.claim("if nu is not specified ... producing Nesterov momentum", "Nesterov", MOMENTUM)
+@claim("if nu is not specified ... producing Nesterov momentum", "Nesterov", MOMENTUM)
 def nesterov(m: Numbers) -> Ruling:
     """The default momentum is Nesterov's."""
-    return preset(
-        m["default is nesterov"], "Nesterov's momentum written as g + b v, over its bias correction"
-    )
+    reference = "Nesterov's momentum written as g + b v, over its bias correction"
+    return preset(m["default is nesterov"], reference)
 
 
-@document.claim("betas=(0.999, 0.999), nu=0.7", "quasi-hyperbolic momentum", MOMENTUM)
+@claim("betas=(0.999, 0.999), nu=0.7", "quasi-hyperbolic momentum", MOMENTUM)
 def quasi_hyperbolic(m: Numbers) -> Ruling:
     """betas=(0.999, 0.999) and nu=0.7 give quasi-hyperbolic momentum."""
     return preset(m["qhm"], "0.3 g + 0.7 of the average, over its bias correction")
 
 
-@document.claim("Setting nu equal to 1 will do normal (non-Nesterov) momentum", "plain momentum", MOMENTUM)
+@claim("Setting nu equal to 1 will do normal (non-Nesterov) momentum", "plain momentum", MOMENTUM)
 def plain_momentum(m: Numbers) -> Ruling:
     """nu=1 is momentum without look-ahead."""
     return preset(m["nu=1 is plain momentum"], "the bias-corrected average of gradients")
@@ -229,7 +221,7 @@ def preset(apart: float, reference: str) -> Ruling:
     return Ruling(graded(apart < ROUNDING), f"{apart:.1g} apart", why)
 
 
-@document.claim(
+@claim(
     "incorporates ... momentum ..., which considerably improves its performance",
     "better than plain ESGD",
     STUDY,
@@ -238,19 +230,17 @@ def momentum_helps(m: Numbers) -> Ruling:
     """Momentum considerably improves the performance over plain ESGD."""
     steps = {task: [run[name]["steps"] for name in ("esgd", PLAIN)] for task, run in m["runs"][0].items()}
     helped = [math.isfinite(ours) and ours <= CONSIDERABLE * plain for ours, plain in steps.values()]
-    words = {
-        task: [f"{n:.0f}" if math.isfinite(n) else "never" for n in pair] for task, pair in steps.items()
-    }
+    words = [[f"{n:.0f}" if math.isfinite(n) else "never" for n in pair] for pair in steps.values()]
+    pairs = [f"{task}: {ours} and {plain}" for task, (ours, plain) in zip(steps, words, strict=True)]
     return Ruling(
         graded(all(helped), any(helped)),
         f"on {sum(helped)} of {len(steps)} tasks",
         "Steps to the main target, each at its best of nine learning rates, with momentum and without: "
-        f"{', '.join(f'{task}: {ours} and {plain}' for task, (ours, plain) in words.items())}. Considerable is a "
-        "fifth fewer.",
+        f"{', '.join(pairs)}. Considerable is a fifth fewer.",
     )
 
 
-@document.claim("You may need to try learning rates in the range 1e-3 to 1", "0.001 to 1", STUDY)
+@claim("You may need to try learning rates in the range 1e-3 to 1", "0.001 to 1", STUDY)
 def learning_rates(m: Numbers) -> Ruling:
     """Learning rates from 0.001 to 1 are those to try."""
     best = {task: run["esgd"]["best_rate"] for task, run in m["runs"][0].items()}
@@ -263,7 +253,7 @@ def learning_rates(m: Numbers) -> Ruling:
     )
 
 
-@document.claim(
+@claim(
     "multiplied by the current learning rate to determine the factor", "weight_decay times the rate", DECAY
 )
 def weight_decay(m: Numbers) -> Ruling:
@@ -277,7 +267,7 @@ def weight_decay(m: Numbers) -> Ruling:
     )
 
 
-@document.claim("reaches 63% ... in 100 steps and 95% in 300 steps", "63% at 100, 95% at 300", WARMUP)
+@claim("reaches 63% ... in 100 steps and 95% in 300 steps", "63% at 100, 95% at 300", WARMUP)
 def warmup(m: Numbers) -> Ruling:
     """The learning rate reaches 63 % in 100 steps and 95 % in 300."""
     at = {int(step): share for step, share in m["share"].items()}
@@ -288,7 +278,7 @@ def warmup(m: Numbers) -> Ruling:
     )
 
 
-@document.claim("call .backward() with create_graph=True ... on those steps", "only on those steps", GRAPHS)
+@claim("call .backward() with create_graph=True ... on those steps", "only on those steps", GRAPHS)
 def create_graph(m: Numbers) -> Ruling:
     """A graph of the gradient is needed on the steps with a product, and only there."""
     few, fails = len(m["asked"]) < m["of"], bool(m["error"])

@@ -12,6 +12,7 @@ document = Document(
     source="https://github.com/brett-daley/expectigrad (e9ba829)",
     optimizers=("expectigrad",),
 )
+claim = document.claim
 ROUNDING = 1e-12
 """Relative distance below which float64 results are the same."""
 METHODS = {"Expectigrad": "expectigrad", "Adam": "adam", "RMSProp": "rmsprop", "AMSGrad": "amsgrad"}
@@ -38,7 +39,7 @@ MOMENTUM = Measurement.of("expectigrad:superposition", steps=100, size=5, seed=0
 BENCHMARK = Measurement.of("studies:study", Request(task=("mlp",), opt=("adam", "expectigrad")))
 
 
-@document.claim("Pseudocode: s, n, m, x", "s += g^2; n += sign(g^2); m, x", EQUATIONS)
+@claim("Pseudocode: s, n, m, x", "s += g^2; n += sign(g^2); m, x", EQUATIONS)
 def pseudocode(m: Numbers) -> Ruling:
     """The optimizer does what the pseudocode says."""
     apart = m["apart"]["beta=0.9, sparse_counter=True"]
@@ -50,9 +51,7 @@ def pseudocode(m: Numbers) -> Ruling:
     )
 
 
-@document.claim(
-    "counter increments only where the gradient is nonzero", "only there; if False, always", EQUATIONS
-)
+@claim("counter increments only where the gradient is nonzero", "only there; if False, always", EQUATIONS)
 def sparse_counter(m: Numbers) -> Ruling:
     """With sparse_counter the counter increments where the gradient is not zero, without it always."""
     apart = max(m["apart"].values())
@@ -60,7 +59,7 @@ def sparse_counter(m: Numbers) -> Ruling:
     return Ruling(graded(apart < ROUNDING), f"{apart:.1g} apart", why)
 
 
-@document.claim("lr=0.001, beta=0.9, eps=1e-8, sparse_counter=True", "0.001, 0.9, 1e-8, True", EQUATIONS)
+@claim("lr=0.001, beta=0.9, eps=1e-8, sparse_counter=True", "0.001, 0.9, 1e-8, True", EQUATIONS)
 def defaults(m: Numbers) -> Ruling:
     """The defaults are those that the README lists."""
     return Ruling(
@@ -70,7 +69,7 @@ def defaults(m: Numbers) -> Ruling:
     )
 
 
-@document.claim("beta ... in the interval [0, 1); eps ... greater than 0", "[0, 1) and (0, inf)", EQUATIONS)
+@claim("beta ... in the interval [0, 1); eps ... greater than 0", "[0, 1) and (0, inf)", EQUATIONS)
 def ranges(m: Numbers) -> Ruling:
     """beta must be in [0, 1) and eps greater than 0."""
     expected = {"beta=1": True, "beta=-0.1": True, "eps=0": True, "beta=0": False, "eps=1e-08": False}
@@ -81,9 +80,7 @@ def ranges(m: Numbers) -> Ruling:
     )
 
 
-@document.claim(
-    "fixes the known divergence issue of Adam, RMSProp", "Adam diverges, Expectigrad does not", PERIOD_3
-)
+@claim("fixes the known divergence issue of Adam, RMSProp", "Adam diverges, Expectigrad does not", PERIOD_3)
 def divergence(m: Numbers) -> Ruling:
     """On the periodic problem of period 3 Adam goes to the wrong end and Expectigrad does not."""
     usual = [name for name in ("Adam", "RMSProp") if name in diverging(m)]
@@ -95,7 +92,7 @@ def divergence(m: Numbers) -> Ruling:
     )
 
 
-@document.claim("known divergence issue ... (arXiv:1904.09237)", "the same with period 101", PERIOD_101)
+@claim("known divergence issue ... (arXiv:1904.09237)", "the same with period 101", PERIOD_101)
 def divergence_101(m: Numbers) -> Ruling:
     """On the periodic problem of period 101 Adam goes to the wrong end and Expectigrad does not."""
     task = "Gradient 1010 at every 101st step and -10 else, so -1 is best."
@@ -119,7 +116,7 @@ def diverged(m: Numbers, documented: tuple[str, ...], task: str, rest: str) -> R
     )
 
 
-@document.figure(PERIOD_3, PERIOD_101)
+@document.show(PERIOD_3, PERIOD_101)
 def divergence_figure(three: Any, hundred: Any) -> Figure:
     """x over the steps of both periodic problems."""
     panels = []
@@ -138,9 +135,7 @@ def divergence_figure(three: Any, hundred: Any) -> Figure:
     )
 
 
-@document.claim(
-    "Computes the true RMS instead of an exponential moving average", "the root mean square", DIVISOR
-)
+@claim("Computes the true RMS instead of an exponential moving average", "the root mean square", DIVISOR)
 def arithmetic_rms(m: Numbers) -> Ruling:
     """The gradient is divided by the root of the arithmetic mean of all its squares."""
     ours, moving = m["apart"]["expectigrad"], m["apart"]["adam"]
@@ -151,7 +146,7 @@ def arithmetic_rms(m: Numbers) -> Ruling:
     )
 
 
-@document.claim("in theory, less susceptible to gradient noise", "less noise than Adam", DIVISOR)
+@claim("in theory, less susceptible to gradient noise", "less noise than Adam", DIVISOR)
 def less_noise(m: Numbers) -> Ruling:
     """The divisor is less noisy than that of a moving average."""
     ours, adam = m["noise"]["expectigrad"], m["noise"]["adam"]
@@ -164,7 +159,7 @@ def less_noise(m: Numbers) -> Ruling:
     )
 
 
-@document.claim("preserving the superposition property", "momentum is a sum of adapted steps", MOMENTUM)
+@claim("preserving the superposition property", "momentum is a sum of adapted steps", MOMENTUM)
 def outer_momentum(m: Numbers) -> Ruling:
     """Momentum comes after the adaptation, so that updates superpose."""
     ours, adam = m["expectigrad"], m["adam"]
@@ -176,7 +171,7 @@ def outer_momentum(m: Numbers) -> Ruling:
     )
 
 
-@document.claim("better performance on well-known deep learning benchmarks", "better than Adam", BENCHMARK)
+@claim("better performance on well-known deep learning benchmarks", "better than Adam", BENCHMARK)
 def better_on_benchmarks(m: Numbers) -> Ruling:
     """Expectigrad performs better than Adam on deep-learning benchmarks."""
     ours, adam = (m["runs"][0]["mlp"][name]["score"] for name in ("expectigrad", "adam"))

@@ -8,6 +8,7 @@ document = Document(
     source="https://github.com/NACLab/ngc-learn (6cfadd5)",
     optimizers=("ngc_adam", "ngc_nag", "ngc_sgd"),
 )
+claim = document.claim
 ROUNDING = 1e-12
 EQUATIONS = Measurement.of("ngc:equations", steps=50, shape=[3, 2], seed=0)
 DEFAULTS = Measurement.of("ngc:defaults")
@@ -29,29 +30,25 @@ def follows(m: Numbers, rule: str, text: str) -> Ruling:
     )
 
 
-@document.claim(
-    "param = param - lr * g1_unbiased / (sqrt(g2_unbiased) + epsilon)", "five equations", EQUATIONS
-)
+@claim("param = param - lr * g1_unbiased / (sqrt(g2_unbiased) + epsilon)", "five equations", EQUATIONS)
 def adam_equations(m: Numbers) -> Ruling:
     """Adam's step follows the equations of its docstring."""
     return follows(m, "adam", "the five equations")
 
 
-@document.claim(
-    "phi = param - update * lr; param = phi + (phi - phi_previous) * mu", "two equations", EQUATIONS
-)
+@claim("phi = param - update * lr; param = phi + (phi - phi_previous) * mu", "two equations", EQUATIONS)
 def nag_equations(m: Numbers) -> Ruling:
     """NAG's step follows the equations of its docstring."""
     return follows(m, "nag", "the two equations (with the step size of the code)")
 
 
-@document.claim("stochastic gradient descent (SGD) recipe", "param - update * eta", EQUATIONS)
+@claim("stochastic gradient descent (SGD) recipe", "param - update * eta", EQUATIONS)
 def sgd_equations(m: Numbers) -> Ruling:
     """SGD's step is a step of gradient descent."""
     return follows(m, "sgd", "gradient descent")
 
 
-@document.claim("mu = 0 iff t <= 1 (first iteration)", "no momentum at the first step", EQUATIONS)
+@claim("mu = 0 iff t <= 1 (first iteration)", "no momentum at the first step", EQUATIONS)
 def nag_first_step(m: Numbers) -> Ruling:
     """NAG's first step has no momentum."""
     apart = m["first nag step over a plain one"]
@@ -62,7 +59,7 @@ def nag_first_step(m: Numbers) -> Ruling:
     )
 
 
-@document.claim("step size coefficient for NAG update (Default: 0.001)", "0.001", DEFAULTS)
+@claim("step size coefficient for NAG update (Default: 0.001)", "0.001", DEFAULTS)
 def nag_step_size(m: Numbers) -> Ruling:
     """The default step size of NAG is 0.001."""
     found, said = m["nag"]["eta"], DOCUMENTED["nag"]["eta"]
@@ -75,7 +72,7 @@ def nag_step_size(m: Numbers) -> Ruling:
     )
 
 
-@document.claim("Default: 0.001, 0.9, 0.999, 1e-8; mu 0.9; sgd 0.001", "all other defaults", DEFAULTS)
+@claim("Default: 0.001, 0.9, 0.999, 1e-8; mu 0.9; sgd 0.001", "all other defaults", DEFAULTS)
 def other_defaults(m: Numbers) -> Ruling:
     """The other defaults are those that the docstrings state."""
     stated = {(rule, name): value for rule, values in DOCUMENTED.items() for name, value in values.items()}

@@ -13,6 +13,7 @@ document = Document(
     source="https://github.com/google-deepmind/optax (0.2.8)",
     optimizers=("novograd",),
 )
+claim = document.claim
 DOCUMENTED_TRACE = ["1.40E+01", "1.39E+01", "1.39E+01", "1.38E+01", "1.37E+01"]
 EXAMPLE = Measurement.of("novograd:example", steps=5, learning_rate=0.003)
 SHAPES = {"w0": [128, 64], "b0": [128], "w1": [128, 128], "b1": [128], "w2": [10, 128], "b2": [10]}
@@ -33,9 +34,7 @@ RESNET_FLOPS = 3 * 2 * 4.1e9 * 1_281_167 * 90
 """ResNet-50 on ImageNet for 90 epochs: 4.1 billion multiply-adds forwards (arXiv:1512.03385), twice that backwards."""
 
 
-@document.claim(
-    "Objective function: 1.40E+01, 1.39E+01, ...", "1.40E+01 1.39E+01 1.39E+01 1.38E+01 1.37E+01", EXAMPLE
-)
+@claim("Objective function: 1.40E+01, 1.39E+01, ...", "1.40E+01 1.39E+01 1.39E+01 1.38E+01 1.37E+01", EXAMPLE)
 def docstring_trace(m: Numbers) -> Ruling:
     """The docstring's example prints these five values."""
     same = [m[name] == DOCUMENTED_TRACE for name in ("optax", "ours")]
@@ -48,7 +47,7 @@ def docstring_trace(m: Numbers) -> Ruling:
     )
 
 
-@document.claim("requires half the memory compared to Adam", "half of Adam's state", MEMORY)
+@claim("requires half the memory compared to Adam", "half of Adam's state", MEMORY)
 def half_the_memory(m: Numbers) -> Ruling:
     """NovoGrad needs half the memory of Adam."""
     adam, ours = m["floats"]["adam"], m["floats"]["novograd"]
@@ -61,7 +60,7 @@ def half_the_memory(m: Numbers) -> Ruling:
     )
 
 
-@document.claim("more robust to the initial learning rate", "a wider range of rates works", RATES)
+@claim("more robust to the initial learning rate", "a wider range of rates works", RATES)
 def robust_to_the_rate(m: Numbers) -> Ruling:
     """NovoGrad works over a wider range of learning rates than Adam."""
     run = m["runs"][0]["mlp"]
@@ -82,7 +81,7 @@ def working(rows: dict[str, Any]) -> int:
     return sum(math.isfinite(row["steps"]) for row in rows["rates"])
 
 
-@document.claim("and weight initialization than other methods", "a wider range of first weights works", GAINS)
+@claim("and weight initialization than other methods", "a wider range of first weights works", GAINS)
 def robust_to_the_weights(m: Numbers) -> Ruling:
     """NovoGrad works over a wider range of first weights than Adam."""
     found = {name: tolerant(m, name) for name in ("novograd", "adam")}
@@ -99,8 +98,7 @@ def robust_to_the_weights(m: Numbers) -> Ruling:
 def tolerant(m: Numbers, name: str) -> tuple[int, float]:
     """The place of the learning rate at which the widest range of first weights works, and how many decades that is."""
     widths = [decades(m, name, place) for place in range(len(m["rates"]))]
-    best = max(range(len(widths)), key=lambda place: widths[place])
-    return best, widths[best]
+    return widths.index(max(widths)), max(widths)
 
 
 def decades(m: Numbers, name: str, place: int) -> float:
@@ -122,13 +120,13 @@ def reach(logs: list[float], over: list[float]) -> float:
     return abs(logs[-1] - logs[0])
 
 
-@document.claim("works well without LR warm-up", "no warm-up needed", WARMUP)
+@claim("works well without LR warm-up", "no warm-up needed", WARMUP)
 def no_warmup(m: Numbers) -> Ruling:
     """NovoGrad works well without warm-up of the learning rate."""
     return warmed(m, "novograd", needs=False)
 
 
-@document.claim("while other methods require it", "Adam needs warm-up", WARMUP)
+@claim("while other methods require it", "Adam needs warm-up", WARMUP)
 def others_need_warmup(m: Numbers) -> Ruling:
     """Other methods require warm-up of the learning rate."""
     return warmed(m, "adam", needs=True)
@@ -155,7 +153,7 @@ def percent(row: dict[str, Any]) -> str:
     return f"{middle:.1f}% [{low:.1f},{high:.1f}]"
 
 
-@document.claim(
+@claim(
     "outperforms other methods for ResNet-50 for all batches up to 32K",
     "best at every batch size",
     THROUGHPUT,
@@ -172,7 +170,7 @@ def large_batches(m: Numbers) -> Ruling:
     )
 
 
-@document.figure(RATES, GAINS)
+@document.show(RATES, GAINS)
 def robustness_figure(study: Any, gains: Any) -> Figure:
     """Final loss against learning rate, and final error against the scale of the first weights."""
     rates, scales = [], []

@@ -1,5 +1,6 @@
 """psgd-jax: what the README and the docstrings of kron.py say about kron."""
 
+import math
 from statistics import geometric_mean
 from typing import Any
 
@@ -13,6 +14,7 @@ document = Document(
     source="https://github.com/evanatyourservice/psgd_jax (be95524)",
     optimizers=("kron",),
 )
+claim = document.claim
 LAYER, BIAS, SQUARE, TALL, KERNEL = "(256, 128)", "(256,)", "(64, 64)", "(9000, 16)", "(3, 3, 8, 16)"
 SHAPES = {LAYER: [256, 128], BIAS: [256], SQUARE: [64, 64], TALL: [9000, 16], KERNEL: [3, 3, 8, 16]}
 LARGEST = 8192
@@ -41,7 +43,7 @@ FITS = Measurement.of("psgd_fit:matrix_fits", cost=6, shape=[4, 3], steps=3000, 
 CONTRACTION = Measurement.of("psgd_fit:contraction", shape=[6, 4], seed=0)
 
 
-@document.claim("anneal to 0.03 ... speed up by around 4k steps", "0.03 by about step 4,000", SCHEDULE)
+@claim("anneal to 0.03 ... speed up by around 4k steps", "0.03 by about step 4,000", SCHEDULE)
 def schedule_end(m: Numbers) -> Ruling:
     """By default the update probability falls from 1 to 0.03 by about step 4,000."""
     at, least = m["least_at"], m["least"]
@@ -52,7 +54,7 @@ def schedule_end(m: Numbers) -> Ruling:
     )
 
 
-@document.claim("update probability at 1.0 for 250 steps", "1 for 250 steps", SCHEDULE)
+@claim("update probability at 1.0 for 250 steps", "1 for 250 steps", SCHEDULE)
 def schedule_flat(m: Numbers) -> Ruling:
     """The update probability stays at 1 for 250 steps, the docstring of the schedule says."""
     return Ruling(
@@ -62,7 +64,7 @@ def schedule_flat(m: Numbers) -> Ruling:
     )
 
 
-@document.claim("preconditioner update probability", "a probability: 0.7 is 7 fits in 10", SCHEDULE)
+@claim("preconditioner update probability", "a probability: 0.7 is 7 fits in 10", SCHEDULE)
 def update_probability(m: Numbers) -> Ruling:
     """The preconditioner is updated with the probability that is given."""
     real, promised, drawn = (m[key]["1000"] - m[key]["500"] for key in ("fits", "promised", "drawn"))
@@ -77,7 +79,7 @@ def update_probability(m: Numbers) -> Ruling:
     )
 
 
-@document.claim("slightly slower at the start", "slightly slower, faster by 4k steps", COST)
+@claim("slightly slower at the start", "slightly slower, faster by 4k steps", COST)
 def slow_start(m: Numbers) -> Ruling:
     """Training is slightly slower at the start and speeds up by about step 4,000."""
     spent = m["microseconds"]
@@ -99,7 +101,7 @@ def averaged(spent: dict[str, float], rate: float) -> float:
     return spent["applied"] + rate * (spent["fitted"] - spent["applied"])
 
 
-@document.figure(SCHEDULE, COST)
+@document.show(SCHEDULE, COST)
 def schedule_figure(schedule: Any, cost: Any) -> Figure:
     """The README's plot of the default schedule, with the rate at which kron really fits, and what steps cost."""
     curve, spent = schedule["curve"], cost["microseconds"]
@@ -128,7 +130,7 @@ def schedule_figure(schedule: Any, cost: Any) -> Figure:
     )  # fmt: skip
 
 
-@document.claim(
+@claim(
     "would be shapes (256, 256) and (128, 128)", "(256, 256), (128, 128); diagonal (256,), (128,)", FACTORS
 )
 def factor_shapes(m: Numbers) -> Ruling:
@@ -141,9 +143,7 @@ def factor_shapes(m: Numbers) -> Ruling:
     )
 
 
-@document.claim(
-    "triangular except for 1-dimensional layers and very large", "all but vectors and large dims", FACTORS
-)
+@claim("triangular except for 1-dimensional layers and very large", "all but vectors and large dims", FACTORS)
 def mostly_triangular(m: Numbers) -> Ruling:
     """By default factors are triangular except for 1-dimensional layers and very large dimensions."""
     found = {(leaf, i): len(f) == 2 for leaf, factors in m["None"].items() for i, f in enumerate(factors)}
@@ -161,9 +161,7 @@ def mostly_triangular(m: Numbers) -> Ruling:
     )
 
 
-@document.claim(
-    "sets the largest or last dim per layer as diagonal", "the largest axis, the last of equals", FACTORS
-)
+@claim("sets the largest or last dim per layer as diagonal", "the largest axis, the last of equals", FACTORS)
 def one_diag(m: Numbers) -> Ruling:
     """memory_save_mode='one_diag' makes the largest dimension diagonal, the last one on ties."""
     wide = {leaf: shape for leaf, shape in SHAPES.items() if len(shape) > 1}
@@ -176,7 +174,7 @@ def one_diag(m: Numbers) -> Ruling:
     )
 
 
-@document.claim("There is no b2 or epsilon", "no b2, no epsilon", ARGUMENTS)
+@claim("There is no b2 or epsilon", "no b2, no epsilon", ARGUMENTS)
 def no_b2_or_epsilon(m: Numbers) -> Ruling:
     """kron has no b2 and no epsilon to tune."""
     present = [name for name in m["kron"] if name in ("b2", "beta2") or name.startswith("eps")]
@@ -189,7 +187,7 @@ def no_b2_or_epsilon(m: Numbers) -> Ruling:
     )
 
 
-@document.claim("less hyperparameters that need tuning than adam", "fewer than Adam", MOVED)
+@claim("less hyperparameters that need tuning than adam", "fewer than Adam", MOVED)
 def fewer_hyperparameters(m: Numbers) -> Ruling:
     """kron has fewer hyperparameters that need tuning than Adam."""
     needy = {name: sorted(needing(cases)) for name, cases in m.items()}
@@ -210,7 +208,7 @@ def needing(cases: dict[str, list[float]]) -> set[str]:
     return {name.partition("=")[0] for name, values in cases.items() if min(values) > worst}
 
 
-@document.claim("slightly lower learning rate (like /2)", "about half of Adam's", STUDY)
+@claim("slightly lower learning rate (like /2)", "about half of Adam's", STUDY)
 def learning_rate(m: Numbers) -> Ruling:
     """kron's learning rate is like Adam's, or about half of it."""
     kron, adam = (good_rates(m["runs"][0]["mlp"][name]) for name in ("kron", "adam"))
@@ -230,18 +228,17 @@ def good_rates(row: dict[str, Any]) -> list[float]:
     return [at["rate"] for at in row["rates"] if at["final"][1] <= best["final"][2]]
 
 
-@document.claim("can generally act as a drop-in replacement", "works where Adam does", STUDY)
+@claim("can generally act as a drop-in replacement", "works where Adam does", STUDY)
 def drop_in(m: Numbers) -> Ruling:
     """kron can replace Adam without further tuning, at Adam's learning rate or a slightly lower one."""
     kron, adam = (m["runs"][0]["mlp"][name] for name in ("kron", "adam"))
     i = [row["rate"] for row in adam["rates"]].index(adam["best_rate"])
     own, tried = adam["rates"][i], [kron["rates"][i], kron["rates"][max(0, i - 1)]]
-    works = [row["steps"] < float("inf") for row in tried]
+    works = [math.isfinite(row["steps"]) for row in tried]
     good = [row["final"][1] <= own["final"][2] for row in tried]
     losses = [f"{row['final'][0]:.2g}" for row in (*tried, own)]
-    steps = [
-        "no number of" if row["steps"] == float("inf") else f"{row['steps']:.0f}" for row in (*tried, own)
-    ]
+    counts = [row["steps"] for row in (*tried, own)]
+    steps = [f"{count:.0f}" if math.isfinite(count) else "no number of" for count in counts]
     return Ruling(
         graded(all(works) and all(good), any(works)),
         f"loss {losses[0]} and {losses[1]}, Adam {losses[2]}",
@@ -255,7 +252,7 @@ AS_GOOD = ("worse than Adam's at both", "as good as Adam's at one of them", "as 
 """By at how many of the two learning rates it is."""
 
 
-@document.claim("first axis ... is the contracting axis", "the first axis", CONTRACTION)
+@claim("first axis ... is the contracting axis", "the first axis", CONTRACTION)
 def contracting_axis(m: Numbers) -> Ruling:
     """When the preconditioner is applied, the first axis of each factor is contracted."""
     return Ruling(
@@ -266,7 +263,7 @@ def contracting_axis(m: Numbers) -> Ruling:
     )
 
 
-@document.claim("whitening-based (gg^T) preconditioner", "makes gradients white", FITS)
+@claim("whitening-based (gg^T) preconditioner", "makes gradients white", FITS)
 def whitening(m: Numbers) -> Ruling:
     """The preconditioner whitens the gradient."""
     worst = m["whiteness"]["kron"]

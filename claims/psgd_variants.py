@@ -14,6 +14,7 @@ document = Document(
     source="https://github.com/evanatyourservice/psgd_jax (be95524)",
     optimizers=("xmat", "lra", "affine"),
 )
+claim = document.claim
 README_TRACE = (
     14.0, 5.1563816, 1.7376599, 0.6118454, 0.18457186, 0.056664664, 0.014270116, 0.0027846962, 0.00018843572,
     4.3836744e-06,
@@ -37,9 +38,7 @@ OFTEN, SELDOM = "xmat[mode=hessian]", "xmat[mode=hessian,preconditioner_update_p
 LESS_OFTEN = Measurement.of("studies:study", Request(task=("quadratic_10",), opt=(OFTEN, SELDOM)))
 
 
-@document.claim(
-    "Expected output: 14.0, 5.1563816, 1.7376599, ...", "14.0, 5.1563816, ..., 4.3836744e-06", WHITENING
-)
+@claim("Expected output: 14.0, 5.1563816, 1.7376599, ...", "14.0, 5.1563816, ..., 4.3836744e-06", WHITENING)
 def whitening_trace(m: Numbers) -> Ruling:
     """The README's whitening program prints the ten losses that it shows."""
     ours, inside = m["old"], sum(0.025 <= rank <= 0.975 for rank in m["ranks"][1:])
@@ -60,33 +59,30 @@ def whitening_trace(m: Numbers) -> Ruling:
     )
 
 
-@document.figure(WHITENING)
+@document.show(WHITENING)
 def whitening_figure(m: Any) -> Figure:
     """The documented trace and the released one among those of many seeds."""
     steps, q = list(range(1, len(README_TRACE) + 1)), m["quantiles"]
-    released, half = [float(loss) for loss in m["old"]], q["0.5"]
+    released, half, shown = [float(loss) for loss in m["old"]], q["0.5"], steps[: len(m["old"])]
     every, middle = f"all of {m['seeds']:,} seeds", "their middle 95%, median"
     series = (
         Series(label=every, x=steps, y=half, low=q["0"], high=q["1"], line=False, quiet=True),
         Series(label=middle, x=steps, y=half, low=q["0.025"], high=q["0.975"], quiet=True),
         Series(label="README", x=steps, y=README_TRACE, markers=True),
-        Series(
-            label="releases, and ours from their noise", x=steps[: len(released)], y=released, markers=True
-        ),
+        Series(label="releases, and ours from their noise", x=shown, y=released, markers=True),
+    )
+    panel = Panel(
+        title="Sum of squares from (1, 2, 3)", x="printed loss", y="loss", series=series, log_y=True
     )
     return Figure(
         name="whitening-trace",
         caption="The whitening program of psgd-jax's README. The documented losses are those of neither release, "
         "and lie where those of other seeds do. The releases' own are reproduced from their random stream.",
-        panels=(
-            Panel(
-                title="Sum of squares from (1, 2, 3)", x="printed loss", y="loss", series=series, log_y=True
-            ),
-        ),
+        panels=(panel,),
     )
 
 
-@document.claim("Expected output: ten losses, then 'yay'", "below 1e-4 at the tenth loss", WHITENING)
+@claim("Expected output: ten losses, then 'yay'", "below 1e-4 at the tenth loss", WHITENING)
 def whitening_length(m: Numbers) -> Ruling:
     """The whitening program is done after ten losses."""
     ten, default = len(README_TRACE), len(m["old"])
@@ -99,7 +95,7 @@ def whitening_length(m: Numbers) -> Ruling:
     )
 
 
-@document.claim("Expected output: 14.0, 7.460699e-14", "14.0, 7.460699e-14", HESSIAN)
+@claim("Expected output: 14.0, 7.460699e-14", "14.0, 7.460699e-14", HESSIAN)
 def hessian_trace(m: Numbers) -> Ruling:
     """The README's program for Hessian-vector products solves the problem in one step, to 7.460699e-14."""
     exact = all(tuple(losses) == README_HESSIAN for losses in m.values())
@@ -116,7 +112,7 @@ def hessian_trace(m: Numbers) -> Ruling:
     )
 
 
-@document.claim(
+@claim(
     "calculating the hessian less often, but convergence could be slower",
     "cheaper steps, perhaps more of them",
     LESS_OFTEN,
@@ -134,13 +130,13 @@ def hessian_less_often(m: Numbers) -> Ruling:
     )
 
 
-@document.claim("memory use of only n_params * 3 (including momentum)", "3 n; 2 n without momentum", MEMORY)
+@claim("memory use of only n_params * 3 (including momentum)", "3 n; 2 n without momentum", MEMORY)
 def xmat_memory(m: Numbers) -> Ruling:
     """XMat keeps three numbers for each parameter, two without momentum."""
     return multiples(m, {"xmat": 3, "xmat[b1=0]": 2})
 
 
-@document.claim("memory use of n_params * (2 * rank + 1)", "(2 r + 1) n; 2 r n without momentum", MEMORY)
+@claim("memory use of n_params * (2 * rank + 1)", "(2 r + 1) n; 2 r n without momentum", MEMORY)
 def lra_memory(m: Numbers) -> Ruling:
     """LRA of rank r keeps (2 r + 1) n numbers, 2 r n without momentum."""
     return multiples(m, {"lra": 2 * RANK + 1, "lra[b1=0]": 2 * RANK})
@@ -163,9 +159,7 @@ def multiples(m: Numbers, documented: dict[str, int]) -> Ruling:
     )
 
 
-@document.claim(
-    "possibly use less memory than xmat, LRA, or adam", "less than XMat, LRA and Adam, possibly", MEMORY
-)
+@claim("possibly use less memory than xmat, LRA, or adam", "less than XMat, LRA and Adam, possibly", MEMORY)
 def affine_memory(m: Numbers) -> Ruling:
     """Affine can use less memory than XMat, LRA or Adam."""
     share = {name: count / m["parameters"] for name, count in m["floats"].items()}
@@ -179,7 +173,7 @@ def affine_memory(m: Numbers) -> Ruling:
     )
 
 
-@document.claim("Affine and Kron are nearly identical for matrices", "nearly identical", FITS)
+@claim("Affine and Kron are nearly identical for matrices", "nearly identical", FITS)
 def affine_like_kron(m: Numbers) -> Ruling:
     """For matrices Affine and kron are nearly identical."""
     apart = m["apart"]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from optbench.claims import Verdict, every
-from optbench.claims.ledger import Ledger
 from optbench.claims.originals import esgd_m, expectigrad, novograd, psgd_kron, psgd_variants
+from optbench.claims.session import Ledger
 
 HOLDS, CONDITION, FAILS = Verdict.HOLDS, Verdict.CONDITION, Verdict.FAILS
 IRREPRODUCIBLE, UNTESTABLE = Verdict.IRREPRODUCIBLE, Verdict.UNTESTABLE

@@ -15,7 +15,7 @@ import pytest
 
 from optbench.claims import Measurement, Verdict, documents, every, select
 from optbench.claims.command import COLUMNS, claims_in_terminal
-from optbench.claims.ledger import Ledger
+from optbench.claims.session import Ledger
 from optbench.fields import UserError
 from tests.made_up import CASES, FACTS, make_up
 

@@ -119,7 +119,4 @@ def test_the_clock_runs_all_cases_in_turn():
 
 
 def test_figures_leave_out_what_is_not_measured():
-    for document in documents().values():
-        assert [make(lambda measurement: None) for make in (*document.figures, *document.tables)] == [
-            None
-        ] * (len(document.figures) + len(document.tables))
+    assert not any(document.shown(lambda measurement: None) for document in documents().values())

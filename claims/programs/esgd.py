@@ -38,9 +38,8 @@ def momentum(steps: int, seed: int) -> dict[str, Any]:
     g, t = np.random.default_rng(seed).standard_normal(steps), np.arange(1, steps + 1)
 
     def gap(expected: np.ndarray, **options: Any) -> float:
-        return float(
-            np.abs(-updates_of(g, lr_warmup=0.0, **options) - expected).max() / np.abs(expected).max()
-        )
+        found = -updates_of(g, lr_warmup=0.0, **options)
+        return float(np.abs(found - expected).max() / np.abs(expected).max())
 
     def average(b: float) -> np.ndarray:
         m, found = 0.0, []
@@ -94,15 +93,11 @@ def curvature(size: int, products: int, seed: int) -> dict[str, Any]:
 
 def estimate(hessian: jax.Array, products: int, b2: float, seed: Any) -> Any:
     """sqrt of the bias-corrected D after so many products."""
-    optimizer, zeros, now = (
-        esgd(betas=(0.9, b2), d_warmup=products),
-        jnp.zeros(len(hessian)),
-        jnp.asarray(True),
-    )
+    optimizer, zeros = esgd(betas=(0.9, b2), d_warmup=products), jnp.zeros(len(hessian))
 
     def step(state: Any, t: Any) -> Any:
         product = hessian @ signs(KeyNoise.seeded(seed), t, zeros)
-        return optimizer.update(zeros, state, Hvp=product, update_preconditioner=now)[1], None
+        return optimizer.update(zeros, state, Hvp=product, update_preconditioner=jnp.asarray(True))[1], None
 
     state: Any = jax.lax.scan(step, optimizer.init(zeros), jnp.arange(products))[0]
     return jnp.sqrt(state.exp_avg_d / (1 - b2**products))
@@ -113,8 +108,8 @@ def early(size: int, steps: int, seeds: int) -> dict[str, Any]:
     hessian, found = jnp.asarray(quadratic(size, 0)), {}
     for d_warmup in (20, 1):
         products = int(jnp.sum(due(jnp.arange(steps), 10, d_warmup)))
-        lanes = jax.vmap(lambda seed, n=products: estimate(hessian, n, 0.999, seed))(jnp.arange(seeds))
-        values = np.asarray(lanes)
+        one = jax.vmap(lambda seed, n=products: estimate(hessian, n, 0.999, seed))
+        values = np.asarray(one(jnp.arange(seeds)))
         deviation = float((values.std(axis=0) / values.mean(axis=0)).mean())
         found[f"d_warmup={d_warmup}"] = {"products": products, "deviation": deviation}
     return found

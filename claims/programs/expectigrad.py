@@ -68,33 +68,20 @@ def divisor(steps: int, seeds: int, seed: int) -> dict[str, Any]:
     """
     g, marks = gradients_with_zeros(steps, 8, seed), [steps // 4, steps]
     true = np.sqrt((g**2).sum(axis=0) / (g != 0).sum(axis=0))
+    apart = {name: float(np.abs(root / true - 1).max()) for name, root in divisors(g).items()}
     noisy = np.random.default_rng(seed).normal(1, 1, (steps, seeds))
+    roots = [divisors(noisy[:count]) for count in marks]
+    noise = {name: [float(root[name].std() / root[name].mean()) for root in roots] for name in apart}
+    return {"apart": apart, "noise": noise, "steps": marks, "seeds": seeds}
 
-    def noise(root: Any, count: int) -> float:
-        values = root(noisy[:count])
-        return float(values.std() / values.mean())
 
+def divisors(gradients: Array) -> dict[str, Array]:
+    """sqrt(s / n), and the root of Adam's bias-corrected second moment, after a stream."""
+    ours, adam = (streamed(each, gradients)[0][0] for each in (expectigrad(), optax.adam(0.001)))
     return {
-        "apart": {name: float(np.abs(root(g) / true - 1).max()) for name, root in DIVISORS.items()},
-        "noise": {name: [noise(root, count) for count in marks] for name, root in DIVISORS.items()},
-        "steps": marks,
-        "seeds": seeds,
+        "expectigrad": np.sqrt(ours.sum / ours.counter),
+        "adam": np.sqrt(adam.nu / (1 - 0.999 ** len(gradients))),
     }
-
-
-def arithmetic(gradients: Array) -> Array:
-    """sqrt(s / n) after a stream."""
-    state = streamed(expectigrad(), gradients)[0][0]
-    return np.sqrt(state.sum / state.counter)
-
-
-def moving(gradients: Array) -> Array:
-    """sqrt of Adam's bias-corrected second moment after a stream."""
-    state = streamed(optax.adam(0.001), gradients)[0][0]
-    return np.sqrt(state.nu / (1 - 0.999 ** len(gradients)))
-
-
-DIVISORS = {"expectigrad": arithmetic, "adam": moving}
 
 
 def superposition(steps: int, size: int, seed: int) -> dict[str, Any]:

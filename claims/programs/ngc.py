@@ -16,16 +16,12 @@ def equations(steps: int, shape: list[int], seed: int) -> dict[str, Any]:
     """The largest relative distance of our steps from the docstrings' equations, and where NAG's momentum starts."""
     rng = np.random.default_rng(seed)
     theta, stream = rng.standard_normal(shape), rng.standard_normal((steps, *shape))
-    found = {name: followed(name, theta, stream) for name in REFERENCES}
-    want = {name: np.array(rule(theta, stream)) for name, rule in REFERENCES.items()}
-
-    def apart(found: Array, want: Array, start: Array) -> float:
-        return float(np.abs(found - want).max() / np.abs(want - start).max())
-
-    plain = 0.01 * stream[0]
-    first = float(np.abs(found["nag"][0] - (theta - plain)).max() / np.abs(plain).max())
-    gaps = {name: apart(found[name], want[name], theta) for name in REFERENCES}
-    return {"apart": gaps, "first nag step over a plain one": first}
+    gaps, plain = {}, 0.01 * stream[0]
+    for name, rule in REFERENCES.items():
+        found, want = followed(name, theta, stream), np.array(rule(theta, stream))
+        gaps[name] = float(np.abs(found - want).max() / np.abs(want - theta).max())
+    first = np.abs(followed("nag", theta, stream[:1])[0] - (theta - plain)).max() / np.abs(plain).max()
+    return {"apart": gaps, "first nag step over a plain one": float(first)}
 
 
 def followed(name: str, theta: Array, stream: Array) -> Array:

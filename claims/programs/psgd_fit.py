@@ -18,13 +18,11 @@ def matrix_fits(shape: list[int], steps: int, rates: list[float], seed: int) -> 
         np.geomspace(0.5, 2, k) * (np.eye(k) + 0.5 * np.tril(rng.standard_normal((k, k)), -1)) for k in shape
     )
     covariance = np.kron(left @ left.T, right.T @ right)
+    plain = np.eye(len(covariance)) * np.sqrt(len(covariance) / np.trace(covariance))
+    a, b = (jnp.asarray(matrix, jnp.float32) for matrix in (left, right))
 
     def gradient(key: jax.Array) -> jax.Array:
-        return (
-            jnp.asarray(left, jnp.float32)
-            @ jax.random.normal(key, (*shape,))
-            @ jnp.asarray(right, jnp.float32)
-        )
+        return a @ jax.random.normal(key, (*shape,)) @ b
 
     kron = fitted(lambda rate: scale_by_kron(0.0, 1.0, preconditioner_lr=rate), gradient, steps, rates, seed)
     affine = fitted(lambda rate: scale_by_affine(1.0, 0.0, precond_lr=rate), gradient, steps, rates, seed)
@@ -36,9 +34,7 @@ def matrix_fits(shape: list[int], steps: int, rates: list[float], seed: int) -> 
     return {
         "apart": float(np.linalg.norm(p["kron"] - p["affine"]) / np.linalg.norm(p["affine"])),
         "whiteness": {name: whiteness(matrix, covariance) for name, matrix in p.items()},
-        "before": whiteness(
-            np.eye(len(covariance)) * np.sqrt(len(covariance) / np.trace(covariance)), covariance
-        ),
+        "before": whiteness(plain, covariance),
     }
 
 

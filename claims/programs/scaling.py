@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from optbench import optimizers
 from optbench.engines.jax_program import JaxObjective
@@ -64,8 +65,8 @@ def rescaled(
     """What rescaling does to a method with each of its constants, all as lanes of one program."""
     first, loss = network(seed)
 
-    def path(given: jax.Array) -> Params:
-        """The parameters after each step in the first units, when the loss is `up` times and they are `size` times."""
+    def path(given: jax.Array) -> jax.Array:
+        """How far each step has got in the first units, when the loss is `up` times and parameters `size` times."""
         up, size, learning_rate, *value = given
 
         def shrunk(params: Params) -> Params:
@@ -77,7 +78,7 @@ def rescaled(
 
         def step(carry: Any, t: Any) -> Any:
             carry = body(t, carry)
-            return carry, shrunk(carry[0])
+            return carry, ravel_pytree(shrunk(carry[0]))[0] - ravel_pytree(first)[0]
 
         params = jax.tree.map(lambda x: x * size, first)
         return jax.lax.scan(step, (params, rule.init(params)), jnp.arange(steps))[1]
@@ -88,8 +89,7 @@ def rescaled(
             scale = (n, 1.0) if what == "loss" else (1.0, n)
             lanes += [(*scale, rate), (*scale, rate * n**exponent)]
     table = jnp.array([(*lane, *constant.values()) for constant in constants for lane in lanes])
-    paths = jax.jit(lambda table: jax.lax.map(path, table))(table)
-    moved = flat(paths) - flat({name: value[None, None] for name, value in first.items()})
+    moved = np.asarray(jax.jit(lambda table: jax.lax.map(path, table))(table))
     return [compared(part, list(expected), factors) for part in np.split(moved, len(constants))]
 
 
@@ -101,9 +101,3 @@ def compared(moved: np.ndarray, names: list[str], factors: list[float]) -> Found
     off = np.abs(lawful - base).max(axis=(1, 2)) / np.abs(base).max()
     halves = zip(np.split(exponents, len(names)), np.split(off, len(names)), strict=True)
     return {what: (e.tolist(), o.tolist()) for what, (e, o) in zip(names, halves, strict=True)}
-
-
-def flat(tree: Params) -> np.ndarray:
-    """All leaves as one axis behind lanes and steps."""
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
-    return np.concatenate([leaf.reshape(*leaf.shape[:2], -1) for leaf in leaves], axis=2)

@@ -12,13 +12,12 @@ from optbench.stats.summary import best_trial, final, question_of, steps_to, wor
 
 def study(frames: Sequence[Frame]) -> dict[str, Any]:
     """For each run, each of its tasks (at one setting) and optimizers: at every learning rate, and at the best."""
-    return {
-        "runs": [{str(rows["task"].iloc[0]): by_name(rows) for rows in kept_apart(frame)} for frame in frames]
-    }
 
+    def by_name(rows: Frame) -> dict[str, dict[str, Any]]:
+        return {str(name): one(group) for name, group in rows.groupby("optimizer", sort=False)}
 
-def by_name(rows: Frame) -> dict[str, dict[str, Any]]:
-    return {str(name): one(group) for name, group in rows.groupby("optimizer", sort=False)}
+    runs = [{str(rows["task"].iloc[0]): by_name(rows) for rows in kept_apart(frame)} for frame in frames]
+    return {"runs": runs}
 
 
 def one(rows: Frame) -> dict[str, Any]:

@@ -31,9 +31,7 @@ def stepping(rule: Any, objective: Callable[[Any], JaxObjective]) -> Callable[[A
     return body
 
 
-def streamed(
-    transform: Any, gradients: np.ndarray, params: Any = None, **more: Any
-) -> tuple[Any, np.ndarray]:
+def streamed(transform: Any, gradients: np.ndarray, params: Any = None, **more: Any) -> tuple[Any, Any]:
     """The last state and the updates for a stream of gradients [steps, n], in float64."""
     with jax.enable_x64(True):
         g = jnp.asarray(gradients)
@@ -95,10 +93,7 @@ def stacked(arrays: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 def single(arrays: dict[str, np.ndarray]) -> dict[str, jax.Array]:
     """On the device, floating-point numbers as float32."""
-    return {
-        name: jnp.asarray(array.astype(np.float32) if array.dtype.kind == "f" else array)
-        for name, array in arrays.items()
-    }
+    return {name: jnp.asarray(a, jnp.float32 if a.dtype.kind == "f" else None) for name, a in arrays.items()}
 
 
 def hyperparameters(
@@ -115,9 +110,7 @@ def hyperparameters(
         # What is a schedule by default starts from its first value.
         defaults = {k: 1.0 if (value := getattr(optimizer, k)) is None else value for k in fields}
         cases = {"default": {}} | {f"{k}={v:g}": {k: v} for k, values in fields.items() for v in values}
-        lanes = [
-            {**defaults, **changes, "learning_rate": rate} for changes in cases.values() for rate in rates
-        ]
+        lanes = [{**defaults, **case, "learning_rate": rate} for case in cases.values() for rate in rates]
         numbers = {k: np.array([lane[k] for lane in lanes]) for k in lanes[0]}
         values = training.run(optimizer, numbers, np.ones(len(lanes)), training.task.selection)
         rows = zip(cases, values.reshape(len(cases), len(rates), seeds), strict=True)
@@ -131,9 +124,8 @@ def gains(
     """The final value of the first target's metric for first weights of other sizes, [scales][rates]."""
     training, found = Training(problem, steps, seeds), {}
     target, lanes = training.task.targets()[0], np.array(list(itertools.product(scales, rates)))
+    numbers = {"learning_rate": lanes[:, 1]}
     for name in methods:
-        values = training.run(
-            optimizers.parse(name), {"learning_rate": lanes[:, 1]}, lanes[:, 0], target.metric
-        )
+        values = training.run(optimizers.parse(name), numbers, lanes[:, 0], target.metric)
         found[name] = np.median(values, axis=1).reshape(len(scales), len(rates)).tolist()
     return {"final": found, "metric": target.metric, "target": target.value, "scales": scales, "rates": rates}

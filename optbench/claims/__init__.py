@@ -136,7 +136,6 @@ class Claim:
 
 
 Rule = TypeVar("Rule", bound=Callable[..., Ruling])
-Shown = TypeVar("Shown", Figure, Table)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,9 +149,8 @@ class Document:
     optimizers: tuple[str, ...]
     """The optimizers that it is about, by name."""
     claims: list[Claim] = field(default_factory=list)
-    figures: list[Callable[[Lookup], Figure | None]] = field(default_factory=list)
-    tables: list[Callable[[Lookup], Table | None]] = field(default_factory=list)
-    """What to show beside the verdicts; None where numbers are missing."""
+    shows: list[tuple[Callable[..., Figure | Table], tuple[Measurement, ...]]] = field(default_factory=list)
+    """What makes a figure or a table beside the verdicts, and of which numbers."""
 
     def claim(self, says: str, documented: str, measurement: Measurement) -> Callable[[Rule], Rule]:
         """Add the claim of a rule: the function's name is the claim's, its docstring the statement."""
@@ -165,25 +163,14 @@ class Document:
 
         return add
 
-    def figure(self, *measurements: Measurement) -> Callable[[Callable[..., Figure]], None]:
-        """Add a figure of the numbers of some measurements."""
-        return lambda make: self.figures.append(of_all(measurements, make))
+    def show(self, *measurements: Measurement) -> Callable[[Callable[..., Figure | Table]], None]:
+        """Add what makes a figure or a table of the numbers of these measurements."""
+        return lambda make: self.shows.append((make, measurements))
 
-    def table(self, *measurements: Measurement) -> Callable[[Callable[..., Table]], None]:
-        """Add a table of the numbers of some measurements."""
-        return lambda make: self.tables.append(of_all(measurements, make))
-
-
-def of_all(
-    measurements: Sequence[Measurement], make: Callable[..., Shown]
-) -> Callable[[Lookup], Shown | None]:
-    """What is made of the numbers of measurements, None until all are stored."""
-
-    def made(numbers: Lookup) -> Shown | None:
-        found = [numbers(measurement) for measurement in measurements]
-        return None if None in found else make(*found)
-
-    return made
+    def shown(self, numbers: Lookup) -> list[Figure | Table]:
+        """Every figure and table whose numbers are all stored."""
+        given = [(make, [numbers(measurement) for measurement in of]) for make, of in self.shows]
+        return [make(*found) for make, found in given if None not in found]
 
 
 @functools.cache

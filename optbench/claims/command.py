@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from itertools import zip_longest
 
 from optbench.claims import Asked, Measurement, Ruling, Verdict, documents, select
-from optbench.claims.ledger import Record
 from optbench.claims.plots import Table
-from optbench.claims.session import Inquiry
+from optbench.claims.session import Inquiry, Record
 
 FEW = 3
 """Up to so many claims are shown in full."""
@@ -98,8 +97,8 @@ def table(inquiry: Inquiry) -> str:
             continue
         lines = [f"{document.name}: {document.title}", row(HEADER), row(["-" * width for width in COLUMNS])]
         parts.append("\n".join(lines + [entry(inquiry, asked) for asked in claims]))
-        shown = (make(inquiry.numbers) for make in document.tables)
-        parts += [f"{textwrap.fill(one.caption, WIDTH)}\n\n{plain_table(one)}" for one in shown if one]
+        tables = (one for one in document.shown(inquiry.numbers) if isinstance(one, Table))
+        parts += [f"{textwrap.fill(one.caption, WIDTH)}\n\n{plain_table(one)}" for one in tables]
     return "\n\n".join([*parts, counts(inquiry)])
 
 

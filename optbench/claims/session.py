@@ -1,27 +1,91 @@
-"""Measuring: what is stored is not measured again; what is missing is computed on one set of workers."""
+"""Measuring: what is stored is not measured again; what is missing is computed on one set of workers.
+
+results/claims/ has one immutable JSON file for each measurement, written whole or not at all.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from optbench import environment
-from optbench.cell import Status
+from optbench.cell import FORMAT, Status
 from optbench.claims import Asked, Lookup, Measurement
-from optbench.claims.ledger import Ledger, Record, lookup
 from optbench.execute.pool import Event, Pool
 from optbench.execute.request import Request, check_numbers
 from optbench.execute.session import Session
+from optbench.fields import UserError
 from optbench.plan import Program
 from optbench.protocol import FRAMEWORKS
-from optbench.store import Store
+from optbench.store import Store, whole
 
 TOLD = ("optimizer", "status", "reason")
 """What is said of a run that failed."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A stored measurement."""
+
+    path: Path
+    numbers: dict[str, Any]
+    facts: dict[str, Any]
+    created: float
+
+
+def lookup(records: Mapping[str, Record]) -> Lookup:
+    """What finds the numbers of a measurement among records, by its id."""
+    return lambda measurement: records[measurement.id].numbers if measurement.id in records else None
+
+
+class Ledger:
+    """The measurements of a results folder; the newest of each id counts."""
+
+    def __init__(self, results: str | Path):
+        self.folder = Path(results) / "claims"
+        self.passed_over: dict[str, str] = {}
+        """Files that could not be read, and why."""
+
+    def records(self) -> dict[str, Record]:
+        """The newest record of each measurement id."""
+        found: dict[str, Record] = {}
+        for path in sorted(self.folder.glob("[!.]*.json"), key=lambda path: path.name):
+            try:
+                data = json.loads(path.read_text())
+                if data["format"] != FORMAT:
+                    raise ValueError(f"of another record format than {FORMAT}")
+                record = Record(path, data["numbers"], data["facts"], float(data["created"]))
+                name = str(data["id"])
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                self.passed_over[path.name] = f"{type(error).__name__}: {error}"[:120]
+                continue
+            if name not in found or found[name].created <= record.created:
+                found[name] = record
+        return found
+
+    def write(self, measurement: Measurement, numbers: Any, facts: Mapping[str, Any]) -> Record:
+        """One new file."""
+        created, facts = time.time(), {**environment.facts(), **facts}
+        told = {"format": FORMAT, "id": measurement.id, **measurement.message()}
+        name = f"{measurement.call.replace(':', '-')}-{measurement.id[:8]}-{time.time_ns():x}-{os.getpid():x}.json"
+        path = self.folder / name
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with whole(path) as temporary:
+                record = {**told, "numbers": numbers, "facts": facts, "created": created}
+                temporary.write_text(json.dumps(record, indent=1))
+        except OSError as error:
+            raise UserError(
+                f"claims folder {str(self.folder)!r} cannot be written: {error.strerror}. Give another --results."
+            ) from error
+        return Record(path, numbers, facts, created)
 
 
 class Done(NamedTuple):
@@ -99,7 +163,7 @@ class Inquiry:
             wall, cpu = time.perf_counter(), time.process_time()
             frames = [Session(self.placed(request)).frame() for request in measurement.runs]
             rows = [row for frame in frames for row in zip(*(frame[name] for name in TOLD), strict=True)]
-            lost = [": ".join(row) for row in rows if not Status(row[1]).final]
+            lost = [": ".join(map(str, row)) for row in rows if not Status(row[1]).final]
             if lost:
                 yield self.failed(measurement, lost[0])
                 continue
