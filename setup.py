@@ -1,8 +1,13 @@
-"""Only what pyproject.toml cannot say: which packages suites/ and claims/ are installed as."""
+"""Only what pyproject.toml cannot say: suites/ and claims/ are installed as `optbench.suites` and `optbench.claims`."""
 
 from setuptools import find_packages, setup
 
-FOLDERS = {"optbench.suites": "suites", "optbench.claims.originals": "claims"}
-INSIDE = [f"{name}.{inner}" for name, folder in FOLDERS.items() for inner in find_packages(folder)]
-
-setup(packages=[*find_packages(include=["optbench*"]), *FOLDERS, *INSIDE], package_dir=FOLDERS)
+setup(
+    packages=[
+        *find_packages(include=["optbench*"]),
+        "optbench.suites",
+        "optbench.claims",
+        "optbench.claims.programs",
+    ],
+    package_dir={"optbench.suites": "suites", "optbench.claims": "claims"},
+)

@@ -3,8 +3,8 @@
 import math
 from typing import Any
 
-from optbench.claims import Document, Measurement, Numbers, Ruling, graded
-from optbench.claims.plots import Figure, Mark, Panel, Series, Table
+from optbench.claim import Document, Measurement, Numbers, Ruling, graded
+from optbench.claim.plots import Figure, Mark, Panel, Series, Table
 from optbench.execute.request import Request
 
 document = Document(

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from optbench.claims import Document, Measurement, Numbers, Ruling, Verdict, graded
-from optbench.claims.plots import Figure, Panel, Series
+from optbench.claim import Document, Measurement, Numbers, Ruling, Verdict, graded
+from optbench.claim.plots import Figure, Panel, Series
 from optbench.execute.request import Request
 
 document = Document(

@@ -1,6 +1,6 @@
 """ngc-learn: what the docstrings of ngclearn.utils.optim say."""
 
-from optbench.claims import Document, Measurement, Numbers, Ruling, graded
+from optbench.claim import Document, Measurement, Numbers, Ruling, graded
 
 document = Document(
     name="ngc-learn",

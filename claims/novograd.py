@@ -3,8 +3,8 @@
 import math
 from typing import Any
 
-from optbench.claims import Document, Measurement, Numbers, Ruling, Verdict, graded
-from optbench.claims.plots import Figure, Mark, Panel, Series
+from optbench.claim import Document, Measurement, Numbers, Ruling, Verdict, graded
+from optbench.claim.plots import Figure, Mark, Panel, Series
 from optbench.execute.request import Request
 
 document = Document(

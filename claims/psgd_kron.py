@@ -4,8 +4,8 @@ import math
 from statistics import geometric_mean
 from typing import Any
 
-from optbench.claims import Document, Measurement, Numbers, Ruling, graded
-from optbench.claims.plots import Figure, Mark, Panel, Series
+from optbench.claim import Document, Measurement, Numbers, Ruling, graded
+from optbench.claim.plots import Figure, Mark, Panel, Series
 from optbench.execute.request import Request
 
 document = Document(

@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from optbench.claims import Verdict, every
-from optbench.claims.originals import esgd_m, expectigrad, novograd, psgd_kron, psgd_variants
-from optbench.claims.session import Ledger
+from optbench.claim import Verdict, every
+from optbench.claim.session import Ledger
+from optbench.claims import esgd_m, expectigrad, novograd, psgd_kron, psgd_variants
 
 HOLDS, CONDITION, FAILS = Verdict.HOLDS, Verdict.CONDITION, Verdict.FAILS
 IRREPRODUCIBLE, UNTESTABLE = Verdict.IRREPRODUCIBLE, Verdict.UNTESTABLE

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from optbench.claims import Measurement, Verdict, documents, every, select
-from optbench.claims.command import COLUMNS, claims_in_terminal
-from optbench.claims.session import Ledger
+from optbench.claim import Measurement, Verdict, documents, every, select
+from optbench.claim.command import COLUMNS, claims_in_terminal
+from optbench.claim.session import Ledger
 from optbench.fields import UserError
 from tests.made_up import CASES, FACTS, make_up
 
@@ -211,7 +211,7 @@ def test_a_measurement_that_fails_is_shown_and_fails_the_command_only_when_asked
 
 
 def test_a_run_that_failed_fails_what_reads_it(tmp_path, monkeypatch):
-    from optbench.claims.session import Inquiry, Session
+    from optbench.claim.session import Inquiry, Session
 
     inquiry = Inquiry(select(["robust-to-the-rate"]), str(tmp_path))
     session = inquiry.session

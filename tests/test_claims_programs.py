@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from optbench import optimizers
-from optbench.claims import Verdict, documents, every
-from optbench.claims.originals import programs, psgd_variants
-from optbench.claims.originals.esgd_m import EXPONENTS
-from optbench.claims.originals.programs import expectigrad, psgd_schedule, psgd_traces, scaling, training
+from optbench.claim import Verdict, documents, every
+from optbench.claims import programs, psgd_variants
+from optbench.claims.esgd_m import EXPONENTS
+from optbench.claims.programs import expectigrad, psgd_schedule, psgd_traces, scaling, training
 
 CHEAP = (
     "psgd-kron.factor-shapes",

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from optbench.claims import Document, Verdict, documents
-from optbench.claims.plots import Figure, Table
-from optbench.claims.session import Ledger, Record, lookup
+from optbench.claim import Document, Verdict, documents
+from optbench.claim.plots import Figure, Table
+from optbench.claim.session import Ledger, Record, lookup
 from optbench.fields import UserError
 from optbench.report.markdown import code, escape, picture, table
 from optbench.stats import Frame

@@ -16,11 +16,11 @@ from enum import StrEnum
 from typing import Any, NamedTuple, TypeVar
 
 from optbench.cell import FORMAT
-from optbench.claims.plots import Figure, Table
+from optbench.claim.plots import Figure, Table
 from optbench.execute.request import Request
 from optbench.fields import UserError, digest, nearest
 
-ORIGINALS = "optbench.claims.originals"
+CONTENT = "optbench.claims"
 """What claims/ is installed as."""
 
 Numbers = Mapping[str, Any]
@@ -103,7 +103,7 @@ class Measurement:
     @property
     def path(self) -> str:
         """`module:function` as a worker imports it."""
-        return f"{ORIGINALS}.programs.{self.call}"
+        return f"{CONTENT}.programs.{self.call}"
 
     def message(self) -> dict[str, Any]:
         """As JSON data, for a worker."""
@@ -176,8 +176,8 @@ class Document:
 @functools.cache
 def documents() -> dict[str, Document]:
     """Every document by name: the `document` of each file in claims/."""
-    folder = importlib.import_module(ORIGINALS).__path__
-    files = [f"{ORIGINALS}.{module.name}" for module in pkgutil.iter_modules(folder) if not module.ispkg]
+    folder = importlib.import_module(CONTENT).__path__
+    files = [f"{CONTENT}.{module.name}" for module in pkgutil.iter_modules(folder) if not module.ispkg]
     return {document.name: document for document in (importlib.import_module(f).document for f in files)}
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from optbench import environment
 from optbench.cell import FORMAT, Status
-from optbench.claims import Asked, Lookup, Measurement
+from optbench.claim import Asked, Lookup, Measurement
 from optbench.execute.pool import Event, Pool
 from optbench.execute.request import Request, check_numbers
 from optbench.execute.session import Session

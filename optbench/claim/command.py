@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from optbench.claims import Asked, Measurement, Ruling, Verdict, documents, select
-from optbench.claims.plots import Table
-from optbench.claims.session import Inquiry, Record
+from optbench.claim import Asked, Measurement, Ruling, Verdict, documents, select
+from optbench.claim.plots import Table
+from optbench.claim.session import Inquiry, Record
 
 FEW = 3
 """Up to so many claims are shown in full."""
