@@ -176,7 +176,7 @@ def do(command: Request | Vet | List | Show | Report | Claims | Check) -> int:
             else:
                 print(write_report(results, out, suite, command.allow_unequal, opt=opt, task=task, **narrow))
         case Claims(names, results, again, strict, jobs, timeout, out):
-            from optbench.claims.command import claims_in_terminal
+            from optbench.claim.command import claims_in_terminal
 
             code = claims_in_terminal(names, results, again, strict, jobs, timeout)
             if out is not None:

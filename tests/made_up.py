@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from optbench.claims import Verdict, every, novograd, psgd_kron, psgd_variants
-from optbench.claims.expectigrad import METHODS
-from optbench.claims.ledger import Ledger
+from optbench.claim import Verdict, every
+from optbench.claim.session import Ledger
+from optbench.claims import esgd_m, expectigrad, novograd, psgd_kron, psgd_variants
 
 HOLDS, CONDITION, FAILS = Verdict.HOLDS, Verdict.CONDITION, Verdict.FAILS
 IRREPRODUCIBLE, UNTESTABLE = Verdict.IRREPRODUCIBLE, Verdict.UNTESTABLE
@@ -99,7 +99,7 @@ def gains(ours: float, adam: float) -> dict[str, Any]:
 
 
 def periodic(wrong: tuple[str, ...]) -> dict[str, Any]:
-    names = [*METHODS, "Adam (b1 0, b2 1/17)", "RMSProp (b2 1/17)", "Expectigrad (beta 0)"]
+    names = [*expectigrad.METHODS, "Adam (b1 0, b2 1/17)", "RMSProp (b2 1/17)", "Expectigrad (beta 0)"]
     ends = {name: 1.0 if name in wrong else -1.0 for name in names}
     methods = {name: {"end": end, "path": [0.0, end]} for name, end in ends.items()}
     return {"methods": methods, "steps": [1, 100], "mean": 0.5}
@@ -122,14 +122,12 @@ def divisor(apart: float = 0.0, noise: float = 0.01) -> dict[str, Any]:
 
 
 def laws(off: float = 1e-16, exact: float = 1e-16, exponent: float = 0.0) -> list[dict[str, Any]]:
-    from optbench.claims.esgd_scaling import CLASSES, EXPONENTS
-
     return [
         {"method": name, "what": what, "documented": law, "exponents": [law + exponent] * 2, "off": off,
          "off_exact": exact}
-        for group, names in CLASSES.items()
+        for group, names in esgd_m.CLASSES.items()
         for name in names
-        for what, law in zip(("loss", "parameters"), EXPONENTS[group], strict=True)
+        for what, law in zip(("loss", "parameters"), esgd_m.EXPONENTS[group], strict=True)
     ]  # fmt: skip
 
 

@@ -77,7 +77,7 @@ def test_every_command_is_one_that_optbench_understands():
 
 @needs_readme
 def test_the_number_of_claims_is_that_of_the_code():
-    from optbench.claims import every
+    from optbench.claim import every
 
     for document in (README, ROOT / "CHANGELOG.md"):
         [count] = re.findall(r"`optbench claims`:? (?:holds )?(\d+)", document.read_text())
@@ -86,7 +86,7 @@ def test_the_number_of_claims_is_that_of_the_code():
 
 @pytest.mark.slow
 @needs_readme
-def test_a_wheel_holds_the_package_and_its_suites(tmp_path):
+def test_a_wheel_holds_the_package_its_suites_and_its_claims(tmp_path):
     try:
         setuptools = importlib.metadata.version("setuptools")
     except importlib.metadata.PackageNotFoundError:
@@ -104,7 +104,8 @@ def test_a_wheel_holds_the_package_and_its_suites(tmp_path):
 
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "optbench").rglob("*.py")}
     assert modules - names == set(), "modules that the wheel lacks"
-    assert {f"optbench/{path.relative_to(ROOT)}" for path in (ROOT / "suites").glob("*.py")} <= names
+    content = [path for folder in ("suites", "claims") for path in (ROOT / folder).rglob("*.py")]
+    assert {f"optbench/{path.relative_to(ROOT)}" for path in content} <= names
     assert "optbench/py.typed" in names
     assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == {"optbench"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
@@ -126,3 +127,8 @@ def test_a_wheel_holds_the_package_and_its_suites(tmp_path):
         [sys.executable, "-c", where], cwd=elsewhere, env={**os.environ, "PYTHONPATH": str(site)}, **run
     )
     assert found.stdout.strip() == str(site / "optbench" / "suites" / "quickstart.py")
+    call = "from optbench.claim import every; print({a.claim.measurement.function().__module__ for a in every()})"
+    called = subprocess.run(
+        [sys.executable, "-c", call], cwd=elsewhere, env={**os.environ, "PYTHONPATH": str(site)}, **run
+    )
+    assert "optbench.claims.programs.ngc" in called.stdout

@@ -61,7 +61,7 @@ def evil_content(content, folder):
 
 def evil_claims(folder):
     """Claims of a document all of whose words break out; its figures are tested by themselves."""
-    from optbench.claims.plots import Table
+    from optbench.claim.plots import Table
     from optbench.report.claims import measured
 
     make_up(folder)
@@ -257,7 +257,7 @@ def test_names_do_not_break_out_of_the_page(evil):
 
 def test_the_page_of_claims_is_whole_and_needs_no_network(tmp_path):
     """Every claim has its sentence, its verdict and its name; every picture is in the file."""
-    from optbench.claims import Verdict, documents, every
+    from optbench.claim import Verdict, every
     from optbench.report.claims import write_page
 
     make_up(tmp_path / "results")
@@ -273,7 +273,7 @@ def test_the_page_of_claims_is_whole_and_needs_no_network(tmp_path):
     assert len(shown) == len(every()) + occurring
     assert sum(int(text) for text in found.texts["b"]) == len(every())
     pictures = found.all("img")
-    assert len(pictures) == sum(len(document.figures) for document in documents().values()) == 5
+    assert len(pictures) == 5
     assert all((picture["src"] or "").startswith("data:image/svg+xml;base64,") for picture in pictures)
     assert all(picture["alt"] for picture in pictures)
     assert len(page) < 1e6

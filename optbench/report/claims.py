@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from optbench.claims import Document, Verdict, documents
-from optbench.claims.ledger import Ledger, Record, lookup
-from optbench.claims.plots import Figure, Table
+from optbench.claim import Document, Verdict, documents
+from optbench.claim.plots import Figure, Table
+from optbench.claim.session import Ledger, Record, lookup
 from optbench.fields import UserError
 from optbench.report.markdown import code, escape, picture, table
 from optbench.stats import Frame
@@ -34,30 +34,15 @@ INTRODUCTION = (
 )
 
 
-def about(names: Iterable[str] | None) -> list[Document]:
-    """The documents about some optimizers, or all."""
-    wanted = None if names is None else {name.partition("[")[0] for name in names}
-    return [d for d in documents().values() if wanted is None or wanted & set(d.optimizers)]
-
-
 def ruled(document: Document, records: Mapping[str, Record]) -> Frame:
     """A row for each claim of a document that has been measured; the columns are `COLUMNS`."""
     found: list[tuple[object, ...]] = []
     for claim in document.claims:
-        record = records.get(claim.measurement.id)
-        if record is None:
-            continue
-        ruling = claim.ruling(record.numbers)
-        texts = (
-            claim.statement,
-            claim.says,
-            claim.documented,
-            ruling.measured,
-            str(ruling.verdict),
-            ruling.why,
-        )
-        where = (claim.measurement.call, record.path.name, record.created)
-        found.append((document.name, document.title, claim.name, *texts, *where))
+        if record := records.get(claim.measurement.id):
+            verdict, measured, why = claim.ruling(record.numbers)
+            texts = (claim.statement, claim.says, claim.documented, measured, str(verdict), why)
+            where = (claim.measurement.call, record.path.name, record.created)
+            found.append((document.name, document.title, claim.name, *texts, *where))
     return pd.DataFrame(found, columns=list(COLUMNS))
 
 
@@ -73,16 +58,15 @@ class Told:
 
 def measured(results: str | Path, only: Iterable[str] | None = None) -> list[Told]:
     """The documents of which something has been measured, narrowed to those about some optimizers."""
-    records = Ledger(results).records()
-    numbers = lookup(records)
-    found = []
-    for document in about(only):
+    records, found = Ledger(results).records(), []
+    wanted = None if only is None else {name.partition("[")[0] for name in only}
+    for document in documents().values():
         rows = ruled(document, records)
-        if rows.empty:
-            continue
-        tables = tuple(filter(None, (make(numbers) for make in document.tables)))
-        figures = tuple(filter(None, (make(numbers) for make in document.figures)))
-        found.append(Told(document, rows, tables, figures))
+        if len(rows) and (wanted is None or wanted & set(document.optimizers)):
+            shown = document.shown(lookup(records))
+            tables = tuple(each for each in shown if isinstance(each, Table))
+            figures = tuple(each for each in shown if isinstance(each, Figure))
+            found.append(Told(document, rows, tables, figures))
     return found
 
 
@@ -95,39 +79,25 @@ def drawings(told: Sequence[Told]) -> dict[str, Canvas]:
 
 def section(told: Sequence[Told]) -> str:
     """What was measured, as Markdown."""
-    parts = [INTRODUCTION, tally(told)]
+    rows = [(str(verdict), verdict.sentence, str(count)) for verdict, count in counts(told)]
+    parts = [INTRODUCTION, table(("verdict", "meaning", "claims"), rows, left=2)]
     for each in told:
-        document = each.document
-        parts += [
-            f"### {escape(document.title)}",
-            f"Source: {escape(document.source)}",
-            claims_table(each.rows),
-        ]
-        for described in each.tables:
-            parts += [escape(described.caption), table(described.header, described.rows, left=3)]
-        for described in each.figures:
-            drawn = picture(f"claims-{described.name}", described.name)
-            parts += [drawn, f"*{escape(described.caption)}*"]
+        document, rows = each.document, each.rows
+        said = rows["statement"] + " (" + rows["document"] + "." + rows["claim"] + ")"
+        cells = rows.assign(claim=said)[list(HEADER)].itertuples(index=False, name=None)
+        parts += [f"### {escape(document.title)}", f"Source: {escape(document.source)}"]
+        parts.append(table(HEADER, cells, left=len(HEADER)))
+        for one in each.tables:
+            parts += [escape(one.caption), table(one.header, one.rows, left=3)]
+        for one in each.figures:
+            parts += [picture(f"claims-{one.name}", one.name), f"*{escape(one.caption)}*"]
     return "\n\n".join(parts)
-
-
-def claims_table(rows: Frame) -> str:
-    """The claims of one document."""
-    said = rows["statement"] + " (" + rows["document"] + "." + rows["claim"] + ")"
-    cells = rows.assign(claim=said)[list(HEADER)].itertuples(index=False, name=None)
-    return table(HEADER, cells, left=len(HEADER))
 
 
 def counts(told: Sequence[Told]) -> list[tuple[Verdict, int]]:
     """How many claims have each verdict that occurs."""
     found = Counter(verdict for each in told for verdict in each.rows["verdict"])
     return [(verdict, found[verdict]) for verdict in Verdict if found[verdict]]
-
-
-def tally(told: Sequence[Told]) -> str:
-    """How many claims have each verdict, and what the verdicts mean."""
-    rows = [(str(verdict), verdict.sentence, str(count)) for verdict, count in counts(told)]
-    return table(("verdict", "meaning", "claims"), rows, left=2)
 
 
 def write_page(results: str, out: str) -> str:
@@ -146,17 +116,12 @@ def write_page(results: str, out: str) -> str:
     with style():
         drawn = rendered(drawings(told))
     again = "optbench claims" + ("" if results == "results" else f" --results {shlex.quote(results)}")
-    folder = Path(out) / "claims"
-    save(
-        folder,
-        {
-            **drawn,
-            "claims.csv": pd.concat([each.rows for each in told]).to_csv(index=False).encode(),
-            "index.md": f"# {TITLE}\n\n{section(told)}\n\n## Reproduce\n\n{code([again])}\n".encode(),
-            "index.html": claims_page(told, drawn, again),
-        },
-    )
-    figures = len(drawn) // 2
-    return (
-        f"Wrote {folder / 'index.html'}. Beside it: index.md, {figures} figures (SVG and PNG) and claims.csv."
-    )
+    folder, figures = Path(out) / "claims", len(drawn) // 2
+    files = {
+        "claims.csv": pd.concat([each.rows for each in told]).to_csv(index=False).encode(),
+        "index.md": f"# {TITLE}\n\n{section(told)}\n\n## Reproduce\n\n{code([again])}\n".encode(),
+        "index.html": claims_page(told, drawn, again),
+    }
+    save(folder, {**drawn, **files})
+    beside = f"index.md, {figures} figures (SVG and PNG) and claims.csv"
+    return f"Wrote {folder / 'index.html'}. Beside it: {beside}."

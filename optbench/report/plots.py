@@ -1,11 +1,11 @@
-"""Drawing the figures that `optbench.claims.plots` describes as data."""
+"""Drawing the figures that `optbench.claim.plots` describes as data."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from optbench.claims.plots import Figure as Described
-from optbench.claims.plots import Mark, Panel, Series
+from optbench.claim.plots import Figure as Described
+from optbench.claim.plots import Mark, Panel, Series
 from optbench.report.figures import WIDTH, new_figure
 from optbench.report.look import COLOURS, MARKERS, look
 from optbench.report.panels import BAND, GREY, few_ticks

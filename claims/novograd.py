@@ -1,42 +1,35 @@
 """optax: what the docstring of `optax.novograd` says."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
-from optbench.claims import Document, Lookup, Measurement, Numbers, Ruling, Verdict, claim, graded
-from optbench.claims.plots import Figure, Mark, Panel, Series
+from optbench.claim import Document, Measurement, Numbers, Ruling, Verdict, graded
+from optbench.claim.plots import Figure, Mark, Panel, Series
 from optbench.execute.request import Request
 
-DOCUMENTED_TRACE = ["1.40E+01", "1.39E+01", "1.39E+01", "1.38E+01", "1.37E+01"]
-EXAMPLE = Measurement(call="novograd:example", inputs={"steps": 5, "learning_rate": 0.003})
-MEMORY = Measurement(
-    call="state:floats",
-    inputs={
-        "methods": ["adam", "novograd"],
-        "shapes": {"w0": [128, 64], "b0": [128], "w1": [128, 128], "b1": [128], "w2": [10, 128], "b2": [10]},
-    },
+document = Document(
+    name="novograd",
+    title="optax 0.2.8: docstring of optax.novograd",
+    source="https://github.com/google-deepmind/optax (0.2.8)",
+    optimizers=("novograd",),
 )
+claim = document.claim
+DOCUMENTED_TRACE = ["1.40E+01", "1.39E+01", "1.39E+01", "1.38E+01", "1.37E+01"]
+EXAMPLE = Measurement.of("novograd:example", steps=5, learning_rate=0.003)
+SHAPES = {"w0": [128, 64], "b0": [128], "w1": [128, 128], "b1": [128], "w2": [10, 128], "b2": [10]}
+MEMORY = Measurement.of("state:floats", methods=["adam", "novograd"], shapes=SHAPES)
 PLAIN = Request(task=("mlp",), opt=("adam", "novograd"))
 WARMED = Request(task=("mlp",), opt=("adam", "novograd"), schedule="constant[warmup=0.1]")
-RATES = Measurement(call="studies:study", runs=(PLAIN,))
-WARMUP = Measurement(call="studies:study", runs=(PLAIN, WARMED))
-GAINS = Measurement(
-    call="training:gains",
-    cost=15,
-    inputs={
-        "problem": "mlp[width=64]",
-        "steps": 150,
-        "seeds": 3,
-        "methods": ["adam", "novograd"],
-        "rates": [0.003, 0.01, 0.03, 0.1, 0.3],
-        "scales": [10**e for e in (-2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2)],
-    },
-)
+RATES = Measurement.of("studies:study", PLAIN)
+WARMUP = Measurement.of("studies:study", PLAIN, WARMED)
+GAINS = Measurement.of(
+    "training:gains", cost=15,
+    problem="mlp[width=64]", steps=150, seeds=3, methods=["adam", "novograd"], rates=[0.003, 0.01, 0.03, 0.1, 0.3],
+    scales=[10**e for e in (-2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2)],
+)  # fmt: skip
 TELLING = 0.25
 """Decades by which a range must be wider, half a step of the grid."""
-THROUGHPUT = Measurement(call="novograd:throughput", inputs={"size": 512, "rounds": 9})
+THROUGHPUT = Measurement.of("novograd:throughput", size=512, rounds=9)
 RESNET_FLOPS = 3 * 2 * 4.1e9 * 1_281_167 * 90
 """ResNet-50 on ImageNet for 90 epochs: 4.1 billion multiply-adds forwards (arXiv:1512.03385), twice that backwards."""
 
@@ -105,8 +98,7 @@ def robust_to_the_weights(m: Numbers) -> Ruling:
 def tolerant(m: Numbers, name: str) -> tuple[int, float]:
     """The place of the learning rate at which the widest range of first weights works, and how many decades that is."""
     widths = [decades(m, name, place) for place in range(len(m["rates"]))]
-    best = max(range(len(widths)), key=lambda place: widths[place])
-    return best, widths[best]
+    return widths.index(max(widths)), max(widths)
 
 
 def decades(m: Numbers, name: str, place: int) -> float:
@@ -173,36 +165,22 @@ def large_batches(m: Numbers) -> Ruling:
     return Ruling(
         Verdict.UNTESTABLE,
         f"{effort} for one run",
-        f"There is no ImageNet here, and one training of ResNet-50 on it takes {RESNET_FLOPS:.1e} FLOP: "
-        f"{effort} at the {m['flops'] / 1e9:,.0f} GFLOP a second that a core reaches here in matrix "
-        "products.",
+        f"There is no ImageNet here, and one training of ResNet-50 on it takes {RESNET_FLOPS:.1e} FLOP: {effort} "
+        f"at the {m['flops'] / 1e9:,.0f} GFLOP a second that a core reaches here in matrix products.",
     )
 
 
-def robustness_figure(numbers: Lookup) -> Figure | None:
+@document.show(RATES, GAINS)
+def robustness_figure(study: Any, gains: Any) -> Figure:
     """Final loss against learning rate, and final error against the scale of the first weights."""
-    study, gains = numbers(RATES), numbers(GAINS)
-    if study is None or gains is None:
-        return None
-    rates = tuple(
-        Series(
-            label=name,
-            optimizer=name,
-            markers=True,
-            x=[row["rate"] for row in study["runs"][0]["mlp"][name]["rates"]],
-            y=[row["final"][0] for row in study["runs"][0]["mlp"][name]["rates"]],
-            low=[row["final"][1] for row in study["runs"][0]["mlp"][name]["rates"]],
-            high=[row["final"][2] for row in study["runs"][0]["mlp"][name]["rates"]],
-        )
-        for name in ("novograd", "adam")
-    )
-    scales = tuple(
-        Series(
-            label=name, optimizer=name, markers=True, x=gains["scales"],
-            y=[100 * row[tolerant(gains, name)[0]] for row in gains["final"][name]],
-        )
-        for name in ("novograd", "adam")
-    )  # fmt: skip
+    rates, scales = [], []
+    for name in ("novograd", "adam"):
+        rows = study["runs"][0]["mlp"][name]["rates"]
+        middle, low, high = ([row["final"][i] for row in rows] for i in range(3))
+        errors = [100 * row[tolerant(gains, name)[0]] for row in gains["final"][name]]
+        look = {"label": name, "optimizer": name, "markers": True}
+        rates.append(Series(**look, x=[row["rate"] for row in rows], y=middle, low=low, high=high))
+        scales.append(Series(**look, x=gains["scales"], y=errors))
     return Figure(
         name="novograd-robustness",
         caption="NovoGrad and Adam on the digits network: final validation loss at each learning rate, and "
@@ -210,25 +188,12 @@ def robustness_figure(numbers: Lookup) -> Figure | None:
         "learning rate that stands most.",
         panels=(
             Panel(
-                title="Learning rate", x="learning rate", y="final validation loss", series=rates, log_x=True,
+                title="Learning rate", x="learning rate", y="final validation loss", series=tuple(rates), log_x=True,
                 log_y=True,
             ),
             Panel(
-                title="First weights", x="times the usual size", y="validation error, %", series=scales, log_x=True,
-                marks=(Mark(text="10%", y=100 * gains["target"]),),
+                title="First weights", x="times the usual size", y="validation error, %", series=tuple(scales),
+                log_x=True, marks=(Mark(text="10%", y=100 * gains["target"]),),
             ),
         ),
     )  # fmt: skip
-
-
-document = Document(
-    name="novograd",
-    title="optax 0.2.8: docstring of optax.novograd",
-    source="https://github.com/google-deepmind/optax (0.2.8)",
-    optimizers=("novograd",),
-    claims=(
-        docstring_trace, half_the_memory, robust_to_the_rate, robust_to_the_weights, no_warmup, others_need_warmup,
-        large_batches,
-    ),
-    figures=(robustness_figure,),
-)  # fmt: skip

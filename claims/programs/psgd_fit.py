@@ -1,7 +1,5 @@
 """What the preconditioners converge to when gradients come from a known distribution."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax
@@ -16,44 +14,42 @@ from optbench.optimizers.kron.jax_factors import precondition
 def matrix_fits(shape: list[int], steps: int, rates: list[float], seed: int) -> dict[str, Any]:
     """kron and affine on the same gradients A Z B with Z ~ N(0, I): how white they make them, how alike they are."""
     rng = np.random.default_rng(seed)
-    m, n = shape
     left, right = (
         np.geomspace(0.5, 2, k) * (np.eye(k) + 0.5 * np.tril(rng.standard_normal((k, k)), -1)) for k in shape
     )
     covariance = np.kron(left @ left.T, right.T @ right)
+    plain = np.eye(len(covariance)) * np.sqrt(len(covariance) / np.trace(covariance))
+    a, b = (jnp.asarray(matrix, jnp.float32) for matrix in (left, right))
 
     def gradient(key: jax.Array) -> jax.Array:
-        return (
-            jnp.asarray(left, jnp.float32) @ jax.random.normal(key, (m, n)) @ jnp.asarray(right, jnp.float32)
-        )
+        return a @ jax.random.normal(key, (*shape,)) @ b
 
     kron = fitted(lambda rate: scale_by_kron(0.0, 1.0, preconditioner_lr=rate), gradient, steps, rates, seed)
     affine = fitted(lambda rate: scale_by_affine(1.0, 0.0, precond_lr=rate), gradient, steps, rates, seed)
-    factors = {
-        "kron": kron["Qs_preconditioners"],
-        "affine": [affine.factors[0]["left"], affine.factors[0]["right"]],
-    }
-    q = {name: np.kron(*(np.asarray(part, float) for part in parts)) for name, parts in factors.items()}
-    p = {name: matrix.T @ matrix for name, matrix in q.items()}
+    sides = [affine.factors[0]["left"], affine.factors[0]["right"]]
+    p = {}
+    for name, factors in (("kron", kron["Qs_preconditioners"]), ("affine", sides)):
+        q = np.kron(*(np.asarray(factor, float) for factor in factors))
+        p[name] = q.T @ q
     return {
         "apart": float(np.linalg.norm(p["kron"] - p["affine"]) / np.linalg.norm(p["affine"])),
         "whiteness": {name: whiteness(matrix, covariance) for name, matrix in p.items()},
-        "before": whiteness(np.eye(m * n) * np.sqrt(m * n / np.trace(covariance)), covariance),
+        "before": whiteness(plain, covariance),
     }
 
 
 def fitted(make: Any, gradient: Any, steps: int, rates: list[float], seed: int) -> Any:
     """The state after so many gradients at each step size of the fit, from coarse to fine."""
     key = jax.random.key(seed)
-    state = make(rates[0]).init(gradient(key))
 
     @jax.jit
     def stage(state: Any, keys: jax.Array, rate: Any) -> Any:
-        transform = make(rate)
-        return jax.lax.scan(
-            lambda state, key: (transform.update(gradient(key), state)[1], None), state, keys
-        )[0]
+        def step(state: Any, key: jax.Array) -> Any:
+            return make(rate).update(gradient(key), state)[1], None
 
+        return jax.lax.scan(step, state, keys)[0]
+
+    state = make(rates[0]).init(gradient(key))
     for i, rate in enumerate(rates):
         state = stage(state, jax.random.split(jax.random.fold_in(key, i), steps), rate)
     return state
@@ -61,8 +57,7 @@ def fitted(make: Any, gradient: Any, steps: int, rates: list[float], seed: int) 
 
 def whiteness(p: np.ndarray, covariance: np.ndarray) -> float:
     """The largest distance of an eigenvalue of E[(P g)(P g)^T] from 1, as a factor."""
-    found = np.linalg.eigvalsh(p @ covariance @ p.T)
-    return float(np.exp(np.max(np.abs(np.log(found)))))
+    return float(np.exp(np.max(np.abs(np.log(np.linalg.eigvalsh(p @ covariance @ p.T))))))
 
 
 def contraction(shape: list[int], seed: int) -> dict[str, float]:
@@ -72,10 +67,5 @@ def contraction(shape: list[int], seed: int) -> dict[str, float]:
     g = rng.standard_normal(shape)
     with jax.enable_x64(True):
         found = np.asarray(precondition([jnp.asarray(left), jnp.asarray(right)], jnp.asarray(g)))
-    expected = {
-        "first": left.T @ left @ g @ right.T @ right,
-        "last": left @ left.T @ g @ right @ right.T,
-    }
-    return {
-        axis: float(np.linalg.norm(found - value) / np.linalg.norm(value)) for axis, value in expected.items()
-    }
+    expected = {"first": left.T @ left @ g @ right.T @ right, "last": left @ left.T @ g @ right @ right.T}
+    return {axis: float(np.linalg.norm(found - p) / np.linalg.norm(p)) for axis, p in expected.items()}

@@ -1,7 +1,7 @@
 """What the documents of the originals say, held against what is measured.
 
-A document is a README or a docstring that an optimizer comes from, and has a file here. A claim quotes a phrase of it
-and names the measurement that tests it; its rule turns the measured numbers into a verdict. Numbers are stored
+A document is a README or a docstring that an optimizer comes from, and has a file in claims/. A claim quotes a phrase
+of it and names the measurement that tests it; its rule turns the measured numbers into a verdict. Numbers are stored
 (`results/claims/`), verdicts never are: they follow from the numbers each time.
 """
 
@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import functools
 import importlib
+import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from optbench.cell import FORMAT
-from optbench.claims.plots import Figure, Table
+from optbench.claim.plots import Figure, Table
 from optbench.execute.request import Request
 from optbench.fields import UserError, digest, nearest
 
-PROGRAMS = "optbench.claims.programs"
-DOCUMENTS = ("psgd_kron", "psgd_variants", "novograd", "expectigrad", "esgd_m", "ngc_learn")
-"""The modules of the documents, in the order in which they are shown."""
+CONTENT = "optbench.claims"
+"""What claims/ is installed as."""
 
 Numbers = Mapping[str, Any]
 """What a measurement gives: JSON data."""
@@ -30,25 +30,21 @@ Numbers = Mapping[str, Any]
 class Verdict(StrEnum):
     """What a measurement says about a sentence: a closed set, each with its meaning."""
 
-    HOLDS = "holds"
-    CONDITION = "holds with a condition"
-    FAILS = "does not hold"
-    IRREPRODUCIBLE = "not reproducible"
-    UNTESTABLE = "not testable here"
+    sentence: str
+    HOLDS = "holds", "the measurement says the same"
+    CONDITION = "holds with a condition", "true under a condition that the document does not name"
+    FAILS = "does not hold", "the measurement says otherwise"
+    IRREPRODUCIBLE = (
+        "not reproducible",
+        "nothing that was released or written down gives the documented value",
+    )
+    UNTESTABLE = "not testable here", "what it would take is not here"
 
-    @property
-    def sentence(self) -> str:
-        """What the verdict means."""
-        return SENTENCES[self]
-
-
-SENTENCES = {
-    Verdict.HOLDS: "the measurement says the same",
-    Verdict.CONDITION: "true under a condition that the document does not name",
-    Verdict.FAILS: "the measurement says otherwise",
-    Verdict.IRREPRODUCIBLE: "nothing that was released or written down gives the documented value",
-    Verdict.UNTESTABLE: "what it would take is not here",
-}
+    def __new__(cls, word: str, sentence: str) -> Verdict:
+        """A word, with what it means."""
+        found = str.__new__(cls, word)
+        found._value_, found.sentence = word, sentence
+        return found
 
 
 class Ruling(NamedTuple):
@@ -69,7 +65,7 @@ class Measurement:
     """What is run to test claims: a program in a worker, or a function that reads the rows of ordinary runs."""
 
     call: str
-    """`module:function` in `optbench.claims.programs`."""
+    """`module:function` in claims/programs/."""
     inputs: Numbers = field(default_factory=dict)
     runs: tuple[Request, ...] = ()
     """The runs whose rows the function reads, a frame for each; without any it runs in a worker."""
@@ -80,6 +76,13 @@ class Measurement:
     """Whether its temporaries are large, as `plan.Program.roomy` says."""
     version: int = 1
     """Counts up when the function changes what it gives, so that older numbers are not shown for it."""
+
+    @classmethod
+    def of(
+        cls, call: str, *runs: Request, cost: float = 2.0, framework: str = "jax", **inputs: Any
+    ) -> Measurement:
+        """What a call measures from these inputs, and from the rows of these runs."""
+        return cls(call=call, runs=runs, cost=cost, framework=framework, inputs=inputs)
 
     @functools.cached_property
     def id(self) -> str:
@@ -97,13 +100,19 @@ class Measurement:
         """It cannot be cut."""
         return ()
 
+    @property
+    def path(self) -> str:
+        """`module:function` as a worker imports it."""
+        return f"{CONTENT}.programs.{self.call}"
+
     def message(self) -> dict[str, Any]:
         """As JSON data, for a worker."""
-        return {
-            "call": f"{PROGRAMS}.{self.call}",
-            "inputs": dict(self.inputs),
-            "framework": self.framework,
-        }
+        return {"call": self.path, "inputs": dict(self.inputs), "framework": self.framework}
+
+    def function(self) -> Callable[..., Any]:
+        """What it calls."""
+        module, _, name = self.path.partition(":")
+        return getattr(importlib.import_module(module), name)
 
 
 Lookup = Callable[[Measurement], Any]
@@ -122,27 +131,11 @@ class Claim:
     documented: str
     """The documented value in a few words."""
     measurement: Measurement
-    rule: Callable[[Numbers], Ruling]
-
-    def ruling(self, numbers: Numbers) -> Ruling:
-        """What these numbers say."""
-        return self.rule(numbers)
+    ruling: Callable[[Any], Ruling]
+    """What numbers say: the rule."""
 
 
-def claim(says: str, documented: str, measurement: Measurement) -> Callable[[Callable[[Any], Ruling]], Claim]:
-    """Make a claim of its rule: the function's name is the claim's, its docstring the statement."""
-
-    def made(rule: Callable[[Any], Ruling]) -> Claim:
-        return Claim(
-            name=getattr(rule, "__name__", "").replace("_", "-"),
-            statement=(rule.__doc__ or "").strip(),
-            says=says,
-            documented=documented,
-            measurement=measurement,
-            rule=rule,
-        )
-
-    return made
+Rule = TypeVar("Rule", bound=Callable[..., Ruling])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,19 +146,39 @@ class Document:
     title: str
     source: str
     """Package, version and address."""
-    claims: tuple[Claim, ...]
     optimizers: tuple[str, ...]
     """The optimizers that it is about, by name."""
-    figures: tuple[Callable[[Lookup], Figure | None], ...] = ()
-    tables: tuple[Callable[[Lookup], Table | None], ...] = ()
-    """What to show beside the verdicts; None where numbers are missing."""
+    claims: list[Claim] = field(default_factory=list)
+    shows: list[tuple[Callable[..., Figure | Table], tuple[Measurement, ...]]] = field(default_factory=list)
+    """What makes a figure or a table beside the verdicts, and of which numbers."""
+
+    def claim(self, says: str, documented: str, measurement: Measurement) -> Callable[[Rule], Rule]:
+        """Add the claim of a rule: the function's name is the claim's, its docstring the statement."""
+
+        def add(rule: Rule) -> Rule:
+            name, statement = getattr(rule, "__name__", "").replace("_", "-"), (rule.__doc__ or "").strip()
+            told = {"name": name, "statement": statement, "says": says, "documented": documented}
+            self.claims.append(Claim(**told, measurement=measurement, ruling=rule))
+            return rule
+
+        return add
+
+    def show(self, *measurements: Measurement) -> Callable[[Callable[..., Figure | Table]], None]:
+        """Add what makes a figure or a table of the numbers of these measurements."""
+        return lambda make: self.shows.append((make, measurements))
+
+    def shown(self, numbers: Lookup) -> list[Figure | Table]:
+        """Every figure and table whose numbers are all stored."""
+        given = [(make, [numbers(measurement) for measurement in of]) for make, of in self.shows]
+        return [make(*found) for make, found in given if None not in found]
 
 
 @functools.cache
 def documents() -> dict[str, Document]:
-    """Every document by name."""
-    found = [importlib.import_module(f"{__name__}.{module}").document for module in DOCUMENTS]
-    return {document.name: document for document in found}
+    """Every document by name: the `document` of each file in claims/."""
+    folder = importlib.import_module(CONTENT).__path__
+    files = [f"{CONTENT}.{module.name}" for module in pkgutil.iter_modules(folder) if not module.ispkg]
+    return {document.name: document for document in (importlib.import_module(f).document for f in files)}
 
 
 class Asked(NamedTuple):

@@ -1,7 +1,5 @@
 """The programs of psgd-jax's README, with our `xmat` and `hessian_helper` fed from the package's own random stream."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax
@@ -54,11 +52,11 @@ def whitening(seeds: int, steps: int, documented: list[float]) -> dict[str, Any]
 def band(losses: np.ndarray, documented: np.ndarray) -> dict[str, Any]:
     """Where a trace lies among those of many seeds [seeds, steps]: quantiles, ranks, and the nearest of them."""
     shown = losses[:, : len(documented)]
-    levels = (0.0, 0.025, 0.5, 0.975, 1.0)
     logs = np.log(shown[:, 1:])
     gaps = np.max(np.abs(logs - np.log(documented[1:])), axis=1)
     # How near a seed comes to its own nearest neighbour says what near means.
     own = [np.partition(np.max(np.abs(logs - logs[i]), axis=1), 1)[1] for i in range(min(200, len(logs)))]
+    levels = (0.0, 0.025, 0.5, 0.975, 1.0)
     return {
         "quantiles": {f"{level:g}": np.quantile(shown, level, axis=0).tolist() for level in levels},
         "ranks": np.mean(shown < documented, axis=0).tolist(),
@@ -71,8 +69,7 @@ def band(losses: np.ndarray, documented: np.ndarray) -> dict[str, Any]:
 def lengths(losses: np.ndarray) -> dict[str, int]:
     """How many seeds print how many losses before they are done."""
     solved = np.where((losses < SOLVED).any(axis=1), np.argmax(losses < SOLVED, axis=1) + 1, 0)
-    counts = np.bincount(solved)
-    return {str(length): int(count) for length, count in enumerate(counts) if count}
+    return {str(length): int(count) for length, count in enumerate(np.bincount(solved)) if count}
 
 
 def printed(table: jax.Array) -> list[np.float32]:
@@ -82,32 +79,30 @@ def printed(table: jax.Array) -> list[np.float32]:
     """
     optimizer, shown = whitening_xmat(table), []
     with jax.disable_jit():
-        params = jnp.array(START)
+        params: Any = jnp.array(START)
         state = optimizer.init(params)
         for _ in range(len(table)):
-            shown.append(added(np.asarray(params)))
+            # The sum of squares in the order of the jax that the package runs on (0.4): the middle one last.
+            first, middle, last = np.asarray(params) * np.asarray(params)
+            shown.append((first + last) + middle)
             if shown[-1] < SOLVED:
                 break
-            grads = jax.grad(lambda p: jnp.sum(p**2))(params)
-            updates, state = optimizer.update(grads, state)
+            updates, state = optimizer.update(jax.grad(loss_of)(params), state)
             params = optax.apply_updates(params, updates)
     return shown
 
 
-def added(params: np.ndarray) -> np.float32:
-    """The sum of three squares in the order of the jax that the package runs on (0.4): the middle one last."""
-    first, middle, last = params * params
-    return (first + last) + middle
+def loss_of(params: jax.Array, x: Any = 0.0) -> jax.Array:
+    return jnp.sum((params - x) ** 2)
 
 
 def path(table: jax.Array) -> jax.Array:
     """The losses before each step, compiled."""
-    optimizer = whitening_xmat(table)
-    first = jnp.array(START)
+    optimizer, first = whitening_xmat(table), jnp.array(START)
 
     def step(carry: Any, _: None) -> Any:
         params, state = carry
-        loss, grads = jax.value_and_grad(lambda p: jnp.sum(p**2))(params)
+        loss, grads = jax.value_and_grad(loss_of)(params)
         updates, state = optimizer.update(grads, state)
         return (optax.apply_updates(params, updates), state), loss
 
@@ -120,29 +115,24 @@ def hessian(seed: int, probability: float) -> dict[str, Any]:
     for name, partitionable in LAYOUTS.items():
         with jax.threefry_partitionable(partitionable):
             for form in ("README", "with train_step"):
-                found[f"{name}, {form}"] = [str(loss) for loss in curved(seed, probability, form)]
+                found[f"{name}, {form}"] = curved(seed, probability, form)
     return found
 
 
-def curved(seed: int, probability: float, form: str) -> list[jax.Array]:
-    """The losses that the program prints."""
-
-    def loss_fn(params: jax.Array, x: jax.Array) -> jax.Array:
-        return jnp.sum((params - x) ** 2)
-
+def curved(seed: int, probability: float, form: str) -> list[str]:
     params: Any = jnp.array(START)
     x, key = jnp.zeros(len(START)), jax.random.PRNGKey(seed)
     optimizer = xmat(learning_rate=1.0, b1=0.0, upstream="0.2.9")
     state, shown = optimizer.init(params), []
     for step in range(100):
         key, subkey = jax.random.split(key)
-        where: Any = (loss_fn, params) if form == "README" else (step, loss_fn, params)
+        where: Any = (loss_of, params) if form == "README" else (step, loss_of, params)
         loss, grads, hvp, vector, due = hessian_helper(
             subkey, *where, loss_fn_extra_args=(x,), preconditioner_update_probability=probability
         )
         updates, state = optimizer.update(grads, state, Hvp=hvp, vector=vector, update_preconditioner=due)
         params = optax.apply_updates(params, updates)
-        shown.append(loss)
+        shown.append(str(loss))
         if loss < SOLVED:
             break
     return shown

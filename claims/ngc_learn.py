@@ -1,12 +1,17 @@
 """ngc-learn: what the docstrings of ngclearn.utils.optim say."""
 
-from __future__ import annotations
+from optbench.claim import Document, Measurement, Numbers, Ruling, graded
 
-from optbench.claims import Document, Measurement, Numbers, Ruling, claim, graded
-
+document = Document(
+    name="ngc-learn",
+    title="ngclearn 3.2.1: docstrings of ngclearn.utils.optim",
+    source="https://github.com/NACLab/ngc-learn (6cfadd5)",
+    optimizers=("ngc_adam", "ngc_nag", "ngc_sgd"),
+)
+claim = document.claim
 ROUNDING = 1e-12
-EQUATIONS = Measurement(call="ngc:equations", inputs={"steps": 50, "shape": [3, 2], "seed": 0})
-DEFAULTS = Measurement(call="ngc:defaults")
+EQUATIONS = Measurement.of("ngc:equations", steps=50, shape=[3, 2], seed=0)
+DEFAULTS = Measurement.of("ngc:defaults")
 DOCUMENTED = {
     "adam": {"eta": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
     "nag": {"eta": 0.001, "mu": 0.9},
@@ -70,26 +75,12 @@ def nag_step_size(m: Numbers) -> Ruling:
 @claim("Default: 0.001, 0.9, 0.999, 1e-8; mu 0.9; sgd 0.001", "all other defaults", DEFAULTS)
 def other_defaults(m: Numbers) -> Ruling:
     """The other defaults are those that the docstrings state."""
-    pairs = [
-        (rule, name, value, m[rule].get(name))
-        for rule, fields in DOCUMENTED.items()
-        for name, value in fields.items()
-        if (rule, name) != ("nag", "eta")
-    ]
-    wrong = [f"{rule} {name} {found:g}" for rule, name, value, found in pairs if found != value]
+    stated = {(rule, name): value for rule, values in DOCUMENTED.items() for name, value in values.items()}
+    del stated["nag", "eta"]
+    wrong = [(rule, name) for (rule, name), value in stated.items() if m[rule].get(name) != value]
+    others = ", ".join(f"{rule} {name} {m[rule].get(name):g}" for rule, name in wrong)
     return Ruling(
         graded(not wrong),
-        f"{len(pairs) - len(wrong)} of {len(pairs)} agree",
-        "Adam's four, NAG's mu and SGD's eta are as stated."
-        if not wrong
-        else f"Otherwise: {', '.join(wrong)}.",
+        f"{len(stated) - len(wrong)} of {len(stated)} agree",
+        f"Otherwise: {others}." if wrong else "Adam's four, NAG's mu and SGD's eta are as stated.",
     )
-
-
-document = Document(
-    name="ngc-learn",
-    title="ngclearn 3.2.1: docstrings of ngclearn.utils.optim",
-    source="https://github.com/NACLab/ngc-learn (6cfadd5)",
-    optimizers=("ngc_adam", "ngc_nag", "ngc_sgd"),
-    claims=(adam_equations, nag_equations, sgd_equations, nag_first_step, nag_step_size, other_defaults),
-)

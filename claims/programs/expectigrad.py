@@ -1,7 +1,5 @@
 """Expectigrad's equations, its divisor, its momentum, and the problems on which Adam goes to the wrong end."""
 
-from __future__ import annotations
-
 import inspect
 from typing import Any
 
@@ -12,28 +10,10 @@ import optax
 
 from optbench import optimizers
 from optbench.optimizers.expectigrad.jax import expectigrad
-from optbench.protocol import Setting
-from optbench.rules.optax import KeyNoise
+
+from .training import built, streamed
 
 Array = np.ndarray
-
-
-def stepped(transform: Any, gradients: Array) -> Array:
-    """The updates for a stream of gradients [steps, n], in float64."""
-    return run(transform, gradients)[1]
-
-
-def run(transform: Any, gradients: Array) -> tuple[Any, Array]:
-    """The last state and the updates for a stream of gradients [steps, n], in float64."""
-    with jax.enable_x64(True):
-        g = jnp.asarray(gradients)
-
-        def step(state: Any, g: jax.Array) -> Any:
-            updates, state = transform.update(g, state)
-            return state, updates
-
-        state, updates = jax.lax.scan(step, transform.init(jnp.zeros_like(g[0])), g)
-        return jax.tree.map(np.asarray, state), np.asarray(updates)
 
 
 def gradients_with_zeros(steps: int, size: int, seed: int) -> Array:
@@ -44,8 +24,7 @@ def gradients_with_zeros(steps: int, size: int, seed: int) -> Array:
 
 def pseudocode(gradients: Array, lr: float, beta: float, eps: float, sparse: bool) -> Array:
     """The moves of x, line by line as the document writes them."""
-    x = np.zeros_like(gradients[0])
-    s, n, m = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
+    s, n, m = np.zeros((3, *gradients[0].shape))
     moves = []
     for t, g in enumerate(gradients, 1):
         s = s + g**2
@@ -60,25 +39,20 @@ def equations(steps: int, size: int, seed: int) -> dict[str, Any]:
     """The largest relative distance between our updates and the document's pseudocode; the defaults; the ranges."""
     g, gaps = gradients_with_zeros(steps, size, seed), {}
     for beta, sparse in ((0.9, True), (0.9, False), (0.0, True)):
-        found = stepped(expectigrad(beta=beta, sparse_counter=sparse), g)
+        found = streamed(expectigrad(beta=beta, sparse_counter=sparse), g)[1]
         want = pseudocode(g, 0.001, beta, 1e-8, sparse)
-        gaps[f"beta={beta:g}, sparse_counter={sparse}"] = float(
-            np.abs(found - want).max() / np.abs(want).max()
-        )
+        gap = float(np.abs(found - want).max() / np.abs(want).max())
+        gaps[f"beta={beta:g}, sparse_counter={sparse}"] = gap
     named = inspect.signature(expectigrad).parameters
-    refused = {
-        f"{name}={value:g}": refuses(**{name: value})
-        for name, value in (("beta", 1.0), ("beta", -0.1), ("eps", 0.0), ("beta", 0.0), ("eps", 1e-8))
-    }
+    edges = (("beta", 1.0), ("beta", -0.1), ("eps", 0.0), ("beta", 0.0), ("eps", 1e-8))
     return {
         "apart": gaps,
         "defaults": {name: named[name].default for name in ("lr", "beta", "eps", "sparse_counter")},
-        "refused": refused,
+        "refused": {f"{name}={value:g}": refuses(**{name: value}) for name, value in edges},
     }
 
 
 def refuses(**options: Any) -> bool:
-    """Whether a value is refused."""
     try:
         expectigrad(**options)
     except ValueError:
@@ -92,35 +66,22 @@ def divisor(steps: int, seeds: int, seed: int) -> dict[str, Any]:
     `noise` is its relative deviation over seeds for gradients from N(1, 1), after a quarter of the steps and after all,
     for Expectigrad and for Adam with its default decay.
     """
-    g = gradients_with_zeros(steps, 8, seed)
+    g, marks = gradients_with_zeros(steps, 8, seed), [steps // 4, steps]
     true = np.sqrt((g**2).sum(axis=0) / (g != 0).sum(axis=0))
+    apart = {name: float(np.abs(root / true - 1).max()) for name, root in divisors(g).items()}
     noisy = np.random.default_rng(seed).normal(1, 1, (steps, seeds))
+    roots = [divisors(noisy[:count]) for count in marks]
+    noise = {name: [float(root[name].std() / root[name].mean()) for root in roots] for name in apart}
+    return {"apart": apart, "noise": noise, "steps": marks, "seeds": seeds}
 
-    def noise(root: Any, count: int) -> float:
-        values = root(noisy[:count])
-        return float(values.std() / values.mean())
 
+def divisors(gradients: Array) -> dict[str, Array]:
+    """sqrt(s / n), and the root of Adam's bias-corrected second moment, after a stream."""
+    ours, adam = (streamed(each, gradients)[0][0] for each in (expectigrad(), optax.adam(0.001)))
     return {
-        "apart": {name: float(np.abs(root(g) / true - 1).max()) for name, root in DIVISORS.items()},
-        "noise": {name: [noise(root, n) for n in (steps // 4, steps)] for name, root in DIVISORS.items()},
-        "steps": [steps // 4, steps],
-        "seeds": seeds,
+        "expectigrad": np.sqrt(ours.sum / ours.counter),
+        "adam": np.sqrt(adam.nu / (1 - 0.999 ** len(gradients))),
     }
-
-
-def arithmetic(gradients: Array) -> Array:
-    """sqrt(s / n) after a stream."""
-    state = run(expectigrad(), gradients)[0][0]
-    return np.sqrt(state.sum / state.counter)
-
-
-def moving(gradients: Array) -> Array:
-    """sqrt of Adam's bias-corrected second moment after a stream."""
-    state = run(optax.adam(0.001), gradients)[0][0]
-    return np.sqrt(state.nu / (1 - 0.999 ** len(gradients)))
-
-
-DIVISORS = {"expectigrad": arithmetic, "adam": moving}
 
 
 def superposition(steps: int, size: int, seed: int) -> dict[str, Any]:
@@ -136,11 +97,10 @@ def superposition(steps: int, size: int, seed: int) -> dict[str, Any]:
     }
     found = {}
     for name, (moving, plain) in pairs.items():
-        alone, m, want = stepped(plain, g), np.zeros(size), []
-        for t, u in enumerate(alone, 1):
+        m, want, got = np.zeros(size), [], streamed(moving, g)[1]
+        for t, u in enumerate(streamed(plain, g)[1], 1):
             m = 0.9 * m + 0.1 * u
             want.append(m / (1 - 0.9**t))
-        got = stepped(moving, g)
         found[name] = float(np.abs(got - np.array(want)).max() / np.abs(got).max())
     return found
 
@@ -155,8 +115,7 @@ def periodic(
     found: dict[str, Any] = {}
     shown = np.unique(np.geomspace(1, steps, points).astype(int)) - 1
     for label, text in methods.items():
-        rule: Any = optimizers.parse(text).jax(Setting(lambda t: 1.0, KeyNoise.seeded(0), steps))
-        transform = rule.transform
+        transform = built(optimizers.parse(text), steps=steps).transform
 
         def step(carry: Any, t: Any, transform: Any = transform) -> Any:
             x, state = carry
@@ -166,7 +125,6 @@ def periodic(
             return (x, state), x
 
         first = jnp.zeros(1)
-        path = jax.lax.scan(step, (first, transform.init(first)), jnp.arange(steps))[1]
-        path = np.asarray(path)[:, 0]
+        path = np.asarray(jax.lax.scan(step, (first, transform.init(first)), jnp.arange(steps))[1])[:, 0]
         found[label] = {"end": float(path[-steps // 10 :].mean()), "path": path[shown].tolist()}
     return {"methods": found, "steps": (shown + 1).tolist(), "mean": (spike + (period - 1) * rest) / period}

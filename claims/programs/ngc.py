@@ -1,7 +1,5 @@
 """ngc-learn's three rules against the equations of their docstrings, and their defaults."""
 
-from __future__ import annotations
-
 import inspect
 from typing import Any
 
@@ -18,18 +16,12 @@ def equations(steps: int, shape: list[int], seed: int) -> dict[str, Any]:
     """The largest relative distance of our steps from the docstrings' equations, and where NAG's momentum starts."""
     rng = np.random.default_rng(seed)
     theta, stream = rng.standard_normal(shape), rng.standard_normal((steps, *shape))
-    references = {"adam": adam, "nag": nag, "sgd": sgd}
-    found = {name: followed(name, theta, stream) for name in references}
-    want = {name: np.array(rule(theta, stream)) for name, rule in references.items()}
-    return {
-        "apart": {
-            name: float(np.abs(found[name] - want[name]).max() / np.abs(want[name] - theta).max())
-            for name in references
-        },
-        "first nag step over a plain one": float(
-            np.abs(found["nag"][0] - (theta - 0.01 * stream[0])).max() / np.abs(0.01 * stream[0]).max()
-        ),
-    }
+    gaps, plain = {}, 0.01 * stream[0]
+    for name, rule in REFERENCES.items():
+        found, want = followed(name, theta, stream), np.array(rule(theta, stream))
+        gaps[name] = float(np.abs(found - want).max() / np.abs(want - theta).max())
+    first = np.abs(followed("nag", theta, stream[:1])[0] - (theta - plain)).max() / np.abs(plain).max()
+    return {"apart": gaps, "first nag step over a plain one": float(first)}
 
 
 def followed(name: str, theta: Array, stream: Array) -> Array:
@@ -68,6 +60,9 @@ def nag(theta: Array, stream: Array) -> list[Array]:
 def sgd(theta: Array, stream: Array) -> list[Array]:
     """param - update * lr."""
     return [theta - 0.001 * moved for moved in np.cumsum(stream, axis=0)]
+
+
+REFERENCES = {"adam": adam, "nag": nag, "sgd": sgd}
 
 
 def defaults() -> dict[str, Any]:

@@ -1,6 +1,4 @@
-"""Ratios of CPU seconds: alternatives run in turn in one process, so that a disturbance meets them all."""
-
-from __future__ import annotations
+"""What measures: functions from JSON to JSON that run in a worker, or that read the rows of stored runs."""
 
 import math
 import time
@@ -9,7 +7,10 @@ from typing import Any
 
 
 def interleaved(cases: Mapping[str, Callable[[int], Any]], steps: int, rounds: int) -> dict[str, float]:
-    """Least CPU seconds a step of each case, over `rounds` in which every case runs `steps` steps."""
+    """Least CPU microseconds a step of each case, over `rounds` in which every case runs `steps` steps.
+
+    They run in turn in one process, so that a disturbance meets them all.
+    """
     seconds = dict.fromkeys(cases, math.inf)
     for run in cases.values():
         run(steps)  # compiles
@@ -18,4 +19,4 @@ def interleaved(cases: Mapping[str, Callable[[int], Any]], steps: int, rounds: i
             begun = time.process_time()
             run(steps)
             seconds[name] = min(seconds[name], (time.process_time() - begun) / steps)
-    return seconds
+    return {name: 1e6 * least for name, least in seconds.items()}

@@ -1,47 +1,42 @@
 """Expectigrad: what the README says."""
 
-from __future__ import annotations
-
 from typing import Any
 
-from optbench.claims import Document, Lookup, Measurement, Numbers, Ruling, Verdict, claim, graded
-from optbench.claims.plots import Figure, Panel, Series
+from optbench.claim import Document, Measurement, Numbers, Ruling, Verdict, graded
+from optbench.claim.plots import Figure, Panel, Series
 from optbench.execute.request import Request
 
+document = Document(
+    name="expectigrad",
+    title="expectigrad 0.0.0: README",
+    source="https://github.com/brett-daley/expectigrad (e9ba829)",
+    optimizers=("expectigrad",),
+)
+claim = document.claim
 ROUNDING = 1e-12
 """Relative distance below which float64 results are the same."""
-METHODS = {
-    "Expectigrad": "expectigrad", "Adam": "adam", "RMSProp": "rmsprop", "AMSGrad": "amsgrad",
-}  # fmt: skip
+METHODS = {"Expectigrad": "expectigrad", "Adam": "adam", "RMSProp": "rmsprop", "AMSGrad": "amsgrad"}
 LOOKS = {**METHODS, "Adam (b1 0, b2 1/17)": "adam[b1=0.0]"}
 """What the figure shows, and the optimizer whose look each has."""
 SHORT = 1 / 17
 """Adam's b2 in the counter-example for b1 = 0: 1 / (1 + C^2) with C = 4 (arXiv:1904.09237, section 3)."""
 
 
-def problem(rate: float, **options: Any) -> dict[str, Any]:
-    """The inputs of a periodic problem: every method at one learning rate, Adam and RMSProp forgetting fast too."""
+def periodic(rate: float, **options: Any) -> Measurement:
+    """A periodic problem: every method at one learning rate, Adam and RMSProp forgetting fast too."""
     methods = {label: f"{name}[learning_rate={rate}]" for label, name in METHODS.items()}
     methods["Adam (b1 0, b2 1/17)"] = f"adam[learning_rate={rate},b1=0.0,b2={SHORT}]"
     methods["RMSProp (b2 1/17)"] = f"rmsprop[learning_rate={rate},b2={SHORT}]"
     methods["Expectigrad (beta 0)"] = f"expectigrad[learning_rate={rate},beta=0.0]"
-    return {"methods": methods, "points": 120, **options}
+    return Measurement.of("expectigrad:periodic", methods=methods, points=120, **options)
 
 
-PERIOD_3 = Measurement(
-    call="expectigrad:periodic",
-    cost=2,
-    inputs=problem(0.001, period=3, spike=4.0, rest=-1.0, steps=30_000),
-)
-PERIOD_101 = Measurement(
-    call="expectigrad:periodic",
-    cost=2,
-    inputs=problem(0.01, period=101, spike=1010.0, rest=-10.0, steps=200_000),
-)
-EQUATIONS = Measurement(call="expectigrad:equations", inputs={"steps": 200, "size": 6, "seed": 0})
-DIVISOR = Measurement(call="expectigrad:divisor", inputs={"steps": 5000, "seeds": 200, "seed": 0})
-MOMENTUM = Measurement(call="expectigrad:superposition", inputs={"steps": 100, "size": 5, "seed": 0})
-BENCHMARK = Measurement(call="studies:study", runs=(Request(task=("mlp",), opt=("adam", "expectigrad")),))
+PERIOD_3 = periodic(0.001, period=3, spike=4.0, rest=-1.0, steps=30_000)
+PERIOD_101 = periodic(0.01, period=101, spike=1010.0, rest=-10.0, steps=200_000)
+EQUATIONS = Measurement.of("expectigrad:equations", steps=200, size=6, seed=0)
+DIVISOR = Measurement.of("expectigrad:divisor", steps=5000, seeds=200, seed=0)
+MOMENTUM = Measurement.of("expectigrad:superposition", steps=100, size=5, seed=0)
+BENCHMARK = Measurement.of("studies:study", Request(task=("mlp",), opt=("adam", "expectigrad")))
 
 
 @claim("Pseudocode: s, n, m, x", "s += g^2; n += sign(g^2); m, x", EQUATIONS)
@@ -60,19 +55,15 @@ def pseudocode(m: Numbers) -> Ruling:
 def sparse_counter(m: Numbers) -> Ruling:
     """With sparse_counter the counter increments where the gradient is not zero, without it always."""
     apart = max(m["apart"].values())
-    return Ruling(
-        graded(apart < ROUNDING),
-        f"{apart:.1g} apart",
-        "Both settings follow the pseudocode with that counter.",
-    )
+    why = "Both settings follow the pseudocode with that counter."
+    return Ruling(graded(apart < ROUNDING), f"{apart:.1g} apart", why)
 
 
 @claim("lr=0.001, beta=0.9, eps=1e-8, sparse_counter=True", "0.001, 0.9, 1e-8, True", EQUATIONS)
 def defaults(m: Numbers) -> Ruling:
     """The defaults are those that the README lists."""
-    expected = {"lr": 0.001, "beta": 0.9, "eps": 1e-8, "sparse_counter": True}
     return Ruling(
-        graded(m["defaults"] == expected),
+        graded(m["defaults"] == {"lr": 0.001, "beta": 0.9, "eps": 1e-8, "sparse_counter": True}),
         ", ".join(f"{value:g}" if value is not True else "True" for value in m["defaults"].values()),
         "The factory's signature has the same names and defaults.",
     )
@@ -82,12 +73,30 @@ def defaults(m: Numbers) -> Ruling:
 def ranges(m: Numbers) -> Ruling:
     """beta must be in [0, 1) and eps greater than 0."""
     expected = {"beta=1": True, "beta=-0.1": True, "eps=0": True, "beta=0": False, "eps=1e-08": False}
-    refused = [name for name, refuses in m["refused"].items() if refuses]
     return Ruling(
         graded(m["refused"] == expected),
-        f"refused: {', '.join(refused)}",
+        f"refused: {', '.join(name for name, refuses in m['refused'].items() if refuses)}",
         "A ValueError is raised outside the ranges and not inside.",
     )
+
+
+@claim("fixes the known divergence issue of Adam, RMSProp", "Adam diverges, Expectigrad does not", PERIOD_3)
+def divergence(m: Numbers) -> Ruling:
+    """On the periodic problem of period 3 Adam goes to the wrong end and Expectigrad does not."""
+    usual = [name for name in ("Adam", "RMSProp") if name in diverging(m)]
+    return diverged(
+        m,
+        ("Adam (b1 0, b2 1/17)", "RMSProp (b2 1/17)"),
+        "x in [-1, 1], gradient 4 at every third step and -1 else, so -1 is best.",
+        f". With their defaults {' and '.join(usual) + ' diverge too' if usual else 'none diverges'}.",
+    )
+
+
+@claim("known divergence issue ... (arXiv:1904.09237)", "the same with period 101", PERIOD_101)
+def divergence_101(m: Numbers) -> Ruling:
+    """On the periodic problem of period 101 Adam goes to the wrong end and Expectigrad does not."""
+    task = "Gradient 1010 at every 101st step and -10 else, so -1 is best."
+    return diverged(m, ("Adam",), task, ", with their defaults too." if "Adam" in diverging(m) else ".")
 
 
 def diverging(m: Numbers) -> list[str]:
@@ -95,39 +104,34 @@ def diverging(m: Numbers) -> list[str]:
     return [name for name, found in m["methods"].items() if found["end"] > 0]
 
 
-def ends(m: Numbers, name: str) -> str:
-    """`-1.00`."""
-    return f"{m['methods'][name]['end']:+.2f}"
-
-
-@claim("fixes the known divergence issue of Adam, RMSProp", "Adam diverges, Expectigrad does not", PERIOD_3)
-def divergence(m: Numbers) -> Ruling:
-    """On the periodic problem of period 3 Adam goes to the wrong end and Expectigrad does not."""
-    wrong, adams = diverging(m), ("Adam (b1 0, b2 1/17)", "RMSProp (b2 1/17)")
-    ours = [name for name in wrong if name.startswith("Expectigrad")]
-    usual = [name for name in ("Adam", "RMSProp") if name in wrong]
+def diverged(m: Numbers, documented: tuple[str, ...], task: str, rest: str) -> Ruling:
+    """Whether the documented methods go to the wrong end and ours never does."""
+    wrong = diverging(m)
+    ours = any(name.startswith("Expectigrad") for name in wrong)
+    ends = [f"{m['methods'][name]['end']:+.2f}" for name in ("Expectigrad", documented[0])]
     return Ruling(
-        graded(not ours and all(name in wrong for name in adams), not ours and bool(wrong)),
-        f"Expectigrad {ends(m, 'Expectigrad')}, Adam {ends(m, adams[0])}",
-        f"x in [-1, 1], gradient 4 at every third step and -1 else, so -1 is best. Wrong end: {', '.join(wrong)}. "
-        + (
-            f"With their defaults {' and '.join(usual)} diverge too."
-            if usual
-            else "With their defaults none diverges."
-        ),
+        graded(not ours and all(name in wrong for name in documented), not ours and bool(wrong)),
+        f"Expectigrad {ends[0]}, Adam {ends[1]}",
+        f"{task} Wrong end: {', '.join(wrong)}{rest}",
     )
 
 
-@claim("known divergence issue ... (arXiv:1904.09237)", "the same with period 101", PERIOD_101)
-def divergence_101(m: Numbers) -> Ruling:
-    """On the periodic problem of period 101 Adam goes to the wrong end and Expectigrad does not."""
-    wrong = diverging(m)
-    ours = [name for name in wrong if name.startswith("Expectigrad")]
-    return Ruling(
-        graded(not ours and "Adam" in wrong, not ours and bool(wrong)),
-        f"Expectigrad {ends(m, 'Expectigrad')}, Adam {ends(m, 'Adam')}",
-        f"Gradient 1010 at every 101st step and -10 else, so -1 is best. Wrong end: {', '.join(wrong)}"
-        + (", with their defaults too." if "Adam" in wrong else "."),
+@document.show(PERIOD_3, PERIOD_101)
+def divergence_figure(three: Any, hundred: Any) -> Figure:
+    """x over the steps of both periodic problems."""
+    panels = []
+    for m, title in ((three, "Period 3: 4, -1, -1"), (hundred, "Period 101: 1010, then -10")):
+        series = tuple(
+            Series(label=label, x=m["steps"], y=shown["path"], optimizer=LOOKS[label])
+            for label, shown in m["methods"].items()
+            if label in LOOKS
+        )
+        panels.append(Panel(title=title, x="step", y="x", series=series, limits=(-1.1, 1.1), log_x=True))
+    return Figure(
+        name="expectigrad-divergence",
+        caption="The periodic problems of arXiv:1904.09237 on x in [-1, 1]: the gradients of a period add up "
+        "to more than 0, so -1 is best. Methods that forget go to +1; Expectigrad and AMSGrad do not.",
+        panels=tuple(panels),
     )
 
 
@@ -150,9 +154,8 @@ def less_noise(m: Numbers) -> Ruling:
     return Ruling(
         graded(ours[1] < adam[1]),
         f"{ours[1]:.1%}, Adam's {adam[1]:.1%}",
-        f"Relative deviation of the divisor over {m['seeds']} seeds after {first:,} and {last:,} "
-        f"gradients from N(1, 1): {ours[0]:.1%} and {ours[1]:.1%}, Adam's {adam[0]:.1%} and "
-        f"{adam[1]:.1%}.",
+        f"Relative deviation of the divisor over {m['seeds']} seeds after {first:,} and {last:,} gradients from "
+        f"N(1, 1): {ours[0]:.1%} and {ours[1]:.1%}, Adam's {adam[0]:.1%} and {adam[1]:.1%}.",
     )
 
 
@@ -163,9 +166,8 @@ def outer_momentum(m: Numbers) -> Ruling:
     return Ruling(
         graded(ours < ROUNDING < adam),
         f"{ours:.1g} off; Adam {adam:.0%}",
-        "An update is the average of the steps that the method takes without momentum, each adapted "
-        f"when it came; Adam, whose momentum comes first, is {adam:.0%} off on gradients that grow a "
-        "hundredfold.",
+        "An update is the average of the steps that the method takes without momentum, each adapted when it "
+        f"came; Adam, whose momentum comes first, is {adam:.0%} off on gradients that grow a hundredfold.",
     )
 
 
@@ -174,46 +176,10 @@ def better_on_benchmarks(m: Numbers) -> Ruling:
     """Expectigrad performs better than Adam on deep-learning benchmarks."""
     ours, adam = (m["runs"][0]["mlp"][name]["score"] for name in ("expectigrad", "adam"))
     better, worse = ours[2] < adam[1], ours[1] > adam[2]
-    verdict = Verdict.CONDITION if better else Verdict.FAILS if worse else Verdict.UNTESTABLE
     said = "below" if better else "above" if worse else "not told apart from"
     return Ruling(
-        verdict,
+        Verdict.CONDITION if better else Verdict.FAILS if worse else Verdict.UNTESTABLE,
         f"error {100 * ours[0]:.1f}%, Adam {100 * adam[0]:.1f}%",
         "The benchmarks it names are not here; on the small digits network, each at its best of nine "
         f"learning rates, the interval of its test error is {said} Adam's.",
     )
-
-
-def divergence_figure(numbers: Lookup) -> Figure | None:
-    """x over the steps of both periodic problems."""
-    found = [(numbers(PERIOD_3), "Period 3: 4, -1, -1"), (numbers(PERIOD_101), "Period 101: 1010, then -10")]
-    if any(m is None for m, _ in found):
-        return None
-    panels = []
-    for m, title in found:
-        series = tuple(
-            Series(label=label, x=m["steps"], y=shown["path"], optimizer=LOOKS[label])
-            for label, shown in m["methods"].items()
-            if label in LOOKS
-        )
-        panel = Panel(title=title, x="step", y="x", series=series, limits=(-1.1, 1.1), log_x=True)
-        panels.append(panel)
-    return Figure(
-        name="expectigrad-divergence",
-        caption="The periodic problems of arXiv:1904.09237 on x in [-1, 1]: the gradients of a period add up "
-        "to more than 0, so -1 is best. Methods that forget go to +1; Expectigrad and AMSGrad do not.",
-        panels=tuple(panels),
-    )
-
-
-document = Document(
-    name="expectigrad",
-    title="expectigrad 0.0.0: README",
-    source="https://github.com/brett-daley/expectigrad (e9ba829)",
-    optimizers=("expectigrad",),
-    claims=(
-        pseudocode, sparse_counter, defaults, ranges, divergence, divergence_101, arithmetic_rms, less_noise,
-        outer_momentum, better_on_benchmarks,
-    ),
-    figures=(divergence_figure,),
-)  # fmt: skip

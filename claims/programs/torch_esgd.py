@@ -1,19 +1,18 @@
 """ESGD-M in PyTorch, which its document speaks of: what a product costs and when it needs a graph."""
 
-from __future__ import annotations
-
 import warnings
 from typing import Any
 
 import torch
 
-from optbench.claims.programs.clock import interleaved
 from optbench.optimizers.esgd.torch import ESGD
 from optbench.tasks import parse as task
 
+from . import interleaved
+
 
 def product_cost(problem: str, steps: int, rounds: int) -> dict[str, Any]:
-    """CPU seconds of a training step: the gradient, and with create_graph and a product."""
+    """CPU microseconds of a training step: the gradient, and with create_graph and a product."""
     given = task(problem)
     loss = given.torch().loss
 
@@ -36,32 +35,28 @@ def product_cost(problem: str, steps: int, rounds: int) -> dict[str, Any]:
             grads = torch.autograd.grad(loss(params, data, draw), leaves, create_graph=True)
             torch.autograd.grad(grads, leaves, signs)
 
-    seconds = interleaved({"gradient": gradient, "both": both}, steps, rounds)
-    return {name: 1e6 * value for name, value in seconds.items()}
+    return interleaved({"gradient": gradient, "both": both}, steps, rounds)
 
 
 def graphs(steps: int) -> dict[str, Any]:
     """On which steps `should_create_graph` asks for a graph, and what happens on those without one."""
     param = torch.ones(3, requires_grad=True)
-    optimizer = ESGD([param])
-    asked = []
-    for t in range(1, steps + 1):
-        create = optimizer.should_create_graph()
+
+    def step(optimizer: ESGD, create: bool) -> None:
         optimizer.zero_grad()
-        with (
-            warnings.catch_warnings()
-        ):  # torch warns of the cycle that the document asks for; zero_grad ends it
+        with warnings.catch_warnings():
+            # torch warns of the cycle that the document asks for; zero_grad ends it
             warnings.filterwarnings("ignore", "Using backward\\(\\) with create_graph=True", UserWarning)
             (param**4).sum().backward(create_graph=create)
         optimizer.step()
-        if create:
-            asked.append(t)
-    fresh = ESGD([param])
-    fresh.zero_grad()
-    (param**4).sum().backward()
+
+    optimizer, asked, error = ESGD([param]), [], ""
+    for t in range(1, steps + 1):
+        create = optimizer.should_create_graph()
+        step(optimizer, create)
+        asked += [t] * create
     try:
-        fresh.step()
-        error = ""
+        step(ESGD([param]), create=False)
     except RuntimeError as raised:
         error = str(raised)
     return {"asked": asked, "of": steps, "error": error}

@@ -1,7 +1,5 @@
 """What ordinary runs say, for claims about training: read from stored rows, in the driver."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -13,18 +11,13 @@ from optbench.stats.summary import best_trial, final, question_of, steps_to, wor
 
 
 def study(frames: Sequence[Frame]) -> dict[str, Any]:
-    """For each run, each of its tasks and optimizers: at every learning rate, and at the best."""
-    return {"runs": [by_task(frame) for frame in frames]}
+    """For each run, each of its tasks (at one setting) and optimizers: at every learning rate, and at the best."""
 
+    def by_name(rows: Frame) -> dict[str, dict[str, Any]]:
+        return {str(name): one(group) for name, group in rows.groupby("optimizer", sort=False)}
 
-def by_task(frame: Frame) -> dict[str, dict[str, Any]]:
-    """Task to optimizer to what it showed; a run of claims has one setting for each task."""
-    return {
-        str(rows["task"].iloc[0]): {
-            str(name): one(group) for name, group in rows.groupby("optimizer", sort=False)
-        }
-        for rows in kept_apart(frame)
-    }
+    runs = [{str(rows["task"].iloc[0]): by_name(rows) for rows in kept_apart(frame)} for frame in frames]
+    return {"runs": runs}
 
 
 def one(rows: Frame) -> dict[str, Any]:

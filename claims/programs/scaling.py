@@ -1,18 +1,17 @@
 """How the learning rate must move when the loss or the parameters are rescaled, so that the path stays the same."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from optbench import optimizers
 from optbench.engines.jax_program import JaxObjective
 from optbench.optimizer import Optimizer
-from optbench.protocol import Setting
-from optbench.rules.optax import KeyNoise
+
+from .training import built, stepping
 
 Params = dict[str, jax.Array]
 
@@ -41,18 +40,17 @@ def laws(
     float64, when the learning rate moves as it should.
     """
     rows = []
-    with jax.enable_x64(True):
-        for name, (loss, params, exact) in methods.items():
-            optimizer, expected = optimizers.parse(name), {"loss": loss, "parameters": params}
-            constant, none = exact or (None, 0.0)
-            values = [getattr(optimizer, constant), none] if constant else [0.0]
-            parts = rescaled(optimizer, expected, factors, steps, rate, seed, constant, values)
-            found, without = parts[0], parts[-1]
-            rows += [
-                {"method": name, "what": what, "documented": expected[what], "exponents": without[what][0],
-                 "off": max(found[what][1]), "off_exact": max(without[what][1])}
-                for what in expected
-            ]  # fmt: skip
+    for name, (loss, params, exact) in methods.items():
+        optimizer, expected = optimizers.parse(name), {"loss": loss, "parameters": params}
+        constants = [{exact[0]: getattr(optimizer, exact[0])}, {exact[0]: exact[1]}] if exact else [{}]
+        with jax.enable_x64(True):
+            parts = rescaled(optimizer, expected, factors, steps, rate, seed, constants)
+        usual, without = parts[0], parts[-1]
+        rows += [
+            {"method": name, "what": what, "documented": expected[what], "exponents": without[what][0],
+             "off": max(usual[what][1]), "off_exact": max(without[what][1])}
+            for what in expected
+        ]  # fmt: skip
     return rows
 
 
@@ -62,24 +60,27 @@ Found = dict[str, tuple[list[float], list[float]]]
 
 def rescaled(
     optimizer: Optimizer, expected: dict[str, float], factors: list[float], steps: int, rate: float, seed: int,
-    constant: str | None, values: list[float],
+    constants: list[dict[str, float]],
 ) -> list[Found]:  # fmt: skip
-    """What rescaling does to a method with each value of a constant, all as lanes of one program."""
+    """What rescaling does to a method with each of its constants, all as lanes of one program."""
     first, loss = network(seed)
 
-    def path(given: jax.Array) -> Params:
-        """The parameters after each step in the first units, when the loss is `up` times and they are `size` times."""
-        up, size, learning_rate, value = given
-        numbers = {"learning_rate": learning_rate} | ({constant: value} if constant else {})
-        rule = optimizer.bind(numbers).jax(Setting(lambda t: 1.0, KeyNoise.seeded(seed), steps))
-        objective: Any = JaxObjective(lambda p: up * loss(jax.tree.map(lambda x: x / size, p)))
-        params = jax.tree.map(lambda x: x * size, first)
+    def path(given: jax.Array) -> jax.Array:
+        """How far each step has got in the first units, when the loss is `up` times and parameters `size` times."""
+        up, size, learning_rate, *value = given
+
+        def shrunk(params: Params) -> Params:
+            return jax.tree.map(lambda x: x / size, params)
+
+        numbers = {"learning_rate": learning_rate} | dict(zip(constants[0], value, strict=True))
+        rule = built(optimizer, numbers, seed, steps)
+        body = stepping(rule, lambda t: JaxObjective(lambda p: up * loss(shrunk(p))))
 
         def step(carry: Any, t: Any) -> Any:
-            params, state = carry
-            done = rule.step(params, state, objective, t)
-            return (done.params, done.state), jax.tree.map(lambda x: x / size, done.params)
+            carry = body(t, carry)
+            return carry, ravel_pytree(shrunk(carry[0]))[0] - ravel_pytree(first)[0]
 
+        params = jax.tree.map(lambda x: x * size, first)
         return jax.lax.scan(step, (params, rule.init(params)), jnp.arange(steps))[1]
 
     lanes = [(1.0, 1.0, rate)]
@@ -87,10 +88,9 @@ def rescaled(
         for n in factors:
             scale = (n, 1.0) if what == "loss" else (1.0, n)
             lanes += [(*scale, rate), (*scale, rate * n**exponent)]
-    table = jnp.array([(*lane, value) for value in values for lane in lanes])
-    paths = jax.jit(lambda table: jax.lax.map(path, table))(table)
-    moved = flat(paths) - flat({name: value[None, None] for name, value in first.items()})
-    return [compared(part, list(expected), factors) for part in np.split(moved, len(values))]
+    table = jnp.array([(*lane, *constant.values()) for constant in constants for lane in lanes])
+    moved = np.asarray(jax.jit(lambda table: jax.lax.map(path, table))(table))
+    return [compared(part, list(expected), factors) for part in np.split(moved, len(constants))]
 
 
 def compared(moved: np.ndarray, names: list[str], factors: list[float]) -> Found:
@@ -101,10 +101,3 @@ def compared(moved: np.ndarray, names: list[str], factors: list[float]) -> Found
     off = np.abs(lawful - base).max(axis=(1, 2)) / np.abs(base).max()
     halves = zip(np.split(exponents, len(names)), np.split(off, len(names)), strict=True)
     return {what: (e.tolist(), o.tolist()) for what, (e, o) in zip(names, halves, strict=True)}
-
-
-def flat(tree: Params) -> np.ndarray:
-    """All leaves as one axis behind lanes and steps."""
-    return np.concatenate(
-        [np.asarray(leaf).reshape(*leaf.shape[:2], -1) for leaf in jax.tree.leaves(tree)], axis=2
-    )

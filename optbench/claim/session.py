@@ -1,26 +1,92 @@
-"""Measuring: what is stored is not measured again; what is missing is computed on one set of workers."""
+"""Measuring: what is stored is not measured again; what is missing is computed on one set of workers.
+
+results/claims/ has one immutable JSON file for each measurement, written whole or not at all.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
+import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from optbench import environment
-from optbench.cell import Status
-from optbench.claims import PROGRAMS, Asked, Lookup, Measurement
-from optbench.claims.ledger import Ledger, Record, lookup
+from optbench.cell import FORMAT, Status
+from optbench.claim import Asked, Lookup, Measurement
 from optbench.execute.order import Order
 from optbench.execute.pool import Event, Pool
 from optbench.execute.request import Request, check_numbers
 from optbench.execute.session import Session
+from optbench.fields import UserError
 from optbench.plan import Program
 from optbench.protocol import FRAMEWORKS
-from optbench.store import Store
+from optbench.store import Store, whole
+
+TOLD = ("optimizer", "status", "reason")
+"""What is said of a run that failed."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A stored measurement."""
+
+    path: Path
+    numbers: dict[str, Any]
+    facts: dict[str, Any]
+    created: float
+
+
+def lookup(records: Mapping[str, Record]) -> Lookup:
+    """What finds the numbers of a measurement among records, by its id."""
+    return lambda measurement: records[measurement.id].numbers if measurement.id in records else None
+
+
+class Ledger:
+    """The measurements of a results folder; the newest of each id counts."""
+
+    def __init__(self, results: str | Path):
+        self.folder = Path(results) / "claims"
+        self.passed_over: dict[str, str] = {}
+        """Files that could not be read, and why."""
+
+    def records(self) -> dict[str, Record]:
+        """The newest record of each measurement id."""
+        found: dict[str, Record] = {}
+        for path in sorted(self.folder.glob("[!.]*.json"), key=lambda path: path.name):
+            try:
+                data = json.loads(path.read_text())
+                if data["format"] != FORMAT:
+                    raise ValueError(f"of another record format than {FORMAT}")
+                record = Record(path, data["numbers"], data["facts"], float(data["created"]))
+                name = str(data["id"])
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                self.passed_over[path.name] = f"{type(error).__name__}: {error}"[:120]
+                continue
+            if name not in found or found[name].created <= record.created:
+                found[name] = record
+        return found
+
+    def write(self, measurement: Measurement, numbers: Any, facts: Mapping[str, Any]) -> Record:
+        """One new file."""
+        created, facts = time.time(), {**environment.facts(), **facts}
+        told = {"format": FORMAT, "id": measurement.id, **measurement.message()}
+        name = f"{measurement.call.replace(':', '-')}-{measurement.id[:8]}-{time.time_ns():x}-{os.getpid():x}.json"
+        path = self.folder / name
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with whole(path) as temporary:
+                record = {**told, "numbers": numbers, "facts": facts, "created": created}
+                temporary.write_text(json.dumps(record, indent=1))
+        except OSError as error:
+            raise UserError(
+                f"claims folder {str(self.folder)!r} cannot be written: {error.strerror}. Give another --results."
+            ) from error
+        return Record(path, numbers, facts, created)
 
 
 class Done(NamedTuple):
@@ -36,7 +102,7 @@ class Inquiry:
     def __init__(
         self,
         asked: Sequence[Asked],
-        results: str = "results",
+        results: str,
         jobs: int | None = None,
         again: bool = False,
         timeout: float = 600.0,
@@ -90,44 +156,32 @@ class Inquiry:
 
         In that of the results, a report would show these runs beside those that a user asked for.
         """
-        options = {
-            "results": str(self.ledger.folder),
-            "jobs": self.jobs,
-            "timeout": self.timeout,
-            "device": "cpu",
-        }
-        return dataclasses.replace(request, **options)
+        own = {"jobs": self.jobs, "timeout": self.timeout, "device": "cpu"}
+        return dataclasses.replace(request, results=str(self.ledger.folder), **own)
 
     def read(self) -> Iterator[Done]:
         """Measure what reads runs; these must be stored by now."""
-        for measurement in self.missing:
-            if not measurement.runs:
-                continue
+        for measurement in (m for m in self.missing if m.runs):
             wall, cpu = time.perf_counter(), time.process_time()
             frames = [Session(Order.of(self.placed(request))).frame() for request in measurement.runs]
-            lost = [frame[~frame["status"].isin([s for s in Status if s.final])] for frame in frames]
-            if any(len(rows) for rows in lost):
-                first = next(rows for rows in lost if len(rows)).iloc[0]
-                yield self.failed(measurement, f"{first['optimizer']}: {first['status']}: {first['reason']}")
+            rows = [row for frame in frames for row in zip(*(frame[name] for name in TOLD), strict=True)]
+            lost = [": ".join(map(str, row)) for row in rows if not Status(row[1]).final]
+            if lost:
+                yield self.failed(measurement, lost[0])
                 continue
-            numbers = function(measurement.call)(frames, **measurement.inputs)
+            numbers = measurement.function()(frames, **measurement.inputs)
             seconds = {"wall_seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
             yield self.kept(measurement, numbers, seconds)
 
     def measure(self) -> Iterator[Done]:
         """Measure what is missing: beside the runs what JAX measures, then what reads them, then what PyTorch does."""
-        programs = {
-            name: [m for m in self.missing if not m.runs and m.framework == name] for name in FRAMEWORKS
-        }
+        calls, where = [m for m in self.missing if not m.runs], os.path.abspath(self.ledger.folder)
+        programs = {name: [m for m in calls if m.framework == name] for name in FRAMEWORKS}
         beside = programs.pop("jax")
-        yield from self.settled(self.session.run(beside) if self.session else self.pool().run(beside))
+        yield from self.settled((self.session or Pool(where, self.jobs, self.timeout)).run(beside))
         yield from self.read()
         for others in programs.values():  # on workers of their own: none imports two frameworks
-            yield from self.settled(self.pool().run(others))
-
-    def pool(self) -> Pool[Measurement]:
-        """Workers."""
-        return Pool(os.path.abspath(self.ledger.folder), self.jobs, self.timeout)
+            yield from self.settled(Pool(where, self.jobs, self.timeout).run(others))
 
     def settled(self, events: Iterator[Event]) -> Iterator[Done]:
         """Keep what workers found, or why they did not."""
@@ -152,9 +206,3 @@ class Inquiry:
         """Say so beside its claims, which keep what was stored before; nothing is stored."""
         self.failures[measurement.id] = reason
         return Done(measurement, reason)
-
-
-def function(call: str) -> Any:
-    """The function that a measurement names."""
-    module, _, name = call.partition(":")
-    return getattr(importlib.import_module(f"{PROGRAMS}.{module}"), name)
