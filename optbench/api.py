@@ -112,8 +112,8 @@ def run(
     if len(lost):
         reasons = lost.groupby(["task", "optimizer", "status", "reason"], sort=False).size()
         lines = [
-            f"{name} on {problem}, {count} cells: {status}: {why}"
-            for (problem, name, status, why), count in reasons.to_dict().items()
+            "{1} on {0}, {count} cells: {2}: {3}".format(*key, count=count)  # pyright: ignore[reportGeneralTypeIssues]
+            for key, count in reasons.to_dict().items()
         ]
         warnings.warn(
             f"{len(lost)} of {len(result.frame)} cells failed.\n" + "\n".join(lines),

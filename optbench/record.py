@@ -7,11 +7,8 @@ judges no older row, and a result of a task that is not installed any more can b
 from __future__ import annotations
 
 import functools
-import io
 import json
 import math
-import time
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -109,18 +106,6 @@ def code_of(cell: Cell) -> str:
     spec = cell.spec()
     own = [spec[part].get("code", "") for part in ("optimizer", "task")]
     return digest([version_of_numbers(*modules, cell.framework), *own])[:8]
-
-
-def encoded(traces: Sequence[Trace], facts: Mapping[str, Any]) -> bytes:
-    """A Parquet file with a row for each trace."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    rows = [{**record(trace), **facts, "created": time.time()} for trace in traces]
-    columns = {name: [row.get(name) for row in rows] for row in rows for name in row}
-    buffer = io.BytesIO()
-    pq.write_table(pa.table(columns), buffer, compression="zstd")
-    return buffer.getvalue()
 
 
 def record(trace: Trace) -> dict[str, Any]:

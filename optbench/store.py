@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import errno
+import io
 import json
 import os
 import re
@@ -23,7 +24,7 @@ import numpy as np
 from optbench import catalogue
 from optbench.cell import FORMAT, Cell, Schedule, Status, Trace
 from optbench.fields import UserError
-from optbench.record import encoded, question_text
+from optbench.record import question_text, record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -256,6 +257,18 @@ def asked(table: Any) -> Any:
     place = table.column_names.index("schedule")
     table = table.set_column(place, "schedule", pa.array(schedules))
     return table.append_column("question", pa.array(questions))
+
+
+def encoded(traces: Sequence[Trace], facts: Mapping[str, Any]) -> bytes:
+    """A Parquet file with a row for each trace."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [{**record(trace), **facts, "created": time.time()} for trace in traces]
+    columns = {name: [row.get(name) for row in rows] for row in rows for name in row}
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer, compression="zstd")
+    return buffer.getvalue()
 
 
 GROUP = ("task", "optimizer", "schedule", "framework", "dtype", "precision", "steps", "device_kind")

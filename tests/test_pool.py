@@ -30,7 +30,7 @@ import numpy as np
 from optbench.cell import Status, Trace
 from optbench.protocol import Counts
 from optbench.plan import Program
-from optbench.record import encoded
+from optbench.store import encoded
 
 def say(event, **facts):
     print(json.dumps({"event": event, **facts}), flush=True)
