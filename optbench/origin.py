@@ -66,7 +66,18 @@ def origin(thing: Any) -> str:
         short = name.rpartition(".")[2].strip("<>")
         return hold(thing, UNNAMED.get(thing, f"unnamed:{short}-{len(UNNAMED) + 1}-{PROCESS}"))
     path = FILES.get(thing.__module__)
-    return f"{Path(path).name if path else thing.__module__}:{name}"
+    return f"{Path(path).name if path else home(thing, name)}:{name}"
+
+
+def home(thing: Any, name: str) -> str:
+    """The outermost package that has the thing: `optax` of what is written in `optax._src.alias`."""
+    parts = thing.__module__.split(".")
+    places = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+    return next(
+        place
+        for place in places
+        if getattr(sys.modules.get(place), name, None) is thing or place == thing.__module__
+    )
 
 
 def hold(thing: Any, name: str) -> str:

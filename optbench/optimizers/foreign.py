@@ -268,6 +268,9 @@ def of(thing: Any, called: str = "") -> Foreign:
             "one, a torch.optim class, or a function of (params, state, grads, step)."
         )
     target = origin.origin(thing)
+    for name, full in SHORT.items():
+        if target.startswith(f"{full}:"):
+            target = name + target.removeprefix(full)
     if target.startswith("unnamed:"):
         called = called or target.removeprefix("unnamed:").partition("-")[0]
     elif thing.__module__ in origin.FILES:
