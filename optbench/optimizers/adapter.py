@@ -1,4 +1,7 @@
-"""What a standard method declares: how optax builds it and how torch.optim does, from the same fields."""
+"""What a method declares: how optax builds it and how torch.optim does, from the same fields.
+
+A `Standard` method is theirs; a `Room` holds a factory for optax and a class for torch.optim of our own.
+"""
 
 from __future__ import annotations
 
@@ -89,6 +92,37 @@ class Standard(Optimizer):
     def state_floats(self, shapes: Shapes) -> int:
         """So many arrays as large as the parameters."""
         return self.arrays * size(shapes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room(Optimizer):
+    """A method with an optax factory and a torch.optim class of our own, which are used alone too."""
+
+    learning_rate: float
+
+    def options(self) -> dict[str, Any]:
+        """What both are given beside the learning rate, by the names of the originals."""
+        names = (field.name for field in fields(self) if field.name != "learning_rate")
+        return {name: getattr(self, name) for name in names}
+
+    def transformation(self, factory: Callable[..., Any], setting: Setting, **given: Any) -> Any:
+        """The optax transformation under the schedule."""
+        rate = self.learning_rate
+        return factory(lambda t: rate * setting.factor(t), **self.options(), **given)
+
+    def jax_rule(self, factory: Callable[..., Any], setting: Setting, **given: Any) -> Rule:
+        """The optax transformation as a rule."""
+        from optbench.rules.optax import OptaxRule
+
+        return OptaxRule(self.transformation(factory, setting, **given))
+
+    def torch_rule(self, method: Callable[..., Any], setting: Setting, **given: Any) -> Rule:
+        """The torch.optim optimizer as a rule."""
+        from optbench.rules.torch import TorchRule
+
+        return TorchRule(
+            lambda named: method(named, self.learning_rate, **self.options(), **given), setting.factor
+        )
 
 
 def size(shapes: Shapes) -> int:

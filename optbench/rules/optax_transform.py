@@ -1,4 +1,4 @@
-"""What our optax transformations share: bias corrections, wide dtypes, rounding, masks."""
+"""What our optax transformations share: schedules, bias corrections, wide dtypes, rounding, masks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,16 @@ import jax.numpy as jnp
 import optax
 
 from optbench.ranges import is_off
+
+
+def at(number: Any, count: Any) -> Any:
+    """A number, or a schedule's value at a count."""
+    return number(count) if callable(number) else number
+
+
+def zeros(tree: Any, dtype: Any) -> Any:
+    """Zeros like each array, in a dtype that depends on its own."""
+    return jax.tree.map(lambda x: jnp.zeros_like(x, dtype=dtype(x.dtype)), tree)
 
 
 def one_minus_power(base: Any, count: Any, dtype: Any) -> jax.Array:
