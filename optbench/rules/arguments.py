@@ -115,3 +115,8 @@ def rate(declared: type[Optimizer], **changes: Any) -> Any:
 
 
 SCHEDULED = "step size, or a schedule evaluated at a count from 0"
+
+
+def at(number: Any, count: Any) -> Any:
+    """A number, or a schedule's value at a count."""
+    return number(count) if callable(number) else number

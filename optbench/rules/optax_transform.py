@@ -1,4 +1,4 @@
-"""What our optax transformations share: schedules, bias corrections, wide dtypes, rounding, masks."""
+"""What our optax transformations share: bias corrections, wide dtypes, rounding, masks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,6 @@ import jax.numpy as jnp
 import optax
 
 from optbench.ranges import is_off
-
-
-def at(number: Any, count: Any) -> Any:
-    """A number, or a schedule's value at a count."""
-    return number(count) if callable(number) else number
 
 
 def zeros(tree: Any, dtype: Any) -> Any:

@@ -11,9 +11,9 @@ import optax
 from optbench.optimizers.esgd import ALONE, ESGD, is_due, mixing
 from optbench.protocol import Noise
 from optbench.ranges import is_off
-from optbench.rules.arguments import SCHEDULED, rate, takes
+from optbench.rules.arguments import SCHEDULED, at, rate, takes
 from optbench.rules.optax import probes
-from optbench.rules.optax_transform import at, one_minus_power, unmasked, wide, zeros
+from optbench.rules.optax_transform import one_minus_power, unmasked, wide, zeros
 
 
 class EsgdState(NamedTuple):

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import optax
 
 from optbench.optimizers.ngc import NgcAdam, NgcNag, NgcSgd
-from optbench.rules.arguments import SCHEDULED, field, rate, takes
-from optbench.rules.optax_transform import at, one_minus_power, rounded, wide, zeros
+from optbench.rules.arguments import SCHEDULED, at, field, rate, takes
+from optbench.rules.optax_transform import one_minus_power, rounded, wide, zeros
 
 
 class NgcAdamState(NamedTuple):

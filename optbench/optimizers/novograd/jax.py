@@ -11,8 +11,7 @@ import optax
 from optbench.fields import hyper
 from optbench.optimizers.novograd import Novograd
 from optbench.ranges import is_off
-from optbench.rules.arguments import SCHEDULED, field, takes
-from optbench.rules.optax_transform import at
+from optbench.rules.arguments import SCHEDULED, at, field, takes
 
 
 @takes(

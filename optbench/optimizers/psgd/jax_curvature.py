@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optbench.optimizers.psgd import FORCED_FITS, check_ranges
+from optbench.optimizers.psgd import FORCED_FITS
 from optbench.protocol import Noise
+from optbench.ranges import require
 from optbench.rules.optax import CurvatureRule, probes
 
 
@@ -75,7 +76,7 @@ def helped(
     preconditioner_update_probability: Any = 1.0,
 ) -> tuple[Any, Any, Any, Any, jax.Array]:
     """`hessian_helper` with its arguments sorted out."""
-    check_ranges("hessian_helper", {"preconditioner_update_probability": preconditioner_update_probability})
+    require("hessian_helper", "(0, 1]", preconditioner_update_probability=preconditioner_update_probability)
     vector_key, uniform_key = jax.random.split(key)
     due = jax.random.uniform(uniform_key) < preconditioner_update_probability
     if train_step is not None:
