@@ -15,7 +15,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import Field
 from numbers import Real
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from optbench.fields import hyper
 from optbench.optimizer import Optimizer
@@ -25,9 +25,15 @@ R = TypeVar("R")
 Arguments = Mapping[str, Field]
 
 
-def takes(
-    declared: type[Optimizer], names: str, **others: Any
-) -> Callable[[Callable[..., R]], Callable[..., R]]:
+class Decorator(Protocol):
+    """What makes a function whose arguments are known when the program runs; a type checker takes any."""
+
+    def __call__(self, function: Callable[..., R]) -> Callable[..., R]:
+        """The function with its new signature."""
+        ...
+
+
+def takes(declared: type[Optimizer], names: str, **others: Any) -> Decorator:
     """Let a function take arguments, in the order of `names`: fields of a dataclass, and `others` made by `hyper`.
 
     Those after `*` are given by keyword. Parameters of the function that are none of them come first. The numbers of

@@ -29,14 +29,14 @@ from optbench.optimizers.psgd.jax import check_static, finished, is_alive, momen
 from optbench.optimizers.psgd.jax import precond_update_prob_schedule as precond_update_prob_schedule
 from optbench.protocol import Noise
 from optbench.ranges import is_off
-from optbench.rules.arguments import SCHEDULED, at, field, takes
+from optbench.rules.arguments import SCHEDULED, Decorator, at, field, takes
 from optbench.rules.optax import KeyNoise, probes
 
 Factors = list[list[jax.Array]]
 """The factors of each leaf, one for each axis."""
 
 
-def factory(first: str = "", decay: str = "") -> Callable:
+def factory(first: str = "", decay: str = "") -> Decorator:
     """What `kron` takes, or without learning rate and weight decay `scale_by_kron`, in the original's order."""
     return takes(
         Kron,

@@ -15,7 +15,7 @@ from optbench.optimizers.psgd import ALONE, FORCED_FITS, KEY, MASK, UPSTREAM, Gr
 from optbench.optimizers.psgd.jax_curvature import hessian_helper as hessian_helper
 from optbench.protocol import Noise
 from optbench.ranges import is_off
-from optbench.rules.arguments import SCHEDULED, at, field, takes
+from optbench.rules.arguments import SCHEDULED, Decorator, at, field, takes
 from optbench.rules.optax import KeyNoise, probes
 from optbench.rules.optax_transform import unmasked
 
@@ -84,7 +84,7 @@ class GroupState(NamedTuple):
     factors: list[Factors]
 
 
-def group_factory(declared: type[GroupOptimizer], own: str = "", scale_only: bool = False) -> Callable:
+def group_factory(declared: type[GroupOptimizer], own: str = "", scale_only: bool = False) -> Decorator:
     """What the factories of XMat, LRA and Affine take, in the originals' order; `own` is what one takes alone.
 
     With `scale_only` no learning rate and no weight decay.

@@ -13,7 +13,7 @@ from optbench.optimizers.psgd.torch_base import Preconditioned, descend, is_aliv
 from optbench.optimizers.psgd.torch_base import precond_update_prob_schedule as precond_update_prob_schedule
 from optbench.optimizers.psgd.torch_curvature import hessian_helper as hessian_helper
 from optbench.protocol import normals
-from optbench.rules.arguments import at, field, rate, takes
+from optbench.rules.arguments import Decorator, at, field, rate, takes
 from optbench.rules.torch_optimizer import value_of
 
 Factors = dict[str, torch.Tensor]
@@ -29,7 +29,7 @@ class Fit(NamedTuple):
     uniform: Callable[[str], float]
 
 
-def group_class(declared: type[GroupOptimizer], own: str = "") -> Callable:
+def group_class(declared: type[GroupOptimizer], own: str = "") -> Decorator:
     """What the classes of XMat, LRA and Affine take, in the originals' order; `own` is what one takes alone."""
     return takes(
         declared,
