@@ -15,6 +15,8 @@ from optbench.optimizer import Optimizer
 from optbench.protocol import Rule, Setting, Shapes
 
 T = TypeVar("T")
+Rate = Callable[[Any], Any]
+"""The learning rate as a function of the step, counted from 0."""
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
@@ -32,12 +34,12 @@ class Standard(Optimizer):
     asks: ClassVar[bool] = False
     """Whether the transformation asks for more than a gradient: the loss, or the loss as a function."""
 
-    def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
+    def in_optax(self, optax: Any, rate: Rate) -> Any:
         """The optax transformation; `rate(count)` is the learning rate under the schedule."""
         raise NotImplementedError
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
-        """The torch.optim optimizer as a function of the parameters."""
+        """The torch.optim optimizer as a function of the parameters and `lr`."""
         raise NotImplementedError
 
     def frameworks(self) -> tuple[str, ...]:
@@ -47,7 +49,7 @@ class Standard(Optimizer):
             name for name, half in halves if getattr(type(self), half) is not getattr(Standard, half)
         )
 
-    def rate(self, setting: Setting) -> Callable[[Any], Any]:
+    def rate(self, setting: Setting) -> Rate:
         """The learning rate as a function of the step."""
         learning_rate: Any = getattr(self, "learning_rate", 1.0)
         return lambda t: learning_rate * setting.factor(t)
@@ -71,8 +73,8 @@ class Standard(Optimizer):
 
         from optbench.rules.torch import TorchRule
 
-        make = self.in_torch(torch.optim)
-        return TorchRule(lambda named: make([p for _, p in named]), setting.factor)
+        make, lr = self.in_torch(torch.optim), getattr(self, "learning_rate", 1.0)
+        return TorchRule(lambda named: make([p for _, p in named], lr=lr), setting.factor)
 
     def values(self) -> tuple[Any, ...]:
         """The hyperparameters, in order."""

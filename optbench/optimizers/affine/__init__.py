@@ -103,13 +103,11 @@ class Affine(GroupOptimizer):
         return Sides.of(self.options())
 
     def jax(self, setting: Setting) -> Rule:
-        """The optax transformation as a rule."""
         from optbench.optimizers.affine.jax import affine
 
         return self.jax_rule(affine, setting)
 
     def torch(self, setting: Setting) -> Rule:
-        """The torch.optim class as a rule."""
         from optbench.optimizers.affine.torch import Affine as Class
 
         return self.torch_rule(Class, setting)

@@ -96,7 +96,6 @@ class ESGD(Room):
         )
 
     def torch(self, setting: Setting) -> Rule:
-        """The torch optimizer as a rule."""
         from optbench.optimizers.esgd.torch import ESGD as Method
 
         return self.torch_rule(Method, setting, noise=setting.noise)

@@ -45,13 +45,11 @@ class Expectigrad(Room):
     )
 
     def jax(self, setting: Setting) -> Rule:
-        """The optax transformation as a rule."""
         from optbench.optimizers.expectigrad.jax import expectigrad
 
         return self.jax_rule(expectigrad, setting)
 
     def torch(self, setting: Setting) -> Rule:
-        """The torch optimizer as a rule."""
         from optbench.optimizers.expectigrad.torch import Expectigrad as Method
 
         return self.torch_rule(Method, setting)

@@ -33,7 +33,6 @@ class Expectigrad(CheckedOptimizer):
         super().__init__(params, options)
 
     def step_leaf(self, leaf: Leaf) -> None:
-        """Move one parameter."""
         param, grad, state, group, _ = leaf
         if not state:
             kept = param.dtype if group["upstream"] else wide(param.dtype)

@@ -114,13 +114,11 @@ class Kron(Room):
         return Shaping.of(self.options())
 
     def jax(self, setting: Setting) -> Rule:
-        """The optax transformation as a rule."""
         from optbench.optimizers.kron.jax import kron
 
         return self.jax_rule(kron, setting, noise=setting.noise)
 
     def torch(self, setting: Setting) -> Rule:
-        """The torch.optim class as a rule."""
         from optbench.optimizers.kron.torch import Kron as Class
 
         return self.torch_rule(Class, setting, noise=setting.noise)
@@ -148,6 +146,11 @@ class Kron(Room):
         return not any("triangular" in factor_kinds(shape, self.shaping) for shape in shapes.values())
 
 
+FITTING = (
+    "preconditioner_update_probability max_size_triangular min_ndim_triangular memory_save_mode "
+    "momentum_into_precond_update"
+)
+"""The arguments that the factory and the classes take in the same order."""
 ALONE = {
     "precond_dtype": hyper(None, "dtype in which the factors are kept; None is at least float32"),
     "upstream": hyper(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from optbench.fields import hyper
-from optbench.optimizers.kron import ALONE, RELEASES, Kron, Shaping
+from optbench.optimizers.kron import ALONE, FITTING, RELEASES, Kron, Shaping
 from optbench.optimizers.kron.jax_factors import (
     Leaf,
     balanced,
@@ -40,10 +40,9 @@ def factory(first: str = "", decay: str = "") -> Decorator:
     """What `kron` takes, or without learning rate and weight decay `scale_by_kron`, in the original's order."""
     return takes(
         Kron,
-        f"{first} b1 {decay} preconditioner_update_probability max_size_triangular min_ndim_triangular "
-        "memory_save_mode momentum_into_precond_update preconditioner_lr preconditioner_init_scale mu_dtype "
-        "precond_dtype precond_update_precision precond_grads_precision scanned_layers lax_map_scanned_layers "
-        "lax_map_batch_size * noise seed upstream",
+        f"{first} b1 {decay} {FITTING} preconditioner_lr preconditioner_init_scale mu_dtype precond_dtype "
+        "precond_update_precision precond_grads_precision scanned_layers lax_map_scanned_layers lax_map_batch_size "
+        "* noise seed upstream",
         learning_rate=field(Kron, "learning_rate", doc=SCHEDULED, bounds=None),
         weight_decay_mask=MASK,
         precond_update_precision=hyper("tensorfloat32", "matmul precision of the fit"),

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from optbench.fields import hyper
-from optbench.optimizers.kron import ALONE, DAMPING, RELEASES, RMS_CLIP, Shaping, factor_kinds
+from optbench.optimizers.kron import ALONE, DAMPING, FITTING, RELEASES, RMS_CLIP, Shaping, factor_kinds
 from optbench.optimizers.kron import Kron as Declared
 from optbench.optimizers.psgd import ALONE as PSGD_ALONE
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, SEED
@@ -41,8 +41,7 @@ class Kron(Preconditioned):
 
     @takes(
         Declared,
-        "lr b1 weight_decay preconditioner_update_probability max_size_triangular min_ndim_triangular memory_save_mode "
-        "momentum_into_precond_update preconditioner_lr preconditioner_init_scale mu_dtype precond_dtype "
+        f"lr b1 weight_decay {FITTING} preconditioner_lr preconditioner_init_scale mu_dtype precond_dtype "
         "* scanned_layers noise seed upstream",
         lr=rate(Declared),
         scanned_layers=hyper(False, "whether the first axis of every parameter of a group stacks layers"),

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from optbench.fields import hyper
-from optbench.optimizers.kron import ALONE, Shaping
+from optbench.optimizers.kron import ALONE, FITTING, Shaping
 from optbench.optimizers.kron import Kron as Declared
 from optbench.optimizers.kron.torch import (
     Factors,
@@ -53,8 +53,7 @@ class KronTorch(Kron):
 
     @takes(
         Declared,
-        "lr b1 weight_decay preconditioner_update_probability max_size_triangular min_ndim_triangular memory_save_mode "
-        "momentum_into_precond_update precond_lr precond_init_scale merge_dims mu_dtype precond_dtype "
+        f"lr b1 weight_decay {FITTING} precond_lr precond_init_scale merge_dims mu_dtype precond_dtype "
         "* noise seed upstream",
         lr=rate(Declared, default=0.0003),
         precond_lr=field(Declared, "preconditioner_lr"),

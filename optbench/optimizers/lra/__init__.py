@@ -39,13 +39,11 @@ class LRA(GroupOptimizer):
     uvd_rank_of_approximation: int = hyper(10, "rank r of the correction to the diagonal", bounds="[1, inf)")
 
     def jax(self, setting: Setting) -> Rule:
-        """The optax transformation as a rule."""
         from optbench.optimizers.lra.jax import lra
 
         return self.jax_rule(lra, setting)
 
     def torch(self, setting: Setting) -> Rule:
-        """The torch.optim class as a rule."""
         from optbench.optimizers.lra.torch import LRA as Class
 
         return self.torch_rule(Class, setting)

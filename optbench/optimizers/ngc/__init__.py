@@ -45,13 +45,11 @@ class NgcAdam(Room):
         return {"beta1": self.b1, "beta2": self.b2, "eps": self.eps}
 
     def jax(self, setting: Setting) -> Rule:
-        """The optax transformation as a rule."""
         from optbench.optimizers.ngc.jax import ngc_adam
 
         return self.jax_rule(ngc_adam, setting)
 
     def torch(self, setting: Setting) -> Rule:
-        """The torch optimizer as a rule."""
         from optbench.optimizers.ngc.torch import NgcAdam as Method
 
         return self.torch_rule(Method, setting)
@@ -93,13 +91,11 @@ class NgcNag(Room):
         return {"mu": self.momentum}
 
     def jax(self, setting: Setting) -> Rule:
-        """The optax transformation as a rule."""
         from optbench.optimizers.ngc.jax import ngc_nag
 
         return self.jax_rule(ngc_nag, setting)
 
     def torch(self, setting: Setting) -> Rule:
-        """The torch optimizer as a rule."""
         from optbench.optimizers.ngc.torch import NgcNag as Method
 
         return self.torch_rule(Method, setting)
@@ -124,13 +120,11 @@ class NgcSgd(Room):
     learning_rate: float = step_size(0.001, 1e-4)
 
     def jax(self, setting: Setting) -> Rule:
-        """The optax transformation as a rule."""
         from optbench.optimizers.ngc.jax import ngc_sgd
 
         return self.jax_rule(ngc_sgd, setting)
 
     def torch(self, setting: Setting) -> Rule:
-        """The torch optimizer as a rule."""
         from optbench.optimizers.ngc.torch import NgcSgd as Method
 
         return self.torch_rule(Method, setting)

@@ -36,7 +36,6 @@ class NgcAdam(CheckedOptimizer):
         super().__init__(params, options)
 
     def step_leaf(self, leaf: Leaf) -> None:
-        """Move one parameter."""
         param, grad, state, group, _ = leaf
         kept = wide(param.dtype)
         if not state:
@@ -67,7 +66,6 @@ class NgcNag(CheckedOptimizer):
         super().__init__(params, options)
 
     def step_leaf(self, leaf: Leaf) -> None:
-        """Move one parameter."""
         param, grad, state, group, _ = leaf
         if not state:
             state.update(phi=zeros(param, wide(param.dtype)), step=0)

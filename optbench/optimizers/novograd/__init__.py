@@ -40,13 +40,11 @@ class Novograd(Room):
     weight_decay: float = weight_decay(0.0, "weight decay, inside the momentum")
 
     def jax(self, setting: Setting) -> Rule:
-        """The optax transformation as a rule."""
         from optbench.optimizers.novograd.jax import novograd
 
         return self.jax_rule(novograd, setting)
 
     def torch(self, setting: Setting) -> Rule:
-        """The torch optimizer as a rule."""
         from optbench.optimizers.novograd.torch import Novograd as Method
 
         return self.torch_rule(Method, setting)

@@ -31,7 +31,6 @@ class Novograd(CheckedOptimizer):
         super().__init__(params, options)
 
     def step_leaf(self, leaf: Leaf) -> None:
-        """Move one parameter."""
         param, grad, state, group, _ = leaf
         squared = grad.square().sum()
         if not state:

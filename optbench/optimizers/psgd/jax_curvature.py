@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, overload
 
@@ -61,9 +60,7 @@ def hessian_helper(key: jax.Array, *args: Any, **kwargs: Any) -> tuple[Any, Any,
         steps without, H v and v are zeros and cost one gradient only.
     """
     with_step = "train_step" in kwargs or (bool(args) and not callable(args[0]))
-    given = (STEPPED if with_step else STEPLESS).bind(*args, **kwargs)
-    given.apply_defaults()
-    return helped(key, **{"train_step": None, **given.arguments})
+    return helped(key, *args, **kwargs) if with_step else helped(key, None, *args, **kwargs)
 
 
 def helped(
@@ -101,10 +98,6 @@ def helped(
         return *loss_and_gradient(params), zeros, zeros
 
     return *jax.lax.cond(due, curved, plain), due
-
-
-STEPPED = inspect.Signature(list(inspect.signature(helped).parameters.values())[1:])
-STEPLESS = inspect.Signature(list(STEPPED.parameters.values())[1:])
 
 
 def hessian_rule(

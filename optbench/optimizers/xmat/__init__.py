@@ -34,13 +34,11 @@ class XMat(GroupOptimizer):
     releases: ClassVar[tuple[str, ...]] = ("0.2.9", "0.1.0")
 
     def jax(self, setting: Setting) -> Rule:
-        """The optax transformation as a rule."""
         from optbench.optimizers.xmat.jax import xmat
 
         return self.jax_rule(xmat, setting)
 
     def torch(self, setting: Setting) -> Rule:
-        """The torch.optim class as a rule."""
         from optbench.optimizers.xmat.torch import XMat as Class
 
         return self.torch_rule(Class, setting)
