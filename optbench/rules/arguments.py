@@ -23,6 +23,8 @@ from optbench.ranges import require
 
 R = TypeVar("R")
 Arguments = Mapping[str, Field]
+SCHEDULED = "step size, or a schedule evaluated at a count from 0"
+"""What a factory for optax says of its learning rate."""
 
 
 class Decorator(Protocol):
@@ -91,11 +93,11 @@ def documented(doc: str | None, arguments: Arguments) -> str | None:
 def check(owner: str, arguments: Arguments, given: Mapping[str, Any]) -> None:
     """Raise ValueError, naming field, value and range, for a number outside the bounds of its field.
 
-    None, schedules, arrays and traced numbers pass.
+    Schedules, arrays and traced numbers pass, and None where it is the default.
     """
     for name, field in arguments.items():
-        bounds, value = field.metadata["bounds"], given.get(name)
-        if bounds is None or value is None or callable(value):
+        bounds, value = field.metadata["bounds"], given.get(name, field.default)
+        if bounds is None or callable(value) or (value is None and field.default is None):
             continue
         require(owner, bounds.text, **{name: value})
         if "int" in str(field.type) and isinstance(value, Real) and value % 1:
@@ -118,9 +120,6 @@ def field(declared: type[Optimizer], name: str, **changes: Any) -> Any:
 def rate(declared: type[Optimizer], **changes: Any) -> Any:
     """The learning rate, which may be 0 where an optimizer is used alone, as a warmup's first is."""
     return field(declared, "learning_rate", **{"bounds": "[0, inf)", **changes})
-
-
-SCHEDULED = "step size, or a schedule evaluated at a count from 0"
 
 
 def at(number: Any, count: Any) -> Any:

@@ -23,8 +23,7 @@ from optbench.optimizers.kron.jax_factors import (
     precondition,
     trust_region,
 )
-from optbench.optimizers.psgd import ALONE as PSGD_ALONE
-from optbench.optimizers.psgd import BALANCE_PROBABILITY, KEY, MASK, check_release
+from optbench.optimizers.psgd import BALANCE_PROBABILITY, KEY, MASK, SHARED, check_release
 from optbench.optimizers.psgd.jax import check_static, finished, is_alive, momentum
 from optbench.optimizers.psgd.jax import precond_update_prob_schedule as precond_update_prob_schedule
 from optbench.protocol import Noise
@@ -51,7 +50,7 @@ def factory(first: str = "", decay: str = "") -> Decorator:
         lax_map_scanned_layers=hyper(False, "run the layers through `lax.map` instead of `vmap`"),
         lax_map_batch_size=hyper(8, "layers at a time under `lax.map`"),
         seed=hyper(5318008, KEY),
-        **PSGD_ALONE,
+        **SHARED,
         **ALONE,
     )
 

@@ -11,8 +11,7 @@ import torch
 from optbench.fields import hyper
 from optbench.optimizers.kron import ALONE, DAMPING, FITTING, RELEASES, RMS_CLIP, Shaping, factor_kinds
 from optbench.optimizers.kron import Kron as Declared
-from optbench.optimizers.psgd import ALONE as PSGD_ALONE
-from optbench.optimizers.psgd import BALANCE_PROBABILITY, SEED
+from optbench.optimizers.psgd import BALANCE_PROBABILITY, SEED, SHARED
 from optbench.optimizers.psgd.torch_base import Preconditioned, descend, is_alive
 from optbench.optimizers.psgd.torch_base import precond_update_prob_schedule as precond_update_prob_schedule
 from optbench.protocol import normals
@@ -46,7 +45,7 @@ class Kron(Preconditioned):
         lr=rate(Declared),
         scanned_layers=hyper(False, "whether the first axis of every parameter of a group stacks layers"),
         seed=hyper(5318008, SEED),
-        **PSGD_ALONE,
+        **SHARED,
         **ALONE,
     )
     def __init__(self, params: Any, **options: Any):

@@ -18,8 +18,7 @@ from optbench.optimizers.kron.torch import (
     fit_factors,
     precondition,
 )
-from optbench.optimizers.psgd import ALONE as PSGD_ALONE
-from optbench.optimizers.psgd import BALANCE_PROBABILITY, SEED
+from optbench.optimizers.psgd import BALANCE_PROBABILITY, SEED, SHARED
 from optbench.optimizers.psgd.torch_base import Preconditioned, descend, is_alive
 from optbench.rules.arguments import field, rate, takes
 from optbench.rules.torch_optimizer import wide
@@ -60,7 +59,7 @@ class KronTorch(Kron):
         precond_init_scale=field(Declared, "preconditioner_init_scale"),
         merge_dims=hyper(True, "fit a tensor of three or more axes as a matrix"),
         seed=hyper(42, SEED),
-        **PSGD_ALONE,
+        **SHARED,
         **ALONE,
     )
     def __init__(self, params: Any, **options: Any):

@@ -37,10 +37,10 @@ class NgcAdam(CheckedOptimizer):
 
     def step_leaf(self, leaf: Leaf) -> None:
         param, grad, state, group, _ = leaf
-        kept = wide(param.dtype)
         if not state:
-            state.update(g1=zeros(param, kept), g2=zeros(param, kept), step=0)
+            state.update(g1=zeros(param, wide(param.dtype)), g2=zeros(param, wide(param.dtype)), step=0)
         state["step"] += 1
+        kept = state["g1"].dtype
         b1, b2 = (rounded(group[name], kept) for name in ("beta1", "beta2"))
         grad = grad.to(kept)
         state["g1"].mul_(b1).add_(grad, alpha=1 - b1)

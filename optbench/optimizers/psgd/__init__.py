@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 from optbench.fields import MOMENTUM, hyper
 from optbench.optimizers.adapter import Room, decay, step_size, weight_decay
 from optbench.protocol import Rule, Setting
+from optbench.rules.arguments import field
 
 BALANCE_PROBABILITY = 0.01
 FORCED_FITS = 2
@@ -97,14 +98,17 @@ class GroupOptimizer(Room):
         return hessian_rule(make, setting, self.preconditioner_update_probability)
 
 
-ALONE = {
+# --- what is used alone takes beside the fields --------------------------------------------------------------
+
+SHARED = {
     "mu_dtype": hyper(None, "dtype in which the momentum is kept; None is the parameter's"),
     "noise": hyper(None, "where draws come from; None draws from `seed`"),
 }
-"""What factories and classes of PSGD take beside the fields, in either framework."""
+"""All of PSGD in either framework."""
 MASK = hyper(None, "tree of bool, or a callable on the parameters, that restricts the decay")
 KEY = "an integer or a JAX key of the default noise; give two optimizers different ones"
 SEED = "seed of the default noise; give two optimizers different ones"
+PRECOND_LR = field(GroupOptimizer, "precond_lr", doc="step size of the fit, or a schedule of the step from 1")
 UPSTREAM = hyper(
     None,
     "True or a release of psgd-jax brings its faults back: an all-zero first gradient makes the state non-finite for "

@@ -11,7 +11,16 @@ import jax.numpy as jnp
 import optax
 
 from optbench.fields import hyper
-from optbench.optimizers.psgd import ALONE, FORCED_FITS, KEY, MASK, UPSTREAM, GroupOptimizer, check_release
+from optbench.optimizers.psgd import (
+    FORCED_FITS,
+    KEY,
+    MASK,
+    PRECOND_LR,
+    SHARED,
+    UPSTREAM,
+    GroupOptimizer,
+    check_release,
+)
 from optbench.optimizers.psgd.jax_curvature import hessian_helper as hessian_helper
 from optbench.protocol import Noise
 from optbench.ranges import is_off
@@ -96,13 +105,11 @@ def group_factory(declared: type[GroupOptimizer], own: str = "", scale_only: boo
         "update_global_norm_clip step_normalizer_order seed mu_dtype precision * noise upstream",
         learning_rate=field(declared, "learning_rate", doc=SCHEDULED, bounds=None),
         mask=MASK,
-        precond_lr=field(
-            declared, "precond_lr", doc="step size of the fit, or a schedule of the step from 1"
-        ),
+        precond_lr=PRECOND_LR,
         seed=hyper(None, KEY),
         precision=hyper("tensorfloat32", "matmul precision"),
         upstream=UPSTREAM,
-        **ALONE,
+        **SHARED,
     )
 
 

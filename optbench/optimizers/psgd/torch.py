@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import torch
 
 from optbench.fields import hyper
-from optbench.optimizers.psgd import ALONE, FORCED_FITS, SEED, UPSTREAM, GroupOptimizer
+from optbench.optimizers.psgd import FORCED_FITS, PRECOND_LR, SEED, SHARED, UPSTREAM, GroupOptimizer
 from optbench.optimizers.psgd.torch_base import Preconditioned, descend, is_alive
 from optbench.optimizers.psgd.torch_base import precond_update_prob_schedule as precond_update_prob_schedule
 from optbench.optimizers.psgd.torch_curvature import hessian_helper as hessian_helper
 from optbench.protocol import normals
-from optbench.rules.arguments import Decorator, at, field, rate, takes
+from optbench.rules.arguments import Decorator, at, rate, takes
 from optbench.rules.torch_optimizer import value_of
 
 Factors = dict[str, torch.Tensor]
@@ -36,12 +36,10 @@ def group_class(declared: type[GroupOptimizer], own: str = "") -> Decorator:
         f"lr preconditioner_update_probability b1 nesterov weight_decay {own} precond_lr precond_init_scale "
         "update_global_norm_clip step_normalizer_order seed mu_dtype * noise upstream",
         lr=rate(declared),
-        precond_lr=field(
-            declared, "precond_lr", doc="step size of the fit, or a schedule of the step from 1"
-        ),
+        precond_lr=PRECOND_LR,
         seed=hyper(36, SEED),
         upstream=UPSTREAM,
-        **ALONE,
+        **SHARED,
     )
 
 
