@@ -22,15 +22,6 @@ def require(owner: str, bounds: str, **given: Any) -> None:
             raise ValueError(f"{owner}: {name}={value!r} is outside {bounds}")
 
 
-def require_count(owner: str, **given: Any) -> None:
-    """Raise a ValueError unless every given number is an integer of at least 1."""
-    for name, value in given.items():
-        if hasattr(value, "dtype") and not isinstance(value, Real):
-            continue
-        if isinstance(value, bool) or not isinstance(value, Real) or value % 1 != 0 or value < 1:
-            raise ValueError(f"{owner}: {name}={value!r} is not an integer in [1, inf)")
-
-
 def is_off(value: Any) -> bool:
     """Whether a number is known to be 0, so that what it scales need not exist; a traced one is not."""
     return isinstance(value, Real) and value == 0

@@ -176,7 +176,7 @@ def test_a_step_without_a_product_pays_for_none_in_lanes():
         ({"betas": (0.9, 1.0)}, r"betas\[1\]=1.0 is outside \[0, 1\)"),
         ({"lr_warmup": 1.0}, r"lr_warmup=1.0 is outside \[0, 1\)"),
         ({"weight_decay": -1.0}, r"weight_decay=-1.0 is outside \[0, inf\)"),
-        ({"d_warmup": 0}, r"d_warmup=0 is not an integer in \[1, inf\)"),
+        ({"d_warmup": 0}, r"d_warmup=0 is outside \[1, inf\)"),
         ({"nu": 0.5, "v": 0.5}, "two names of one number"),
     ],
 )

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from optbench.fields import MOMENTUM
-from optbench.optimizers.adapter import Standard, decay, declared, small, step_size, weight_decay
+from optbench.optimizers.adapter import Rate, Standard, decay, declared, small, step_size, weight_decay
 
 
 @declared
@@ -35,14 +35,11 @@ class Adam(Standard):
     b2: float = decay(0.999, "the mean of squares")
     eps: float = small(1e-8)
 
-    def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
-        """optax.adam."""
+    def in_optax(self, optax: Any, rate: Rate) -> Any:
         return optax.adam(rate, self.b1, self.b2, self.eps)
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
-        """torch.optim.Adam."""
-        options = {"betas": (self.b1, self.b2), "eps": self.eps, "foreach": True}
-        return partial(optim.Adam, lr=self.learning_rate, **options)
+        return partial(optim.Adam, betas=(self.b1, self.b2), eps=self.eps, foreach=True)
 
 
 @declared
@@ -58,11 +55,10 @@ class AdamW(Adam):
 
     weight_decay: float = weight_decay(1e-2)
 
-    def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
-        """optax.adamw."""
+    def in_optax(self, optax: Any, rate: Rate) -> Any:
         return optax.adamw(rate, self.b1, self.b2, self.eps, weight_decay=self.weight_decay)
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
-        """torch.optim.AdamW."""
-        options = {"weight_decay": self.weight_decay, "foreach": True}
-        return partial(optim.AdamW, lr=self.learning_rate, betas=(self.b1, self.b2), eps=self.eps, **options)
+        return partial(
+            optim.AdamW, betas=(self.b1, self.b2), eps=self.eps, weight_decay=self.weight_decay, foreach=True
+        )

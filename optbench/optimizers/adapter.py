@@ -1,4 +1,7 @@
-"""What a standard method declares: how optax builds it and how torch.optim does, from the same fields."""
+"""What a method declares: how optax builds it and how torch.optim does, from the same fields.
+
+A `Standard` method is theirs; a `Room` holds a factory for optax and a class for torch.optim of our own.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from optbench.optimizer import Optimizer
 from optbench.protocol import Rule, Setting, Shapes
 
 T = TypeVar("T")
+Rate = Callable[[Any], Any]
+"""The learning rate as a function of the step, counted from 0."""
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
@@ -29,12 +34,12 @@ class Standard(Optimizer):
     asks: ClassVar[bool] = False
     """Whether the transformation asks for more than a gradient: the loss, or the loss as a function."""
 
-    def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
+    def in_optax(self, optax: Any, rate: Rate) -> Any:
         """The optax transformation; `rate(count)` is the learning rate under the schedule."""
         raise NotImplementedError
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
-        """The torch.optim optimizer as a function of the parameters."""
+        """The torch.optim optimizer as a function of the parameters and `lr`."""
         raise NotImplementedError
 
     def frameworks(self) -> tuple[str, ...]:
@@ -44,7 +49,7 @@ class Standard(Optimizer):
             name for name, half in halves if getattr(type(self), half) is not getattr(Standard, half)
         )
 
-    def rate(self, setting: Setting) -> Callable[[Any], Any]:
+    def rate(self, setting: Setting) -> Rate:
         """The learning rate as a function of the step."""
         learning_rate: Any = getattr(self, "learning_rate", 1.0)
         return lambda t: learning_rate * setting.factor(t)
@@ -68,8 +73,8 @@ class Standard(Optimizer):
 
         from optbench.rules.torch import TorchRule
 
-        make = self.in_torch(torch.optim)
-        return TorchRule(lambda named: make([p for _, p in named]), setting.factor)
+        make, lr = self.in_torch(torch.optim), getattr(self, "learning_rate", 1.0)
+        return TorchRule(lambda named: make([p for _, p in named], lr=lr), setting.factor)
 
     def values(self) -> tuple[Any, ...]:
         """The hyperparameters, in order."""
@@ -89,6 +94,37 @@ class Standard(Optimizer):
     def state_floats(self, shapes: Shapes) -> int:
         """So many arrays as large as the parameters."""
         return self.arrays * size(shapes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room(Optimizer):
+    """A method with an optax factory and a torch.optim class of our own, which are used alone too."""
+
+    learning_rate: float
+
+    def options(self) -> dict[str, Any]:
+        """What both are given beside the learning rate, by the names of the originals."""
+        names = (field.name for field in fields(self) if field.name != "learning_rate")
+        return {name: getattr(self, name) for name in names}
+
+    def transformation(self, factory: Callable[..., Any], setting: Setting, **given: Any) -> Any:
+        """The optax transformation under the schedule."""
+        rate = self.learning_rate
+        return factory(lambda t: rate * setting.factor(t), **self.options(), **given)
+
+    def jax_rule(self, factory: Callable[..., Any], setting: Setting, **given: Any) -> Rule:
+        """The optax transformation as a rule."""
+        from optbench.rules.optax import OptaxRule
+
+        return OptaxRule(self.transformation(factory, setting, **given))
+
+    def torch_rule(self, method: Callable[..., Any], setting: Setting, **given: Any) -> Rule:
+        """The torch.optim optimizer as a rule."""
+        from optbench.rules.torch import TorchRule
+
+        return TorchRule(
+            lambda named: method(named, self.learning_rate, **self.options(), **given), setting.factor
+        )
 
 
 def size(shapes: Shapes) -> int:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from optbench.fields import Search, UserError, hyper
-from optbench.optimizers.adapter import Standard, decay, declared, size, step_size
+from optbench.optimizers.adapter import Rate, Standard, decay, declared, size, step_size
 from optbench.protocol import Shapes
 
 
@@ -40,14 +40,11 @@ class SGD(Standard):
                 f"Write {self.name}[nesterov=True,momentum=0.9]. See: optbench show {self.name}"
             )
 
-    def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
-        """optax.sgd."""
+    def in_optax(self, optax: Any, rate: Rate) -> Any:
         return optax.sgd(rate, self.momentum or None, self.nesterov)
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
-        """torch.optim.SGD."""
-        options = {"momentum": self.momentum, "nesterov": self.nesterov, "foreach": True}
-        return partial(optim.SGD, lr=self.learning_rate, **options)
+        return partial(optim.SGD, momentum=self.momentum, nesterov=self.nesterov, foreach=True)
 
     def state_floats(self, shapes: Shapes) -> int:
         """One buffer, if there is momentum."""

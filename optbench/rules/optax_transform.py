@@ -13,6 +13,11 @@ import optax
 from optbench.ranges import is_off
 
 
+def zeros(tree: Any, dtype: Any) -> Any:
+    """Zeros like each array, in a dtype that depends on its own."""
+    return jax.tree.map(lambda x: jnp.zeros_like(x, dtype=dtype(x.dtype)), tree)
+
+
 def one_minus_power(base: Any, count: Any, dtype: Any) -> jax.Array:
     """1 - base^count, to the last digit also where the power is near 1; 0 at count 0."""
     if is_off(base):

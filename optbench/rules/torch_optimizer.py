@@ -7,6 +7,11 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 
+from optbench.fields import hyper
+from optbench.rules.arguments import Arguments, check, documented
+
+PARAMS = hyper(doc="parameters, pairs (name, parameter), or dicts of param groups")
+
 
 class Leaf(NamedTuple):
     """One parameter that has a gradient, with its group, its state and its name."""
@@ -21,16 +26,41 @@ class Leaf(NamedTuple):
 class CheckedOptimizer(torch.optim.Optimizer):
     """A torch.optim optimizer that checks every group and reloads its state to the same bits.
 
-    Subclasses name themselves (`owner`), check a group (`check_group`), list the attributes that a pickle
-    must carry (`kept`) and the state entries that stay wider than the parameter (`wide_entries`).
+    Subclasses name themselves (`owner`), say what they take (`takes` on `__init__`), step a parameter (`step_leaf`)
+    or all (`advance`), list the attributes that a pickle must carry (`kept`) and the state entries that stay wider
+    than the parameter (`wide_entries`).
     """
 
     owner: ClassVar[str]
     kept: ClassVar[tuple[str, ...]] = ()
     wide_entries: ClassVar[tuple[str, ...]] = ()
+    arguments: ClassVar[Arguments] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        taken = getattr(vars(cls).get("__init__"), "arguments", None)
+        if taken is not None:
+            cls.arguments, cls.__doc__ = taken, documented(cls.__doc__, {"params": PARAMS, **taken})
 
     def check_group(self, group: dict[str, Any]) -> None:
         """Raise a ValueError that names the field, the value and the allowed range."""
+        check(self.owner, self.arguments, group)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """One step; `closure` evaluates the loss again and returns it."""
+        loss = value_of(closure)
+        self.advance()
+        return loss
+
+    def advance(self) -> None:
+        """Move all parameters."""
+        for leaf in self.leaves():
+            self.step_leaf(leaf)
+
+    def step_leaf(self, leaf: Leaf) -> None:
+        """Move one parameter."""
+        raise NotImplementedError
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; its own hyperparameters are checked as the constructor's are."""
@@ -71,6 +101,11 @@ class CheckedOptimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), **{name: getattr(self, name) for name in self.kept}}
+
+
+def zeros(param: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """Zeros in the parameter's memory layout, and in its dtype unless another is given."""
+    return torch.zeros_like(param, dtype=dtype, memory_format=torch.preserve_format)
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:

@@ -26,6 +26,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -45,8 +46,13 @@ class Matricized(NamedTuple):
 class Sides(NamedTuple):
     """The limits beyond which a side is diagonal."""
 
-    max_size_triangular: int = 4096
-    max_skew_triangular: float = 128
+    max_size_triangular: int
+    max_skew_triangular: float
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Sides:
+        """The two options among others."""
+        return cls(*(options[name] for name in cls._fields))
 
     def triangular(self, size: int, other: int) -> bool:
         """Whether a side of this size has a triangular factor."""
@@ -94,20 +100,14 @@ class Affine(GroupOptimizer):
     @property
     def sides(self) -> Sides:
         """The two options that choose the factors."""
-        return Sides(self.max_size_triangular, self.max_skew_triangular)
-
-    def options(self) -> dict[str, Any]:
-        """The common arguments, and the limits of the sides."""
-        return {**super().options(), **self.sides._asdict()}
+        return Sides.of(self.options())
 
     def jax(self, setting: Setting) -> Rule:
-        """The optax transformation as a rule."""
         from optbench.optimizers.affine.jax import affine
 
         return self.jax_rule(affine, setting)
 
     def torch(self, setting: Setting) -> Rule:
-        """The torch.optim class as a rule."""
         from optbench.optimizers.affine.torch import Affine as Class
 
         return self.torch_rule(Class, setting)

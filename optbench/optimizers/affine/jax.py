@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,120 +9,40 @@ import jax.numpy as jnp
 import optax
 from jax.scipy.linalg import solve_triangular
 
-from optbench.optimizers.affine import Sides, matricized
+from optbench.optimizers.affine import Affine, Sides, matricized
 from optbench.optimizers.kron.jax_factors import divide, gram, norm_lower_bound, precondition, times
-from optbench.optimizers.psgd import BALANCE_PROBABILITY, check_ranges, check_release
-from optbench.optimizers.psgd.jax import Factors, Fit, Options, check_static, finished, scale_by_group
+from optbench.optimizers.psgd import BALANCE_PROBABILITY
+from optbench.optimizers.psgd.jax import Factors, Fit, check_static, finished, group_factory, scale_by_group
 from optbench.protocol import Noise, normals
 from optbench.rules.optax import leaf_names
 
-RELEASES = ("0.2.9",)
+LIMITS = " ".join(Sides._fields)
 
 
+@group_factory(Affine, LIMITS)
 def affine(
-    learning_rate: float | Callable[[Any], Any] = 0.01,
-    preconditioner_update_probability: float = 1.0,
-    b1: float = 0.9,
-    nesterov: bool = False,
-    weight_decay: float = 0.0,
-    mask: Any | Callable[[Any], Any] | None = None,
-    max_size_triangular: int = 4096,
-    max_skew_triangular: float = 128,
-    precond_lr: float | Callable[[Any], Any] = 0.1,
-    precond_init_scale: float | None = None,
-    update_global_norm_clip: float | None = None,
-    step_normalizer_order: str = "2nd",
-    seed: int | jax.Array | None = None,
-    mu_dtype: Any = None,
-    precision: str | None = "tensorfloat32",
-    *,
-    noise: Noise | None = None,
-    upstream: bool | str | None = None,
+    learning_rate: Any, weight_decay: Any, mask: Any, **options: Any
 ) -> optax.GradientTransformationExtraArgs:
     """PSGD Affine: each leaf as a matrix, with a triangular or diagonal factor on either side.
 
     `update(grads, state, params)` whitens; `update(..., Hvp=, vector=, update_preconditioner=)` fits the
-    preconditioner to a Hessian-vector product, such as `hessian_helper` gives.
-
-    Args:
-        learning_rate: step size, or a schedule evaluated at a count from 0.
-        preconditioner_update_probability: in whitening, the probability of a fit; steps 1 and 2 always fit.
-        b1: decay of the momentum; 0 keeps no momentum.
-        nesterov: look ahead along the momentum.
-        weight_decay: decoupled decay; needs `params` in `update` when above 0.
-        mask: tree of bool, or a callable on the parameters, that restricts the decay.
-        max_size_triangular: a side of more entries than this is diagonal.
-        max_skew_triangular: a side of more than this many times the other's entries is diagonal.
-        precond_lr: step size of the fit, or a schedule of the step from 1.
-        precond_init_scale: scale of the first Q; None takes it from the first gradient that is not zero.
-        update_global_norm_clip: largest l2 norm of the whole update before decay and learning rate.
-        step_normalizer_order: '2nd' or '1st', what the fit's steps are divided by.
-        seed: an integer or a JAX key of the default noise; give two optimizers different ones.
-        mu_dtype: dtype in which the momentum is kept; None is the parameter's.
-        precision: matmul precision.
-        noise: where draws come from; None draws from `seed`.
-        upstream: True brings the faults of psgd-jax 0.2.9 back: an all-zero first gradient makes the state
-            non-finite for ever, and a first Hessian step without a fit loses the first scale.
+    preconditioner to a Hessian-vector product, such as `hessian_helper` gives. Weight decay needs `params`.
 
     Raises:
         ValueError: a hyperparameter is out of its range (a clip of 0 included), or `update` gets `Hvp`
             without `vector` or `update_preconditioner`.
     """
-    transform = scale_by_affine(
-        preconditioner_update_probability,
-        b1,
-        nesterov,
-        max_size_triangular,
-        max_skew_triangular,
-        precond_lr,
-        precond_init_scale,
-        update_global_norm_clip,
-        step_normalizer_order,
-        seed,
-        mu_dtype,
-        precision,
-        noise=noise,
-        upstream=upstream,
-    )
-    return finished(transform, "affine", learning_rate, weight_decay, mask)
+    return finished(scale_by_affine(**options), learning_rate, weight_decay, mask)
 
 
+@group_factory(Affine, LIMITS, scale_only=True)
 def scale_by_affine(
-    preconditioner_update_probability: float = 1.0,
-    b1: float = 0.9,
-    nesterov: bool = False,
-    max_size_triangular: int = 4096,
-    max_skew_triangular: float = 128,
-    precond_lr: float | Callable[[Any], Any] = 0.1,
-    precond_init_scale: float | None = None,
-    update_global_norm_clip: float | None = None,
-    step_normalizer_order: str = "2nd",
-    seed: int | jax.Array | None = None,
-    mu_dtype: Any = None,
-    precision: str | None = "tensorfloat32",
-    *,
-    noise: Noise | None = None,
-    upstream: bool | str | None = None,
+    max_size_triangular: int, max_skew_triangular: float, **options: Any
 ) -> optax.GradientTransformationExtraArgs:
-    """`affine` without learning rate and weight decay; the arguments are those of `affine`."""
-    limits = {"max_size_triangular": max_size_triangular, "max_skew_triangular": max_skew_triangular}
-    check_static("affine", **limits)
-    check_ranges("affine", limits)
-    options = Options(
-        preconditioner_update_probability,
-        b1,
-        nesterov,
-        precond_lr,
-        precond_init_scale,
-        update_global_norm_clip,
-        step_normalizer_order,
-        mu_dtype,
-        precision,
-    )
-    release = check_release("affine", upstream, RELEASES)
-    return scale_by_group(
-        "affine", Sided(Sides(max_size_triangular, max_skew_triangular)), options, noise, seed, release
-    )
+    """`affine` without learning rate and weight decay."""
+    sides = Sides(max_size_triangular, max_skew_triangular)
+    check_static("affine", **sides._asdict())
+    return scale_by_group(Affine, Sided(sides), **options)
 
 
 class Sided:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 
+from optbench.optimizers.affine import Affine as Declared
 from optbench.optimizers.affine import Sides, matricized
 from optbench.optimizers.kron.torch import divide, gram, norm_lower_bound, precondition, times
 from optbench.optimizers.psgd import BALANCE_PROBABILITY
-from optbench.optimizers.psgd.torch import Factors, Fit, GroupPreconditioner
-from optbench.protocol import Noise, normals
+from optbench.optimizers.psgd.torch import Factors, Fit, GroupPreconditioner, group_class
+from optbench.protocol import normals
 from optbench.rules.torch_optimizer import wide
 
 
@@ -21,68 +22,17 @@ class Affine(GroupPreconditioner):
     `step()` whitens; `step(hvp=, vector=, update_preconditioner=)` fits the preconditioner to a
     Hessian-vector product, such as `optbench.optimizers.psgd.torch.hessian_helper` gives.
 
-    Args:
-        params: parameters, pairs (name, parameter), or dicts of param groups.
-        lr: learning rate.
-        preconditioner_update_probability: in whitening, the probability of a fit; steps 1 and 2 always fit.
-        b1: decay of the momentum; 0 keeps no momentum.
-        nesterov: look ahead along the momentum.
-        weight_decay: decoupled decay.
-        max_size_triangular: a side of more entries than this is diagonal.
-        max_skew_triangular: a side of more than this many times the other's entries is diagonal.
-        precond_lr: step size of the fit, or a schedule of the step from 1.
-        precond_init_scale: scale of the first Q; None takes it from the first gradient that is not zero.
-        update_global_norm_clip: largest l2 norm of a group's whole update before decay and learning rate.
-        step_normalizer_order: '2nd' or '1st', what the fit's step is divided by.
-        seed: seed of the default noise; give two optimizers different ones.
-        mu_dtype: dtype in which the momentum is kept; None is the parameter's.
-        noise: where draws come from; None draws from `seed`.
-        upstream: True brings the faults of psgd-jax 0.2.9 back: an all-zero first gradient makes the state
-            non-finite for ever, and a first Hessian step without a fit loses the first scale.
-
     Raises:
         ValueError: a hyperparameter is out of its range, a clip of 0 included.
         RuntimeError: a gradient is sparse.
     """
 
     owner: ClassVar[str] = "affine"
+    releases: ClassVar[tuple[str, ...]] = Declared.releases
 
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 0.01,
-        preconditioner_update_probability: float = 1.0,
-        b1: float = 0.9,
-        nesterov: bool = False,
-        weight_decay: float = 0.0,
-        max_size_triangular: int = 4096,
-        max_skew_triangular: float = 128,
-        precond_lr: float | Callable[[int], float] = 0.1,
-        precond_init_scale: float | None = None,
-        update_global_norm_clip: float | None = None,
-        step_normalizer_order: str = "2nd",
-        seed: int = 36,
-        mu_dtype: torch.dtype | None = None,
-        *,
-        noise: Noise | None = None,
-        upstream: bool | str | None = None,
-    ):
-        defaults = {
-            "lr": lr,
-            "preconditioner_update_probability": preconditioner_update_probability,
-            "b1": b1,
-            "nesterov": nesterov,
-            "weight_decay": weight_decay,
-            "max_size_triangular": max_size_triangular,
-            "max_skew_triangular": max_skew_triangular,
-            "precond_lr": precond_lr,
-            "precond_init_scale": precond_init_scale,
-            "update_global_norm_clip": update_global_norm_clip,
-            "step_normalizer_order": step_normalizer_order,
-            "mu_dtype": mu_dtype,
-            "upstream": upstream,
-        }
-        super().__init__(params, defaults, noise, seed)
+    @group_class(Declared, " ".join(Sides._fields))
+    def __init__(self, params: Any, **options: Any):
+        super().__init__(params, **options)
 
     def members(self, group: dict[str, Any]) -> list[torch.Tensor]:
         """Those that have a gradient: each stands for itself."""
@@ -103,7 +53,7 @@ class Affine(GroupPreconditioner):
     def first(self, unit: torch.Tensor, group: dict[str, Any]) -> Factors:
         """Identities."""
         m, n = unit.shape
-        sides = sides_of(group)
+        sides = Sides.of(group)
         return {"left": identity(unit, m, n, sides), "right": identity(unit, n, m, sides)}
 
     def scale(self, factors: Factors, scale: torch.Tensor) -> Factors:
@@ -113,7 +63,7 @@ class Affine(GroupPreconditioner):
 
     def probe(self, group: dict[str, Any], members: list[torch.Tensor]) -> list[torch.Tensor | None]:
         """A normal matrix, `probe_matrix.<leaf>`, where it is not integrated out."""
-        names, sides = self.names(group), sides_of(group)
+        names, sides = self.names(group), Sides.of(group)
         units = {names[p]: x for p, x in zip(members, self.units(members), strict=True)}
         needed = {name: x for name, x in units.items() if not sides.integrates(*x.shape)}
         drawn = normals(self.noise, "probe_matrix", group["count"], needed)
@@ -139,11 +89,6 @@ class Affine(GroupPreconditioner):
     def apply(self, factors: Factors, m: torch.Tensor) -> torch.Tensor:
         """Q_l^T Q_l M Q_r^T Q_r."""
         return precondition([factors["left"], factors["right"]], m)
-
-
-def sides_of(group: dict[str, Any]) -> Sides:
-    """The limits of a group."""
-    return Sides(group["max_size_triangular"], group["max_skew_triangular"])
 
 
 def identity(unit: torch.Tensor, size: int, other: int, sides: Sides) -> torch.Tensor:

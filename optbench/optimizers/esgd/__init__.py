@@ -24,15 +24,14 @@ arXiv:1502.04390; Ma, Yarats, Quasi-hyperbolic momentum, arXiv:1810.06801; packa
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from optbench.fields import MOMENTUM, hyper
-from optbench.optimizer import Optimizer
+from optbench.optimizers.adapter import Room, decay, size, small, step_size, weight_decay
 from optbench.protocol import Rule, Setting, Shapes
-from optbench.ranges import require, require_count
+from optbench.ranges import require
 
 
 class Mixing(NamedTuple):
@@ -57,69 +56,63 @@ def mixing(betas: Sequence[Any], nu: Any, v: Any) -> Mixing:
     return Mixing(b1, b2, nu)
 
 
-def check(lr: Any, lr_warmup: Any, eps: Any, weight_decay: Any, update_d_every: Any, d_warmup: Any) -> None:
-    """The ranges of the other options, which both frameworks share."""
-    if not callable(lr):
-        require("esgd", "[0, inf)", lr=lr)
-    require("esgd", "[0, 1)", lr_warmup=lr_warmup)
-    require("esgd", "[0, inf)", eps=eps, weight_decay=weight_decay)
-    require_count("esgd", update_d_every=update_d_every, d_warmup=d_warmup)
-
-
-def is_due(t: Any, update_d_every: int = 10, d_warmup: int = 20) -> Any:
+def is_due(t: Any, update_d_every: int, d_warmup: int) -> Any:
     """Whether the step t, counted from 0, asks for a Hessian-vector product."""
     return (t < d_warmup) | ((t - d_warmup + 1) % update_d_every == 0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ESGD(Optimizer):
+class ESGD(Room):
     __doc__ = __doc__
     name: ClassVar[str] = "esgd"
     source: ClassVar[str] = "arXiv:1502.04390, arXiv:1810.06801; esgd f0d40c5"
     order: ClassVar[int] = 2
     memory: ClassVar[str] = "2n"
 
-    learning_rate: float = hyper(1.0, "step size", bounds="(0, inf)", lane=True, sweep=(1e-3, 10.0))
-    b1: float = hyper(0.9, "decay of the momentum", bounds="[0, 1)", search=MOMENTUM)
-    b2: float = hyper(0.999, "decay of the curvature", bounds="[0, 1)")
+    learning_rate: float = step_size(1.0, 1e-3)
+    b1: float = decay(0.9, "the momentum", MOMENTUM)
+    b2: float = decay(0.999, "the curvature")
     nu: float | None = hyper(None, "weight of the momentum in the step; None is b1", bounds="[0, 1]")
     lr_warmup: float = hyper(0.99, "exponential warmup of the learning rate; 0 is none", bounds="[0, 1)")
-    eps: float = hyper(1e-4, "added to the divisor", bounds="[0, inf)")
-    weight_decay: float = hyper(0.0, "decoupled weight decay", bounds="[0, inf)")
+    eps: float = small(1e-4, "added to the divisor")
+    weight_decay: float = weight_decay()
     update_d_every: int = hyper(10, "steps between products after the first ones", bounds="[1, inf)")
     d_warmup: int = hyper(20, "first steps that all take a product", bounds="[1, inf)")
 
     def options(self) -> dict[str, Any]:
-        """The arguments that both frameworks share, by their original names."""
-        names = ("nu", "lr_warmup", "eps", "weight_decay", "update_d_every", "d_warmup")
-        return {"betas": (self.b1, self.b2), **{name: getattr(self, name) for name in names}}
+        """By the originals' names, where b1 and b2 are a pair."""
+        options = super().options()
+        return {"betas": (options.pop("b1"), options.pop("b2")), **options}
 
     def jax(self, setting: Setting) -> Rule:
         """The optax transformation with Hessian-vector products where due."""
         from optbench.optimizers.esgd.jax import esgd, signs
         from optbench.rules.optax import CurvatureRule
 
-        rate = self.learning_rate
         return CurvatureRule(
-            esgd(lambda t: rate * setting.factor(t), **self.options()),
+            self.transformation(esgd, setting),
             due=lambda state, t: is_due(t, self.update_d_every, self.d_warmup),
             probe=lambda t, params: signs(setting.noise, t, params),
         )
 
     def torch(self, setting: Setting) -> Rule:
-        """The torch optimizer as a rule."""
         from optbench.optimizers.esgd.torch import ESGD as Method
-        from optbench.rules.torch import TorchRule
 
-        def make(named: Any) -> Method:
-            return Method(named, self.learning_rate, **self.options(), noise=setting.noise)
-
-        return TorchRule(make, setting.factor)
+        return self.torch_rule(Method, setting, noise=setting.noise)
 
     def state_floats(self, shapes: Shapes) -> int:
         """Momentum and squared curvature."""
-        return 2 * sum(math.prod(shape) for shape in shapes.values())
+        return 2 * size(shapes)
 
     def due_hvps(self, steps: int) -> int:
         """The first ones, then one in `update_d_every`."""
         return min(steps, self.d_warmup) + max(0, steps - self.d_warmup) // self.update_d_every
+
+
+ALONE = {
+    "betas": hyper(
+        (ESGD.b1, ESGD.b2), "decay of the average gradient and of the average squared product; in [0, 1)"
+    ),
+    "v": hyper(None, "the older name of nu"),
+}
+"""What the factory and the class take beside the fields."""

@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 
-from optbench.optimizers.esgd import check, mixing
+from optbench.fields import hyper
+from optbench.optimizers.esgd import ALONE, mixing
+from optbench.optimizers.esgd import ESGD as Declared
 from optbench.protocol import Noise, normals
+from optbench.rules.arguments import check, rate, takes
 from optbench.rules.torch import SeedNoise
-from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, value_of, wide
+from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, wide, zeros
 
 
 class ESGD(CheckedOptimizer):
     """ESGD-M: momentum divided by the estimated row norms of the Hessian.
 
     Call `loss.backward(create_graph=optimizer.should_create_graph())`, then `step()`, and clear the gradients
-    with `zero_grad()` (set to None): a gradient that keeps its graph keeps the whole forward pass.
-
-    Args:
-        params: parameters, named parameters or groups, as of any torch optimizer.
-        lr: step size.
-        betas: decay of the average gradient and of the average squared product.
-        nu: weight of the average in the step; None is betas[0].
-        lr_warmup: decay of the exponential warmup of the step size; 0 is none.
-        eps: added to the divisor.
-        weight_decay: decoupled decay times the step size.
-        update_d_every: steps between products after the first ones.
-        d_warmup: first steps that all take a product.
-        v: the older name of nu.
-        noise: where the signs come from; None draws from `seed`, the same at the same step.
-        seed: seed of the default noise.
-        upstream: as the original: refuse a gradient without graph even where others have one, and keep the
-            squared products in the dtype of the parameter.
+    with `zero_grad()` (set to None): a gradient that keeps its graph keeps the whole forward pass. A closure of
+    `step` must call `backward` likewise.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -51,45 +38,50 @@ class ESGD(CheckedOptimizer):
     )
     wide_entries: ClassVar[tuple[str, ...]] = ("exp_avg_d",)
 
+    @takes(
+        Declared,
+        "lr betas nu lr_warmup eps weight_decay update_d_every d_warmup * v noise seed upstream",
+        lr=rate(Declared),
+        noise=hyper(None, "where the signs come from; None draws from `seed`, the same at the same step"),
+        seed=hyper(0, "seed of the default noise"),
+        upstream=hyper(
+            False,
+            "as the original: refuse a gradient without graph even where others have one, and keep the squared "
+            "products in the dtype of the parameter",
+        ),
+        **ALONE,
+    )
     def __init__(
         self,
         params: Any,
-        lr: float = 1.0,
-        betas: tuple[float, float] = (0.9, 0.999),
-        nu: float | None = None,
-        lr_warmup: float = 0.99,
-        eps: float = 1e-4,
-        weight_decay: float = 0.0,
-        update_d_every: int = 10,
-        d_warmup: int = 20,
-        *,
-        v: float | None = None,
-        noise: Noise | None = None,
-        seed: int = 0,
-        upstream: bool = False,
+        update_d_every: int,
+        d_warmup: int,
+        v: float | None,
+        noise: Noise | None,
+        seed: int,
+        upstream: bool,
+        **options: Any,
     ):
-        nu = mixing(betas, nu, v).nu if v is not None else nu
-        check(lr, lr_warmup, eps, weight_decay, update_d_every, d_warmup)
+        if v is not None:
+            options["nu"] = mixing(options["betas"], options["nu"], v).nu
+        check(self.owner, self.arguments, {"update_d_every": update_d_every, "d_warmup": d_warmup})
         self.update_d_every, self.d_warmup = update_d_every, d_warmup
         self.steps = self.steps_since_d = 0
         self.noise: Noise = SeedNoise(seed) if noise is None else noise
         self.upstream = upstream
-        defaults = {"lr": lr, "betas": betas, "nu": nu, "lr_warmup": lr_warmup, "eps": eps}
-        super().__init__(params, {**defaults, "weight_decay": weight_decay})
+        super().__init__(params, options)
 
     def check_group(self, group: dict[str, Any]) -> None:
-        """The ranges of a group's own hyperparameters."""
+        """The ranges, those of the betas too."""
+        super().check_group(group)
         mixing(group["betas"], group["nu"], None)
-        check(group["lr"], group["lr_warmup"], group["eps"], group["weight_decay"], 1, 1)
 
     def should_create_graph(self) -> bool:
         """Whether the next `step` differentiates the gradients, so that they need their graph."""
         return self.steps < self.d_warmup or self.steps_since_d >= self.update_d_every
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One step; a closure must call `backward(create_graph=self.should_create_graph())`."""
-        loss = value_of(closure)
+    def advance(self) -> None:
+        """Move all parameters, on due steps with a product."""
         leaves = list(self.leaves())
         products: list[torch.Tensor] | None = None
         if self.should_create_graph():
@@ -99,7 +91,6 @@ class ESGD(CheckedOptimizer):
             self._step_leaf(leaf, products[i] if products else None)
         self.steps += 1
         self.steps_since_d += 1
-        return loss
 
     def _products(self, leaves: list[Leaf]) -> list[torch.Tensor]:
         """The Hessian times signs, leaf by leaf; a leaf without curvature gets zeros."""
@@ -128,9 +119,8 @@ class ESGD(CheckedOptimizer):
     def _step_leaf(self, leaf: Leaf, product: torch.Tensor | None) -> None:
         param, grad, state, group, _ = leaf
         if not state:
-            state["exp_avg"] = torch.zeros_like(param, memory_format=torch.preserve_format)
-            dtype = param.dtype if self.upstream else wide(param.dtype)
-            state["exp_avg_d"] = torch.zeros_like(param, dtype=dtype, memory_format=torch.preserve_format)
+            kept = param.dtype if self.upstream else wide(param.dtype)
+            state.update(exp_avg=zeros(param), exp_avg_d=zeros(param, kept))
             state["exp_avg_bias_corr"] = state["exp_avg_d_bias_corr"] = state["lr_warmup_cumprod"] = 1.0
         b1, b2, nu = mixing(group["betas"], group["nu"], None)
         average, squares = state["exp_avg"], state["exp_avg_d"]

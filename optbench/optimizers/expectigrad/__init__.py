@@ -21,59 +21,39 @@ arXiv:2010.01356; package expectigrad 0.0.0 (commit e9ba829).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from optbench.fields import MOMENTUM, hyper
-from optbench.optimizer import Optimizer
+from optbench.optimizers.adapter import Room, decay, size, step_size
 from optbench.protocol import Rule, Setting, Shapes
-from optbench.ranges import require
-
-
-def check(lr: Any, beta: Any, eps: Any) -> None:
-    """The ranges that both frameworks share."""
-    if not callable(lr):
-        require("expectigrad", "(0, inf)", lr=lr)
-    require("expectigrad", "[0, 1)", beta=beta)
-    require("expectigrad", "(0, inf)", eps=eps)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Expectigrad(Optimizer):
+class Expectigrad(Room):
     __doc__ = __doc__
     name: ClassVar[str] = "expectigrad"
     source: ClassVar[str] = "arXiv:2010.01356; expectigrad e9ba829"
     memory: ClassVar[str] = "3n; one n less for beta = 0 and for sparse_counter = False"
     elementwise: ClassVar[bool] = True
 
-    learning_rate: float = hyper(0.001, "step size", bounds="(0, inf)", lane=True, sweep=(1e-4, 1.0))
-    beta: float = hyper(0.9, "decay of the momentum; 0 keeps none", bounds="[0, 1)", search=MOMENTUM)
+    learning_rate: float = step_size(0.001, 1e-4)
+    beta: float = decay(0.9, "the momentum; 0 keeps none", MOMENTUM)
     eps: float = hyper(1e-8, "added to the divisor", bounds="(0, inf)")
-    sparse_counter: bool = hyper(True, "count only steps with a gradient", choices=(True, False))
-
-    def options(self) -> dict[str, Any]:
-        """The arguments that both frameworks share, by their original names."""
-        return {"beta": self.beta, "eps": self.eps, "sparse_counter": self.sparse_counter}
+    sparse_counter: bool = hyper(
+        True, "count, entry by entry, only the steps with a gradient", choices=(True, False)
+    )
 
     def jax(self, setting: Setting) -> Rule:
-        """The optax transformation as a rule."""
         from optbench.optimizers.expectigrad.jax import expectigrad
-        from optbench.rules.optax import OptaxRule
 
-        rate = self.learning_rate
-        return OptaxRule(expectigrad(lambda t: rate * setting.factor(t), **self.options()))
+        return self.jax_rule(expectigrad, setting)
 
     def torch(self, setting: Setting) -> Rule:
-        """The torch optimizer as a rule."""
         from optbench.optimizers.expectigrad.torch import Expectigrad as Method
-        from optbench.rules.torch import TorchRule
 
-        def make(named: Any) -> Method:
-            return Method(named, self.learning_rate, **self.options())
-
-        return TorchRule(make, setting.factor)
+        return self.torch_rule(Method, setting)
 
     def state_floats(self, shapes: Shapes) -> int:
         """The sum, the counter and the momentum."""
-        return (1 + self.sparse_counter + (self.beta > 0)) * sum(map(math.prod, shapes.values()))
+        return (1 + self.sparse_counter + (self.beta > 0)) * size(shapes)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from optbench.optimizers.expectigrad import check
+from optbench.fields import hyper
+from optbench.optimizers.expectigrad import Expectigrad
 from optbench.ranges import is_off
-from optbench.rules.optax_transform import one_minus_power, wide
+from optbench.rules.arguments import SCHEDULED, field, takes
+from optbench.rules.optax_transform import one_minus_power, wide, zeros
+
+UPSTREAM = hyper(False, "keep sums and counters in the parameter's dtype, as the original")
 
 
 class ExpectigradState(NamedTuple):
@@ -23,51 +26,36 @@ class ExpectigradState(NamedTuple):
     momentum: Any
 
 
-def expectigrad(
-    lr: float | Callable[[Any], Any] = 0.001,
-    beta: float = 0.9,
-    eps: float = 1e-8,
-    sparse_counter: bool = True,
-    *,
-    upstream: bool = False,
-) -> optax.GradientTransformation:
+@takes(
+    Expectigrad,
+    "lr beta eps sparse_counter * upstream",
+    lr=field(Expectigrad, "learning_rate", doc=SCHEDULED),
+    upstream=UPSTREAM,
+)
+def expectigrad(lr: Any, **options: Any) -> optax.GradientTransformation:
     """Expectigrad: the gradient over the root of its arithmetic mean square, then momentum.
 
     A gradient whose square underflows to 0 is not counted; XLA flushes subnormal squares on CPU, which in
     float32 are those of gradients below about 1e-19.
 
-    Args:
-        lr: step size, or a schedule evaluated at a count from 0.
-        beta: decay of the momentum; 0 keeps no momentum.
-        eps: added to the divisor.
-        sparse_counter: count, entry by entry, only the steps with a gradient.
-        upstream: keep sums and counters in the parameter's dtype, as the original.
-
     Raises:
         ValueError: a hyperparameter is out of its range.
     """
-    check(lr, beta, eps)
-    return optax.chain(
-        scale_by_expectigrad(beta, eps, sparse_counter, upstream=upstream), optax.scale_by_learning_rate(lr)
-    )
+    return optax.chain(scale_by_expectigrad(**options), optax.scale_by_learning_rate(lr))
 
 
+@takes(Expectigrad, "beta eps sparse_counter * upstream", upstream=UPSTREAM)
 def scale_by_expectigrad(
-    beta: float = 0.9, eps: float = 1e-8, sparse_counter: bool = True, *, upstream: bool = False
+    beta: Any, eps: Any, sparse_counter: bool, upstream: bool
 ) -> optax.GradientTransformation:
-    """`expectigrad` without learning rate; the arguments are those of `expectigrad`."""
-    check(1.0, beta, eps)
+    """`expectigrad` without learning rate."""
     moves = not is_off(beta)
 
     def init(params: Any) -> ExpectigradState:
-        def zeros() -> Any:
-            kept = (lambda p: p.dtype) if upstream else (lambda p: wide(p.dtype))
-            return jax.tree.map(lambda p: jnp.zeros_like(p, dtype=kept(p)), params)
-
+        kept = (lambda dtype: dtype) if upstream else wide
         momentum = optax.tree.zeros_like(params) if moves else None
-        return ExpectigradState(
-            jnp.zeros((), jnp.int32), zeros(), zeros() if sparse_counter else None, momentum
-        )
+        count, total = jnp.zeros((), jnp.int32), zeros(params, kept)
+        return ExpectigradState(count, total, zeros(params, kept) if sparse_counter else None, momentum)
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, ExpectigradState]:
         count = jnp.asarray(optax.safe_increment(state.count))

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 
-from optbench.optimizers.expectigrad import check
-from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, value_of, wide
+from optbench.fields import hyper
+from optbench.optimizers.expectigrad import Expectigrad as Declared
+from optbench.rules.arguments import field, takes
+from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, wide, zeros
 
 
 class Expectigrad(CheckedOptimizer):
     """Expectigrad: the gradient over the root of its arithmetic mean square, then momentum.
-
-    Args:
-        params: parameters, named parameters or groups, as of any torch optimizer.
-        lr: step size.
-        beta: decay of the momentum; 0 keeps no momentum.
-        eps: added to the divisor.
-        sparse_counter: count, entry by entry, only the steps with a gradient.
-        upstream: keep sums and counters in the parameter's dtype, as the original.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -30,43 +23,24 @@ class Expectigrad(CheckedOptimizer):
     owner: ClassVar[str] = "expectigrad"
     wide_entries: ClassVar[tuple[str, ...]] = ("sum", "counter")
 
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 0.001,
-        beta: float = 0.9,
-        eps: float = 1e-8,
-        sparse_counter: bool = True,
-        *,
-        upstream: bool = False,
-    ):
-        defaults = {"lr": lr, "beta": beta, "eps": eps, "sparse_counter": sparse_counter}
-        super().__init__(params, {**defaults, "upstream": upstream})
+    @takes(
+        Declared,
+        "lr beta eps sparse_counter * upstream",
+        lr=field(Declared, "learning_rate"),
+        upstream=hyper(False, "keep sums and counters in the parameter's dtype, as the original"),
+    )
+    def __init__(self, params: Any, **options: Any):
+        super().__init__(params, options)
 
-    def check_group(self, group: dict[str, Any]) -> None:
-        """The ranges of a group's own hyperparameters."""
-        check(group["lr"], group["beta"], group["eps"])
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One step."""
-        loss = value_of(closure)
-        for leaf in self.leaves():
-            self._step_leaf(leaf)
-        return loss
-
-    def _step_leaf(self, leaf: Leaf) -> None:
+    def step_leaf(self, leaf: Leaf) -> None:
         param, grad, state, group, _ = leaf
         if not state:
-            dtype = param.dtype if group["upstream"] else wide(param.dtype)
-            entries = {"sum": dtype}
+            kept = param.dtype if group["upstream"] else wide(param.dtype)
+            state.update(step=0, sum=zeros(param, kept))
             if group["sparse_counter"]:
-                entries["counter"] = dtype
+                state["counter"] = zeros(param, kept)
             if group["beta"] > 0:
-                entries["momentum"] = param.dtype
-            state["step"] = 0
-            for key, kept in entries.items():
-                state[key] = torch.zeros_like(param, dtype=kept, memory_format=torch.preserve_format)
+                state["momentum"] = zeros(param)
         state["step"] += 1
         square = grad.to(state["sum"].dtype).square()
         total = state["sum"].add_(square)

@@ -24,11 +24,12 @@ Lie Group for SGD, arXiv:1809.10232; package psgd-jax 0.2.9.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from optbench.fields import MOMENTUM, hyper
-from optbench.optimizer import Optimizer
+from optbench.optimizers.adapter import Room, decay, step_size, weight_decay
 from optbench.protocol import Rule, Setting, Shapes
 
 DAMPING = 0.0003452669770922512
@@ -44,9 +45,14 @@ MODES = (None, "one_diag", "smart_one_diag", "all_diag")
 class Shaping(NamedTuple):
     """Which factors of a leaf are triangular and which diagonal."""
 
-    max_size_triangular: int = 8192
-    min_ndim_triangular: int = 2
-    memory_save_mode: str | None = None
+    max_size_triangular: int
+    min_ndim_triangular: int
+    memory_save_mode: str | None
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Shaping:
+        """The three options among others."""
+        return cls(*(options[name] for name in cls._fields))
 
 
 def factor_kinds(shape: tuple[int, ...], shaping: Shaping) -> list[str]:
@@ -73,63 +79,49 @@ def factor_kinds(shape: tuple[int, ...], shaping: Shaping) -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kron(Optimizer):
+class Kron(Room):
     __doc__ = __doc__
     name: ClassVar[str] = "kron"
     source: ClassVar[str] = "arXiv:1512.04202, arXiv:1809.10232; psgd-jax 0.2.9"
     memory: ClassVar[str] = "n + sum over axes of n_i^2 (triangular) or n_i (diagonal)"
 
-    learning_rate: float = hyper(0.001, "step size", bounds="(0, inf)", lane=True, sweep=(1e-4, 1.0))
-    b1: float = hyper(0.9, "decay of the momentum; 0 keeps none", bounds="[0, 1)", search=MOMENTUM)
-    weight_decay: float = hyper(0.0, "decoupled weight decay", bounds="[0, inf)")
+    learning_rate: float = step_size(0.001, 1e-4)
+    b1: float = decay(0.9, "the momentum; 0 keeps none", MOMENTUM)
+    weight_decay: float = weight_decay()
     preconditioner_update_probability: float | None = hyper(
         None, "rate of preconditioner updates; None anneals 1 to 0.03", bounds="(0, 1]"
     )
     max_size_triangular: int = hyper(8192, "a larger dimension is diagonal", bounds="[0, inf)")
     min_ndim_triangular: int = hyper(2, "a tensor with fewer dimensions is diagonal", bounds="[0, inf)")
-    memory_save_mode: str | None = hyper(None, "which factors are diagonal", choices=MODES)
-    momentum_into_precond_update: bool = hyper(True, "fit on the momentum", choices=(True, False))
+    memory_save_mode: str | None = hyper(
+        None,
+        "which factors are diagonal: also the largest dimension's (one_diag), if it is larger than all others "
+        "(smart_one_diag), or all",
+        choices=MODES,
+    )
+    momentum_into_precond_update: bool = hyper(
+        True, "fit on the momentum, not on the gradient", choices=(True, False)
+    )
     preconditioner_lr: float = hyper(0.1, "step size of the preconditioner's fit", bounds="(0, inf)")
     preconditioner_init_scale: float = hyper(1.0, "scale of the first preconditioner", bounds="(0, inf)")
     upstream: str | None = hyper(
         None, "None, or a release of psgd-jax whose numerics are wanted", choices=(None, *RELEASES)
     )
 
-    def options(self) -> dict[str, Any]:
-        """The arguments that both frameworks' factories share, by their original names."""
-        return {
-            "b1": self.b1,
-            "weight_decay": self.weight_decay,
-            "preconditioner_update_probability": self.preconditioner_update_probability,
-            **self.shaping._asdict(),
-            "momentum_into_precond_update": self.momentum_into_precond_update,
-            "preconditioner_lr": self.preconditioner_lr,
-            "preconditioner_init_scale": self.preconditioner_init_scale,
-            "upstream": self.upstream,
-        }
-
     @property
     def shaping(self) -> Shaping:
         """The three options that choose the factors."""
-        return Shaping(self.max_size_triangular, self.min_ndim_triangular, self.memory_save_mode)
+        return Shaping.of(self.options())
 
     def jax(self, setting: Setting) -> Rule:
-        """The optax transformation as a rule."""
         from optbench.optimizers.kron.jax import kron
-        from optbench.rules.optax import OptaxRule
 
-        rate = self.learning_rate
-        return OptaxRule(kron(lambda t: rate * setting.factor(t), noise=setting.noise, **self.options()))
+        return self.jax_rule(kron, setting, noise=setting.noise)
 
     def torch(self, setting: Setting) -> Rule:
-        """The torch.optim class as a rule."""
         from optbench.optimizers.kron.torch import Kron as Class
-        from optbench.rules.torch import TorchRule
 
-        def build(named: Any) -> Any:
-            return Class(named, lr=self.learning_rate, noise=setting.noise, **self.options())
-
-        return TorchRule(build, setting.factor)
+        return self.torch_rule(Class, setting, noise=setting.noise)
 
     def state_floats(self, shapes: Shapes) -> int:
         """Momentum and factors."""
@@ -152,3 +144,19 @@ class Kron(Optimizer):
     def vectorizes(self, shapes: Shapes) -> bool:
         """Not where a triangular solve would be batched: that stands still on XLA's CPU thread pool."""
         return not any("triangular" in factor_kinds(shape, self.shaping) for shape in shapes.values())
+
+
+FITTING = (
+    "preconditioner_update_probability max_size_triangular min_ndim_triangular memory_save_mode "
+    "momentum_into_precond_update"
+)
+"""The arguments that the factory and the classes take in the same order."""
+ALONE = {
+    "precond_dtype": hyper(None, "dtype in which the factors are kept; None is at least float32"),
+    "upstream": hyper(
+        None,
+        "True is psgd-jax 0.2.9, which fits a leaf without gradient until it overflows, and balances in float32; "
+        "'0.2.7' its older rule: update drawn at random, no damping, a trust region in place of the clip",
+    ),
+}
+"""What the factory and the class take beside the fields, and beside what all of PSGD take."""

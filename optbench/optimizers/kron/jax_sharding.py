@@ -7,18 +7,18 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, PartitionSpec
 
-from optbench.optimizers.kron import Shaping, factor_kinds
+from optbench.fields import hyper
+from optbench.optimizers.kron import Kron, Shaping, factor_kinds
+from optbench.rules.arguments import takes
 
 
+@takes(
+    Kron,
+    "* max_size_triangular min_ndim_triangular memory_save_mode scanned_layers",
+    scanned_layers=hyper(None, "tree of bool; True marks a leaf whose first axis stacks layers"),
+)
 def kron_partition_specs(
-    params: Any,
-    specs: Any,
-    mesh: Mesh | None = None,
-    *,
-    max_size_triangular: int = 8192,
-    min_ndim_triangular: int = 2,
-    memory_save_mode: str | None = None,
-    scanned_layers: Any = None,
+    params: Any, specs: Any, mesh: Mesh | None = None, *, scanned_layers: Any, **shaped: Any
 ) -> Any:
     """PartitionSpecs of `Qs_preconditioners` in the state of `scale_by_kron`, from those of the parameters.
 
@@ -31,16 +31,11 @@ def kron_partition_specs(
         specs_of_state = {"count": P(), "mu": specs, "Qs_preconditioners": kron_partition_specs(params, specs),
                           "update_counter": P()}
 
-    Args:
-        params: the parameters, or their shapes as `jax.eval_shape` gives them.
-        specs: a PartitionSpec for each parameter; None is replicated.
-        mesh: leaves a mesh axis out where it does not divide the factor; without a mesh none is left out.
-        max_size_triangular: as given to `kron`.
-        min_ndim_triangular: as given to `kron`.
-        memory_save_mode: as given to `kron`.
-        scanned_layers: as given to `kron`.
+    `params` are the parameters, or their shapes as `jax.eval_shape` gives them; `specs` has a PartitionSpec for each,
+    where None is replicated. `mesh` leaves a mesh axis out where it does not divide the factor; without a mesh none is
+    left out. The other arguments are as given to `kron`.
     """
-    shaping = Shaping(max_size_triangular, min_ndim_triangular, memory_save_mode)
+    shaping = Shaping(**shaped)
     leaves, structure = jax.tree.flatten(params)
     stacks = [False] * len(leaves) if scanned_layers is None else jax.tree.leaves(scanned_layers)
     given = structure.flatten_up_to(specs)

@@ -8,12 +8,15 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from optbench.optimizers.kron import DAMPING, RELEASES, RMS_CLIP, Shaping, factor_kinds
-from optbench.optimizers.psgd import BALANCE_PROBABILITY, at, check_release
+from optbench.fields import hyper
+from optbench.optimizers.kron import ALONE, DAMPING, FITTING, RELEASES, RMS_CLIP, Shaping, factor_kinds
+from optbench.optimizers.kron import Kron as Declared
+from optbench.optimizers.psgd import BALANCE_PROBABILITY, SEED, SHARED
 from optbench.optimizers.psgd.torch_base import Preconditioned, descend, is_alive
 from optbench.optimizers.psgd.torch_base import precond_update_prob_schedule as precond_update_prob_schedule
-from optbench.protocol import Noise, normals
-from optbench.rules.torch_optimizer import value_of, wide
+from optbench.protocol import normals
+from optbench.rules.arguments import at, rate, takes
+from optbench.rules.torch_optimizer import wide
 
 Factors = list[torch.Tensor]
 
@@ -21,29 +24,8 @@ Factors = list[torch.Tensor]
 class Kron(Preconditioned):
     """PSGD Kron: whitening by a Kronecker-factored preconditioner fitted on the group of triangular matrices.
 
-    Args:
-        params: parameters, pairs (name, parameter), or dicts of param groups. A group with
-            `scanned_layers=True` holds parameters whose first axis stacks layers.
-        lr: learning rate.
-        b1: decay of the momentum; 0 keeps no momentum.
-        weight_decay: decoupled decay.
-        preconditioner_update_probability: rate of preconditioner updates, or a schedule of the step from 1;
-            None is `precond_update_prob_schedule()`.
-        max_size_triangular: a dimension larger than this gets a diagonal factor.
-        min_ndim_triangular: a tensor with fewer dimensions than this gets diagonal factors only.
-        memory_save_mode: None, 'one_diag' (the largest dimension is diagonal), 'smart_one_diag' (only if it
-            is larger than all others) or 'all_diag'.
-        momentum_into_precond_update: fit the preconditioner on the momentum, not on the gradient.
-        preconditioner_lr: step size of the preconditioner's fit.
-        preconditioner_init_scale: scale of the first preconditioner.
-        mu_dtype: dtype in which the momentum is kept; None is the parameter's.
-        precond_dtype: dtype in which the factors are kept; None is the parameter's, float32 at least.
-        scanned_layers: whether the first axis of every parameter of a group stacks layers.
-        noise: where draws come from; None draws from `seed`.
-        seed: seed of the default noise; give two optimizers different ones.
-        upstream: True is psgd-jax 0.2.9, which fits a leaf without gradient until it overflows, and balances
-            in float32; '0.2.7' its older rule: update drawn at random, no damping, a trust region in place of
-            the clip.
+    The first axis of the parameters of a group with `scanned_layers=True` stacks layers. The update probability may be
+    a schedule of the step from 1; None is `precond_update_prob_schedule()`.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -54,60 +36,31 @@ class Kron(Preconditioned):
     first_count: ClassVar[int] = 1
     """The number of the first step, at which a schedule is read."""
 
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 0.001,
-        b1: float = 0.9,
-        weight_decay: float = 0.0,
-        preconditioner_update_probability: float | Callable[[int], float] | None = None,
-        max_size_triangular: int = 8192,
-        min_ndim_triangular: int = 2,
-        memory_save_mode: str | None = None,
-        momentum_into_precond_update: bool = True,
-        preconditioner_lr: float = 0.1,
-        preconditioner_init_scale: float = 1.0,
-        mu_dtype: torch.dtype | None = None,
-        precond_dtype: torch.dtype | None = None,
-        *,
-        scanned_layers: bool = False,
-        noise: Noise | None = None,
-        seed: int = 5318008,
-        upstream: bool | str | None = None,
-    ):
-        defaults = {
-            "lr": lr,
-            "b1": b1,
-            "weight_decay": weight_decay,
-            "preconditioner_update_probability": preconditioner_update_probability,
-            "max_size_triangular": max_size_triangular,
-            "min_ndim_triangular": min_ndim_triangular,
-            "memory_save_mode": memory_save_mode,
-            "momentum_into_precond_update": momentum_into_precond_update,
-            "preconditioner_lr": preconditioner_lr,
-            "preconditioner_init_scale": preconditioner_init_scale,
-            "mu_dtype": mu_dtype,
-            "precond_dtype": precond_dtype,
-            "scanned_layers": scanned_layers,
-            "upstream": upstream,
-            "update_counter": 0,
-        }
-        super().__init__(params, defaults, noise, seed)
+    releases: ClassVar[tuple[str, ...]] = RELEASES
+
+    @takes(
+        Declared,
+        f"lr b1 weight_decay {FITTING} preconditioner_lr preconditioner_init_scale mu_dtype precond_dtype "
+        "* scanned_layers noise seed upstream",
+        lr=rate(Declared),
+        scanned_layers=hyper(False, "whether the first axis of every parameter of a group stacks layers"),
+        seed=hyper(5318008, SEED),
+        **SHARED,
+        **ALONE,
+    )
+    def __init__(self, params: Any, **options: Any):
+        super().__init__(params, **options, update_counter=0)
 
     def check_group(self, group: dict[str, Any]) -> None:
         """Ranges, a release that is known, and shapes that can be factored."""
         super().check_group(group)
-        group["upstream"] = check_release(self.owner, group["upstream"], RELEASES)
         for param in group["params"]:
-            factor_kinds(tuple(param.shape)[group["scanned_layers"] :], shaping_of(group))
+            factor_kinds(tuple(param.shape)[group["scanned_layers"] :], Shaping.of(group))
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step; `closure` evaluates the loss again and returns it."""
-        loss = value_of(closure)
+    def advance(self) -> None:
+        """Move all parameters, group by group."""
         for group in self.param_groups:
             self.step_group(group)
-        return loss
 
     def step_group(self, group: dict[str, Any]) -> None:
         """One step of one group."""
@@ -135,7 +88,7 @@ class Kron(Preconditioned):
         stacked = group["scanned_layers"]
         made = first_factors(
             tuple(param.shape)[stacked:],
-            shaping_of(group),
+            Shaping.of(group),
             group["preconditioner_init_scale"],
             dtype=group["precond_dtype"] or wide(param.dtype),
             device=param.device,
@@ -181,11 +134,6 @@ class Kron(Preconditioned):
             if group["upstream"] != "0.2.7":
                 g = g + DAMPING * g.abs().mean() * v
             self.state[param]["Q"] = fit(qs, g, v, lr)
-
-
-def shaping_of(group: dict[str, Any]) -> Shaping:
-    """The options of a group that choose the factors."""
-    return Shaping(group["max_size_triangular"], group["min_ndim_triangular"], group["memory_save_mode"])
 
 
 def lifted(function: Callable, in_dims: tuple[int | None, ...], group: dict[str, Any]) -> Callable:

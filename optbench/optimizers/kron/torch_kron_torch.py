@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 
+from optbench.fields import hyper
+from optbench.optimizers.kron import ALONE, FITTING, Shaping
+from optbench.optimizers.kron import Kron as Declared
 from optbench.optimizers.kron.torch import (
     Factors,
     Kron,
@@ -15,12 +17,11 @@ from optbench.optimizers.kron.torch import (
     first_factors,
     fit_factors,
     precondition,
-    shaping_of,
 )
-from optbench.optimizers.psgd import BALANCE_PROBABILITY
+from optbench.optimizers.psgd import BALANCE_PROBABILITY, SEED, SHARED
 from optbench.optimizers.psgd.torch_base import Preconditioned, descend, is_alive
-from optbench.protocol import Noise
-from optbench.rules.torch_optimizer import value_of, wide
+from optbench.rules.arguments import field, rate, takes
+from optbench.rules.torch_optimizer import wide
 
 DAMPING = 2.0**-11.5
 """sqrt of the float32 machine epsilon, not rounded to float32."""
@@ -49,56 +50,27 @@ class KronTorch(Kron):
     owner: ClassVar[str] = "kron_torch"
     first_count: ClassVar[int] = 0
 
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 0.0003,
-        b1: float = 0.9,
-        weight_decay: float = 0.0,
-        preconditioner_update_probability: float | Callable[[int], Any] | None = None,
-        max_size_triangular: int = 8192,
-        min_ndim_triangular: int = 2,
-        memory_save_mode: str | None = None,
-        momentum_into_precond_update: bool = True,
-        precond_lr: float = 0.1,
-        precond_init_scale: float = 1.0,
-        merge_dims: bool = True,
-        mu_dtype: torch.dtype | None = None,
-        precond_dtype: torch.dtype | None = None,
-        *,
-        noise: Noise | None = None,
-        seed: int = 42,
-        upstream: bool | str | None = None,
-    ):
-        defaults = {
-            "lr": lr,
-            "b1": b1,
-            "weight_decay": weight_decay,
-            "preconditioner_update_probability": preconditioner_update_probability,
-            "max_size_triangular": max_size_triangular,
-            "min_ndim_triangular": min_ndim_triangular,
-            "memory_save_mode": memory_save_mode,
-            "momentum_into_precond_update": momentum_into_precond_update,
-            "precond_lr": precond_lr,
-            "precond_init_scale": precond_init_scale,
-            "merge_dims": merge_dims,
-            "mu_dtype": mu_dtype,
-            "precond_dtype": precond_dtype,
-            "scanned_layers": False,
-            "upstream": upstream,
-            "update_counter": 0,
-        }
-        Preconditioned.__init__(self, params, defaults, noise, seed)
+    @takes(
+        Declared,
+        f"lr b1 weight_decay {FITTING} precond_lr precond_init_scale merge_dims mu_dtype precond_dtype "
+        "* noise seed upstream",
+        lr=rate(Declared, default=0.0003),
+        precond_lr=field(Declared, "preconditioner_lr"),
+        precond_init_scale=field(Declared, "preconditioner_init_scale"),
+        merge_dims=hyper(True, "fit a tensor of three or more axes as a matrix"),
+        seed=hyper(42, SEED),
+        **SHARED,
+        **ALONE,
+    )
+    def __init__(self, params: Any, **options: Any):
+        Preconditioned.__init__(self, params, **options, scanned_layers=False, update_counter=0)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step; `closure` evaluates the loss again and returns it."""
-        loss = value_of(closure)
+    def advance(self) -> None:
+        """Move all parameters; the first group says whether a step fits."""
         due = self.due(self.param_groups[0])
         for group in self.param_groups:
             self.step_merged(group, due)
             group["count"] += 1
-        return loss
 
     def step_merged(self, group: dict[str, Any], due: bool) -> None:
         """One step of one group."""
@@ -109,7 +81,7 @@ class KronTorch(Kron):
             if "Q" not in state:
                 state["Q"] = first_factors(
                     shape,
-                    shaping_of(group),
+                    Shaping.of(group),
                     group["precond_init_scale"],
                     dtype=group["precond_dtype"] or direction.dtype,
                     device=param.device,

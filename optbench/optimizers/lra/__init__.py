@@ -20,11 +20,11 @@ psgd-jax 0.2.9.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from optbench.fields import hyper
+from optbench.optimizers.adapter import size
 from optbench.optimizers.psgd import GroupOptimizer
 from optbench.protocol import Rule, Setting, Shapes
 
@@ -38,26 +38,19 @@ class LRA(GroupOptimizer):
 
     uvd_rank_of_approximation: int = hyper(10, "rank r of the correction to the diagonal", bounds="[1, inf)")
 
-    def options(self) -> dict[str, Any]:
-        """The common arguments, and the rank."""
-        return {**super().options(), "uvd_rank_of_approximation": self.uvd_rank_of_approximation}
-
     def jax(self, setting: Setting) -> Rule:
-        """The optax transformation as a rule."""
         from optbench.optimizers.lra.jax import lra
 
         return self.jax_rule(lra, setting)
 
     def torch(self, setting: Setting) -> Rule:
-        """The torch.optim class as a rule."""
         from optbench.optimizers.lra.torch import LRA as Class
 
         return self.torch_rule(Class, setting)
 
     def state_floats(self, shapes: Shapes) -> int:
         """U, V, d and momentum."""
-        each = 2 * self.uvd_rank_of_approximation + 1 + (self.b1 > 0)
-        return each * sum(math.prod(shape) for shape in shapes.values())
+        return (2 * self.uvd_rank_of_approximation + 1 + (self.b1 > 0)) * size(shapes)
 
     def vectorizes(self, shapes: Shapes) -> bool:
         """Not under vmap: a batched solve can stand still on XLA's CPU thread pool."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,121 +9,44 @@ import jax.numpy as jnp
 import optax
 from jax.scipy.linalg import lu_factor, lu_solve
 
-from optbench.optimizers.psgd import BALANCE_PROBABILITY, check_ranges, check_release
+from optbench.optimizers.lra import LRA
+from optbench.optimizers.psgd import BALANCE_PROBABILITY
 from optbench.optimizers.psgd.jax import (
     Factors,
     Fit,
-    Options,
     WholeTree,
     check_static,
     finished,
+    group_factory,
     scale_by_group,
 )
 from optbench.protocol import Noise
 
-RELEASES = ("0.2.9",)
 
-
+@group_factory(LRA, "uvd_rank_of_approximation")
 def low_rank_approximation(
-    learning_rate: float | Callable[[Any], Any] = 0.01,
-    preconditioner_update_probability: float = 1.0,
-    b1: float = 0.9,
-    nesterov: bool = False,
-    weight_decay: float = 0.0,
-    mask: Any | Callable[[Any], Any] | None = None,
-    uvd_rank_of_approximation: int = 10,
-    precond_lr: float | Callable[[Any], Any] = 0.1,
-    precond_init_scale: float | None = None,
-    update_global_norm_clip: float | None = None,
-    step_normalizer_order: str = "2nd",
-    seed: int | jax.Array | None = None,
-    mu_dtype: Any = None,
-    precision: str | None = "tensorfloat32",
-    *,
-    noise: Noise | None = None,
-    upstream: bool | str | None = None,
+    learning_rate: Any, weight_decay: Any, mask: Any, **options: Any
 ) -> optax.GradientTransformationExtraArgs:
     """PSGD LRA: Q = (I + U V^T) diag(d) on all leaves as one vector.
 
     `update(grads, state, params)` whitens; `update(..., Hvp=, vector=, update_preconditioner=)` fits the
-    preconditioner to a Hessian-vector product, such as `hessian_helper` gives.
-
-    Args:
-        learning_rate: step size, or a schedule evaluated at a count from 0.
-        preconditioner_update_probability: in whitening, the probability of a fit; steps 1 and 2 always fit.
-        b1: decay of the momentum; 0 keeps no momentum.
-        nesterov: look ahead along the momentum.
-        weight_decay: decoupled decay; needs `params` in `update` when above 0.
-        mask: tree of bool, or a callable on the parameters, that restricts the decay.
-        uvd_rank_of_approximation: the number r of columns of U and V.
-        precond_lr: step size of the fit, or a schedule of the step from 1.
-        precond_init_scale: scale of the first Q; None takes it from the first gradient that is not zero.
-        update_global_norm_clip: largest l2 norm of the whole update before decay and learning rate.
-        step_normalizer_order: '2nd' or '1st', what the fit's steps are divided by.
-        seed: an integer or a JAX key of the default noise; give two optimizers different ones.
-        mu_dtype: dtype in which the momentum is kept; None is the parameter's.
-        precision: matmul precision.
-        noise: where draws come from; None draws from `seed`.
-        upstream: True brings the faults of psgd-jax 0.2.9 back: an all-zero first gradient makes the state
-            non-finite for ever, and a first Hessian step without a fit loses the first scale.
+    preconditioner to a Hessian-vector product, such as `hessian_helper` gives. Weight decay needs `params`.
 
     Raises:
         ValueError: a hyperparameter is out of its range (a clip of 0 included), or `update` gets `Hvp`
             without `vector` or `update_preconditioner`.
     """
-    transform = scale_by_lra(
-        preconditioner_update_probability,
-        b1,
-        nesterov,
-        uvd_rank_of_approximation,
-        precond_lr,
-        precond_init_scale,
-        update_global_norm_clip,
-        step_normalizer_order,
-        seed,
-        mu_dtype,
-        precision,
-        noise=noise,
-        upstream=upstream,
-    )
-    return finished(transform, "lra", learning_rate, weight_decay, mask)
+    return finished(scale_by_lra(**options), learning_rate, weight_decay, mask)
 
 
 lra = low_rank_approximation
 
 
-def scale_by_lra(
-    preconditioner_update_probability: float = 1.0,
-    b1: float = 0.9,
-    nesterov: bool = False,
-    uvd_rank_of_approximation: int = 10,
-    precond_lr: float | Callable[[Any], Any] = 0.1,
-    precond_init_scale: float | None = None,
-    update_global_norm_clip: float | None = None,
-    step_normalizer_order: str = "2nd",
-    seed: int | jax.Array | None = None,
-    mu_dtype: Any = None,
-    precision: str | None = "tensorfloat32",
-    *,
-    noise: Noise | None = None,
-    upstream: bool | str | None = None,
-) -> optax.GradientTransformationExtraArgs:
-    """`low_rank_approximation` without learning rate and weight decay; the arguments are its."""
+@group_factory(LRA, "uvd_rank_of_approximation", scale_only=True)
+def scale_by_lra(uvd_rank_of_approximation: int, **options: Any) -> optax.GradientTransformationExtraArgs:
+    """`low_rank_approximation` without learning rate and weight decay."""
     check_static("lra", uvd_rank_of_approximation=uvd_rank_of_approximation)
-    check_ranges("lra", {"uvd_rank_of_approximation": uvd_rank_of_approximation})
-    options = Options(
-        preconditioner_update_probability,
-        b1,
-        nesterov,
-        precond_lr,
-        precond_init_scale,
-        update_global_norm_clip,
-        step_normalizer_order,
-        mu_dtype,
-        precision,
-    )
-    release = check_release("lra", upstream, RELEASES)
-    return scale_by_group("lra", LowRank(uvd_rank_of_approximation), options, noise, seed, release)
+    return scale_by_group(LRA, LowRank(uvd_rank_of_approximation), **options)
 
 
 class LowRank(WholeTree):

@@ -9,29 +9,16 @@ Source: package ngclearn 3.2.1 (commit 6cfadd5).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.fields import MOMENTUM, hyper
-from optbench.optimizer import Optimizer
+from optbench.optimizers.adapter import Room, decay, size, small, step_size
 from optbench.protocol import Rule, Setting, Shapes
-from optbench.ranges import require
-
-
-def check_adam(beta1: Any, beta2: Any, eps: Any) -> None:
-    """The ranges that both frameworks share."""
-    require("ngc_adam", "[0, 1)", beta1=beta1, beta2=beta2)
-    require("ngc_adam", "[0, inf)", eps=eps)
-
-
-def check_rate(owner: str, **rate: Any) -> None:
-    """The range of a step size that is not a schedule."""
-    require(owner, "[0, inf)", **{name: value for name, value in rate.items() if not callable(value)})
 
 
 @dataclass(frozen=True, kw_only=True)
-class NgcAdam(Optimizer):
+class NgcAdam(Room):
     """Adam as in ngc-learn.
 
     At step t = 1, 2, ... with gradient g:
@@ -48,36 +35,32 @@ class NgcAdam(Optimizer):
     memory: ClassVar[str] = "2n"
     elementwise: ClassVar[bool] = True
 
-    learning_rate: float = hyper(0.001, "step size", bounds="(0, inf)", lane=True, sweep=(1e-4, 1.0))
-    b1: float = hyper(0.9, "decay of the average gradient", bounds="[0, 1)", search=MOMENTUM)
-    b2: float = hyper(0.999, "decay of the average square", bounds="[0, 1)")
-    eps: float = hyper(1e-8, "added to the divisor", bounds="[0, inf)")
+    learning_rate: float = step_size(0.001, 1e-4)
+    b1: float = decay(0.9, "the average gradient", MOMENTUM)
+    b2: float = decay(0.999, "the average square")
+    eps: float = small(1e-8, "added to the divisor")
+
+    def options(self) -> dict[str, Any]:
+        """By ngc-learn's names."""
+        return {"beta1": self.b1, "beta2": self.b2, "eps": self.eps}
 
     def jax(self, setting: Setting) -> Rule:
-        """The optax transformation as a rule."""
         from optbench.optimizers.ngc.jax import ngc_adam
-        from optbench.rules.optax import OptaxRule
 
-        rate = self.learning_rate
-        return OptaxRule(ngc_adam(lambda t: rate * setting.factor(t), self.b1, self.b2, self.eps))
+        return self.jax_rule(ngc_adam, setting)
 
     def torch(self, setting: Setting) -> Rule:
-        """The torch optimizer as a rule."""
         from optbench.optimizers.ngc.torch import NgcAdam as Method
-        from optbench.rules.torch import TorchRule
 
-        def make(named: Any) -> Method:
-            return Method(named, self.learning_rate, self.b1, self.b2, self.eps)
-
-        return TorchRule(make, setting.factor)
+        return self.torch_rule(Method, setting)
 
     def state_floats(self, shapes: Shapes) -> int:
         """The two averages."""
-        return 2 * sum(map(math.prod, shapes.values()))
+        return 2 * size(shapes)
 
 
 @dataclass(frozen=True, kw_only=True)
-class NgcNag(Optimizer):
+class NgcNag(Room):
     """Nesterov's accelerated gradient as in ngc-learn.
 
     At step t = 1, 2, ... with gradient g:
@@ -98,33 +81,32 @@ class NgcNag(Optimizer):
     elementwise: ClassVar[bool] = True
     proportional: ClassVar[bool] = False
 
-    learning_rate: float = hyper(0.01, "step size", bounds="(0, inf)", lane=True, sweep=(1e-4, 1.0))
+    learning_rate: float = step_size(0.01, 1e-4)
     momentum: float = hyper(
         0.9, "weight of the last move (mu in ngc-learn)", bounds="[0, 1)", search=MOMENTUM
     )
 
-    def jax(self, setting: Setting) -> Rule:
-        """The optax transformation as a rule."""
-        from optbench.optimizers.ngc.jax import ngc_nag
-        from optbench.rules.optax import OptaxRule
+    def options(self) -> dict[str, Any]:
+        """By ngc-learn's name."""
+        return {"mu": self.momentum}
 
-        rate = self.learning_rate
-        return OptaxRule(ngc_nag(lambda t: rate * setting.factor(t), self.momentum))
+    def jax(self, setting: Setting) -> Rule:
+        from optbench.optimizers.ngc.jax import ngc_nag
+
+        return self.jax_rule(ngc_nag, setting)
 
     def torch(self, setting: Setting) -> Rule:
-        """The torch optimizer as a rule."""
         from optbench.optimizers.ngc.torch import NgcNag as Method
-        from optbench.rules.torch import TorchRule
 
-        return TorchRule(lambda named: Method(named, self.learning_rate, self.momentum), setting.factor)
+        return self.torch_rule(Method, setting)
 
     def state_floats(self, shapes: Shapes) -> int:
         """The last plain step."""
-        return sum(map(math.prod, shapes.values()))
+        return size(shapes)
 
 
 @dataclass(frozen=True, kw_only=True)
-class NgcSgd(Optimizer):
+class NgcSgd(Room):
     """Gradient descent as in ngc-learn: theta <- theta - learning_rate g.
 
     Source: package ngclearn 3.2.1.
@@ -135,22 +117,17 @@ class NgcSgd(Optimizer):
     memory: ClassVar[str] = "0"
     elementwise: ClassVar[bool] = True
 
-    learning_rate: float = hyper(0.001, "step size", bounds="(0, inf)", lane=True, sweep=(1e-4, 1.0))
+    learning_rate: float = step_size(0.001, 1e-4)
 
     def jax(self, setting: Setting) -> Rule:
-        """The optax transformation as a rule."""
         from optbench.optimizers.ngc.jax import ngc_sgd
-        from optbench.rules.optax import OptaxRule
 
-        rate = self.learning_rate
-        return OptaxRule(ngc_sgd(lambda t: rate * setting.factor(t)))
+        return self.jax_rule(ngc_sgd, setting)
 
     def torch(self, setting: Setting) -> Rule:
-        """The torch optimizer as a rule."""
         from optbench.optimizers.ngc.torch import NgcSgd as Method
-        from optbench.rules.torch import TorchRule
 
-        return TorchRule(lambda named: Method(named, self.learning_rate), setting.factor)
+        return self.torch_rule(Method, setting)
 
     def state_floats(self, shapes: Shapes) -> int:
         """Nothing is kept."""

@@ -2,60 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from optbench.optimizers.novograd import check
+from optbench.fields import hyper
+from optbench.optimizers.novograd import Novograd
 from optbench.ranges import is_off
+from optbench.rules.arguments import SCHEDULED, at, field, takes
 
 
-def novograd(
-    learning_rate: float | Callable[[Any], Any],
-    b1: float = 0.9,
-    b2: float = 0.25,
-    eps: float = 1e-6,
-    eps_root: float = 0.0,
-    weight_decay: float | Callable[[Any], Any] = 0.0,
-    *,
-    upstream: bool = False,
-) -> optax.GradientTransformationExtraArgs:
+@takes(
+    Novograd,
+    "learning_rate b1 b2 eps eps_root weight_decay * upstream",
+    learning_rate=hyper(doc=SCHEDULED),
+    upstream=hyper(False, "give optax's own transformation"),
+)
+def novograd(learning_rate: Any, upstream: bool, **options: Any) -> optax.GradientTransformationExtraArgs:
     """NovoGrad: gradients normalised layer by layer, then momentum.
 
-    Args:
-        learning_rate: step size, or a schedule evaluated at a count from 0.
-        b1: decay of the momentum.
-        b2: decay of the squared norm.
-        eps: added to the norm.
-        eps_root: added to the squared norm, under the root.
-        weight_decay: decay inside the momentum, or a schedule; needs `params` in `update` unless it is 0.
-        upstream: give optax's own transformation, which is NaN after a zero first gradient with eps = 0,
-            takes no schedule for the decay and always needs `params`.
+    The weight decay may be a schedule too, and needs `params` in `update` unless it is 0. optax's own transformation
+    is NaN after a zero first gradient with eps = 0, takes no schedule for the decay and always needs `params`.
 
     Raises:
         ValueError: a hyperparameter is out of its range, or decay is asked for without `params`.
     """
-    check(b1, b2, eps, eps_root, weight_decay)
     if upstream:
-        return optax.novograd(learning_rate, b1, b2, eps, eps_root, weight_decay)
-    return optax.chain(
-        scale_by_novograd(b1, b2, eps, eps_root, weight_decay), optax.scale_by_learning_rate(learning_rate)
-    )
+        return optax.novograd(learning_rate, **options)
+    return optax.chain(scale_by_novograd(**options), optax.scale_by_learning_rate(learning_rate))
 
 
+@takes(
+    Novograd,
+    "b1 b2 eps eps_root weight_decay mu_dtype",
+    eps=field(Novograd, "eps", default=1e-8),
+    mu_dtype=hyper(None, "dtype of the momentum, None the parameter's"),
+)
 def scale_by_novograd(
-    b1: float = 0.9,
-    b2: float = 0.25,
-    eps: float = 1e-8,
-    eps_root: float = 0.0,
-    weight_decay: float | Callable[[Any], Any] = 0.0,
-    mu_dtype: Any = None,
+    b1: Any, b2: Any, eps: Any, eps_root: Any, weight_decay: Any, mu_dtype: Any
 ) -> optax.GradientTransformation:
-    """`novograd` without learning rate; `mu_dtype` is the dtype of the momentum, None the parameter's."""
-    check(b1, b2, eps, eps_root, weight_decay)
+    """`novograd` without learning rate."""
 
     def init(params: Any) -> optax.ScaleByNovogradState:
         return optax.ScaleByNovogradState(
@@ -80,7 +68,7 @@ def scale_by_novograd(
         if not is_off(weight_decay):
             if params is None:
                 raise ValueError("novograd: weight_decay needs `params` in update(grads, state, params)")
-            decay = weight_decay(state.count) if callable(weight_decay) else weight_decay
+            decay = at(weight_decay, state.count)
             added = jax.tree.map(lambda u, p: u + decay * p, added, params)
         # The first momentum is u itself: what was stored is 0.
         mu = jax.tree.map(lambda m, u: (b1 * m + u).astype(m.dtype), state.mu, added)

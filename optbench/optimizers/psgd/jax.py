@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from optbench.optimizers.psgd import FORCED_FITS, RANGES, at, check_ranges
+from optbench.fields import hyper
+from optbench.optimizers.psgd import (
+    FORCED_FITS,
+    KEY,
+    MASK,
+    PRECOND_LR,
+    SHARED,
+    UPSTREAM,
+    GroupOptimizer,
+    check_release,
+)
 from optbench.optimizers.psgd.jax_curvature import hessian_helper as hessian_helper
 from optbench.protocol import Noise
 from optbench.ranges import is_off
+from optbench.rules.arguments import SCHEDULED, Decorator, at, field, takes
 from optbench.rules.optax import KeyNoise, probes
 from optbench.rules.optax_transform import unmasked
 
@@ -81,32 +93,39 @@ class GroupState(NamedTuple):
     factors: list[Factors]
 
 
-class Options(NamedTuple):
-    """The options that xmat, lra and affine share, by their original names."""
+def group_factory(declared: type[GroupOptimizer], own: str = "", scale_only: bool = False) -> Decorator:
+    """What the factories of XMat, LRA and Affine take, in the originals' order; `own` is what one takes alone.
 
-    preconditioner_update_probability: float
-    b1: float
-    nesterov: bool
-    precond_lr: float | Callable[[Any], Any]
-    precond_init_scale: float | None
-    update_global_norm_clip: float | None
-    step_normalizer_order: str
-    mu_dtype: Any
-    precision: str | None
+    With `scale_only` no learning rate and no weight decay.
+    """
+    first, decay = ("", "") if scale_only else ("learning_rate", "weight_decay mask")
+    return takes(
+        declared,
+        f"{first} preconditioner_update_probability b1 nesterov {decay} {own} precond_lr precond_init_scale "
+        "update_global_norm_clip step_normalizer_order seed mu_dtype precision * noise upstream",
+        learning_rate=field(declared, "learning_rate", doc=SCHEDULED, bounds=None),
+        mask=MASK,
+        precond_lr=PRECOND_LR,
+        seed=hyper(None, KEY),
+        precision=hyper("tensorfloat32", "matmul precision"),
+        upstream=UPSTREAM,
+        **SHARED,
+    )
 
 
 def scale_by_group(
-    owner: str,
+    declared: type[GroupOptimizer],
     group: Group,
-    options: Options,
     noise: Noise | None,
     seed: int | jax.Array | None,
-    upstream: str | None,
+    upstream: bool | str | None,
+    **given: Any,
 ) -> optax.GradientTransformationExtraArgs:
     """Precondition with Q^T Q, Q on `group`, in whitening or in Hessian mode."""
-    check_ranges(owner, {name: value for name, value in options._asdict().items() if name in RANGES})
+    owner, options = declared.name, SimpleNamespace(**given)
     source: Noise = KeyNoise.seeded(36 if seed is None else seed) if noise is None else noise
-    fitting = Fitting(group, options, source, upstream)
+    release = check_release(owner, upstream, declared.releases)
+    fitting = Fitting(group, options, source, release)
 
     def init(params: Any) -> GroupState:
         units = group.units(params)
@@ -154,9 +173,10 @@ class Fitting(NamedTuple):
     """When the factors of a group are fitted, and how."""
 
     group: Group
-    options: Options
+    options: Any
+    """The arguments of the factory, by name."""
     source: Noise
-    upstream: str | None
+    release: str | None
 
     def whitened(self, state: GroupState, grads: Any) -> Held:
         """The factors after this step's gradient."""
@@ -168,7 +188,7 @@ class Fitting(NamedTuple):
 
         if isinstance(probability, int | float) and probability == 1:
             return fit(held)
-        forced = 1 if self.upstream == "0.1.0" else FORCED_FITS
+        forced = 1 if self.release == "0.1.0" else FORCED_FITS
         due = self.source.uniform("update_u", state.count, jnp.float32) < probability
         return jax.lax.cond(due | (state.count < forced), fit, lambda held: held, held)
 
@@ -189,8 +209,8 @@ class Fitting(NamedTuple):
         rows = zip(self.group.units(h_tree), vs, *held, self.group.suffixes(grads), strict=True)
         flags, factors = [], []
         for h, v, done, q, suffix in rows:
-            alive = jnp.asarray(True) if self.upstream else is_alive(h)
-            due = (step == 0) if self.upstream else alive & ~done
+            alive = jnp.asarray(True) if self.release else is_alive(h)
+            due = (step == 0) if self.release else alive & ~done
             scale = first_scale(h, v if hessian else None, self.options.precond_init_scale)
             q = self.group.scaled(q, jnp.where(due, scale, 1).astype(h.dtype))
 
@@ -269,14 +289,9 @@ def check_static(owner: str, **given: Any) -> None:
 
 
 def finished(
-    transform: optax.GradientTransformationExtraArgs,
-    owner: str,
-    learning_rate: Any,
-    weight_decay: Any,
-    mask: Any,
+    transform: optax.GradientTransformationExtraArgs, learning_rate: Any, weight_decay: Any, mask: Any
 ) -> optax.GradientTransformationExtraArgs:
     """The transformation, then decoupled weight decay, then the learning rate."""
-    check_ranges(owner, {"weight_decay": weight_decay})
     chain: list[optax.GradientTransformation] = [transform]
     if not is_off(weight_decay):
         chain.append(optax.add_decayed_weights(weight_decay, mask))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, overload
 
@@ -10,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optbench.optimizers.psgd import FORCED_FITS, check_ranges
+from optbench.optimizers.psgd import FORCED_FITS
 from optbench.protocol import Noise
+from optbench.ranges import require
 from optbench.rules.optax import CurvatureRule, probes
 
 
@@ -60,9 +60,7 @@ def hessian_helper(key: jax.Array, *args: Any, **kwargs: Any) -> tuple[Any, Any,
         steps without, H v and v are zeros and cost one gradient only.
     """
     with_step = "train_step" in kwargs or (bool(args) and not callable(args[0]))
-    given = (STEPPED if with_step else STEPLESS).bind(*args, **kwargs)
-    given.apply_defaults()
-    return helped(key, **{"train_step": None, **given.arguments})
+    return helped(key, *args, **kwargs) if with_step else helped(key, None, *args, **kwargs)
 
 
 def helped(
@@ -75,7 +73,7 @@ def helped(
     preconditioner_update_probability: Any = 1.0,
 ) -> tuple[Any, Any, Any, Any, jax.Array]:
     """`hessian_helper` with its arguments sorted out."""
-    check_ranges("hessian_helper", {"preconditioner_update_probability": preconditioner_update_probability})
+    require("hessian_helper", "(0, 1]", preconditioner_update_probability=preconditioner_update_probability)
     vector_key, uniform_key = jax.random.split(key)
     due = jax.random.uniform(uniform_key) < preconditioner_update_probability
     if train_step is not None:
@@ -100,10 +98,6 @@ def helped(
         return *loss_and_gradient(params), zeros, zeros
 
     return *jax.lax.cond(due, curved, plain), due
-
-
-STEPPED = inspect.Signature(list(inspect.signature(helped).parameters.values())[1:])
-STEPLESS = inspect.Signature(list(STEPPED.parameters.values())[1:])
 
 
 def hessian_rule(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
-from optbench.optimizers.psgd import FORCED_FITS, at, check_release
+from optbench.fields import hyper
+from optbench.optimizers.psgd import FORCED_FITS, PRECOND_LR, SEED, SHARED, UPSTREAM, GroupOptimizer
 from optbench.optimizers.psgd.torch_base import Preconditioned, descend, is_alive
 from optbench.optimizers.psgd.torch_base import precond_update_prob_schedule as precond_update_prob_schedule
 from optbench.optimizers.psgd.torch_curvature import hessian_helper as hessian_helper
 from optbench.protocol import normals
+from optbench.rules.arguments import Decorator, at, rate, takes
 from optbench.rules.torch_optimizer import value_of
 
 Factors = dict[str, torch.Tensor]
@@ -27,15 +29,22 @@ class Fit(NamedTuple):
     uniform: Callable[[str], float]
 
 
+def group_class(declared: type[GroupOptimizer], own: str = "") -> Decorator:
+    """What the classes of XMat, LRA and Affine take, in the originals' order; `own` is what one takes alone."""
+    return takes(
+        declared,
+        f"lr preconditioner_update_probability b1 nesterov weight_decay {own} precond_lr precond_init_scale "
+        "update_global_norm_clip step_normalizer_order seed mu_dtype * noise upstream",
+        lr=rate(declared),
+        precond_lr=PRECOND_LR,
+        seed=hyper(36, SEED),
+        upstream=UPSTREAM,
+        **SHARED,
+    )
+
+
 class GroupPreconditioner(Preconditioned):
     """The frame of XMat, LRA and Affine; see `psgd.jax.Group` for what a unit is."""
-
-    releases: ClassVar[tuple[str, ...]] = ("0.2.9",)
-
-    def check_group(self, group: dict[str, Any]) -> None:
-        """Ranges, and a release that is known."""
-        super().check_group(group)
-        group["upstream"] = check_release(self.owner, group["upstream"], self.releases)
 
     def holders(self, params: list[torch.Tensor]) -> list[torch.Tensor]:
         """The parameter whose state holds each unit's factors."""

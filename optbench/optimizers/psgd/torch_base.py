@@ -16,7 +16,7 @@ from torch import (  # pyright: ignore[reportPrivateImportUsage]
     _foreach_sub_,  # pyright: ignore[reportPrivateImportUsage]
 )
 
-from optbench.optimizers.psgd import RANGES, check_ranges
+from optbench.optimizers.psgd import check_release
 from optbench.protocol import Noise
 from optbench.rules.torch import SeedNoise
 from optbench.rules.torch_optimizer import CheckedOptimizer
@@ -31,13 +31,17 @@ class Preconditioned(CheckedOptimizer):
 
     kept: ClassVar[tuple[str, ...]] = ("noise",)
 
-    def __init__(self, params: Any, defaults: dict[str, Any], noise: Noise | None, seed: int):
+    releases: ClassVar[tuple[str, ...]]
+    """What `upstream` may ask for, the newest first."""
+
+    def __init__(self, params: Any, *, noise: Noise | None, seed: int, **options: Any):
         self.noise: Noise = SeedNoise(seed) if noise is None else noise
-        super().__init__(params, {**defaults, "count": 0})
+        super().__init__(params, {**options, "count": 0})
 
     def check_group(self, group: dict[str, Any]) -> None:
-        """Raise ValueError unless the options of a group are in range."""
-        check_ranges(self.owner, {name: group[name] for name in group if name in RANGES})
+        """Ranges, and a release that is known."""
+        super().check_group(group)
+        group["upstream"] = check_release(self.owner, group["upstream"], self.releases)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore a state, each tensor in the dtype it was saved in: the bits after are the bits before."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from optbench.optimizers.psgd import check_ranges
 from optbench.protocol import Noise, Setting, normals
+from optbench.ranges import require
 from optbench.rules.torch import CurvatureRule, SeedNoise
 
 
@@ -38,7 +38,7 @@ def hessian_helper(
         steps without), and whether to update the preconditioner. A parameter that the loss does not see gets
         zeros.
     """
-    check_ranges("hessian_helper", {"preconditioner_update_probability": preconditioner_update_probability})
+    require("hessian_helper", "(0, 1]", preconditioner_update_probability=preconditioner_update_probability)
     source: Noise = SeedNoise(seed) if noise is None else noise
     listed = list(params)
     drawn = source.uniform("update_u", train_step, torch.float32)

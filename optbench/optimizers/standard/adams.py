@@ -7,9 +7,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
-from optbench.optimizers.adapter import Standard, decay, declared, small, step_size, weight_decay
-
-Rate = Callable[[Any], Any]
+from optbench.optimizers.adapter import Rate, Standard, decay, declared, small, step_size, weight_decay
 
 
 @declared
@@ -37,7 +35,6 @@ class NAdam(Standard):
     weight_decay: float = weight_decay()
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.nadamw."""
         return optax.nadamw(rate, self.b1, self.b2, self.eps, weight_decay=self.weight_decay)
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
@@ -46,7 +43,6 @@ class NAdam(Standard):
 
         return partial(
             nadam,
-            lr=self.learning_rate,
             betas=(self.b1, self.b2),
             eps=self.eps,
             weight_decay=self.weight_decay,
@@ -87,9 +83,7 @@ class RAdam(Standard):
         return radam(rate, self.b1, self.b2, self.eps)
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
-        """torch.optim.RAdam."""
-        options = {"betas": (self.b1, self.b2), "eps": self.eps, "foreach": True}
-        return partial(optim.RAdam, lr=self.learning_rate, **options)
+        return partial(optim.RAdam, betas=(self.b1, self.b2), eps=self.eps, foreach=True)
 
 
 @declared
@@ -117,7 +111,6 @@ class Adan(Standard):
     weight_decay: float = weight_decay()
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.adan."""
         return optax.adan(
             rate, self.b1, self.b2, self.b3, self.eps, self.eps_root, weight_decay=self.weight_decay
         )
@@ -143,7 +136,6 @@ class OptimisticAdam(Standard):
     eps: float = small(1e-8)
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.optimistic_adam_v2."""
         weights = {"alpha": self.alpha, "beta": self.beta}
         return optax.optimistic_adam_v2(rate, **weights, b1=self.b1, b2=self.b2, eps=self.eps)
 
@@ -172,7 +164,6 @@ class AdEMAMix(Standard):
     weight_decay: float = weight_decay()
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.contrib.ademamix."""
         means = (self.b1, self.b2, self.b3, self.alpha, self.eps)
         return optax.contrib.ademamix(rate, *means, weight_decay=self.weight_decay)
 
@@ -198,6 +189,5 @@ class SimplifiedAdEMAMix(Standard):
     weight_decay: float = weight_decay()
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.contrib.simplified_ademamix."""
         sums = (self.b1, self.b2, self.alpha, self.eps)
         return optax.contrib.simplified_ademamix(rate, *sums, weight_decay=self.weight_decay)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
-from optbench.optimizers.adapter import Standard, decay, declared, size, small, step_size
+from optbench.optimizers.adapter import Rate, Standard, decay, declared, size, small, step_size
 from optbench.protocol import Shapes
 
 
@@ -30,14 +30,11 @@ class Adagrad(Standard):
     learning_rate: float = step_size(0.1, 1e-3)
     initial: float = hyper(0.1, "first sum of squares", bounds="(0, inf)")
 
-    def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
-        """optax.adagrad."""
+    def in_optax(self, optax: Any, rate: Rate) -> Any:
         return optax.adagrad(rate, self.initial, eps=0.0)
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
-        """torch.optim.Adagrad."""
-        first = {"initial_accumulator_value": self.initial}
-        return partial(optim.Adagrad, lr=self.learning_rate, **first, eps=0.0, foreach=True)
+        return partial(optim.Adagrad, initial_accumulator_value=self.initial, eps=0.0, foreach=True)
 
 
 @declared
@@ -62,7 +59,7 @@ class RMSprop(Standard):
     momentum: float = decay(0.0, "the sum of steps; 0 keeps none")
     centered: bool = hyper(False, "divide by the deviation from the mean gradient", choices=(True, False))
 
-    def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
+    def in_optax(self, optax: Any, rate: Rate) -> Any:
         """optax.scale_by_rms or scale_by_stddev, and optax.trace."""
         scale = optax.scale_by_stddev if self.centered else optax.scale_by_rms
         parts = [scale(self.b2, self.eps, eps_in_sqrt=False)]
@@ -70,10 +67,8 @@ class RMSprop(Standard):
         return optax.chain(*parts, optax.scale_by_learning_rate(rate))
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
-        """torch.optim.RMSprop."""
         return partial(
             optim.RMSprop,
-            lr=self.learning_rate,
             alpha=self.b2,
             eps=self.eps,
             momentum=self.momentum,
@@ -106,13 +101,11 @@ class Adadelta(Standard):
     b2: float = decay(0.9, "the means of squares")
     eps: float = hyper(1e-6, "added inside the roots; the first step is its root", bounds="(0, inf)")
 
-    def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
-        """optax.adadelta."""
+    def in_optax(self, optax: Any, rate: Rate) -> Any:
         return optax.adadelta(rate, self.b2, self.eps)
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
-        """torch.optim.Adadelta."""
-        return partial(optim.Adadelta, lr=self.learning_rate, rho=self.b2, eps=self.eps, foreach=True)
+        return partial(optim.Adadelta, rho=self.b2, eps=self.eps, foreach=True)
 
 
 @declared
@@ -135,16 +128,16 @@ class Adafactor(Standard):
     decay: float = hyper(0.8, "exponent of the mean's memory", bounds="(0, 1]")
     clipping: float = hyper(1.0, "largest root mean square of a step", bounds="(0, inf)")
 
-    def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
+    def in_optax(self, optax: Any, rate: Rate) -> Any:
         """The parts of optax.adafactor."""
         from optbench.optimizers.standard.jax import adafactor
 
         return adafactor(rate, self.decay, self.clipping, eps=1e-30)
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
-        """torch.optim.Adafactor."""
-        options = {"beta2_decay": -self.decay, "eps": (1e-15, 1e-3), "d": self.clipping, "foreach": True}
-        return partial(optim.Adafactor, lr=self.learning_rate, **options)
+        return partial(
+            optim.Adafactor, beta2_decay=-self.decay, eps=(1e-15, 1e-3), d=self.clipping, foreach=True
+        )
 
     def state_floats(self, shapes: Shapes) -> int:
         """Rows and columns of the last two axes for each index of the others."""

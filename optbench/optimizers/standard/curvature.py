@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
-from optbench.optimizers.adapter import Standard, decay, declared, size, small, step_size, weight_decay
+from optbench.optimizers.adapter import Rate, Standard, decay, declared, size, small, step_size, weight_decay
 from optbench.protocol import Rule, Setting, Shapes
 
 
@@ -37,7 +37,7 @@ class Sophia(Standard):
     weight_decay: float = weight_decay(1e-4)
     update_every: int = hyper(10, "steps between products", bounds="[1, inf)")
 
-    def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
+    def in_optax(self, optax: Any, rate: Rate) -> Any:
         """optax.contrib.sophia over products that it is handed."""
         from optbench.optimizers.standard.jax import given_diagonal
 
@@ -93,8 +93,7 @@ class LBFGS(Standard):
 
     memory_size: int = hyper(10, "pairs that are kept", bounds="[1, inf)")
 
-    def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
-        """optax.lbfgs."""
+    def in_optax(self, optax: Any, rate: Rate) -> Any:
         return optax.lbfgs(rate, self.memory_size)
 
     def torch(self, setting: Setting) -> Rule:
@@ -107,7 +106,6 @@ class LBFGS(Standard):
         return TorchRule(lambda named: make([p for _, p in named]), setting.factor, needs_closure=True)
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
-        """torch.optim.LBFGS."""
         options = {"max_iter": 1, "max_eval": 21, "history_size": self.memory_size}
         return partial(optim.LBFGS, **options, line_search_fn="strong_wolfe")
 

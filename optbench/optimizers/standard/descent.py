@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
-from optbench.optimizers.adapter import Standard, decay, declared, size, step_size, weight_decay
+from optbench.optimizers.adapter import Rate, Standard, decay, declared, size, step_size, weight_decay
 from optbench.optimizers.sgd import SGD
 from optbench.protocol import Rule, Setting, Shapes
 
@@ -54,8 +53,7 @@ class SignSGD(Standard):
 
     learning_rate: float = step_size(0.001, 1e-5)
 
-    def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
-        """optax.sign_sgd."""
+    def in_optax(self, optax: Any, rate: Rate) -> Any:
         return optax.sign_sgd(rate)
 
 
@@ -74,8 +72,7 @@ class Signum(Standard):
     learning_rate: float = step_size(0.001, 1e-5)
     b1: float = decay(0.9, "the mean of gradients")
 
-    def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
-        """optax.signum."""
+    def in_optax(self, optax: Any, rate: Rate) -> Any:
         return optax.signum(rate, self.b1)
 
 
@@ -97,8 +94,7 @@ class Lion(Standard):
     b2: float = decay(0.99, "the mean that is kept")
     weight_decay: float = weight_decay(1e-3)
 
-    def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
-        """optax.lion."""
+    def in_optax(self, optax: Any, rate: Rate) -> Any:
         return optax.lion(rate, self.b1, self.b2, weight_decay=self.weight_decay)
 
 
@@ -118,8 +114,7 @@ class OptimisticSGD(Standard):
     alpha: float = hyper(1.0, "weight of the gradient", bounds="(0, inf)")
     beta: float = hyper(1.0, "weight of its change", bounds="[0, inf)")
 
-    def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
-        """optax.optimistic_gradient_descent."""
+    def in_optax(self, optax: Any, rate: Rate) -> Any:
         return optax.optimistic_gradient_descent(rate, self.alpha, self.beta)
 
 
@@ -195,7 +190,7 @@ class SM3(Standard):
     learning_rate: float = step_size(0.1, 1e-3)
     b1: float = decay(0.9, "the momentum")
 
-    def in_optax(self, optax: Any, rate: Callable[[Any], Any]) -> Any:
+    def in_optax(self, optax: Any, rate: Rate) -> Any:
         """optax.sm3, whose own learning rate takes no schedule."""
         return optax.chain(optax.scale_by_sm3(self.b1), optax.scale_by_learning_rate(rate))
 

@@ -7,9 +7,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
-from optbench.optimizers.adapter import Standard, decay, declared, small, step_size, weight_decay
-
-Rate = Callable[[Any], Any]
+from optbench.optimizers.adapter import Rate, Standard, decay, declared, small, step_size, weight_decay
 
 
 @declared
@@ -40,9 +38,7 @@ class AMSGrad(Standard):
         return amsgrad(rate, self.b1, self.b2, self.eps)
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
-        """torch.optim.Adam."""
-        options = {"betas": (self.b1, self.b2), "eps": self.eps, "amsgrad": True, "foreach": True}
-        return partial(optim.Adam, lr=self.learning_rate, **options)
+        return partial(optim.Adam, betas=(self.b1, self.b2), eps=self.eps, amsgrad=True, foreach=True)
 
 
 @declared
@@ -65,13 +61,10 @@ class Adamax(Standard):
     eps: float = small(1e-8, "added to the gradient's size")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.adamax."""
         return optax.adamax(rate, self.b1, self.b2, self.eps)
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
-        """torch.optim.Adamax."""
-        options = {"betas": (self.b1, self.b2), "eps": self.eps, "foreach": True}
-        return partial(optim.Adamax, lr=self.learning_rate, **options)
+        return partial(optim.Adamax, betas=(self.b1, self.b2), eps=self.eps, foreach=True)
 
 
 @declared
@@ -94,7 +87,6 @@ class AdaBelief(Standard):
     eps_root: float = small(1e-16, "added to the mean of squares at each step")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.adabelief."""
         return optax.adabelief(rate, self.b1, self.b2, self.eps, self.eps_root)
 
 
@@ -119,7 +111,6 @@ class Yogi(Standard):
     eps: float = small(1e-3)
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.yogi."""
         return optax.yogi(rate, self.b1, self.b2, self.eps)
 
 
@@ -146,7 +137,6 @@ class AcProp(Standard):
     weight_decay: float = weight_decay()
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.contrib.acprop."""
         return optax.contrib.acprop(rate, self.b1, self.b2, self.eps, self.eps_root, self.weight_decay)
 
 
@@ -172,5 +162,4 @@ class Adopt(Standard):
     clipped: bool = hyper(True, "clip each entry to the fourth root of t", choices=(True, False))
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.contrib.adopt."""
         return optax.contrib.adopt(rate, self.b1, self.b2, self.eps, use_clipping=self.clipped)

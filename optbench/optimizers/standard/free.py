@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
-from optbench.optimizers.adapter import Standard, decay, declared, factor, small, step_size, weight_decay
-
-Rate = Callable[[Any], Any]
+from optbench.optimizers.adapter import (
+    Rate,
+    Standard,
+    decay,
+    declared,
+    factor,
+    small,
+    step_size,
+    weight_decay,
+)
 
 
 @declared
@@ -59,7 +65,6 @@ class Momo(Standard):
     weight_decay: float = weight_decay()
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.contrib.momo."""
         return optax.contrib.momo(rate, self.b1, self.f_min, self.weight_decay)
 
 
@@ -89,7 +94,6 @@ class MomoAdam(Standard):
     weight_decay: float = weight_decay()
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.contrib.momo_adam."""
         means = (self.b1, self.b2, self.eps)
         return optax.contrib.momo_adam(rate, *means, self.f_min, self.weight_decay)
 
@@ -116,7 +120,6 @@ class DoG(Standard):
     eps: float = small(1e-8, "added to the sum of squares")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.contrib.dog."""
         return optax.contrib.dog(rate, ("heuristic", self.first), self.eps)
 
 
@@ -141,7 +144,6 @@ class DoWG(Standard):
     eps: float = hyper(1e-4, "first squared distance, and added to the root", bounds="(0, inf)")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.contrib.dowg."""
         return optax.contrib.dowg(rate, eps=self.eps)
 
 
@@ -170,7 +172,6 @@ class Prodigy(Standard):
     weight_decay: float = weight_decay()
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.contrib.prodigy."""
         return optax.contrib.prodigy(
             rate, (self.b1, self.b2), eps=self.eps, estim_lr0=self.first, weight_decay=self.weight_decay
         )
@@ -202,7 +203,6 @@ class DAdaptAdamW(Standard):
     weight_decay: float = weight_decay()
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.contrib.dadapt_adamw."""
         return optax.contrib.dadapt_adamw(rate, (self.b1, self.b2), self.eps, self.first, self.weight_decay)
 
 
@@ -286,5 +286,4 @@ class Madgrad(Standard):
     eps: float = hyper(1e-6, "added to the learning rate and the root", bounds="(0, inf)")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.contrib.madgrad."""
         return optax.contrib.madgrad(rate, self.momentum, eps=self.eps)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
-from optbench.optimizers.adapter import Standard, decay, declared, size, small, step_size, weight_decay
+from optbench.optimizers.adapter import Rate, Standard, decay, declared, size, small, step_size, weight_decay
 from optbench.protocol import Shapes
-
-Rate = Callable[[Any], Any]
 
 
 @declared
@@ -36,7 +33,6 @@ class LARS(Standard):
     weight_decay: float = weight_decay(0.0, "weight decay, added to the gradient")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.lars."""
         return optax.lars(
             rate,
             self.weight_decay,
@@ -68,7 +64,6 @@ class LAMB(Standard):
     weight_decay: float = weight_decay(0.0, "weight decay, inside the scaled step")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.lamb."""
         return optax.lamb(rate, self.b1, self.b2, self.eps, weight_decay=self.weight_decay)
 
 
@@ -91,7 +86,6 @@ class Fromage(Standard):
     min_norm: float = hyper(1e-6, "least norm of parameters and gradients", bounds="(0, inf)")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.fromage."""
         return optax.fromage(rate, self.min_norm)
 
 

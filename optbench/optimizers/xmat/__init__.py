@@ -17,10 +17,10 @@ Lie Group for SGD, arXiv:1809.10232; package psgd-jax 0.2.9.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from optbench.optimizers.adapter import size
 from optbench.optimizers.psgd import GroupOptimizer
 from optbench.protocol import Rule, Setting, Shapes
 
@@ -31,19 +31,18 @@ class XMat(GroupOptimizer):
     name: ClassVar[str] = "xmat"
     source: ClassVar[str] = "arXiv:1512.04202, arXiv:1809.10232; psgd-jax 0.2.9"
     memory: ClassVar[str] = "2 n, and n of momentum"
+    releases: ClassVar[tuple[str, ...]] = ("0.2.9", "0.1.0")
 
     def jax(self, setting: Setting) -> Rule:
-        """The optax transformation as a rule."""
         from optbench.optimizers.xmat.jax import xmat
 
         return self.jax_rule(xmat, setting)
 
     def torch(self, setting: Setting) -> Rule:
-        """The torch.optim class as a rule."""
         from optbench.optimizers.xmat.torch import XMat as Class
 
         return self.torch_rule(Class, setting)
 
     def state_floats(self, shapes: Shapes) -> int:
         """a, b and momentum."""
-        return (2 + (self.b1 > 0)) * sum(math.prod(shape) for shape in shapes.values())
+        return (2 + (self.b1 > 0)) * size(shapes)
