@@ -162,4 +162,6 @@ def names_of(cell: Cell) -> dict[str, Any]:
         "twin": cell.twin,
         "steps": cell.steps,
         "trial": getattr(cell.optimizer, swept.name) if swept else None,
+        # What the swept field, most often the learning rate, is unless it is set; rows before this column lack it.
+        "trial_default": swept.default if swept and isinstance(swept.default, float) else None,
     }

@@ -16,7 +16,7 @@ from optbench import optimizers, tasks
 from optbench.cell import Cell, Schedule, Status, Trace
 from optbench.protocol import Counts
 from optbench.record import question_text
-from optbench.report.panels import ticks
+from optbench.report.charts import ticks
 from optbench.store import Store
 
 FACTS = {
@@ -162,13 +162,12 @@ def test_the_page_says_who_leads_and_where_nobody_does(written):
 
 def test_losses_between_one_and_a_half_have_an_axis_that_can_be_read(tmp_path):
     """A network whose loss halves had one tick, and half the panel was empty; paper and page share their axes."""
-    from optbench.report.charts import data
     from optbench.report.figures import curves, sensitivities, style
 
     content = told(stored(tmp_path, grid("mlp", level=0.45, trials=2)))
-    [problem], [shown] = content.problems, data(content)["problems"]
+    [shown] = content.charts["problems"]
     with style():
-        drawn = [*curves(problem).axes, sensitivities(problem).axes[0]]
+        drawn = [*curves(content, 0).axes, sensitivities(content, 0).axes[0]]
     for axes, chart in zip(drawn, [*shown["progress"], shown["rates"]], strict=True):
         (low, high), found = axes.get_ylim(), list(axes.get_yticks())
         labels = [text.get_text() for text in axes.get_yticklabels()]
@@ -452,17 +451,33 @@ def test_colours_stand_out_on_both_grounds_and_are_told_apart():
 
 
 def test_looks_differ_and_do_not_depend_on_the_company():
-    from optbench.report.look import COLOURS, DASHES, VARIANTS, look, order
+    from optbench.report.look import COLOURS, DASHES, NAMED, VARIANTS, look, looks, order
 
-    listed = list(optimizers.names())
-    looks = [look(name) for name in listed]
-    assert len(set(looks)) == len(listed)
-    assert len({each.colour for each in looks[:7]}) == min(7, len(listed))
+    every = list(optimizers.names())
+    drawn = looks(every)
+    assert len(set(drawn.values())) == len(every)
+    assert {name: each.colour for name, each in drawn.items()} == {name: look(name).colour for name in every}
+    assert [drawn[name] for name in NAMED] == [look(name) for name in NAMED], "the first keep their look"
+    assert len({look(name).colour for name in NAMED[:7]}) == 7
+    assert set(optimizers.listed()) <= set(NAMED)
     assert look("adam[b1=0.8]").colour == look("adam").colour
     assert look("adam[b1=0.8]") != look("adam[b1=0.7]")
     assert not set(DASHES) & set(VARIANTS)
     assert len(set(COLOURS)) == len(COLOURS)
     assert order(["sgd", "adam[b1=0.8]", "gone", "adam"]) == ["adam", "adam[b1=0.8]", "sgd", "gone"]
+
+
+def test_of_two_optimizers_of_one_colour_the_later_has_other_dashes_and_another_marker():
+    from optbench.report.look import look, looks
+
+    names = [f"mine_{i}" for i in range(40)]
+    one, other = next((a, b) for a in names for b in names if a < b and look(a)[:2] == look(b)[:2])
+    drawn = looks([other, one])
+    assert drawn[one] == look(one)
+    assert drawn[other].colour == drawn[one].colour
+    assert drawn[other].dash != drawn[one].dash
+    assert drawn[other].marker != drawn[one].marker
+    assert len(set(looks(names).values())) == len(names)
 
 
 def test_markdown_shows_text_as_it_is():

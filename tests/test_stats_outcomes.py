@@ -169,7 +169,9 @@ def test_the_best_of_trials_and_untuned_defaults(frame):
     assert (best["middle"] <= best["high"]).all()
 
     trials = sorted(found.loc[found["optimizer"] == "sgd", "trial"].unique())
-    plain = untuned(found, {"sgd": trials[3], "adam": 0.5}).set_index(["problem", "optimizer"])
+    defaults = found["optimizer"].map({"sgd": trials[3], "adam": 0.5})
+    assert untuned(found.drop(columns="trial_default")).empty  # rows that do not say what is untuned
+    plain = untuned(found.assign(trial_default=defaults)).set_index(["problem", "optimizer"])
     assert list(plain.index.get_level_values("optimizer")) == ["sgd", "sgd"]  # adam was not run at 0.5
     row = plain.loc[("quadratic_10", "sgd")]
     assert (row["value"], row["best"]) == pytest.approx((9 * 1.2e-3, 1.2e-3))

@@ -1,95 +1,29 @@
-"""The claims of the originals' documents in a report: rows, a section, and a page of their own."""
+"""The claims of the originals' documents as a section of a report, and as a page of their own."""
 
 from __future__ import annotations
 
 import shlex
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from optbench.claims import Document, Verdict, documents
-from optbench.claims.ledger import Ledger, Record, lookup
-from optbench.claims.plots import Figure, Table
 from optbench.fields import UserError
+from optbench.report.documents import HEADER, INTRODUCTION, TITLE, Told, counts, measured
+from optbench.report.figures import rendered, style
+from optbench.report.folder import save
 from optbench.report.markdown import code, escape, picture, table
+from optbench.report.page import claims_page
+from optbench.report.plots import draw
 from optbench.stats import Frame
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
-TITLE = "What do the originals' documents claim, and what was measured?"
-COLUMNS = (
-    "document", "title", "claim", "statement", "says", "documented", "measured", "verdict", "why",
-    "measurement", "file", "created",
-)  # fmt: skip
-"""Of the rows: text, but for `created`, seconds since 1970; `file` is in results/claims/."""
-HEADER = ("verdict", "claim", "documented", "measured", "why")
-INTRODUCTION = (
-    "What the READMEs and docstrings of the originals say, and what was measured. Verdicts are computed "
-    "from the stored measurements by rules; optbench claims NAME shows everything about one."
-)
-
-
-def about(names: Iterable[str] | None) -> list[Document]:
-    """The documents about some optimizers, or all."""
-    wanted = None if names is None else {name.partition("[")[0] for name in names}
-    return [d for d in documents().values() if wanted is None or wanted & set(d.optimizers)]
-
-
-def ruled(document: Document, records: Mapping[str, Record]) -> Frame:
-    """A row for each claim of a document that has been measured; the columns are `COLUMNS`."""
-    found: list[tuple[object, ...]] = []
-    for claim in document.claims:
-        record = records.get(claim.measurement.id)
-        if record is None:
-            continue
-        ruling = claim.ruling(record.numbers)
-        texts = (
-            claim.statement,
-            claim.says,
-            claim.documented,
-            ruling.measured,
-            str(ruling.verdict),
-            ruling.why,
-        )
-        where = (claim.measurement.call, record.path.name, record.created)
-        found.append((document.name, document.title, claim.name, *texts, *where))
-    return pd.DataFrame(found, columns=list(COLUMNS))
-
-
-@dataclass(frozen=True)
-class Told:
-    """A document, its measured claims, and what is shown beside them."""
-
-    document: Document
-    rows: Frame
-    tables: tuple[Table, ...]
-    figures: tuple[Figure, ...]
-
-
-def measured(results: str | Path, only: Iterable[str] | None = None) -> list[Told]:
-    """The documents of which something has been measured, narrowed to those about some optimizers."""
-    records = Ledger(results).records()
-    numbers = lookup(records)
-    found = []
-    for document in about(only):
-        rows = ruled(document, records)
-        if rows.empty:
-            continue
-        tables = tuple(filter(None, (make(numbers) for make in document.tables)))
-        figures = tuple(filter(None, (make(numbers) for make in document.figures)))
-        found.append(Told(document, rows, tables, figures))
-    return found
-
 
 def drawings(told: Sequence[Told]) -> dict[str, Canvas]:
     """Every figure by the name of its file; to be called within `figures.style`."""
-    from optbench.report.plots import draw
-
     return {f"claims-{each.name}": draw(each) for document in told for each in document.figures}
 
 
@@ -118,12 +52,6 @@ def claims_table(rows: Frame) -> str:
     return table(HEADER, cells, left=len(HEADER))
 
 
-def counts(told: Sequence[Told]) -> list[tuple[Verdict, int]]:
-    """How many claims have each verdict that occurs."""
-    found = Counter(verdict for each in told for verdict in each.rows["verdict"])
-    return [(verdict, found[verdict]) for verdict in Verdict if found[verdict]]
-
-
 def tally(told: Sequence[Told]) -> str:
     """How many claims have each verdict, and what the verdicts mean."""
     rows = [(str(verdict), verdict.sentence, str(count)) for verdict, count in counts(told)]
@@ -136,10 +64,6 @@ def write_page(results: str, out: str) -> str:
     Raises:
         UserError: nothing has been measured, or the folder cannot be written to.
     """
-    from optbench.report.figures import rendered, style
-    from optbench.report.folder import save
-    from optbench.report.page import claims_page
-
     told = measured(results)
     if not told:
         raise UserError(f"no claim has been measured in {results!r}. Measure first: optbench claims")

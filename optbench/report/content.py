@@ -7,9 +7,9 @@ from functools import cached_property
 from typing import Any
 
 from optbench import suite as suites
-from optbench.report import doubts, reproduce, verdict
-from optbench.report.claims import Told, measured
-from optbench.report.look import order
+from optbench.report import charts, doubts, reproduce, verdict
+from optbench.report.documents import Told, measured
+from optbench.report.look import Look, looks, order
 from optbench.report.paths import STATIONS, Terrain, terrains
 from optbench.report.problem import Problem, listed, problems, spoken
 from optbench.report.selection import Selection
@@ -96,6 +96,16 @@ class Content:
     def optimizers(self) -> list[str]:
         """Everybody who is shown, in the order of every figure."""
         return order(self.stored["optimizer"])
+
+    @cached_property
+    def looks(self) -> dict[str, Look]:
+        """How each of them is drawn, in every figure."""
+        return looks(self.optimizers)
+
+    @cached_property
+    def charts(self) -> dict[str, Any]:
+        """What is drawn."""
+        return charts.data(self.looks, self.problems, self.summary, self.standings, self.terrains)
 
     @cached_property
     def newest(self) -> Frame:

@@ -14,10 +14,10 @@ from jinja2.utils import htmlsafe_json_dumps
 
 from optbench import suite as suites
 from optbench.report import charts, compare, content, tables
-from optbench.report.claims import INTRODUCTION, TITLE, Told, counts
 from optbench.report.compare import Comparison, Move, change, texts
 from optbench.report.content import Content
-from optbench.report.look import COLOURS
+from optbench.report.documents import INTRODUCTION, TITLE, Told, counts
+from optbench.report.look import COLOURS, looks
 from optbench.report.paths import Terrain
 from optbench.report.problem import spoken
 from optbench.report.reproduce import environment
@@ -37,7 +37,7 @@ PARTS = 4
 
 def page(told: Content, drawn: Mapping[str, bytes] = NOTHING) -> bytes:
     """The page; `drawn` holds figures by path, of which it takes those of the claims."""
-    data = charts.data(told)
+    data = told.charts
     text = templates().get_template("page.html").render(
         told=told, words=content, looks=dict(zip(told.optimizers, data["optimizers"], strict=True)),
         colours=COLOURS, strips=strips, gone=GONE, measured=measured, spoken=spoken, setting=content.setting,
@@ -99,10 +99,11 @@ def comparison(found: Comparison) -> bytes:
     names = {each.optimizer for each in found.moves}
     ends, bars = ratios(found)
     text = templates().get_template("compare.html").render(
-        found=found, suite=suites.load(found.selection.suite).name, colours=COLOURS, change=change,
-        looks={name: charts.appearance(name) for name in names}, ends=[f"{end:.3g}" for end in ends], bars=bars,
-        header=compare.HEADER, rows=[texts(each) for each in found.moves], command=found.command,
+        found=found, suite=suites.load(found.selection.suite).name, colours=COLOURS, change=change, bars=bars,
+        looks={name: charts.appearance(name, look) for name, look in looks(names).items()},
+        ends=[f"{end:.3g}" for end in ends], header=compare.HEADER, rows=[texts(each) for each in found.moves],
         environments=[(name, environment(rows)) for name, rows in zip(found.names, found.sides, strict=True)],
+        command=found.command,
     )  # fmt: skip
     return (text + "\n").encode()
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from optbench import optimizers, tasks
 from optbench import suite as suites
 from optbench.fields import UserError, nearest, split_brackets
 from optbench.optimizer import Optimizer
+from optbench.report import resolve
 from optbench.report.look import order
 from optbench.report.reproduce import command_line
 from optbench.stats import Frame
@@ -59,9 +59,7 @@ class Selection:
         parts = [part for text in texts for part in split_brackets(text) if part]
         if not parts:
             raise UserError(f"no {kind} was given. Name at least one; see: optbench list {kind}s")
-        if kind == "task":
-            return [tasks.parse(part).label() for part in parts]
-        return [optimizers.parse(part).label() for part in parts]
+        return [resolve.label(kind, part) for part in parts]
 
     def read(self, store: Store) -> Frame:
         """Everything that is stored; UserError if that is nothing."""
@@ -94,7 +92,7 @@ class Selection:
         suite = self.asked()
         shown = frame[frame["task"].isin(self.labels("task") or [])]
         names = self.labels("optimizer")
-        asked = untuned_in(shown, suite) if names is None else [optimizers.parse(name) for name in names]
+        asked = untuned_in(shown, suite) if names is None else resolve.all_of(names)
         found = staged([shown], asked, suite.tuning, suite.trials)
         missing = unreported(found)
         if found.empty or missing:
@@ -137,17 +135,16 @@ class Selection:
             "report", suite=self.suite, opt=self.opt, task=self.task, **options, **self.ruleset(), **more
         )
 
-    def next_command(self, table: Frame, paths: bool) -> str:
-        """What would make the report say more: missing tasks, more seeds, paths to look at."""
+    def next_command(self, table: Frame, seeded: Collection[str], paths: bool) -> str:
+        """What would make the report say more: missing tasks, more seeds where any are drawn, paths to look at."""
         stored = list(dict.fromkeys(table["optimizer"]))
         missing = [label for label in self.labels("task") or [] if label not in set(table["task"])]
         if missing:
             return command_line("run", suite=self.suite, task=missing, opt=stored, **self.ruleset())
         few = table.loc[table["seeds"] < INTERVAL_FROM, "task"]
-        seeded = [label for label in dict.fromkeys(few) if tasks.parse(label).seeded]
-        if seeded:
+        if few := [label for label in dict.fromkeys(few) if label in seeded]:
             more = {"seeds": INTERVAL_FROM, **self.ruleset()}
-            return command_line("run", suite=self.suite, task=seeded, opt=stored, **more)
+            return command_line("run", suite=self.suite, task=few, opt=stored, **more)
         if not paths:
             return command_line("run", suite="paths", opt=stored)
         return f"optbench show {stored[0].partition('[')[0]}"
@@ -157,14 +154,8 @@ def untuned_in(frame: Frame, suite: Suite) -> list[Optimizer]:
     """The optimizers that a tuned run was asked for: with fresh seeds they also ran as they are."""
     fresh = frame[frame["seed"] >= FRESH]
     made = set(fresh["spec"].map(made_by))
-    found: dict[str, Optimizer] = {}
-    for label in fresh["optimizer"].unique():
-        try:
-            optimizer = optimizers.parse(label)
-        except UserError:
-            continue  # no longer listed
-        if key(optimizer.spec()) in made:
-            found[key(optimizer.spec())] = optimizer
+    found = {key(each.spec()): each for each in resolve.all_of(fresh["optimizer"].unique())}
+    found = {own: each for own, each in found.items() if own in made}
     # What won with a number that its label shows looks like another optimizer, asked for by that label.
     tried = {
         key(trial.at.spec()) for each in found.values() for trial in suite.trials_of(each) if trial.at != each

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import pandas as pd
 
-from optbench import optimizers
 from optbench.cell import Status
-from optbench.fields import UserError
 from optbench.report.content import Content
 from optbench.report.standing import Standing
 from optbench.stats import Frame
@@ -186,7 +183,7 @@ def tuned(told: Content) -> Table:
     """What untuned defaults give, beside what tuning gives."""
     metrics = {problem.name: problem.question.score for problem in told.problems}
     rows = []
-    for row in untuned(told.standings["steps"].outcomes, defaults(told.optimizers)).to_dict("records"):
+    for row in untuned(told.standings["steps"].outcomes).to_dict("records"):
         write = percent if metrics[row["problem"]].endswith("error") else spread
         value, best = (write(row[name], row[name], row[name]) for name in ("value", "best"))
         ranks = (f"{row[name]:g} of {row['others']}" for name in ("rank", "rank_tuned"))
@@ -235,19 +232,6 @@ def generalising(told: Content) -> Table:
     header = ("task", "optimizer", "training loss", "", "reported metric", "")
     note = "Each tuned for what it is judged by. Leads: the least median, and all whose interval overlaps its interval."
     return Table("Who minimises, and who generalises", header, rows, note=note)
-
-
-def defaults(names: Iterable[str]) -> dict[str, float]:
-    """The default learning rate of each optimizer that is still listed."""
-    found: dict[str, float] = {}
-    for name in names:
-        try:
-            optimizer = optimizers.parse(name)
-        except UserError:
-            continue
-        if (swept := optimizer.swept()) is not None:
-            found[name] = getattr(optimizer, swept.name)
-    return found
 
 
 def number(value: float) -> str:

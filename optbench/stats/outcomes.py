@@ -29,8 +29,8 @@ AXES = ("steps", "gradients", "seconds")
 def outcomes(frame: Frame, axis: str = "steps") -> Frame:
     """One row for each cell: what it had reached when the common budget ended. The index is that of `frame`.
 
-    Columns: those of `PROBLEM`, `problem` (its label), optimizer, trial, seed, status, `stage` where the frame has
-    one, and
+    Columns: those of `PROBLEM`, `problem` (its label), optimizer, trial, seed, status, `trial_default` and
+    `stage` where the frame has them, and
 
     - cost: what a step costs on the axis, the median over the optimizer's lanes, amortised over the steps they ran
     - budget: the common budget on the axis
@@ -65,8 +65,8 @@ def on_problem(rows: Frame, axis: str) -> Frame:
     goals = {"time": question.main, "finish": question.targets[-1] if question.targets[-1].final else None}
     training = "loss" if question.score == "loss" else "train_loss"
     metrics = {"selection": question.selection, "training": training, "score": question.score}
-    wanted = dict.fromkeys([*metrics.values(), *(goal.metric for goal in goals.values() if goal)])
-    seen = {metric: known(rows, metric) for metric in wanted}
+    looked = dict.fromkeys([*metrics.values(), *(goal.metric for goal in goals.values() if goal)])
+    seen = {metric: known(rows, metric) for metric in looked}
     values = {name: value_at(seen[metric], stop) for name, metric in metrics.items()}
     times = {
         name: np.full(len(rows), math.inf)
@@ -75,7 +75,8 @@ def on_problem(rows: Frame, axis: str) -> Frame:
         for name, goal in goals.items()
     }
     first, hardest = ends(seen[question.selection], values["selection"], question)
-    kept = [*PROBLEM, "optimizer", "trial", "seed", "status", *(["stage"] if "stage" in rows else [])]
+    wanted = (*PROBLEM, "optimizer", "trial", "trial_default", "seed", "status", "stage")
+    kept = [name for name in wanted if name in rows]
     return rows[kept].assign(
         cost=cost, budget=budget,
         **{name: np.where(np.isnan(time), math.inf, time) for name, time in times.items()},

@@ -13,35 +13,12 @@ SETTING = ("schedule", "framework", "dtype", "steps", "device_kind")
 PROBLEM = ("task", *SETTING)
 """A task at one setting: what optimizers are compared on."""
 
-
 NEEDED = (
-    "question",
-    "spec",
-    "trial",
-    "stage",
-    "status",
-    "reason",
-    "seed",
-    "cell",
-    "optimizer",
-    "losses",
-    "evaluation_steps",
-)
-COSTS = (
-    "seconds_per_step",
-    "state_floats_per_parameter",
-    "gradient_equivalents",
-    "mode",
-    "lanes",
-    "cpu_model",
-    "parameter_bytes",
-    "state_bytes",
-    "program_bytes",
-    "worker_peak_bytes",
-    "device_peak_bytes",
-    "program_seconds",
-    "program_cpu_seconds",
-)
+    "question", "spec", "trial", "trial_default", "stage", "status", "reason", "seed", "cell", "optimizer", "losses",
+    "evaluation_steps", "seconds_per_step", "state_floats_per_parameter", "gradient_equivalents", "mode", "lanes",
+    "cpu_model", "parameter_bytes", "state_bytes", "program_bytes", "worker_peak_bytes", "device_peak_bytes",
+    "program_seconds", "program_cpu_seconds",
+)  # fmt: skip
 
 
 def kept_apart(frame: Frame, by: Sequence[str] = PROBLEM) -> list[Frame]:
@@ -49,7 +26,7 @@ def kept_apart(frame: Frame, by: Sequence[str] = PROBLEM) -> list[Frame]:
 
     Of the columns only those that statistics use: selecting rows of a hundred columns takes a hundred times as long.
     """
-    known = {*PROBLEM, *NEEDED, *COSTS}
+    known = {*PROBLEM, *NEEDED}
     columns = [name for name in frame.columns if name in known or str(name).startswith("evaluation.")]
     return [rows for _, rows in newest(frame)[columns].groupby(list(by), sort=False, dropna=False)]
 
