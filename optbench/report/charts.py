@@ -15,10 +15,11 @@ from optbench.cell import Status
 from optbench.report.look import Look
 from optbench.report.paths import STATIONS, Terrain
 from optbench.report.paths import thinned as thinned_steps
-from optbench.report.problem import Problem, spoken
+from optbench.report.problem import Problem
 from optbench.report.standing import Standing
 from optbench.stats import Frame
 from optbench.stats.tunability import best_of_trials
+from optbench.wording import spoken
 
 POINTS = 120
 """How many points of a curve are kept; a panel is about 500 pixels wide."""

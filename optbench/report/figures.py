@@ -15,9 +15,9 @@ from optbench.report.charts import progress
 from optbench.report.content import Content
 from optbench.report.look import Look
 from optbench.report.markdown import slug
-from optbench.report.problem import Problem, spoken
+from optbench.report.problem import Problem
 from optbench.report.standing import SPOKEN
-from optbench.stats.summary import compact
+from optbench.wording import number, spoken
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -218,7 +218,7 @@ def at_best(problem: Problem, name: str) -> str:
     """The legend's entry: the optimizer, its best learning rate, and what was lost there."""
     trial, lost = problem.best[name]["trial"].iloc[0], problem.lost(name)
     swept = trial is not None and trial == trial and name not in problem.never
-    rate = f"\nlr {trial:.3g}" if swept else ""
+    rate = f"\nlr {number(trial)}" if swept else ""  # pyright: ignore[reportArgumentType]
     return f"{wrapped(name)}{rate}" + (f"\n× {lost}" if lost else "")
 
 
@@ -227,7 +227,7 @@ def name_targets(axes: Any, chart: Mapping[str, Any]) -> None:
     low, high = axes.get_ylim()
     for target in chart["targets"]:
         if low < target < high:
-            text = f"{100 * target:g}%" if chart["percent"] else compact(target)
+            text = f"{100 * target:g}%" if chart["percent"] else number(target)
             axes.annotate(
                 f"target {text}", (1, target), xycoords=("axes fraction", "data"), xytext=(3, 0),
                 textcoords="offset points", ha="left", va="center", fontsize=6.5, color="#666666",

@@ -19,12 +19,11 @@ from optbench.report.content import Content
 from optbench.report.documents import INTRODUCTION, TITLE, Told, counts
 from optbench.report.look import COLOURS, looks
 from optbench.report.paths import Terrain
-from optbench.report.problem import spoken
 from optbench.report.reproduce import environment
 from optbench.report.standing import SPOKEN, Standing
 from optbench.report.vega import library
-from optbench.report.verdict import Verdict, measured
-from optbench.stats.summary import compact, percent
+from optbench.stats.verdict import Verdict, measured
+from optbench.wording import count, interval, number, spoken, value
 
 NOTHING: Mapping[str, bytes] = MappingProxyType({})
 ZERO = 3.0
@@ -88,7 +87,7 @@ def facts(told: Content) -> list[str]:
         "optimizer": len(told.optimizers),
         "cell": int(summary["lanes"].sum()),
     }
-    return [f"{count:,} {name}{'s' * (count > 1)}" for name, count in counts.items()] + [
+    return [count(many, name) for name, many in counts.items()] + [
         told.environment["device"].partition(";")[0],
         told.environment["dates"].rpartition(" to ")[2].partition(" ")[0],
     ]
@@ -149,9 +148,7 @@ def places(standing: Standing) -> list[dict[str, Any]]:
     for row in standing.ranks.to_dict("records"):
         at = {f"{key}_at": f"{3 + 94 * (row[key] - 1) / last:.1f}" for key in keys}
         inside = [bracket(row["optimizer"], names) for names in brackets]
-        found.append(
-            {**row, **at, "cliques": inside, "text": tables.within(row["rank"], row["low"], row["high"])}
-        )
+        found.append({**row, **at, "cliques": inside, "text": interval(row["rank"], row["low"], row["high"])})
     return found
 
 
@@ -171,7 +168,7 @@ def numbers(told: Content, place: int, metric: str) -> tuple[list[str], list[tup
     rows = []
     for name, curve in curves.items():
         at = [curve[curve["step"] <= step].iloc[-1] for step in steps]
-        texts = [value(row["middle"], metric) for row in at]
+        texts = [value(metric, row["middle"]) for row in at]
         rows.append((name, *texts))
     return ["optimizer", *(f"step {step:,}" for step in steps)], rows
 
@@ -181,8 +178,8 @@ def rates(told: Content, place: int) -> tuple[list[str], list[tuple[str, ...]]]:
     problem = told.problems[place]
     metric = problem.question.selection
     rows = [
-        (name, "-" if row["trial"] != row["trial"] else f"{row['trial']:.3g}", value(row["middle"], metric),
-         value(row["low"], metric), value(row["high"], metric), f"{row['lost']}/{row['lanes']}")
+        (name, number(row["trial"]), *(value(metric, row[end]) for end in ("middle", "low", "high")),
+         f"{row['lost']}/{row['lanes']}")
         for name, table in problem.sensitivities.items() for row in table.to_dict("records")
     ]  # fmt: skip
     return ["optimizer", "learning rate", "median", "low", "high", "lost"], rows
@@ -191,14 +188,7 @@ def rates(told: Content, place: int) -> tuple[list[str], list[tuple[str, ...]]]:
 def ends(terrain: Terrain) -> list[tuple[str, ...]]:
     """Where each path ends."""
     return [
-        (path.optimizer, "-" if path.trial is None else f"{path.trial:.3g}", f"{len(path.points) - 1:,}",
-         compact(float(terrain.surface.height(*path.points[-1]))), str(path.status))
+        (path.optimizer, "-" if path.trial is None else number(path.trial), f"{len(path.points) - 1:,}",
+         number(float(terrain.surface.height(*path.points[-1]))), str(path.status))
         for path in terrain.paths
     ]  # fmt: skip
-
-
-def value(number: float, metric: str) -> str:
-    """One value of a metric."""
-    if not math.isfinite(number):
-        return "failed"
-    return percent(number, number, number) if metric.endswith("error") else compact(number)

@@ -13,8 +13,7 @@ import pandas as pd
 from optbench.cell import PRECISIONS, Schedule
 from optbench.report.resolve import equal_grid, planned_lanes
 from optbench.stats import Frame
-from optbench.stats.settings import PROBLEM
-from optbench.stats.summary import question_of
+from optbench.stats.settings import PROBLEM, question_of
 from optbench.suite import Suite
 from optbench.tuning import BLOCK
 

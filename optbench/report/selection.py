@@ -18,13 +18,13 @@ from optbench.report.look import order
 from optbench.report.reproduce import command_line
 from optbench.stats import Frame
 from optbench.stats.curves import INTERVAL_FROM
-from optbench.stats.settings import PROBLEM
+from optbench.stats.settings import PROBLEM, SETTING, modern
 from optbench.stats.stages import key, made_by, staged, unreported
 from optbench.store import Store
 from optbench.suite import Suite
 from optbench.tuning import BLOCK, FRESH
 
-NARROW = ("schedule", "framework", "dtype", "steps", "device_kind")
+NARROW = SETTING
 """The columns by which a report can be narrowed, besides tasks and optimizers."""
 
 
@@ -38,6 +38,7 @@ class Selection:
     schedule: str | None = None
     framework: str | None = None
     dtype: str | None = None
+    precision: str | None = None
     steps: int | None = None
     device_kind: str | None = None
     tuning: str | None = None
@@ -75,7 +76,7 @@ class Selection:
             raise UserError(f"nothing is stored in {str(store.folder)!r}. Run first: {self.command()}")
         if "twin" in frame:  # cells of a comparison of frameworks, which `optbench run` judges
             frame = frame[frame["twin"].isna()]
-        return frame
+        return modern(frame)
 
     def rows(self, frame: Frame, folder: Path) -> Frame:
         """The rows, by task as the suite lists them, then by setting, then by optimizer; UserError if none."""
@@ -166,12 +167,14 @@ def untuned_in(frame: Frame, suite: Suite) -> list[Optimizer]:
 def in_order(frame: Frame, task_labels: Sequence[str], suite: Suite) -> Frame:
     """Tasks in the given order, the suite's own setting before others, optimizers as the catalogue has them."""
     places = {label: i for i, label in enumerate(task_labels)}
-    own = [suite.schedule.label(), suite.framework, suite.dtype]
+    own = [suite.schedule.label(), suite.framework, suite.dtype, suite.precision]
     names = order(frame["optimizer"])
     keys = pd.DataFrame(
         {
             "task": frame["task"].map(places),
-            "own": [list(row) != own for row in frame[["schedule", "framework", "dtype"]].to_numpy()],
+            "own": [
+                list(row) != own for row in frame[["schedule", "framework", "dtype", "precision"]].to_numpy()
+            ],
             **{name: frame[name].astype(str) for name in PROBLEM[1:] if name != "steps"},
             "steps": -frame["steps"],
             "optimizer": frame["optimizer"].map(names.index),

@@ -17,6 +17,7 @@ from optbench.report.markdown import slug
 from optbench.report.page import comparison, page
 from optbench.report.selection import Selection
 from optbench.store import Store
+from optbench.wording import count
 
 
 def write_report(results: str, out: str, suite: str, allow_unequal: bool = False, **narrow: Any) -> str:
@@ -81,8 +82,8 @@ def closing(folder: Path, content: Content, files: int) -> str:
     cells = int(content.summary["lanes"].sum())
     seeded = {problem.rows["task"].iloc[0] for problem in content.problems if problem.question.seeded}
     return (
-        f"Wrote {folder / 'index.html'}: {tasks} problem{'s' * (tasks > 1)}, {names} optimizer{'s' * (names > 1)}, "
-        f"{cells:,} cells. Beside it: index.md, {files // 2} figures (SVG and PNG), table.csv and table.tex.\n"
+        f"Wrote {folder / 'index.html'}: {count(tasks, 'problem')}, {count(names, 'optimizer')}, "
+        f"{count(cells, 'cell')}. Beside it: index.md, {files // 2} figures (SVG and PNG), table.csv and table.tex.\n"
         f"{content.headline}\n"
         f"Next: {content.selection.next_command(content.summary, seeded, bool(content.terrains))}"
     )

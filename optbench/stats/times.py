@@ -16,8 +16,7 @@ from optbench.stats import Frame
 from optbench.stats.bootstrap import interval, resampled_weights, table
 from optbench.stats.curves import median_interval
 from optbench.stats.outcomes import Seen, known, ladder
-from optbench.stats.settings import PROBLEM
-from optbench.stats.summary import question_of
+from optbench.stats.settings import PROBLEM, question_of
 
 PENALTY = 10
 """The k of PAR-k: how many budgets a run counts that did not reach the target."""
