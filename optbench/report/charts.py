@@ -54,25 +54,16 @@ def of_terrain(terrain: Terrain, places: dict[str, int]) -> dict[str, Any]:
     for path in terrain.paths:
         steps = thinned_steps(path.points)
         x, y = path.points[steps].T
-        paths.append(
-            {
-                "o": places[path.optimizer],
-                "steps": steps.tolist(),
-                "x": shorts(x),
-                "y": shorts(y),
-                "height": shorts(terrain.surface.height(x, y)),
-                "trial": short(path.trial),
-            }
-        )
+        paths.append({
+            "o": places[path.optimizer], "steps": steps.tolist(), "x": shorts(x), "y": shorts(y),
+            "height": shorts(terrain.surface.height(x, y)), "trial": short(path.trial),
+        })  # fmt: skip
     return {
-        "name": terrain.name,
-        "window": [[short(low), short(high)] for low, high in terrain.window],
-        "start": shorts(terrain.surface.start),
-        "minimum": list(terrain.surface.minimum),
-        "contours": [line.T.round(3).tolist() for line in terrain.contours],
-        "stations": list(STATIONS),
+        "name": terrain.name, "window": [[short(low), short(high)] for low, high in terrain.window],
+        "start": shorts(terrain.surface.start), "minimum": list(terrain.surface.minimum),
+        "contours": [line.T.round(3).tolist() for line in terrain.contours], "stations": list(STATIONS),
         "paths": paths,
-    }
+    }  # fmt: skip
 
 
 def appearance(name: str, style: Look) -> dict[str, Any]:

@@ -51,14 +51,10 @@ def width(row: dict[str, Any]) -> str:
 def weaknesses(problems: Sequence[Problem], table: Frame, stored: Frame, suite: Suite) -> list[str]:
     """What a careful reader would hold against the verdict, said first."""
     return [
-        *unlike_the_suite(problems, suite),
-        *thin(problems, table),
-        *uneven(table, stored),
-        *disturbed(problems),
-        *toys(problems),
-        *decays(stored),
+        *unlike_the_suite(problems, suite), *thin(problems, table), *uneven(table, stored),
+        *disturbed(problems), *toys(problems), *decays(stored),
         *(same_seeds(stored) if (table["trials"] > 1).any() else untuned(table)),
-    ]
+    ]  # fmt: skip
 
 
 def untuned(table: Frame) -> list[str]:

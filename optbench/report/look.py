@@ -31,12 +31,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "*", "h", "d", "8")
 Dash = tuple[float, tuple[float, ...]]
 DASHES: tuple[Dash, ...] = ((0, ()), (0, (5, 1.6)), (0, (5, 1.4, 1, 1.4)), (0, (1.2, 1.2)))
 VARIANTS: tuple[Dash, ...] = (
-    (0, (8, 1.5, 2, 1.5)),
-    (0, (3, 1)),
-    (0, (2, 1, 2, 3)),
-    (0, (9, 3)),
-    (0, (1, 2.2)),
-)
+    (0, (8, 1.5, 2, 1.5)), (0, (3, 1)), (0, (2, 1, 2, 3)), (0, (9, 3)), (0, (1, 2.2)),
+)  # fmt: skip
 """Lines of `name[field=value]`, which keeps the colour of `name`; none of them is in `DASHES`."""
 
 

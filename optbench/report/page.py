@@ -66,12 +66,9 @@ def embedded(drawn: Mapping[str, bytes], name: str) -> str:
 def templates() -> jinja2.Environment:
     """The templates; whatever a name holds, it is text."""
     return jinja2.Environment(
-        loader=jinja2.PackageLoader("optbench.report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=jinja2.PackageLoader("optbench.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
-    )
+    )  # fmt: skip
 
 
 def json(data: Any) -> str:

@@ -205,15 +205,8 @@ def tuned(told: Content) -> Table:
         better = f"{row['better']}/{row['trials']}"
         rows.append((row["problem"], row["optimizer"], number(row["default"]), *both, better, *ranks))
     header = (
-        "task",
-        "optimizer",
-        "default lr",
-        "untuned",
-        "tuned",
-        "better trials",
-        "rank untuned",
-        "rank tuned",
-    )
+        "task", "optimizer", "default lr", "untuned", "tuned", "better trials", "rank untuned", "rank tuned",
+    )  # fmt: skip
     where = (
         "With the seeds that report"
         if "stage" in told.stored

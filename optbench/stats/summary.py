@@ -20,17 +20,8 @@ from optbench.stats.settings import PROBLEM, kept_apart, question_of
 from optbench.wording import columns, digits_apart, interval, number, shortened, spoken, value
 
 HEADER: tuple[str, ...] = (
-    "task",
-    "optimizer",
-    "best lr",
-    "final loss",
-    "test",
-    "steps",
-    "dec",
-    "us",
-    "st/p",
-    "div",
-)
+    "task", "optimizer", "best lr", "final loss", "test", "steps", "dec", "us", "st/p", "div",
+)  # fmt: skip
 SPARED = ("st/p", "us", "dec", "div", "steps", "best lr")
 """Which columns a narrow terminal does without, the least needed first."""
 LABELS = (28, 20, 16, 12)
@@ -105,29 +96,15 @@ def summarise_one(rows: Frame) -> dict[str, Any]:
     loss, loss_low, loss_high = median_interval(final(best, loss_metric))
     score, score_low, score_high = median_interval(final(best, question.score))
     return {
-        **rows[[*PROBLEM, "optimizer"]].iloc[0].to_dict(),
-        "trial": trial,
-        "trial_at_edge": edge,
-        "trials": tried["trial"].nunique(),
-        "seeds": len(best),
-        "loss": loss,
-        "loss_low": loss_low,
-        "loss_high": loss_high,
-        "metric": question.score,
-        "score": score,
-        "score_low": score_low,
-        "score_high": score_high,
-        "target": f"{main.metric} {number(main.value)}",
-        "steps_to_target": middle(steps_to(best, main.metric, main.value)),
-        "decades": decades,
-        "decades_open": open_ended,
-        **costs(ran),
-        **memory(ran),
-        "lanes": len(rows),
+        **rows[[*PROBLEM, "optimizer"]].iloc[0].to_dict(), "trial": trial, "trial_at_edge": edge,
+        "trials": tried["trial"].nunique(), "seeds": len(best), "loss": loss, "loss_low": loss_low,
+        "loss_high": loss_high, "metric": question.score, "score": score, "score_low": score_low,
+        "score_high": score_high, "target": f"{main.metric} {number(main.value)}",
+        "steps_to_target": middle(steps_to(best, main.metric, main.value)), "decades": decades,
+        "decades_open": open_ended, **costs(ran), **memory(ran), "lanes": len(rows),
         "diverged": int((rows["status"] == Status.DIVERGED).sum()),
-        "failed": int((~rows["status"].isin(RAN)).sum()),
-        "toy": question.toy,
-    }
+        "failed": int((~rows["status"].isin(RAN)).sum()), "toy": question.toy,
+    }  # fmt: skip
 
 
 def texts(row: Mapping[str, Any], digits: int = 3) -> tuple[str, ...]:
