@@ -26,6 +26,8 @@ from optbench.execute.request import Request
 from optbench.execute.session import Session
 from optbench.fields import UserError
 from optbench.stats.summary import final, middle, question_of, steps_to
+from optbench.wording import digits_apart
+from optbench.wording import number as short
 
 TOLERANCE_LOSS = 0.05
 """Decades by which a final loss may differ, at the least."""
@@ -167,7 +169,9 @@ def compare(old: Numbers, new: Numbers, path: Path) -> int:
         (loss, steps, loss_tolerance, steps_tolerance), new_number = old[key], new[key]
         if apart(loss, new_number.loss) > loss_tolerance:
             word = "worse" if new_number.loss > loss or math.isnan(new_number.loss) else "better"
-            moved.append(f"{name}: loss {loss:.4g} -> {new_number.loss:.4g} ({word})")
+            digits = digits_apart((loss, new_number.loss), 4)
+            both = " -> ".join(short(each, digits, "failed") for each in (loss, new_number.loss))
+            moved.append(f"{name}: loss {both} ({word})")
         elif steps != new_number.steps and abs(steps - new_number.steps) > steps_tolerance:
             word = "worse" if new_number.steps > steps else "better"
             moved.append(f"{name}: steps to target {steps:g} -> {new_number.steps:g} ({word})")

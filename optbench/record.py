@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from optbench.cell import DTYPE_BYTES, FORMAT, PRECISIONS, Cell, Trace
+from optbench.cell import DTYPE_BYTES, FORMAT, Cell, Trace
 from optbench.fields import digest
 from optbench.origin import version_of_numbers
 from optbench.task import Target, Task
@@ -161,16 +161,18 @@ def throughput(trace: Trace, gradients: float) -> dict[str, Any]:
 
 def names_of(cell: Cell) -> dict[str, Any]:
     """The columns by which rows are grouped."""
-    swept, usual = cell.optimizer.swept(), cell.precision == PRECISIONS[0]
+    swept = cell.optimizer.swept()
     return {
         "task": cell.task.label(),
         "optimizer": cell.optimizer.label(),
         "schedule": cell.schedule.label(),
         "framework": cell.framework,
-        "dtype": cell.dtype if usual else f"{cell.dtype} with {cell.precision} products",
+        "dtype": cell.dtype,
         "precision": cell.precision,
         "seed": cell.seed,
         "twin": cell.twin,
         "steps": cell.steps,
         "trial": getattr(cell.optimizer, swept.name) if swept else None,
+        # What the swept field, most often the learning rate, is unless it is set; rows before this column lack it.
+        "trial_default": swept.default if swept and isinstance(swept.default, float) else None,
     }

@@ -17,6 +17,7 @@ from optbench.execute.request import Request
 from optbench.execute.session import Session
 from optbench.execute.tuning import stages
 from optbench.fields import UserError
+from optbench.wording import count, number, spoken
 
 if TYPE_CHECKING:
     from optbench.execute.pool import Event
@@ -123,7 +124,7 @@ def say_plan(session: Session) -> None:
     workers = min(session.order.jobs, len(session.programs))
     print(
         f"{stored} stored, {session.missing} to compute in {len(session.programs)} programs "
-        f"on {workers} worker{'s' * (workers > 1)} ({session.order.device.kind}).",
+        f"on {count(workers, 'worker')} ({session.order.device.kind}).",
         flush=True,
     )
 
@@ -147,7 +148,7 @@ def title(program: Program) -> str:
     """`mlp / kron, 45 lanes`."""
 
     cell, lanes = program.cells[0], len(program.cells)
-    return f"{cell.task.label()} / {cell.optimizer.label()}, {lanes} lane{'s' * (lanes > 1)}"
+    return f"{cell.task.label()} / {cell.optimizer.label()}, {count(lanes, 'lane')}"
 
 
 @contextmanager
@@ -242,9 +243,9 @@ def row(session: Session, event: Event) -> str:
     by_trial = {t: middle(final(group, metric)) for t, group in rows.groupby("trial", dropna=False)}
     best = min(by_trial, key=lambda trial: by_trial[trial])
     diverged = int((rows["status"] == "diverged").sum())
-    rate = "" if best != best else f" at lr {best:.3g}"
+    rate = "" if best != best else f" at lr {number(best)}"  # pyright: ignore[reportArgumentType]
     return (
-        f"{name:<44} best {metric.replace('_', ' ')} {by_trial[best]:.3g}{rate}"
+        f"{name:<44} best {spoken(metric)} {number(by_trial[best], lost='failed')}{rate}"
         + (f", {diverged} diverged" if diverged else "")
         + (speed(rows) if session.order.device.platform != "cpu" else "")
     )
@@ -264,15 +265,17 @@ def speed(rows: Frame) -> str:
 def close(session: Session, seconds: float) -> None:
     """The table, the note and the next command."""
     from optbench.stats.stages import staged_note, with_untuned
-    from optbench.stats.summary import as_text, summarise
+    from optbench.stats.summary import as_text, legend, summarise, terminal_width
+    from optbench.stats.verdict import verdict as said
 
-    frame = session.frame()
+    frame, width = session.frame(), terminal_width()
     table = summarise(frame)
     print()
     print(as_text(with_untuned(table, frame)))
-    print(legend(table))
+    print(textwrap.fill(said(frame), width))
+    print(f"\n{legend(table)}")
     if "stage" in frame:
-        print(textwrap.fill(staged_note(frame), 100))
+        print(textwrap.fill(staged_note(frame), width))
     print()
     if table["toy"].any():
         real = (
@@ -280,7 +283,7 @@ def close(session: Session, seconds: float) -> None:
             if not table["toy"].all()
             else "add --task mlp for real data"
         )
-        print(textwrap.fill(TOY_NOTE.format(real=real), 100))
+        print(textwrap.fill(TOY_NOTE.format(real=real), width))
     print(f"{len(frame)} cells in {session.store.folder} ({seconds:.1f} s).")
     suite = session.order.request.suite
     where = (
@@ -337,22 +340,3 @@ def verdict(row: dict[str, Any]) -> str:
         return "failed"
     share = f"{row['worst']:.2f}" if row["holds"] else f"{row['worst']:.0e} !"
     return f"{row['difference']:<7.0e}{share}"
-
-
-def legend(table: Frame) -> str:
-    """What the columns mean."""
-    enough = table["seeds"] >= 5
-    interval = "95% bootstrap interval" + ("" if enough.all() else ", min-max below 5 seeds")
-    spread = interval if enough.any() else "min-max"
-    goals: dict[str, list[str]] = {}
-    for task, target in dict.fromkeys(zip(table["task"], table["target"], strict=True)):
-        goals.setdefault(target.replace("_", " "), []).append(task)
-    targets = "; ".join(f"{', '.join(names)}: {target}" for target, names in goals.items())
-    lines = (
-        "best lr: chosen by the median over seeds of the loss, on validation data where there are some; * at the "
-        f"edge of the grid. loss, test (error in %, or loss): median [{spread}] over seeds.",
-        f"steps: to the target ({targets}).",
-        "dec: decades of lr that reach the first target (>=: meets the grid's edge). us: microseconds a step, "
-        "one lane, one core. st/p: state floats per parameter. div: lanes that diverged (+n!: lanes that failed).",
-    )
-    return "\n" + "\n".join(textwrap.fill(line, 100) for line in lines)

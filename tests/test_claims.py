@@ -122,7 +122,7 @@ def measured(tmp_path) -> Path:
 
 
 def test_there_is_a_row_for_each_measured_claim(measured):
-    from optbench.report import claims
+    from optbench.report import documents as claims
 
     told = claims.measured(measured)
     assert all(list(each.rows.columns) == list(claims.COLUMNS) for each in told)

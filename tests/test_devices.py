@@ -94,7 +94,10 @@ def test_a_precision_is_part_of_the_cell_and_of_what_rows_are_grouped_by(tmp_pat
     store.prepare()
     store.write(run([usual]) + run([rounded]), {"device_kind": "cpu"})
     frame = store.frame()
-    assert set(frame["dtype"]) == {"float32", "float32 with bfloat16 products"}
+    assert set(zip(frame["dtype"], frame["precision"], strict=True)) == {
+        ("float32", "float32"),
+        ("float32", "bfloat16"),
+    }
     assert set(frame["precision"]) == {"float32", "bfloat16"}
 
 

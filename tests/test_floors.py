@@ -111,6 +111,51 @@ def test_the_contracts_of_pyproject_hold():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+KNOWN_CIRCLES = {
+    # The stages of a tuned run start sessions, and a session asks them for its trials; `optbench.run` is in one.
+    ("optbench.execute.session", "optbench.execute.tuning"),
+    # The networks of `residual` name the classes of `resnet` as types; `resnet` calls these networks.
+    ("optbench.tasks.residual", "optbench.tasks.resnet"),
+}
+"""Files that import each other and wait to be taken apart. Nothing may be added."""
+
+
+def test_no_files_import_each_other_in_a_circle():
+    """Imports in functions and under TYPE_CHECKING count; a package's `__init__`, which only gathers, does not."""
+    files = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+        for path in (ROOT / "optbench").rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    straight = {name: set(imported(path)) & set(files) - {name} for name, path in files.items()}
+    reached = {name: reachable(name, straight) for name in files}
+    circles = {
+        tuple(sorted(other for other in reached[name] if name in reached[other]))
+        for name in files
+        if name in reached[name]
+    }
+    assert circles == KNOWN_CIRCLES & circles
+
+
+def imported(path: Path):
+    """The names of modules that a file imports, wherever it does."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names))
+
+
+def reachable(name: str, straight: dict[str, set[str]]) -> set[str]:
+    """What a module imports, itself or through others."""
+    found, todo = set(), [name]
+    while todo:
+        new = straight[todo.pop()] - found
+        found |= new
+        todo += new
+    return found
+
+
 @pytest.fixture(scope="module")
 def light_runs() -> dict[str, dict]:
     """What each light command imported, and the CPU seconds of its process."""

@@ -16,7 +16,7 @@ from optbench import optimizers, tasks
 from optbench.cell import Cell, Schedule, Status, Trace
 from optbench.protocol import Counts
 from optbench.record import question_text
-from optbench.report.panels import ticks
+from optbench.report.charts import ticks
 from optbench.store import Store
 
 FACTS = {
@@ -162,13 +162,12 @@ def test_the_page_says_who_leads_and_where_nobody_does(written):
 
 def test_losses_between_one_and_a_half_have_an_axis_that_can_be_read(tmp_path):
     """A network whose loss halves had one tick, and half the panel was empty; paper and page share their axes."""
-    from optbench.report.charts import data
     from optbench.report.figures import curves, sensitivities, style
 
     content = told(stored(tmp_path, grid("mlp", level=0.45, trials=2)))
-    [problem], [shown] = content.problems, data(content)["problems"]
+    [shown] = content.charts["problems"]
     with style():
-        drawn = [*curves(problem).axes, sensitivities(problem).axes[0]]
+        drawn = [*curves(content, 0).axes, sensitivities(content, 0).axes[0]]
     for axes, chart in zip(drawn, [*shown["progress"], shown["rates"]], strict=True):
         (low, high), found = axes.get_ylim(), list(axes.get_yticks())
         labels = [text.get_text() for text in axes.get_yticklabels()]
@@ -202,7 +201,7 @@ def test_the_numbers_are_those_of_the_terminal(written):
 
     folder, page, _ = written
     for row in summarise(Store(folder / "results").frame()).to_dict("records"):
-        best, loss = texts(row, digits=2)[2:4]
+        best, loss = texts(row)[2:4]
         assert best.replace("*", "\\*") in page
         assert loss.partition(" ")[0] in page
     assert (folder / "reports/quickstart/table.csv").read_text().count("\n") == 6
@@ -290,6 +289,22 @@ def test_settings_are_never_averaged(tmp_path):
         "quadratic_10 (40 steps, cosine(warmup=0), float32)",
     ]
     assert summarise(frame)["seeds"].tolist() == [3, 3, 3, 3]
+
+
+def test_precisions_are_kept_apart_also_where_older_rows_said_it_in_the_dtype(tmp_path):
+    from optbench.report.problem import problems
+    from optbench.report.selection import Selection
+
+    store = stored(tmp_path, grid(seeds=2), grid(level=1e-5, seeds=2, precision="bfloat16"))
+    frame = store.frame()
+    assert set(frame["dtype"]) == {"float32"}
+    long = frame["dtype"].where(frame["precision"] == "float32", "float32 with bfloat16 products")
+    for rows in (frame, frame.assign(dtype=long), frame.assign(dtype=long).drop(columns="precision")):
+        names = [problem.name for problem in problems(rows)]
+        assert names == ["quadratic_10 (float32 products)", "quadratic_10 (bfloat16 products)"]
+    selection = Selection(precision="bfloat16")
+    assert set(selection.rows(selection.read(store), store.folder)["precision"]) == {"bfloat16"}
+    assert "--precision bfloat16" in selection.report_command()
 
 
 def test_a_cell_in_two_lane_modes_counts_once_and_is_told(tmp_path):
@@ -452,17 +467,33 @@ def test_colours_stand_out_on_both_grounds_and_are_told_apart():
 
 
 def test_looks_differ_and_do_not_depend_on_the_company():
-    from optbench.report.look import COLOURS, DASHES, VARIANTS, look, order
+    from optbench.report.look import COLOURS, DASHES, NAMED, VARIANTS, look, looks, order
 
-    listed = list(optimizers.names())
-    looks = [look(name) for name in listed]
-    assert len(set(looks)) == len(listed)
-    assert len({each.colour for each in looks[:7]}) == min(7, len(listed))
+    every = list(optimizers.names())
+    drawn = looks(every)
+    assert len(set(drawn.values())) == len(every)
+    assert {name: each.colour for name, each in drawn.items()} == {name: look(name).colour for name in every}
+    assert [drawn[name] for name in NAMED] == [look(name) for name in NAMED], "the first keep their look"
+    assert len({look(name).colour for name in NAMED[:7]}) == 7
+    assert set(optimizers.listed()) <= set(NAMED)
     assert look("adam[b1=0.8]").colour == look("adam").colour
     assert look("adam[b1=0.8]") != look("adam[b1=0.7]")
     assert not set(DASHES) & set(VARIANTS)
     assert len(set(COLOURS)) == len(COLOURS)
     assert order(["sgd", "adam[b1=0.8]", "gone", "adam"]) == ["adam", "adam[b1=0.8]", "sgd", "gone"]
+
+
+def test_of_two_optimizers_of_one_colour_the_later_has_other_dashes_and_another_marker():
+    from optbench.report.look import look, looks
+
+    names = [f"mine_{i}" for i in range(40)]
+    one, other = next((a, b) for a in names for b in names if a < b and look(a)[:2] == look(b)[:2])
+    drawn = looks([other, one])
+    assert drawn[one] == look(one)
+    assert drawn[other].colour == drawn[one].colour
+    assert drawn[other].dash != drawn[one].dash
+    assert drawn[other].marker != drawn[one].marker
+    assert len(set(looks(names).values())) == len(names)
 
 
 def test_markdown_shows_text_as_it_is():
@@ -475,15 +506,41 @@ def test_markdown_shows_text_as_it_is():
     assert table(("a", "b"), [("x|y", "1")]).splitlines()[2] == r"| x\|y | 1 |"
 
 
-def test_numbers_are_short_and_intervals_are_rounded_outward():
-    from optbench.stats.summary import compact, percent, spread
+def test_numbers_are_short_and_have_the_digits_of_their_interval():
+    from optbench.wording import digits_apart, interval, number, value, whole
 
-    assert [compact(value) for value in (1.234e-8, 0.012, 1234.5, 1e7)] == ["1.2e-8", "0.012", "1234", "1e7"]
-    assert spread(9.9e-9, 9.8e-9, 9.91e-9) == "9.9e-9 [9e-9,1e-8]"
-    assert spread(1.0, 0.5, math.inf, digits=2) == "1 [0.5,fail]"
-    assert spread(2.41, 2.36, 2.52) == "2.4 [2.3,2.6]"  # was 2.4 [2,3]
-    assert spread(math.inf, 0.5, math.inf) == "failed"
-    assert percent(0.1, 0.1, 0.1) == "10.0%"
+    assert [number(n) for n in (1.234e-8, 0.012, 1234.5, 1e7, math.nan)] == [
+        "1.23e-8",
+        "0.012",
+        "1234",
+        "1e7",
+        "-",
+    ]
+    assert interval(1.9967, 1.98531, 2.02590) == "1.9967 [1.985, 2.026]"
+    assert interval(9.9e-9, 9.8e-9, 9.91e-9) == "9.9e-9 [9.8e-9, 9.91e-9]"
+    assert interval(3.4e-4, 6.31e-6, 5.8e-4) == "0.00034 [6.3e-6, 0.00058]"
+    assert interval(1.0, 0.5, math.inf) == "1 [0.5, failed]"
+    assert interval(math.inf, 0.5, math.inf) == "failed"
+    assert value("test_error", 0.1) == "10.0%"
+    assert value("test_error", 0.4672, 0.4511, 0.4799) == "46.72% [45.1, 48.0]"
+    assert value("loss", 0.4672) == "0.467"
+    assert whole(1234, 1200, math.inf) == "1,234 [1,200, never]"
+    assert digits_apart([0.49991, 0.49987, 3.0]) == 5
+
+
+PARTS = st.floats(0, 1e6).map(lambda part: part if part > 1e-200 else 0.0)
+
+
+@given(st.floats(-1e9, 1e9).map(lambda low: low if abs(low) > 1e-200 else 0.0), PARTS, PARTS)
+def test_an_interval_as_written_holds_the_interval(low, more, most):
+    from optbench.wording import interval
+
+    high = low + more + most
+    written = interval(low + more, low, high).replace("]", "").replace("[", ",").split(",")
+    if len(written) == 3:
+        _, least, top = map(float, written)
+        assert least <= low + 1e-5 * abs(low)
+        assert top >= high - 1e-5 * abs(high)
 
 
 def written_page(store: Store, **narrow) -> str:

@@ -52,7 +52,7 @@ def path(small, tmp_path_factory):
     """The page of a small report, with paths and with claims of one document and their figure."""
     from optbench.cell import Status
     from optbench.record import Surface
-    from optbench.report.claims import measured
+    from optbench.report.documents import measured
     from optbench.report.page import page
     from optbench.report.paths import Path, Terrain
     from optbench.tasks import Plane
@@ -393,8 +393,8 @@ def many_cells(folder) -> pd.DataFrame:
 @pytest.mark.slow
 def test_ten_thousand_cells_are_a_small_page_that_shows_soon(tab, tmp_path, request):
     """Under 6 MB with every claim, the first paint within 2 s: the best of a few loads, as others use the machine."""
-    from optbench.report.claims import measured
     from optbench.report.content import Content
+    from optbench.report.documents import measured
     from optbench.report.page import page
     from optbench.report.selection import Selection, in_order
     from optbench.suite import load

@@ -62,7 +62,7 @@ def evil_content(content, folder):
 def evil_claims(folder):
     """Claims of a document all of whose words break out; its figures are tested by themselves."""
     from optbench.claim.plots import Table
-    from optbench.report.claims import measured
+    from optbench.report.documents import measured
 
     make_up(folder)
     [told] = measured(folder, ["kron"])
@@ -173,9 +173,9 @@ def test_every_chart_says_what_it_shows_and_its_numbers_are_beside_it(page, cont
 
 
 def test_the_charts_have_medians_and_bands_and_no_cells(content):
-    from optbench.report.charts import POINTS, data
+    from optbench.report.charts import POINTS
 
-    shown = data(content)
+    shown = content.charts
     json.dumps(shown, allow_nan=False)
     assert [each["name"] for each in shown["optimizers"]] == content.optimizers
     lines = shown["problems"][0]["progress"][0]["lines"]
@@ -281,7 +281,7 @@ def test_the_page_of_claims_is_whole_and_needs_no_network(tmp_path):
 
 def test_a_report_shows_the_claims_about_its_optimizers_and_how_to_measure_them(content, tmp_path):
     """A store with all claims: of the optimizers shown, only kron has a document."""
-    from optbench.report.claims import measured
+    from optbench.report.documents import measured
     from optbench.report.index import index
     from optbench.report.page import page
     from optbench.report.write import figures
@@ -318,10 +318,9 @@ def test_names_do_not_break_out_of_markdown_or_latex(evil):
 
 def test_names_do_not_break_out_of_figures(evil):
     from optbench.report import figures
-    from optbench.report.over_problems import draw_standing
 
     with figures.style():
-        for figure in (figures.overview(evil.problems), draw_standing(evil.standings["steps"])):
+        for figure in (figures.overview(evil), figures.standings(evil)):
             tree = ET.parse(io.BytesIO(figures.render(figure)["svg"]))
             assert not [element for element in tree.iter() if "script" in str(element.tag).lower()]
 
@@ -379,9 +378,7 @@ def test_the_latex_table_has_a_row_for_each_optimizer(content):
 def test_paths_are_drawn_of_what_is_stored(tmp_path):
     """A real run of a few steps: the path begins at the start and is as long as the run."""
     import optbench
-    from optbench.report.charts import data
-    from optbench.report.figures import render, style
-    from optbench.report.landscape import draw_paths
+    from optbench.report import figures
 
     optbench.run(
         task=["valley", "bowl"], opt=["adam", "sgd"], lr=[0.001, 0.01], steps=60, results=str(tmp_path)
@@ -399,7 +396,7 @@ def test_paths_are_drawn_of_what_is_stored(tmp_path):
         for place in (terrain.surface.start, terrain.surface.minimum):
             assert all(low < at < high for at, (low, high) in zip(place, terrain.window, strict=True))
         assert len(terrain.contours) >= 5
-    shown = data(content)["terrains"][0]
+    shown = content.charts["terrains"][0]
     assert shown["paths"][0]["steps"][:3] == [0, 1, 2]
-    with style():
-        assert render(draw_paths(content.terrains))["svg"].startswith(b"<?xml")
+    with figures.style():
+        assert figures.render(figures.paths(content))["svg"].startswith(b"<?xml")

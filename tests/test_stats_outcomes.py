@@ -11,9 +11,9 @@ import pytest
 
 from optbench.cell import Status
 from optbench.stats.budgets import certificate, refusal, unequal
+from optbench.stats.curves import middle
 from optbench.stats.lint import FINDINGS, lint_problems
 from optbench.stats.outcomes import at_best, complete, ladder, outcomes, progress
-from optbench.stats.summary import final, middle, question_of, steps_to
 from optbench.stats.times import areas_under, runtimes
 from optbench.stats.tunability import best_of_trials, untuned
 from optbench.stats.winners import winners
@@ -27,19 +27,6 @@ def frame(tmp_path_factory) -> pd.DataFrame:
     grids = (grid(level=1e-5), grid(opt="sgd", level=1e-3), grid(opt="kron", level=1e-3, statuses=lost))
     mlps = (grid("mlp", level=0.04), grid("mlp", "sgd", 0.03), grid("mlp", "kron", 0.5))
     return stored(tmp_path_factory.mktemp("outcomes"), *grids, *mlps).frame()
-
-
-def test_outcomes_are_the_numbers_of_the_table(frame):
-    """On the axis of steps they are what `summary` reads from the same rows, one row for each cell."""
-    found = outcomes(frame)
-    assert sorted(found.index) == sorted(frame.index)
-    for _, rows in frame.groupby(["task", "optimizer"]):
-        question = question_of(rows)
-        own = found.loc[rows.index]
-        assert own["selection"].tolist() == final(rows, question.selection).tolist()
-        assert own["score"].tolist() == final(rows, question.score).tolist()
-        target = question.targets[1]
-        assert own["time"].tolist() == steps_to(rows, target.metric, target.value).tolist()
 
 
 def test_the_time_to_a_target_by_hand(frame):
@@ -169,7 +156,9 @@ def test_the_best_of_trials_and_untuned_defaults(frame):
     assert (best["middle"] <= best["high"]).all()
 
     trials = sorted(found.loc[found["optimizer"] == "sgd", "trial"].unique())
-    plain = untuned(found, {"sgd": trials[3], "adam": 0.5}).set_index(["problem", "optimizer"])
+    defaults = found["optimizer"].map({"sgd": trials[3], "adam": 0.5})
+    assert untuned(found.drop(columns="trial_default")).empty  # rows that do not say what is untuned
+    plain = untuned(found.assign(trial_default=defaults)).set_index(["problem", "optimizer"])
     assert list(plain.index.get_level_values("optimizer")) == ["sgd", "sgd"]  # adam was not run at 0.5
     row = plain.loc[("quadratic_10", "sgd")]
     assert (row["value"], row["best"]) == pytest.approx((9 * 1.2e-3, 1.2e-3))

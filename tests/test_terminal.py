@@ -1,27 +1,65 @@
 """What `optbench run` prints, beside the golden messages."""
 
+import numpy as np
 import pandas as pd
+import pytest
 
-from optbench.stats.summary import COLUMNS
+from optbench.stats.summary import HEADER, as_text, legend, summarise
+from tests.test_report import grid, stored
 
 
 def test_the_legend_names_tasks_whole_and_each_target_once():
     """Underscores of names were taken for blanks: `transformer[d model=128]`; and a target stood there once a task."""
-    from optbench.terminal import legend
-
     table = pd.DataFrame(
         {
             "task": ["mlp", "mlp", "mlp[width=512]", "xor_rnn_32"],
             "target": ["validation_error 0.05"] * 3 + ["validation_error 0.1"],
             "seeds": 1,
         }
+    ).assign(
+        optimizer="adam", metric="test_error", trial=0.1, diverged=0, lanes=1, failed=0, trial_at_edge=False
     )
-    lines = legend(table).splitlines()
+    for name in ("score", "score_low", "score_high", "loss", "loss_low", "loss_high", "steps_to_target"):
+        table[name] = 0.1
+    table[["decades", "microseconds", "state"]] = np.nan
+    table[["schedule", "framework", "dtype", "precision", "steps", "device_kind"]] = "one"
+    lines = legend(table, 100).splitlines()
     assert (
         "steps: to the target (mlp, mlp[width=512]: validation error 0.05; xor_rnn_32: validation error 0.1)."
         in (" ".join(lines))
     )
-    assert max(map(len, lines)) <= COLUMNS
+    assert max(map(len, lines)) <= 100
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 160])
+def test_the_table_and_its_legend_fit_the_terminal(tmp_path, width):
+    """Labels are cut in their brackets first, then the least needed columns go."""
+    long = "sgd[momentum=0.9,nesterov=True]"
+    table = summarise(
+        stored(tmp_path, grid(opt=long), grid("quadratic[dim=7]", "adam"), grid("mlp", long)).frame()
+    )
+    text, meaning = as_text(table, width), legend(table, width)
+    assert max(map(len, [*text.splitlines(), *meaning.splitlines()])) <= width
+    head = text.splitlines()[0]
+    assert ("st/p" in head) == ("st/p:" in meaning)
+    if width == 160:
+        assert all(name in head for name in HEADER)
+        assert long in text
+    if width == 80:
+        assert "sgd[mom" in text
+        assert "final loss" in head
+
+
+def test_the_first_sentence_of_a_report_is_said_of_rows(tmp_path):
+    from optbench.stats.verdict import verdict
+    from tests.test_report import told
+
+    store = stored(tmp_path, grid(opt="adam", level=1e-5), grid(opt="sgd", level=1e-3))
+    assert (
+        verdict(store.frame())
+        == told(store).headline
+        == "Of 1 problem, adam leads alone on 1 (quadratic_10)."
+    )
 
 
 def test_a_program_of_one_lane_has_one_lane():

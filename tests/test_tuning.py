@@ -244,7 +244,7 @@ def test_statistics_read_the_stage_that_is_theirs(tmp_path):
     found = outcomes(tuned(tmp_path, one, made(one, best=1, reported=2e-3)))
     best = best_of_trials(found, fresh=True)
     assert best["middle"].tolist()[-1] == pytest.approx(1e-3)  # what chose
-    [row] = untuned(found, {}).to_dict("records")
+    [row] = untuned(found).to_dict("records")
     assert (row["value"], row["best"], row["trials"], row["better"]) == pytest.approx((0.5, 2e-3, 4, 4))
     table = certificate(tuned(tmp_path / "b", one, made(one, best=1, reported=2e-3)))
     assert (table["trials"].iloc[0], table["seeds"].iloc[0], table["lanes"].iloc[0]) == (4, 3, 18)

@@ -20,14 +20,14 @@ import pandas as pd
 from optbench.fields import UserError, nearest
 from optbench.record import Question
 from optbench.report.look import order
-from optbench.report.problem import listed, spoken
 from optbench.report.selection import Selection
 from optbench.stats import Frame
 from optbench.stats.costs import RAN, costs
 from optbench.stats.curves import median_interval, middle
-from optbench.stats.settings import PROBLEM, labels, newest
-from optbench.stats.summary import chosen, compact, final, percent, question_of, spread, steps_to
+from optbench.stats.outcomes import chosen, final, steps_to
+from optbench.stats.settings import PROBLEM, labels, modern, newest, question_of
 from optbench.store import Store
+from optbench.wording import interval, listed, number, spoken, value, whole
 
 VERSION = ("commit", "optbench_version")
 KEYS = (*PROBLEM, "optimizer")
@@ -165,7 +165,7 @@ def side(name: str, results: str, selection: Selection) -> Frame:
         | (frame["optbench_version"] == name)
         | (len(name) >= 4) & commits.str.startswith(name)
     ]
-    return newest(selection.rows(rows.reset_index(drop=True), store.folder))
+    return newest(selection.rows(modern(rows.reset_index(drop=True)), store.folder))
 
 
 def groups(frame: Frame) -> dict[tuple[str, ...], Frame]:
@@ -186,7 +186,7 @@ def sorted_keys(keys: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
 def move(problem: str, optimizer: str, a: Frame, b: Frame) -> Move:
     """One optimizer on one problem."""
     question = question_of(a)
-    best, best_b = chosen(a, question), chosen(b, question)
+    best, best_b = chosen(a), chosen(b)
     pairs = a.merge(b, on="cell", suffixes=("", "_b"))
     same = [bits(row, "") == bits(row, "_b") for row in pairs[PAIRED].to_dict("records")]
     metric, finals = paired(best, b, question)
@@ -216,7 +216,7 @@ def paired(best: Frame, b: Frame, question: Question) -> tuple[str, tuple[np.nda
     if target.final and len(ours):
         steps = [steps_to(rows, target.metric, target.value) for rows in (ours, theirs)]
         if math.isfinite(middle(steps[0])):
-            return f"steps to {spoken(target.metric)} {compact(target.value)}", (steps[0], steps[1])
+            return f"steps to {spoken(target.metric)} {number(target.value)}", (steps[0], steps[1])
     return f"final {spoken(question.score)}", (final(ours, question.score), final(theirs, question.score))
 
 
@@ -246,27 +246,24 @@ HEADER = (
 
 def texts(each: Move) -> tuple[str, ...]:
     """One row of the table, a text for each entry of `HEADER`."""
-    rates = dict.fromkeys("-" if rate is None else f"{rate:.3g}" for rate in (each.trial, each.trial_b))
+    rates = dict.fromkeys("-" if rate is None else number(rate) for rate in (each.trial, each.trial_b))
     return (
         each.problem, each.optimizer, each.verdict, each.metric,
-        value(each.metric, each.a), value(each.metric, each.b), change(each.ratio),
-        "-" if math.isnan(each.of_spread) else compact(each.of_spread),
+        shown(each.metric, each.a), shown(each.metric, each.b), change(each.ratio),
+        number(each.of_spread, 2),
         " → ".join(rates), "-" if math.isnan(each.speed) else f"{each.speed:.2f}",
         " → ".join(dict.fromkeys(map(str, each.lost))), f"{each.identical}/{each.cells}",
     )  # fmt: skip
 
 
-def value(metric: str, numbers: tuple[float, float, float]) -> str:
+def shown(metric: str, numbers: tuple[float, float, float]) -> str:
     """A median with its interval."""
-    if metric.startswith("steps"):
-        return spread(*numbers, digits=3).replace("fail", "never")
-    return percent(*numbers) if metric.endswith("error") else spread(*numbers, digits=2)
+    return whole(*numbers) if metric.startswith("steps") else value(metric, *numbers)
 
 
 def change(ratio: tuple[float, float, float]) -> str:
     """`0.93 [0.9, 1.1]`."""
-    middle, low, high = (compact(number, 3) if math.isfinite(number) else "failed" for number in ratio)
-    return middle if low == high else f"{middle} [{low}, {high}]"
+    return interval(*ratio)
 
 
 def frame_of(found: Comparison) -> Frame:

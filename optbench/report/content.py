@@ -7,20 +7,22 @@ from functools import cached_property
 from typing import Any
 
 from optbench import suite as suites
-from optbench.report import doubts, reproduce, verdict
-from optbench.report.claims import Told, measured
-from optbench.report.look import order
+from optbench.report import charts, doubts, reproduce
+from optbench.report.documents import Told, measured
+from optbench.report.look import Look, looks, order
 from optbench.report.paths import STATIONS, Terrain, terrains
-from optbench.report.problem import Problem, listed, problems, spoken
+from optbench.report.problem import Problem, problems
 from optbench.report.selection import Selection
 from optbench.report.standing import Standing, standings
 from optbench.stats import Frame
 from optbench.stats.curves import INTERVAL_FROM
 from optbench.stats.settings import PROBLEM, SETTING, labels, newest, sentence
 from optbench.stats.stages import staged_note, with_untuned
-from optbench.stats.summary import compact, summarise
+from optbench.stats.summary import summarise
+from optbench.stats.verdict import Verdict, headline, verdicts
 from optbench.store import Store
 from optbench.suite import Suite
+from optbench.wording import listed, number, spoken
 
 HOW_TO_READ = {
     "Curves": "the median over seeds at the optimizer's best learning rate. The band is the 95 % bootstrap interval "
@@ -98,6 +100,16 @@ class Content:
         return order(self.stored["optimizer"])
 
     @cached_property
+    def looks(self) -> dict[str, Look]:
+        """How each of them is drawn, in every figure."""
+        return looks(self.optimizers)
+
+    @cached_property
+    def charts(self) -> dict[str, Any]:
+        """What is drawn."""
+        return charts.data(self.looks, self.problems, self.summary, self.standings, self.terrains)
+
+    @cached_property
     def newest(self) -> Frame:
         """One row for each cell."""
         return newest(self.stored)
@@ -138,14 +150,14 @@ class Content:
         return self.standings["steps"].sentence
 
     @cached_property
-    def verdicts(self) -> list[verdict.Verdict]:
+    def verdicts(self) -> list[Verdict]:
         """Who leads on each problem."""
-        return [verdict.Verdict(problem) for problem in self.problems]
+        return verdicts(self.stored)
 
     @cached_property
     def headline(self) -> str:
         """Who leads where, in one sentence."""
-        return verdict.headline(self.verdicts)
+        return headline(self.verdicts)
 
     @cached_property
     def standings(self) -> dict[str, Standing]:
@@ -210,7 +222,7 @@ def setting(problem: Problem) -> str:
     """How a problem was run, what decides on it, and where it comes from."""
     question = problem.question
     targets = ", ".join(
-        f"{spoken(target.metric)} {compact(target.value)}" + " (lanes stop there)" * target.final
+        f"{spoken(target.metric)} {number(target.value)}" + " (lanes stop there)" * target.final
         for target in question.targets
     )
     main = question.main
@@ -218,5 +230,5 @@ def setting(problem: Problem) -> str:
     return (
         f"{sentence(problem.rows.iloc[0].to_dict(), SETTING)}. Learning rate chosen by "
         f"{spoken(question.selection)}{reported}. Targets: {targets}; steps are counted to "
-        f"{spoken(main.metric)} {compact(main.value)}. Source: {question.source}."
+        f"{spoken(main.metric)} {number(main.value)}. Source: {question.source}."
     )

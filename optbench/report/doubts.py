@@ -9,12 +9,13 @@ import numpy as np
 
 from optbench.cell import Status
 from optbench.report.look import order
-from optbench.report.problem import Problem, listed
+from optbench.report.problem import Problem
 from optbench.stats import Frame
 from optbench.stats.costs import RAN
 from optbench.stats.curves import INTERVAL_FROM
 from optbench.stats.summary import trying
 from optbench.suite import Suite
+from optbench.wording import count, listed, number
 
 DISTURBED = 1.2
 """Wall over processor seconds of a program above which a reader is told."""
@@ -50,14 +51,10 @@ def width(row: dict[str, Any]) -> str:
 def weaknesses(problems: Sequence[Problem], table: Frame, stored: Frame, suite: Suite) -> list[str]:
     """What a careful reader would hold against the verdict, said first."""
     return [
-        *unlike_the_suite(problems, suite),
-        *thin(problems, table),
-        *uneven(table, stored),
-        *disturbed(problems),
-        *toys(problems),
-        *decays(stored),
+        *unlike_the_suite(problems, suite), *thin(problems, table), *uneven(table, stored),
+        *disturbed(problems), *toys(problems), *decays(stored),
         *(same_seeds(stored) if (table["trials"] > 1).any() else untuned(table)),
-    ]
+    ]  # fmt: skip
 
 
 def untuned(table: Frame) -> list[str]:
@@ -148,8 +145,8 @@ def uneven(table: Frame, stored: Frame) -> list[str]:
     modes = stored.drop_duplicates(["cell", "device_kind", "mode"])
     again = modes[modes.duplicated(["cell", "device_kind"], keep=False)]
     if len(again):
-        count = again["cell"].nunique()
-        found.append(f"{count:,} cells are stored in more than one lane mode; the newest of each is shown.")
+        cells = count(again["cell"].nunique(), "cell")
+        found.append(f"{cells} are stored in more than one lane mode; the newest of each is shown.")
     return found
 
 
@@ -179,9 +176,9 @@ def toys(problems: Sequence[Problem]) -> list[str]:
 def budget(rows: Frame) -> str:
     """`9 learning rates x 5 seeds`."""
     seeds = rows.groupby("trial", dropna=False)["seed"].nunique()
-    span = f"{seeds.min()}" if seeds.nunique() == 1 else f"{seeds.min()}-{seeds.max()}"
-    rates = f"{len(seeds)} learning rate{'s' * (len(seeds) > 1)} x " if rows["trial"].notna().any() else ""
-    return f"{rates}{span} seed{'s' * (span != '1')}"
+    least = "" if seeds.nunique() == 1 else f"{seeds.min()}-"
+    rates = f"{count(len(seeds), 'learning rate')} x " if rows["trial"].notna().any() else ""
+    return f"{rates}{least}{count(seeds.max(), 'seed')}"
 
 
 class Failure(NamedTuple):
@@ -197,7 +194,7 @@ class Failure(NamedTuple):
 
     def sentence(self) -> str:
         """In words."""
-        rates = ", ".join(f"{rate:.3g}" for rate in self.rates)
+        rates = ", ".join(map(number, self.rates))
         where = f", at learning rate{'s' * (len(self.rates) > 1)} {rates}" if rates else ""
         why = f": {self.reason}" if self.reason else ""
         return f"{self.problem}, {self.optimizer}: {self.lanes} of {self.of} lanes {self.status}{where}{why}"

@@ -1,4 +1,4 @@
-"""Figures: an overview that fits a page, and for each problem its curves and its sensitivity."""
+"""The figures of a report: what the page's charts show (`report.charts`), laid out for paper."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
-from optbench.report.look import look, order
-from optbench.report.panels import GREY, draw_curves, draw_sensitivity
-from optbench.report.problem import Problem, spoken
-from optbench.stats.summary import compact
+from optbench.report.axes import GREY, draw_progress, draw_ranks, draw_rates, draw_shares, draw_terrain
+from optbench.report.charts import progress
+from optbench.report.content import Content
+from optbench.report.look import Look
+from optbench.report.markdown import slug
+from optbench.report.problem import Problem
+from optbench.report.standing import SPOKEN
+from optbench.wording import number, spoken
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 7.2
 """Inches: the text width of a page."""
+TOGETHER = 4
+"""Up to so many paths share a panel; more get one each."""
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
@@ -108,12 +114,12 @@ def signs(problems: Sequence[Problem], rings: bool) -> list[str]:
 
 
 def legend(
-    figure: Figure, names: Sequence[str], texts: Sequence[str], shared: list[str], **where: Any
+    figure: Figure, looks: Sequence[Look], texts: Sequence[str], shared: list[str], **where: Any
 ) -> None:
     """One entry for each optimizer, then the signs that they share."""
     from matplotlib.lines import Line2D
 
-    lines = [Line2D([], [], **look(name).line()) for name in names]  # pyright: ignore[reportArgumentType]
+    lines = [Line2D([], [], **look.line()) for look in looks]  # pyright: ignore[reportArgumentType]
     lines += [Line2D([], [], ls="none", color=GREY, **SIGNS[sign]) for sign in shared]
     figure.legend(lines, [*texts, *shared], **where)
 
@@ -138,9 +144,23 @@ def columns_that_fit(texts: Sequence[str], width: float) -> int:
     return 1
 
 
-def overview(problems: Sequence[Problem]) -> Figure:
+def drawings(content: Content) -> dict[str, Figure]:
+    """Every figure by the name of its file; to be called within `style`."""
+    found = {"overview": overview(content)}
+    if content.terrains:
+        found["paths"] = paths(content)
+    if not content.standings["steps"].refusals:
+        found["standings"] = standings(content)
+    for place, problem in enumerate(content.problems):
+        found[f"{slug(problem.name)}-curves"] = curves(content, place)
+        found[f"{slug(problem.name)}-sensitivity"] = sensitivities(content, place)
+    return found
+
+
+def overview(content: Content) -> Figure:
     """A row for each problem: progress at the best learning rate, and the final value at every one."""
-    names = order(name for problem in problems for name in problem.optimizers)
+    names, problems, looks = content.optimizers, content.problems, list(content.looks.values())
+    places = {name: place for place, name in enumerate(names)}
     pairs = 1 if len(problems) <= 6 else 2
     lines = math.ceil(len(problems) / pairs)
     width = WIDTH * (1 if pairs == 1 else 1.6)
@@ -151,31 +171,32 @@ def overview(problems: Sequence[Problem]) -> Figure:
     grid = figure.subplots(lines, 2 * pairs, squeeze=False, width_ratios=[1.25, 1] * pairs)
     for axes in grid.flat[2 * len(problems) :]:
         axes.set_axis_off()
-    for i, problem in enumerate(problems):
+    for i, (problem, shown) in enumerate(zip(problems, content.charts["problems"], strict=True)):
         left, right = grid.flat[2 * i], grid.flat[2 * i + 1]
-        draw_curves(left, problem, problem.question.selection, targets=False)
-        draw_sensitivity(right, problem)
+        chart = progress(problem, problem.question.selection, places)
+        draw_progress(left, chart, shown["lost"], looks, targets=False)
+        draw_rates(right, shown["rates"], looks)
         left.set_title(wrapped(problem.name, 56))
         left.set_ylabel(spoken(problem.question.selection))
         right.set_title("final, by learning rate" if i < pairs else "", fontweight="normal", color="#444444")
         last = i + pairs >= len(problems)
         left.set_xlabel("steps" if last else "")
         right.set_xlabel("learning rate" if last else "")
-    legend(figure, names, names, shared, loc="outside upper center", ncols=columns, columnspacing=1.4)
+    legend(figure, looks, names, shared, loc="outside upper center", ncols=columns, columnspacing=1.4)
     return figure
 
 
-def curves(problem: Problem) -> Figure:
+def curves(content: Content, place: int) -> Figure:
     """Every metric of a problem against steps, each optimizer at its best learning rate."""
-    metrics = problem.metrics
-    figure = new_figure(WIDTH, height_for(problem))
-    row = figure.subplots(1, len(metrics), squeeze=False)[0]
-    for axes, metric in zip(row, metrics, strict=True):
-        draw_curves(axes, problem, metric)
+    shown = content.charts["problems"][place]
+    figure = new_figure(WIDTH, height_for(content.problems[place]))
+    row = figure.subplots(1, len(shown["progress"]), squeeze=False)[0]
+    for axes, chart in zip(row, shown["progress"], strict=True):
+        draw_progress(axes, chart, shown["lost"], list(content.looks.values()))
         axes.set_xlabel("steps")
-        axes.set_ylabel(spoken(metric))
-        name_targets(axes, problem, metric)
-    side_legend(figure, problem, rings=False)
+        axes.set_ylabel(chart["label"])
+        name_targets(axes, chart)
+    side_legend(figure, content, place, rings=False)
     return figure
 
 
@@ -185,39 +206,91 @@ def height_for(problem: Problem) -> float:
     return max(2.9, 0.152 * (lines + 3))
 
 
-def side_legend(figure: Figure, problem: Problem, rings: bool) -> None:
+def side_legend(figure: Figure, content: Content, place: int, rings: bool) -> None:
     """Every optimizer with its best learning rate, beside the panels."""
-    names = list(problem.optimizers)
-    texts = [at_best(problem, name) for name in names]
-    legend(figure, names, texts, signs([problem], rings), loc="outside right upper", labelspacing=0.7)
+    problem = content.problems[place]
+    looks = [content.looks[name] for name in problem.optimizers]
+    texts = [at_best(problem, name) for name in problem.optimizers]
+    legend(figure, looks, texts, signs([problem], rings), loc="outside right upper", labelspacing=0.7)
 
 
 def at_best(problem: Problem, name: str) -> str:
     """The legend's entry: the optimizer, its best learning rate, and what was lost there."""
     trial, lost = problem.best[name]["trial"].iloc[0], problem.lost(name)
     swept = trial is not None and trial == trial and name not in problem.never
-    rate = f"\nlr {trial:.3g}" if swept else ""
+    rate = f"\nlr {number(trial)}" if swept else ""  # pyright: ignore[reportArgumentType]
     return f"{wrapped(name)}{rate}" + (f"\n× {lost}" if lost else "")
 
 
-def name_targets(axes: Any, problem: Problem, metric: str) -> None:
+def name_targets(axes: Any, chart: Mapping[str, Any]) -> None:
     """The value of each target, small, where its line ends."""
     low, high = axes.get_ylim()
-    for target in problem.question.targets:
-        if target.metric == metric and low < target.value < high:
-            text = f"{100 * target.value:g}%" if metric.endswith("error") else compact(target.value)
+    for target in chart["targets"]:
+        if low < target < high:
+            text = f"{100 * target:g}%" if chart["percent"] else number(target)
             axes.annotate(
-                f"target {text}", (1, target.value), xycoords=("axes fraction", "data"), xytext=(3, 0),
+                f"target {text}", (1, target), xycoords=("axes fraction", "data"), xytext=(3, 0),
                 textcoords="offset points", ha="left", va="center", fontsize=6.5, color="#666666",
             )  # fmt: skip
 
 
-def sensitivities(problem: Problem) -> Figure:
+def sensitivities(content: Content, place: int) -> Figure:
     """The final selection metric of a problem against the learning rate."""
-    figure = new_figure(WIDTH, height_for(problem))
+    chart = content.charts["problems"][place]["rates"]
+    figure = new_figure(WIDTH, height_for(content.problems[place]))
     axes = figure.subplots()
-    draw_sensitivity(axes, problem)
+    draw_rates(axes, chart, list(content.looks.values()))
     axes.set_xlabel("learning rate")
-    axes.set_ylabel(f"final {spoken(problem.question.selection)}")
-    side_legend(figure, problem, rings=True)
+    axes.set_ylabel(f"final {chart['label']}")
+    side_legend(figure, content, place, rings=True)
+    return figure
+
+
+def standings(content: Content) -> Figure:
+    """Profiles, runtime distributions, and ranks with their cliques, in steps."""
+    standing, shown = content.standings["steps"], content.charts["standings"]["steps"]
+    looks = {name: content.looks[name] for name in content.looks if name in set(standing.ranks["optimizer"])}
+    columns = columns_that_fit(list(looks), WIDTH)
+    height = max(2.4, 0.8 + 0.17 * len(looks)) + 0.2 * math.ceil(len(looks) / columns)
+    figure = new_figure(WIDTH, height)
+    left, middle, right = figure.subplots(1, 3, width_ratios=[1, 1, 1.05])
+    word = SPOKEN[standing.axis]
+    for axes, kind, title, x, y in (
+        (left, "profiles", "performance profiles", f"{word} over the fastest", "share of problems solved"),
+        (middle, "reached", "runtime distributions", "share of the budget", "share of targets reached"),
+    ):
+        draw_shares(axes, shown[kind], list(content.looks.values()), percent=kind == "reached")
+        axes.set(title=title, xlabel=x, ylabel=y)
+    draw_ranks(right, standing.ranks.to_dict("records"), standing.cliques, looks)
+    right.set(title="mean rank", xlabel=f"1 is best; by {word}")
+    legend(figure, list(looks.values()), list(looks), [], loc="outside upper center", ncols=columns)
+    return figure
+
+
+def paths(content: Content) -> Figure:
+    """Paths over functions of two numbers: one panel for each function, or one for each optimizer on each."""
+    terrains, looks = content.charts["terrains"], list(content.looks.values())
+    names = {name: look for place, (name, look) in enumerate(content.looks.items())
+             if any(path["o"] == place for terrain in terrains for path in terrain["paths"])}  # fmt: skip
+    together = len(names) <= TOGETHER
+    columns = len(terrains) if together else 4
+    side = WIDTH / max(2, columns)
+    lines = [1 if together else math.ceil(len(terrain["paths"]) / columns) for terrain in terrains]
+    figure = new_figure(side * columns, side + 0.35 if together else 1.95 * sum(lines))
+    grid = figure.subplots(1 if together else sum(lines), columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for i, terrain in enumerate(terrains):
+        first = i if together else columns * sum(lines[:i])
+        for place, shown in enumerate(
+            [terrain["paths"]] if together else [[path] for path in terrain["paths"]]
+        ):
+            axes = grid.flat[first + place]
+            axes.set_axis_on()
+            draw_terrain(axes, terrain, shown, looks, small=not together)
+            name = "" if together else f": {content.optimizers[shown[0]['o']]}"
+            axes.set_title(terrain["name"] + name, fontsize=None if together else 7)
+    if together:
+        columns = columns_that_fit(list(names), side * columns)
+        legend(figure, list(names.values()), list(names), [], loc="outside upper center", ncols=columns)
     return figure

@@ -6,7 +6,8 @@ from optbench.report import claims, compare, tables
 from optbench.report.compare import Comparison
 from optbench.report.content import HOW_TO_READ, Content, setting
 from optbench.report.markdown import bullets, code, escape, picture, slug, table
-from optbench.report.problem import Problem, spoken
+from optbench.report.problem import Problem
+from optbench.wording import spoken
 
 
 def index(content: Content) -> str:
@@ -18,7 +19,7 @@ def index(content: Content) -> str:
         "## Verdict",
         escape(content.headline),
         escape(content.overall),
-        bullets(f"**{escape(each.problem.name)}**: {escape(each.sentence)}" for each in content.verdicts),
+        bullets(f"**{escape(each.name)}**: {escape(each.sentence)}" for each in content.verdicts),
         *tuning(content),
         "What weakens this:",
         bullets(map(escape, content.doubts)),

@@ -1,9 +1,10 @@
 """The look of each optimizer: one colour, line and marker, the same in every figure of every report.
 
-It follows from the optimizer's place in the catalogue, never from who else is shown. A colour is a hue in two
-strengths, for white and for dark ground. Each stands out from its ground by 3:1 (WCAG 2.2, 1.4.11), and the first
-seven, which are drawn solid, are told apart by eyes with any of the common colour deficiencies; the hues are those
-of Okabe and Ito (2008), moved until both hold, which a test measures. Lines and markers tell them apart in grey.
+It follows from the optimizer's name alone: from its place in `NAMED`, or from a hash, so an optimizer that is added
+recolours no other. A colour is a hue in two strengths, for white and for dark ground. Each stands out from its
+ground by 3:1 (WCAG 2.2, 1.4.11), and the first seven, which are drawn solid, are told apart by eyes with any of the
+common colour deficiencies; the hues are those of Okabe and Ito (2008), moved until both hold, which a test measures.
+Lines and markers tell them apart in grey, and two optimizers of one report that share a colour in print too.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from optbench import optimizers
-
+NAMED = (
+    "kron", "adam", "sgd", "novograd", "esgd", "expectigrad", "xmat", "lra", "affine", "adamw", "ngc_adam", "ngc_nag",
+    "ngc_sgd",
+)  # fmt: skip
+"""Optimizers with a look of their own, in the order in which figures list them; append only. Others follow by name."""
 FIRST = 7
 """How many colours are used before lines are dashed."""
 COLOURS = (
@@ -27,12 +31,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "*", "h", "d", "8")
 Dash = tuple[float, tuple[float, ...]]
 DASHES: tuple[Dash, ...] = ((0, ()), (0, (5, 1.6)), (0, (5, 1.4, 1, 1.4)), (0, (1.2, 1.2)))
 VARIANTS: tuple[Dash, ...] = (
-    (0, (8, 1.5, 2, 1.5)),
-    (0, (3, 1)),
-    (0, (2, 1, 2, 3)),
-    (0, (9, 3)),
-    (0, (1, 2.2)),
-)
+    (0, (8, 1.5, 2, 1.5)), (0, (3, 1)), (0, (2, 1, 2, 3)), (0, (9, 3)), (0, (1, 2.2)),
+)  # fmt: skip
 """Lines of `name[field=value]`, which keeps the colour of `name`; none of them is in `DASHES`."""
 
 
@@ -58,32 +58,49 @@ class Look(NamedTuple):
 
 
 def order(labels: Iterable[str]) -> list[str]:
-    """The order in which optimizers are listed everywhere: the catalogue's, variants after their method."""
-    listed = list(optimizers.names())
+    """The order in which optimizers are listed: that of `NAMED`, then by name; variants after their method."""
 
-    def key(label: str) -> tuple[int, str]:
+    def key(label: str) -> tuple[int, str, str]:
         name = label.partition("[")[0]
-        return (listed.index(name) if name in listed else len(listed), label)
+        return NAMED.index(name) if name in NAMED else len(NAMED), name, label
 
     return sorted(set(labels), key=key)
 
 
 def look(label: str) -> Look:
-    """How an optimizer is drawn, by its label."""
+    """How an optimizer is drawn when nobody clashes with it, by its label."""
     name, bracket, _ = label.partition("[")
-    listed = list(optimizers.names())
-    # A method that is stored but no longer listed gets some place behind the listed ones.
-    place = listed.index(name) if name in listed else len(listed) + number(name) % len(COLOURS)
-    hue = place % len(COLOURS)
-    dash = DASHES[place // FIRST % len(DASHES)]
-    # Colour and line come round together after so many places; from there on the markers are others.
-    marker = MARKERS[(place + place // (FIRST * len(DASHES))) % len(MARKERS)]
-    if not bracket:
-        return Look(hue, dash, marker)
-    drawn = number(label)
+    place = NAMED.index(name) if name in NAMED else number(name)
+    hue, dash, marker = (place, place // FIRST, place) if name in NAMED else (place, place // 14, place // 56)
+    if bracket:
+        drawn = number(label)
+        dash, marker = drawn, drawn // len(VARIANTS)
+    dashes = VARIANTS if bracket else DASHES
     return Look(
-        hue, VARIANTS[drawn % len(VARIANTS)], MARKERS[drawn // len(VARIANTS) % len(MARKERS)], hollow=True
+        hue % len(COLOURS), dashes[dash % len(dashes)], MARKERS[marker % len(MARKERS)], hollow=bool(bracket)
     )
+
+
+def looks(labels: Iterable[str]) -> dict[str, Look]:
+    """How several optimizers are drawn together: of two with one colour the later has other dashes and marker."""
+    found: dict[str, Look] = {}
+    for label in order(labels):
+        wanted = look(label)
+        same = [each for each in found.values() if each.hue == wanted.hue]
+        dashes = VARIANTS if wanted.hollow else DASHES
+        turned = [
+            wanted._replace(
+                dash=dashes[(dashes.index(wanted.dash) + turn) % len(dashes)],
+                marker=MARKERS[(MARKERS.index(wanted.marker) + turn) % len(MARKERS)],
+            )
+            for turn in range(len(dashes) * len(MARKERS))
+        ]
+        # Both differ, or, once the dashes are used up, at least one of them.
+        apart = [
+            each for each in turned if all(each.dash != o.dash and each.marker != o.marker for o in same)
+        ]
+        found[label] = next(iter([*apart, *(each for each in turned if each not in same), wanted]))
+    return found
 
 
 def number(text: str) -> int:

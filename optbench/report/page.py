@@ -14,17 +14,16 @@ from jinja2.utils import htmlsafe_json_dumps
 
 from optbench import suite as suites
 from optbench.report import charts, compare, content, tables
-from optbench.report.claims import INTRODUCTION, TITLE, Told, counts
 from optbench.report.compare import Comparison, Move, change, texts
 from optbench.report.content import Content
-from optbench.report.look import COLOURS
+from optbench.report.documents import INTRODUCTION, TITLE, Told, counts
+from optbench.report.look import COLOURS, looks
 from optbench.report.paths import Terrain
-from optbench.report.problem import spoken
 from optbench.report.reproduce import environment
 from optbench.report.standing import SPOKEN, Standing
 from optbench.report.vega import library
-from optbench.report.verdict import Verdict, measured
-from optbench.stats.summary import compact, percent
+from optbench.stats.verdict import Verdict, measured
+from optbench.wording import count, interval, number, spoken, value
 
 NOTHING: Mapping[str, bytes] = MappingProxyType({})
 ZERO = 3.0
@@ -37,7 +36,7 @@ PARTS = 4
 
 def page(told: Content, drawn: Mapping[str, bytes] = NOTHING) -> bytes:
     """The page; `drawn` holds figures by path, of which it takes those of the claims."""
-    data = charts.data(told)
+    data = told.charts
     text = templates().get_template("page.html").render(
         told=told, words=content, looks=dict(zip(told.optimizers, data["optimizers"], strict=True)),
         colours=COLOURS, strips=strips, gone=GONE, measured=measured, spoken=spoken, setting=content.setting,
@@ -67,12 +66,9 @@ def embedded(drawn: Mapping[str, bytes], name: str) -> str:
 def templates() -> jinja2.Environment:
     """The templates; whatever a name holds, it is text."""
     return jinja2.Environment(
-        loader=jinja2.PackageLoader("optbench.report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=jinja2.PackageLoader("optbench.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
-    )
+    )  # fmt: skip
 
 
 def json(data: Any) -> str:
@@ -88,7 +84,7 @@ def facts(told: Content) -> list[str]:
         "optimizer": len(told.optimizers),
         "cell": int(summary["lanes"].sum()),
     }
-    return [f"{count:,} {name}{'s' * (count > 1)}" for name, count in counts.items()] + [
+    return [count(many, name) for name, many in counts.items()] + [
         told.environment["device"].partition(";")[0],
         told.environment["dates"].rpartition(" to ")[2].partition(" ")[0],
     ]
@@ -99,10 +95,11 @@ def comparison(found: Comparison) -> bytes:
     names = {each.optimizer for each in found.moves}
     ends, bars = ratios(found)
     text = templates().get_template("compare.html").render(
-        found=found, suite=suites.load(found.selection.suite).name, colours=COLOURS, change=change,
-        looks={name: charts.appearance(name) for name in names}, ends=[f"{end:.3g}" for end in ends], bars=bars,
-        header=compare.HEADER, rows=[texts(each) for each in found.moves], command=found.command,
+        found=found, suite=suites.load(found.selection.suite).name, colours=COLOURS, change=change, bars=bars,
+        looks={name: charts.appearance(name, look) for name, look in looks(names).items()},
+        ends=[f"{end:.3g}" for end in ends], header=compare.HEADER, rows=[texts(each) for each in found.moves],
         environments=[(name, environment(rows)) for name, rows in zip(found.names, found.sides, strict=True)],
+        command=found.command,
     )  # fmt: skip
     return (text + "\n").encode()
 
@@ -148,9 +145,7 @@ def places(standing: Standing) -> list[dict[str, Any]]:
     for row in standing.ranks.to_dict("records"):
         at = {f"{key}_at": f"{3 + 94 * (row[key] - 1) / last:.1f}" for key in keys}
         inside = [bracket(row["optimizer"], names) for names in brackets]
-        found.append(
-            {**row, **at, "cliques": inside, "text": tables.within(row["rank"], row["low"], row["high"])}
-        )
+        found.append({**row, **at, "cliques": inside, "text": interval(row["rank"], row["low"], row["high"])})
     return found
 
 
@@ -170,7 +165,7 @@ def numbers(told: Content, place: int, metric: str) -> tuple[list[str], list[tup
     rows = []
     for name, curve in curves.items():
         at = [curve[curve["step"] <= step].iloc[-1] for step in steps]
-        texts = [value(row["middle"], metric) for row in at]
+        texts = [value(metric, row["middle"]) for row in at]
         rows.append((name, *texts))
     return ["optimizer", *(f"step {step:,}" for step in steps)], rows
 
@@ -180,8 +175,8 @@ def rates(told: Content, place: int) -> tuple[list[str], list[tuple[str, ...]]]:
     problem = told.problems[place]
     metric = problem.question.selection
     rows = [
-        (name, "-" if row["trial"] != row["trial"] else f"{row['trial']:.3g}", value(row["middle"], metric),
-         value(row["low"], metric), value(row["high"], metric), f"{row['lost']}/{row['lanes']}")
+        (name, number(row["trial"]), *(value(metric, row[end]) for end in ("middle", "low", "high")),
+         f"{row['lost']}/{row['lanes']}")
         for name, table in problem.sensitivities.items() for row in table.to_dict("records")
     ]  # fmt: skip
     return ["optimizer", "learning rate", "median", "low", "high", "lost"], rows
@@ -190,14 +185,7 @@ def rates(told: Content, place: int) -> tuple[list[str], list[tuple[str, ...]]]:
 def ends(terrain: Terrain) -> list[tuple[str, ...]]:
     """Where each path ends."""
     return [
-        (path.optimizer, "-" if path.trial is None else f"{path.trial:.3g}", f"{len(path.points) - 1:,}",
-         compact(float(terrain.surface.height(*path.points[-1]))), str(path.status))
+        (path.optimizer, "-" if path.trial is None else number(path.trial), f"{len(path.points) - 1:,}",
+         number(float(terrain.surface.height(*path.points[-1]))), str(path.status))
         for path in terrain.paths
     ]  # fmt: skip
-
-
-def value(number: float, metric: str) -> str:
-    """One value of a metric."""
-    if not math.isfinite(number):
-        return "failed"
-    return percent(number, number, number) if metric.endswith("error") else compact(number)

@@ -12,8 +12,8 @@ from optbench.cell import Status
 from optbench.record import Question, Surface
 from optbench.report.look import order
 from optbench.stats import Frame
-from optbench.stats.settings import newest
-from optbench.stats.summary import chosen, question_of
+from optbench.stats.outcomes import chosen
+from optbench.stats.settings import newest, question_of
 
 LEVELS = 14
 """How many contours."""
@@ -21,7 +21,7 @@ FAR = 100.0
 """A path ends where it goes so far, long after it left the window."""
 STATIONS = (1, 10, 100)
 """The steps at which a path carries a marker."""
-ALIKE = ("schedule", "framework", "dtype")
+ALIKE = ("schedule", "framework", "dtype", "precision")
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def has_surface(question: str) -> bool:
 
 def followed(label: str, rows: Frame) -> Path | None:
     """The path at the best learning rate; None if nothing ran."""
-    best = chosen(rows, question_of(rows))
+    best = chosen(rows)
     row: dict[Any, Any] = best.iloc[0].to_dict()
     points = np.array([row["evaluation.x"], row["evaluation.y"]], float).T
     if points.ndim != 2 or not len(points):

@@ -32,7 +32,9 @@ def plot(frame: Frame, metric: str | None = None) -> Figure:
             axis.plot(line["step"], line["middle"], color=style.color, label=name)
             axis.fill_between(line["step"], line["low"], line["high"], color=style.color, alpha=0.15, lw=0)
         axis.set(title=task, xlabel="step", ylabel=shown.replace("_", " "))
-        if (rows_positive := [line.get_ydata() for line in axis.lines]) and all((y > 0).all() for y in rows_positive):
+        if (rows_positive := [line.get_ydata() for line in axis.lines]) and all(
+            (y > 0).all() for y in rows_positive
+        ):
             axis.set_yscale("log")
         axis.legend(fontsize="small")
     return figure

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from optbench.claim.plots import Figure as Described
 from optbench.claim.plots import Mark, Panel, Series
+from optbench.report.axes import BAND, GREY, few_ticks
 from optbench.report.figures import WIDTH, new_figure
 from optbench.report.look import COLOURS, MARKERS, look
-from optbench.report.panels import BAND, GREY, few_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

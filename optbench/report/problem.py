@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,18 +11,8 @@ from optbench.report.look import order
 from optbench.stats import Frame
 from optbench.stats.curves import curve
 from optbench.stats.leaders import sensitivity
-from optbench.stats.settings import kept_apart, labels
-from optbench.stats.summary import chosen, question_of
-
-
-def spoken(metric: str) -> str:
-    """`validation error` for `validation_error`."""
-    return metric.replace("_", " ")
-
-
-def listed(names: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+from optbench.stats.outcomes import chosen
+from optbench.stats.settings import kept_apart, labels, question_of
 
 
 @dataclass(frozen=True)
@@ -42,7 +31,7 @@ class Problem:
     @cached_property
     def best(self) -> dict[str, Frame]:
         """The rows of each optimizer at its best learning rate."""
-        return {name: chosen(rows, self.question) for name, rows in self.optimizers.items()}
+        return {name: chosen(rows) for name, rows in self.optimizers.items()}
 
     @cached_property
     def sensitivities(self) -> dict[str, Frame]:

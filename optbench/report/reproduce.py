@@ -10,12 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from optbench import catalogue, optimizers, plan
 from optbench.cell import PRECISIONS, Schedule
-from optbench.fields import UserError
+from optbench.report.resolve import equal_grid, planned_lanes
 from optbench.stats import Frame
-from optbench.stats.settings import PROBLEM
-from optbench.stats.summary import question_of
+from optbench.stats.settings import PROBLEM, question_of
 from optbench.suite import Suite
 from optbench.tuning import BLOCK
 
@@ -81,28 +79,9 @@ def options_of(rows: Frame, suite: Suite) -> list[dict[str, Any]]:
         fresh = {"fresh": True} if suite.fresh else {}
         return [{**options, "tuning": suite.tuning, "trials": suite.trials, **fresh}]
     rates = set(rows["trial"].dropna())
-    outside = sorted(rates - equal_grid(str(rows["optimizer"].iloc[0]), suite))
+    outside = sorted(rates - equal_grid(str(rows["optimizer"].iloc[0]), suite.trials))
     found = [options] if rates - set(outside) or not rates else []
     return found + ([{**options, "lr": ",".join(f"{rate:g}" for rate in outside)}] if outside else [])
-
-
-def planned_lanes(spec: dict[str, Any], platform: str) -> str:
-    """How the lanes of a cell run unless it is said; '' if its optimizer is no longer listed."""
-    try:
-        cell = catalogue.cell(spec)
-    except UserError:
-        return ""
-    return plan.choose_mode(cell, plan.shapes_of(cell), platform)
-
-
-def equal_grid(label: str, suite: Suite) -> set[float]:
-    """The learning rates that a suite gives an optimizer; none if it is no longer listed."""
-    try:
-        optimizer = optimizers.parse(label)
-    except UserError:
-        return set()
-    swept = optimizer.swept()
-    return {getattr(trial, swept.name) for trial in optimizer.trials(suite.trials)} if swept else set()
 
 
 def schedule_text(schedule: Schedule) -> str:

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from optbench import optimizers, tasks
 from optbench import suite as suites
 from optbench.fields import UserError, nearest, split_brackets
 from optbench.optimizer import Optimizer
+from optbench.report import resolve
 from optbench.report.look import order
 from optbench.report.reproduce import command_line
 from optbench.stats import Frame
 from optbench.stats.curves import INTERVAL_FROM
-from optbench.stats.settings import PROBLEM
+from optbench.stats.settings import PROBLEM, SETTING, modern
 from optbench.stats.stages import key, made_by, staged, unreported
 from optbench.store import Store
 from optbench.suite import Suite
 from optbench.tuning import BLOCK, FRESH
 
-NARROW = ("schedule", "framework", "dtype", "steps", "device_kind")
+NARROW = SETTING
 """The columns by which a report can be narrowed, besides tasks and optimizers."""
 
 
@@ -38,6 +38,7 @@ class Selection:
     schedule: str | None = None
     framework: str | None = None
     dtype: str | None = None
+    precision: str | None = None
     steps: int | None = None
     device_kind: str | None = None
     tuning: str | None = None
@@ -59,9 +60,7 @@ class Selection:
         parts = [part for text in texts for part in split_brackets(text) if part]
         if not parts:
             raise UserError(f"no {kind} was given. Name at least one; see: optbench list {kind}s")
-        if kind == "task":
-            return [tasks.parse(part).label() for part in parts]
-        return [optimizers.parse(part).label() for part in parts]
+        return [resolve.label(kind, part) for part in parts]
 
     def read(self, store: Store) -> Frame:
         """Everything that is stored; UserError if that is nothing."""
@@ -77,7 +76,7 @@ class Selection:
             raise UserError(f"nothing is stored in {str(store.folder)!r}. Run first: {self.command()}")
         if "twin" in frame:  # cells of a comparison of frameworks, which `optbench run` judges
             frame = frame[frame["twin"].isna()]
-        return frame
+        return modern(frame)
 
     def rows(self, frame: Frame, folder: Path) -> Frame:
         """The rows, by task as the suite lists them, then by setting, then by optimizer; UserError if none."""
@@ -94,7 +93,7 @@ class Selection:
         suite = self.asked()
         shown = frame[frame["task"].isin(self.labels("task") or [])]
         names = self.labels("optimizer")
-        asked = untuned_in(shown, suite) if names is None else [optimizers.parse(name) for name in names]
+        asked = untuned_in(shown, suite) if names is None else resolve.all_of(names)
         found = staged([shown], asked, suite.tuning, suite.trials)
         missing = unreported(found)
         if found.empty or missing:
@@ -137,17 +136,16 @@ class Selection:
             "report", suite=self.suite, opt=self.opt, task=self.task, **options, **self.ruleset(), **more
         )
 
-    def next_command(self, table: Frame, paths: bool) -> str:
-        """What would make the report say more: missing tasks, more seeds, paths to look at."""
+    def next_command(self, table: Frame, seeded: Collection[str], paths: bool) -> str:
+        """What would make the report say more: missing tasks, more seeds where any are drawn, paths to look at."""
         stored = list(dict.fromkeys(table["optimizer"]))
         missing = [label for label in self.labels("task") or [] if label not in set(table["task"])]
         if missing:
             return command_line("run", suite=self.suite, task=missing, opt=stored, **self.ruleset())
         few = table.loc[table["seeds"] < INTERVAL_FROM, "task"]
-        seeded = [label for label in dict.fromkeys(few) if tasks.parse(label).seeded]
-        if seeded:
+        if few := [label for label in dict.fromkeys(few) if label in seeded]:
             more = {"seeds": INTERVAL_FROM, **self.ruleset()}
-            return command_line("run", suite=self.suite, task=seeded, opt=stored, **more)
+            return command_line("run", suite=self.suite, task=few, opt=stored, **more)
         if not paths:
             return command_line("run", suite="paths", opt=stored)
         return f"optbench show {stored[0].partition('[')[0]}"
@@ -157,14 +155,8 @@ def untuned_in(frame: Frame, suite: Suite) -> list[Optimizer]:
     """The optimizers that a tuned run was asked for: with fresh seeds they also ran as they are."""
     fresh = frame[frame["seed"] >= FRESH]
     made = set(fresh["spec"].map(made_by))
-    found: dict[str, Optimizer] = {}
-    for label in fresh["optimizer"].unique():
-        try:
-            optimizer = optimizers.parse(label)
-        except UserError:
-            continue  # no longer listed
-        if key(optimizer.spec()) in made:
-            found[key(optimizer.spec())] = optimizer
+    found = {key(each.spec()): each for each in resolve.all_of(fresh["optimizer"].unique())}
+    found = {own: each for own, each in found.items() if own in made}
     # What won with a number that its label shows looks like another optimizer, asked for by that label.
     tried = {
         key(trial.at.spec()) for each in found.values() for trial in suite.trials_of(each) if trial.at != each
@@ -175,12 +167,14 @@ def untuned_in(frame: Frame, suite: Suite) -> list[Optimizer]:
 def in_order(frame: Frame, task_labels: Sequence[str], suite: Suite) -> Frame:
     """Tasks in the given order, the suite's own setting before others, optimizers as the catalogue has them."""
     places = {label: i for i, label in enumerate(task_labels)}
-    own = [suite.schedule.label(), suite.framework, suite.dtype]
+    own = [suite.schedule.label(), suite.framework, suite.dtype, suite.precision]
     names = order(frame["optimizer"])
     keys = pd.DataFrame(
         {
             "task": frame["task"].map(places),
-            "own": [list(row) != own for row in frame[["schedule", "framework", "dtype"]].to_numpy()],
+            "own": [
+                list(row) != own for row in frame[["schedule", "framework", "dtype", "precision"]].to_numpy()
+            ],
             **{name: frame[name].astype(str) for name in PROBLEM[1:] if name != "steps"},
             "steps": -frame["steps"],
             "optimizer": frame["optimizer"].map(names.index),

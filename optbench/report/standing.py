@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from optbench.report.problem import listed
 from optbench.stats import Frame
 from optbench.stats.aggregates import improvement
 from optbench.stats.budgets import certificate, refusal, unequal
@@ -16,6 +15,7 @@ from optbench.stats.profiles import performance_profiles
 from optbench.stats.ranking import ALPHA, cliques, friedman, mean_ranks, pairs, problems_needed
 from optbench.stats.stability import flips
 from optbench.stats.times import distributions, runtimes
+from optbench.wording import count, listed, p_value
 
 SPOKEN = {"steps": "steps", "seconds": "seconds", "gradients": "gradient equivalents"}
 """What an axis is called."""
@@ -101,25 +101,27 @@ class Standing:
     @cached_property
     def sentences(self) -> list[str]:
         """What the tests say."""
-        count, names = self.rows["problem"].nunique(), len(self.ranks)
+        solved, names = self.rows["problem"].nunique(), len(self.ranks)
         test = friedman(self.rows)
         said = []
         if math.isfinite(test.f_p):
             can = "can" if test.f_p <= ALPHA else "cannot"
             said.append(
-                f"Friedman's test (Iman and Davenport's form) {can} tell them from equals: p = {test.f_p:.2g}."
+                f"Friedman's test (Iman and Davenport's form) {can} tell them from equals: {p_value(test.f_p)}."
             )
         apart = self.tested[self.tested["differ"]]
         said += [
             f"{row['optimizer']} differs from {row['other']}: better on {row['better']} problems, worse on "
-            f"{row['worse']} (Wilcoxon, Holm, p = {row['holm']:.2g})."
+            f"{row['worse']} (Wilcoxon, Holm, {p_value(row['holm'])})."
             for row in apart.to_dict("records")
         ]
         needed = problems_needed(names)
         if apart.empty:
-            least = f"; with {names} optimizers it takes at least {needed} problems" if count < needed else ""
+            least = (
+                f"; with {names} optimizers it takes at least {needed} problems" if solved < needed else ""
+            )
             said.append(
-                f"No pair can be told apart over {count} problems{least} (Wilcoxon's signed ranks, Holm)."
+                f"No pair can be told apart over {solved} problems{least} (Wilcoxon's signed ranks, Holm)."
             )
         return said
 
@@ -128,20 +130,20 @@ class Standing:
         """Who ranks best, how sure that is and what it hangs on; nothing where nobody is ranked."""
         if self.refusals:
             return ""
-        best, count = self.ranks.iloc[0], self.rows["problem"].nunique()
+        best, over = self.ranks.iloc[0], self.rows["problem"].nunique()
         name = best["optimizer"]
         apart = {row.other if row.optimizer == name else row.optimizer for row in self.tested.itertuples()
                  if row.differ and name in (row.optimizer, row.other)}  # fmt: skip
         tied = [other for other in self.ranks["optimizer"] if other != name and other not in apart]
-        sure = f"these {count} cannot tell it from {listed(tied)}" if tied else "every other differs from it"
+        sure = f"these {over} cannot tell it from {listed(tied)}" if tied else "every other differs from it"
         hangs = len(self.flips)
         orders = (
-            f"; {hangs} order{'s' * (hangs > 1)} of two change when one optimizer or task is left out (see Ranks)"
+            f"; {count(hangs, 'order')} of two change when one optimizer or task is left out (see Ranks)"
             if hangs
             else ""
         )
         return (
-            f"Over the {count} problems {name} has the best mean rank, {best['rank']:.2g} of {len(self.ranks)} "
+            f"Over the {over} problems {name} has the best mean rank, {best['rank']:.2g} of {len(self.ranks)} "
             f"(over problems drawn anew {best['low_tasks']:.2g} to {best['high_tasks']:.2g}): {sure}{orders}."
         )
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from optbench import optimizers
 from optbench.cell import Status
-from optbench.fields import UserError
 from optbench.report.content import Content
 from optbench.report.standing import Standing
 from optbench.stats import Frame
@@ -18,13 +15,17 @@ from optbench.stats.aggregates import interquartile_means
 from optbench.stats.lint import lint_problems
 from optbench.stats.profiles import algoperf_scores
 from optbench.stats.settings import labels
-from optbench.stats.summary import compact, percent, spread, texts
+from optbench.stats.summary import all_texts
 from optbench.stats.times import PENALTY, areas_under, times_to_target
 from optbench.stats.tunability import untuned
 from optbench.stats.winners import winners
+from optbench.wording import digits_apart, interval, number, value
 
 MEMORY = ("lane", "program", "peak")
 """Of which memory is told, as `stats.costs.memory` names it."""
+
+ENDS = ("middle", "low", "high"), ("ert", "ert_low", "ert_high"), ("par", "par_low", "par_high")
+"""The columns of a time with its interval: its median, its expectation, its penalised mean."""
 
 
 class Table(NamedTuple):
@@ -40,10 +41,11 @@ class Table(NamedTuple):
 def main(told: Content) -> Table:
     """The terminal's table, with how many seeds it is over and what a step costs in gradients."""
     rows = []
-    for row in told.with_untuned.to_dict("records"):
-        cells = texts({**row, "task": row["problem"]}, digits=2)
+    table = told.with_untuned
+    for row, cells in zip(table.to_dict("records"), all_texts(table), strict=True):
         cost = number(row["gradients_per_step"])
-        rows.append((*(text.replace(">=", "≥ ") for text in cells), str(row["seeds"]), cost))
+        texts = (row["problem"], *(text.replace(">=", "≥ ") for text in cells[1:]))
+        rows.append((*texts, str(row["seeds"]), cost))
     header = (
         "task", "optimizer", "best lr", "final loss", "test", "steps",
         "decades", "us/step", "state/param", "diverged", "seeds", "grads/step",
@@ -120,10 +122,9 @@ def standing(told: Standing) -> Table:
         name = row["optimizer"]
         score, mean, area = (found.loc[name] for found in (scores, means, areas))
         rows.append((
-            name, within(row["rank"], row["low"], row["high"]), between(row), str(row["wins"]),
-            within(score["score"], score["low"], score["high"]), between(score),
-            f"{score['solved']:.0f}/{score['problems']:.0f}",
-            within(area["area"], area["low"], area["high"]), within(mean["iqm"], mean["low"], mean["high"]),
+            name, seeds(row, "rank"), between(row, "rank"), str(row["wins"]), seeds(score, "score"),
+            between(score, "score"), f"{score['solved']:.0f}/{score['problems']:.0f}", seeds(area, "area"),
+            seeds(mean, "iqm"),
         ))  # fmt: skip
     header = (
         "optimizer", "mean rank", "over problems", "wins", "AlgoPerf", "over problems", "solved", "reached", "progress",
@@ -138,12 +139,22 @@ def standing(told: Standing) -> Table:
     return Table(f"Standings over {told.rows['problem'].nunique()} problems", header, rows, 1, note)
 
 
+def seeds(row: Any, name: str) -> str:
+    """A number with its interval over seeds."""
+    return interval(row[name], row["low"], row["high"])
+
+
+def between(row: Any, name: str) -> str:
+    """The interval over problems."""
+    found = interval(row[name], row["low_tasks"], row["high_tasks"])
+    return found.partition(" ")[2] or f"[{found}, {found}]"
+
+
 def times(told: Standing) -> Table:
     """How long to each problem's main target, failures kept."""
     rows = [
         (row["problem"], row["optimizer"], f"{row['reached']}/{row['runs']}",
-         span(row["middle"], row["low"], row["high"]), span(row["ert"], row["ert_low"], row["ert_high"]),
-         span(row["par"], row["par_low"], row["par_high"]))
+         *(interval(*(row[end] for end in ends), lost="never") for ends in ENDS))
         for row in times_to_target(told.best).to_dict("records")
     ]  # fmt: skip
     note = (
@@ -186,32 +197,16 @@ def tuned(told: Content) -> Table:
     """What untuned defaults give, beside what tuning gives."""
     metrics = {problem.name: problem.question.score for problem in told.problems}
     rows = []
-    for row in untuned(told.standings["steps"].outcomes, defaults(told.optimizers)).to_dict("records"):
-        write = percent if metrics[row["problem"]].endswith("error") else spread
-        value, best = (write(row[name], row[name], row[name]) for name in ("value", "best"))
+    for row in untuned(told.standings["steps"].outcomes).to_dict("records"):
+        metric = metrics[row["problem"]]
+        digits = digits_apart((row["value"], row["best"]))
+        both = (value(metric, row[name], digits=digits) for name in ("value", "best"))
         ranks = (f"{row[name]:g} of {row['others']}" for name in ("rank", "rank_tuned"))
-        default = "-" if row["default"] != row["default"] else f"{row['default']:.3g}"
-        rows.append(
-            (
-                row["problem"],
-                row["optimizer"],
-                default,
-                value,
-                best,
-                f"{row['better']}/{row['trials']}",
-                *ranks,
-            )
-        )
+        better = f"{row['better']}/{row['trials']}"
+        rows.append((row["problem"], row["optimizer"], number(row["default"]), *both, better, *ranks))
     header = (
-        "task",
-        "optimizer",
-        "default lr",
-        "untuned",
-        "tuned",
-        "better trials",
-        "rank untuned",
-        "rank tuned",
-    )
+        "task", "optimizer", "default lr", "untuned", "tuned", "better trials", "rank untuned", "rank tuned",
+    )  # fmt: skip
     where = (
         "With the seeds that report"
         if "stage" in told.stored
@@ -226,51 +221,15 @@ def generalising(told: Content) -> Table:
     metrics = {problem.name: problem.question.score for problem in told.problems}
     rows = []
     for row in winners(told.standings["steps"].outcomes).to_dict("records"):
-        training, score = (
-            [row[f"{name}{end}"] for end in ("", "_low", "_high")] for name in ("training", "score")
-        )
-        write = percent if metrics[row["problem"]].endswith("error") else spread
-        leads = ["leads" if row[name] else "" for name in ("minimises", "generalises")]
-        rows.append((row["problem"], row["optimizer"], spread(*training), leads[0], write(*score), leads[1]))
+        ends = ([row[f"{name}{end}"] for end in ("", "_low", "_high")] for name in ("training", "score"))
+        training, score = interval(*next(ends)), value(metrics[row["problem"]], *next(ends))
+        leads = ["leads" * bool(row[name]) for name in ("minimises", "generalises")]
+        rows.append((row["problem"], row["optimizer"], training, leads[0], score, leads[1]))
     header = ("task", "optimizer", "training loss", "", "reported metric", "")
     note = "Each tuned for what it is judged by. Leads: the least median, and all whose interval overlaps its interval."
     return Table("Who minimises, and who generalises", header, rows, note=note)
 
 
-def defaults(names: Iterable[str]) -> dict[str, float]:
-    """The default learning rate of each optimizer that is still listed."""
-    found: dict[str, float] = {}
-    for name in names:
-        try:
-            optimizer = optimizers.parse(name)
-        except UserError:
-            continue
-        if (swept := optimizer.swept()) is not None:
-            found[name] = getattr(optimizer, swept.name)
-    return found
-
-
-def number(value: float) -> str:
-    """Three digits, or a dash where nothing was measured."""
-    return compact(value, 3) if math.isfinite(value) else "-"
-
-
-def megabytes(value: float) -> str:
+def megabytes(size: float) -> str:
     """Three digits, down to a kilobyte."""
-    return "<0.001" if value < 1e-3 else number(value)
-
-
-def within(middle: float, low: float, high: float) -> str:
-    """`0.44 [0.36, 0.48]`."""
-    return f"{middle:.2f}" + ("" if low == high else f" [{low:.2f}, {high:.2f}]")
-
-
-def between(row: dict) -> str:
-    """The interval over problems."""
-    return f"[{row['low_tasks']:.2f}, {row['high_tasks']:.2f}]"
-
-
-def span(middle: float, low: float, high: float) -> str:
-    """A time with its interval, `never` where it is infinite."""
-    written = [compact(value, 3) if math.isfinite(value) else "never" for value in (middle, low, high)]
-    return written[0] if written[1] == written[2] else f"{written[0]} [{written[1]}, {written[2]}]"
+    return "<0.001" if size < 1e-3 else number(size)

@@ -29,7 +29,7 @@ def table(content: Content) -> str:
     """A tabular with a group of rows for each problem; who leads is bold."""
     whole = tables.main(content)
     places = [whole.header.index(name) for name in SHOWN]
-    leaders = {each.problem.name: set(each.leaders) if each.contested else set() for each in content.verdicts}
+    leaders = {each.name: set(each.leaders) if each.contested else set() for each in content.verdicts}
     lines = [
         comment("Needs the package booktabs. Bold: leads its problem, alone or tied. Written by:"),
         *map(comment, content.commands),

@@ -8,7 +8,8 @@ from typing import Any
 
 from optbench import suite as suites
 from optbench.fields import UserError
-from optbench.report import compare, tex
+from optbench.report import claims, compare, tex
+from optbench.report import figures as draw
 from optbench.report.content import Content
 from optbench.report.folder import save
 from optbench.report.index import index, moved
@@ -16,6 +17,7 @@ from optbench.report.markdown import slug
 from optbench.report.page import comparison, page
 from optbench.report.selection import Selection
 from optbench.store import Store
+from optbench.wording import count
 
 
 def write_report(results: str, out: str, suite: str, allow_unequal: bool = False, **narrow: Any) -> str:
@@ -70,30 +72,18 @@ def tables(content: Content) -> dict[str, bytes]:
 
 def figures(content: Content) -> dict[str, bytes]:
     """Every figure as SVG and PNG, by path."""
-    from optbench.report import claims
-    from optbench.report import figures as draw
-    from optbench.report.landscape import draw_paths
-    from optbench.report.over_problems import draw_standing
-
     with draw.style():
-        drawn = {"overview": draw.overview(content.problems), **claims.drawings(content.claims)}
-        if content.terrains:
-            drawn["paths"] = draw_paths(content.terrains)
-        if not content.standings["steps"].refusals:
-            drawn["standings"] = draw_standing(content.standings["steps"])
-        for problem in content.problems:
-            drawn[f"{slug(problem.name)}-curves"] = draw.curves(problem)
-            drawn[f"{slug(problem.name)}-sensitivity"] = draw.sensitivities(problem)
-        return draw.rendered(drawn)
+        return draw.rendered({**draw.drawings(content), **claims.drawings(content.claims)})
 
 
 def closing(folder: Path, content: Content, files: int) -> str:
     """What the terminal says."""
     names, tasks = len(content.optimizers), len(content.problems)
     cells = int(content.summary["lanes"].sum())
+    seeded = {problem.rows["task"].iloc[0] for problem in content.problems if problem.question.seeded}
     return (
-        f"Wrote {folder / 'index.html'}: {tasks} problem{'s' * (tasks > 1)}, {names} optimizer{'s' * (names > 1)}, "
-        f"{cells:,} cells. Beside it: index.md, {files // 2} figures (SVG and PNG), table.csv and table.tex.\n"
+        f"Wrote {folder / 'index.html'}: {count(tasks, 'problem')}, {count(names, 'optimizer')}, "
+        f"{count(cells, 'cell')}. Beside it: index.md, {files // 2} figures (SVG and PNG), table.csv and table.tex.\n"
         f"{content.headline}\n"
-        f"Next: {content.selection.next_command(content.summary, bool(content.terrains))}"
+        f"Next: {content.selection.next_command(content.summary, seeded, bool(content.terrains))}"
     )

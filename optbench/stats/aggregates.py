@@ -35,17 +35,10 @@ def interquartile_means(rows: Frame, column: str = "progress") -> Frame:
     low, high = interval(trimmed_means(data, resampled_weights(data)))
     shares = resampled_problems(len(data.problems)) * len(data.problems)
     low_tasks, high_tasks = interval(trimmed_means(data, shares[:, None, :, None] * ones))
-    found = pd.DataFrame(
-        {
-            "optimizer": data.optimizers,
-            "iqm": trimmed_means(data, ones[None])[0],
-            "low": low,
-            "high": high,
-            "low_tasks": low_tasks,
-            "high_tasks": high_tasks,
-            "runs": data.counts.sum(axis=-1),
-        }
-    )
+    found = pd.DataFrame({
+        "optimizer": data.optimizers, "iqm": trimmed_means(data, ones[None])[0], "low": low, "high": high,
+        "low_tasks": low_tasks, "high_tasks": high_tasks, "runs": data.counts.sum(axis=-1),
+    })  # fmt: skip
     return ordered(found, "iqm", up=False)
 
 
@@ -89,17 +82,11 @@ def improvement(rows: Frame, column: str = "compared") -> Frame:
     )
     first, second = np.nonzero(~np.eye(len(data.optimizers), dtype=bool))
     names = np.array(data.optimizers)
-    return pd.DataFrame(
-        {
-            "optimizer": names[first],
-            "other": names[second],
-            "probability": each.mean(axis=-1)[first, second],
-            "low": low[first, second],
-            "high": high[first, second],
-            "low_tasks": low_tasks[first, second],
-            "high_tasks": high_tasks[first, second],
-        }
-    )
+    return pd.DataFrame({
+        "optimizer": names[first], "other": names[second], "probability": each.mean(axis=-1)[first, second],
+        "low": low[first, second], "high": high[first, second], "low_tasks": low_tasks[first, second],
+        "high_tasks": high_tasks[first, second],
+    })  # fmt: skip
 
 
 def beats(data: Table) -> np.ndarray:

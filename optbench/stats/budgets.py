@@ -42,22 +42,14 @@ def certificate(frame: Frame) -> Frame:
         for optimizer, own in rows.groupby("optimizer", sort=False):
             choosing = own[own["stage"] == "tuning"] if "stage" in own else own
             seeds = choosing.groupby("trial", dropna=False)["seed"].nunique()
-            found.append(
-                {
-                    **own[list(PROBLEM)].iloc[0].to_dict(),
-                    "problem": names.loc[own.index[0]],
-                    "optimizer": str(optimizer),
-                    "trials": len(seeds),
-                    "seeds": int(seeds.min()),
-                    "lanes": len(own),
-                    "searched": bool(own["trial"].notna().all()),
-                    **{axis: len(own) * steps * float(cost.loc[optimizer]) for axis, cost in costs.items()},
-                    "where": where(own),
-                    "counted": bool(
-                        gradients_per_step(own).notna().any() or not own["status"].isin(RAN).any()
-                    ),
-                }
-            )
+            found.append({
+                **own[list(PROBLEM)].iloc[0].to_dict(), "problem": names.loc[own.index[0]],
+                "optimizer": str(optimizer), "trials": len(seeds), "seeds": int(seeds.min()),
+                "lanes": len(own), "searched": bool(own["trial"].notna().all()),
+                **{axis: len(own) * steps * float(cost.loc[optimizer]) for axis, cost in costs.items()},
+                "where": where(own),
+                "counted": bool(gradients_per_step(own).notna().any() or not own["status"].isin(RAN).any()),
+            })  # fmt: skip
     return pd.DataFrame(found)
 
 

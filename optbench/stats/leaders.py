@@ -10,8 +10,9 @@ import pandas as pd
 from optbench.record import Question
 from optbench.stats import Frame
 from optbench.stats.curves import median_interval, middle
-from optbench.stats.settings import PROBLEM, kept_apart
-from optbench.stats.summary import chosen, final, question_of, steps_to, trying
+from optbench.stats.outcomes import chosen, final, steps_to
+from optbench.stats.settings import PROBLEM, kept_apart, question_of
+from optbench.stats.summary import trying
 
 
 def leaders(frame: Frame) -> Frame:
@@ -28,7 +29,7 @@ def leaders(frame: Frame) -> Frame:
 def on_problem(rows: Frame) -> Frame:
     """The optimizers of one problem."""
     question = question_of(rows)
-    best = {str(name): chosen(group, question) for name, group in rows.groupby("optimizer", sort=False)}
+    best = {str(name): chosen(group) for name, group in rows.groupby("optimizer", sort=False)}
     by, metric, target, values = compared(best, question)
     problem = {name: rows[name].iloc[0] for name in PROBLEM}
     spreads = {name: median_interval(value) for name, value in values.items()}

@@ -19,8 +19,7 @@ from optbench.record import Question
 from optbench.stats import Frame
 from optbench.stats.costs import costs_of
 from optbench.stats.curves import history, middle, records
-from optbench.stats.settings import PROBLEM, kept_apart, labels
-from optbench.stats.summary import question_of
+from optbench.stats.settings import PROBLEM, SETTING, kept_apart, labels, question_of
 
 AXES = ("steps", "gradients", "seconds")
 """In what a budget can be counted: optimizer steps, gradient-equivalents, seconds of one lane."""
@@ -29,8 +28,8 @@ AXES = ("steps", "gradients", "seconds")
 def outcomes(frame: Frame, axis: str = "steps") -> Frame:
     """One row for each cell: what it had reached when the common budget ended. The index is that of `frame`.
 
-    Columns: those of `PROBLEM`, `problem` (its label), optimizer, trial, seed, status, `stage` where the frame has
-    one, and
+    Columns: those of `PROBLEM`, `problem` (its label), optimizer, trial, seed, status, `trial_default` and
+    `stage` where the frame has them, and
 
     - cost: what a step costs on the axis, the median over the optimizer's lanes, amortised over the steps they ran
     - budget: the common budget on the axis
@@ -53,7 +52,7 @@ def outcomes(frame: Frame, axis: str = "steps") -> Frame:
     return found
 
 
-def on_problem(rows: Frame, axis: str) -> Frame:
+def on_problem(rows: Frame, axis: str = "steps") -> Frame:
     """The outcomes of one problem."""
     question = question_of(rows)
     per_step = costs_of(rows, axis)
@@ -65,8 +64,8 @@ def on_problem(rows: Frame, axis: str) -> Frame:
     goals = {"time": question.main, "finish": question.targets[-1] if question.targets[-1].final else None}
     training = "loss" if question.score == "loss" else "train_loss"
     metrics = {"selection": question.selection, "training": training, "score": question.score}
-    wanted = dict.fromkeys([*metrics.values(), *(goal.metric for goal in goals.values() if goal)])
-    seen = {metric: known(rows, metric) for metric in wanted}
+    looked = dict.fromkeys([*metrics.values(), *(goal.metric for goal in goals.values() if goal)])
+    seen = {metric: known(rows, metric) for metric in looked}
     values = {name: value_at(seen[metric], stop) for name, metric in metrics.items()}
     times = {
         name: np.full(len(rows), math.inf)
@@ -75,7 +74,8 @@ def on_problem(rows: Frame, axis: str) -> Frame:
         for name, goal in goals.items()
     }
     first, hardest = ends(seen[question.selection], values["selection"], question)
-    kept = [*PROBLEM, "optimizer", "trial", "seed", "status", *(["stage"] if "stage" in rows else [])]
+    wanted = (*PROBLEM, "optimizer", "trial", "trial_default", "seed", "status", "stage")
+    kept = [name for name in wanted if name in rows]
     return rows[kept].assign(
         cost=cost, budget=budget,
         **{name: np.where(np.isnan(time), math.inf, time) for name, time in times.items()},
@@ -136,6 +136,16 @@ def step_to(seen: list[Seen], value: float, stops: np.ndarray) -> np.ndarray:
     return found
 
 
+def final(rows: Frame, metric: str) -> np.ndarray:
+    """The last value of a metric for each row, the loss it reached for a lane that stopped there; infinite if lost."""
+    return value_at(known(rows, metric), np.full(len(rows), math.inf))
+
+
+def steps_to(rows: Frame, metric: str, value: float) -> np.ndarray:
+    """The first step at which each row's metric is known to be at or below a value; infinite if never."""
+    return step_to(known(rows, metric), value, np.full(len(rows), math.inf))
+
+
 def ends(seen: list[Seen], values: np.ndarray, question: Question) -> tuple[float, float]:
     """The median first value of the selection metric and its hardest target (or the least value, if there is none)."""
     firsts = np.array([cell.values[0] for cell in seen if len(cell.values)])
@@ -189,6 +199,11 @@ def at_best(found: Frame) -> Frame:
     return found[pd.MultiIndex.from_frame(found[keys].fillna(-1)).isin(wanted)]
 
 
+def chosen(rows: Frame) -> Frame:
+    """The rows of one optimizer on one problem at the trial that is reported."""
+    return rows.loc[at_best(on_problem(rows)).index]
+
+
 class Block(NamedTuple):
     """Optimizers that were run on the same problems, and what that leaves out, by name."""
 
@@ -203,7 +218,7 @@ def complete(found: Frame) -> Block:
     One setting, since JAX's numbers are not PyTorch's, and one horizon of each task, the longest, since two would
     count it twice. Of the sets of problems that some optimizer was run on, the one that gives most outcomes.
     """
-    settings = ["schedule", "framework", "dtype", "device_kind"]
+    settings = [name for name in SETTING if name != "steps"]
     one = found[found["steps"] == found.groupby(["task", *settings], dropna=False)["steps"].transform("max")]
     best, size = one.iloc[:0], (False, 0)
     for _, rows in one.groupby(settings, sort=False, dropna=False):

@@ -7,14 +7,17 @@ import json
 import numpy as np
 import pandas as pd
 
+from optbench.cell import PRECISIONS
 from optbench.stats import Frame
+from optbench.stats.settings import modern
 
 FACTOR = 10.0
 """The frameworks may be so many times as far apart as runs that differ by roundings only: they differ in more
 roundings than one a step, and the largest of three twins is a rough measure."""
 FLOOR = 64
 """Units in the last place of the loss below which nothing is a difference: a loss is itself a rounded sum."""
-EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
+EPS = {"float32": 2.0**-23, "float64": 2.0**-52, "tensorfloat32": 2.0**-10, "bfloat16": 2.0**-7}
+"""By the precision of products, or of all where that is the usual one."""
 
 
 def parity(frame: Frame) -> Frame:
@@ -65,8 +68,14 @@ def pair(members: Frame) -> tuple[float, float, float] | None:
     bent = [distance(original, losses) for losses in twins["losses"]]
     steps = min(map(len, [apart, *bent]))
     grown = np.maximum.accumulate(np.max([each[:steps] for each in bent], axis=0))
-    allowed = FACTOR * np.maximum(grown, FLOOR / FACTOR * EPS[str(members["dtype"].iloc[0])])
+    allowed = FACTOR * np.maximum(grown, FLOOR / FACTOR * rounding(members))
     return float(apart[:steps].max()), float(grown[-1]), float((apart[:steps] / allowed).max())
+
+
+def rounding(rows: Frame) -> float:
+    """The distance of one from the next number in what is coarsest of a cell."""
+    dtype, precision = modern(rows)[["dtype", "precision"]].iloc[0]
+    return EPS[dtype if precision == PRECISIONS[0] else precision]
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:

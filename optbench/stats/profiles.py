@@ -53,15 +53,10 @@ def performance_profiles(rows: Frame, ceiling: float = CEILING, points: int = 61
         return np.stack([(ratio <= limit * (1 + 1e-12)).mean(axis=-1) for limit in at], axis=-1)
 
     low, high = interval(share(ratios(resampled_medians(data))))
-    return pd.DataFrame(
-        {
-            "optimizer": np.repeat(data.optimizers, points),
-            "ratio": np.tile(at, len(data.optimizers)),
-            "share": share(ratios(medians(data))).ravel(),
-            "low": low.ravel(),
-            "high": high.ravel(),
-        }
-    )
+    return pd.DataFrame({
+        "optimizer": np.repeat(data.optimizers, points), "ratio": np.tile(at, len(data.optimizers)),
+        "share": share(ratios(medians(data))).ravel(), "low": low.ravel(), "high": high.ravel(),
+    })  # fmt: skip
 
 
 def algoperf_scores(rows: Frame, ceiling: float = CEILING) -> Frame:
@@ -80,19 +75,11 @@ def algoperf_scores(rows: Frame, ceiling: float = CEILING) -> Frame:
     each = areas(ratios(times), ceiling)
     low, high = interval(areas(ratios(resampled_medians(data)), ceiling).mean(axis=-1))
     low_tasks, high_tasks = interval(resampled_problems(len(data.problems)) @ each.T)
-    found = pd.DataFrame(
-        {
-            "optimizer": data.optimizers,
-            "score": each.mean(axis=-1),
-            "low": low,
-            "high": high,
-            "low_tasks": low_tasks,
-            "high_tasks": high_tasks,
-            "solved": np.isfinite(times).sum(axis=-1),
-            "fastest": (ratios(times) == 1).sum(axis=-1),
-            "problems": len(data.problems),
-        }
-    )
+    found = pd.DataFrame({
+        "optimizer": data.optimizers, "score": each.mean(axis=-1), "low": low, "high": high,
+        "low_tasks": low_tasks, "high_tasks": high_tasks, "solved": np.isfinite(times).sum(axis=-1),
+        "fastest": (ratios(times) == 1).sum(axis=-1), "problems": len(data.problems),
+    })  # fmt: skip
     return ordered(found, "score", up=False)
 
 

@@ -44,18 +44,11 @@ def mean_ranks(rows: Frame, column: str = "compared") -> Frame:
     low, high = interval(ranks(resampled_medians(data)).mean(axis=-1))
     low_tasks, high_tasks = interval(resampled_problems(len(data.problems)) @ each.T)
     wins = (medians(data) == medians(data).min(axis=0)) & np.isfinite(medians(data))
-    found = pd.DataFrame(
-        {
-            "optimizer": data.optimizers,
-            "rank": each.mean(axis=-1),
-            "low": low,
-            "high": high,
-            "low_tasks": low_tasks,
-            "high_tasks": high_tasks,
-            "wins": wins.sum(axis=-1),
-            "problems": len(data.problems),
-        }
-    )
+    found = pd.DataFrame({
+        "optimizer": data.optimizers, "rank": each.mean(axis=-1), "low": low, "high": high,
+        "low_tasks": low_tasks, "high_tasks": high_tasks, "wins": wins.sum(axis=-1),
+        "problems": len(data.problems),
+    })  # fmt: skip
     return ordered(found, "rank", up=True)
 
 
@@ -121,15 +114,10 @@ def pairs(rows: Frame, column: str = "compared") -> Frame:
     for name, other in itertools.combinations(order, 2):
         gap = log_gaps(*(middles[data.optimizers.index(each)] for each in (name, other)))
         p = signed_rank(gap)
-        found.append(
-            {
-                "optimizer": name,
-                "other": other,
-                "better": int((gap < 0).sum()),
-                "worse": int((gap > 0).sum()),
-                "p": p,
-            }
-        )
+        found.append({
+            "optimizer": name, "other": other, "better": int((gap < 0).sum()), "worse": int((gap > 0).sum()),
+            "p": p,
+        })  # fmt: skip
     result = pd.DataFrame(found, columns=["optimizer", "other", "better", "worse", "p"])
     corrected = holm(result["p"].to_numpy(float))
     return result.assign(holm=corrected, differ=corrected <= ALPHA, problems=len(data.problems))

@@ -6,42 +6,21 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from optbench.cell import PRECISIONS
+from optbench.record import Question
 from optbench.stats import Frame
 
-SETTING = ("schedule", "framework", "dtype", "steps", "device_kind")
+SETTING = ("schedule", "framework", "dtype", "precision", "steps", "device_kind")
 """Rows that differ in one of these answer different questions and are kept apart."""
 PROBLEM = ("task", *SETTING)
 """A task at one setting: what optimizers are compared on."""
 
-
 NEEDED = (
-    "question",
-    "spec",
-    "trial",
-    "stage",
-    "status",
-    "reason",
-    "seed",
-    "cell",
-    "optimizer",
-    "losses",
-    "evaluation_steps",
-)
-COSTS = (
-    "seconds_per_step",
-    "state_floats_per_parameter",
-    "gradient_equivalents",
-    "mode",
-    "lanes",
-    "cpu_model",
-    "parameter_bytes",
-    "state_bytes",
-    "program_bytes",
-    "worker_peak_bytes",
-    "device_peak_bytes",
-    "program_seconds",
-    "program_cpu_seconds",
-)
+    "question", "spec", "trial", "trial_default", "stage", "status", "reason", "seed", "cell", "optimizer", "losses",
+    "evaluation_steps", "seconds_per_step", "state_floats_per_parameter", "gradient_equivalents", "mode", "lanes",
+    "cpu_model", "parameter_bytes", "state_bytes", "program_bytes", "worker_peak_bytes", "device_peak_bytes",
+    "program_seconds", "program_cpu_seconds",
+)  # fmt: skip
 
 
 def kept_apart(frame: Frame, by: Sequence[str] = PROBLEM) -> list[Frame]:
@@ -49,9 +28,23 @@ def kept_apart(frame: Frame, by: Sequence[str] = PROBLEM) -> list[Frame]:
 
     Of the columns only those that statistics use: selecting rows of a hundred columns takes a hundred times as long.
     """
-    known = {*PROBLEM, *NEEDED, *COSTS}
+    known = {*PROBLEM, *NEEDED}
     columns = [name for name in frame.columns if name in known or str(name).startswith("evaluation.")]
-    return [rows for _, rows in newest(frame)[columns].groupby(list(by), sort=False, dropna=False)]
+    return [rows for _, rows in modern(newest(frame)[columns]).groupby(list(by), sort=False, dropna=False)]
+
+
+def modern(frame: Frame) -> Frame:
+    """Rows whose precision is a column: older ones said it in the dtype, as `float32 with bfloat16 products`."""
+    if "precision" in frame and not frame["dtype"].str.contains(" with ", regex=False).any():
+        return frame
+    told = frame["dtype"].str.extract("^([^ ]*)(?: with ([^ ]*) products)?$")
+    known = frame["precision"] if "precision" in frame else PRECISIONS[0]
+    return frame.assign(dtype=told[0], precision=told[1].fillna(known))
+
+
+def question_of(rows: Frame) -> Question:
+    """The question of the rows of one problem: that of the first, should an edited task have left several."""
+    return Question.read(rows["question"].iloc[0])
 
 
 def newest(frame: Frame) -> Frame:
@@ -66,6 +59,7 @@ def newest(frame: Frame) -> Frame:
 
 def labels(frame: Frame) -> Frame:
     """What to call each row's problem: the task, and in words whatever its settings do not all share."""
+    frame = modern(frame)
     problems = frame[list(PROBLEM)].drop_duplicates()
     names = {}
     for task, rows in problems.groupby("task", sort=False):
@@ -88,6 +82,8 @@ def sentence(row: dict, fields: Sequence[str] = SETTING) -> str:
         "schedule": f"{row['schedule']} schedule" if len(fields) == len(SETTING) else row["schedule"],
         "framework": row["framework"],
         "dtype": row["dtype"],
+        "precision": f"{row['precision']} products"
+        * (fields != SETTING or row["precision"] != PRECISIONS[0]),
         "device_kind": row["device_kind"],
     }
-    return ", ".join(str(text) for name, text in words.items() if name in fields)
+    return ", ".join(str(text) for name, text in words.items() if name in fields and text)

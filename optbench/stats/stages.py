@@ -13,7 +13,7 @@ import pandas as pd
 from optbench.optimizer import Optimizer
 from optbench.stats import Frame
 from optbench.stats.outcomes import at_best, outcomes
-from optbench.stats.settings import PROBLEM
+from optbench.stats.settings import PROBLEM, modern
 from optbench.stats.summary import summarise
 from optbench.tuning import BLOCK, CHOOSING, FRESH, Trial, moved, trials
 
@@ -38,6 +38,7 @@ def staged(frames: Sequence[Frame], optimizers: Sequence[Optimizer], ruleset: st
         set, in words). A cell that is in two stages is two rows.
     """
     frame = pd.concat(frames, ignore_index=True).drop_duplicates(["cell", "device_kind", "mode"])
+    frame = modern(frame)
     made = frame["spec"].map(made_by)
     block = frame["seed"] // BLOCK * BLOCK
     choosing, fresh = block == CHOOSING[ruleset], block == FRESH

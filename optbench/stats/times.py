@@ -16,8 +16,7 @@ from optbench.stats import Frame
 from optbench.stats.bootstrap import interval, resampled_weights, table
 from optbench.stats.curves import median_interval
 from optbench.stats.outcomes import Seen, known, ladder
-from optbench.stats.settings import PROBLEM
-from optbench.stats.summary import question_of
+from optbench.stats.settings import PROBLEM, question_of
 
 PENALTY = 10
 """The k of PAR-k: how many budgets a run counts that did not reach the target."""
@@ -148,13 +147,8 @@ def areas_under(reached: Frame, decades: float = DECADES) -> Frame:
     values = np.where(there, data.values, 0.0)
     drawn = np.einsum("bopn,opn->bop", resampled_weights(data), values) / data.counts
     low, high = interval(drawn.mean(axis=-1))
-    found = pd.DataFrame(
-        {
-            "optimizer": data.optimizers,
-            "area": (values.sum(axis=-1) / data.counts).mean(axis=-1),
-            "low": low,
-            "high": high,
-            "problems": len(data.problems),
-        }
-    )
+    found = pd.DataFrame({
+        "optimizer": data.optimizers, "area": (values.sum(axis=-1) / data.counts).mean(axis=-1), "low": low,
+        "high": high, "problems": len(data.problems),
+    })  # fmt: skip
     return found.sort_values(["area", "optimizer"], ascending=[False, True]).reset_index(drop=True)

@@ -94,12 +94,12 @@ def median_best(ascending: np.ndarray) -> np.ndarray:
     return ascending[..., (upto >= 0.5 - 1e-12).argmax(axis=1)]
 
 
-def untuned(found: Frame, defaults: dict[str, float]) -> Frame:
+def untuned(found: Frame) -> Frame:
     """What each optimizer gives at its default learning rate, beside what its best trial gives.
 
     Args:
-        found: outcomes of all trials; with stages, those of 'default' are the untuned rows.
-        defaults: each optimizer's default learning rate; rows at it are the untuned ones where there are no stages.
+        found: outcomes of all trials. The untuned rows are those of stage 'default', or without stages those whose
+            trial is the `trial_default`; older rows that do not carry it are not known to be untuned.
 
     Returns:
         One row for each problem and optimizer whose default was run: columns of `PROBLEM`, problem, optimizer,
@@ -110,10 +110,8 @@ def untuned(found: Frame, defaults: dict[str, float]) -> Frame:
     best = {keys: rows for keys, rows in at_best(found).groupby(KEYS, dropna=False)}
     parts = []
     for keys, rows in found.groupby(KEYS, sort=False, dropna=False):
-        told = dict(zip(KEYS, keys, strict=True))
-        default = defaults.get(str(told["optimizer"]), math.nan)
-        part = untuned_one(rows, best.get(keys), default)
-        parts += [{**told, "default": default, **part}] if part else []
+        part = untuned_one(rows, best.get(keys))
+        parts += [dict(zip(KEYS, keys, strict=True)) | part] if part else []
     columns = [*KEYS, "default", "value", "best", "better", "trials", "untuned", "tuned"]
     result = pd.DataFrame(parts, columns=columns)
     for name, column in (("rank", "untuned"), ("rank_tuned", "tuned")):
@@ -122,10 +120,11 @@ def untuned(found: Frame, defaults: dict[str, float]) -> Frame:
     return result.drop(columns=["untuned", "tuned"])
 
 
-def untuned_one(rows: Frame, best: Frame | None, default: float) -> dict[str, float]:
+def untuned_one(rows: Frame, best: Frame | None) -> dict[str, float]:
     """One optimizer on one problem; nothing if its default was not run."""
     staged = "stage" in rows
     trial = rows["trial"].astype(float)
+    default = rows["trial_default"].astype(float) if "trial_default" in rows else math.nan
     # What has nothing to sweep was only ever run with its defaults.
     plain = rows[rows["stage"] == "default"] if staged else rows[np.isclose(trial, default) | trial.isna()]
     tuning = rows[rows["stage"] == "tuning"] if staged else rows
@@ -134,6 +133,7 @@ def untuned_one(rows: Frame, best: Frame | None, default: float) -> dict[str, fl
     values = tuning.groupby("trial", dropna=False)["selection"]
     chosen = np.array([middle(group.to_numpy(float)) for _, group in values])
     return {
+        "default": float(plain["trial"].iloc[0]) if pd.notna(plain["trial"].iloc[0]) else math.nan,
         "value": middle(plain["score"].to_numpy(float)),
         "best": middle(best["score"].to_numpy(float)),
         "better": int((chosen < middle(plain["selection"].to_numpy(float))).sum()),

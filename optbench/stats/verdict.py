@@ -1,4 +1,4 @@
-"""Who leads where, in plain words; each form of the page escapes them for itself."""
+"""Who leads where, in plain words, from rows alone; each form of the page escapes them for itself."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from optbench.report.look import order
-from optbench.report.problem import Problem, listed, spoken
 from optbench.stats import Frame
 from optbench.stats.curves import INTERVAL_FROM
 from optbench.stats.leaders import on_problem
-from optbench.stats.summary import compact, percent, spread
+from optbench.stats.settings import kept_apart, labels, question_of
+from optbench.wording import count, listed, number, spoken, value, whole
 
 
 @dataclass(frozen=True)
 class Verdict:
     """Who leads on one problem, and how sure that is."""
 
-    problem: Problem
+    name: str
+    of: Frame
+    """The rows of one problem."""
 
     @cached_property
     def table(self) -> Frame:
         """The compared number of each optimizer, as `stats.leaders.on_problem` gives it."""
-        return on_problem(self.problem.rows)
+        return on_problem(self.of)
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
@@ -47,9 +48,7 @@ class Verdict:
         """What the optimizers are compared by."""
         first = self.rows[0]
         metric = spoken(first["metric"])
-        return (
-            f"steps to {metric} {compact(first['target'])}" if first["by"] == "steps" else f"final {metric}"
-        )
+        return f"steps to {metric} {number(first['target'])}" if first["by"] == "steps" else f"final {metric}"
 
     @cached_property
     def sentence(self) -> str:
@@ -59,9 +58,9 @@ class Verdict:
     def caution(self) -> str:
         """Why this is less than a finding, if it is."""
         seeds = int(self.table["seeds"].min())
-        if not self.problem.question.seeded:
+        if not question_of(self.of).seeded:
             return " (nothing is random: one run)"
-        return "" if seeds >= INTERVAL_FROM else f" ({seeds} seed{'s' * (seeds > 1)}, so no interval)"
+        return "" if seeds >= INTERVAL_FROM else f" ({count(seeds, 'seed')}, so no interval)"
 
     def said(self) -> str:
         """The sentence without its caution."""
@@ -69,9 +68,7 @@ class Verdict:
         if not leading:
             return "no optimizer finished in the median seed"
         first, by_steps = leading[0], leading[0]["by"] == "steps"
-        goal = (
-            f"{spoken(first['metric'])} {compact(first['target'])}" if by_steps else spoken(first["metric"])
-        )
+        goal = f"{spoken(first['metric'])} {number(first['target'])}" if by_steps else spoken(first["metric"])
         names = listed([row["optimizer"] for row in leading])
         values = listed([measured(row) for row in leading])
         if not self.contested:
@@ -97,14 +94,21 @@ class Verdict:
 
 def measured(row: dict[str, Any]) -> str:
     """A compared number with its spread."""
-    middle, low, high = row["middle"], row["low"], row["high"]
+    numbers = row["middle"], row["low"], row["high"]
     if row["by"] == "value":
-        error = row["metric"].endswith("error")
-        return percent(middle, low, high) if error else spread(middle, low, high, digits=2)
-    if math.isinf(middle):
-        return "never"
-    text = f"{middle:,.0f}" + ("" if low == high else f" [{low:,.0f}, {high:,.0f}]".replace("inf", "never"))
-    return f"{text} steps"
+        return value(row["metric"], *numbers)
+    return whole(*numbers) + " steps" * math.isfinite(row["middle"])
+
+
+def verdicts(frame: Frame) -> list[Verdict]:
+    """Who leads on each problem."""
+    names = labels(frame)
+    return [Verdict(names[rows.index[0]], rows) for rows in kept_apart(frame)]
+
+
+def verdict(frame: Frame) -> str:
+    """Who leads where, from rows of cells: the first sentence of a report, and the last but one of a run."""
+    return headline(verdicts(frame))
 
 
 def headline(verdicts: Sequence[Verdict]) -> str:
@@ -115,14 +119,19 @@ def headline(verdicts: Sequence[Verdict]) -> str:
     alone: dict[str, list[str]] = {}
     for verdict in contests:
         if len(verdict.leaders) == 1:
-            alone.setdefault(verdict.leaders[0], []).append(verdict.problem.name)
-    names = sorted(order(alone), key=lambda name: -len(alone[name]))
+            alone.setdefault(verdict.leaders[0], []).append(verdict.name)
+    listing = dict.fromkeys(name for verdict in contests for name in verdict.table["optimizer"])
+    names = sorted(filter(alone.__contains__, listing), key=lambda name: -len(alone[name]))
     parts = [f"{name} leads alone on {len(alone[name])} ({listed(alone[name])})" for name in names]
-    for count, word in (
+    for many, word in (
         (sum(len(verdict.leaders) > 1 for verdict in contests), "tied"),
         (sum(not verdict.leaders for verdict in contests), "finished by none"),
     ):
-        parts += [f"{count} {'is' if count == 1 else 'are'} {word}"] if count else []
+        parts += [f"{many} {'is' if many == 1 else 'are'} {word}"] if many else []
     few = min(int(verdict.table["seeds"].min()) for verdict in contests) < INTERVAL_FROM
-    caution = " Where there are fewer than 5 seeds this is an indication, not a finding." if few else ""
-    return f"Of {len(contests)} problem{'s' * (len(contests) > 1)}, {listed(parts)}.{caution}"
+    caution = (
+        f" Where there are fewer than {INTERVAL_FROM} seeds this is an indication, not a finding."
+        if few
+        else ""
+    )
+    return f"Of {count(len(contests), 'problem')}, {listed(parts)}.{caution}"

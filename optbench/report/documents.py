@@ -1,0 +1,69 @@
+"""What the originals' documents claim and what was measured of it, as rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from optbench.claim import Document, Verdict, documents
+from optbench.claim.plots import Figure, Table
+from optbench.claim.session import Ledger, Record, lookup
+from optbench.stats import Frame
+
+TITLE = "What do the originals' documents claim, and what was measured?"
+COLUMNS = (
+    "document", "title", "claim", "statement", "says", "documented", "measured", "verdict", "why",
+    "measurement", "file", "created",
+)  # fmt: skip
+"""Of the rows: text, but for `created`, seconds since 1970; `file` is in results/claims/."""
+HEADER = ("verdict", "claim", "documented", "measured", "why")
+INTRODUCTION = (
+    "What the READMEs and docstrings of the originals say, and what was measured. Verdicts are computed "
+    "from the stored measurements by rules; optbench claims NAME shows everything about one."
+)
+
+
+def ruled(document: Document, records: Mapping[str, Record]) -> Frame:
+    """A row for each claim of a document that has been measured; the columns are `COLUMNS`."""
+    found: list[tuple[object, ...]] = []
+    for claim in document.claims:
+        if record := records.get(claim.measurement.id):
+            verdict, measured, why = claim.ruling(record.numbers)
+            texts = (claim.statement, claim.says, claim.documented, measured, str(verdict), why)
+            where = (claim.measurement.call, record.path.name, record.created)
+            found.append((document.name, document.title, claim.name, *texts, *where))
+    return pd.DataFrame(found, columns=list(COLUMNS))
+
+
+@dataclass(frozen=True)
+class Told:
+    """A document, its measured claims, and what is shown beside them."""
+
+    document: Document
+    rows: Frame
+    tables: tuple[Table, ...]
+    figures: tuple[Figure, ...]
+
+
+def measured(results: str | Path, only: Iterable[str] | None = None) -> list[Told]:
+    """The documents of which something has been measured, narrowed to those about some optimizers."""
+    records, found = Ledger(results).records(), []
+    wanted = None if only is None else {name.partition("[")[0] for name in only}
+    for document in documents().values():
+        rows = ruled(document, records)
+        if len(rows) and (wanted is None or wanted & set(document.optimizers)):
+            shown = document.shown(lookup(records))
+            tables = tuple(each for each in shown if isinstance(each, Table))
+            figures = tuple(each for each in shown if isinstance(each, Figure))
+            found.append(Told(document, rows, tables, figures))
+    return found
+
+
+def counts(told: Sequence[Told]) -> list[tuple[Verdict, int]]:
+    """How many claims have each verdict that occurs."""
+    found = Counter(verdict for each in told for verdict in each.rows["verdict"])
+    return [(verdict, found[verdict]) for verdict in Verdict if found[verdict]]

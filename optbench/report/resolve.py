@@ -1,0 +1,54 @@
+"""The one file of the report that knows the catalogue of today: from what is typed to what rows are called, and back.
+
+Everything else reads rows. What is no longer listed is still shown; only how it would be run again is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from optbench import catalogue, optimizers, plan, tasks
+from optbench.cell import Cell, Schedule
+from optbench.fields import UserError
+from optbench.optimizer import Optimizer
+
+
+def label(kind: str, text: str) -> str:
+    """The task or optimizer that is meant, as rows name it."""
+    return (tasks.parse(text) if kind == "task" else optimizers.parse(text)).label()
+
+
+def optimizer(text: str) -> Optimizer | None:
+    """The optimizer of a label; None if it is no longer listed."""
+    try:
+        return optimizers.parse(text)
+    except UserError:
+        return None
+
+
+def equal_grid(text: str, trials: int) -> set[float]:
+    """The learning rates that a suite gives an optimizer; none if it is no longer listed."""
+    found = optimizer(text)
+    swept = found and found.swept()
+    return {getattr(trial, swept.name) for trial in found.trials(trials)} if found and swept else set()
+
+
+def planned_lanes(spec: dict[str, Any], platform: str) -> str:
+    """How the lanes of a cell run unless it is said; '' if its task or optimizer is not listed here."""
+    given = dict(spec)
+    task, own = given.pop("task"), dict(given.pop("optimizer"))
+    found = optimizers.find(own.pop("name"))
+    if found is None or "origin" in own or "origin" in task:
+        return ""
+    try:
+        schedule = Schedule(**given.pop("schedule"))
+        cell = Cell(catalogue.task_of(task), found.replace(**own), schedule, **given)
+    except UserError:
+        return ""
+    return plan.choose_mode(cell, plan.shapes_of(cell), platform)
+
+
+def all_of(texts: Sequence[str]) -> list[Optimizer]:
+    """The optimizers of labels, but for those that are no longer listed."""
+    return [found for found in map(optimizer, texts) if found is not None]

@@ -1,0 +1,116 @@
+"""How numbers, intervals, counts, lists and tables of text are written, everywhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+MOST = 6
+"""Significant digits that are ever shown."""
+
+
+def number(value: float, digits: int = 3, lost: str = "-") -> str:
+    """`1.2e-8`: few digits, no zeros of an exponent; whole numbers in full up to a million; `lost` if not finite."""
+    if not math.isfinite(value):
+        return lost
+    text = f"{value:.0f}" if 10**digits <= abs(value) < 1e6 else f"{value:.{digits}g}"
+    return text.replace("e-0", "e-").replace("e+0", "e")
+
+
+def interval(
+    point: float, low: float, high: float, *, percent: bool = False, digits: int = 3, lost: str = "failed"
+) -> str:
+    """`1.9967 [1.985, 2.026]`: ends to two digits of the width, rounded outward, and the point to one more.
+
+    The point alone, in `digits` digits, where there is no interval; `lost` for what is not finite.
+    """
+    if not math.isfinite(point):
+        return lost
+    point, low, high = (100 * value if percent else value for value in (point, low, high))
+    sign = "%" * percent
+    if low == high:
+        return (f"{point:.1f}" if percent and digits <= 3 else number(point, digits)) + sign
+    width = exponent(high - low) - 1 if math.isfinite(high - low) else MOST
+    ends = [
+        rounded(end, width, percent, toward) if math.isfinite(end) else lost
+        for end, toward in ((low, math.floor), (high, math.ceil))
+    ]
+    least = min(width - 1, exponent(point) - 2) if math.isfinite(high - low) else exponent(point) - 2
+    return f"{rounded(point, least, percent)}{sign} [{ends[0]}, {ends[1]}]"
+
+
+def rounded(value: float, place: int, percent: bool = False, toward=round) -> str:
+    """A value to a decimal place (-2 is hundredths), finer where that would leave it less than two digits."""
+    first = exponent(value)
+    place = min(place, first - 1, -1 if percent else place, 0 if abs(value) < 1e6 else place)
+    place = max(place, first - MOST + 1)
+    # Less than a billionth of a unit is what the division adds, and rounds nothing outward.
+    found = float(f"{toward(round(value / 10.0**place, 6))}e{place}")
+    return f"{found:.{-place}f}" if percent and place < 0 else number(found, MOST)
+
+
+def exponent(value: float) -> int:
+    """The power of ten of the first digit."""
+    return max(math.floor(math.log10(abs(value))), -290) if value else 0
+
+
+def digits_apart(values: Iterable[float], least: int = 3) -> int:
+    """How many digits it takes to write different values differently."""
+    known = {value for value in values if math.isfinite(value)}
+    enough = (n for n in range(least, MOST + 1) if len({number(v, n) for v in known}) == len(known))
+    return next(enough, MOST)
+
+
+def whole(point: float, low: float, high: float) -> str:
+    """`1,234 [1,200, never]`: a count of steps with its interval."""
+    texts = [f"{value:,.0f}" if math.isfinite(value) else "never" for value in (point, low, high)]
+    return texts[0] if low == high or texts[0] == "never" else f"{texts[0]} [{texts[1]}, {texts[2]}]"
+
+
+def value(
+    metric: str, point: float, low: float | None = None, high: float | None = None, digits: int = 3
+) -> str:
+    """A value of a metric, with its interval if there is one: an error in percent, a loss as it is."""
+    ends = (point if end is None else end for end in (low, high))
+    return interval(point, *ends, percent=metric.endswith("error"), digits=digits)
+
+
+def p_value(p: float) -> str:
+    """`p = 0.03`."""
+    return f"p = {p:.2g}"
+
+
+def spoken(metric: str) -> str:
+    """`validation error` for `validation_error`."""
+    return metric.replace("_", " ")
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 seed`, `1,200 seeds`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def shortened(label: str, width: int) -> str:
+    """A label cut to a width: first what stands in its brackets."""
+    if len(label) <= width:
+        return label
+    name, bracket, inside = label.partition("[")
+    room = width - len(name) - 4
+    return f"{name}[{inside[: max(0, room)]}..]" if bracket and room >= 0 else f"{label[: width - 2]}.."
+
+
+def columns(lines: Sequence[Sequence[str]], left: int = 2, gap: str = "  ") -> str:
+    """Lines of texts under each other; the first `left` columns are aligned left, the others right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+    def row(line: Sequence[str]) -> str:
+        padded = [text.rjust(wide) for text, wide in zip(line, widths, strict=True)]
+        padded[:left] = [text.ljust(wide) for text, wide in zip(line[:left], widths, strict=False)]
+        return gap.join(padded).rstrip()
+
+    return "\n".join(map(row, lines))
