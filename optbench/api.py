@@ -29,6 +29,9 @@ OptimizerLike = str | Optimizer | type[Optimizer] | Callable[..., Any] | tuple[A
 TaskLike = str | Task | type[Task]
 
 
+KINDS = {"opt": "optimizer", "task": "task"}
+
+
 class CellsFailed(UserWarning):
     """Some cells of a run failed; the others have rows."""
 
@@ -191,9 +194,14 @@ class Result:
 
     def report(self, out: str | PathLike[str] = "reports") -> Path:
         """Write the page, the Markdown and the tables to a folder, which is returned."""
-        from optbench.report.write import write
+        from optbench.report.selection import Selection
+        from optbench.report.write import write_report
 
-        return write(self.frame, str(out), self.suite, self.results)
+        names = {name: list(dict.fromkeys(self.frame[kind])) for name, kind in KINDS.items()}
+        selection = Selection(
+            self.suite or "quickstart", opt=names["opt"], task=names["task"], results=self.results
+        )
+        return write_report(self.results, str(out), selection)[0]
 
     def _repr_html_(self) -> str:
         return self.table.to_html(index=False)

@@ -10,7 +10,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, Union, get_args
 
 import tyro
@@ -59,6 +59,8 @@ class Report:
     """Only jax or torch."""
     dtype: Text = None
     """Only float32 or float64."""
+    precision: Text = None
+    """Only this precision of matrix products."""
     steps: Number = None
     """Only runs of this many steps."""
     device_kind: Text = None
@@ -69,6 +71,8 @@ class Report:
     """Of so many trials."""
     fresh: bool = False
     """What a grid chose, reported on seeds that chose nothing."""
+    older: bool = False
+    """Show rows of older code too, each under a name of its own."""
     allow_unequal: bool = False
     """Rank optimizers although their budgets differ by more than 5 %; the report says so."""
     compare: Texts = None
@@ -166,15 +170,16 @@ def do(command: Request | Vet | List | Show | Report | Claims | Check) -> int:
             from optbench import pages
 
             print(pages.page(name))
-        case Report(results, out, suite, opt, task):
+        case Report():
+            from optbench.report.selection import Selection
             from optbench.report.write import write_comparison, write_report
 
-            settings = ("schedule", "framework", "dtype", "steps", "device_kind", "tuning", "trials", "fresh")
-            narrow = {name: getattr(command, name) for name in settings}
+            shown = {field.name for field in fields(Selection)}
+            selection = Selection(**{name: getattr(command, name) for name in shown})
             if command.compare is not None:
-                print(write_comparison(results, out, suite, command.compare, opt=opt, task=task, **narrow))
+                print(write_comparison(command.results, command.out, selection, command.compare))
             else:
-                print(write_report(results, out, suite, command.allow_unequal, opt=opt, task=task, **narrow))
+                print(write_report(command.results, command.out, selection, command.allow_unequal)[1])
         case Claims(names, results, again, strict, jobs, timeout, out):
             from optbench.claim.command import claims_in_terminal
 

@@ -114,7 +114,7 @@ def measure(session: Session) -> Numbers:
         ["task", "optimizer", "trial"], dropna=False
     ):
         question = question_of(rows)
-        target = question.targets[-1]
+        target = question.last
         loss = middle(final(rows, question.selection))
         steps = middle(steps_to(rows, target.metric, target.value))
         numbers[(str(name), str(optimizer), f"{trial:g}")] = Number(

@@ -9,7 +9,9 @@ from __future__ import annotations
 import functools
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,9 +83,24 @@ class Question:
         return _read(text)
 
     @property
+    def goals(self) -> tuple[Target, ...]:
+        """The targets; one that nothing reaches, where a task declares none."""
+        return self.targets or (Target(self.selection, -math.inf),)
+
+    @property
+    def first(self) -> Target:
+        """The easiest target, which says that a setting works."""
+        return self.goals[0]
+
+    @property
     def main(self) -> Target:
         """The target that steps are counted to: the second, or the only one."""
-        return self.targets[:2][-1]
+        return self.goals[:2][-1]
+
+    @property
+    def last(self) -> Target:
+        """The hardest target."""
+        return self.goals[-1]
 
 
 @functools.cache
@@ -157,6 +174,25 @@ def throughput(trace: Trace, gradients: float) -> dict[str, Any]:
         "flops_per_second": flops,
         "peak_fraction": flops / facts.get("peak_flops_per_second", math.nan),
     }
+
+
+def typed(spec: Mapping[str, Any], label: str, suite: str = "") -> str:
+    """What one types for a task or optimizer of a row; of a user's own its origin, in the file of the suite if there.
+
+    What was never named cannot be typed, and keeps its label.
+    """
+    place = spec.get("origin", "unnamed:")
+    if place.startswith("unnamed:"):
+        return label
+    file, _, name = place.partition(":")
+    if file.endswith(".py") and Path(suite).name == file:
+        place = f"{suite}:{name}"
+    if "target" not in spec:
+        return place + label[len(spec["name"]) :]
+    bracket = label.partition("[")[2].rstrip("]")
+    named = [f"name={spec['called']}"] if "called" in spec else []
+    inside = ",".join(filter(None, [bracket, *named]))
+    return place.replace("torch.optim:", "torch:") + (f"[{inside}]" if inside else "")
 
 
 def names_of(cell: Cell) -> dict[str, Any]:

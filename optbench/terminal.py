@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 import textwrap
@@ -17,6 +18,7 @@ from optbench.execute.request import Request
 from optbench.execute.session import Session
 from optbench.execute.tuning import stages
 from optbench.fields import UserError
+from optbench.record import typed
 from optbench.wording import count, number, spoken
 
 if TYPE_CHECKING:
@@ -285,21 +287,22 @@ def close(session: Session, seconds: float) -> None:
         )
         print(textwrap.fill(TOY_NOTE.format(real=real), width))
     print(f"{len(frame)} cells in {session.store.folder} ({seconds:.1f} s).")
-    suite = session.order.request.suite
-    where = (
-        ""
-        if str(session.store.folder) == "results"
-        else f" --results {shlex.quote(str(session.store.folder))}"
-    )
-    # A report shows the suite's tasks unless it is told which.
-    asked = (
-        f" --task {shlex.quote(','.join(session.order.request.task))}" if session.order.request.task else ""
-    )
-    name = table["optimizer"].iloc[0].partition("[")[0]
-    print(
-        f"Next: optbench report --suite {shlex.quote(suite)}{asked}{session.order.request.ruleset_options()}{where}"
-    )
-    print(f"  or: optbench show {name}")
+    print(f"Next: {report_command(session.order.request)}")
+    spec = json.loads(frame["spec"].iloc[0])["optimizer"]
+    print(f"  or: optbench show {typed(spec, table['optimizer'].iloc[0]).partition('[')[0]}")
+
+
+def report_command(request: Request) -> str:
+    """The report on what a request ran: its tasks, its tuning, and where data and results are."""
+    options = {
+        "task": ",".join(map(str, request.task)) if request.task else None,
+        "tuning": request.tuning,
+        "trials": None if request.trials is None else str(request.trials),
+        "results": None if request.results == "results" else request.results,
+    }
+    words = ["optbench", "report", "--suite", str(request.suite)]
+    words += [word for name, value in options.items() if value is not None for word in (f"--{name}", value)]
+    return shlex.join(words) + " --fresh" * request.fresh
 
 
 def close_parity(session: Session, seconds: float) -> bool:

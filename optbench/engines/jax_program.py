@@ -51,7 +51,7 @@ class Lane:
 
         setting = Setting(factor, KeyNoise.seeded(lane["noise"]), self.steps)
         made = self.optimizer.bind(lane["numbers"]).jax(setting)
-        return made if hasattr(made, "step") else AskingRule(made)
+        return made if hasattr(made, "step") else AskingRule(made)  # pyright: ignore[reportArgumentType]
 
     def objective(self, lane: Any, shared: Any, t: Any) -> JaxObjective:
         """The loss of this step's batch."""

@@ -79,13 +79,6 @@ class Request:
     lanes: Text = None
     """How lanes run in place of the plan's choice: vmap, map or loop in jax, eager, ensemble or compiled in torch."""
 
-    def ruleset_options(self) -> str:
-        """The options that say how trials are chosen, as a report takes them too."""
-        given = {"tuning": self.tuning, "trials": self.trials}
-        return "".join(f" --{name} {value}" for name, value in given.items() if value is not None) + (
-            " --fresh" * self.fresh
-        )
-
     def cells(self) -> list[Cell]:
         """The cells that were asked for; of a run in stages, those of the first."""
         return self.resolve().cells(None if self.lr is None else learning_rates(self.lr))

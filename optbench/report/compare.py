@@ -212,7 +212,7 @@ def paired(best: Frame, b: Frame, question: Question) -> tuple[str, tuple[np.nda
     """What is compared, and its values in the cells that A chose and B has too, in the same order."""
     ours = best[best["cell"].isin(b["cell"])]
     theirs = b.set_index("cell").loc[ours["cell"]].reset_index()
-    target = question.targets[-1]
+    target = question.last
     if target.final and len(ours):
         steps = [steps_to(rows, target.metric, target.value) for rows in (ours, theirs)]
         if math.isfinite(middle(steps[0])):

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from optbench import suite as suites
-from optbench.report import charts, doubts, reproduce
+from optbench.report import charts, doubts, reproduce, resolve
 from optbench.report.documents import Told, measured
 from optbench.report.look import Look, looks, order
 from optbench.report.paths import STATIONS, Terrain, terrains
@@ -81,12 +80,12 @@ class Content:
     @cached_property
     def question(self) -> str:
         """The first line of the suite's docstring."""
-        return suites.docstring(self.selection.suite).partition("\n")[0] or self.suite.name
+        return resolve.docstring(self.selection.suite).partition("\n")[0] or self.suite.name
 
     @cached_property
     def about(self) -> list[str]:
         """The paragraphs after the question; those that are indented are commands."""
-        rest = suites.docstring(self.selection.suite).partition("\n")[2]
+        rest = resolve.docstring(self.selection.suite).partition("\n")[2]
         return [part.strip("\n") for part in rest.split("\n\n") if part.strip()]
 
     @cached_property
@@ -198,7 +197,9 @@ class Content:
 
     def command(self, row: dict[str, Any]) -> str:
         """The run that computes a row of the summary again; two where rates outside the grid were added."""
-        return " && ".join(reproduce.commands(self.rows_of(row), self.suite, self.selection.suite))
+        return " && ".join(
+            reproduce.commands(self.rows_of(row), self.suite, self.selection.named, self.selection.results)
+        )
 
     @cached_property
     def environment(self) -> dict[str, str]:
@@ -213,7 +214,7 @@ class Content:
     @cached_property
     def commands(self) -> list[str]:
         """The runs that compute every row again, the claims that are shown, and this report."""
-        runs = reproduce.commands(self.newest, self.suite, self.selection.suite)
+        runs = self.runs(self.newest)
         documents = ",".join(told.document.name for told in self.claims)
         return [*runs, *([f"optbench claims {documents}"] if documents else []), self.report_command]
 
@@ -225,10 +226,11 @@ def setting(problem: Problem) -> str:
         f"{spoken(target.metric)} {number(target.value)}" + " (lanes stop there)" * target.final
         for target in question.targets
     )
-    main = question.main
+    counted = f"Targets: {targets}; steps are counted to {spoken(question.main.metric)} {number(question.main.value)}."
     reported = f", reported by {spoken(question.score)}" if question.score != question.selection else ""
     return (
         f"{sentence(problem.rows.iloc[0].to_dict(), SETTING)}. Learning rate chosen by "
-        f"{spoken(question.selection)}{reported}. Targets: {targets}; steps are counted to "
-        f"{spoken(main.metric)} {number(main.value)}. Source: {question.source}."
+        f"{spoken(question.selection)}{reported}. {counted if targets else 'It declares no target.'}"
+        + f" Source: {question.source}."
+        * bool(question.source)
     )

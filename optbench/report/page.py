@@ -12,7 +12,6 @@ from typing import Any
 import jinja2
 from jinja2.utils import htmlsafe_json_dumps
 
-from optbench import suite as suites
 from optbench.report import charts, compare, content, tables
 from optbench.report.compare import Comparison, Move, change, texts
 from optbench.report.content import Content
@@ -95,7 +94,7 @@ def comparison(found: Comparison) -> bytes:
     names = {each.optimizer for each in found.moves}
     ends, bars = ratios(found)
     text = templates().get_template("compare.html").render(
-        found=found, suite=suites.load(found.selection.suite).name, colours=COLOURS, change=change, bars=bars,
+        found=found, suite=found.selection.own.name, colours=COLOURS, change=change, bars=bars,
         looks={name: charts.appearance(name, look) for name, look in looks(names).items()},
         ends=[f"{end:.3g}" for end in ends], header=compare.HEADER, rows=[texts(each) for each in found.moves],
         environments=[(name, environment(rows)) for name, rows in zip(found.names, found.sides, strict=True)],

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from optbench.report.look import look, order
+from optbench.report.look import looks
 from optbench.stats import Frame
 from optbench.stats.curves import curve
-from optbench.stats.summary import best_trial, question_of
+from optbench.stats.outcomes import chosen
+from optbench.stats.settings import question_of
+from optbench.wording import spoken
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,18 +26,12 @@ def plot(frame: Frame, metric: str | None = None) -> Figure:
     for axis, task in zip(axes, tasks, strict=False):
         rows = frame[frame["task"] == task]
         shown = metric or question_of(rows).selection
-        names = order(rows["optimizer"])
-        for name in names:
-            own = rows[rows["optimizer"] == name]
-            best = best_trial(own)
-            line = curve(own if best is None else own[own["trial"] == best], shown)
-            style = look(name)
-            axis.plot(line["step"], line["middle"], color=style.color, label=name)
-            axis.fill_between(line["step"], line["low"], line["high"], color=style.color, alpha=0.15, lw=0)
-        axis.set(title=task, xlabel="step", ylabel=shown.replace("_", " "))
-        if (rows_positive := [line.get_ydata() for line in axis.lines]) and all(
-            (y > 0).all() for y in rows_positive
-        ):
-            axis.set_yscale("log")
-        axis.legend(fontsize="small")
+        for name, style in looks(rows["optimizer"]).items():
+            line = curve(chosen(rows[rows["optimizer"] == name]), shown).replace([math.inf], math.nan)
+            axis.plot(line["step"], line["middle"], color=style.colour, linestyle=style.dash, label=name)
+            axis.fill_between(line["step"], line["low"], line["high"], color=style.colour, alpha=0.15, lw=0)
+        axis.set(title=task, xlabel="step", ylabel=spoken(shown))
+        if all((line.get_ydata() > 0).any() for line in axis.lines):  # pyright: ignore
+            axis.set_yscale("log", nonpositive="mask")
+        axis.legend(fontsize="small", frameon=False)
     return figure

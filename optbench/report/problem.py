@@ -61,7 +61,7 @@ class Problem:
     @property
     def metrics(self) -> tuple[str, ...]:
         """What curves are drawn of: training, and what targets are set on where that is something else."""
-        return tuple(dict.fromkeys((self.training, self.question.targets[0].metric)))
+        return tuple(dict.fromkeys((self.training, self.question.first.metric)))
 
     @cached_property
     def never(self) -> set[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from optbench.cell import PRECISIONS, Schedule
+from optbench.record import typed
 from optbench.report.resolve import equal_grid, planned_lanes
 from optbench.stats import Frame
 from optbench.stats.settings import PROBLEM, question_of
@@ -34,13 +35,16 @@ def command_line(verb: str, **options: Any) -> str:
     return shlex.join(parts)
 
 
-def commands(frame: Frame, suite: Suite, name: str) -> list[str]:
+def commands(frame: Frame, suite: Suite, name: str, results: str = "results") -> list[str]:
     """The runs that compute the rows of a frame, as few as its tasks, optimizers, rates and settings allow."""
+    names_typed = typed_names(frame, name)
+    where = {} if results == "results" else {"results": results}
     runs: dict[tuple, list[tuple[str, str]]] = {}
     for _, rows in frame.groupby([*PROBLEM, "optimizer", "mode"], sort=False, dropna=False):
-        for options in options_of(rows, suite):
+        text = names_typed[rows["optimizer"].iloc[0]]
+        for options in options_of(rows, suite, text):
             runs.setdefault(tuple(sorted(options.items())), []).append(
-                (rows["task"].iloc[0], rows["optimizer"].iloc[0])
+                (names_typed[rows["task"].iloc[0]], text)
             )
     merged: dict[tuple, list[str]] = {}
     for options, pairs in runs.items():
@@ -50,12 +54,12 @@ def commands(frame: Frame, suite: Suite, name: str) -> list[str]:
         for task, names in by_task.items():
             merged.setdefault((options, tuple(names)), []).append(task)
     return [
-        command_line("run", suite=name, task=task_names, opt=names, **dict(options))
+        command_line("run", suite=name, task=task_names, opt=names, **dict(options), **where)
         for (options, names), task_names in merged.items()
     ]
 
 
-def options_of(rows: Frame, suite: Suite) -> list[dict[str, Any]]:
+def options_of(rows: Frame, suite: Suite, optimizer: str) -> list[dict[str, Any]]:
     """How one optimizer's rows on one problem are asked for; two runs if rates outside the equal grid were added."""
     spec = json.loads(rows["spec"].iloc[0])
     question = question_of(rows)
@@ -67,31 +71,32 @@ def options_of(rows: Frame, suite: Suite) -> list[dict[str, Any]]:
     options = {
         "seeds": seeds if question.seeded and seeds != suite.seeds else None,
         "steps": steps if steps != (suite.steps or question.horizon) else None,
-        "schedule": None if schedule == suite.schedule else schedule_text(schedule),
+        "schedule": None if schedule == suite.schedule else schedule.label(),
         "framework": spec["framework"] if spec["framework"] != suite.framework else None,
         "dtype": spec["dtype"] if spec["dtype"] != suite.dtype else None,
         "precision": precision if precision != suite.precision else None,
         "device": None if platform == "cpu" else platform,
-        "lanes": lanes if lanes != planned_lanes(spec, platform) else None,
+        "lanes": lanes if lanes != (planned_lanes(spec, platform) or lanes) else None,
     }
     options = {name: value for name, value in options.items() if value is not None}
     if "stage" in rows:
         fresh = {"fresh": True} if suite.fresh else {}
         return [{**options, "tuning": suite.tuning, "trials": suite.trials, **fresh}]
-    rates = set(rows["trial"].dropna())
-    outside = sorted(rates - equal_grid(str(rows["optimizer"].iloc[0]), suite.trials))
-    found = [options] if rates - set(outside) or not rates else []
+    rates, grid = set(rows["trial"].dropna()), equal_grid(optimizer, suite.trials)
+    if not rates >= grid:  # fewer than the grid would be
+        return [{**options, "lr": ",".join(f"{rate:g}" for rate in sorted(rates))}]
+    outside = sorted(rates - grid)
+    found = [options] if grid or not rates else []
     return found + ([{**options, "lr": ",".join(f"{rate:g}" for rate in outside)}] if outside else [])
 
 
-def schedule_text(schedule: Schedule) -> str:
-    """A schedule as `--schedule` takes it."""
-    changed = {
-        k: v
-        for k, v in (("warmup", schedule.warmup), ("decay", schedule.decay))
-        if v != getattr(Schedule(), k)
-    }
-    return schedule.shape + (f"[{','.join(f'{k}={v:g}' for k, v in changed.items())}]" if changed else "")
+def typed_names(frame: Frame, suite: str) -> dict[str, str]:
+    """What one types for each task and optimizer of some rows."""
+    found: dict[str, str] = {}
+    for _, row in frame.drop_duplicates(["task", "optimizer"]).iterrows():
+        spec = json.loads(row["spec"])
+        found |= {row[kind]: typed(spec[kind], row[kind], suite) for kind in ("task", "optimizer")}
+    return found
 
 
 def environment(frame: Frame) -> dict[str, str]:

@@ -5,17 +5,21 @@ Everything else reads rows. What is no longer listed is still shown; only how it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from optbench import catalogue, optimizers, plan, tasks
+from optbench import suite as suites
 from optbench.cell import Cell, Schedule
 from optbench.fields import UserError
 from optbench.optimizer import Optimizer
+from optbench.suite import Suite
 
 
-def label(kind: str, text: str) -> str:
-    """The task or optimizer that is meant, as rows name it."""
+def label(kind: str, text: str, there: Collection[str]) -> str:
+    """The task or optimizer that is meant, as rows name it; what rows have is shown though it can't be made here."""
+    if text in there:
+        return text
     return (tasks.parse(text) if kind == "task" else optimizers.parse(text)).label()
 
 
@@ -52,3 +56,16 @@ def planned_lanes(spec: dict[str, Any], platform: str) -> str:
 def all_of(texts: Sequence[str]) -> list[Optimizer]:
     """The optimizers of labels, but for those that are no longer listed."""
     return [found for found in map(optimizer, texts) if found is not None]
+
+
+def suite(given: str | Suite) -> Suite:
+    """The suite of a name or file."""
+    return catalogue.suite(given)
+
+
+def docstring(given: str | Suite) -> str:
+    """What a suite says of itself; a Suite of one's own says nothing."""
+    try:
+        return "" if isinstance(given, Suite) else suites.docstring(given)
+    except OSError:  # of an installed package
+        return ""

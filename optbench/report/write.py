@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from optbench import suite as suites
 from optbench.fields import UserError
 from optbench.report import claims, compare, tex
 from optbench.report import figures as draw
@@ -20,30 +18,31 @@ from optbench.store import Store
 from optbench.wording import count
 
 
-def write_report(results: str, out: str, suite: str, allow_unequal: bool = False, **narrow: Any) -> str:
-    """Write the report to <out>/<suite>/ and say what was written.
+def write_report(
+    results: str, out: str, selection: Selection, allow_unequal: bool = False
+) -> tuple[Path, str]:
+    """Write the report to <out>/<suite>/; gives the folder, and what was written, in words.
 
     Args:
         results: the folder that results are kept in.
         out: the folder that reports go to.
-        suite: a suite's name, or a Python file that defines one.
+        selection: which rows are shown.
         allow_unequal: rank optimizers although their budgets differ.
-        narrow: the fields of `Selection` that leave rows out.
 
     Raises:
         UserError: nothing is stored that could be shown, or the folder cannot be written to.
     """
-    content = Content.of(Selection(suite, **narrow), Store(results), allow_unequal)
-    folder = Path(out) / slug(suites.load(suite).name)
+    content = Content.of(selection, Store(results), allow_unequal)
+    folder = Path(out) / slug(selection.own.name)
     drawn = figures(content)
     save(
         folder,
         {**drawn, **tables(content), "index.md": index(content).encode(), "index.html": page(content, drawn)},
     )
-    return closing(folder, content, len(drawn))
+    return folder, closing(folder, content, len(drawn))
 
 
-def write_comparison(results: str, out: str, suite: str, sides: Sequence[str], **narrow: Any) -> str:
+def write_comparison(results: str, out: str, selection: Selection, sides: Sequence[str]) -> str:
     """Write what moved between two sides to <out>/<suite>-compare/ and say so; see `report.compare`.
 
     Raises:
@@ -54,8 +53,8 @@ def write_comparison(results: str, out: str, suite: str, sides: Sequence[str], *
         raise UserError(
             f"--compare was given {len(names)} names. Give two result folders, or two commits: --compare A B"
         )
-    found = compare.compare(results, (names[0], names[1]), Selection(suite, **narrow))
-    folder = Path(out) / f"{slug(suites.load(suite).name)}-compare"
+    found = compare.compare(results, (names[0], names[1]), selection)
+    folder = Path(out) / f"{slug(selection.own.name)}-compare"
     csv = compare.frame_of(found).to_csv(index=False, float_format="%.6g")
     save(
         folder,
@@ -85,5 +84,5 @@ def closing(folder: Path, content: Content, files: int) -> str:
         f"Wrote {folder / 'index.html'}: {count(tasks, 'problem')}, {count(names, 'optimizer')}, "
         f"{count(cells, 'cell')}. Beside it: index.md, {files // 2} figures (SVG and PNG), table.csv and table.tex.\n"
         f"{content.headline}\n"
-        f"Next: {content.selection.next_command(content.summary, seeded, bool(content.terrains))}"
+        f"Next: {content.selection.next_command(content.newest, content.summary, seeded, bool(content.terrains))}"
     )

@@ -50,7 +50,7 @@ def on_problem(rows: Frame) -> Frame:
 
 def compared(best: dict[str, Frame], question: Question) -> tuple[str, str, float, dict[str, np.ndarray]]:
     """What is compared: (by, metric, target value, optimizer to a number for each seed; less is better)."""
-    target = question.targets[-1]
+    target = question.last
     if target.final:
         steps = {name: steps_to(rows, target.metric, target.value) for name, rows in best.items()}
         if any(middle(value) < math.inf for value in steps.values()):

@@ -61,7 +61,7 @@ def on_problem(rows: Frame, axis: str = "steps") -> Frame:
     cost = rows["optimizer"].map(per_step).to_numpy(float)
     # A horizon divided and multiplied by the same cost must not lose its last step.
     stop = np.nan_to_num(np.floor(budget / cost * (1 + 1e-9)), nan=0.0)
-    goals = {"time": question.main, "finish": question.targets[-1] if question.targets[-1].final else None}
+    goals = {"time": question.main, "finish": question.last if question.last.final else None}
     training = "loss" if question.score == "loss" else "train_loss"
     metrics = {"selection": question.selection, "training": training, "score": question.score}
     looked = dict.fromkeys([*metrics.values(), *(goal.metric for goal in goals.values() if goal)])
@@ -156,7 +156,7 @@ def ends(seen: list[Seen], values: np.ndarray, question: Question) -> tuple[floa
 
 def compared(values: np.ndarray, spent: np.ndarray, question: Question) -> np.ndarray:
     """Values above the optimum, runs that reached the final target below them, in the order in which they did."""
-    least, last = question.optimum or 0.0, question.targets[-1]
+    least, last = question.optimum or 0.0, question.last
     goal = last.value - least
     if not last.final or goal <= 0:
         return values

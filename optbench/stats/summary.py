@@ -34,7 +34,7 @@ def working_range(rows: Frame, question: Question) -> tuple[float, bool]:
 
     Returns (decades, whether the range meets an edge of the grid, so that it is at least that wide).
     """
-    target = question.targets[0]
+    target = question.first
     groups = dict(list(rows.groupby("trial")))
     trials = list(groups)
     works = [middle(steps_to(group, target.metric, target.value)) < math.inf for group in groups.values()]
@@ -172,7 +172,8 @@ def legend(table: Frame, width: int | None = None) -> str:
     bootstrap = "95% bootstrap interval" + ("" if enough.all() else f", min-max below {INTERVAL_FROM} seeds")
     goals: dict[str, list[str]] = {}
     for task, target in dict.fromkeys(zip(table["task"], table["target"], strict=True)):
-        goals.setdefault(spoken(target), []).append(task)
+        if not target.endswith(" -"):  # a task without targets
+            goals.setdefault(spoken(target), []).append(task)
     targets = "; ".join(f"{', '.join(names)}: {target}" for target, names in goals.items())
     meanings = {
         "dec": "decades of lr that reach the first target (>=: meets the grid's edge)",
@@ -184,7 +185,7 @@ def legend(table: Frame, width: int | None = None) -> str:
         "best lr: chosen by the median over seeds of the loss, on validation data where there are some; * at the "
         "edge of the grid. loss, test (error in %, or loss): "
         f"median [{bootstrap if enough.any() else 'min-max'}] over seeds.",
-        f"steps: to the target ({targets})." * ("steps" in shown),
+        f"steps: to the target ({targets})." * ("steps" in shown and bool(targets)),
         " ".join(f"{name}: {meaning}." for name, meaning in meanings.items() if name in shown),
     ]
     return "\n".join(textwrap.fill(line, width) for line in lines if line)
