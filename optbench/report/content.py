@@ -197,9 +197,11 @@ class Content:
 
     def command(self, row: dict[str, Any]) -> str:
         """The run that computes a row of the summary again; two where rates outside the grid were added."""
-        return " && ".join(
-            reproduce.commands(self.rows_of(row), self.suite, self.selection.named, self.selection.results)
-        )
+        return " && ".join(self.runs(self.rows_of(row)))
+
+    def runs(self, rows: Frame) -> list[str]:
+        """The runs that compute some rows."""
+        return reproduce.commands(rows, self.suite, self.selection.named, self.selection.results)
 
     @cached_property
     def environment(self) -> dict[str, str]:

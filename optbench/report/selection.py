@@ -165,7 +165,7 @@ class Selection:
     def next_command(self, rows: Frame, table: Frame, seeded: Collection[str], paths: bool) -> str:
         """What would make the report say more: missing tasks, more seeds where any are drawn, paths to look at."""
         names: dict[str, str] = typed_names(rows, self.named)
-        stored: list[str] = [names.get(label, label) for label in dict.fromkeys(table["optimizer"])]
+        stored = [names.get(str(label), str(label)) for label in dict.fromkeys(table["optimizer"])]
         given = {"suite": self.named, "opt": stored, **self.ruleset(), **self.setting_of(rows), **self.where}
         missing = [label for label in self.labels("task", table) or [] if label not in set(table["task"])]
         if missing:
