@@ -2,6 +2,7 @@ OPT ?= kron,adam,novograd
 
 check:     ; ruff check . && ruff format --check . && pyright && lint-imports  ## lint, format, types, floors
 test:      ; python -m pytest                                                  ## what runs on every change
+outside:   ; python -m pytest tests/test_outside.py                            ## a newcomer's own things, outside the repository
 test-all:  ; python -m pytest -m "slow or not slow"                            ## and the full product
 bench:     ; python -m pytest tests/bench -s -n 0 $(BENCH)                     ## the engine against hand-written loops
 report:      ## the sample report: its runs, the claims, the pages, the picture (OPT=kron,adam,novograd)
@@ -11,4 +12,4 @@ report:      ## the sample report: its runs, the claims, the pages, the picture 
 	optbench report --suite quickstart --opt $(OPT) --out reports/sample
 	python -m tests.picture reports/sample/quickstart
 help:      ; @grep -E "^[a-z-]+:" Makefile | sed -E "s/:.*## /\t/" | expand -t 12 ## these lines
-.PHONY: check test test-all bench report help
+.PHONY: check test outside test-all bench report help
