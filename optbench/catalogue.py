@@ -10,25 +10,33 @@ An installed package offers things under the entry-point groups `optbench.optimi
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from optbench import metrics, optimizers, tasks
-from optbench import suite as suites
 from optbench.cell import Schedule
 from optbench.fields import Named, UserError, from_text, name_and_fields, nearest
-from optbench.metrics import Metric
 from optbench.optimizer import Optimizer
-from optbench.optimizers import foreign
-from optbench.suite import Suite
 from optbench.task import Task
+
+if TYPE_CHECKING:
+    from optbench.metrics import Metric
+    from optbench.suite import Suite
+
+# Each function imports the rooms that it needs: `optbench list tasks` imports no optimizer.
 
 N = TypeVar("N", bound=Named)
 
 
 def offered(kind: str) -> dict[str, Any]:
     """The entry points of installed packages for a kind of thing, by name."""
+    # Most often there are none, and importlib.metadata takes longer to import than that takes to see.
+    files = (path for folder in sys.path for path in Path(folder).glob("*-info/entry_points.txt"))
+    if not any(f"[optbench.{kind}]" in path.read_text() for path in files):
+        return {}
     from importlib.metadata import entry_points
 
     return {point.name: point for point in entry_points(group=f"optbench.{kind}")}
@@ -39,6 +47,9 @@ def optimizer(thing: Any, called: str = "") -> Optimizer:
 
     A function of `(params, state, grads, step)` is an optimizer too: see `optbench.optimizers.foreign`.
     """
+    from optbench import optimizers
+    from optbench.optimizers import foreign
+
     if not isinstance(thing, str):
         return named(Optimizer, thing) or foreign.of(thing, called)
     name, bracket, rest = thing.strip().partition("[")
@@ -58,6 +69,9 @@ def optimizer(thing: Any, called: str = "") -> Optimizer:
 
 def thing(text: str) -> Optimizer | Task:
     """The optimizer or task that text names."""
+    from optbench import tasks
+    from optbench.optimizers import foreign
+
     name = text.strip().partition("[")[0]
     if ":" in name:
         own = foreign.resolve(name)
@@ -67,6 +81,9 @@ def thing(text: str) -> Optimizer | Task:
 
 def task(thing: Any) -> Task:
     """From text, a Task or its class."""
+    from optbench import tasks
+    from optbench.optimizers import foreign
+
     if not isinstance(thing, str):
         own = named(Task, thing)
         if own is None:
@@ -89,6 +106,8 @@ def task(thing: Any) -> Task:
 
 def task_of(spec: Mapping[str, Any]) -> Task:
     """The listed task that `Task.spec` described, for rows that do not carry their question."""
+    from optbench import tasks
+
     fields = dict(spec)
     name, known = fields.pop("name"), tasks.names()
     if name not in known:
@@ -98,6 +117,10 @@ def task_of(spec: Mapping[str, Any]) -> Task:
 
 def suite(thing: Any) -> Suite:
     """From the name of a suite, the path of a file that defines one, or a Suite."""
+    from optbench import suite as suites
+    from optbench.optimizers import foreign
+    from optbench.suite import Suite
+
     if isinstance(thing, Suite):
         return thing
     if not isinstance(thing, str | os.PathLike):
@@ -138,6 +161,10 @@ def schedule(thing: Any) -> Schedule:
 
 def metric(thing: Any) -> Metric:
     """From the name of a metric, `module:function`, or a function of parameters and objective."""
+    from optbench import metrics
+    from optbench.metrics import Metric
+    from optbench.optimizers import foreign
+
     if isinstance(thing, Metric):
         return thing
     if callable(thing):
@@ -169,11 +196,16 @@ def named(kind: type[N], thing: Any) -> N | None:
 
 def listed(kind: str) -> dict[str, Callable[[], Any]]:
     """Every name of a kind, of the package and of installed ones, each with what makes the thing."""
-    own: Mapping[str, Any] = {
-        "optimizers": optimizers.names,
-        "tasks": tasks.names,
-        "suites": lambda: dict.fromkeys(suites.names()),
-        "metrics": lambda: metrics.LISTED,
-    }[kind]()
     make = {"optimizers": optimizer, "tasks": task, "suites": suite, "metrics": metric}[kind]
-    return {name: (lambda name=name: make(name)) for name in (*own, *offered(kind))}
+    if kind == "suites":
+        from optbench import suite as suites
+
+        own: Mapping[str, Any] = dict.fromkeys(suites.names())
+    elif kind == "metrics":
+        from optbench import metrics
+
+        own = metrics.LISTED
+    else:
+        own = importlib.import_module(f"optbench.{kind}").names()
+    known = {name: (lambda thing=thing: thing) for name, thing in own.items() if thing is not None}
+    return {name: known.get(name) or (lambda name=name: make(name)) for name in (*own, *offered(kind))}

@@ -14,7 +14,6 @@ import base64
 import functools
 import hashlib
 import importlib
-import importlib.metadata
 import importlib.util
 import io
 import json
@@ -28,7 +27,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import importlib.metadata
 
 PACKAGE = __name__.partition(".")[0]
 FILE = f"{PACKAGE}_file_"
@@ -112,6 +114,8 @@ def code(thing: Any) -> str:
 
 def distribution(package: str) -> importlib.metadata.Distribution | None:
     """The installed distribution that a top-level package belongs to."""
+    import importlib.metadata
+
     try:
         return importlib.metadata.distribution(package)
     except importlib.metadata.PackageNotFoundError:
@@ -293,13 +297,15 @@ def pack(thing: Any, parts: Iterable[Any]) -> dict[str, Any]:
 
     Parts that no import reaches travel by value, out of the memory of this process, and keep their origin.
     """
-    held = [(part, UNNAMED[part]) for part in dict.fromkeys(parts) if part in UNNAMED]
+    own = list(dict.fromkeys(parts))
+    held = [(part, UNNAMED[part]) for part in own if part in UNNAMED]
+    files = {part.__module__: FILES[part.__module__] for part in own if part.__module__ in FILES}
     if held:
         import cloudpickle as pickler
     else:
         import pickle as pickler
     data = base64.b64encode(pickler.dumps((held, thing))).decode()
-    return {"pickle": data, "files": FILES, "path": [each or os.getcwd() for each in sys.path]}
+    return {"pickle": data, "files": files, "path": [each or os.getcwd() for each in sys.path]}
 
 
 def unpack(message: Mapping[str, Any]) -> Any:

@@ -15,6 +15,10 @@ EXAMPLE = {"w": (256, 128), "b": (256,)}
 """The layer that state sizes are quoted for."""
 
 
+WIDTH = 140
+"""Letters of a line of a page; what a field means is wrapped below itself."""
+
+
 def listing(what: str) -> str:
     """The names with what one wants to know at a glance."""
     from optbench import catalogue
@@ -149,4 +153,11 @@ def fields(thing: Optimizer | Task) -> str:
         doc = spec.metadata.get("doc", "") + (f"; swept {sweep[0]:g} to {sweep[1]:g}" if sweep else "")
         doc += f"; searched {search.text()}" if search else ""
         rows.append((f"  {spec.name}", str(getattr(thing, spec.name)), allowed, doc))
-    return columns(rows)
+    *lead, _ = zip(*rows, strict=True) if rows else ((), ())
+    indent = sum(max(map(len, column)) + 2 for column in lead) if rows else 0
+    lines = [
+        tuple([*row[:-1], part] if not k else ["", "", "", part])
+        for row in rows
+        for k, part in enumerate(textwrap.wrap(row[-1], max(40, WIDTH - indent)) or [""])
+    ]
+    return columns(lines) if lines else "  none"

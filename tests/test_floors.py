@@ -40,6 +40,7 @@ HOMES = {
         "engines/*.py",
         "record.py",
         "store.py",
+        "testing.py",
         "stats/*.py",
         "report/*.py",
         "rules/key_draws.py",

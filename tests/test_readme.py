@@ -71,7 +71,7 @@ def test_every_command_is_one_that_optbench_understands():
     assert found
     for line in found:
         command = tyro.cli(Command, prog="optbench", args=shlex.split(line)[1:], registry=REGISTRY)
-        if isinstance(command, Request):
+        if isinstance(command, Request) and "mine:" not in line and "question.py" not in line:
             assert command.cells(), line
 
 

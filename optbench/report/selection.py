@@ -166,13 +166,13 @@ class Selection:
         """What would make the report say more: missing tasks, more seeds where any are drawn, paths to look at."""
         names: dict[str, str] = typed_names(rows, self.named)
         stored = [names.get(str(label), str(label)) for label in dict.fromkeys(table["optimizer"])]
-        given = {"suite": self.named, "opt": stored, **self.ruleset(), **self.setting_of(rows), **self.where}
+        how = {"opt": stored, **self.ruleset(), **self.setting_of(rows), **self.where}
         missing = [label for label in self.labels("task", table) or [] if label not in set(table["task"])]
         if missing:
-            return command_line("run", task=missing, **given)
+            return command_line("run", suite=self.named, task=missing, **how)
         few = table.loc[table["seeds"] < INTERVAL_FROM, "task"]
         if few := [names.get(label, label) for label in dict.fromkeys(few) if label in seeded]:
-            return command_line("run", task=few, **given, seeds=INTERVAL_FROM)
+            return command_line("run", suite=self.named, task=few, **how, seeds=INTERVAL_FROM)
         if not paths and not any(":" in name for name in stored):
             return command_line("run", suite="paths", opt=stored, **self.where)
         return f"optbench show {stored[0].partition('[')[0]}"

@@ -107,10 +107,7 @@ def with_last(
     row: Mapping[Hashable, Any], steps: np.ndarray, values: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """A history with the step at which its lane stopped, and the loss there."""
-    if "losses" in row:
-        at, loss = len(row["losses"]) - 1, row["losses"][-1]
-    else:  # a frame read without curves: its reason says both
-        _, loss, _, _, at = row["reason"].split()
+    at, loss = len(row["losses"]) - 1, row["losses"][-1]
     if len(steps) and int(at) <= steps[-1]:
         return steps, values
     return np.append(steps, int(at)), np.append(values, float(loss))
