@@ -112,15 +112,6 @@ def test_the_contracts_of_pyproject_hold():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-KNOWN_CIRCLES = {
-    # The stages of a tuned run start sessions, and a session asks them for its trials; `optbench.run` is in one.
-    ("optbench.execute.session", "optbench.execute.tuning"),
-    # The networks of `residual` name the classes of `resnet` as types; `resnet` calls these networks.
-    ("optbench.tasks.residual", "optbench.tasks.resnet"),
-}
-"""Files that import each other and wait to be taken apart. Nothing may be added."""
-
-
 def test_no_files_import_each_other_in_a_circle():
     """Imports in functions and under TYPE_CHECKING count; a package's `__init__`, which only gathers, does not."""
     files = {
@@ -135,7 +126,7 @@ def test_no_files_import_each_other_in_a_circle():
         for name in files
         if name in reached[name]
     }
-    assert circles == KNOWN_CIRCLES & circles
+    assert circles == set()
 
 
 def imported(path: Path):

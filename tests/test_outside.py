@@ -141,3 +141,113 @@ def test_a_notebook_runs_its_own_things(folder):
     shown = json.dumps([dict(out) for out in book.cells[2].outputs])
     assert "text/html" in shown
     assert "'adam', 'mine'] 0" in book.cells[3].outputs[0]["text"], "unnamed things stay out of the store"
+
+
+OLDER_PATHS = '''
+"""Does my own task work, with my own optimizer beside adam?"""
+from dataclasses import dataclass
+from typing import ClassVar
+import numpy as np
+from optbench.core import Functions, Optimizer, Target, Task, hyper
+from optbench.optimizers import parse as optimizer
+from optbench.suite import Suite
+from optbench.tasks import parse as task
+
+
+@dataclass(frozen=True, kw_only=True)
+class MyBowl(Task):
+    name: ClassVar[str] = "my_bowl"
+    source: ClassVar[str] = "mine"
+
+    def init(self, seed):
+        return {"x": np.full(5, 1.0 + 0.1 * seed)}
+
+    def jax(self):
+        import jax.numpy as jnp
+        scale = jnp.arange(1.0, 6.0)
+
+        def loss(params, data, draw):
+            return 0.5 * jnp.sum(scale * params["x"] ** 2)
+
+        return Functions(loss, lambda params, data: {"loss": loss(params, data, {})})
+
+    def flops(self):
+        return 30.0
+
+    def targets(self):
+        return (Target("loss", 1e-2), Target("loss", 1e-4))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignMomentum(Optimizer):
+    name: ClassVar[str] = "sign_momentum"
+    learning_rate: float = hyper(1e-3, "step size", bounds="(0, inf)", lane=True, sweep=(1e-5, 1e-1))
+
+    def jax(self, setting):
+        import optax
+        from optbench.rules.optax import OptaxRule
+        rate = self.learning_rate
+        steps = optax.scale_by_learning_rate(lambda t: rate * setting.factor(t))
+        return OptaxRule(optax.chain(optax.trace(0.9), optax.scale_by_sign(), steps))
+
+
+suite = Suite(
+    name="own", tasks=(MyBowl(), task("quadratic_10")), optimizers=(SignMomentum(), optimizer("adam")),
+    trials=3, seeds=2, steps=60,
+)
+'''
+
+
+def test_a_suite_with_classes_of_its_own_by_the_older_import_paths(folder):
+    (folder / "own_suite.py").write_text(OLDER_PATHS)
+    line = "optbench run --suite own_suite.py --jobs 2 --results own"
+    assert "sign_momentum" in typed(folder, line)
+    assert "nothing to compute" in typed(folder, line)
+    text = typed(folder, "optbench report --suite own_suite.py --results own --out own-reports")
+    assert "2 problems, 2 optimizers" in text
+    command = text.partition("Next: ")[2].splitlines()[0]
+    assert "to compute" in typed(folder, command)
+
+
+@pytest.mark.parametrize(
+    ("code", "target", "said"),
+    [
+        ("def f(learning_rate):\n    return optax.sgd(0.1)", "f", "learning rate has no effect"),
+        ("def f(params, state, grads, step):\n    return params, state", "f", "parameters never change"),
+        (
+            "def f(learning_rate):\n    return optax.scale_by_learning_rate(learning_rate, flip_sign=False)",
+            "f",
+            "sign",
+        ),
+        (
+            "def f(params, state, grads, step, learning_rate=0.1):\n"
+            "    return {k: p - learning_rate * random.random() * grads[k] for k, p in params.items()}, state",
+            "f",
+            "random state",
+        ),
+        (
+            "def f(learning_rate):\n    return optax.GradientTransformation(lambda p: (), lambda g, s, p=None: "
+            "(jax.tree.map(lambda x: x.sum(), g), s))",
+            "f",
+            "has shape ()",
+        ),
+        ("class T(optbench.Task):\n    pass", "T", "it has no loss"),
+        (
+            "class T(optbench.Task):\n    def init(self, seed):\n        return {'x': np.ones(3)}\n"
+            "    def loss(self, params, batch):\n        return params['x'] ** 2",
+            "T",
+            "must be one number",
+        ),
+        ("def f(learning_rate):\n    return optax.sgd(learning_rate * wrong)", "f", "line 9"),
+    ],
+)
+def test_a_newcomers_mistake_is_a_sentence_before_anything_runs(folder, code, target, said):
+    (folder / "slips.py").write_text(
+        f"import random\nimport jax\nimport numpy as np\nimport optax\nimport optbench\n\n\n{code}\n"
+    )
+    word = "--task" if target == "T" else "--opt"
+    text = typed(
+        folder, f"optbench run {word} slips:{target} --steps 5 --seeds 1 --trials 2 --results slips", code=2
+    )
+    assert said in text
+    assert "Traceback" not in text

@@ -281,3 +281,13 @@ def test_torch_hessian_helper_makes_one_newton_step():
         lambda: (param**2).sum(), [param], train_step=5, preconditioner_update_probability=1e-9
     )
     assert (hvp, vector, due) == (None, None, False)
+
+
+@pytest.mark.parametrize("make", [kron_jax.kron, *GROUPS_JAX], ids=name_of)
+def test_names_that_join_to_the_same_text_stay_apart(make):
+    """psgd-jax has no names; joined with dots, these two paths are one."""
+    params = {"a.b": jnp.ones(3), "a": {"b": jnp.ones((2, 2))}}
+    transform = make(0.1)
+    state = transform.init(params)
+    updates, _ = transform.update(params, state, params)
+    assert jax.tree.map(jnp.shape, updates) == {"a.b": (3,), "a": {"b": (2, 2)}}

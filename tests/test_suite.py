@@ -130,3 +130,15 @@ def test_a_suite_of_ones_own(tmp_path):
         "suite = Suite(name='mine', tasks=(task('rosenbrock_2'),), optimizers=(optimizer('sgd'),), trials=1, seeds=1)\n"
     )
     assert len(Request(suite=str(path)).cells()) == 1
+
+
+def test_a_request_is_resolved_once(monkeypatch, tmp_path):
+    from optbench.execute.order import Order
+    from optbench.execute.session import Session
+
+    counted, real = [], Request.resolve
+    monkeypatch.setattr(Request, "resolve", lambda self: counted.append(self) or real(self))
+    session = Session(Order.of(Request(task=("quadratic_10",), opt=("adam",), results=str(tmp_path))))
+    assert session.missing == 45
+    assert session.frame().empty
+    assert len(counted) == 1

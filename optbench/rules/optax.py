@@ -80,7 +80,10 @@ class TableNoise(NamedTuple):
 def leaf_names(tree: Any) -> list[str]:
     """The path of each leaf, in leaf order: 'W1', or 'block.0.kernel'."""
     paths, _ = jax.tree.flatten_with_path(tree)
-    return [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
+    if len(set(names)) == len(names):
+        return names
+    return [jax.tree_util.keystr(path) for path, _ in paths]  # as {"a.b": x, "a": {"b": y}}
 
 
 def probes(noise: Noise, step: Any, tree: Any) -> Any:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from optbench.task import Arrays
-    from optbench.tasks.resnet import Layer, ResNet
+from optbench.task import Arrays
 
 EPSILON = 1e-5
 """Added to the variances that are divided by, as in PyTorch."""
 
 
-def jax_logits(task: ResNet, params: Arrays, x: Any, convolve: bool) -> Any:
+class Layer(NamedTuple):
+    """A convolution: its name, channels in and out, stride, and pixels along a side of what it reads and writes."""
+
+    name: str
+    inputs: int
+    outputs: int
+    stride: int
+    size: int
+    made: int
+
+
+def jax_logits(
+    layers: Sequence[tuple[Layer, ...]], groups: int, params: Arrays, x: Any, convolve: bool
+) -> Any:
     """Images [n, channels, size, size] to logits [n, classes].
 
     XLA's convolution is fastest on [n, h, w, c]. Unfolded, a network is fastest on [c, h, w, n], where all that is not
@@ -28,10 +40,10 @@ def jax_logits(task: ResNet, params: Arrays, x: Any, convolve: bool) -> Any:
 
     def by_group(y):
         if convolve:
-            means = y.mean((1, 2)).reshape(len(y), task.groups, -1).mean(2)
+            means = y.mean((1, 2)).reshape(len(y), groups, -1).mean(2)
         else:
-            means = y.reshape(task.groups, -1, y.shape[3]).mean(1)
-        return jnp.expand_dims(jnp.repeat(means, y.shape[axis] // task.groups, axis=int(convolve)), (1, 2))
+            means = y.reshape(groups, -1, y.shape[3]).mean(1)
+        return jnp.expand_dims(jnp.repeat(means, y.shape[axis] // groups, axis=int(convolve)), (1, 2))
 
     def layer(at: Layer, x):
         y = (convolution if convolve else unfolded)(x, params[at.name], at.stride)
@@ -39,7 +51,7 @@ def jax_logits(task: ResNet, params: Arrays, x: Any, convolve: bool) -> Any:
         y = y * jax.lax.rsqrt(by_group(y * y) + EPSILON)
         return y * along_channels(params[f"{at.name}_gain"]) + along_channels(params[f"{at.name}_shift"])
 
-    (stem,), *blocks = task.layers()
+    (stem,), *blocks = layers
     x = jax.nn.relu(layer(stem, x.transpose((0, 2, 3, 1) if convolve else (1, 2, 3, 0))))
     for first, second in blocks:
         y = layer(second, jax.nn.relu(layer(first, x)))
@@ -49,15 +61,15 @@ def jax_logits(task: ResNet, params: Arrays, x: Any, convolve: bool) -> Any:
     return (pooled if convolve else pooled.T) @ params["head"].T + params["head_shift"]
 
 
-def torch_logits(task: ResNet, params: Arrays, x: Any) -> Any:
+def torch_logits(layers: Sequence[tuple[Layer, ...]], groups: int, params: Arrays, x: Any) -> Any:
     """Images [n, channels, size, size] to logits [n, classes]."""
     from torch.nn.functional import conv2d, group_norm, linear, pad, relu
 
     def layer(at: Layer, x):
         y = conv2d(x, params[at.name], stride=at.stride, padding=1)
-        return group_norm(y, task.groups, params[f"{at.name}_gain"], params[f"{at.name}_shift"], EPSILON)
+        return group_norm(y, groups, params[f"{at.name}_gain"], params[f"{at.name}_shift"], EPSILON)
 
-    (stem,), *blocks = task.layers()
+    (stem,), *blocks = layers
     x = relu(layer(stem, x))
     for first, second in blocks:
         y = layer(second, relu(layer(first, x)))

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar
 
 from optbench.fields import UserError, hyper
 from optbench.task import Functions, Presets, Target, Task, permutations, stream
@@ -34,7 +34,7 @@ from optbench.tasks.evaluation import (
     torch_in_pieces,
     torch_scores,
 )
-from optbench.tasks.residual import jax_logits, torch_logits
+from optbench.tasks.residual import Layer, jax_logits, torch_logits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,17 +47,6 @@ and for images as small as these it is faster than the convolution outside of on
 """
 PIECE = 600
 """Images that are evaluated at a time."""
-
-
-class Layer(NamedTuple):
-    """A convolution: its name, channels in and out, stride, and pixels along a side of what it reads and writes."""
-
-    name: str
-    inputs: int
-    outputs: int
-    stride: int
-    size: int
-    made: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +183,7 @@ class ResNet(Task):
 
     def jax(self) -> Functions:
         """The network in JAX."""
+        layers, groups = self.layers(), self.groups
         import jax
         import jax.numpy as jnp
 
@@ -212,13 +202,19 @@ class ResNet(Task):
                 x = jnp.where(draw["mirrored"][:, None, None, None] == 1, x[..., ::-1], x)
             else:
                 x = data["rimmed"][draw["rows"]]
-            z = jax_logits(self, params, standard(data, x, params["head"].dtype), self.convolves)
+            z = jax_logits(layers, groups, params, standard(data, x, params["head"].dtype), self.convolves)
             return jnp.mean(jax_cross_entropy(z, data["labels"][draw["rows"]]))
 
         def evaluate(params, data):
             def logits(x):
                 # In a loop: never by XLA's convolution.
-                return jax_logits(self, params, standard(data, x, params["head"].dtype), convolve=False)
+                return jax_logits(
+                    self.layers(),
+                    self.groups,
+                    params,
+                    standard(data, x, params["head"].dtype),
+                    convolve=False,
+                )
 
             x = jnp.concatenate([data[f"{part}_x"] for part in PARTS])
             z = jax_in_pieces(logits, x, PIECE)
@@ -228,6 +224,7 @@ class ResNet(Task):
 
     def torch(self) -> Functions:
         """The network in PyTorch."""
+        layers, groups = self.layers(), self.groups
         import torch
         from torch.nn.functional import cross_entropy
 
@@ -249,11 +246,14 @@ class ResNet(Task):
 
         def loss(params, data, draw):
             x = cut(data, draw) if self.augment else data["rimmed"][draw["rows"]]
-            return cross_entropy(torch_logits(self, params, standard(data, x)), data["labels"][draw["rows"]])
+            return cross_entropy(
+                torch_logits(layers, groups, params, standard(data, x)),
+                data["labels"][draw["rows"]],
+            )
 
         def evaluate(params, data):
             x = torch.cat([data[f"{part}_x"] for part in PARTS])
-            z = torch_in_pieces(lambda x: torch_logits(self, params, standard(data, x)), x, PIECE)
+            z = torch_in_pieces(lambda x: torch_logits(layers, groups, params, standard(data, x)), x, PIECE)
             return torch_scores(z, {part: data[f"{part}_y"] for part in PARTS})
 
         return Functions(loss, evaluate)
