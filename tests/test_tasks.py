@@ -283,7 +283,7 @@ def test_what_is_said_of_an_image_depends_on_no_other():
     task = ResNet(width=4, batch=4)
     params = Start.of(task, np.float32).params
     x = np.random.default_rng(0).standard_normal((4, 1, 8, 8), dtype=np.float32)
-    logits = jax.jit(lambda x: jax_logits(task, params, x, convolve=False))
+    logits = jax.jit(lambda x: jax_logits(task.layers(), task.groups, params, x, convolve=False))
     other = np.concatenate([x[:1], 10 * x[:0:-1]])
     np.testing.assert_allclose(logits(x)[0], logits(other)[0], rtol=1e-6)
 
