@@ -37,6 +37,8 @@ FILE = f"{PACKAGE}_file_"
 """How modules are called that were loaded from a file."""
 FILES: dict[str, str] = {}
 """The path of each file that was loaded as a module, by the module's name; workers load the same."""
+SOURCES: dict[str, str] = {}
+"""What such a file said when it was loaded; it may say something else by now."""
 UNNAMED: dict[Any, str] = {}
 """What no import reaches, with the origin that it has in this process."""
 PROCESS = secrets.token_hex(4)
@@ -132,6 +134,8 @@ def is_installed(path: Path) -> bool:
 
 NUMBERS = ("optimizers", "tasks", "rules", "engines")
 """The folders of this package that numbers come from."""
+DRAWS = f"{PACKAGE}.task"
+"""And the module that draws batches."""
 
 
 @functools.cache
@@ -142,9 +146,10 @@ def version_of_numbers(optimizer: str, task: str, framework: str) -> str:
     def counts(name: str, _: Path) -> bool:
         parts = name.split(".")
         # The catalogues name everything, and the other framework's half of an optimizer computes nothing here.
-        return (
+        inside = (
             parts[0] == PACKAGE and len(parts) > 2 and parts[1] in NUMBERS and not parts[-1].startswith(other)
         )
+        return inside or name == DRAWS
 
     return digest_of(closure([optimizer, task, f"{PACKAGE}.engines.{framework}"], counts))[:8]
 
@@ -162,15 +167,26 @@ def closure(modules: Iterable[str], counts: Callable[[str, Path], bool]) -> dict
         if name in found or path is None or not counts(name, path):
             continue
         found[name] = path
-        waiting += imported(name, path)
+        waiting += imported(name, path.name == "__init__.py", source_of(name, path))
     return found
 
 
-@functools.cache
+def source_of(name: str, path: Path) -> str:
+    """The source of a module."""
+    return SOURCES[name] if name in SOURCES else path.read_text(encoding="utf-8")
+
+
 def file_of(name: str) -> Path | None:
     """The source file of a module, found without importing it; None where there is none."""
     if name in FILES:
-        return Path(FILES[name]).resolve()
+        return Path(FILES[name])
+    # A user's files come and go while a process lives, this package's do not.
+    return located(name) if name.partition(".")[0] == PACKAGE else located.__wrapped__(name)
+
+
+@functools.cache
+def located(name: str) -> Path | None:
+    """The source file of a module that Python's search finds."""
     package = name.rpartition(".")[0]
     if not package:
         spec = importlib.util.find_spec(name)
@@ -182,12 +198,18 @@ def file_of(name: str) -> Path | None:
     return Path(str(spec.origin)).resolve() if spec is not None and has_source else None
 
 
+# Kept by source, not by path: in a notebook a file is edited and imported again.
+
+
 @functools.cache
-def imported(name: str, path: Path) -> tuple[str, ...]:
-    """The modules that a file imports, at the top and in functions; parts of packages too, which may be modules."""
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+def imported(name: str, gathers: bool, source: str) -> tuple[str, ...]:
+    """The modules that a source imports, at the top and in functions; parts of packages too, which may be modules.
+
+    `gathers`: whether the module is a package.
+    """
+    package = name if gathers else name.rpartition(".")[0]
     names: list[str] = []
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -201,15 +223,15 @@ def imported(name: str, path: Path) -> tuple[str, ...]:
 def digest_of(files: dict[str, Path]) -> str:
     """Twenty hex digits of the source of modules, whatever folder they lie in."""
     names = {name: path.name if name in FILES else name for name, path in files.items()}
-    text = json.dumps({names[name]: source_digest(path) for name, path in files.items()}, sort_keys=True)
+    digests = {names[name]: source_digest(source_of(name, path)) for name, path in files.items()}
+    text = json.dumps(digests, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
 @functools.cache
-def source_digest(path: Path) -> str:
-    """A digest of what a file says without comments, docstrings and blank lines; not of how it is parsed, which
-    differs between versions of Python."""
-    source = path.read_text(encoding="utf-8")
+def source_digest(source: str) -> str:
+    """A digest of a source without comments, docstrings and blank lines; not of how it is parsed, which differs
+    between versions of Python."""
     lines = source.splitlines(keepends=True)
     spans = [*docstrings(ast.parse(source), lines), *comments(source)]
     for (row, start), (last, end) in sorted(spans, reverse=True):
@@ -263,11 +285,11 @@ def load(path: str | Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     if str(resolved.parent) not in sys.path:
         sys.path.append(str(resolved.parent))
-    FILES[name], sys.modules[name] = str(resolved), module
+    FILES[name], SOURCES[name], sys.modules[name] = str(resolved), source.decode(), module
     try:
         spec.loader.exec_module(module)
     except BaseException:
-        del FILES[name], sys.modules[name]
+        del FILES[name], SOURCES[name], sys.modules[name]
         raise
     return module
 
