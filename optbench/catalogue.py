@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from optbench.cell import Schedule
 from optbench.fields import Named, UserError, from_text, name_and_fields, nearest
 from optbench.optimizer import Optimizer
+from optbench.target import resolve
 from optbench.task import Task
 
 if TYPE_CHECKING:
@@ -42,6 +43,14 @@ def offered(kind: str) -> dict[str, Any]:
     return {point.name: point for point in entry_points(group=f"optbench.{kind}")}
 
 
+def target_of(kind: str, name: str) -> str | None:
+    """`module:name` of what is meant: as it is, or an entry point's; None for any other name."""
+    if ":" in name:
+        return name
+    point = offered(kind).get(name)
+    return None if point is None else point.value
+
+
 def optimizer(thing: Any, called: str = "") -> Optimizer:
     """From text, an Optimizer or its class, an optax transformation, a function that makes one, or a torch.optim class.
 
@@ -53,36 +62,32 @@ def optimizer(thing: Any, called: str = "") -> Optimizer:
     if not isinstance(thing, str):
         return named(Optimizer, thing) or foreign.of(thing, called)
     name, bracket, rest = thing.strip().partition("[")
-    if optimizers.find(name) is not None:
-        return from_text("optimizer", thing, {name: optimizers.find(name)})  # pyright: ignore[reportArgumentType]
-    point = None if ":" in name else offered("optimizers").get(name)
-    if ":" not in name and point is None:
+    known = optimizers.find(name)
+    if known is not None:
+        return from_text("optimizer", thing, {name: known})
+    target = target_of("optimizers", name)
+    if target is None:
         return from_text("optimizer", thing, optimizers.names())
-    found = foreign.resolve(name if point is None else point.value)
+    found = resolve(target)
     own = named(Optimizer, found)
     if own is not None:
         return from_text("optimizer", f"{own.name}{bracket}{rest}", {own.name: own})
-    if point is None:
-        return foreign.parse(thing, found)
-    return foreign.parse(f"{point.value}{bracket}{rest}", found, called=name)
+    return foreign.parse(f"{target}{bracket}{rest}", found, called="" if target == name else name)
 
 
 def thing(text: str) -> Optimizer | Task:
     """The optimizer or task that text names."""
     from optbench import tasks
-    from optbench.optimizers import foreign
 
     name = text.strip().partition("[")[0]
     if ":" in name:
-        own = foreign.resolve(name)
-        return task(text) if named(Task, own) is not None else optimizer(text)
+        return task(text) if named(Task, resolve(name)) is not None else optimizer(text)
     return task(text) if name in tasks.names() or name in offered("tasks") else optimizer(text)
 
 
 def task(thing: Any) -> Task:
     """From text, a Task or its class."""
     from optbench import tasks
-    from optbench.optimizers import foreign
 
     if not isinstance(thing, str):
         own = named(Task, thing)
@@ -92,13 +97,11 @@ def task(thing: Any) -> Task:
             )
         return own
     name, bracket, rest = thing.strip().partition("[")
-    known, point = tasks.names(), None
-    if name not in known and ":" not in name:
-        point = offered("tasks").get(name)
-    if name in known or (point is None and ":" not in name):
+    known = tasks.names()
+    target = None if name in known else target_of("tasks", name)
+    if target is None:
         return from_text("task", thing, known)
-    target = name if point is None else point.value
-    own = named(Task, foreign.resolve(target))
+    own = named(Task, resolve(target))
     if own is None:
         raise UserError(f"{target} is not a Task. Write a class of optbench.Task; see: optbench list tasks")
     return from_text("task", f"{own.name}{bracket}{rest}", {own.name: own})
@@ -118,22 +121,21 @@ def task_of(spec: Mapping[str, Any]) -> Task:
 def suite(thing: Any) -> Suite:
     """From the name of a suite, the path of a file that defines one, or a Suite."""
     from optbench import suite as suites
-    from optbench.optimizers import foreign
-    from optbench.suite import Suite
 
-    if isinstance(thing, Suite):
+    if isinstance(thing, suites.Suite):
         return thing
     if not isinstance(thing, str | os.PathLike):
         raise UserError(
             f"{thing!r} is not a suite. Give a name, a file or a Suite; see: optbench list suites"
         )
     name = str(thing)
-    point = None if name in suites.names() or name.endswith(".py") else offered("suites").get(name)
-    if point is None:
+    here = name in suites.names() or name.endswith(".py")
+    target = None if here else target_of("suites", name)
+    if target is None:
         return suites.load(name)
-    found = foreign.resolve(point.value)
-    if not isinstance(found, Suite):
-        raise UserError(f"{point.value} is not a Suite. See: optbench list suites")
+    found = resolve(target)
+    if not isinstance(found, suites.Suite):
+        raise UserError(f"{target} is not a Suite. See: optbench list suites")
     return found
 
 
@@ -162,24 +164,22 @@ def schedule(thing: Any) -> Schedule:
 def metric(thing: Any) -> Metric:
     """From the name of a metric, `module:function`, or a function of parameters and objective."""
     from optbench import metrics
-    from optbench.metrics import Metric
-    from optbench.optimizers import foreign
 
-    if isinstance(thing, Metric):
+    if isinstance(thing, metrics.Metric):
         return thing
     if callable(thing):
-        return Metric.of(thing)
+        return metrics.Metric.of(thing)
     name = str(thing)
     if name in metrics.LISTED:
         return metrics.LISTED[name]
-    point = None if ":" in name else offered("metrics").get(name)
-    if ":" not in name and point is None:
+    target = target_of("metrics", name)
+    if target is None:
         known = [*metrics.LISTED, *offered("metrics")]
         raise UserError(f"metric {name!r} is not known. {nearest(name, known)} See: optbench list metrics")
-    found = foreign.resolve(name if point is None else point.value)
+    found = resolve(target)
     if not callable(found):
         raise UserError(f"{name} is not a function of parameters and objective.")
-    return Metric.of(found, None if point is None else name)
+    return metrics.Metric.of(found, None if target == name else name)
 
 
 def named(kind: type[N], thing: Any) -> N | None:

@@ -153,9 +153,14 @@ class Named:
         return f"{base}[{','.join(f'{key}={value}' for key, value in rest.items())}]" if rest else base
 
 
+def is_own(thing: Any) -> bool:
+    """Whether a class or function is a user's or another package's, and not one of this package."""
+    return thing.__module__.partition(".")[0] != "optbench"
+
+
 def provenance(thing: Any) -> dict[str, str]:
     """Where a class or function that a user wrote comes from, and a digest of its source; {} for this package's."""
-    if thing.__module__.partition(".")[0] == "optbench":
+    if not is_own(thing):
         return {}
     from optbench import origin
 

@@ -47,11 +47,6 @@ HELD: dict[str, Any] = {}
 """The same the other way round."""
 
 
-def is_own(thing: Any) -> bool:
-    """Whether a class or function is not one of this package."""
-    return thing.__module__.partition(".")[0] != PACKAGE
-
-
 def is_named(thing: Any) -> bool:
     """Whether importing its module gives the thing again."""
     module, name = thing.__module__, getattr(thing, "__qualname__", "")

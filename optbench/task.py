@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from optbench.fields import Named, UserError
+from optbench.fields import Named, UserError, is_own
 from optbench.protocol import FRAMEWORKS
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class Task(Named):
         Raises:
             UserError: the data is not there, is not what it should be, or is too little for the task's fields.
         """
-        return "" if type(self).__module__.startswith("optbench.") else digest_of_arrays(self)
+        return digest_of_arrays(self) if is_own(type(self)) else ""
 
     def surface(self) -> tuple[Any, Any, Any] | None:
         """For a function of two numbers that is a polynomial: coefficients [i][j] of x^i y^j, start and minimum."""

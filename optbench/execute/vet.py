@@ -10,7 +10,7 @@ from typing import Any
 
 from optbench import environment, origin
 from optbench.execute.pool import Pool
-from optbench.fields import Named, UserError, digest
+from optbench.fields import Named, UserError, digest, is_own
 from optbench.task import MEASURED, Measured, Task
 
 
@@ -96,5 +96,5 @@ def faults(found: dict[str, Any]) -> list[str]:
 
 def is_users(thing: Named) -> bool:
     """Whether the source of a thing is a user's own, and no released distribution's."""
-    parts = [part for part in thing.made_of() if origin.is_own(part)]
+    parts = [part for part in thing.made_of() if is_own(part)]
     return any("==" not in origin.code(part) for part in parts)

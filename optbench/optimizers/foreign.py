@@ -38,9 +38,8 @@ from optbench import origin
 from optbench.fields import Search, UserError, hyper, name_and_fields, nearest, provenance
 from optbench.optimizer import Optimizer
 from optbench.protocol import FRAMEWORKS, Rule, Setting, Shapes
+from optbench.target import SHORT, resolve
 
-SHORT = {"torch": "torch.optim"}
-"""Modules that may be named shortly."""
 RATES = ("learning_rate", "lr")
 """What a learning rate is called."""
 STEP = ("params", "state", "grads", "step")
@@ -277,39 +276,6 @@ def of(thing: Any, called: str = "") -> Foreign:
         target = f"{origin.FILES[thing.__module__]}:{thing.__qualname__}"
         called = called or thing.__name__
     return parse(target, thing, called)
-
-
-def resolve(target: str) -> Any:
-    """What `module:name` or `file.py:name` names, imported; a UserError with its neighbours if it is not there."""
-    if target in origin.HELD:
-        return origin.HELD[target]
-    module_name, colon, name = target.rpartition(":")
-    if not colon or not module_name or not name:
-        raise UserError(f"{target!r} is no target. Write module:name, such as optax:adabelief or torch:NAdam")
-    full = SHORT.get(module_name, module_name)
-    try:
-        module = origin.load(full) if full.endswith(".py") else origin.module(full)
-    except FileNotFoundError as error:
-        raise UserError(f"file {full!r} of {target!r} is not there. Give its path.") from error
-    except ModuleNotFoundError as error:
-        where = "" if error.name and full.startswith(error.name) else f" ({full} needs {error.name})"
-        raise UserError(
-            f"module {full!r} of {target!r} is not installed{where}. Install it, or put its folder on PYTHONPATH."
-        ) from error
-    except Exception as error:
-        raise UserError(
-            f"module {full!r} of {target!r} does not import{origin.line_of(full, error)}: "
-            f"{type(error).__name__}: {error}. Mend it, then try again."
-        ) from error
-    found: Any = module
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    if found is None:
-        near = nearest(name, [each for each in vars(module) if not each.startswith("_")])
-        raise UserError(
-            f"module {full!r} has no {name!r}. {near if near.startswith('Did') else 'Look at its documentation.'}"
-        )
-    return found
 
 
 def short(target: str) -> str:
