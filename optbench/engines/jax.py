@@ -24,7 +24,7 @@ import numpy as np
 
 from optbench.cell import Cell, Trace
 from optbench.engines.jax_device import device_facts as device_facts
-from optbench.engines.jax_device import devices, numbers, product
+from optbench.engines.jax_device import devices, numbers, placed, product
 from optbench.engines.jax_device import watch_memory as watch_memory
 from optbench.engines.jax_program import PROGRAMS, Lane, touched
 from optbench.engines.jax_trap import loop_facts
@@ -59,12 +59,7 @@ class JaxBackend:
 
     def put(self, tree: Any) -> Any:
         """On the device, with floating-point numbers in the cell's dtype."""
-
-        def one(array: np.ndarray) -> jax.Array:
-            is_float = np.issubdtype(array.dtype, np.floating)
-            return jax.device_put(array.astype(self.dtype) if is_float else array, self.device)
-
-        return jax.tree.map(one, tree)
+        return placed(tree, self.dtype, self.device)
 
     def load(self, inputs: Inputs) -> None:
         """Take the inputs of another group of lanes of the same program."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from optbench import environment
 from optbench.cell import Cell
@@ -28,6 +29,16 @@ def numbers(cell: Cell, device: str) -> Iterator[None]:
         else:
             with jax.default_matmul_precision(MATMULS[device][cell.precision]):
                 yield
+
+
+def placed(tree: Any, dtype: str, device: Any = None) -> Any:
+    """On the device, with floating-point numbers in a dtype."""
+
+    def one(array: np.ndarray) -> jax.Array:
+        is_float = np.issubdtype(array.dtype, np.floating)
+        return jax.device_put(array.astype(dtype) if is_float else array, device)
+
+    return jax.tree.map(one, tree)
 
 
 def product(n: int, dtype: str) -> Callable[[], Any]:

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optbench.cell import Cell
+from optbench.cell import DTYPES, Cell
+from optbench.engines.jax_device import placed
 from optbench.engines.jax_program import Lane
 from optbench.task import Task
 
@@ -17,8 +18,8 @@ def tried(task: Task) -> dict[str, Any]:
     """Shapes and values of the loss, its gradient and the metrics at the first parameters; FLOP and numbers kept."""
     functions = task.jax()
 
-    def put(tree: Any) -> Any:
-        return {name: jnp.asarray(array, kind(np.asarray(array))) for name, array in tree.items()}
+    def put(tree: dict[str, Any]) -> Any:
+        return placed({name: np.asarray(each) for name, each in tree.items()}, DTYPES[0])
 
     params, data = put(task.init(0)), put(task.data())
     draw = put({name: table[0] for name, table in task.draws(0, 0, 1).items()})
@@ -37,11 +38,6 @@ def tried(task: Task) -> dict[str, Any]:
     return found
 
 
-def kind(array: np.ndarray) -> Any:
-    """The dtype that an engine casts to, in single precision."""
-    return jnp.float32 if np.issubdtype(array.dtype, np.floating) else array.dtype
-
-
 def update_facts(cell: Cell) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shape and dtype of what an optax transformation would add to each parameter; {} for any other rule.
 
@@ -52,13 +48,13 @@ def update_facts(cell: Cell) -> dict[str, tuple[tuple[int, ...], str]]:
     transform = getattr(rule, "transform", None)
     if transform is None:
         return {}
-    placed = {name: jnp.asarray(array, jnp.float32) for name, array in cell.task.init(0).items()}
+    first = placed(cell.task.init(0), cell.dtype)
 
     def update(params: Any) -> Any:
         asked = {"value": jnp.zeros(()), "grad": params, "value_fn": lambda params: jnp.zeros(())}
         return transform.update(params, transform.init(params), params, **asked)[0]
 
-    updates = jax.eval_shape(update, placed)
-    if jax.tree.structure(updates) != jax.tree.structure(placed):
+    updates = jax.eval_shape(update, first)
+    if jax.tree.structure(updates) != jax.tree.structure(first):
         return {"": ((), str(jax.tree.structure(updates)))}
     return {name: (tuple(each.shape), str(each.dtype)) for name, each in updates.items()}

@@ -66,6 +66,17 @@ class TorchObjective:
         return dict(zip(params, grads, strict=True))
 
 
+def placed(tree: Mapping[str, np.ndarray], dtype: torch.dtype, device: torch.device) -> Parameters:
+    """On the device, with floating-point numbers in a dtype, bytes as they are and integers as int64."""
+    kinds = {"f": dtype, "u1": torch.uint8}
+    return {
+        name: torch.tensor(
+            array, dtype=kinds.get(array.dtype.kind) or kinds.get(array.dtype.str[1:], torch.int64)
+        ).to(device)
+        for name, array in tree.items()
+    }
+
+
 class TorchBackend:
     """What every way of running lanes in PyTorch shares: data and draws on the device, and the record's facts."""
 
@@ -81,18 +92,13 @@ class TorchBackend:
         self.dtype = getattr(torch, inputs.cell.dtype)
         (self.loss, self.evaluated), self.metrics = inputs.cell.task.torch(), metrics
         self.data = self.put(inputs.cell.task.data())
+        self.first_draws = self.put(inputs.first_draws()) if metrics else {}
         self.facts: dict[str, Any] = {"mode": mode, "compile_seconds": 0.0, "compile_cpu_seconds": 0.0}
         self.block_index = -1
 
     def put(self, tree: Mapping[str, np.ndarray]) -> Parameters:
-        """On the device, with floating-point numbers in the cell's dtype, bytes as they are and integers as int64."""
-        kinds = {"f": self.dtype, "u1": torch.uint8}
-        return {
-            name: torch.tensor(
-                array, dtype=kinds.get(array.dtype.kind) or kinds.get(array.dtype.str[1:], torch.int64)
-            ).to(self.device)
-            for name, array in tree.items()
-        }
+        """On the device, in the cell's dtype."""
+        return placed(tree, self.dtype, self.device)
 
     def prepare(self, start: int) -> None:
         """Put the draws of the block that holds this step on the device."""
@@ -106,7 +112,7 @@ class TorchBackend:
         with torch.no_grad():
             found = dict(self.evaluated(params, self.data))
         if self.metrics:
-            draw = {name: table[slot] for name, table in self.put(self.inputs.first_draws()).items()}
+            draw = {name: table[slot] for name, table in self.first_draws.items()}
             leaves = {name: tensor.detach().requires_grad_() for name, tensor in params.items()}
             objective = TorchObjective(lambda params: self.loss(params, self.data, draw))
             for metric in self.metrics:

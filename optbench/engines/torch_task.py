@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from optbench.engines.torch_eager import placed
+from optbench.rules.torch import Parameters
 from optbench.task import Task
 
 
@@ -15,14 +17,13 @@ def tried(task: Task) -> dict[str, Any]:
     """Shapes and values of the loss, its gradient and the metrics at the first parameters; FLOP of products."""
     functions = task.torch()
 
-    def put(tree: Any) -> dict[str, torch.Tensor]:
-        arrays = {name: torch.as_tensor(np.asarray(array)) for name, array in tree.items()}
-        return {
-            name: each.float() if each.is_floating_point() else each.long() for name, each in arrays.items()
-        }
+    def put(tree: dict[str, Any]) -> Parameters:
+        return placed(
+            {name: np.asarray(each) for name, each in tree.items()}, torch.float32, torch.device("cpu")
+        )
 
     data, draw = put(task.data()), put({name: table[0] for name, table in task.draws(0, 0, 1).items()})
-    params = {name: each.clone().requires_grad_() for name, each in put(task.init(0)).items()}
+    params = {name: each.requires_grad_() for name, each in put(task.init(0)).items()}
     with FlopCounterMode(display=False) as counter:
         loss = functions.loss(params, data, draw)
         found: dict[str, Any] = {"loss_shape": list(loss.shape), "loss": float(loss.sum())}
