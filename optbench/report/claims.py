@@ -16,7 +16,6 @@ from optbench.report.folder import save
 from optbench.report.markdown import code, escape, picture, table
 from optbench.report.page import claims_page
 from optbench.report.plots import draw
-from optbench.stats import Frame
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -42,19 +41,6 @@ def section(told: Sequence[Told]) -> str:
         for one in each.figures:
             parts += [picture(f"claims-{one.name}", one.name), f"*{escape(one.caption)}*"]
     return "\n\n".join(parts)
-
-
-def claims_table(rows: Frame) -> str:
-    """The claims of one document."""
-    said = rows["statement"] + " (" + rows["document"] + "." + rows["claim"] + ")"
-    cells = rows.assign(claim=said)[list(HEADER)].itertuples(index=False, name=None)
-    return table(HEADER, cells, left=len(HEADER))
-
-
-def tally(told: Sequence[Told]) -> str:
-    """How many claims have each verdict, and what the verdicts mean."""
-    rows = [(str(verdict), verdict.sentence, str(count)) for verdict, count in counts(told)]
-    return table(("verdict", "meaning", "claims"), rows, left=2)
 
 
 def write_page(results: str, out: str) -> str:
