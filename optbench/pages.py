@@ -10,6 +10,7 @@ import textwrap
 from optbench.fields import UserError, nearest
 from optbench.optimizer import Optimizer
 from optbench.task import Task
+from optbench.wording import columns
 
 EXAMPLE = {"w": (256, 128), "b": (256,)}
 """The layer that state sizes are quoted for."""
@@ -39,7 +40,7 @@ def listing(what: str) -> str:
             o = make()
             row = (name, ",".join(o.frameworks()), "12"[o.order - 1], state_ratio(o), fitted(o.source, 47))
             rows.append(row)
-    return columns(rows)
+    return columns(rows, left=len(rows[0]))
 
 
 def question(name: str) -> str:
@@ -71,15 +72,6 @@ def parameters(task: Task) -> str:
     """The number of parameters, where it follows from the fields alone."""
     dim = getattr(task, "dim", None)
     return "-" if dim is None else str(dim)
-
-
-def columns(rows: list[tuple[str, ...]]) -> str:
-    """Left-aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
-    return "\n".join(lines)
 
 
 def page(name: str) -> str:
@@ -160,4 +152,4 @@ def fields(thing: Optimizer | Task) -> str:
         for row in rows
         for k, part in enumerate(textwrap.wrap(row[-1], max(40, WIDTH - indent)) or [""])
     ]
-    return columns(lines) if lines else "  none"
+    return columns(lines, left=len(lines[0])) if lines else "  none"
