@@ -29,9 +29,6 @@ OptimizerLike = str | Optimizer | type[Optimizer] | Callable[..., Any] | tuple[A
 TaskLike = str | Task | type[Task]
 
 
-KINDS = {"opt": "optimizer", "task": "task"}
-
-
 class CellsFailed(UserWarning):
     """Some cells of a run failed; the others have rows."""
 
@@ -197,10 +194,8 @@ class Result:
         from optbench.report.selection import Selection
         from optbench.report.write import write_report
 
-        names = {name: list(dict.fromkeys(self.frame[kind])) for name, kind in KINDS.items()}
-        selection = Selection(
-            self.suite or "quickstart", opt=names["opt"], task=names["task"], results=self.results
-        )
+        tasks, names = (list(dict.fromkeys(self.frame[kind])) for kind in ("task", "optimizer"))
+        selection = Selection(self.suite or "quickstart", opt=names, task=tasks, results=self.results)
         return write_report(self.results, str(out), selection)[0]
 
     def _repr_html_(self) -> str:

@@ -164,6 +164,7 @@ class Store:
             return pd.DataFrame()
         # Columns that are empty in one file would change the dtype of the whole.
         merged = pd.concat([frame.dropna(axis="columns", how="all") for frame in frames], ignore_index=True)
+        merged["code"] = "of format 2" if "code" not in merged else merged["code"].fillna("of format 2")
         ordered = merged.sort_values("created", kind="stable")
         if every:
             return ordered.reset_index(drop=True)
@@ -277,9 +278,6 @@ GROUP = ("task", "optimizer", "schedule", "framework", "dtype", "precision", "st
 
 def newest_code(frame: pd.DataFrame) -> pd.Series:
     """Whether each row, oldest first, is of the code that its group was last run with: other code does not mix."""
-    if "code" not in frame:
-        frame["code"] = None
-    frame["code"] = frame["code"].where(frame["code"].notna(), "of format 2")
     names = [name for name in GROUP if name in frame]
     last = frame.groupby(names, dropna=False, sort=False)["code"].transform("last")
     return frame["code"] == last

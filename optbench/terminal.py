@@ -77,7 +77,7 @@ def vet_in_terminal(target: str, framework: str | None) -> int:
         raise UserError(f"{thing.kind} {thing.label()} is in {', '.join(offered)}, not in {framework}.")
     jobs = [Vetting(thing, name) for name in ([framework] if framework else offered)]
     failed = 0
-    for job, found in reports(jobs, len(environment.cores()), 600.0):
+    for job, found in reports(jobs, len(environment.cores()), Request.timeout):
         print(f"{thing.kind} {thing.label()} in {job.framework}")
         for check, holds, sentence in found["findings"]:
             failed += not holds
@@ -105,10 +105,10 @@ def compute(session: Session) -> list[str]:
 
 def say_plan(session: Session) -> None:
     """One line: how much is stored, how much there is to do, with what."""
-    stored = len(session.cells) - session.missing
-    if session.outdated:
+    stored = len(session.stored)
+    if outdated := session.outdated:
         print(
-            f"{session.outdated} of the stored cells were computed by other code than this; --again computes them "
+            f"{outdated} of the stored cells were computed by other code than this; --again computes them "
             "with this one."
         )
     if session.store.older:

@@ -10,7 +10,7 @@ from functools import cached_property
 from optbench import environment, plan
 from optbench.cell import PRECISIONS, Cell
 from optbench.execute.devices import Device, resolve
-from optbench.execute.request import Request, learning_rates
+from optbench.execute.request import Request
 from optbench.execute.vet import vet
 from optbench.fields import UserError
 from optbench.optimizer import Optimizer
@@ -32,7 +32,7 @@ class Order:
     def of(cls, request: Request) -> Order:
         """A request with its names looked up and everything checked; UserError if it cannot be done."""
         suite = request.resolve()
-        cells = tuple(suite.cells(None if request.lr is None else learning_rates(request.lr)))
+        cells = tuple(suite.cells(request.rates))
         frameworks = dict.fromkeys(cell.framework for cell in cells)
         # The CPU if one of the frameworks sees no other.
         device = min(
@@ -50,7 +50,7 @@ class Order:
 
     def reporting(self, winners: Mapping[tuple[Task, Optimizer], Optimizer]) -> Order:
         """The second stage: what won, with seeds that chose nothing."""
-        return dataclasses.replace(self, cells=tuple(self.suite.reporting(winners)))
+        return self.only(tuple(self.suite.reporting(winners)))
 
     def only(self, cells: tuple[Cell, ...]) -> Order:
         """The same with other cells."""

@@ -118,7 +118,7 @@ class Worker:
         self.place, self.outbox = place, outbox
         self.program: Any = None
         self.heard = time.monotonic()
-        self.errors: deque[str] = deque(maxlen=200)
+        self.errors: deque[str] = deque(maxlen=20)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "optbench.execute.worker", *place.words()],
             stdin=subprocess.PIPE,

@@ -81,7 +81,12 @@ class Request:
 
     def cells(self) -> list[Cell]:
         """The cells that were asked for; of a run in stages, those of the first."""
-        return self.resolve().cells(None if self.lr is None else learning_rates(self.lr))
+        return self.resolve().cells(self.rates)
+
+    @property
+    def rates(self) -> list[float] | None:
+        """The learning rates in place of the equal grid."""
+        return None if self.lr is None else learning_rates(self.lr)
 
     def resolve(self) -> Suite:
         """The suite with everything that was asked for put in its place; UserError if it cannot be."""
@@ -221,12 +226,11 @@ def parsed(kind: str, texts: Sequence[Any] | None, parse: Callable[[Any], Any]) 
     if texts is None:
         return None
     parts = [part for text in texts for part in (split_brackets(text) if isinstance(text, str) else [text])]
-    if all(part == "" for part in parts):
+    parts = [part for part in parts if not (isinstance(part, str) and not part)]
+    if not parts:
         raise UserError(f"no {kind} was given. Name at least one; see: optbench list {kind}s")
     things: dict[Any, str] = {}
     for part in parts:
-        if isinstance(part, str) and not part:
-            continue
         thing = parse(part)
         if thing in things:
             twice = (

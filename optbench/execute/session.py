@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optbench import environment, plan
-from optbench.cell import Status, Trace
+from optbench.cell import Cell, Status, Trace
 from optbench.execute.order import Order
 from optbench.execute.pool import Event, Executor, Job, Pool
 from optbench.record import code_of
-from optbench.store import Store, stem
+from optbench.store import Store, Stored, stem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,26 +34,36 @@ class Session:
         self.executor = executor
 
     @cached_property
-    def programs(self) -> list[plan.Program]:
-        """What is not in the store yet, with every metric that was asked for."""
-        stored = {} if self.order.request.again else self.store.finished()
+    def stored(self) -> dict[Cell, Stored]:
+        """The cells of the order that need not be computed: they are there, with every metric that is asked for."""
+        found = {} if self.order.request.again else self.store.finished()
         wanted = {metric.key() for metric in self.order.suite.metrics}
-        self.outdated = 0
-        todo = []
-        for program in self.order.planned:
-            missing = []
-            for cell in program.cells:
-                its = stored.get((cell.id(), self.order.device.kind, program.mode))
-                if its is None or not wanted <= its.metrics:
-                    missing.append(cell)
-                else:
-                    self.outdated += its.code != code_of(cell)
-            if missing:
-                todo.append(dataclasses.replace(program, cells=tuple(missing)))
-        return todo
+        keys = {
+            cell: (cell.id(), self.order.device.kind, program.mode)
+            for program in self.order.planned
+            for cell in program.cells
+        }
+        return {
+            cell: its
+            for cell, key in keys.items()
+            if (its := found.get(key)) is not None and wanted <= its.metrics
+        }
 
-    outdated = 0
-    """How many stored cells were computed by other code; known with `programs`."""
+    @cached_property
+    def programs(self) -> list[plan.Program]:
+        """What is not in the store yet."""
+        missing = [
+            dataclasses.replace(
+                program, cells=tuple(cell for cell in program.cells if cell not in self.stored)
+            )
+            for program in self.order.planned
+        ]
+        return [program for program in missing if program.cells]
+
+    @property
+    def outdated(self) -> int:
+        """How many of the stored cells were computed by other code."""
+        return sum(its.code != code_of(cell) for cell, its in self.stored.items())
 
     @property
     def notes(self) -> list[str]:

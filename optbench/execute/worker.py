@@ -173,6 +173,7 @@ def failure(error: BaseException) -> str:
 
 def reason(error: BaseException) -> str:
     """What went wrong, in a line, and where in code that is neither this package's nor an installed one's."""
+    from optbench.fields import UserError
     from optbench.origin import is_installed
 
     here = Path(__file__).parent.parent
@@ -183,7 +184,7 @@ def reason(error: BaseException) -> str:
     ]
     places = dict.fromkeys((Path(frame.filename).name, frame.lineno, frame.line) for frame in frames)
     where = "; ".join(f"{name} line {line}: {text}" for name, line, text in list(places)[-2:])
-    what = str(error) if type(error).__name__ == "UserError" else f"{type(error).__name__}: {error}"
+    what = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     lines = [line.strip() for line in what.splitlines() if line.strip()] or [type(error).__name__]
     return lines[0][:300] + (f" (in {where})" if where else "")
 
