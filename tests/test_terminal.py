@@ -50,6 +50,21 @@ def test_the_table_and_its_legend_fit_the_terminal(tmp_path, width):
         assert "final loss" in head
 
 
+def test_at_80_columns_names_stay_whole_and_what_is_reported_keeps_its_interval(tmp_path):
+    """`quadratic_..` may be any of three, and a table without learning rates or steps says half."""
+    runs = [
+        grid(task, opt) for task in ("quadratic_100", "rosenbrock_100", "mlp") for opt in ("adam", "novograd")
+    ]
+    table = summarise(stored(tmp_path, *runs).frame())
+    text, meaning = as_text(table, 80), legend(table, 80)
+    assert all(name in text for name in ("quadratic_100", "rosenbrock_100", "novograd"))
+    assert all(name in text.splitlines()[0] for name in ("best lr", "final loss", "reported", "steps"))
+    assert all("[" in line for line in text.splitlines()[1:])
+    assert "best lr: chosen" in meaning
+    assert "reported: on test data" in meaning
+    assert max(map(len, text.splitlines())) <= 80
+
+
 def test_the_first_sentence_of_a_report_is_said_of_rows(tmp_path):
     from optbench.stats.verdict import verdict
     from tests.test_report import told

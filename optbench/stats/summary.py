@@ -132,23 +132,35 @@ def all_texts(table: Frame) -> list[tuple[str, ...]]:
 
 
 def fitting(table: Frame, width: int) -> list[tuple[str, ...]]:
-    """Header and rows that fit a width: first long labels are cut in their brackets, then columns of `SPARED` go.
+    """Header and rows that fit a width: first long labels are cut in their brackets, then the columns of `SPARED` go.
 
-    In a terminal too narrow for what is left, the intervals go, and names are cut as far as it takes.
+    Before the last two of these, one interval a row stays: that of what is reported, beside the final loss alone. In a
+    terminal too narrow for what is left, the intervals go, and names are cut as far as it takes.
     """
-    rows, lines = all_texts(table), [HEADER]
+    rows, header, lines = all_texts(table), HEADER, [HEADER]
     gone: set[object] = set() if (table["metric"] != "loss").any() else {"test"}
-    for step in (*LABELS, *SPARED, "intervals", *range(LABELS[-1], 3, -1), ""):
+    for step in (*LABELS, *SPARED[:-2], "reported", *SPARED[-2:], "intervals", *range(LABELS[-1], 3, -1), ""):
         places = [place for place, name in enumerate(HEADER) if name not in gone]
-        lines = [tuple(line[place] for place in places) for line in (HEADER, *rows)]
+        lines = [tuple(line[place] for place in places) for line in (header, *rows)]
         if max(map(len, columns(lines, gap=" ").splitlines())) <= width:
             break
         if isinstance(step, int):
-            rows = [(*(shortened(name, step) for name in row[:2]), *row[2:]) for row in rows]
+            last = "intervals" in gone
+            rows = [
+                (*(shortened(n, step) if last or "[" in n else n for n in row[:2]), *row[2:]) for row in rows
+            ]
+        elif step == "reported" and "test" not in gone:
+            header = tuple(step if name == "test" else name for name in HEADER)
+            rows = [(*row[:3], alone(row[3]), row[3] if row[4] == "-" else row[4], *row[5:]) for row in rows]
         elif step == "intervals":
-            rows = [(*row[:3], *(text.partition(" [")[0] for text in row[3:])) for row in rows]
+            rows = [(*row[:3], *map(alone, row[3:])) for row in rows]
         gone.add(step)
     return lines
+
+
+def alone(text: str) -> str:
+    """A value without its interval."""
+    return text.partition(" [")[0]
 
 
 def as_text(table: Frame, width: int | None = None) -> str:
@@ -181,11 +193,15 @@ def legend(table: Frame, width: int | None = None) -> str:
         "st/p": "state floats per parameter",
         "div": "lanes that diverged (+n!: lanes that failed)",
     }
+    spread = f"median [{bootstrap if enough.any() else 'min-max'}] over seeds."
     lines = [
         "best lr: chosen by the median over seeds of the loss, on validation data where there are some; * at the "
-        "edge of the grid. loss, test (error in %, or loss): "
-        f"median [{bootstrap if enough.any() else 'min-max'}] over seeds.",
+        "edge of the grid." * ("best lr" in shown),
+        f"loss, test (error in %, or loss): {spread}"
+        if "reported" not in shown
+        else f"reported: on test data (error in %, or loss), or the final loss where there are none: {spread}",
         f"steps: to the target ({targets})." * ("steps" in shown and bool(targets)),
         " ".join(f"{name}: {meaning}." for name, meaning in meanings.items() if name in shown),
     ]
+    lines[:2] = [" ".join(filter(None, lines[:2]))]
     return "\n".join(textwrap.fill(line, width) for line in lines if line)
