@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 import textwrap
@@ -238,16 +239,18 @@ def row(session: Session, event: Event) -> str:
     if event.kind in ("failed", "halved"):
         again = "; tried again in halves" if event.kind == "halved" else ""
         return f"{name:<44} {event.facts['status']}: {event.facts['reason']}{again}"
-    from optbench.stats.summary import final, middle, question_of
+    from optbench.stats.outcomes import chosen, final
+    from optbench.stats.summary import middle, question_of
 
     rows = session.store.read(event.facts["path"])
     metric = question_of(rows).selection
-    by_trial = {t: middle(final(group, metric)) for t, group in rows.groupby("trial", dropna=False)}
-    best = min(by_trial, key=lambda trial: by_trial[trial])
+    best = chosen(rows)  # as the table chooses
+    least, trial = middle(final(best, metric)), best["trial"].iloc[0]
     diverged = int((rows["status"] == "diverged").sum())
-    rate = "" if best != best else f" at lr {number(best)}"  # pyright: ignore[reportArgumentType]
+    rate = "" if trial != trial else f" at lr {number(trial)}"
+    found = f"best {spoken(metric)} {number(least)}{rate}" if least < math.inf else "no learning rate works"
     return (
-        f"{name:<44} best {spoken(metric)} {number(by_trial[best], lost='failed')}{rate}"
+        f"{name:<44} {found}"
         + (f", {diverged} diverged" if diverged else "")
         + (speed(rows) if session.order.device.platform != "cpu" else "")
     )
@@ -274,7 +277,7 @@ def close(session: Session, seconds: float) -> None:
     table = summarise(frame)
     print()
     print(as_text(with_untuned(table, frame)))
-    print(textwrap.fill(said(frame), width))
+    print("\n" + textwrap.fill(said(frame), width))
     print(f"\n{legend(table)}")
     if "stage" in frame:
         print(textwrap.fill(staged_note(frame), width))

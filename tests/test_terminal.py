@@ -86,3 +86,20 @@ def test_a_program_of_one_lane_has_one_lane():
     cell = Cell(tasks.parse("mlp"), optimizers.parse("adam"), steps=10)
     assert title(Program((cell,), "map")) == "mlp / adam, 1 lane"
     assert title(Program((cell, cell), "map")) == "mlp / adam, 2 lanes"
+
+
+def test_a_line_of_a_program_chooses_as_the_table_does(tmp_path):
+    """Where a final target ends lanes, the fewest steps win and not the least loss past the target."""
+    from optbench.execute.order import Order
+    from optbench.execute.request import Request
+    from optbench.execute.session import Session
+    from optbench.terminal import row
+
+    request = Request(
+        task=("rosenbrock_2",), opt=("adam",), seeds=2, steps=2000, results=str(tmp_path), jobs=1
+    )
+    session = Session(Order.of(request))
+    lines = [row(session, event) for event in session.run() if event.kind == "done"]
+    [shown] = summarise(session.frame()).to_dict("records")
+    assert len(lines) == 1
+    assert f"at lr {shown['trial']:.3g}" in lines[0]
