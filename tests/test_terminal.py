@@ -96,7 +96,7 @@ def test_a_line_of_a_program_chooses_as_the_table_does(tmp_path):
     from optbench.terminal import row
 
     request = Request(
-        task=("rosenbrock_2",), opt=("adam",), seeds=2, steps=2000, results=str(tmp_path), jobs=1
+        task=("rosenbrock_2",), opt=("adam",), seeds=5, steps=2000, results=str(tmp_path), jobs=1
     )
     session = Session(Order.of(request))
     lines = [row(session, event) for event in session.run() if event.kind == "done"]
