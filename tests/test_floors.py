@@ -182,21 +182,16 @@ def test_light_commands_import_nothing_heavy(light_runs):
         assert not run["modules"] & set(BANNED), f"optbench {command}"
 
 
-def test_light_commands_are_cheap(light_runs):
+def test_light_commands_are_cheap():
     """0.3 s of CPU, in the currency of this machine: one that is throttled or shared makes `import tyro` dearer too.
 
-    On a quiet machine the dearest command takes 0.13 s, twice what `python -c "import tyro"` takes there, and
-    0.3 s is the bound; where that import alone takes 0.13 s or more, the bound is 2.3 times that.
+    On a quiet machine `python -c "import tyro"` takes 0.06 s and the most expensive command 0.13 s. Where the
+    machine is slow, a command may take three times that import, run right before it: noise comes in spells.
     """
-    tyro = min(measured("import tyro")["seconds"] for _ in range(3))
     for command in ("--help", "list", "show kron"):
-        seconds = light_runs[command]["seconds"]
-        for _ in range(6):  # noise can only add, to both, and it changes from minute to minute
-            if seconds > max(0.3, 2.3 * tyro):
-                tyro = min(tyro, measured("import tyro")["seconds"])
-                seconds = min(seconds, light_run(command.split())["seconds"])
-        bound = max(0.3, 2.3 * tyro)
-        print(
-            f"optbench {command}: {seconds:.2f} s of CPU, {seconds / tyro:.2f} times python -c 'import tyro'"
-        )
-        assert seconds <= bound, f"optbench {command}: {seconds:.2f} s of CPU; import tyro: {tyro:.2f} s"
+        for _ in range(7):  # noise can only add
+            tyro, seconds = measured("import tyro")["seconds"], light_run(command.split())["seconds"]
+            if seconds <= max(0.3, 3 * tyro):
+                break
+        else:
+            raise AssertionError(f"optbench {command}: {seconds:.2f} s of CPU; import tyro: {tyro:.2f} s")
