@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 N = TypeVar("N", bound=Named)
 
+KINDS = ("optimizers", "tasks", "suites", "metrics")
+
 
 def offered(kind: str) -> dict[str, Any]:
     """The entry points of installed packages for a kind of thing, by name."""

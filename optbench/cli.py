@@ -6,10 +6,13 @@ a function: tyro then finds the command without importing typeguard, which takes
 
 from __future__ import annotations
 
+import contextlib
+import json
+import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, Union, get_args
 
@@ -20,12 +23,20 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from optbench.execute.request import Number, Request, Text, Texts
 from optbench.fields import UserError
 
+Json = Annotated[
+    bool,
+    tyro.conf.arg(
+        help="Print one JSON object on standard output (docs/json.md), the rest on standard error."
+    ),
+]
+
 
 @dataclass(frozen=True)
 class List:
     """List optimizers, tasks, suites or metrics, those of installed packages too."""
 
     what: Positional[Literal["optimizers", "tasks", "suites", "metrics"]] = "optimizers"
+    json: Json = False
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,7 @@ class Show:
 
     name: Positional[str]
     """Such as kron, mlp or quickstart."""
+    json: Json = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +89,7 @@ class Report:
     """Rank optimizers although their budgets differ by more than 5 %; the report says so."""
     compare: Texts = None
     """Instead, what moved between two result folders, or two commits in one: --compare A B"""
+    json: Json = False
 
 
 @dataclass(frozen=True)
@@ -87,6 +100,7 @@ class Vet:
     """Such as kron, mymodule:make, path/to/mine.py:Mine or mlp."""
     framework: Text = None
     """Only jax or torch; all that it is offered in unless said."""
+    json: Json = False
 
 
 @dataclass(frozen=True)
@@ -110,6 +124,7 @@ class Claims:
     """Seconds without a sign of life after which a measurement is ended."""
     out: Text = None
     """Write a page of all measured claims, with tables and figures, to <out>/claims/."""
+    json: Json = False
 
 
 @dataclass(frozen=True)
@@ -124,6 +139,7 @@ class Check:
     """Write the file from this run instead of comparing."""
     jobs: Number = None
     """Worker processes."""
+    json: Json = False
 
 
 Run = Annotated[Request, subcommand("run", description="Run a suite: what is stored is not computed again.")]
@@ -137,41 +153,68 @@ DESCRIPTION = "A benchmark for deep-learning optimizers."
 
 def main() -> None:
     """The entry point; a UserError is one message and exit code 2."""
+    command, data = None, {}
     try:
         once(sys.argv[1:])
-        code = do(tyro.cli(Command, prog="optbench", description=DESCRIPTION, registry=REGISTRY))
+        command = tyro.cli(Command, prog="optbench", description=DESCRIPTION, registry=REGISTRY)
+        with contextlib.redirect_stdout(sys.stderr) if command.json else contextlib.nullcontext():
+            code, data = do(command)
         sys.stdout.flush()
     except UserError as error:
         print(f"optbench: {error}", file=sys.stderr)
-        code = 2
+        code, data = 2, {"error": str(error)}
     except KeyboardInterrupt:
         print("\noptbench: interrupted.", file=sys.stderr)
         code = 130
     except BrokenPipeError:  # the reader of a pipe had enough; Python must not complain while it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    if command is not None and command.json:
+        name = "run" if isinstance(command, Request) else type(command).__name__.lower()
+        print(json.dumps(plain({"schema": SCHEMA, "command": name, "exit_code": code, **data})))
     sys.exit(code)
 
 
-def do(command: Request | Vet | List | Show | Report | Claims | Check) -> int:
-    """Do what a command says; the exit code. What only one command needs is imported there."""
+SCHEMA = 1
+"""The version of what `--json` prints; it changes where a key changes its meaning or goes."""
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: a table as a list of rows, null for a number that is not finite."""
+    value = value.to_dict("records") if hasattr(value, "to_dict") else value
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | None) else str(value)
+
+
+def do(command: Request | Vet | List | Show | Report | Claims | Check) -> tuple[int, dict[str, Any]]:
+    """Carry out a command: the exit code, and what `--json` prints. What only one command needs is imported there."""
     match command:
         case Request():
             from optbench.terminal import run_in_terminal
 
             return run_in_terminal(command)
-        case Vet(target, framework):
+        case Vet():
             from optbench.terminal import vet_in_terminal
 
-            return vet_in_terminal(target, framework)
-        case List(what):
+            return vet_in_terminal(command.target, command.framework)
+        case List():
             from optbench import pages
 
-            print(pages.listing(what))
-        case Show(name):
+            rows = pages.listing(command.what)
+            print(pages.as_table(rows))
+            return 0, {command.what: rows}
+        case Show():
             from optbench import pages
 
-            print(pages.page(name))
+            text, facts = pages.page(command.name)
+            print(text)
+            return 0, facts
         case Report():
             from optbench.report.selection import Selection
             from optbench.report.write import write_comparison, write_report
@@ -179,23 +222,33 @@ def do(command: Request | Vet | List | Show | Report | Claims | Check) -> int:
             shown = {field.name for field in fields(Selection)}
             selection = Selection(**{name: getattr(command, name) for name in shown})
             if command.compare is not None:
-                print(write_comparison(command.results, command.out, selection, command.compare))
+                folder, text = write_comparison(command.results, command.out, selection, command.compare)
             else:
-                print(write_report(command.results, command.out, selection, command.allow_unequal)[1])
-        case Claims(names, results, again, strict, jobs, timeout, out):
+                folder, text = write_report(command.results, command.out, selection, command.allow_unequal)
+            print(text)
+            files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+            return 0, {"folder": str(folder), "files": files, "text": text}
+        case Claims():
             from optbench.claim.command import claims_in_terminal
 
-            code = claims_in_terminal(names, results, again, strict, jobs, timeout)
-            if out is not None:
+            options = (
+                command.names,
+                command.results,
+                command.again,
+                command.strict,
+                command.jobs,
+                command.timeout,
+            )
+            code = claims_in_terminal(*options)
+            if command.out is not None:
                 from optbench.report.claims import write_page
 
-                print(write_page(results, out))
-            return code
-        case Check(suite, baselines, update, jobs):
+                print(write_page(command.results, command.out))
+            return code, {}
+        case Check():
             from optbench.gate import check_suite
 
-            return check_suite(suite, baselines, update, jobs)
-    return 0
+            return check_suite(command.suite, command.baselines, command.update, command.jobs), {}
 
 
 def once(words: Sequence[str]) -> None:

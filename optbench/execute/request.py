@@ -79,6 +79,9 @@ class Request:
     lanes: Text = None
     """How lanes run in place of the plan's choice: vmap, map or loop in jax, eager, ensemble or compiled in torch."""
 
+    json: bool = False
+    """Print one JSON object on standard output (docs/json.md), the rest on standard error."""
+
     def cells(self) -> list[Cell]:
         """The cells that were asked for; of a run in stages, those of the first."""
         return self.resolve().cells(self.rates)
