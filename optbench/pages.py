@@ -124,7 +124,7 @@ def thing_page(thing: Optimizer | Task, name: str) -> tuple[str, dict[str, Any]]
     )
     facts: dict[str, Any] = {
         "kind": thing.kind,
-        "name": thing.label(),
+        "name": name,
         "description": description,
         "fields": rows,
     }
