@@ -185,7 +185,6 @@ def metric(thing: Any) -> Metric:
 
 
 def named(kind: type[N], thing: Any) -> N | None:
-    """The thing of a kind that an object or a class of that kind is; None for anything else."""
     if isinstance(thing, type) and issubclass(thing, kind):
         try:
             return thing()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from optbench.fields import UserError, canonical, digest, nearest
+from optbench.fields import UserError, canonical, check_choice, digest
 from optbench.optimizer import Optimizer
 from optbench.protocol import FRAMEWORKS, Counts
 from optbench.task import Task
@@ -41,8 +41,7 @@ class Schedule:
     SHAPES: ClassVar[tuple[str, ...]] = ("constant", "cosine", "wsd", "linear")
 
     def __post_init__(self) -> None:
-        if self.shape not in self.SHAPES:
-            raise UserError(f"schedule {self.shape!r} is not known. {nearest(self.shape, self.SHAPES)}")
+        check_choice("schedule", self.shape, self.SHAPES)
         for name in ("warmup", "decay"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 <= value <= 1:
@@ -94,16 +93,8 @@ class Cell:
     precision: str = PRECISIONS[0]
 
     def __post_init__(self) -> None:
-        if self.framework not in FRAMEWORKS:
-            raise UserError(
-                f"framework {self.framework!r} is not known. {nearest(self.framework, FRAMEWORKS)}"
-            )
-        if self.dtype not in DTYPES:
-            raise UserError(f"dtype {self.dtype!r} is not known. {nearest(self.dtype, DTYPES)}")
-        if self.precision not in PRECISIONS:
-            raise UserError(
-                f"precision {self.precision!r} is not known. {nearest(self.precision, PRECISIONS)}"
-            )
+        for name, allowed in (("framework", FRAMEWORKS), ("dtype", DTYPES), ("precision", PRECISIONS)):
+            check_choice(name, getattr(self, name), allowed)
         if self.precision != PRECISIONS[0] and self.dtype != "float32":
             raise UserError(
                 f"precision {self.precision} rounds matrix products of float32, and dtype is {self.dtype}. "
@@ -111,11 +102,8 @@ class Cell:
             )
         for name in ("seed", "steps"):
             object.__setattr__(self, name, canonical("int", getattr(self, name)))
-        if (
-            not all(isinstance(value, int) for value in (self.seed, self.steps))
-            or self.steps < 1
-            or self.seed < 0
-        ):
+        whole = isinstance(self.seed, int) and isinstance(self.steps, int)
+        if not whole or self.steps < 1 or self.seed < 0:
             raise UserError(
                 f"a cell needs steps >= 1 and seed >= 0; got steps={self.steps!r}, seed={self.seed!r}."
             )

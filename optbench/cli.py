@@ -286,7 +286,6 @@ def rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
 
 
 def one(value: Any) -> list[str]:
-    """The words that would give a value."""
     return [str(value)]
 
 
@@ -300,7 +299,6 @@ def spec(nargs: Any, metavar: str, read: Callable, words: Callable) -> Primitive
 
 
 def number(word: str, kind: type, what: str) -> Any:
-    """The number that a word spells."""
     try:
         return kind(word)
     except ValueError:

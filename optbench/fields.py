@@ -27,6 +27,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"Known: {', '.join(names)}." if len(names) <= 30 else f"{len(names)} others are."
 
 
+def check_choice(owner: str, value: Any, allowed: Sequence[Any]) -> None:
+    """Raise a UserError with the nearest names unless `value` is one of `allowed` or None."""
+    if value is not None and value not in allowed:
+        raise UserError(f"{owner} {value!r} is not known. {nearest(str(value), allowed)}")
+
+
 class Bounds(NamedTuple):
     """An interval such as `(0, inf)` or `[0, 1)`, written the way it is printed."""
 
@@ -126,7 +132,6 @@ class Named:
         return (type(self),)
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with some hyperparameters changed; an unknown one is a UserError with its neighbours."""
         known = [f.name for f in dataclasses.fields(self)]
         for key in changes:
             if key not in known:
@@ -252,7 +257,6 @@ def name_and_fields(text: str) -> tuple[str, dict[str, str]]:
 
 
 def from_text(kind: str, text: str, known: Mapping[str, N]) -> N:
-    """The named thing with the hyperparameters in brackets changed."""
     name, fields = name_and_fields(text)
     if name not in known:
         raise UserError(f"{kind} {name!r} is not known. {nearest(name, known)} See: optbench list {kind}s")

@@ -110,7 +110,6 @@ def code(thing: Any) -> str:
 
 
 def distribution(package: str) -> importlib.metadata.Distribution | None:
-    """The installed distribution that a top-level package belongs to."""
     import importlib.metadata
 
     try:
@@ -167,7 +166,6 @@ def closure(modules: Iterable[str], counts: Callable[[str, Path], bool]) -> dict
 
 
 def source_of(name: str, path: Path) -> str:
-    """The source of a module."""
     return SOURCES[name] if name in SOURCES else path.read_text(encoding="utf-8")
 
 
@@ -181,7 +179,6 @@ def file_of(name: str) -> Path | None:
 
 @functools.cache
 def located(name: str) -> Path | None:
-    """The source file of a module that Python's search finds."""
     package = name.rpartition(".")[0]
     if not package:
         spec = importlib.util.find_spec(name)
@@ -216,7 +213,6 @@ def imported(name: str, gathers: bool, source: str) -> tuple[str, ...]:
 
 
 def digest_of(files: dict[str, Path]) -> str:
-    """Twenty hex digits of the source of modules, whatever folder they lie in."""
     names = {name: path.name if name in FILES else name for name, path in files.items()}
     digests = {names[name]: source_digest(source_of(name, path)) for name, path in files.items()}
     text = json.dumps(digests, sort_keys=True)

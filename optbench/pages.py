@@ -59,7 +59,6 @@ def as_table(rows: Sequence[dict[str, str]]) -> str:
 
 
 def question(name: str) -> str:
-    """The first line of a suite's docstring."""
     from optbench import catalogue, suite
 
     if name in suite.names():
@@ -68,7 +67,6 @@ def question(name: str) -> str:
 
 
 def first_line(thing: object) -> str:
-    """Of its docstring."""
     return (inspect.getdoc(thing) or "").partition("\n")[0]
 
 
@@ -84,7 +82,6 @@ def state_ratio(optimizer: Optimizer) -> str:
 
 
 def parameters(task: Task) -> str:
-    """The number of parameters, where it follows from the fields alone."""
     dim = getattr(task, "dim", None)
     return "-" if dim is None else str(dim)
 
@@ -164,7 +161,6 @@ def thing_page(thing: Optimizer | Task, name: str) -> tuple[str, dict[str, Any]]
 
 
 def field_row(thing: Optimizer | Task, spec: dataclasses.Field) -> dict[str, Any]:
-    """Name, value, range and meaning of a field."""
     bounds, choices, sweep, search = (
         spec.metadata.get(key) for key in ("bounds", "choices", "sweep", "search")
     )

@@ -74,12 +74,10 @@ class Question:
         )
 
     def text(self) -> str:
-        """As JSON."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
     def read(cls, text: str) -> Question:
-        """From JSON."""
         return _read(text)
 
     @property
@@ -113,7 +111,6 @@ def _read(text: str) -> Question:
 
 @functools.lru_cache(maxsize=1000)
 def question_text(task: Task) -> str:
-    """The question of a task, as its rows carry it."""
     return Question.of(task).text()
 
 

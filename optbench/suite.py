@@ -108,7 +108,6 @@ class Suite:
         framework: str | None = None,
         twin: int | None = None,
     ) -> Cell:
-        """One cell of this suite."""
         return Cell(
             task,
             optimizer,
@@ -145,7 +144,6 @@ def names() -> list[str]:
 
 
 def module(name: str) -> str:
-    """The module of a suite of this name."""
     return name.replace("-", "_")
 
 
@@ -167,7 +165,6 @@ def load(name: str) -> Suite:
 
 
 def from_file(path: Path) -> Suite:
-    """The `suite` of a Python file."""
     if not path.is_file():
         raise UserError(
             f"suite file {str(path)!r} is not there. Give its path, or a name: optbench list suites"

@@ -201,7 +201,6 @@ def stream(seed: int, name: str) -> Any:
 
 @functools.cache
 def digest_of_arrays(task: Task) -> str:
-    """Of the names, shapes and numbers of a task's data; '' where it has none."""
     import hashlib
 
     import numpy as np

@@ -180,14 +180,12 @@ def named(program: Program) -> dict[str, Any]:
 
 
 def title(program: Program) -> str:
-    """`mlp / kron, 45 lanes`."""
     cell = program.cells[0]
     return f"{cell.task.label()} / {cell.optimizer.label()}, {count(len(program.cells), 'lane')}"
 
 
 @contextmanager
 def display(session: Session) -> Iterator[Any]:
-    """Live progress on a terminal, plain lines elsewhere."""
     if sys.stdout.isatty():
         with live(session) as show:
             yield show
@@ -357,7 +355,6 @@ def print_parity(frame: Frame) -> tuple[bool, dict[str, Any]]:
 
 
 def heading(label: str, labels: Sequence[str]) -> str:
-    """A task's name without its fields, where that is unique."""
     name = label.partition("[")[0]
     alone = sum(other.partition("[")[0] == name for other in labels) == 1
     return name if alone else textwrap.shorten(label, 15, placeholder="..")

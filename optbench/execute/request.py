@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Union
 
 from optbench.cell import DTYPES, PRECISIONS, Cell
-from optbench.fields import UserError, nearest, split_brackets
+from optbench.fields import UserError, check_choice, split_brackets
 from optbench.optimizer import Optimizer
 from optbench.protocol import FRAMEWORKS
 from optbench.tuning import RULESETS
@@ -83,12 +83,10 @@ class Request:
     """Print one JSON object on standard output (docs/json.md), the rest on standard error."""
 
     def cells(self) -> list[Cell]:
-        """The cells that were asked for; of a run in stages, those of the first."""
         return self.resolve().cells(self.rates)
 
     @property
     def rates(self) -> list[float] | None:
-        """The learning rates in place of the equal grid."""
         return None if self.lr is None else learning_rates(self.lr)
 
     def resolve(self) -> Suite:
@@ -101,26 +99,19 @@ class Request:
             folder.use(self.data)
         suite = catalogue.suite(self.suite)
         check_numbers(self.timeout, seeds=self.seeds, trials=self.trials, steps=self.steps, jobs=self.jobs)
-        check_choice("tuning", self.tuning, RULESETS)
-        check_choice("framework", self.framework, FRAMEWORKS)
-        check_choice("dtype", self.dtype, DTYPES)
-        check_choice("device", self.device, DEVICES)
-        check_choice("precision", self.precision, PRECISIONS)
-        check_choice("lanes", self.lanes, [way for ways in plan.WAYS.values() for way in ways])
+        ways = [way for ways in plan.WAYS.values() for way in ways]
+        choices = {"tuning": RULESETS, "framework": FRAMEWORKS, "dtype": DTYPES, "device": DEVICES}
+        for name, allowed in (choices | {"precision": PRECISIONS, "lanes": ways}).items():
+            check_choice(f"--{name}", getattr(self, name), allowed)
         changes: dict[str, Any] = {
             "optimizers": parsed("optimizer", self.opt, catalogue.optimizer),
             "tasks": parsed("task", self.task, catalogue.task),
             "metrics": parsed("metric", self.metrics, catalogue.metric),
             "schedule": None if self.schedule is None else catalogue.schedule(self.schedule),
-            "framework": self.framework,
-            "dtype": self.dtype,
-            "precision": self.precision,
-            "seeds": self.seeds,
-            "steps": self.steps,
-            "tuning": self.tuning,
-            "trials": self.trials,
             "fresh": self.fresh or None,
         }
+        same = ("framework", "dtype", "precision", "seeds", "steps", "tuning", "trials")
+        changes |= {name: getattr(self, name) for name in same}
         for name in ("framework", "lanes", "tuning", "fresh"):
             if suite.twins is not None and getattr(self, name):
                 raise UserError(
@@ -144,7 +135,6 @@ class Request:
 
 
 def check_runs(suite: Suite, task: Task) -> None:
-    """Refuse a task that is not written in the framework."""
     offered = task.frameworks()
     for framework in FRAMEWORKS if suite.twins is not None else (suite.framework,):
         if framework not in offered:
@@ -159,7 +149,6 @@ def check_runs(suite: Suite, task: Task) -> None:
 
 
 def check_offered(suite: Suite, optimizer: Optimizer) -> None:
-    """Refuse an optimizer that is not in the framework, or whose two versions are not meant to agree."""
     offered = optimizer.frameworks()
     if suite.twins is None and suite.framework not in offered:
         raise UserError(
@@ -210,18 +199,11 @@ def check_lanes(
 
 
 def check_numbers(timeout: float, **counts: int | None) -> None:
-    """Refuse what is not a count from 1, or not a time."""
     for name, value in counts.items():
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
             raise UserError(f"--{name} {value!r} is not a number of {name}; give a whole number from 1.")
     if not isinstance(timeout, int | float) or not timeout > 0:
         raise UserError(f"--timeout {timeout!r} is not a time; give seconds above 0.")
-
-
-def check_choice(name: str, value: str | None, allowed: Sequence[str]) -> None:
-    """Refuse what is not among the allowed."""
-    if value is not None and value not in allowed:
-        raise UserError(f"--{name} {value!r} is not known. {nearest(value, allowed)}")
 
 
 def parsed(kind: str, texts: Sequence[Any] | None, parse: Callable[[Any], Any]) -> tuple[Any, ...] | None:
@@ -247,7 +229,6 @@ def parsed(kind: str, texts: Sequence[Any] | None, parse: Callable[[Any], Any]) 
 
 
 def learning_rates(texts: Sequence[str | float]) -> list[float]:
-    """The numbers of `--lr`."""
     parts = [part.strip() for text in texts for part in str(text).split(",")]
     if not any(parts):
         raise UserError("--lr was given no learning rate. Write --lr 0.1,0.01")
