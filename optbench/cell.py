@@ -1,4 +1,4 @@
-"""One square of the grid: what is run, its id, how it ended and what it showed."""
+"""A cell (one run), its id, its status and its trace."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FORMAT = 3
 DTYPE_BYTES = {"float32": 4, "float64": 8}
 DTYPES = tuple(DTYPE_BYTES)
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
-"""What the factors of a float32 matrix product are rounded to on an accelerator; sums and all else stay float32."""
+"""What the factors of a float32 matrix product are rounded to on an accelerator; everything else stays float32."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Schedule:
         return rise * fall
 
     def label(self) -> str:
-        """As it is written: `cosine[warmup=0.1]`."""
+        """`cosine[warmup=0.1]`."""
         if self.shape == "constant" and not self.warmup:
             return "constant"
         parts = [f"warmup={self.warmup:g}"] + ([f"decay={self.decay:g}"] if self.shape == "wsd" else [])
@@ -78,7 +78,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Cell:
-    """One square of the grid; its id depends on its content and on the task's data, on nothing else."""
+    """One run. Its id depends on its fields and on the task's data only."""
 
     task: Task
     optimizer: Optimizer
@@ -151,7 +151,7 @@ def cell_id(cell: Cell, data: str) -> str:
 
 
 class Status(StrEnum):
-    """How a cell ended: a closed set, each with its sentence; none is ever dropped."""
+    """How a cell ended; no row is ever dropped."""
 
     DONE = "done"
     REACHED = "reached"
@@ -168,7 +168,7 @@ class Status(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether the cell need not be tried again."""
+        """Whether the cell counts as stored."""
         return self in (Status.DONE, Status.REACHED, Status.DIVERGED)
 
 
@@ -176,16 +176,16 @@ SENTENCES = {
     Status.DONE: "ran all its steps",
     Status.REACHED: "reached the final target and stopped there",
     Status.DIVERGED: "the loss stopped being a finite number, or grew past the task's ceiling",
-    Status.TIMEOUT: "the program stood still or ran past its time limit and was ended",
+    Status.TIMEOUT: "the program made no progress within the time limit and was stopped",
     Status.OUT_OF_MEMORY: "the program needed more memory than there was",
-    Status.UNAVAILABLE: "the framework or device it asks for is not here",
+    Status.UNAVAILABLE: "the framework or device is not available",
     Status.ERROR: "the program raised an error",
 }
 
 
 @dataclass
 class Trace:
-    """What one cell showed."""
+    """The result of one cell."""
 
     cell: Cell
     status: Status
@@ -196,6 +196,6 @@ class Trace:
     evaluations: dict[str, Any] = field(default_factory=dict)
     """Metric name to f[number of evaluations]."""
     counts: Counts = field(default_factory=Counts)
-    """What the lane had asked for at its last evaluation."""
+    """Gradients, products and losses computed up to the last evaluation."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """What is needed to believe it: seconds, compile seconds, bytes, mode, device."""
+    """Seconds, compile seconds, bytes, mode, device and other facts of the program."""

@@ -33,7 +33,7 @@ Json = Annotated[
 
 @dataclass(frozen=True)
 class List:
-    """List optimizers, tasks, suites or metrics, those of installed packages too."""
+    """List optimizers, tasks, suites or metrics, including those of installed packages."""
 
     what: Positional[Literal["optimizers", "tasks", "suites", "metrics"]] = "optimizers"
     json: Json = False
@@ -44,29 +44,29 @@ class Show:
     """Show the page of an optimizer, task or suite: equations, hyperparameters, source, memory."""
 
     name: Positional[str]
-    """Such as kron, mlp or quickstart."""
+    """kron, mlp or quickstart."""
     json: Json = False
 
 
 @dataclass(frozen=True)
 class Report:
-    """Write a page with tables and figures of what is stored for a suite.
+    """Write a page with tables and figures of the stored results of a suite.
 
-    Every optimizer that is stored for the suite's tasks is shown, each setting apart, unless less is asked for.
+    Shows every stored optimizer for the suite's tasks, one section per setting; narrow it with the options below.
     """
 
     results: str = "results"
-    """The folder that results are kept in."""
+    """Results folder."""
     out: str = "reports"
-    """The folder to write to; the report goes to <out>/<suite>/."""
+    """Output folder; the report goes to <out>/<suite>/."""
     suite: str = "quickstart"
-    """The suite whose tasks are shown: a name, or a Python file that defines one."""
+    """A suite's name, or a Python file that defines one."""
     opt: Texts = None
     """Only these optimizers: kron,adam or 'kron[b1=0.95]'."""
     task: Texts = None
-    """These tasks in place of the suite's."""
+    """Tasks in place of the suite's."""
     schedule: Text = None
-    """Only this schedule, as the report names it: constant or 'cosine[warmup=0.1]'."""
+    """Only this schedule: constant or 'cosine[warmup=0.1]'."""
     framework: Text = None
     """Only jax or torch."""
     dtype: Text = None
@@ -76,19 +76,19 @@ class Report:
     steps: Number = None
     """Only runs of this many steps."""
     device_kind: Text = None
-    """Only this kind of device, as the report names it."""
+    """Only this kind of device."""
     tuning: Text = None
-    """What this ruleset chose, as `optbench run --tuning` ran it: grid, random or quasi."""
+    """Show results tuned by this ruleset: grid, random or quasi."""
     trials: Number = None
-    """Of so many trials."""
+    """Number of trials of that run."""
     fresh: bool = False
-    """What a grid chose, reported on seeds that chose nothing."""
+    """Show winners of a grid on fresh seeds (`run --fresh`)."""
     older: bool = False
-    """Show rows of older code too, each under a name of its own."""
+    """Also show rows of older code, under separate names."""
     allow_unequal: bool = False
-    """Rank optimizers although their budgets differ by more than 5 %; the report says so."""
+    """Rank optimizers even if their budgets differ by more than 5 %; the report says so."""
     compare: Texts = None
-    """Instead, what moved between two result folders, or two commits in one: --compare A B"""
+    """Compare two result folders or commits instead: --compare A B"""
     json: Json = False
 
 
@@ -97,31 +97,31 @@ class Vet:
     """Check an optimizer or task on a few steps: shapes, repeatability, learning rate, schedule, descent."""
 
     target: Positional[str]
-    """Such as kron, mymodule:make, path/to/mine.py:Mine or mlp."""
+    """kron, mymodule:make, path/to/mine.py:Mine or mlp."""
     framework: Text = None
-    """Only jax or torch; all that it is offered in unless said."""
+    """Only jax or torch; default: all it is offered in."""
     json: Json = False
 
 
 @dataclass(frozen=True)
 class Claims:
-    """Measure what the originals' documents say: documented, measured, verdict and why.
+    """Test claims of the originals' documents: documented value, measured value, verdict and why.
 
-    What is stored is not measured again. Up to three claims are shown in full.
+    Stored measurements are not repeated. Up to three claims are shown in full.
     """
 
     names: Positional[Texts] = None
-    """Documents or claims, such as psgd-kron or esgd-m.warmup; all unless said."""
+    """Documents or claims, such as psgd-kron or esgd-m.warmup; default: all."""
     results: str = "results"
-    """The folder that results are kept in; the measurements are in its folder claims."""
+    """Results folder; measurements are in its folder claims."""
     again: bool = False
-    """Measure what is stored once more."""
+    """Repeat stored measurements."""
     strict: bool = False
     """Exit 1 if a measurement failed."""
     jobs: Number = None
-    """Worker processes, one core each; all cores unless said."""
+    """Worker processes, one core each; default: all cores."""
     timeout: float = 600.0
-    """Seconds without a sign of life after which a measurement is ended."""
+    """Seconds without progress after which a measurement is stopped."""
     out: Text = None
     """Write a page of all measured claims, with tables and figures, to <out>/claims/."""
     json: Json = False

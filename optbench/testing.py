@@ -1,4 +1,4 @@
-"""Is an optimizer or a task what it should be? The checks behind `optbench vet`, and before a run of a user's own.
+"""The checks of `optbench vet`, which also run before the first run of a user's own optimizer or task.
 
 from optbench.testing import check_optimizer
 def test_mine():
@@ -30,7 +30,7 @@ RATES = 5
 
 
 class Finding(NamedTuple):
-    """What one check found: whether it holds, and a sentence."""
+    """The result of one check."""
 
     check: str
     holds: bool
@@ -38,7 +38,7 @@ class Finding(NamedTuple):
 
 
 class Report(NamedTuple):
-    """All findings about one thing in one framework, and what a gradient of a task costs."""
+    """All findings about one thing in one framework, and the cost of a task's gradient."""
 
     findings: list[Finding]
     flops: float = 0.0
@@ -78,7 +78,7 @@ class Bowl(Task):
     name: ClassVar[str] = "bowl_of_checks"
 
     def init(self, seed: int) -> dict[str, Any]:
-        """Zeros would hide an optimizer that scales its parameters."""
+        """Not zeros, which would hide an optimizer that scales its parameters."""
         return {"w": np.full((4, 3), 1.5), "b": np.linspace(1.0, 2.0, 4)}
 
     def data(self) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def descent(losses: Sequence[Sequence[float]]) -> Finding:
 
 
 def update_findings(optimizer: Optimizer) -> Iterator[Finding]:
-    """Whether what an optax transformation gives has the structure, shapes and dtypes of the parameters."""
+    """Whether the updates of an optax transformation have the structure, shapes and dtypes of the parameters."""
     from optbench.engines.jax_task import update_facts
 
     first = Bowl().init(0)
@@ -199,7 +199,7 @@ def update_findings(optimizer: Optimizer) -> Iterator[Finding]:
 
 
 def run(cells: Sequence[Cell]) -> list[Trace]:
-    """The traces of cells that share a program, each lane with the bits it has alone."""
+    """The traces of cells that share a program, each lane with the same bits as alone."""
     framework = cells[0].framework
     traces = ENGINES[framework]("cpu").run(cells, "map" if framework == "jax" else "eager")
     assert all(trace.status is not Status.ERROR for trace in traces)
@@ -218,7 +218,7 @@ def task_report(task: Task, framework: str) -> Report:
 
 
 def task_findings(task: Task, framework: str, facts: dict[str, Any]) -> Iterator[Finding]:
-    """What is found, check by check; `facts` is filled with what a gradient costs."""
+    """Check by check; fills `facts` with the cost of a gradient."""
     first = task.init(0)
     if not isinstance(first, Mapping) or not first:
         yield Finding("parameters", False, f"init(seed) gives {type(first).__name__}, not a dict of arrays.")
@@ -289,7 +289,7 @@ def report_of(thing: Named, framework: str) -> Report:
 
 
 def in_worker(packed: Mapping[str, Any], framework: str) -> list[Any]:
-    """The report of a thing that was packed, as JSON data."""
+    """The report of a packed thing as JSON data."""
     try:
         return list(report_of(origin.unpack(packed), framework))
     except (UserError, FileNotFoundError) as error:

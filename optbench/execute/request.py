@@ -1,4 +1,4 @@
-"""What may be asked of a run: the fields of `optbench run`, checked before anything heavy is imported."""
+"""The options of `optbench run`, validated before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Number = Union[None, int]  # noqa: UP007
 
 @dataclass(frozen=True)
 class Request:
-    """What to run; the fields are those of `optbench run`, None meaning what the suite says."""
+    """What to run. None means the suite's own value."""
 
     suite: str = "quickstart"
     """A suite's name (see `optbench list suites`), or a Python file that defines one."""
@@ -41,43 +41,43 @@ class Request:
     lr: Texts = None
     """Learning rates in place of the equal grid: 0.1,0.01"""
     metrics: Texts = None
-    """Evaluated beside the tasks' own metrics: grad_norm, param_norm, sharpness or mymodule:function."""
+    """Additional metrics: grad_norm, param_norm, sharpness or mymodule:function."""
     tuning: Text = None
-    """How trials are chosen: grid (of learning rates), random or quasi (of all that an optimizer searches)."""
+    """How trials are chosen: grid (of learning rates), random or quasi (over all searched hyperparameters)."""
     trials: Number = None
-    """How many trials every optimizer gets."""
+    """Number of trials per optimizer."""
     fresh: bool = False
-    """Report winners, and untuned defaults, with seeds that chose nothing; random and quasi always do."""
+    """Re-run winners and defaults on fresh seeds (always on for random and quasi)."""
     schedule: Text = None
-    """Of the learning rate: constant, cosine, wsd or linear, or 'cosine[warmup=0.1]'."""
+    """Learning-rate schedule: constant, cosine, wsd or linear, or 'cosine[warmup=0.1]'."""
     framework: Text = None
     """jax or torch."""
     dtype: Text = None
     """float32 or float64."""
     precision: Text = None
-    """Of float32 matrix products on an accelerator: float32, tensorfloat32 or bfloat16."""
+    """Precision of float32 matrix products on an accelerator: float32, tensorfloat32 or bfloat16."""
     seeds: Number = None
-    """How many seeds, from 0."""
+    """Number of seeds."""
     steps: Number = None
-    """Steps of every task, in place of its own horizon."""
+    """Number of steps, in place of each task's own."""
     data: Text = None
-    """The folder with data that does not come with the package (CIFAR-10, MNIST, text); OPTBENCH_DATA unless said."""
+    """Folder with data that is not part of the package (CIFAR-10, MNIST, text); default: OPTBENCH_DATA."""
     device: str = "auto"
     """auto, cpu, gpu or tpu."""
     jobs: Number = None
-    """Worker processes, one core or one accelerator each; all of them unless said."""
+    """Worker processes, one core or one accelerator each; default: all."""
     results: str = "results"
-    """The folder that results are kept in."""
+    """Results folder."""
     again: bool = False
-    """Compute what is stored once more."""
+    """Recompute what is stored."""
     dry_run: bool = False
-    """Say what would run, how long it would take and in how much memory, and run nothing."""
+    """Print the programs, their time and memory, and run nothing."""
     vet: bool = True
-    """Check optimizers and tasks of your own first, once for each version of their code."""
+    """Check your own optimizers and tasks first, once per code version."""
     timeout: float = 600.0
-    """Seconds without a sign of life after which a program is ended."""
+    """Seconds without progress after which a program is stopped."""
     lanes: Text = None
-    """How lanes run in place of the plan's choice: vmap, map or loop in jax, eager, ensemble or compiled in torch."""
+    """How lanes run: vmap, map or loop in jax; eager, ensemble or compiled in torch; default: chosen by the plan."""
 
     json: bool = False
     """Print one JSON object on standard output (docs/json.md), the rest on standard error."""
@@ -90,7 +90,7 @@ class Request:
         return None if self.lr is None else learning_rates(self.lr)
 
     def resolve(self) -> Suite:
-        """The suite with everything that was asked for put in its place; UserError if it cannot be."""
+        """The suite with these options applied; UserError if one does not fit."""
         # Imported here, so that `optbench --help` need not build a catalogue.
         from optbench import catalogue, plan
         from optbench.tasks.data import folder
@@ -168,7 +168,7 @@ def check_offered(suite: Suite, optimizer: Optimizer) -> None:
 
 
 def refuse_fixed(optimizer: Optimizer) -> None:
-    """A value in brackets for the hyperparameter that the grid moves would be overwritten without a word."""
+    """Refuse a value in brackets for the hyperparameter that the grid sweeps: it would be overwritten silently."""
     swept = optimizer.swept()
     if swept is None or getattr(optimizer, swept.name) == swept.default:
         return
@@ -182,32 +182,32 @@ def refuse_fixed(optimizer: Optimizer) -> None:
 def check_lanes(
     lanes: str, framework: str, ways: Mapping[str, Sequence[str]], chosen: Sequence[Optimizer]
 ) -> None:
-    """Refuse a way of running lanes that the framework does not have, or an optimizer cannot go."""
+    """Refuse a lane mode that the framework does not have or an optimizer does not support."""
     own = ways[framework]
     if lanes not in own:
         other = next(name for name, its in ways.items() if lanes in its)
         raise UserError(
-            f"--lanes {lanes} is not a way of {framework}, whose lanes run as {', '.join(own[:-1])} or {own[-1]}. "
-            f"Take one of these, or: --framework {other}"
+            f"{framework} has no lane mode {lanes!r}; it has {', '.join(own[:-1])} and {own[-1]}. "
+            f"Use one of these, or: --framework {other}"
         )
     for optimizer in chosen:
         if lanes == "ensemble" and not optimizer.elementwise:
             raise UserError(
-                f"--lanes ensemble stacks the lanes, and {optimizer.label()} is not known to move each number by "
-                "the history of its own gradient alone. Leave --lanes out, or that optimizer."
+                f"--lanes ensemble stacks the lanes of element-wise optimizers, and {optimizer.label()} is not known "
+                "to be element-wise. Leave out --lanes or that optimizer."
             )
 
 
 def check_numbers(timeout: float, **counts: int | None) -> None:
     for name, value in counts.items():
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise UserError(f"--{name} {value!r} is not a number of {name}; give a whole number from 1.")
+            raise UserError(f"--{name} must be a whole number of at least 1, got {value!r}.")
     if not isinstance(timeout, int | float) or not timeout > 0:
-        raise UserError(f"--timeout {timeout!r} is not a time; give seconds above 0.")
+        raise UserError(f"--timeout must be seconds above 0, got {timeout!r}.")
 
 
 def parsed(kind: str, texts: Sequence[Any] | None, parse: Callable[[Any], Any]) -> tuple[Any, ...] | None:
-    """The things that were named, commas outside brackets separating them, or given as they are."""
+    """The things of a list: text is split at commas outside brackets, objects are taken as they are."""
     if texts is None:
         return None
     parts = [part for text in texts for part in (split_brackets(text) if isinstance(text, str) else [text])]
