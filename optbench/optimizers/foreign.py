@@ -30,13 +30,12 @@ import json
 import math
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from optbench import origin
 from optbench.fields import Search, UserError, hyper, name_and_fields, nearest, provenance
-from optbench.optimizer import Optimizer
+from optbench.optimizers.adapter import Method, declared
 from optbench.protocol import FRAMEWORKS, Rule, Setting, Shapes
 from optbench.target import SHORT, resolve
 
@@ -49,8 +48,8 @@ GIVEN = (*RATES, "params", *STEP)
 DECADES = 1e4
 
 
-@dataclass(frozen=True, kw_only=True)
-class Foreign(Optimizer):
+@declared
+class Foreign(Method):
     __doc__ = __doc__
     name: ClassVar[str] = "foreign"
     source: ClassVar[str] = "the package that its target names"

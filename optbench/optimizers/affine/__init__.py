@@ -27,10 +27,10 @@ import functools
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from optbench.fields import hyper
+from optbench.optimizers.adapter import declared
 from optbench.optimizers.psgd import GroupOptimizer
 from optbench.protocol import Rule, Setting, Shapes
 
@@ -85,10 +85,9 @@ def matricized(shape: tuple[int, ...]) -> Matricized:
     return best[1]
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class Affine(GroupOptimizer):
     __doc__ = __doc__
-    name: ClassVar[str] = "affine"
     source: ClassVar[str] = "arXiv:1512.04202, arXiv:1809.10232; psgd-jax 0.2.9"
     memory: ClassVar[str] = "n + for each leaf m^2 or m, and n^2 or n, of its matrix [m, n]"
 

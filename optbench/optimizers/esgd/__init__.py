@@ -25,12 +25,12 @@ arXiv:1502.04390; Ma, Yarats, Quasi-hyperbolic momentum, arXiv:1810.06801; packa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 from optbench.fields import MOMENTUM, hyper
-from optbench.optimizers.adapter import Room, decay, size, small, step_size, weight_decay
-from optbench.protocol import Rule, Setting, Shapes
+from optbench.optimizers.adapter import Room, decay, declared, small, step_size, weight_decay
+from optbench.protocol import Rule, Setting
 from optbench.ranges import require
 
 
@@ -61,13 +61,12 @@ def is_due(t: Any, update_d_every: int, d_warmup: int) -> Any:
     return (t < d_warmup) | ((t - d_warmup + 1) % update_d_every == 0)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class ESGD(Room):
     __doc__ = __doc__
-    name: ClassVar[str] = "esgd"
     source: ClassVar[str] = "arXiv:1502.04390, arXiv:1810.06801; esgd f0d40c5"
     order: ClassVar[int] = 2
-    memory: ClassVar[str] = "2n"
+    arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(1.0, 1e-3)
     b1: float = decay(0.9, "the momentum", MOMENTUM)
@@ -98,11 +97,7 @@ class ESGD(Room):
     def torch(self, setting: Setting) -> Rule:
         from optbench.optimizers.esgd.torch import ESGD as Method
 
-        return self.torch_rule(Method, setting, noise=setting.noise)
-
-    def state_floats(self, shapes: Shapes) -> int:
-        """Momentum and squared curvature."""
-        return 2 * size(shapes)
+        return self.torch_rule(partial(Method, noise=setting.noise), setting)
 
     def due_hvps(self, steps: int) -> int:
         """The first ones, then one in `update_d_every`."""
