@@ -15,41 +15,35 @@ from optbench.optimizers.psgd import BALANCE_PROBABILITY, SEED, SHARED
 from optbench.optimizers.psgd.torch_base import Preconditioned, descend, is_alive
 from optbench.optimizers.psgd.torch_base import precond_update_prob_schedule as precond_update_prob_schedule
 from optbench.protocol import normals
-from optbench.rules.arguments import at, rate, takes
-from optbench.rules.torch_optimizer import wide
+from optbench.rules.arguments import at, rate
+from optbench.rules.torch_optimizer import optimizer, wide
 
 Factors = list[torch.Tensor]
 
 
+@optimizer(
+    Declared,
+    f"lr b1 weight_decay {FITTING} preconditioner_lr preconditioner_init_scale mu_dtype precond_dtype "
+    "* scanned_layers noise seed upstream",
+    lr=rate(Declared),
+    scanned_layers=hyper(False, "whether the first axis of every parameter of a group stacks layers"),
+    seed=hyper(5318008, SEED),
+    **SHARED,
+    **ALONE,
+)
 class Kron(Preconditioned):
     """PSGD Kron: whitening by a Kronecker-factored preconditioner fitted on the group of triangular matrices.
 
     The first axis of the parameters of a group with `scanned_layers=True` stacks layers. The update probability may be
     a schedule of the step from 1; None is `precond_update_prob_schedule()`.
-
-    Raises:
-        ValueError: a hyperparameter is out of its range.
-        RuntimeError: a gradient is sparse.
     """
 
-    owner: ClassVar[str] = "kron"
     first_count: ClassVar[int] = 1
     """The number of the first step, at which a schedule is read."""
-
     releases: ClassVar[tuple[str, ...]] = RELEASES
 
-    @takes(
-        Declared,
-        f"lr b1 weight_decay {FITTING} preconditioner_lr preconditioner_init_scale mu_dtype precond_dtype "
-        "* scanned_layers noise seed upstream",
-        lr=rate(Declared),
-        scanned_layers=hyper(False, "whether the first axis of every parameter of a group stacks layers"),
-        seed=hyper(5318008, SEED),
-        **SHARED,
-        **ALONE,
-    )
-    def __init__(self, params: Any, **options: Any):
-        super().__init__(params, **options, update_counter=0)
+    def build(self, params: Any, **options: Any) -> None:
+        super().build(params, **options, update_counter=0)
 
     def check_group(self, group: dict[str, Any]) -> None:
         """Ranges, a release that is known, and shapes that can be factored."""

@@ -34,9 +34,11 @@ class Preconditioned(CheckedOptimizer):
     releases: ClassVar[tuple[str, ...]]
     """What `upstream` may ask for, the newest first."""
 
-    def __init__(self, params: Any, *, noise: Noise | None, seed: int, **options: Any):
-        self.noise: Noise = SeedNoise(seed) if noise is None else noise
-        super().__init__(params, {**options, "count": 0})
+    noise: Noise
+
+    def build(self, params: Any, *, noise: Noise | None, seed: int, **options: Any) -> None:
+        self.noise = SeedNoise(seed) if noise is None else noise
+        super().build(params, **options, count=0)
 
     def check_group(self, group: dict[str, Any]) -> None:
         """Ranges, and a release that is known."""
