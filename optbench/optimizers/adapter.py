@@ -81,7 +81,6 @@ class Method(Optimizer):
         raise FrozenInstanceError(f"cannot delete field {name!r}")
 
     def values(self) -> tuple[Any, ...]:
-        """The hyperparameters, in order."""
         return tuple(getattr(self, field.name) for field in fields(self))
 
     def __eq__(self, other: object) -> bool:
@@ -167,7 +166,6 @@ class Room(Method):
         return {**self.options(), **({"noise": setting.noise} if self.draws else {})}
 
     def transformation(self, factory: Callable[..., Any], setting: Setting) -> Any:
-        """The optax transformation under the schedule."""
         rate = self.learning_rate
         return factory(lambda t: rate * setting.factor(t), **self.given(setting))
 
@@ -184,7 +182,6 @@ class Room(Method):
 
 
 def size(shapes: Shapes) -> int:
-    """How many numbers the parameters are."""
     return sum(math.prod(shape) for shape in shapes.values())
 
 
@@ -204,12 +201,10 @@ def factor() -> Any:
 
 
 def decay(default: float, of: str, search: Search | None = None) -> Any:
-    """The decay of a running mean."""
     return hyper(default, f"decay of {of}", bounds="[0, 1)", search=search)
 
 
 def small(default: float, doc: str = "added to the root") -> Any:
-    """A number that keeps a divisor from 0."""
     return hyper(default, doc, bounds="[0, inf)")
 
 

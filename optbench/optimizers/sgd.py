@@ -46,5 +46,4 @@ class SGD(Standard):
         return partial(optim.SGD, momentum=self.momentum, nesterov=self.nesterov, foreach=True)
 
     def state_floats(self, shapes: Shapes) -> int:
-        """One buffer, if there is momentum."""
         return size(shapes) if self.momentum else 0

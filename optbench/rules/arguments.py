@@ -123,5 +123,4 @@ def rate(declared: type[Optimizer], **changes: Any) -> Any:
 
 
 def at(number: Any, count: Any) -> Any:
-    """A number, or a schedule's value at a count."""
     return number(count) if callable(number) else number

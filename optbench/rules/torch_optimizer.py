@@ -38,12 +38,15 @@ class CheckedOptimizer(torch.optim.Optimizer):
     wide_entries: ClassVar[tuple[str, ...]] = ()
     arguments: ClassVar[Arguments] = {}
 
+    def __init__(self, params: Any, *values: Any, **options: Any):
+        """`optimizer` puts a constructor in its place that takes the declared arguments."""
+        self.build(params, **options)
+
     def build(self, params: Any, **options: Any) -> None:
         """Construct it from the arguments by name; what is left in `options` belongs to each group."""
         super().__init__(params, options)
 
     def check_group(self, group: dict[str, Any]) -> None:
-        """Raise a ValueError that names the field, the value and the allowed range."""
         check(self.owner, self.arguments, group)
 
     @torch.no_grad()
@@ -54,12 +57,10 @@ class CheckedOptimizer(torch.optim.Optimizer):
         return loss
 
     def advance(self) -> None:
-        """Move all parameters."""
         for leaf in self.leaves():
             self.step_leaf(leaf)
 
     def step_leaf(self, leaf: Leaf) -> None:
-        """Move one parameter."""
         raise NotImplementedError
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -130,12 +131,10 @@ def zeros(param: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
-    """The dtype in which slow averages and counters are kept: at least float32."""
     return torch.promote_types(dtype, torch.float32)
 
 
 def rounded(value: float, dtype: torch.dtype) -> float:
-    """A hyperparameter as the nearest number of `dtype`."""
     return torch.tensor(value, dtype=dtype).item()
 
 

@@ -51,11 +51,9 @@ class Sides(NamedTuple):
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Sides:
-        """The two options among others."""
         return cls(*(options[name] for name in cls._fields))
 
     def triangular(self, size: int, other: int) -> bool:
-        """Whether a side of this size has a triangular factor."""
         return 2 <= size <= min(self.max_size_triangular, self.max_skew_triangular * other)
 
     def integrates(self, m: int, n: int) -> bool:
@@ -98,7 +96,6 @@ class Affine(GroupOptimizer):
 
     @property
     def sides(self) -> Sides:
-        """The two options that choose the factors."""
         return Sides.of(self.options())
 
     def jax(self, setting: Setting) -> Rule:
@@ -112,7 +109,6 @@ class Affine(GroupOptimizer):
         return self.torch_rule(Class, setting)
 
     def state_floats(self, shapes: Shapes) -> int:
-        """Factors and momentum."""
         total = 0
         for shape in shapes.values():
             _, m, n = matricized(tuple(shape))

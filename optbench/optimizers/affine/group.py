@@ -54,7 +54,6 @@ class Sided(Group):
         return {side: root * q for side, q in factors.items()}
 
     def fit(self, factors: Factors, given: Fit) -> Factors:
-        """Both sides, then balanced now and then."""
         xp, old = self.xp, [factors["left"], factors["right"]]
         a = xp.times(old[1], xp.times(old[0], given.h, 0), 1)
         grams = [xp.gram(a, axis, q.ndim < 2) for axis, q in enumerate(old)]

@@ -79,12 +79,10 @@ class ESGD(Room):
     d_warmup: int = hyper(20, "first steps that all take a product", bounds="[1, inf)")
 
     def options(self) -> dict[str, Any]:
-        """By the originals' names, where b1 and b2 are a pair."""
         options = super().options()
         return {"betas": (options.pop("b1"), options.pop("b2")), **options}
 
     def jax(self, setting: Setting) -> Rule:
-        """The optax transformation with Hessian-vector products where due."""
         from optbench.optimizers.esgd.jax import esgd, signs
         from optbench.rules.optax import CurvatureRule
 
@@ -100,7 +98,6 @@ class ESGD(Room):
         return self.torch_rule(partial(Method, noise=setting.noise), setting)
 
     def due_hvps(self, steps: int) -> int:
-        """The first ones, then one in `update_d_every`."""
         return min(steps, self.d_warmup) + max(0, steps - self.d_warmup) // self.update_d_every
 
 

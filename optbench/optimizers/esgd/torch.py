@@ -59,7 +59,6 @@ class ESGD(CheckedOptimizer):
         super().build(params, **options)
 
     def check_group(self, group: dict[str, Any]) -> None:
-        """The ranges, those of the betas too."""
         super().check_group(group)
         mixing(group["betas"], group["nu"], None)
 
@@ -68,7 +67,6 @@ class ESGD(CheckedOptimizer):
         return self.steps < self.d_warmup or self.steps_since_d >= self.update_d_every
 
     def advance(self) -> None:
-        """Move all parameters, on due steps with a product."""
         leaves = list(self.leaves())
         products: list[torch.Tensor] | None = None
         if self.should_create_graph():
@@ -133,7 +131,6 @@ class ESGD(CheckedOptimizer):
         return {**super().state_dict(), "global_state": {name: getattr(self, name) for name in self.counters}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state, cadence included."""
         super().load_state_dict(state_dict)
         for name, value in state_dict["global_state"].items():
             setattr(self, name, value)

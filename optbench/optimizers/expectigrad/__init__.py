@@ -51,5 +51,4 @@ class Expectigrad(Room):
         return self.torch_rule(Method, setting)
 
     def state_floats(self, shapes: Shapes) -> int:
-        """The sum, the counter and the momentum."""
         return (1 + self.sparse_counter + (self.beta > 0)) * size(shapes)

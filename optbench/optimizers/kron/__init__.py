@@ -50,7 +50,6 @@ class Shaping(NamedTuple):
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Shaping:
-        """The three options among others."""
         return cls(*(options[name] for name in cls._fields))
 
 
@@ -107,7 +106,6 @@ class Kron(Room):
 
     @property
     def shaping(self) -> Shaping:
-        """The three options that choose the factors."""
         return Shaping.of(self.options())
 
     def jax(self, setting: Setting) -> Rule:
@@ -121,7 +119,6 @@ class Kron(Room):
         return self.torch_rule(Class, setting)
 
     def state_floats(self, shapes: Shapes) -> int:
-        """Momentum and factors."""
         total = 0
         for shape in shapes.values():
             kinds = factor_kinds(shape, self.shaping)

@@ -62,14 +62,12 @@ class KronTorch(Kron):
         super().build(params, **options, scanned_layers=False)
 
     def advance(self) -> None:
-        """Move all parameters; the first group says whether a step fits."""
         due = self.due(self.param_groups[0])
         for group in self.param_groups:
             self.step_merged(group, due)
             group["count"] += 1
 
     def step_merged(self, group: dict[str, Any], due: bool) -> None:
-        """One step of one group."""
         params, names, updates = self.present(group), self.names(group), []
         for param, m in zip(params, self.momenta(group, params), strict=True):
             state, shape = self.state[param], merged(tuple(param.shape), group["merge_dims"])
@@ -113,7 +111,6 @@ class KronTorch(Kron):
 
 
 def merged(shape: tuple[int, ...], merge: bool) -> tuple[int, ...]:
-    """The shape in which a tensor is fitted."""
     if not merge or len(shape) < 3:
         return shape
     rows, columns = math.prod(shape[:-1]), math.prod(shape[1:])
@@ -122,7 +119,6 @@ def merged(shape: tuple[int, ...], merge: bool) -> tuple[int, ...]:
 
 
 def balanced(qs: Factors) -> Factors:
-    """Give the factors of a leaf the same largest entry."""
     norms = torch.stack([q.abs().max() for q in qs])
     mean = norms.log().mean().exp()
     return [q * (mean / norm) for q, norm in zip(qs, norms, strict=True)]

@@ -47,7 +47,6 @@ class LRA(GroupOptimizer):
         return self.torch_rule(Class, setting)
 
     def state_floats(self, shapes: Shapes) -> int:
-        """U, V, d and momentum."""
         return (2 * self.uvd_rank_of_approximation + 1 + (self.b1 > 0)) * size(shapes)
 
     def vectorizes(self, shapes: Shapes) -> bool:

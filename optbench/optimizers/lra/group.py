@@ -30,7 +30,6 @@ class LowRank(WholeVector):
         return {**factors, "d": scale * factors["d"]}
 
     def fit(self, factors: Factors, given: Fit) -> Factors:
-        """d, and one of U and V."""
         xp, norm, outer = self.xp, self.xp.np.linalg.norm, self.xp.np.outer
         h, v, U, V, d = given.h, given.v, factors["U"], factors["V"], factors["d"][:, 0]
         due = given.uniform("balance_u") < BALANCE_PROBABILITY
@@ -66,7 +65,6 @@ class LowRank(WholeVector):
         return d * (x + V @ (U.T @ x))
 
     def diagonal_step(self, h: Any, v: Any, curved: Any, flattened: Any, given: Fit) -> Any:
-        """The relative step of d."""
         gradient, floored = curved * h - v * flattened, self.xp.floored
         if not given.second_order:
             return given.lr / floored(abs(gradient).max()) * gradient

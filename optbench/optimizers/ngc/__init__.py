@@ -39,7 +39,6 @@ class NgcAdam(Room):
     eps: float = small(1e-8, "added to the divisor")
 
     def options(self) -> dict[str, Any]:
-        """By ngc-learn's names."""
         return {"beta1": self.b1, "beta2": self.b2, "eps": self.eps}
 
     def jax(self, setting: Setting) -> Rule:
@@ -80,7 +79,6 @@ class NgcNag(Room):
     )
 
     def options(self) -> dict[str, Any]:
-        """By ngc-learn's name."""
         return {"mu": self.momentum}
 
     def jax(self, setting: Setting) -> Rule:

@@ -36,7 +36,6 @@ class NgcSgdState(NamedTuple):
 
 
 def advanced(state: Any) -> jax.Array:
-    """The number of this step, from 1."""
     return jnp.asarray(optax.safe_increment(state.time_step))
 
 

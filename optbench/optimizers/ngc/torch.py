@@ -63,7 +63,6 @@ class NgcSgd(CheckedOptimizer):
     """Gradient descent as in ngc-learn."""
 
     def advance(self) -> None:
-        """Move all parameters, a group at once."""
         leaves = list(self.leaves())
         for group in self.param_groups:
             mine = [leaf for leaf in leaves if leaf.group is group]

@@ -48,5 +48,4 @@ class Novograd(Room):
         return self.torch_rule(Method, setting)
 
     def state_floats(self, shapes: Shapes) -> int:
-        """Momentum, and one norm for each leaf."""
         return size(shapes) + len(shapes)

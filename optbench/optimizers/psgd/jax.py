@@ -185,7 +185,6 @@ class Fitting(NamedTuple):
         return jax.lax.cond(due, fit, lambda held: held, (state.scaled, state.factors))
 
     def fitted(self, held: Held, step: Any, grads: Any, h_tree: Any, vs: list[Any], hessian: bool) -> Held:
-        """One fit of every unit."""
         lr, second_order = at(self.options.precond_lr, step + 1), self.options.step_normalizer_order == "2nd"
         suffixes = [""] if self.group.whole else [f".{name}" for name in leaf_names(grads)]
         rows = zip(self.group.units(jax.tree.leaves(h_tree)), vs, *held, suffixes, strict=True)

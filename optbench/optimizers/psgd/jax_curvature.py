@@ -72,7 +72,6 @@ def helped(
     has_aux: bool = False,
     preconditioner_update_probability: Any = 1.0,
 ) -> tuple[Any, Any, Any, Any, jax.Array]:
-    """`hessian_helper` with its arguments sorted out."""
     require("hessian_helper", "(0, 1]", preconditioner_update_probability=preconditioner_update_probability)
     vector_key, uniform_key = jax.random.split(key)
     due = jax.random.uniform(uniform_key) < preconditioner_update_probability

@@ -117,7 +117,6 @@ class GroupPreconditioner(Preconditioned):
         group["count"] += 1
 
     def due(self, group: dict[str, Any]) -> bool:
-        """Whether whitening fits at this step."""
         probability, step = group["preconditioner_update_probability"], group["count"]
         forced = 1 if group["upstream"] == "0.1.0" else FORCED_FITS
         if probability == 1 or step < forced:
@@ -160,7 +159,6 @@ class GroupPreconditioner(Preconditioned):
 
 
 def clip_global(updates: list[torch.Tensor], limit: float | None) -> list[torch.Tensor]:
-    """Scale a group's updates so that their l2 norm is at most `limit`."""
     if limit is None:
         return updates
     norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(u) for u in updates]))

@@ -41,7 +41,6 @@ class Preconditioned(CheckedOptimizer):
         super().build(params, **options, count=0)
 
     def check_group(self, group: dict[str, Any]) -> None:
-        """Ranges, and a release that is known."""
         super().check_group(group)
         group["upstream"] = check_release(self.owner, group["upstream"], self.releases)
 
@@ -64,7 +63,6 @@ class Preconditioned(CheckedOptimizer):
         return dict(zip(group["params"], given, strict=True))
 
     def present(self, group: dict[str, Any]) -> list[torch.Tensor]:
-        """The parameters that have a gradient."""
         return [leaf.param for leaf in self.leaves() if leaf.group is group]
 
     def momenta(self, group: dict[str, Any], params: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -94,7 +92,6 @@ class Preconditioned(CheckedOptimizer):
 
 
 def copied(value: Any, device: torch.device) -> Any:
-    """A copy of nested state on a device, dtypes kept."""
     if isinstance(value, torch.Tensor):
         return value.detach().clone().to(device)
     if isinstance(value, dict):
@@ -125,7 +122,6 @@ class precond_update_prob_schedule:
     flat_start: float = 500
 
     def __call__(self, n: int) -> np.float32:
-        """The probability at step n."""
         decayed = np.float32(self.max_prob) * np.exp(
             np.float32(-self.decay) * np.float32(n - self.flat_start)
         )

@@ -66,7 +66,6 @@ class RAdam(Moments):
     b2: float = hyper(0.999, "decay of the mean of squares", bounds="(0.6, 1)")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """RAdam with torch's eps."""
         from optbench.optimizers.standard.jax import radam
 
         return radam(rate, self.b1, self.b2, self.eps)

@@ -57,7 +57,6 @@ class RMSprop(Standard):
     centered: bool = flag(False, "divide by the deviation from the mean gradient")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.scale_by_rms or scale_by_stddev, and optax.trace."""
         scale = optax.scale_by_stddev if self.centered else optax.scale_by_rms
         parts = [scale(self.b2, self.eps, eps_in_sqrt=False)]
         parts += [optax.trace(self.momentum)] if self.momentum else []
@@ -74,7 +73,6 @@ class RMSprop(Standard):
         )
 
     def state_floats(self, shapes: Shapes) -> int:
-        """Squares, and what momentum and centering add."""
         return (1 + (self.momentum > 0) + self.centered) * size(shapes)
 
 
@@ -123,7 +121,6 @@ class Adafactor(Standard):
     clipping: float = hyper(1.0, "largest root mean square of a step", bounds="(0, inf)")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """The parts of optax.adafactor."""
         from optbench.optimizers.standard.jax import adafactor
 
         return adafactor(rate, self.decay, self.clipping, eps=1e-30)
@@ -134,7 +131,6 @@ class Adafactor(Standard):
         )
 
     def state_floats(self, shapes: Shapes) -> int:
-        """Rows and columns of the last two axes for each index of the others."""
         return sum(
             math.prod(shape[:-2]) * (shape[-2] + shape[-1]) if len(shape) > 1 else math.prod(shape)
             for shape in shapes.values()

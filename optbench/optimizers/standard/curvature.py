@@ -36,7 +36,6 @@ class Sophia(Standard):
     update_every: int = hyper(10, "steps between products", bounds="[1, inf)")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.contrib.sophia over products that it is handed."""
         from optbench.optimizers.standard.jax import given_diagonal
 
         means = (self.b1, self.b2, self.eps, self.weight_decay)
@@ -44,7 +43,6 @@ class Sophia(Standard):
         return optax.contrib.sophia(rate, *means, **options, hessian_diagonal_fn=given_diagonal())
 
     def jax(self, setting: Setting) -> Rule:
-        """The transformation, with a product where one is due."""
         import optax
 
         from optbench.optimizers.esgd.jax import signs
@@ -57,7 +55,6 @@ class Sophia(Standard):
         )
 
     def due_hvps(self, steps: int) -> int:
-        """The first step, then one in `update_every`."""
         return -(-steps // self.update_every)
 
 

@@ -165,5 +165,4 @@ class SM3(Standard):
         return optax.chain(optax.scale_by_sm3(self.b1), optax.scale_by_learning_rate(rate))
 
     def state_floats(self, shapes: Shapes) -> int:
-        """The momentum, and a number for each index of each axis."""
         return size(shapes) + sum(sum(shape) for shape in shapes.values())

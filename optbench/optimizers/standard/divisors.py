@@ -25,7 +25,6 @@ class AMSGrad(Moments):
     arrays: ClassVar[int] = 3
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.scale_by_amsgrad, corrected after the maximum."""
         from optbench.optimizers.standard.jax import amsgrad
 
         return amsgrad(rate, self.b1, self.b2, self.eps)

@@ -114,7 +114,6 @@ class Muon(Standard):
     weight_decay: float = weight_decay(0.0, "decoupled weight decay of the matrices")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.contrib.muon in torch's layout of parameters."""
         from optbench.optimizers.standard.jax import muon_axes
 
         return optax.contrib.muon(
@@ -129,5 +128,4 @@ class Muon(Standard):
         )
 
     def state_floats(self, shapes: Shapes) -> int:
-        """One momentum, and Adam's squares where it works."""
         return size(shapes) + size({name: shape for name, shape in shapes.items() if len(shape) < 2})

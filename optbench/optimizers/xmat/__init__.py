@@ -42,5 +42,4 @@ class XMat(GroupOptimizer):
         return self.torch_rule(Class, setting)
 
     def state_floats(self, shapes: Shapes) -> int:
-        """a, b and momentum."""
         return (2 + (self.b1 > 0)) * size(shapes)
