@@ -85,10 +85,10 @@ class Sided(Group):
         if q.ndim < 2:
             gradient = t1 - t2
             bound = (t1 + t2).max() if given.second_order else abs(gradient).max()
-            return q - given.lr / self.xp.floored(bound) * gradient * q
+            return q - given.lr / self.xp.np.clip(bound, min=1e-25) * gradient * q
         gradient = self.xp.np.triu(t1 - t2)
         bound = self.xp.norm_lower_bound(t1 + t2) if given.second_order else self.longest_bound(gradient)
-        return q - (given.lr / self.xp.floored(bound) * gradient) @ q
+        return q - (given.lr / self.xp.np.clip(bound, min=1e-25) * gradient) @ q
 
     def longest_bound(self, a: Any) -> Any:
         """The norm lower bound of a matrix that is not symmetric, from its longest column or row."""

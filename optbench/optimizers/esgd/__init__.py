@@ -24,22 +24,18 @@ arXiv:1502.04390; Ma, Yarats, Quasi-hyperbolic momentum, arXiv:1810.06801; packa
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from optbench.fields import MOMENTUM, hyper
 from optbench.optimizers.adapter import Room, decay, declared, small, step_size, weight_decay
 from optbench.protocol import Rule, Setting
 from optbench.ranges import require
 
-
-class Mixing(NamedTuple):
-    """The three coefficients of the averages, checked."""
-
-    b1: Any
-    b2: Any
-    nu: Any
+Mixing = namedtuple("Mixing", "b1 b2 nu")
+"""The three coefficients of the averages, checked."""
 
 
 def mixing(betas: Sequence[Any], nu: Any, v: Any) -> Mixing:

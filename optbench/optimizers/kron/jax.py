@@ -62,9 +62,6 @@ def kron(
 
     The update probability may be a schedule of the step from 1; None is `precond_update_prob_schedule()`. Weight
     decay needs `params` in `update`.
-
-    Raises:
-        ValueError: a hyperparameter is out of its range.
     """
     return finished(scale_by_kron(**options), learning_rate, weight_decay, weight_decay_mask)
 

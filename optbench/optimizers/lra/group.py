@@ -65,16 +65,16 @@ class LowRank(WholeVector):
         return d * (x + V @ (U.T @ x))
 
     def diagonal_step(self, h: Any, v: Any, curved: Any, flattened: Any, given: Fit) -> Any:
-        gradient, floored = curved * h - v * flattened, self.xp.floored
+        gradient, clip = curved * h - v * flattened, self.xp.np.clip
         if not given.second_order:
-            return given.lr / floored(abs(gradient).max()) * gradient
-        sizes = floored(curved**2 + v**2) ** -0.5 * floored(h**2 + flattened**2) ** -0.5
+            return given.lr / clip(abs(gradient).max(), min=1e-25) * gradient
+        sizes = clip(curved**2 + v**2, min=1e-25) ** -0.5 * clip(h**2 + flattened**2, min=1e-25) ** -0.5
         return given.lr * sizes.min() * gradient
 
     def step_size(self, a: Any, b: Any, W: Any, given: Fit) -> Any:
         """The step of one of U and V, W being the other one."""
         wa, wb, norm = W @ (W.T @ a), W @ (W.T @ b), self.xp.np.linalg.norm
         if given.second_order:
-            return given.lr / self.xp.floored(norm(a) * norm(wa) + norm(b) * norm(wb))
+            return given.lr / self.xp.np.clip(norm(a) * norm(wa) + norm(b) * norm(wb), min=1e-25)
         squared = (a @ a) * (wa @ wa) + (b @ b) * (wb @ wb) - 2 * (a @ b) * (wa @ wb)
-        return given.lr / self.xp.floored(self.xp.np.sqrt(abs(squared)))
+        return given.lr / self.xp.np.clip(self.xp.np.sqrt(abs(squared)), min=1e-25)

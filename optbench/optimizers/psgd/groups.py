@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from optbench.protocol import Noise, normals
 
@@ -28,7 +28,7 @@ class Fit(NamedTuple):
     """A draw from [0, 1) of this unit at this step, by name."""
 
 
-class Group:
+class Group(Protocol):
     """How leaves split into units, and how a unit's factors are made, fitted and applied.
 
     A unit is what has factors of its own: all leaves as one vector, or one leaf as a matrix, in float32 at least.
@@ -38,36 +38,36 @@ class Group:
     """The names of the options that only this group has."""
     whole: ClassVar[bool] = False
     """Whether all leaves are one unit."""
+    xp: Any
 
     def __init__(self, xp: Any, options: Mapping[str, Any]):
         self.xp = xp
 
-    def units(self, leaves: Sequence[Any]) -> list[Any]:
-        raise NotImplementedError
+    def units(self, leaves: Sequence[Any]) -> list[Any]: ...
 
     def restore(self, units: list[Any], like: Sequence[Any]) -> list[Any]:
         """The leaves back from their units, with the dtypes of `like`."""
-        raise NotImplementedError
+        ...
 
     def probe(self, noise: Noise, step: Any, likes: Mapping[str, Any]) -> list[Any]:
         """What whitening draws: an array for each unit, or None where it needs none."""
-        raise NotImplementedError
+        ...
 
     def init(self, unit: Any, noise: Noise) -> Factors:
         """The identity, or near it."""
-        raise NotImplementedError
+        ...
 
     def scaled(self, factors: Factors, scale: Any) -> Factors:
         """Q times a number, before the first fit."""
-        raise NotImplementedError
+        ...
 
     def fit(self, factors: Factors, given: Fit) -> Factors:
         """One relative gradient step of the factors, all from the old ones."""
-        raise NotImplementedError
+        ...
 
     def apply(self, factors: Factors, m: Any) -> Any:
         """Q^T Q m."""
-        raise NotImplementedError
+        ...
 
 
 class WholeVector(Group):
@@ -77,7 +77,7 @@ class WholeVector(Group):
 
     def units(self, leaves: Sequence[Any]) -> list[Any]:
         dtype = self.xp.common(leaves)
-        return [self.xp.concatenated([self.xp.cast(leaf.reshape(-1), dtype) for leaf in leaves])]
+        return [self.xp.np.concatenate([self.xp.cast(leaf.reshape(-1), dtype) for leaf in leaves])]
 
     def restore(self, units: list[Any], like: Sequence[Any]) -> list[Any]:
         parts = self.xp.split(units[0], [math.prod(leaf.shape) for leaf in like])

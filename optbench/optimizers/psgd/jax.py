@@ -117,14 +117,7 @@ def scale_by_group(
         )
 
     def update(
-        updates: Any,
-        state: Any,
-        params: Any = None,
-        *,
-        Hvp: Any = None,
-        vector: Any = None,
-        update_preconditioner: Any = None,
-        **_: Any,
+        updates: Any, state: Any, params=None, *, Hvp=None, vector=None, update_preconditioner=None, **_: Any
     ) -> tuple[Any, GroupState]:
         t, (leaves, structure) = state.count + 1, jax.tree.flatten(updates)
         if Hvp is not None and (vector is None or update_preconditioner is None):

@@ -16,8 +16,6 @@ from optbench.optimizers.kron.jax_factors import norm_lower_bound as norm_lower_
 from optbench.optimizers.kron.jax_factors import precondition as precondition
 from optbench.optimizers.kron.jax_factors import times as times
 
-concatenated = np.concatenate
-
 
 def common(leaves: Sequence[Any]) -> Any:
     """The dtype that holds all, at least float32."""
@@ -36,18 +34,9 @@ def permuted(x: Any, axes: Sequence[int]) -> Any:
     return x.transpose(axes)
 
 
-def flipped(x: Any) -> Any:
-    return x[::-1]
-
-
 def cleared(x: Any, i: int) -> Any:
     """x with a 0 in place i."""
     return x.at[i].set(0)
-
-
-def floored(x: Any) -> Any:
-    """x, but not below 1e-25."""
-    return np.maximum(x, 1e-25)
 
 
 def ones(shape: Any, like: Any) -> Any:

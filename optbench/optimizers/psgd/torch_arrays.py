@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch as np
 
 from optbench.optimizers.kron.torch import divide as divide
 from optbench.optimizers.kron.torch import gram as gram
@@ -15,7 +14,7 @@ from optbench.optimizers.kron.torch import norm_lower_bound as norm_lower_bound
 from optbench.optimizers.kron.torch import precondition as precondition
 from optbench.optimizers.kron.torch import times as times
 
-concatenated = np.cat
+np: Any = torch
 
 
 def common(leaves: Sequence[Any]) -> Any:
@@ -34,17 +33,9 @@ def permuted(x: Any, axes: Sequence[int]) -> Any:
     return x.permute(axes)
 
 
-def flipped(x: Any) -> Any:
-    return x.flip(0)
-
-
 def cleared(x: Any, i: int) -> Any:
     x[i] = 0
     return x
-
-
-def floored(x: Any) -> Any:
-    return x.clamp(min=1e-25)
 
 
 def ones(shape: Any, like: Any) -> Any:

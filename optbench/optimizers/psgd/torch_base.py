@@ -7,19 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import (  # pyright: ignore[reportPrivateImportUsage]
-    _foreach_add,  # pyright: ignore[reportPrivateImportUsage]
-    _foreach_add_,  # pyright: ignore[reportPrivateImportUsage]
-    _foreach_div,  # pyright: ignore[reportPrivateImportUsage]
-    _foreach_mul,  # pyright: ignore[reportPrivateImportUsage]
-    _foreach_mul_,  # pyright: ignore[reportPrivateImportUsage]
-    _foreach_sub_,  # pyright: ignore[reportPrivateImportUsage]
-)
 
 from optbench.optimizers.psgd import check_release
 from optbench.protocol import Noise
 from optbench.rules.torch import SeedNoise
 from optbench.rules.torch_optimizer import CheckedOptimizer
+
+foreach: Any = torch
+"""Operations on lists of tensors; torch declares no types for them."""
 
 
 class Preconditioned(CheckedOptimizer):
@@ -78,16 +73,16 @@ class Preconditioned(CheckedOptimizer):
             if "mu" not in state:
                 state["mu"] = torch.zeros_like(param, dtype=group["mu_dtype"] or param.dtype)
         mus = [state["mu"].to(grad.dtype) for state, grad in zip(states, grads, strict=True)]
-        _foreach_mul_(mus, b1)
-        _foreach_add_(mus, grads, alpha=1 - b1)
+        foreach._foreach_mul_(mus, b1)
+        foreach._foreach_add_(mus, grads, alpha=1 - b1)
         for state, mu in zip(states, mus, strict=True):
             if mu is not state["mu"]:
                 state["mu"].copy_(mu)
         steps = [state["step"] for state in states]
         if not nesterov:
-            return list(_foreach_div(mus, [1 - b1**t for t in steps]))
-        ahead = _foreach_mul(mus, [b1 / (1 - b1 ** (t + 1)) for t in steps])
-        _foreach_add_(ahead, _foreach_mul(grads, [(1 - b1) / (1 - b1**t) for t in steps]))
+            return list(foreach._foreach_div(mus, [1 - b1**t for t in steps]))
+        ahead = foreach._foreach_mul(mus, [b1 / (1 - b1 ** (t + 1)) for t in steps])
+        foreach._foreach_add_(ahead, foreach._foreach_mul(grads, [(1 - b1) / (1 - b1**t) for t in steps]))
         return list(ahead)
 
 
@@ -104,8 +99,8 @@ def descend(group: dict[str, Any], params: list[torch.Tensor], updates: list[tor
     if not params:
         return
     if group["weight_decay"] > 0:
-        updates = list(_foreach_add(updates, params, alpha=group["weight_decay"]))
-    _foreach_sub_(params, _foreach_mul(updates, group["lr"]))
+        updates = list(foreach._foreach_add(updates, params, alpha=group["weight_decay"]))
+    foreach._foreach_sub_(params, foreach._foreach_mul(updates, group["lr"]))
 
 
 @dataclass(frozen=True)
