@@ -5,6 +5,7 @@ A `Standard` method is theirs; a `Room` holds a factory for optax and a class fo
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import math
 from collections.abc import Callable
@@ -150,11 +151,32 @@ class Standard(Method):
 
 
 class Room(Method):
-    """A method with an optax factory and a torch.optim class of our own, which are used alone too."""
+    """A method with an optax factory and a torch.optim class of our own, which are used alone too.
+
+    They are in the files `jax.py` and `torch.py` beside it, by the name of the method and of the class.
+    """
 
     learning_rate: float
+    halves: ClassVar[dict[str, str]]
+    """The name of the factory and that of the class, by framework."""
+    room: ClassVar[str]
+    """The package that has the files."""
     draws: ClassVar[bool] = False
     """Whether the factory and the class take the `noise` that they draw from."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.__module__.startswith("optbench.optimizers."):
+            cls.room, cls.halves = cls.__module__, {"jax": cls.name, "torch": cls.__name__}
+
+    def half(self, framework: str) -> Any:
+        return getattr(importlib.import_module(f"{self.room}.{framework}"), self.halves[framework])
+
+    def jax(self, setting: Setting) -> Rule:
+        return self.jax_rule(self.half("jax"), setting)
+
+    def torch(self, setting: Setting) -> Rule:
+        return self.torch_rule(self.half("torch"), setting)
 
     def options(self) -> dict[str, Any]:
         """What both are given beside the learning rate, by the names of the originals."""

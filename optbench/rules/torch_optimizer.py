@@ -35,7 +35,8 @@ class CheckedOptimizer(torch.optim.Optimizer):
     owner: ClassVar[str]
     """Its name in messages."""
     kept: ClassVar[tuple[str, ...]] = ()
-    wide_entries: ClassVar[tuple[str, ...]] = ()
+    wide_entries: ClassVar[tuple[str, ...] | None] = ()
+    """None: all."""
     arguments: ClassVar[Arguments] = {}
 
     def __init__(self, params: Any, *values: Any, **options: Any):
@@ -95,10 +96,9 @@ class CheckedOptimizer(torch.optim.Optimizer):
         saved = [index for group in state_dict["param_groups"] for index in group["params"]]
         params = [param for group in self.param_groups for param in group["params"]]
         for index, param in zip(saved, params, strict=True):
-            entries = state_dict["state"].get(index, {})
-            for key in self.wide_entries:
-                if isinstance(entries.get(key), torch.Tensor):
-                    self.state[param][key] = entries[key].detach().clone().to(param.device)
+            for key, value in state_dict["state"].get(index, {}).items():
+                if self.wide_entries is None or key in self.wide_entries:
+                    self.state[param][key] = copied(value, param.device)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), **{name: getattr(self, name) for name in self.kept}}
@@ -123,6 +123,14 @@ def optimizer(declared: type[Declared], names: str, **others: Any) -> Callable[[
         return cls
 
     return decorate
+
+
+def copied(value: Any, device: torch.device) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone().to(device)
+    if isinstance(value, dict):
+        return {key: copied(each, device) for key, each in value.items()}
+    return [copied(each, device) for each in value] if isinstance(value, list) else value
 
 
 def zeros(param: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:

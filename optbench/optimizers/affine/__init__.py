@@ -27,12 +27,12 @@ import functools
 import itertools
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from optbench.fields import hyper
 from optbench.optimizers.adapter import declared
 from optbench.optimizers.psgd import GroupOptimizer
-from optbench.protocol import Rule, Setting, Shapes
+from optbench.protocol import Shapes
 
 
 class Matricized(NamedTuple):
@@ -98,16 +98,6 @@ class Affine(GroupOptimizer):
     def sides(self) -> Sides:
         return Sides.of(self.options())
 
-    def jax(self, setting: Setting) -> Rule:
-        from optbench.optimizers.affine.jax import affine
-
-        return self.jax_rule(affine, setting)
-
-    def torch(self, setting: Setting) -> Rule:
-        from optbench.optimizers.affine.torch import Affine as Class
-
-        return self.torch_rule(Class, setting)
-
     def state_floats(self, shapes: Shapes) -> int:
         total = 0
         for shape in shapes.values():
@@ -121,3 +111,7 @@ class Affine(GroupOptimizer):
         """Not where a triangular solve would be batched: that stands still on XLA's CPU thread pool."""
         views = [matricized(tuple(shape)) for shape in shapes.values()]
         return not any(self.sides.triangular(m, n) or self.sides.triangular(n, m) for _, m, n in views)
+
+
+if TYPE_CHECKING:  # what `Room` imports; the digest of the code reads it here
+    from optbench.optimizers.affine import jax, torch  # noqa: F401

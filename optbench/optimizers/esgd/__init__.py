@@ -25,9 +25,9 @@ arXiv:1502.04390; Ma, Yarats, Quasi-hyperbolic momentum, arXiv:1810.06801; packa
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from optbench.fields import MOMENTUM, hyper
 from optbench.optimizers.adapter import Room, decay, declared, small, step_size, weight_decay
@@ -78,20 +78,18 @@ class ESGD(Room):
         options = super().options()
         return {"betas": (options.pop("b1"), options.pop("b2")), **options}
 
-    def jax(self, setting: Setting) -> Rule:
-        from optbench.optimizers.esgd.jax import esgd, signs
+    def torch_rule(self, method: Callable[..., Any], setting: Setting) -> Rule:
+        return super().torch_rule(partial(method, noise=setting.noise), setting)
+
+    def jax_rule(self, factory: Callable[..., Any], setting: Setting) -> Rule:
+        from optbench.optimizers.esgd.jax import signs
         from optbench.rules.optax import CurvatureRule
 
         return CurvatureRule(
-            self.transformation(esgd, setting),
+            self.transformation(factory, setting),
             due=lambda state, t: is_due(t, self.update_d_every, self.d_warmup),
             probe=lambda t, params: signs(setting.noise, t, params),
         )
-
-    def torch(self, setting: Setting) -> Rule:
-        from optbench.optimizers.esgd.torch import ESGD as Method
-
-        return self.torch_rule(partial(Method, noise=setting.noise), setting)
 
     def due_hvps(self, steps: int) -> int:
         return min(steps, self.d_warmup) + max(0, steps - self.d_warmup) // self.update_d_every
@@ -104,3 +102,7 @@ ALONE = {
     "v": hyper(None, "the older name of nu"),
 }
 """What the factory and the class take beside the fields."""
+
+
+if TYPE_CHECKING:  # what `Room` imports; the digest of the code reads it here
+    from optbench.optimizers.esgd import jax, torch  # noqa: F401

@@ -42,7 +42,7 @@ class ESGD(CheckedOptimizer):
 
     counters: ClassVar[tuple[str, ...]] = ("update_d_every", "d_warmup", "steps", "steps_since_d")
     kept: ClassVar[tuple[str, ...]] = (*counters, "noise", "upstream")
-    wide_entries: ClassVar[tuple[str, ...]] = ("exp_avg_d",)
+    wide_entries: ClassVar[tuple[str, ...] | None] = ("exp_avg_d",)
 
     noise: Noise
 

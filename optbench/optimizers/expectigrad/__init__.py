@@ -21,11 +21,11 @@ arXiv:2010.01356; package expectigrad 0.0.0 (commit e9ba829).
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from optbench.fields import MOMENTUM, hyper
 from optbench.optimizers.adapter import Room, decay, declared, flag, size, step_size
-from optbench.protocol import Rule, Setting, Shapes
+from optbench.protocol import Shapes
 
 
 @declared
@@ -40,15 +40,9 @@ class Expectigrad(Room):
     eps: float = hyper(1e-8, "added to the divisor", bounds="(0, inf)")
     sparse_counter: bool = flag(True, "count, entry by entry, only the steps with a gradient")
 
-    def jax(self, setting: Setting) -> Rule:
-        from optbench.optimizers.expectigrad.jax import expectigrad
-
-        return self.jax_rule(expectigrad, setting)
-
-    def torch(self, setting: Setting) -> Rule:
-        from optbench.optimizers.expectigrad.torch import Expectigrad as Method
-
-        return self.torch_rule(Method, setting)
-
     def state_floats(self, shapes: Shapes) -> int:
         return (1 + self.sparse_counter + (self.beta > 0)) * size(shapes)
+
+
+if TYPE_CHECKING:  # what `Room` imports; the digest of the code reads it here
+    from optbench.optimizers.expectigrad import jax, torch  # noqa: F401

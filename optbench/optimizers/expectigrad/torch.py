@@ -21,7 +21,7 @@ from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, optimizer, wi
 class Expectigrad(CheckedOptimizer):
     """Expectigrad: the gradient over the root of its arithmetic mean square, then momentum."""
 
-    wide_entries: ClassVar[tuple[str, ...]] = ("sum", "counter")
+    wide_entries: ClassVar[tuple[str, ...] | None] = ("sum", "counter")
 
     def step_leaf(self, leaf: Leaf) -> None:
         param, grad, state, group, _ = leaf

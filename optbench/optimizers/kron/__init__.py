@@ -25,11 +25,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from optbench.fields import MOMENTUM, hyper
 from optbench.optimizers.adapter import Room, decay, declared, flag, step_size, weight_decay
-from optbench.protocol import Rule, Setting, Shapes
+from optbench.protocol import Shapes
 
 DAMPING = 0.0003452669770922512
 """sqrt of the float32 machine epsilon, rounded to float32, in every dtype."""
@@ -108,16 +108,6 @@ class Kron(Room):
     def shaping(self) -> Shaping:
         return Shaping.of(self.options())
 
-    def jax(self, setting: Setting) -> Rule:
-        from optbench.optimizers.kron.jax import kron
-
-        return self.jax_rule(kron, setting)
-
-    def torch(self, setting: Setting) -> Rule:
-        from optbench.optimizers.kron.torch import Kron as Class
-
-        return self.torch_rule(Class, setting)
-
     def state_floats(self, shapes: Shapes) -> int:
         total = 0
         for shape in shapes.values():
@@ -154,3 +144,7 @@ ALONE = {
     ),
 }
 """What the factory and the class take beside the fields, and beside what all of PSGD take."""
+
+
+if TYPE_CHECKING:  # what `Room` imports; the digest of the code reads it here
+    from optbench.optimizers.kron import jax, torch  # noqa: F401

@@ -24,7 +24,7 @@ from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, optimizer, ro
 class NgcAdam(CheckedOptimizer):
     """Adam as in ngc-learn."""
 
-    wide_entries: ClassVar[tuple[str, ...]] = ("g1", "g2")
+    wide_entries: ClassVar[tuple[str, ...] | None] = ("g1", "g2")
 
     def step_leaf(self, leaf: Leaf) -> None:
         param, grad, state, group, _ = leaf
@@ -45,7 +45,7 @@ class NgcAdam(CheckedOptimizer):
 class NgcNag(CheckedOptimizer):
     """Nesterov's accelerated gradient as in ngc-learn."""
 
-    wide_entries: ClassVar[tuple[str, ...]] = ("phi",)
+    wide_entries: ClassVar[tuple[str, ...] | None] = ("phi",)
 
     def step_leaf(self, leaf: Leaf) -> None:
         param, grad, state, group, _ = leaf

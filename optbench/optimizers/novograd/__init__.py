@@ -17,11 +17,11 @@ Networks, arXiv:1905.11286; the numbers of `optax.novograd`, package optax 0.2.8
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from optbench.fields import MOMENTUM, hyper
 from optbench.optimizers.adapter import Room, decay, declared, size, small, step_size, weight_decay
-from optbench.protocol import Rule, Setting, Shapes
+from optbench.protocol import Shapes
 
 
 @declared
@@ -37,15 +37,9 @@ class Novograd(Room):
     eps_root: float = small(0.0, "added to the squared norm, under the root")
     weight_decay: float = weight_decay(0.0, "weight decay, inside the momentum")
 
-    def jax(self, setting: Setting) -> Rule:
-        from optbench.optimizers.novograd.jax import novograd
-
-        return self.jax_rule(novograd, setting)
-
-    def torch(self, setting: Setting) -> Rule:
-        from optbench.optimizers.novograd.torch import Novograd as Method
-
-        return self.torch_rule(Method, setting)
-
     def state_floats(self, shapes: Shapes) -> int:
         return size(shapes) + len(shapes)
+
+
+if TYPE_CHECKING:  # what `Room` imports; the digest of the code reads it here
+    from optbench.optimizers.novograd import jax, torch  # noqa: F401

@@ -11,17 +11,8 @@ import jax.numpy as jnp
 import optax
 
 from optbench.fields import hyper
-from optbench.optimizers.psgd import (
-    FORCED_FITS,
-    KEY,
-    MASK,
-    PRECOND_LR,
-    SHARED,
-    UPSTREAM,
-    GroupOptimizer,
-    check_release,
-    jax_arrays,
-)
+from optbench.optimizers import psgd
+from optbench.optimizers.psgd import jax_arrays
 from optbench.optimizers.psgd.groups import Factors, Fit, Group, first_scale
 from optbench.optimizers.psgd.jax_curvature import hessian_helper as hessian_helper
 from optbench.protocol import Noise
@@ -52,7 +43,7 @@ class GroupState(NamedTuple):
 
 
 def factories(
-    declared: type[GroupOptimizer], group: type[Group], summary: str, name: str = ""
+    declared: type[psgd.GroupOptimizer], group: type[Group], summary: str, name: str = ""
 ) -> tuple[Factory, Factory]:
     """The factories of a method: with learning rate and weight decay, and `scale_by_...` without.
 
@@ -83,19 +74,19 @@ def factories(
             "precond_init_scale update_global_norm_clip step_normalizer_order seed mu_dtype precision "
             "* noise upstream",
             learning_rate=field(declared, "learning_rate", doc=SCHEDULED, bounds=None),
-            mask=MASK,
-            precond_lr=PRECOND_LR,
-            seed=hyper(None, KEY),
+            mask=psgd.MASK,
+            precond_lr=psgd.PRECOND_LR,
+            seed=hyper(None, psgd.KEY),
             precision=hyper("tensorfloat32", "matmul precision"),
-            upstream=UPSTREAM,
-            **SHARED,
+            upstream=psgd.UPSTREAM,
+            **psgd.SHARED,
         )
         made.append(arguments(function))
     return made[0], made[1]
 
 
 def scale_by_group(
-    declared: type[GroupOptimizer],
+    declared: type[psgd.GroupOptimizer],
     group: Group,
     noise: Noise | None,
     seed: int | jax.Array | None,
@@ -105,7 +96,7 @@ def scale_by_group(
     """Precondition with Q^T Q, Q on `group`, in whitening or in Hessian mode."""
     owner, options = declared.name, SimpleNamespace(**given)
     source: Noise = KeyNoise.seeded(36 if seed is None else seed) if noise is None else noise
-    fitting = Fitting(group, options, source, check_release(owner, upstream, declared.releases))
+    fitting = Fitting(group, options, source, psgd.check_release(owner, upstream, declared.releases))
 
     def init(params: Any) -> GroupState:
         units = group.units(jax.tree.leaves(params))
@@ -164,7 +155,7 @@ class Fitting(NamedTuple):
 
         if isinstance(probability, int | float) and probability == 1:
             return fit(held)
-        forced = 1 if self.release == "0.1.0" else FORCED_FITS
+        forced = 1 if self.release == "0.1.0" else psgd.FORCED_FITS
         due = self.source.uniform("update_u", state.count, jnp.float32) < probability
         return jax.lax.cond(due | (state.count < forced), fit, lambda held: held, held)
 

@@ -10,11 +10,7 @@ import jax
 import jax.numpy as np
 from jax.scipy.linalg import lu_factor, lu_solve, solve_triangular
 
-from optbench.optimizers.kron.jax_factors import divide as divide
-from optbench.optimizers.kron.jax_factors import gram as gram
-from optbench.optimizers.kron.jax_factors import norm_lower_bound as norm_lower_bound
-from optbench.optimizers.kron.jax_factors import precondition as precondition
-from optbench.optimizers.kron.jax_factors import times as times
+from optbench.optimizers.kron.jax_factors import divide, gram, norm_lower_bound, precondition, times  # noqa: F401
 
 
 def common(leaves: Sequence[Any]) -> Any:

@@ -8,11 +8,7 @@ from typing import Any
 
 import torch
 
-from optbench.optimizers.kron.torch import divide as divide
-from optbench.optimizers.kron.torch import gram as gram
-from optbench.optimizers.kron.torch import norm_lower_bound as norm_lower_bound
-from optbench.optimizers.kron.torch import precondition as precondition
-from optbench.optimizers.kron.torch import times as times
+from optbench.optimizers.kron.torch import divide, gram, norm_lower_bound, precondition, times  # noqa: F401
 
 np: Any = torch
 

@@ -25,6 +25,7 @@ class Preconditioned(CheckedOptimizer):
     """
 
     kept: ClassVar[tuple[str, ...]] = ("noise",)
+    wide_entries: ClassVar[tuple[str, ...] | None] = None
 
     releases: ClassVar[tuple[str, ...]]
     """What `upstream` may ask for, the newest first."""
@@ -38,14 +39,6 @@ class Preconditioned(CheckedOptimizer):
     def check_group(self, group: dict[str, Any]) -> None:
         super().check_group(group)
         group["upstream"] = check_release(self.owner, group["upstream"], self.releases)
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore a state, each tensor in the dtype it was saved in: the bits after are the bits before."""
-        super().load_state_dict(state_dict)
-        for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
-            for param, key in zip(group["params"], saved["params"], strict=True):
-                if key in state_dict["state"]:
-                    self.state[param] = copied(state_dict["state"][key], param.device)
 
     def names(self, group: dict[str, Any]) -> dict[torch.Tensor, str]:
         """The name of each parameter of a group: its own, or its place among all."""
@@ -84,14 +77,6 @@ class Preconditioned(CheckedOptimizer):
         ahead = foreach._foreach_mul(mus, [b1 / (1 - b1 ** (t + 1)) for t in steps])
         foreach._foreach_add_(ahead, foreach._foreach_mul(grads, [(1 - b1) / (1 - b1**t) for t in steps]))
         return list(ahead)
-
-
-def copied(value: Any, device: torch.device) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.detach().clone().to(device)
-    if isinstance(value, dict):
-        return {key: copied(each, device) for key, each in value.items()}
-    return [copied(each, device) for each in value] if isinstance(value, list) else value
 
 
 def descend(group: dict[str, Any], params: list[torch.Tensor], updates: list[torch.Tensor]) -> None:

@@ -36,15 +36,8 @@ class NAdam(Moments):
         """torch.optim.NAdam; 0.96 to an infinite power is 0, and the momentum b1 from the first step."""
         from optbench.optimizers.standard.torch import nadam
 
-        return partial(
-            nadam,
-            betas=(self.b1, self.b2),
-            eps=self.eps,
-            weight_decay=self.weight_decay,
-            momentum_decay=float("inf"),
-            decoupled_weight_decay=True,
-            foreach=True,
-        )
+        options = {"eps": self.eps, "weight_decay": self.weight_decay, "decoupled_weight_decay": True}
+        return partial(nadam, betas=(self.b1, self.b2), momentum_decay=float("inf"), **options, foreach=True)
 
 
 @declared

@@ -63,14 +63,8 @@ class RMSprop(Standard):
         return optax.chain(*parts, optax.scale_by_learning_rate(rate))
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
-        return partial(
-            optim.RMSprop,
-            alpha=self.b2,
-            eps=self.eps,
-            momentum=self.momentum,
-            centered=self.centered,
-            foreach=True,
-        )
+        options = {"alpha": self.b2, "momentum": self.momentum, "centered": self.centered}
+        return partial(optim.RMSprop, eps=self.eps, **options, foreach=True)
 
     def state_floats(self, shapes: Shapes) -> int:
         return (1 + (self.momentum > 0) + self.centered) * size(shapes)

@@ -42,14 +42,8 @@ class LARS(Standard):
     weight_decay: float = weight_decay(0.0, "weight decay, added to the gradient")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        return optax.lars(
-            rate,
-            self.weight_decay,
-            trust_coefficient=self.trust,
-            eps=self.eps,
-            momentum=self.momentum,
-            nesterov=self.nesterov,
-        )
+        options = {"eps": self.eps, "momentum": self.momentum, "nesterov": self.nesterov}
+        return optax.lars(rate, self.weight_decay, trust_coefficient=self.trust, **options)
 
 
 @declared
@@ -116,16 +110,9 @@ class Muon(Standard):
     def in_optax(self, optax: Any, rate: Rate) -> Any:
         from optbench.optimizers.standard.jax import muon_axes
 
-        return optax.contrib.muon(
-            rate,
-            beta=self.b1,
-            eps=self.eps,
-            weight_decay=self.weight_decay,
-            nesterov=self.nesterov,
-            adam_b1=self.adam_b1,
-            adam_b2=self.adam_b2,
-            muon_weight_dimension_numbers=muon_axes,
-        )
+        adam = {"adam_b1": self.adam_b1, "adam_b2": self.adam_b2, "eps": self.eps}
+        options = {"beta": self.b1, "nesterov": self.nesterov, "weight_decay": self.weight_decay}
+        return optax.contrib.muon(rate, **options, **adam, muon_weight_dimension_numbers=muon_axes)
 
     def state_floats(self, shapes: Shapes) -> int:
         return size(shapes) + size({name: shape for name, shape in shapes.items() if len(shape) < 2})
