@@ -179,7 +179,6 @@ class Room(Method):
         return self.torch_rule(self.half("torch"), setting)
 
     def options(self) -> dict[str, Any]:
-        """What both are given beside the learning rate, by the names of the originals."""
         return {
             field.name: getattr(self, field.name) for field in fields(self) if field.name != "learning_rate"
         }

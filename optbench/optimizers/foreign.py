@@ -85,7 +85,6 @@ class Foreign(Method):
         return super().searched() | {name: Search(*between(low, high)) for name, low, high in self.ranges}
 
     def at(self, place: Sequence[float]) -> Self:
-        """The trial at a place in the unit cube of what is searched; options are numbers there."""
         numbers = {
             name: search.at(where, name == "learning_rate")
             for (name, search), where in zip(self.searched().items(), place, strict=True)
@@ -106,7 +105,6 @@ class Foreign(Method):
         return False
 
     def label(self) -> str:
-        """What one types: the target, or its name, with its options."""
         drawn = {name: f"{low:g}:{high:g}" for name, low, high in self.ranges}
         given = {
             **{name: value for name, value in self.options if name not in drawn},
@@ -274,7 +272,6 @@ def short(target: str) -> str:
 
 
 def is_step(made: Callable[..., Any]) -> bool:
-    """Whether a function is an optimizer itself: of parameters, state, gradients and step."""
     return not inspect.isclass(made) and tuple(parameters(made))[:4] == STEP
 
 
@@ -338,7 +335,6 @@ def takes_schedule(target: str, make: Callable[..., Any], options: tuple[tuple[s
 
 
 def value_of(text: str) -> Any:
-    """A number, True, False, None, or the text itself."""
     words = {"true": True, "false": False, "none": None}
     if text.lower() in words:
         return words[text.lower()]
@@ -351,7 +347,6 @@ def value_of(text: str) -> Any:
 
 
 def check_option(target: str, made: Any, framework: str, name: str, value: Any) -> None:
-    """A UserError for an option that is not taken, is not the user's to give, or is of another kind."""
     known = parameters(made)
     if framework == "torch" and name == "create_graph" and isinstance(value, bool):
         return
@@ -370,7 +365,6 @@ def check_option(target: str, made: Any, framework: str, name: str, value: Any) 
 
 
 def range_of(text: str) -> tuple[float, float] | None:
-    """`low:high` as two numbers above 0; None where it is not that."""
     try:
         low, high = map(float, text.split(":"))
     except ValueError:

@@ -26,7 +26,6 @@ class TorchKeyNoise:
         return self.drawn("normals", prefix, step, likes)
 
     def uniform(self, name: str, step: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """One draw from [0, 1), a 0-d CPU tensor."""
         return self.drawn("uniform", name, step, {name: torch.empty((), dtype=dtype)})[name]
 
     def drawn(

@@ -83,7 +83,6 @@ def leaf_names(tree: Any) -> list[str]:
 
 
 def probes(noise: Noise, step: Any, tree: Any) -> Any:
-    """A standard normal draw for each leaf, named `probe.<leaf>`."""
     leaves, structure = jax.tree.flatten(tree)
     drawn = normals(noise, "probe", step, dict(zip(leaf_names(tree), leaves, strict=True)))
     return structure.unflatten(drawn.values())

@@ -14,7 +14,6 @@ from optbench.ranges import is_off
 
 
 def zeros(tree: Any, dtype: Any) -> Any:
-    """Zeros like each array, in a dtype that depends on its own."""
     return jax.tree.map(lambda x: jnp.zeros_like(x, dtype=dtype(x.dtype)), tree)
 
 

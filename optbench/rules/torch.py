@@ -116,7 +116,6 @@ class TorchRule:
 
     @staticmethod
     def turn(optimizer: torch.optim.Optimizer, mode: str) -> bool:
-        """Put an optimizer that knows the two modes into one; False if it does not."""
         turns = [getattr(optimizer, name, None) for name in ("train", "eval")]
         if not all(map(callable, turns)):
             return False

@@ -52,7 +52,6 @@ class CheckedOptimizer(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One step; `closure` evaluates the loss again and returns it."""
         loss = value_of(closure)
         self.advance()
         return loss
@@ -134,7 +133,6 @@ def copied(value: Any, device: torch.device) -> Any:
 
 
 def zeros(param: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
-    """Zeros in the parameter's memory layout, and in its dtype unless another is given."""
     return torch.zeros_like(param, dtype=dtype, memory_format=torch.preserve_format)
 
 

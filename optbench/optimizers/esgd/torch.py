@@ -78,7 +78,6 @@ class ESGD(CheckedOptimizer):
         self.steps_since_d += 1
 
     def _products(self, leaves: list[Leaf]) -> list[torch.Tensor]:
-        """The Hessian times signs, leaf by leaf; a leaf without curvature gets zeros."""
         curved = [leaf for leaf in leaves if leaf.grad.grad_fn is not None]
         missing = next((leaf.name for leaf in leaves if leaf.grad.grad_fn is None), None)
         if missing is not None and (self.upstream or not curved):

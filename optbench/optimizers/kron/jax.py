@@ -90,7 +90,6 @@ class Layers(NamedTuple):
         return [False] * len(leaves) if self.scanned is None else jax.tree.leaves(self.scanned)
 
     def lift(self, function: Callable, stacked: bool) -> Callable:
-        """`function` for one layer, or for each layer of a stack."""
         if not stacked:
             return function
         if self.batch is None:

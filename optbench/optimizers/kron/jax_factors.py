@@ -21,7 +21,6 @@ SHORT = 4
 
 
 def first_factors(shape: tuple[int, ...], shaping: Shaping, scale: float, dtype: Any) -> list[jax.Array]:
-    """Scaled identities, one factor for each axis; a scalar has one 0-d factor."""
     if not shape:
         return [jnp.asarray(scale, dtype=dtype or float)]
     each = scale ** (1 / len(shape))
@@ -165,7 +164,6 @@ def preconditioned(qs: list[jax.Array], g: jax.Array, cut: Cut) -> jax.Array:
 
 
 def clip_rms(u: jax.Array) -> jax.Array:
-    """Scale the whole leaf so that its root mean square is at most 1.1."""
     return u / jnp.maximum(1.0, jnp.sqrt(jnp.mean(u * u)) / RMS_CLIP)
 
 
@@ -209,7 +207,6 @@ def divide(q: jax.Array, x: jax.Array, axis: int) -> jax.Array:
 
 
 def along(q: jax.Array, ndim: int, axis: int) -> jax.Array:
-    """A vector shaped to broadcast along one axis; a scalar as it is."""
     return q.reshape([-1 if i == axis else 1 for i in range(ndim)])
 
 
@@ -223,7 +220,6 @@ def rows(x: jax.Array, axis: int) -> jax.Array:
 
 
 def back(y: jax.Array, x: jax.Array, axis: int) -> jax.Array:
-    """The tensor of the shape of x of which y is `rows`."""
     others = x.shape[:axis] + x.shape[axis + 1 :]
     return jnp.moveaxis(y.reshape(-1, *others), 0, axis)
 

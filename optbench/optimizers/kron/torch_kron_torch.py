@@ -91,7 +91,6 @@ class KronTorch(Kron):
     def fit_merged(
         self, group: dict[str, Any], param: torch.Tensor, direction: torch.Tensor, name: str
     ) -> torch.Tensor:
-        """Fit the factors of one parameter; returns what is to be preconditioned."""
         step, state, grad = group["count"], self.state[param], param.grad
         assert grad is not None
         on_momentum = group["momentum_into_precond_update"]

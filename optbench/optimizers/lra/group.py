@@ -20,7 +20,6 @@ class LowRank(WholeVector):
         self.rank = options["uvd_rank_of_approximation"]
 
     def init(self, unit: Any, noise: Noise) -> Factors:
-        """d = 1, and small random U and V."""
         n, r = len(unit), self.rank
         like, small = self.xp.empty((n, r), unit), (n * (r + 10)) ** 0.5
         drawn = {name: noise.normal(f"init_{name}", 0, like) / small for name in ("U", "V")}

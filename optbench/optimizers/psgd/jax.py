@@ -145,7 +145,6 @@ class Fitting(NamedTuple):
     release: str | None
 
     def whitened(self, state: GroupState, grads: Any) -> Held:
-        """The factors after this step's gradient."""
         held, probability = (state.scaled, state.factors), self.options.preconditioner_update_probability
 
         def fit(held: Held) -> Held:
@@ -215,7 +214,6 @@ def is_alive(h: jax.Array) -> jax.Array:
 
 
 def momentum(grads: Any, mu: Any, b1: Any, nesterov: bool, t: jax.Array) -> tuple[Any, Any]:
-    """The new momentum, and the bias-corrected direction it gives."""
     if mu is None:
         return None, grads
     mu = jax.tree.map(lambda g, m: (1 - b1) * g + b1 * m, grads, mu)
@@ -229,7 +227,6 @@ def momentum(grads: Any, mu: Any, b1: Any, nesterov: bool, t: jax.Array) -> tupl
 
 
 def clip_global(updates: Any, limit: float | None) -> Any:
-    """Scale the whole tree so that its l2 norm is at most `limit`."""
     if limit is None:
         return updates
     norm = optax.tree.norm(updates)
@@ -249,7 +246,6 @@ def check_static(owner: str, **given: Any) -> None:
 def finished(
     transform: optax.GradientTransformationExtraArgs, learning_rate: Any, weight_decay: Any, mask: Any
 ) -> optax.GradientTransformationExtraArgs:
-    """The transformation, then decoupled weight decay, then the learning rate."""
     chain: list[optax.GradientTransformation] = [transform]
     if not is_off(weight_decay):
         chain.append(optax.add_decayed_weights(weight_decay, mask))

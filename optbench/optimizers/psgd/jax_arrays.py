@@ -49,7 +49,6 @@ def empty(shape: Any, like: Any) -> Any:
 
 
 def inverse(q: Any) -> Any:
-    """Of an upper triangular matrix."""
     return solve_triangular(q, eye(len(q), q))
 
 

@@ -79,8 +79,6 @@ def helped(
 def hessian_rule(
     transform: optax.GradientTransformationExtraArgs, noise: Noise, probability: float
 ) -> CurvatureRule:
-    """The transformation fitted to Hessian-vector products; the first step always has one."""
-
     def due(state: Any, t: Any) -> jax.Array:
         if probability == 1:
             return jnp.asarray(True)

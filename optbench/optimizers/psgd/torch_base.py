@@ -109,5 +109,4 @@ class precond_update_prob_schedule:
 
 
 def is_alive(h: torch.Tensor) -> torch.Tensor:
-    """Whether the mean size of h is above the cube root of the smallest number; see `psgd.jax.is_alive`."""
     return h.abs().mean() > torch.finfo(h.dtype).tiny ** (1 / 3)
