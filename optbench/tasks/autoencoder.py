@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from optbench.fields import UserError, hyper
-from optbench.task import Functions, Target, Task, permutations, stream
+from optbench.task import Functions, Target, permutations, stream
 from optbench.tasks.data import digits
-from optbench.tasks.evaluation import PARTS, means_by_part
+from optbench.tasks.network import PARTS, Network, Operations, joined, means_by_part
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +29,7 @@ INCOMING = 15
 
 
 @dataclass(frozen=True, kw_only=True)
-class Autoencoder(Task):
+class Autoencoder(Network):
     __doc__ = __doc__
     name: ClassVar[str] = "autoencoder"
     source: ClassVar[str] = (
@@ -91,58 +91,26 @@ class Autoencoder(Task):
         rows = len(digits.splits()["train_y"])
         return {"rows": permutations(seed, start, stop, rows, self.batch)}
 
-    def jax(self) -> Functions:
-        """The network in JAX."""
-        import jax
-        import jax.numpy as jnp
-
-        last, linear = len(self.sizes) - 2, self.layers
+    def functions(self, ops: Operations) -> Functions:
+        last = len(self.sizes) - 2
 
         def logits(params, x):
             for i in range(last):
-                x = x @ params[f"w{i}"].T + params[f"b{i}"]
-                x = x if i == linear else jax.nn.sigmoid(x)
-            return x @ params[f"w{last}"].T + params[f"b{last}"]
+                x = ops.linear(x, params[f"w{i}"], params[f"b{i}"])
+                x = x if i == self.layers else ops.sigmoid(x)
+            return ops.linear(x, params[f"w{last}"], params[f"b{last}"])
 
         def cross_entropy(z, x):
-            return jnp.sum(jax.nn.softplus(z) - x * z, axis=1)
-
-        def loss(params, data, draw):
-            x = data["train_x"][draw["rows"]]
-            return jnp.mean(cross_entropy(logits(params, x), x))
-
-        def evaluate(params, data):
-            x = jnp.concatenate([data[f"{part}_x"] for part in PARTS])
-            z = logits(params, x)
-            rows = {"loss": cross_entropy(z, x), "mse": (jax.nn.sigmoid(z) - x) ** 2}
-            return means_by_part(rows, [len(data[f"{part}_x"]) for part in PARTS])
-
-        return Functions(loss, evaluate)
-
-    def torch(self) -> Functions:
-        """The network in PyTorch."""
-        import torch
-        from torch.nn.functional import linear, softplus
-
-        last, code = len(self.sizes) - 2, self.layers
-
-        def logits(params, x):
-            for i in range(last):
-                x = linear(x, params[f"w{i}"], params[f"b{i}"])
-                x = x if i == code else x.sigmoid()
-            return linear(x, params[f"w{last}"], params[f"b{last}"])
-
-        def cross_entropy(z, x):
-            return (softplus(z) - x * z).sum(dim=1)
+            return (ops.softplus(z) - x * z).sum(1)
 
         def loss(params, data, draw):
             x = data["train_x"][draw["rows"]]
             return cross_entropy(logits(params, x), x).mean()
 
         def evaluate(params, data):
-            x = torch.cat([data[f"{part}_x"] for part in PARTS])
+            x = joined(ops, data, "x")
             z = logits(params, x)
-            rows = {"loss": cross_entropy(z, x), "mse": (z.sigmoid() - x) ** 2}
+            rows = {"loss": cross_entropy(z, x), "mse": (ops.sigmoid(z) - x) ** 2}
             return means_by_part(rows, [len(data[f"{part}_x"]) for part in PARTS])
 
         return Functions(loss, evaluate)

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from optbench.fields import hyper
-from optbench.task import Functions, Target, Task, permutations, stream
+from optbench.task import Functions, Target, permutations, stream
 from optbench.tasks.data import digits
-from optbench.tasks.evaluation import PARTS, jax_cross_entropy, jax_scores, torch_scores
+from optbench.tasks.network import Network, Operations, joined, scores
 
 if TYPE_CHECKING:
     import numpy as np
 
 
 @dataclass(frozen=True, kw_only=True)
-class MLP(Task):
+class MLP(Network):
     __doc__ = __doc__
     name: ClassVar[str] = "mlp"
     source: ClassVar[str] = digits.SOURCE
@@ -70,43 +70,18 @@ class MLP(Task):
         rows = len(self.data()["train_y"])
         return {"rows": permutations(seed, start, stop, rows, self.batch)}
 
-    def jax(self) -> Functions:
-        """The network in JAX."""
-        import jax
-        import jax.numpy as jnp
-
+    def functions(self, ops: Operations) -> Functions:
         def logits(params, x):
             for i in range(self.layers):
-                x = jax.nn.relu(x @ params[f"w{i}"].T + params[f"b{i}"])
-            return x @ params[f"w{self.layers}"].T + params[f"b{self.layers}"]
+                x = ops.relu(ops.linear(x, params[f"w{i}"], params[f"b{i}"]))
+            return ops.linear(x, params[f"w{self.layers}"], params[f"b{self.layers}"])
 
         def loss(params, data, draw):
             rows = draw["rows"]
-            return jnp.mean(jax_cross_entropy(logits(params, data["train_x"][rows]), data["train_y"][rows]))
+            return ops.mean_cross_entropy(logits(params, data["train_x"][rows]), data["train_y"][rows])
 
         def evaluate(params, data):
-            z = logits(params, jnp.concatenate([data[f"{part}_x"] for part in PARTS]))
-            return jax_scores(z, {part: data[f"{part}_y"] for part in PARTS})
-
-        return Functions(loss, evaluate)
-
-    def torch(self) -> Functions:
-        """The network in PyTorch."""
-        import torch
-        from torch.nn.functional import cross_entropy, linear, relu
-
-        def logits(params, x):
-            for i in range(self.layers):
-                x = relu(linear(x, params[f"w{i}"], params[f"b{i}"]))
-            return linear(x, params[f"w{self.layers}"], params[f"b{self.layers}"])
-
-        def loss(params, data, draw):
-            rows = draw["rows"]
-            return cross_entropy(logits(params, data["train_x"][rows]), data["train_y"][rows])
-
-        def evaluate(params, data):
-            z = logits(params, torch.cat([data[f"{part}_x"] for part in PARTS]))
-            return torch_scores(z, {part: data[f"{part}_y"] for part in PARTS})
+            return scores(ops, logits(params, joined(ops, data, "x")), data)
 
         return Functions(loss, evaluate)
 

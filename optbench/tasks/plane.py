@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from optbench.fields import hyper
-from optbench.task import Functions, Presets, Target, Task
+from optbench.task import Arrays, Presets, Target, Task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,12 +53,15 @@ class Plane(Task):
         """From about a sixth of the way down to well below what a picture shows."""
         return (Target("loss", 1e-1), Target("loss", 1e-3), Target("loss", 1e-6, final=True))
 
-    def height(self, x: Any, y: Any) -> Any:
-        """The function at a point."""
+    def loss(self, params: Arrays, data: Arrays) -> Any:
+        x, y = params["x"][0], params["x"][1]
         if self.function == "valley":
             return 100 * (y - x * x) ** 2 + (1 - x) ** 2
         u, v = COSINE * x + SINE * y, COSINE * y - SINE * x
         return (u * u + 25 * v * v) / 2
+
+    def evaluate(self, params: Arrays, data: Arrays) -> dict[str, Any]:
+        return {"loss": self.loss(params, data), "x": params["x"][0], "y": params["x"][1]}
 
     def surface(self) -> tuple[Any, Any, Any]:
         """The function multiplied out."""
@@ -74,24 +77,6 @@ class Plane(Task):
         import numpy as np
 
         return {"x": np.array(STARTS[self.function])}
-
-    def jax(self) -> Functions:
-        """The function, and where it is evaluated."""
-        return self._functions()
-
-    def torch(self) -> Functions:
-        """The function, and where it is evaluated."""
-        return self._functions()
-
-    def _functions(self) -> Functions:
-        # Both frameworks spell arithmetic the same way.
-        def value(params):
-            return self.height(params["x"][0], params["x"][1])
-
-        def evaluate(params, data):
-            return {"loss": value(params), "x": params["x"][0], "y": params["x"][1]}
-
-        return Functions(lambda params, data, draw: value(params), evaluate)
 
     def flops(self) -> float:
         """A dozen operations and their gradient."""

@@ -77,14 +77,6 @@ class Quadratic(Task):
         return {"z": scale * np.stack(normal)}
 
     def jax(self) -> Functions:
-        """x^T A x / 2."""
-        return self._functions()
-
-    def torch(self) -> Functions:
-        """x^T A x / 2."""
-        return self._functions()
-
-    def _functions(self) -> Functions:
         # Both frameworks spell a matrix product the same way.
         def value(params, data):
             x = params["x"]
@@ -94,6 +86,8 @@ class Quadratic(Task):
             return value(params, data) + (params["x"] @ draw["z"] if self.noise else 0)
 
         return Functions(loss, lambda params, data: {"loss": value(params, data)})
+
+    torch = jax
 
     def flops(self) -> float:
         """Two matrix-vector products."""

@@ -19,22 +19,14 @@ from 1, shifts from 0.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from optbench.fields import UserError, hyper
-from optbench.task import Functions, Presets, Target, Task, permutations, stream
+from optbench.task import Functions, Presets, Target, permutations, stream
 from optbench.tasks.data import images
-from optbench.tasks.evaluation import (
-    PARTS,
-    jax_cross_entropy,
-    jax_in_pieces,
-    jax_scores,
-    torch_in_pieces,
-    torch_scores,
-)
-from optbench.tasks.residual import Layer, jax_logits, torch_logits
+from optbench.tasks.network import Network, Operations, joined, scores
+from optbench.tasks.residual import Layer, jax_cut, jax_logits, torch_cut, torch_logits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +42,7 @@ PIECE = 600
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResNet(Task):
+class ResNet(Network):
     __doc__ = __doc__
     name: ClassVar[str] = "resnet"
     presets: ClassVar[Presets] = {
@@ -181,80 +173,25 @@ class ResNet(Task):
         """Whether the files are those that were published."""
         return images.notes(self.dataset)
 
-    def jax(self) -> Functions:
-        """The network in JAX."""
-        layers, groups = self.layers(), self.groups
-        import jax
-        import jax.numpy as jnp
+    def functions(self, ops: Operations) -> Functions:
+        layers, groups, size = self.layers(), self.groups, self.facts.size
+        cut = jax_cut if ops.framework == "jax" else torch_cut
 
-        size = self.facts.size
-
-        def cut(data, row, corner):
-            start = (row, jnp.zeros_like(row), corner[0], corner[1])
-            return jax.lax.dynamic_slice(data["rimmed"], start, (1, self.facts.channels, size, size))[0]
-
-        def standard(data, x, dtype):
-            return (x.astype(dtype) - data["mean"]) / data["deviation"]
+        def logits(params, data, x, convolve):
+            x = (ops.cast(x, data["mean"].dtype) - data["mean"]) / data["deviation"]
+            if ops.framework == "jax":
+                return jax_logits(layers, groups, params, x, convolve)
+            return torch_logits(layers, groups, params, x)
 
         def loss(params, data, draw):
-            if self.augment:
-                x = jax.vmap(functools.partial(cut, data))(draw["rows"], draw["corner"])
-                x = jnp.where(draw["mirrored"][:, None, None, None] == 1, x[..., ::-1], x)
-            else:
-                x = data["rimmed"][draw["rows"]]
-            z = jax_logits(layers, groups, params, standard(data, x, params["head"].dtype), self.convolves)
-            return jnp.mean(jax_cross_entropy(z, data["labels"][draw["rows"]]))
+            rows = draw["rows"]
+            x = cut(data["rimmed"], draw, size) if self.augment else data["rimmed"][rows]
+            return ops.mean_cross_entropy(logits(params, data, x, self.convolves), data["labels"][rows])
 
         def evaluate(params, data):
-            def logits(x):
-                # In a loop: never by XLA's convolution.
-                return jax_logits(
-                    self.layers(),
-                    self.groups,
-                    params,
-                    standard(data, x, params["head"].dtype),
-                    convolve=False,
-                )
-
-            x = jnp.concatenate([data[f"{part}_x"] for part in PARTS])
-            z = jax_in_pieces(logits, x, PIECE)
-            return jax_scores(z, {part: data[f"{part}_y"] for part in PARTS})
-
-        return Functions(loss, evaluate)
-
-    def torch(self) -> Functions:
-        """The network in PyTorch."""
-        layers, groups = self.layers(), self.groups
-        import torch
-        from torch.nn.functional import cross_entropy
-
-        def standard(data, x):
-            return (x.to(data["mean"].dtype) - data["mean"]) / data["deviation"]
-
-        def cut(data, draw):
-            device = data["rimmed"].device
-            channels = torch.arange(self.facts.channels, device=device)
-            across = torch.arange(self.facts.size, device=device)
-            down = across + draw["corner"][:, :1]
-            along = (
-                torch.where(draw["mirrored"][:, None] == 1, across.flip(0), across) + draw["corner"][:, 1:]
-            )
-            rows = draw["rows"][:, None, None, None]
-            return data["rimmed"][
-                rows, channels[:, None, None], down[:, None, :, None], along[:, None, None, :]
-            ]
-
-        def loss(params, data, draw):
-            x = cut(data, draw) if self.augment else data["rimmed"][draw["rows"]]
-            return cross_entropy(
-                torch_logits(layers, groups, params, standard(data, x)),
-                data["labels"][draw["rows"]],
-            )
-
-        def evaluate(params, data):
-            x = torch.cat([data[f"{part}_x"] for part in PARTS])
-            z = torch_in_pieces(lambda x: torch_logits(layers, groups, params, standard(data, x)), x, PIECE)
-            return torch_scores(z, {part: data[f"{part}_y"] for part in PARTS})
+            # In a loop: never by XLA's convolution.
+            z = ops.in_pieces(lambda x: logits(params, data, x, False), joined(ops, data, "x"), PIECE)
+            return scores(ops, z, data)
 
         return Functions(loss, evaluate)
 

@@ -20,15 +20,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from optbench.fields import UserError, hyper
-from optbench.task import Arrays, Functions, Presets, Target, Task, stream
+from optbench.task import Arrays, Functions, Presets, Target, stream
 from optbench.tasks.data import text
-from optbench.tasks.evaluation import (
-    PARTS,
-    jax_cross_entropy,
-    jax_in_pieces,
-    means_by_part,
-    torch_in_pieces,
-)
+from optbench.tasks.network import PARTS, Network, Operations, means_by_part
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +43,7 @@ EPSILON = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Transformer(Task):
+class Transformer(Network):
     __doc__ = __doc__
     name: ClassVar[str] = "transformer"
     presets: ClassVar[Presets] = {
@@ -153,45 +147,23 @@ class Transformer(Task):
         """Whether the file is the one that was published."""
         return text.notes(self.dataset)
 
-    def jax(self) -> Functions:
-        """The network in JAX."""
-        import jax.numpy as jnp
+    def functions(self, ops: Operations) -> Functions:
+        network = jax_logits if ops.framework == "jax" else torch_logits
 
         def losses(params, windows):
-            windows = windows.astype(jnp.int32)
-            z = jax_logits(self, params, windows[:, :-1])
-            return jax_cross_entropy(z, windows[:, 1:].reshape(-1)).reshape(-1, self.context)
+            windows = ops.integers(windows)
+            z = network(self, params, windows[:, :-1])
+            return ops.cross_entropy(z, windows[:, 1:].reshape(-1)).reshape(-1, self.context)
 
         def loss(params, data, draw):
-            windows = data["tokens"][draw["starts"][:, None] + jnp.arange(self.context + 1)]
-            return jnp.mean(losses(params, windows))
-
-        def evaluate(params, data):
-            windows = jnp.concatenate([data[part] for part in PARTS])
-            found = jax_in_pieces(lambda piece: losses(params, piece), windows, self.windows)
-            return means_by_part({"loss": found}, [len(data[part]) for part in PARTS])
-
-        return Functions(loss, evaluate)
-
-    def torch(self) -> Functions:
-        """The network in PyTorch."""
-        import torch
-        from torch.nn.functional import cross_entropy
-
-        def losses(params, windows):
-            z = torch_logits(self, params, windows[:, :-1])
-            wanted = windows[:, 1:].reshape(-1)
-            return cross_entropy(z, wanted, reduction="none").reshape(-1, self.context)
-
-        def loss(params, data, draw):
-            places = torch.arange(self.context + 1, device=draw["starts"].device)
-            windows = data["tokens"][draw["starts"][:, None] + places]
+            starts = draw["starts"]
+            windows = data["tokens"][starts[:, None] + ops.arange(self.context + 1, starts)]
             return losses(params, windows).mean()
 
         def evaluate(params, data):
-            windows = torch.cat([data[part] for part in PARTS])
-            found = torch_in_pieces(lambda piece: losses(params, piece), windows, self.windows)
-            return means_by_part({"loss": found}, [len(data[part]) for part in PARTS])
+            windows = ops.concatenate([data[part] for part in PARTS])
+            each = ops.in_pieces(lambda piece: losses(params, piece), windows, self.windows)
+            return means_by_part({"loss": each}, [len(data[part]) for part in PARTS])
 
         return Functions(loss, evaluate)
 

@@ -17,6 +17,7 @@ from optbench.fields import UserError
 if TYPE_CHECKING:
     import numpy as np
 
+PARTS = ("train", "validation", "test")
 CLASSES = 10
 PIXELS = 64
 SOURCE = (
@@ -46,7 +47,7 @@ def splits() -> dict[str, np.ndarray]:
 
     table = np.loadtxt(path(), delimiter=",")
     images, labels = table[:, :-1] / 16.0, table[:, -1].astype(np.int32)
-    parts: dict[str, list[np.ndarray]] = {"train": [], "validation": [], "test": []}
+    parts: dict[str, list[np.ndarray]] = {part: [] for part in PARTS}
     rng = np.random.default_rng(0)
     for label in range(CLASSES):
         members = rng.permutation(np.flatnonzero(labels == label))

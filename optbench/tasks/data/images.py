@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from optbench.fields import UserError
 from optbench.tasks.data import cifar10, digits, folder, mnist
+from optbench.tasks.data.digits import PARTS
 
 if TYPE_CHECKING:
     import numpy as np
-
-PARTS = ("train", "validation", "test")
 
 
 class Kind(NamedTuple):
@@ -52,13 +52,18 @@ def data_hash(name: str) -> str:
 
 
 def notes(name: str) -> list[str]:
-    """What is worth saying about the files."""
-    return FILES[name].notes() if name in FILES else []
+    """Whether the files are those that were published."""
+    return folder.notes(paths(name), FILES[name].LAYOUTS) if name in FILES else []
+
+
+def paths(name: str) -> list[Path]:
+    """The files that a data set is read from, training part first; UserError if one is missing."""
+    return folder.locate(FILES[name].NAME, FILES[name].LAYOUTS, FILES[name].WHERE)
 
 
 def stamps(name: str) -> tuple[folder.Stamp, ...]:
     """The files that a data set is read from, as they are now."""
-    return folder.stamps(FILES[name].paths()) if name in FILES else ()
+    return folder.stamps(paths(name)) if name in FILES else ()
 
 
 @functools.lru_cache(maxsize=2)
