@@ -23,6 +23,7 @@ import numpy as np
 
 from optbench import catalogue
 from optbench.cell import FORMAT, Cell, Schedule, Status, Trace
+from optbench.environment import whole
 from optbench.fields import UserError
 from optbench.record import question_text, record
 
@@ -199,7 +200,6 @@ class Kept:
 
     def save(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Keep this, whole or not at all."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         with whole(self.path) as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
 
@@ -213,34 +213,6 @@ class Held(Kept):
 
     def clear(self) -> None:
         """Not yet; `Kept.clear` forgets it."""
-
-
-class whole:
-    """A temporary path that becomes `path` when the block ends well: synced, then renamed."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-    def __enter__(self) -> Path:
-        return self.temporary
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if kind is not None:
-            self.temporary.unlink(missing_ok=True)
-            return
-        sync(self.temporary)
-        self.temporary.replace(self.path)
-        sync(self.path.parent)
-
-
-def sync(path: Path) -> None:
-    """Make the kernel write a file, or a folder's entries, to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def asked(table: Any) -> Any:

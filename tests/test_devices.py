@@ -112,12 +112,13 @@ def test_a_precision_that_means_nothing_is_refused(tmp_path, two_gpus):
 @pytest.mark.parametrize(
     ("precision", "word"), [("float32", "HIGHEST"), ("tensorfloat32", "HIGH"), ("bfloat16", "BF16_BF16_F32")]
 )
-def test_jax_is_told_the_precision_of_products(precision, word):
+def test_jax_gets_the_precision_of_products(precision, word, monkeypatch):
     import jax
     import jax.numpy as jnp
 
     cell = Cell(TINY_MLP, optimizers.parse("adam"), precision=precision)
-    with jax_device.numbers(cell, "gpu"):
+    monkeypatch.setattr(jax_device, "devices", lambda platform: jax.devices())
+    with jax_device.entered(cell, "gpu"):
         text = str(jax.make_jaxpr(lambda a: a @ a)(jnp.ones((4, 4))))
     assert f".{word}" in text or f"={word}" in text, text
 
@@ -135,9 +136,9 @@ def test_torch_is_told_the_precision_of_products(monkeypatch):
             cell = Cell(TINY_MLP, optimizers.parse("adam"), framework="torch", precision=precision)
             rounds = precision != "float32"
             torch.backends.cudnn.allow_tf32 = not rounds
-            torch_engine.set_precision(cell, torch.device("cpu"))
+            torch_engine.entered(cell, "cpu")
             assert torch.backends.cudnn.allow_tf32 is not rounds, "nothing changes on a CPU"
-            torch_engine.set_precision(cell, torch.device("cuda"))
+            torch_engine.entered(cell, "gpu")
             assert torch.backends.cudnn.allow_tf32 is rounds
     finally:
         torch.backends.cudnn.allow_tf32 = before

@@ -10,7 +10,7 @@ import pytest
 from optbench import optimizers, plan, tasks
 from optbench.cell import Cell
 from optbench.engines import jax as engine
-from optbench.engines import jax_trap, lanes, measured
+from optbench.engines import jax_task, lanes, measured
 from tests.contract import TINY_QUADRATIC, Memory, cells_of, run, same_bits
 from tests.convnet import ConvNet
 
@@ -84,13 +84,13 @@ def put(tree):
 def test_a_convolution_in_a_compiled_loop_is_found(monkeypatch, fresh_cache):
     """jax-ml/jax#12868: the day this fails, convolutions may be scanned on a CPU."""
     sgd = optimizers.parse("sgd")
-    assert jax_trap.slowdown(Cell(ConvNet(width=16, batch=8, enlarge=2), sgd), put) > 3
-    assert jax_trap.slowdown(Cell(tasks.parse("mlp"), sgd), put) < 3
+    assert jax_task.slowdown(Cell(ConvNet(width=16, batch=8, enlarge=2), sgd), put) > 3
+    assert jax_task.slowdown(Cell(tasks.parse("mlp"), sgd), put) < 3
 
 
 def test_what_was_found_is_recorded_and_never_changes_how_lanes_run(monkeypatch, fresh_cache):
-    monkeypatch.setattr(jax_trap, "ASKED_FROM", 0.0)
-    monkeypatch.setattr(jax_trap, "slowdown", lambda cell, put: 34.0)
+    monkeypatch.setattr(jax_task, "PROBED_FROM", 0.0)
+    monkeypatch.setattr(jax_task, "slowdown", lambda cell, put: 34.0)
     [trace] = run(cells_of(optimizers.parse("sgd"), TINY_QUADRATIC, steps=2, rates=1, seeds=1), "map")
     assert (trace.facts["loop_slowdown"], trace.facts["mode"]) == (34.0, "map")
     [file] = (fresh_cache / "measured").iterdir()
@@ -99,13 +99,13 @@ def test_what_was_found_is_recorded_and_never_changes_how_lanes_run(monkeypatch,
 
 def test_the_question_is_asked_once_and_not_of_small_tasks(monkeypatch, fresh_cache):
     asked = []
-    monkeypatch.setattr(jax_trap, "slowdown", lambda cell, put: asked.append(cell.task) or 1.5)
-    small = lanes.Inputs.of(cells_of(optimizers.parse("sgd"), TINY_QUADRATIC))
-    large = lanes.Inputs.of(cells_of(optimizers.parse("sgd"), tasks.parse("mlp[batch=1000]")))
-    assert jax_trap.loop_facts(small, "map", None) == {}
-    assert jax_trap.loop_facts(large, "loop", None) == {}
+    monkeypatch.setattr(jax_task, "slowdown", lambda cell, put: asked.append(cell.task) or 1.5)
+    small = Cell(TINY_QUADRATIC, optimizers.parse("sgd"))
+    large = Cell(tasks.parse("mlp[batch=1000]"), optimizers.parse("sgd"))
+    assert jax_task.loop_facts(small, "map", None) == {}
+    assert jax_task.loop_facts(large, "loop", None) == {}
     for _ in range(2):
-        assert jax_trap.loop_facts(large, "map", None) == {"loop_slowdown": 1.5}
+        assert jax_task.loop_facts(large, "map", None) == {"loop_slowdown": 1.5}
     assert len(asked) == 1
 
 

@@ -103,7 +103,7 @@ class Request:
         check_choice("dtype", self.dtype, DTYPES)
         check_choice("device", self.device, DEVICES)
         check_choice("precision", self.precision, PRECISIONS)
-        check_choice("lanes", self.lanes, [way for ways in plan.WAYS.values() for way in ways])
+        check_choice("lanes", self.lanes, [way for ways in plan.MODES.values() for way in ways])
         changes: dict[str, Any] = {
             "optimizers": parsed("optimizer", self.opt, catalogue.optimizer),
             "tasks": parsed("task", self.task, catalogue.task),
@@ -130,7 +130,7 @@ class Request:
         for task in suite.tasks:
             check_runs(suite, task)
         if self.lanes is not None:
-            check_lanes(self.lanes, suite.framework, plan.WAYS, suite.optimizers)
+            check_lanes(self.lanes, suite.framework, plan.MODES, suite.optimizers)
         for task in suite.tasks:
             task.data_hash()  # data that is not there or torn is found before anything is run or written
         if self.lr is not None and (suite.staged or self.trials is not None):

@@ -5,7 +5,6 @@ A `Standard` method is theirs; a `Room` holds a factory for optax and a class fo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar, dataclass_transform
@@ -13,6 +12,7 @@ from typing import Any, ClassVar, TypeVar, dataclass_transform
 from optbench.fields import Search, hyper
 from optbench.optimizer import Optimizer
 from optbench.protocol import Rule, Setting, Shapes
+from optbench.protocol import size as size
 
 T = TypeVar("T")
 Rate = Callable[[Any], Any]
@@ -125,11 +125,6 @@ class Room(Optimizer):
         return TorchRule(
             lambda named: method(named, self.learning_rate, **self.options(), **given), setting.factor
         )
-
-
-def size(shapes: Shapes) -> int:
-    """How many numbers the parameters are."""
-    return sum(math.prod(shape) for shape in shapes.values())
 
 
 # --- the fields that most methods have ----------------------------------------------------------------------
