@@ -1,4 +1,4 @@
-"""What a result needs to be believed: versions, machine, commit. Imports nothing heavy."""
+"""What identifies a result: versions, machine, commit. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -40,13 +40,10 @@ def commit() -> str:
 
 @functools.cache
 def cpu_model() -> str:
-    """The processor's name."""
-    try:
+    with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
-    except OSError:
-        pass
     return platform.processor() or platform.machine()
 
 
@@ -59,7 +56,7 @@ def facts() -> dict[str, Any]:
         **{f"version.{name}": version(name) for name in PACKAGES},
         "platform": platform.platform(),
         "cpu_model": cpu_model(),
-        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "threads": len(cores()),
     }
 
 
@@ -85,7 +82,6 @@ def resident(name: str) -> int:
 
 
 def cores() -> list[int]:
-    """The processors this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))

@@ -88,7 +88,6 @@ class Program:
 
     @functools.cached_property
     def stepping(self) -> float:
-        """Seconds of its steps, roughly."""
         cell = self.cells[0]
         step = (cell.task.flops() + cell.optimizer.flops(self.shapes)) / FLOP_A_SECOND
         beside = ARRAY_SECONDS * len(self.shapes) / (self.width if self.mode in SIDE_BY_SIDE else 1)
@@ -96,7 +95,6 @@ class Program:
 
     @functools.cached_property
     def compiling(self) -> float:
-        """Seconds of its compilation, roughly."""
         return COMPILE_SECONDS * len(self.shapes) if self.cells[0].framework == "jax" else 0.0
 
     @property
@@ -122,7 +120,6 @@ class Program:
         return tuple(dataclasses.replace(self, cells=part, width=width) for part in parts)
 
     def message(self) -> dict[str, Any]:
-        """As JSON data, for a worker."""
         self.id  # noqa: B018 - every part has its origin before any travels
         task = self.cells[0].task
         return {"id": self.id, **origin.pack((self, task, MEASURED.get(task)), self.parts)}

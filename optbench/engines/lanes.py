@@ -159,15 +159,12 @@ class Keep(Protocol):
 
     def load(self) -> dict[str, np.ndarray] | None:
         """What was kept, if anything."""
-        ...
 
     def save(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Keep all of this or nothing."""
-        ...
 
     def clear(self) -> None:
         """Delete it."""
-        ...
 
 
 class Saves:

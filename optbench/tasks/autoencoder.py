@@ -67,11 +67,9 @@ class Autoencoder(Network):
         return [*half, self.code, *half[::-1]]
 
     def data(self) -> dict[str, np.ndarray]:
-        """The images."""
         return {f"{part}_x": digits.splits()[f"{part}_x"] for part in PARTS}
 
     def data_hash(self) -> str:
-        """Of the digits' file."""
         return digits.data_hash()
 
     def init(self, seed: int) -> dict[str, np.ndarray]:
@@ -87,7 +85,6 @@ class Autoencoder(Network):
         return params
 
     def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
-        """The rows of each batch."""
         rows = len(digits.splits()["train_y"])
         return {"rows": permutations(seed, start, stop, rows, self.batch)}
 
@@ -116,7 +113,6 @@ class Autoencoder(Network):
         return Functions(loss, evaluate)
 
     def examples(self) -> int:
-        """Images."""
         return self.batch
 
     def working_floats(self) -> int:
@@ -124,5 +120,4 @@ class Autoencoder(Network):
         return self.batch * 2 * sum(self.sizes)
 
     def flops(self) -> float:
-        """Six for each weight and image."""
         return 6.0 * self.batch * sum(a * b for a, b in itertools.pairwise(self.sizes))

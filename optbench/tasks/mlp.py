@@ -46,11 +46,9 @@ class MLP(Network):
         )
 
     def data(self) -> dict[str, np.ndarray]:
-        """The digits."""
         return digits.splits()
 
     def data_hash(self) -> str:
-        """Of the digits' file."""
         return digits.data_hash()
 
     def init(self, seed: int) -> dict[str, np.ndarray]:
@@ -66,7 +64,6 @@ class MLP(Network):
         return params
 
     def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
-        """The rows of each batch."""
         rows = len(self.data()["train_y"])
         return {"rows": permutations(seed, start, stop, rows, self.batch)}
 
@@ -86,7 +83,6 @@ class MLP(Network):
         return Functions(loss, evaluate)
 
     def examples(self) -> int:
-        """Images."""
         return self.batch
 
     def working_floats(self) -> int:
@@ -94,6 +90,5 @@ class MLP(Network):
         return self.batch * (64 + 2 * self.layers * self.width + digits.CLASSES)
 
     def flops(self) -> float:
-        """Six for each weight and image."""
         weights = 64 * self.width + (self.layers - 1) * self.width**2 + self.width * digits.CLASSES
         return 6.0 * weights * self.batch

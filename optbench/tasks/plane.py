@@ -73,13 +73,11 @@ class Plane(Task):
         return table, STARTS[self.function], MINIMA[self.function]
 
     def init(self, seed: int) -> dict[str, np.ndarray]:
-        """The start."""
         import numpy as np
 
         return {"x": np.array(STARTS[self.function])}
 
     def flops(self) -> float:
-        """A dozen operations and their gradient."""
         return 50.0
 
     def evaluation_steps(self, steps: int) -> tuple[int, ...]:

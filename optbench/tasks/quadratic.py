@@ -90,7 +90,6 @@ class Quadratic(Task):
     torch = jax
 
     def flops(self) -> float:
-        """Two matrix-vector products."""
         return 4.0 * self.dim**2
 
 

@@ -141,7 +141,6 @@ class ResNet(Network):
 
     @property
     def rim(self) -> int:
-        """How many pixels an image may move."""
         return self.facts.shift if self.augment else 0
 
     def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
@@ -161,7 +160,6 @@ class ResNet(Network):
         return found
 
     def data_hash(self) -> str:
-        """Of images and labels."""
         rows = len(images.load(self.dataset)["train_y"])
         if self.batch > rows:
             raise UserError(
@@ -170,7 +168,6 @@ class ResNet(Network):
         return images.data_hash(self.dataset)
 
     def notes(self) -> list[str]:
-        """Whether the files are those that were published."""
         return images.notes(self.dataset)
 
     def functions(self, ops: Operations) -> Functions:
@@ -196,7 +193,6 @@ class ResNet(Network):
         return Functions(loss, evaluate)
 
     def examples(self) -> int:
-        """Images."""
         return self.batch
 
     def working_floats(self) -> int:
@@ -206,5 +202,4 @@ class ResNet(Network):
         return self.batch * sum(floats)
 
     def flops(self) -> float:
-        """Six for each weight and place."""
         return 6.0 * self.batch * sum(9 * e.inputs * e.outputs * e.made**2 for e in sum(self.layers(), ()))

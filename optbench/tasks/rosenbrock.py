@@ -66,5 +66,4 @@ class Rosenbrock(Task):
         return (100 * (tail - head**2) ** 2 + (1 - head) ** 2).sum()
 
     def flops(self) -> float:
-        """A dozen operations for each pair."""
         return 25.0 * self.dim

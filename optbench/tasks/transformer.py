@@ -16,8 +16,9 @@ Shakespeare, about what n = 1 and 2 give and what nanoGPT's README reports for i
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from optbench.fields import UserError, hyper
 from optbench.task import Arrays, Functions, Presets, Target, stream
@@ -78,11 +79,8 @@ class Transformer(Network):
         return 500 if self.batch * self.context > FEW else 400
 
     def targets(self) -> tuple[Target, ...]:
-        """n-grams: see above."""
-        found = BASELINES.get(self.dataset)
-        if found is None:
-            found = tuple(text.baseline(self.dataset, order) for order in ORDERS)
-        return tuple(Target("validation_loss", value) for value in found)
+        values = BASELINES.get(self.dataset) or [text.baseline(self.dataset, order) for order in ORDERS]
+        return tuple(Target("validation_loss", value) for value in values)
 
     def init(self, seed: int) -> dict[str, np.ndarray]:
         """Normal weights [out, in], gains of 1."""
@@ -117,15 +115,14 @@ class Transformer(Network):
         few = min(EVALUATED, EVALUATED_BATCHES * self.batch * self.context, len(parts["validation"]) - 1)
         arrays = {"tokens": np.asarray(parts["train"])}
         for part in PARTS:
-            whole = (len(parts[part]) - 1) // self.context
-            count = min(few // self.context, whole)
-            windows = np.arange(count) * whole // count
+            every = (len(parts[part]) - 1) // self.context
+            count = min(few // self.context, every)
+            windows = np.arange(count) * every // count
             at = self.context * windows[:, None] + np.arange(self.context + 1)
             arrays[part] = np.asarray(parts[part][at])
         return arrays
 
     def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
-        """Where each window begins."""
         import numpy as np
 
         places = len(text.load(self.dataset).parts()["train"]) - self.context
@@ -133,7 +130,6 @@ class Transformer(Network):
         return {"starts": np.stack([rng.integers(places, size=self.batch) for rng in rngs]).astype(np.int32)}
 
     def data_hash(self) -> str:
-        """Of the tokens."""
         parts = text.load(self.dataset).parts()
         least, needed = min(map(len, parts.values())), max(self.context + 1, *ORDERS)
         if least < needed:
@@ -144,7 +140,6 @@ class Transformer(Network):
         return text.data_hash(self.dataset)
 
     def notes(self) -> list[str]:
-        """Whether the file is the one that was published."""
         return text.notes(self.dataset)
 
     def functions(self, ops: Operations) -> Functions:
@@ -169,11 +164,9 @@ class Transformer(Network):
 
     @property
     def windows(self) -> int:
-        """How many windows are evaluated at a time."""
         return max(1, PIECE // self.context)
 
     def examples(self) -> int:
-        """Tokens."""
         return self.batch * self.context
 
     def working_floats(self) -> int:
@@ -189,6 +182,28 @@ class Transformer(Network):
 
 
 # --- the network, in both frameworks: windows [b, t] to logits [b t, vocabulary] -----------------------------
+
+
+class Layers(NamedTuple):
+    """What the frameworks compute in different ways, all over [b t, d]."""
+
+    norm: Callable[[Any, Any], Any]
+    linear: Callable[[Any, Any], Any]
+    gelu: Callable[[Any], Any]
+    attention: Callable[[Any], Any]
+
+
+def logits(task: Transformer, params: Arrays, tokens: Any, of: Layers) -> Any:
+    count, time = tokens.shape
+    x = (params["embedding"][tokens] + params["position"][:time]).reshape(count * time, task.d_model)
+    for i in range(task.layers):
+        at = f"layer{i}_"
+        its = {name.removeprefix(at): p for name, p in params.items() if name.startswith(at)}
+        mixed = of.attention(of.linear(of.norm(x, its["attention_gain"]), its["attention"]))
+        x = x + of.linear(mixed, its["attention_out"])
+        hidden = of.gelu(of.linear(of.norm(x, its["mlp_gain"]), its["mlp"]))
+        x = x + of.linear(hidden, its["mlp_out"])
+    return of.linear(of.norm(x, params["gain"]), params["embedding"])
 
 
 def jax_logits(task: Transformer, params: Arrays, tokens: Any) -> Any:
@@ -220,15 +235,7 @@ def jax_logits(task: Transformer, params: Arrays, tokens: Any) -> Any:
         total = weights.sum(3).swapaxes(1, 2)[..., None]
         return (jnp.einsum("bhqk,bkhd->bqhd", weights, value) / total).reshape(count * time, d)
 
-    x = (params["embedding"][tokens] + params["position"][:time]).reshape(count * time, d)
-    for i in range(task.layers):
-        its = {
-            name.removeprefix(f"layer{i}_"): p for name, p in params.items() if name.startswith(f"layer{i}_")
-        }
-        mixed = attention(linear(norm(x, its["attention_gain"]), its["attention"]))
-        x = x + linear(mixed, its["attention_out"])
-        x = x + linear(jax.nn.gelu(linear(norm(x, its["mlp_gain"]), its["mlp"])), its["mlp_out"])
-    return linear(norm(x, params["gain"]), params["embedding"])
+    return logits(task, params, tokens, Layers(norm, linear, jax.nn.gelu, attention))
 
 
 def torch_logits(task: Transformer, params: Arrays, tokens: Any) -> Any:
@@ -239,9 +246,6 @@ def torch_logits(task: Transformer, params: Arrays, tokens: Any) -> Any:
     count, time, d = *tokens.shape, task.d_model
     heads, each = task.heads, d // task.heads
 
-    def norm(x, gain):
-        return layer_norm(x, (d,), gain, eps=EPSILON)
-
     def attention(x):
         query, key, value = x.reshape(count, time, 3, heads, each).permute(2, 0, 3, 1, 4)
         scores = query @ key.transpose(2, 3) / math.sqrt(each)
@@ -249,14 +253,10 @@ def torch_logits(task: Transformer, params: Arrays, tokens: Any) -> Any:
         weights = scores.masked_fill(future, -torch.inf).softmax(3)
         return (weights @ value).transpose(1, 2).reshape(count * time, d)
 
-    x = (params["embedding"][tokens] + params["position"][:time]).reshape(count * time, d)
-    for i in range(task.layers):
-        its = {
-            name.removeprefix(f"layer{i}_"): p for name, p in params.items() if name.startswith(f"layer{i}_")
-        }
-        x = x + linear(
-            attention(linear(norm(x, its["attention_gain"]), its["attention"])), its["attention_out"]
-        )
-        hidden = gelu(linear(norm(x, its["mlp_gain"]), its["mlp"]), approximate="tanh")
-        x = x + linear(hidden, its["mlp_out"])
-    return linear(norm(x, params["gain"]), params["embedding"])
+    of = Layers(
+        norm=lambda x, gain: layer_norm(x, (d,), gain, eps=EPSILON),
+        linear=linear,
+        gelu=lambda x: gelu(x, approximate="tanh"),
+        attention=attention,
+    )
+    return logits(task, params, tokens, of)

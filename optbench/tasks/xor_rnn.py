@@ -75,7 +75,6 @@ class XorRNN(Network):
         return found
 
     def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
-        """Fresh sequences for each step."""
         import numpy as np
 
         drawn = [self.sequences(stream(seed, f"batches/{t}"), self.batch) for t in range(start, stop)]
@@ -118,7 +117,6 @@ class XorRNN(Network):
         return Functions(loss, evaluate)
 
     def examples(self) -> int:
-        """Sequences."""
         return self.batch
 
     def working_floats(self) -> int:
@@ -126,5 +124,4 @@ class XorRNN(Network):
         return self.batch * self.length * (2 + 3 * self.units)
 
     def flops(self) -> float:
-        """Six for each weight, sequence and step of it."""
         return 6.0 * self.batch * self.length * self.units * (self.units + 2)

@@ -46,7 +46,6 @@ LAYOUTS = (BINARY, PYTHON)
 
 
 def read(paths: Sequence[Path]) -> tuple[Labelled, Labelled]:
-    """The training part, five files, and the test part."""
     import numpy as np
 
     *batches, test = [binary(path) if path.suffix == ".bin" else pickled(path) for path in paths]

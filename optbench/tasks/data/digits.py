@@ -27,7 +27,6 @@ SOURCE = (
 
 @functools.cache
 def path() -> Path:
-    """The packed file inside scikit-learn."""
     found = importlib.util.find_spec("sklearn")
     if found is None or found.origin is None:
         raise UserError("the digits need scikit-learn, which is not installed. Try: pip install scikit-learn")
@@ -36,7 +35,6 @@ def path() -> Path:
 
 @functools.cache
 def data_hash() -> str:
-    """A digest of the packed file."""
     return hashlib.sha256(path().read_bytes()).hexdigest()[:16]
 
 

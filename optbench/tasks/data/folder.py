@@ -95,7 +95,6 @@ def labelled(path: Path, pixels: np.ndarray, labels: np.ndarray) -> Labelled:
 
 
 def stamps(paths: Sequence[Path]) -> tuple[Stamp, ...]:
-    """The files as they are now."""
     states = [(path, path.stat()) for path in paths]
     return tuple(Stamp(path, state.st_size, state.st_mtime_ns) for path, state in states)
 

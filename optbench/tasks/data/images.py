@@ -62,7 +62,6 @@ def paths(name: str) -> list[Path]:
 
 
 def stamps(name: str) -> tuple[folder.Stamp, ...]:
-    """The files that a data set is read from, as they are now."""
     return folder.stamps(paths(name)) if name in FILES else ()
 
 

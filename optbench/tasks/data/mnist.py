@@ -54,7 +54,6 @@ LAYOUTS = (UNPACKED, PACKED, DOTTED)
 
 
 def read(paths: Sequence[Path]) -> tuple[Labelled, Labelled]:
-    """The training part and the test part."""
     train_images, train_labels, test_images, test_labels = paths
     return pair(train_images, train_labels), pair(test_images, test_labels)
 

@@ -57,7 +57,6 @@ def load(name: str) -> Text:
 
 
 def data_hash(name: str) -> str:
-    """A digest of the tokens."""
     return read(name, stamp(name))[1]
 
 
@@ -71,12 +70,10 @@ def baseline(name: str, order: int) -> float:
 
 
 def notes(name: str) -> list[str]:
-    """What is worth saying about the file."""
     return folder.notes([stamp(name).path], SHAKESPEARE) if name == "shakespeare" else []
 
 
 def stamp(name: str) -> folder.Stamp:
-    """The file that a text is read from, as it is now."""
     if name == "pydoc":
         return folder.Stamp(PYDOC, 0, 0)
     if name == "shakespeare":
@@ -95,7 +92,6 @@ def stamp(name: str) -> folder.Stamp:
 
 @functools.lru_cache(maxsize=4)
 def read(name: str, file: folder.Stamp) -> tuple[Text, str]:
-    """The text and the digest of its tokens."""
     text = numbers(file.path) if file.path.suffix == ".bin" else characters(file.path)
     if name == "pydoc" and folder.checksum(file, "sha256") != PYDOC_SHA256:
         raise UserError(
