@@ -44,7 +44,6 @@ def placed(tree: Any, dtype: str, device: Any = None) -> Any:
 
 
 def product(n: int, dtype: str, device: Any = None) -> Callable[[], Any]:
-    """A function that multiplies two n x n matrices and waits for the result."""
     square, multiply = jnp.ones((n, n), dtype, device=device), jax.jit(jnp.matmul)
     return lambda: multiply(square, square).block_until_ready()
 

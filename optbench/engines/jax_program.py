@@ -59,7 +59,6 @@ class Lane:
         return JaxObjective(lambda params: self.loss(params, shared["data"], draw))
 
     def init(self, lane: Any, shared: Any) -> Any:
-        """The carry before the first step."""
         # The first gradient is rounded like every other, so a twin is moved before it too.
         params = nudged(lane["params"], lane["twin"], self.steps) if self.twinned else lane["params"]
         zero = jnp.zeros((), jnp.int32)

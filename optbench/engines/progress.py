@@ -68,7 +68,6 @@ class Progress:
         }
 
     def arrays(self, carry: list[np.ndarray]) -> dict[str, np.ndarray]:
-        """Everything, for saving."""
         stepping, evaluating = self.stepping, self.evaluating
         return {
             "scalars": np.array([self.at, stepping.seconds, stepping.cpu_seconds, evaluating.seconds]),

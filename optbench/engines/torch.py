@@ -41,7 +41,6 @@ def entered(cell: Cell, platform: str) -> contextlib.AbstractContextManager[torc
 
 
 def product(n: int, dtype: str, device: torch.device) -> Callable[[], Any]:
-    """A function that multiplies two n x n matrices and waits for the result."""
     square = torch.ones((n, n), dtype=getattr(torch, dtype), device=device)
 
     def multiply() -> None:
@@ -62,7 +61,6 @@ def watch_memory(platform: str) -> Callable[[], int | None]:
 
 
 def device_facts(platform: str) -> dict[str, Any]:
-    """What kind of device programs run on."""
     if platform == "cpu":
         return {"device": "cpu", "device_kind": "cpu", "platform_version": ""}
     name = torch.cuda.get_device_name()

@@ -49,7 +49,6 @@ class Order:
         return cls(request, suite, cells, device, jobs)
 
     def reporting(self, winners: Mapping[tuple[Task, Optimizer], Optimizer]) -> Order:
-        """The second stage: winners on fresh seeds."""
         return self.only(tuple(self.suite.reporting(winners)))
 
     def only(self, cells: tuple[Cell, ...]) -> Order:

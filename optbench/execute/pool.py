@@ -60,25 +60,25 @@ class Place:
 
 
 class Job(Protocol):
-    """What a worker runs: a `plan.Program`, or a call of a function."""
+    """What a worker runs: a `plan.Program`, or a call of a function.
+
+    `cost` is in CPU seconds, roughly. A `roomy` job needs an allocator that keeps what is freed. Jobs of one `family`
+    need the same memory; `halves` are jobs that need about half of it each, none if the job cannot be cut. The
+    `message` is JSON data.
+    """
 
     @property
-    def cost(self) -> float:
-        """CPU seconds, roughly."""
+    def cost(self) -> float: ...
 
     @property
-    def roomy(self) -> bool:
-        """Whether its worker's allocator should keep what is freed."""
+    def roomy(self) -> bool: ...
 
     @property
-    def family(self) -> tuple[str, str]:
-        """Equal for jobs that need the same memory."""
+    def family(self) -> tuple[str, str]: ...
 
-    def halves(self) -> tuple[Self, ...]:
-        """Jobs that take about half the memory each; none if it cannot be cut."""
+    def halves(self) -> tuple[Self, ...]: ...
 
-    def message(self) -> dict[str, Any]:
-        """As JSON data."""
+    def message(self) -> dict[str, Any]: ...
 
 
 J = TypeVar("J", bound=Job)
@@ -103,6 +103,7 @@ class Executor(Protocol):
 
     def run(self, programs: Sequence[Any]) -> Iterator[Event[Any]]:
         """Run every job once."""
+        ...
 
 
 class Worker:
@@ -231,7 +232,6 @@ class Pool(Generic[J]):
         yield from self.watch()
 
     def watch(self) -> Iterator[Event[J]]:
-        """End workers that have been silent for longer than the time limit."""
         for worker in list(self.workers):
             silent = time.monotonic() - worker.heard
             if worker.program is not None and silent > self.timeout:
@@ -266,7 +266,6 @@ class Pool(Generic[J]):
 
 
 def death(code: int, errors: Sequence[str]) -> dict[str, Any]:
-    """Why a program failed whose worker died."""
     if code == -signal.SIGKILL:
         reason = "the worker was killed (signal 9), most often for lack of memory"
         return {"status": "out of memory", "reason": reason}

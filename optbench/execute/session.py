@@ -56,7 +56,6 @@ class Session:
 
     @property
     def outdated(self) -> int:
-        """How many of the stored cells were computed by other code."""
         return sum(row.code != code_of(cell) for cell, row in self.stored.items())
 
     @property

@@ -41,7 +41,6 @@ class Reporting(Session):
         super().__init__(first.order.reporting(winners(first.order.suite, self.chosen)))
 
     def frame(self) -> pd.DataFrame:
-        """The rows of both stages."""
         return in_stages(self.order.suite, self.chosen, super().frame())
 
 

@@ -133,7 +133,6 @@ def jax_engine(device: str) -> Any:
 
 
 def torch_engine(device: str) -> Any:
-    """PyTorch's engine; on a CPU, on one thread."""
     import torch
 
     if device == "cpu":

@@ -14,28 +14,24 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 from optbench.fields import UserError, hyper
-from optbench.task import Functions, Target, permutations, stream
+from optbench.task import Functions, Target, stream
 from optbench.tasks.data import digits
-from optbench.tasks.network import PARTS, Network, Operations, joined, means_by_part
-
-if TYPE_CHECKING:
-    import numpy as np
+from optbench.tasks.network import PARTS, DigitsNetwork, Operations, joined, means_by_part
 
 INCOMING = 15
 """Weights of a unit that do not start from 0, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Autoencoder(Network):
+class Autoencoder(DigitsNetwork):
     __doc__ = __doc__
     name: ClassVar[str] = "autoencoder"
     source: ClassVar[str] = (
         "doi:10.1126/science.1127647; Martens, ICML 2010; digits of UCI 1998 (scikit-learn)"
     )
-    selection: ClassVar[str] = "validation_loss"
     score: ClassVar[str] = "test_mse"
 
     width: int = hyper(128, "units of the first and the last hidden layer", bounds="[1, 16384]")
@@ -66,13 +62,7 @@ class Autoencoder(Network):
         half = [digits.PIXELS, *[self.width // 2**i for i in range(self.layers)]]
         return [*half, self.code, *half[::-1]]
 
-    def data(self) -> dict[str, np.ndarray]:
-        return {f"{part}_x": digits.splits()[f"{part}_x"] for part in PARTS}
-
-    def data_hash(self) -> str:
-        return digits.data_hash()
-
-    def init(self, seed: int) -> dict[str, np.ndarray]:
+    def init(self, seed: int) -> dict[str, Any]:
         """Sparse weights [out, in], zero biases."""
         import numpy as np
 
@@ -83,10 +73,6 @@ class Autoencoder(Network):
             params[f"w{i}"] = np.where(rank < INCOMING, weights, 0.0)
             params[f"b{i}"] = np.zeros(fan_out)
         return params
-
-    def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
-        rows = len(digits.splits()["train_y"])
-        return {"rows": permutations(seed, start, stop, rows, self.batch)}
 
     def functions(self, ops: Operations) -> Functions:
         last = len(self.sizes) - 2
@@ -111,9 +97,6 @@ class Autoencoder(Network):
             return means_by_part(rows, [len(data[f"{part}_x"]) for part in PARTS])
 
         return Functions(loss, evaluate)
-
-    def examples(self) -> int:
-        return self.batch
 
     def working_floats(self) -> int:
         """Units before and after their nonlinearity."""

@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 from optbench.fields import hyper
-from optbench.task import Functions, Target, permutations, stream
+from optbench.task import Functions, Target, stream
 from optbench.tasks.data import digits
-from optbench.tasks.network import Network, Operations, joined, scores
-
-if TYPE_CHECKING:
-    import numpy as np
+from optbench.tasks.network import DigitsNetwork, Operations, joined, scores
 
 
 @dataclass(frozen=True, kw_only=True)
-class MLP(Network):
+class MLP(DigitsNetwork):
     __doc__ = __doc__
     name: ClassVar[str] = "mlp"
     source: ClassVar[str] = digits.SOURCE
-    selection: ClassVar[str] = "validation_loss"
     score: ClassVar[str] = "test_error"
     evaluations: ClassVar[int] = 20
 
@@ -45,13 +41,7 @@ class MLP(Network):
             Target("validation_loss", 0.06),
         )
 
-    def data(self) -> dict[str, np.ndarray]:
-        return digits.splits()
-
-    def data_hash(self) -> str:
-        return digits.data_hash()
-
-    def init(self, seed: int) -> dict[str, np.ndarray]:
+    def init(self, seed: int) -> dict[str, Any]:
         """He-normal weights [out, in], zero biases."""
         import numpy as np
 
@@ -62,10 +52,6 @@ class MLP(Network):
             params[f"w{i}"] = rng.standard_normal((fan_out, fan_in)) * np.sqrt(2 / fan_in)
             params[f"b{i}"] = np.zeros(fan_out)
         return params
-
-    def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
-        rows = len(self.data()["train_y"])
-        return {"rows": permutations(seed, start, stop, rows, self.batch)}
 
     def functions(self, ops: Operations) -> Functions:
         def logits(params, x):
@@ -81,9 +67,6 @@ class MLP(Network):
             return scores(ops, logits(params, joined(ops, data, "x")), data)
 
         return Functions(loss, evaluate)
-
-    def examples(self) -> int:
-        return self.batch
 
     def working_floats(self) -> int:
         """Inputs, units before and after each ReLU, logits."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from optbench.task import Functions, Task
+from optbench.tasks.data import digits
 from optbench.tasks.data.digits import PARTS as PARTS
 
 
@@ -110,7 +111,14 @@ def torch_operations() -> Operations:
 
 
 class Network(Task):
-    """A task whose functions are written once, in `functions`."""
+    """A task whose functions are written once, in `functions`, and whose data have three parts."""
+
+    selection: ClassVar[str] = "validation_loss"
+    batch: int
+
+    @property
+    def batch_size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.batch
 
     def functions(self, ops: Operations) -> Functions:
         raise NotImplementedError
@@ -120,6 +128,19 @@ class Network(Task):
 
     def torch(self) -> Functions:
         return self.functions(torch_operations())
+
+
+class DigitsNetwork(Network):
+    """On the digits of scikit-learn."""
+
+    def data(self) -> dict[str, Any]:
+        return digits.splits()
+
+    def data_hash(self) -> str:
+        return digits.data_hash()
+
+    def rows(self) -> int:
+        return len(digits.splits()["train_y"])
 
 
 def means_by_part(rows: Mapping[str, Any], sizes: Sequence[int]) -> dict[str, Any]:

@@ -12,13 +12,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from optbench.fields import hyper
 from optbench.task import Arrays, Presets, Target, Task
-
-if TYPE_CHECKING:
-    import numpy as np
 
 STARTS = {"valley": (-1.2, 1.0), "bowl": (-1.8, 0.4)}
 MINIMA = {"valley": (1.0, 1.0), "bowl": (0.0, 0.0)}
@@ -72,7 +69,7 @@ class Plane(Task):
             table = [[0, 0, square], [0, mixed, 0], [(COSINE**2 + 25 * SINE**2) / 2, 0, 0]]
         return table, STARTS[self.function], MINIMA[self.function]
 
-    def init(self, seed: int) -> dict[str, np.ndarray]:
+    def init(self, seed: int) -> dict[str, Any]:
         import numpy as np
 
         return {"x": np.array(STARTS[self.function])}

@@ -92,7 +92,6 @@ def jax_cut(images: Any, draw: Arrays, size: int) -> Any:
 
 
 def torch_cut(images: Any, draw: Arrays, size: int) -> Any:
-    """The same in PyTorch."""
     import torch
 
     channels = torch.arange(images.shape[1], device=images.device)

@@ -20,16 +20,13 @@ from 1, shifts from 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 from optbench.fields import UserError, hyper
-from optbench.task import Functions, Presets, Target, permutations, stream
-from optbench.tasks.data import images
+from optbench.task import Functions, Presets, Target, stream
+from optbench.tasks.data import digits, images
 from optbench.tasks.network import Network, Operations, joined, scores
 from optbench.tasks.residual import Layer, jax_cut, jax_logits, torch_cut, torch_logits
-
-if TYPE_CHECKING:
-    import numpy as np
 
 UNFOLDED = 8
 """Images up to this many pixels along a side are convolved by matrix products in JAX.
@@ -51,7 +48,6 @@ class ResNet(Network):
         "resnet_14": {"depth": 14},
     }
     source: ClassVar[str] = "arXiv:1512.03385, arXiv:1803.08494; scikit-learn's digits, or a local folder"
-    selection: ClassVar[str] = "validation_loss"
     score: ClassVar[str] = "test_error"
     evaluations: ClassVar[int] = 10
 
@@ -108,7 +104,7 @@ class ResNet(Network):
                 channels, size = outputs, half
         return made
 
-    def init(self, seed: int) -> dict[str, np.ndarray]:
+    def init(self, seed: int) -> dict[str, Any]:
         """He-normal weights [out, in, 3, 3] and [out, in], gains of 1, shifts of 0."""
         import numpy as np
 
@@ -118,12 +114,12 @@ class ResNet(Network):
             params[layer.name] = scale * rng.standard_normal(shape)
             params[f"{layer.name}_gain"] = np.ones(layer.outputs)
             params[f"{layer.name}_shift"] = np.zeros(layer.outputs)
-        shape = (self.facts.classes, 4 * self.width)
+        shape = (digits.CLASSES, 4 * self.width)
         params["head"] = rng.standard_normal(shape) * np.sqrt(1 / shape[1])
         params["head_shift"] = np.zeros(shape[0])
         return params
 
-    def data(self) -> dict[str, np.ndarray]:
+    def data(self) -> dict[str, Any]:
         """Training images with a rim as wide as they may move, and what is evaluated of each part."""
         import numpy as np
 
@@ -143,27 +139,26 @@ class ResNet(Network):
     def rim(self) -> int:
         return self.facts.shift if self.augment else 0
 
-    def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
+    def draws(self, seed: int, start: int, stop: int) -> dict[str, Any]:
         """The rows of each batch, the corner at which each image is cut out, and whether it is mirrored."""
         import numpy as np
 
-        rows = len(images.load(self.dataset)["train_y"])
-        found = {"rows": permutations(seed, start, stop, rows, self.batch)}
+        drawn = super().draws(seed, start, stop)
         if self.augment:
             rngs = [stream(seed, f"augmentation/{t}") for t in range(start, stop)]
             corners = [rng.integers(2 * self.rim + 1, size=(self.batch, 2)) for rng in rngs]
             mirrored = [rng.integers(1 + self.facts.flips, size=self.batch) for rng in rngs]
-            found |= {
-                "corner": np.stack(corners).astype(np.int32),
-                "mirrored": np.stack(mirrored).astype(np.uint8),
-            }
-        return found
+            drawn["corner"] = np.stack(corners).astype(np.int32)
+            drawn["mirrored"] = np.stack(mirrored).astype(np.uint8)
+        return drawn
+
+    def rows(self) -> int:
+        return len(images.load(self.dataset)["train_y"])
 
     def data_hash(self) -> str:
-        rows = len(images.load(self.dataset)["train_y"])
-        if self.batch > rows:
+        if self.batch > self.rows():
             raise UserError(
-                f"task resnet: batch={self.batch} is more than the {rows} training images. Give fewer."
+                f"task resnet: batch={self.batch} is more than the {self.rows()} training images. Give fewer."
             )
         return images.data_hash(self.dataset)
 
@@ -191,9 +186,6 @@ class ResNet(Network):
             return scores(ops, z, data)
 
         return Functions(loss, evaluate)
-
-    def examples(self) -> int:
-        return self.batch
 
     def working_floats(self) -> int:
         """Of each convolution: its input (nine times where it is unfolded), output, and two steps of the norm."""

@@ -9,13 +9,10 @@ The start is jittered by the seed with standard deviation `jitter`; without it o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from optbench.fields import hyper
 from optbench.task import Arrays, Presets, Target, Task, stream
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +51,7 @@ class Rosenbrock(Task):
             Target("loss", 1e-8 * scale, final=True),
         )
 
-    def init(self, seed: int) -> dict[str, np.ndarray]:
+    def init(self, seed: int) -> dict[str, Any]:
         """(-1.2, 1, -1.2, ..) and the jitter."""
         import numpy as np
 

@@ -15,18 +15,15 @@ Shakespeare, about what n = 1 and 2 give and what nanoGPT's README reports for i
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from optbench.fields import UserError, hyper
 from optbench.task import Arrays, Functions, Presets, Target, stream
 from optbench.tasks.data import text
 from optbench.tasks.network import PARTS, Network, Operations, means_by_part
-
-if TYPE_CHECKING:
-    import numpy as np
 
 ORDERS = (1, 2, 3, 4)
 BASELINES = {"pydoc": (3.31856, 2.70617, 2.19019, 1.93142), "shakespeare": (3.3, 2.5, 1.88, 1.47)}
@@ -52,7 +49,6 @@ class Transformer(Network):
         "transformer_tiny": {"d_model": 32, "layers": 1, "heads": 2, "context": 32},
     }
     source: ClassVar[str] = "arXiv:1706.03762; text of Python's help(), or a local file"
-    selection: ClassVar[str] = "validation_loss"
     score: ClassVar[str] = "test_loss"
     unit: ClassVar[str] = "tokens"
     evaluations: ClassVar[int] = 10
@@ -82,13 +78,13 @@ class Transformer(Network):
         values = BASELINES.get(self.dataset) or [text.baseline(self.dataset, order) for order in ORDERS]
         return tuple(Target("validation_loss", value) for value in values)
 
-    def init(self, seed: int) -> dict[str, np.ndarray]:
+    def init(self, seed: int) -> dict[str, Any]:
         """Normal weights [out, in], gains of 1."""
         import numpy as np
 
         rng, d = stream(seed, "init"), self.d_model
 
-        def normal(rows: int, columns: int, scale: float = 1.0) -> np.ndarray:
+        def normal(rows: int, columns: int, scale: float = 1.0) -> Any:
             return scale / math.sqrt(columns) * rng.standard_normal((rows, columns))
 
         into = 1 / math.sqrt(2 * self.layers)
@@ -107,7 +103,7 @@ class Transformer(Network):
             }
         return params | {"gain": np.ones(d)}
 
-    def data(self) -> dict[str, np.ndarray]:
+    def data(self) -> dict[str, Any]:
         """The training part [n], and windows [w, context + 1] of each part, in their order, that are evaluated."""
         import numpy as np
 
@@ -122,7 +118,7 @@ class Transformer(Network):
             arrays[part] = np.asarray(parts[part][at])
         return arrays
 
-    def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
+    def draws(self, seed: int, start: int, stop: int) -> dict[str, Any]:
         import numpy as np
 
         places = len(text.load(self.dataset).parts()["train"]) - self.context
@@ -184,26 +180,18 @@ class Transformer(Network):
 # --- the network, in both frameworks: windows [b, t] to logits [b t, vocabulary] -----------------------------
 
 
-class Layers(NamedTuple):
-    """What the frameworks compute in different ways, all over [b t, d]."""
-
-    norm: Callable[[Any, Any], Any]
-    linear: Callable[[Any, Any], Any]
-    gelu: Callable[[Any], Any]
-    attention: Callable[[Any], Any]
-
-
-def logits(task: Transformer, params: Arrays, tokens: Any, of: Layers) -> Any:
+def logits(task: Transformer, params: Arrays, tokens: Any, norm, linear, gelu, attention) -> Any:
+    """The last four are what the frameworks compute in different ways, over [b t, d]."""
     count, time = tokens.shape
     x = (params["embedding"][tokens] + params["position"][:time]).reshape(count * time, task.d_model)
     for i in range(task.layers):
         at = f"layer{i}_"
         its = {name.removeprefix(at): p for name, p in params.items() if name.startswith(at)}
-        mixed = of.attention(of.linear(of.norm(x, its["attention_gain"]), its["attention"]))
-        x = x + of.linear(mixed, its["attention_out"])
-        hidden = of.gelu(of.linear(of.norm(x, its["mlp_gain"]), its["mlp"]))
-        x = x + of.linear(hidden, its["mlp_out"])
-    return of.linear(of.norm(x, params["gain"]), params["embedding"])
+        mixed = attention(linear(norm(x, its["attention_gain"]), its["attention"]))
+        x = x + linear(mixed, its["attention_out"])
+        hidden = gelu(linear(norm(x, its["mlp_gain"]), its["mlp"]))
+        x = x + linear(hidden, its["mlp_out"])
+    return linear(norm(x, params["gain"]), params["embedding"])
 
 
 def jax_logits(task: Transformer, params: Arrays, tokens: Any) -> Any:
@@ -235,7 +223,7 @@ def jax_logits(task: Transformer, params: Arrays, tokens: Any) -> Any:
         total = weights.sum(3).swapaxes(1, 2)[..., None]
         return (jnp.einsum("bhqk,bkhd->bqhd", weights, value) / total).reshape(count * time, d)
 
-    return logits(task, params, tokens, Layers(norm, linear, jax.nn.gelu, attention))
+    return logits(task, params, tokens, norm, linear, jax.nn.gelu, attention)
 
 
 def torch_logits(task: Transformer, params: Arrays, tokens: Any) -> Any:
@@ -253,10 +241,8 @@ def torch_logits(task: Transformer, params: Arrays, tokens: Any) -> Any:
         weights = scores.masked_fill(future, -torch.inf).softmax(3)
         return (weights @ value).transpose(1, 2).reshape(count * time, d)
 
-    of = Layers(
-        norm=lambda x, gain: layer_norm(x, (d,), gain, eps=EPSILON),
-        linear=linear,
-        gelu=lambda x: gelu(x, approximate="tanh"),
-        attention=attention,
-    )
-    return logits(task, params, tokens, of)
+    def norm(x, gain):
+        return layer_norm(x, (d,), gain, eps=EPSILON)
+
+    tanh_gelu = functools.partial(gelu, approximate="tanh")
+    return logits(task, params, tokens, norm, linear, tanh_gelu, attention)

@@ -15,14 +15,11 @@ Guessing costs log 2 = 0.69; the network stays there until it has found the seco
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 from optbench.fields import hyper
 from optbench.task import Functions, Presets, Target, stream
 from optbench.tasks.network import PARTS, Network, Operations, joined, means_by_part
-
-if TYPE_CHECKING:
-    import numpy as np
 
 HELD_OUT = 500
 """Sequences of each part that is evaluated."""
@@ -34,7 +31,6 @@ class XorRNN(Network):
     name: ClassVar[str] = "xor_rnn"
     presets: ClassVar[Presets] = {"xor_rnn_32": {"length": 32}}
     source: ClassVar[str] = "doi:10.1162/neco.1997.9.8.1735; arXiv:1512.04202"
-    selection: ClassVar[str] = "validation_loss"
     score: ClassVar[str] = "test_error"
     unit: ClassVar[str] = "sequences"
 
@@ -55,7 +51,7 @@ class XorRNN(Network):
             Target("validation_loss", 0.1),
         )
 
-    def sequences(self, rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
+    def sequences(self, rng: Any, count: int) -> dict[str, Any]:
         """Signs as bits [count, length], and the two marked places [count, 2]."""
         import numpy as np
 
@@ -66,7 +62,7 @@ class XorRNN(Network):
         marks = np.stack([first, second], axis=1).astype(np.int32)
         return {"bits": rng.integers(2, size=(count, self.length)).astype(np.uint8), "marks": marks}
 
-    def data(self) -> dict[str, np.ndarray]:
+    def data(self) -> dict[str, Any]:
         """The sequences that are evaluated, the same for every seed."""
         found = {}
         for number, part in enumerate(PARTS):
@@ -74,13 +70,13 @@ class XorRNN(Network):
             found |= {f"{part}_{key}": array for key, array in drawn.items()}
         return found
 
-    def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
+    def draws(self, seed: int, start: int, stop: int) -> dict[str, Any]:
         import numpy as np
 
         drawn = [self.sequences(stream(seed, f"batches/{t}"), self.batch) for t in range(start, stop)]
         return {key: np.stack([each[key] for each in drawn]) for key in drawn[0]}
 
-    def init(self, seed: int) -> dict[str, np.ndarray]:
+    def init(self, seed: int) -> dict[str, Any]:
         """Small normal weights [out, in], an orthogonal recurrent matrix, zero biases."""
         import numpy as np
 
@@ -115,9 +111,6 @@ class XorRNN(Network):
             return means_by_part(rows, [HELD_OUT] * len(PARTS))
 
         return Functions(loss, evaluate)
-
-    def examples(self) -> int:
-        return self.batch
 
     def working_floats(self) -> int:
         """Inputs, what they feed, and the units after each step."""

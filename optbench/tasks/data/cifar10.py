@@ -15,7 +15,6 @@ from optbench.tasks.data import folder, unpickle
 from optbench.tasks.data.folder import Labelled, labelled
 
 NAME = "CIFAR-10"
-SOURCE = "A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009; a local folder"
 WHERE = "Get cifar-10-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html and unpack it there."
 SIZE, CHANNELS = 32, 3
 PIXELS = CHANNELS * SIZE * SIZE

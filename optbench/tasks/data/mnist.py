@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 NAME = "MNIST"
-SOURCE = "Y. LeCun et al. 1998, doi:10.1109/5.726791; a local folder"
 WHERE = (
     "Get train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz and "
     "t10k-labels-idx1-ubyte.gz from https://ossci-datasets.s3.amazonaws.com/mnist/."

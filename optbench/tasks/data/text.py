@@ -52,7 +52,6 @@ class Text(NamedTuple):
 
 
 def load(name: str) -> Text:
-    """The text of this name; UserError if it is not there or not what it should be."""
     return read(name, stamp(name))[0]
 
 
