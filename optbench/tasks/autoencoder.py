@@ -80,11 +80,11 @@ class Autoencoder(DigitsNetwork):
         def logits(params, x):
             for i in range(last):
                 x = ops.linear(x, params[f"w{i}"], params[f"b{i}"])
-                x = x if i == self.layers else ops.sigmoid(x)
+                x = x if i == self.layers else ops.nn.sigmoid(x)
             return ops.linear(x, params[f"w{last}"], params[f"b{last}"])
 
         def cross_entropy(z, x):
-            return (ops.softplus(z) - x * z).sum(1)
+            return (ops.nn.softplus(z) - x * z).sum(1)
 
         def loss(params, data, draw):
             x = data["train_x"][draw["rows"]]
@@ -93,7 +93,7 @@ class Autoencoder(DigitsNetwork):
         def evaluate(params, data):
             x = joined(ops, data, "x")
             z = logits(params, x)
-            rows = {"loss": cross_entropy(z, x), "mse": (ops.sigmoid(z) - x) ** 2}
+            rows = {"loss": cross_entropy(z, x), "mse": (ops.nn.sigmoid(z) - x) ** 2}
             return means_by_part(rows, [len(data[f"{part}_x"]) for part in PARTS])
 
         return Functions(loss, evaluate)

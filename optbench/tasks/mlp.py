@@ -56,7 +56,7 @@ class MLP(DigitsNetwork):
     def functions(self, ops: Operations) -> Functions:
         def logits(params, x):
             for i in range(self.layers):
-                x = ops.relu(ops.linear(x, params[f"w{i}"], params[f"b{i}"]))
+                x = ops.nn.relu(ops.linear(x, params[f"w{i}"], params[f"b{i}"]))
             return ops.linear(x, params[f"w{self.layers}"], params[f"b{self.layers}"])
 
         def loss(params, data, draw):

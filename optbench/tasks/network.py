@@ -11,11 +11,13 @@ from optbench.tasks.data.digits import PARTS as PARTS
 
 
 class Operations(NamedTuple):
-    """The operations of one framework that networks are written in."""
+    """One framework as networks are written in: where the two differ, under one name."""
 
     framework: str
-    concatenate: Callable[[list[Any]], Any]
-    stack: Callable[[list[Any], int], Any]
+    np: Any
+    """jax.numpy or torch."""
+    nn: Any
+    """jax.nn or torch.nn.functional."""
     arange: Callable[[int, Any], Any]
     """0, 1, .. below a number, on the device of an array."""
     integers: Callable[[Any], Any]
@@ -25,10 +27,6 @@ class Operations(NamedTuple):
     """Of each row the entries at some columns: [n, m] and [n, k] to [n, k]."""
     linear: Callable[..., Any]
     """x W^T + b of x, W [out, in] and perhaps b."""
-    relu: Callable[[Any], Any]
-    sigmoid: Callable[[Any], Any]
-    softplus: Callable[[Any], Any]
-    tanh: Callable[[Any], Any]
     cross_entropy: Callable[[Any, Any], Any]
     """-log softmax(logits) at the labels, in nats: [n, classes] and [n] to [n]."""
     mean_cross_entropy: Callable[[Any, Any], Any]
@@ -62,17 +60,13 @@ def jax_operations() -> Operations:
 
     return Operations(
         framework="jax",
-        concatenate=jnp.concatenate,
-        stack=jnp.stack,
+        np=jnp,
+        nn=jax.nn,
         arange=lambda count, like: jnp.arange(count),
         integers=lambda array: array.astype(jnp.int32),
         cast=lambda array, dtype: array.astype(dtype),
         take=lambda array, columns: jnp.take_along_axis(array, columns, axis=1),
         linear=linear,
-        relu=jax.nn.relu,
-        sigmoid=jax.nn.sigmoid,
-        softplus=jax.nn.softplus,
-        tanh=jnp.tanh,
         cross_entropy=cross_entropy,
         mean_cross_entropy=lambda logits, labels: jnp.mean(cross_entropy(logits, labels)),
         last=last,
@@ -92,17 +86,13 @@ def torch_operations() -> Operations:
 
     return Operations(
         framework="torch",
-        concatenate=torch.cat,
-        stack=torch.stack,
+        np=torch,
+        nn=functional,
         arange=lambda count, like: torch.arange(count, device=like.device),
         integers=lambda array: array.to(torch.int64),
         cast=lambda array, dtype: array.to(dtype),
         take=lambda array, columns: array.gather(1, columns.to(torch.int64)),
         linear=functional.linear,
-        relu=functional.relu,
-        sigmoid=torch.sigmoid,
-        softplus=functional.softplus,
-        tanh=torch.tanh,
         cross_entropy=lambda logits, labels: functional.cross_entropy(logits, labels, reduction="none"),
         mean_cross_entropy=functional.cross_entropy,
         last=last,
@@ -152,7 +142,7 @@ def means_by_part(rows: Mapping[str, Any], sizes: Sequence[int]) -> dict[str, An
 
 def joined(ops: Operations, data: Mapping[str, Any], key: str) -> Any:
     """What is evaluated, part after part."""
-    return ops.concatenate([data[f"{part}_{key}"] for part in PARTS])
+    return ops.np.concatenate([data[f"{part}_{key}"] for part in PARTS])
 
 
 def scores(ops: Operations, logits: Any, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -152,7 +152,7 @@ class Transformer(Network):
             return losses(params, windows).mean()
 
         def evaluate(params, data):
-            windows = ops.concatenate([data[part] for part in PARTS])
+            windows = ops.np.concatenate([data[part] for part in PARTS])
             each = ops.in_pieces(lambda piece: losses(params, piece), windows, self.windows)
             return means_by_part({"loss": each}, [len(data[part]) for part in PARTS])
 

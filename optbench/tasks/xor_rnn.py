@@ -95,19 +95,19 @@ class XorRNN(Network):
             index = ops.arange(self.length, bits)
             marked = (index == marks[:, :1]) | (index == marks[:, 1:])
             signs = 2.0 * ops.cast(bits, params["bias"].dtype) - 1
-            inputs = ops.stack([signs, ops.cast(marked, signs.dtype)], 2)
+            inputs = ops.np.stack([signs, ops.cast(marked, signs.dtype)], 2)
             fed = ops.linear(inputs, params["input"], params["bias"])
-            h = ops.last(lambda h, x: ops.tanh(x + ops.linear(h, params["recurrent"])), fed)
+            h = ops.last(lambda h, x: ops.np.tanh(x + ops.linear(h, params["recurrent"])), fed)
             z = ops.linear(h, params["output"])[:, 0] + params["output_bias"]
             kept = ops.take(signs, marks)
             return -kept[:, 0] * kept[:, 1] * z
 
         def loss(params, data, draw):
-            return ops.softplus(-margins(params, draw["bits"], draw["marks"])).mean()
+            return ops.nn.softplus(-margins(params, draw["bits"], draw["marks"])).mean()
 
         def evaluate(params, data):
             margin = margins(params, joined(ops, data, "bits"), joined(ops, data, "marks"))
-            rows = {"loss": ops.softplus(-margin), "error": ops.cast(margin <= 0, margin.dtype)}
+            rows = {"loss": ops.nn.softplus(-margin), "error": ops.cast(margin <= 0, margin.dtype)}
             return means_by_part(rows, [HELD_OUT] * len(PARTS))
 
         return Functions(loss, evaluate)
