@@ -194,7 +194,7 @@ class Kept:
 
 
 class Held(Kept):
-    """A carry that outlives the end of its lanes: until the whole program is stored, a crash may need it again."""
+    """A carry that outlives the end of its lanes: until all of the program is stored, a crash may need it again."""
 
     def clear(self) -> None:
         """Not yet: `Kept.clear` deletes it."""

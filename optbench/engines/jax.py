@@ -103,8 +103,8 @@ class JaxBackend(Backend):
         return np.asarray(losses)[: stop - start, : self.count]
 
     def evaluate(self) -> dict[str, np.ndarray]:
-        found = [self.evaluation(c, row, self.shared) for c, row in zip(self.carries, self.rows, strict=True)]
-        return {name: self.by_lane([each[name] for each in found]) for name in found[0]}
+        units = [self.evaluation(c, row, self.shared) for c, row in zip(self.carries, self.rows, strict=True)]
+        return {name: self.by_lane([unit[name] for unit in units]) for name in units[0]}
 
     def counts(self) -> Counts:
         each = [self.structure.unflatten(carry)["counts"] for carry in self.carries]

@@ -71,22 +71,22 @@ class Lane:
     def step(self, carry: Any, lane: Any, shared: Any, t: Any) -> tuple[Any, Any]:
         """One step: the new carry and the loss before it."""
         objective = self.objective(lane, shared, t)
-        params, state, loss, asked = self.rule(lane, shared).step(
+        params, state, loss, used = self.rule(lane, shared).step(
             carry["params"], carry["state"], objective, t
         )
-        counts = [a + jnp.asarray(b, jnp.int32) for a, b in zip(carry["counts"], asked, strict=True)]
+        counts = [a + jnp.asarray(b, jnp.int32) for a, b in zip(carry["counts"], used, strict=True)]
         params = nudged(params, lane["twin"], t) if self.twinned else params
         return {"params": params, "state": state, "counts": Counts(*counts)}, loss
 
     def evaluate(self, carry: Any, lane: Any, shared: Any) -> dict[str, jax.Array]:
-        """Every metric at the parameters that the rule says to evaluate."""
+        """Every metric at the parameters that the rule evaluates."""
         params = self.rule(lane, shared).evaluated(carry["params"], carry["state"])
-        found = self.evaluated(params, shared["data"])
+        metrics = self.evaluated(params, shared["data"])
         if self.metrics:
             draw = {name: table[lane["slot"]] for name, table in shared["first"].items()}
             objective = JaxObjective(lambda params: self.loss(params, shared["data"], draw))
-            found = found | {metric.name: metric.function(params, objective) for metric in self.metrics}
-        return found
+            metrics = metrics | {metric.name: metric.function(params, objective) for metric in self.metrics}
+        return metrics
 
 
 def nudged(params: Any, twin: Any, t: Any) -> Any:
@@ -101,7 +101,7 @@ def nudged(params: Any, twin: Any, t: Any) -> Any:
 
 
 def touched(lane: Lane, lanes: Any, shared: Any) -> list[bool]:
-    """Which leaves of the carry differ between lanes, found by tracing two steps under vmap.
+    """Which leaves of the carry differ between lanes, by tracing two steps under vmap.
 
     An identity whose batching rule reports what reaches it batched; leaves that never do are counters that
     all lanes share, and batching them would turn every branch on them into a select.

@@ -39,18 +39,18 @@ def tried(task: Task) -> dict[str, Any]:
     params, data = put(task.init(0)), put(task.data())
     draw = put({name: table[0] for name, table in task.draws(0, 0, 1).items()})
     loss = functions.loss(params, data, draw)
-    found: dict[str, Any] = {"loss_shape": list(jnp.shape(loss)), "loss": float(jnp.sum(loss))}
-    if not found["loss_shape"]:
+    facts: dict[str, Any] = {"loss_shape": list(jnp.shape(loss)), "loss": float(jnp.sum(loss))}
+    if not facts["loss_shape"]:
         compiled = jax.jit(jax.grad(functions.loss)).lower(params, data, draw).compile()
         grads = compiled(params, data, draw)
-        found["gradient"] = {name: float(jnp.abs(grad).max()) for name, grad in grads.items()}
+        facts["gradient"] = {name: float(jnp.abs(grad).max()) for name, grad in grads.items()}
         costs: Any = compiled.cost_analysis() or {}
         memory = compiled.memory_analysis()
-        found["flops"] = float((costs[0] if isinstance(costs, list) else costs).get("flops", 0.0))
-        found["floats"] = int(memory.temp_size_in_bytes // 4) if memory is not None else 0
+        facts["flops"] = float((costs[0] if isinstance(costs, list) else costs).get("flops", 0.0))
+        facts["floats"] = int(memory.temp_size_in_bytes // 4) if memory is not None else 0
     metrics = functions.evaluate(params, data)
-    found["metrics"] = {name: list(jnp.shape(value)) for name, value in metrics.items()}
-    return found
+    facts["metrics"] = {name: list(jnp.shape(value)) for name, value in metrics.items()}
+    return facts
 
 
 def update_facts(cell: Cell) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -66,8 +66,8 @@ def update_facts(cell: Cell) -> dict[str, tuple[tuple[int, ...], str]]:
     first = placed(cell.task.init(0), cell.dtype)
 
     def update(params: Any) -> Any:
-        asked = {"value": jnp.zeros(()), "grad": params, "value_fn": lambda params: jnp.zeros(())}
-        return transform.update(params, transform.init(params), params, **asked)[0]
+        extra = {"value": jnp.zeros(()), "grad": params, "value_fn": lambda params: jnp.zeros(())}
+        return transform.update(params, transform.init(params), params, **extra)[0]
 
     updates = jax.eval_shape(update, first)
     if jax.tree.structure(updates) != jax.tree.structure(first):

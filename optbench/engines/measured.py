@@ -14,7 +14,7 @@ from optbench.cell import Cell
 from optbench.fields import digest
 
 PEAK_FROM = 1e6
-"""FLOP of one gradient from which comparing it with matrix products says something."""
+"""FLOP of one gradient from which it can be compared with matrix products."""
 SIDES = {"cpu": 1024}
 """Rows of the square matrices that are multiplied on a platform; 4096 where it is an accelerator."""
 

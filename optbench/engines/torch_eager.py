@@ -77,7 +77,7 @@ def placed(tree: Mapping[str, np.ndarray], dtype: str, device: torch.device | st
 
 
 class Stepped:
-    """Parameters that one optimizer steps, of a lane or of several, and what it asked for so far."""
+    """Parameters that one optimizer steps, of a lane or of several, and its counts so far."""
 
     def __init__(self, params: Parameters, rule: Rule):
         self.params, self.rule, self.state, self.counts = params, rule, rule.init(params), Counts()
@@ -188,8 +188,8 @@ class Lane(Stepped):
         )
         for t, row in zip(range(start, stop), rows, strict=False):
             self.draw = dict(zip(names, row, strict=True))
-            self.params, self.state, loss, asked = self.rule.step(self.params, self.state, self.objective, t)
-            gradients, hvps, values = gradients + asked[0], hvps + asked[1], values + asked[2]
+            self.params, self.state, loss, used = self.rule.step(self.params, self.state, self.objective, t)
+            gradients, hvps, values = gradients + used[0], hvps + used[1], values + used[2]
             losses.append(loss)
         self.counts = Counts(gradients, hvps, values)
         return torch.stack(losses).detach()

@@ -25,17 +25,17 @@ def tried(task: Task) -> dict[str, Any]:
     params = {name: each.requires_grad_() for name, each in put(task.init(0)).items()}
     with FlopCounterMode(display=False) as counter:
         loss = functions.loss(params, data, draw)
-        found: dict[str, Any] = {"loss_shape": list(loss.shape), "loss": float(loss.sum())}
-        if not found["loss_shape"]:
+        facts: dict[str, Any] = {"loss_shape": list(loss.shape), "loss": float(loss.sum())}
+        if not facts["loss_shape"]:
             leaves = tuple(params.values())
             grads = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
-            found["gradient"] = {
+            facts["gradient"] = {
                 name: float(grad.abs().max()) for name, grad in zip(params, grads, strict=True)
             }
     # Products alone are counted; what is element-wise is a few operations of each parameter.
-    found["flops"] = float(counter.get_total_flops() + 6 * sum(each.numel() for each in params.values()))
-    found["floats"] = 0
+    facts["flops"] = float(counter.get_total_flops() + 6 * sum(each.numel() for each in params.values()))
+    facts["floats"] = 0
     with torch.no_grad():
         metrics = functions.evaluate(params, data)
-    found["metrics"] = {name: list(torch.as_tensor(value).shape) for name, value in metrics.items()}
-    return found
+    facts["metrics"] = {name: list(torch.as_tensor(value).shape) for name, value in metrics.items()}
+    return facts

@@ -30,7 +30,7 @@ class Order:
 
     @classmethod
     def of(cls, request: Request) -> Order:
-        """A request with its names looked up and everything checked; UserError if it cannot be done."""
+        """A request with its names resolved and everything checked; UserError if it is invalid."""
         suite = request.resolve()
         cells = tuple(suite.cells(request.rates))
         frameworks = dict.fromkeys(cell.framework for cell in cells)

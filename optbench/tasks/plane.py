@@ -1,11 +1,11 @@
-"""Functions of two numbers whose whole path is kept, for pictures: every step is evaluated, and x and y are metrics.
+"""Functions of two numbers whose complete path is kept, for figures: every step is evaluated, and x and y are metrics.
 
     valley   f(x, y) = 100 (y - x^2)^2 + (1 - x)^2, from (-1.2, 1), minimum 0 at (1, 1): Rosenbrock's
     bowl     f(x, y) = (u^2 + 25 v^2) / 2, from (-1.8, 0.4), minimum 0 at (0, 0): a quadratic whose axes u and v lie
              30 degrees askew, since methods that scale each coordinate by itself would find straight ones too easy
 
 Nothing is random. To compare optimizers take `rosenbrock` and `quadratic`, which run many seeds and are timed without
-a look at every step.
+an evaluation at every step.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MINIMA = {"valley": (1.0, 1.0), "bowl": (0.0, 0.0)}
 COSINE, SINE = math.cos(math.pi / 6), math.sin(math.pi / 6)
 """Of the angle of the bowl's axes."""
 DENSE = 1000
-"""Steps up to which every one is looked at."""
+"""Steps up to which every one is evaluated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Plane(Task):
 
     @property
     def horizon(self) -> int:
-        """Short: every step is looked at."""
+        """Short: every step is evaluated."""
         return 500
 
     def targets(self) -> tuple[Target, ...]:

@@ -3,7 +3,7 @@
     f(x) = sum_i 100 (x_{i+1} - x_i^2)^2 + (1 - x_i)^2,  minimum 0 at (1, .., 1)
 
 In two dimensions the classic, started at (-1.2, 1); in n dimensions the chain, started at (-1.2, 1, -1.2, ..).
-The start is jittered by the seed with standard deviation `jitter`; without it one seed says everything.
+The start is jittered by the seed with standard deviation `jitter`; without it one seed is enough.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class Transformer(Network):
 
     @property
     def horizon(self) -> int:
-        """500; fewer for steps of few tokens, which are made for a quick look."""
+        """500; fewer for steps of few tokens, which are for quick runs."""
         return 500 if self.batch * self.context > FEW else 400
 
     def targets(self) -> tuple[Target, ...]:

@@ -9,7 +9,7 @@ with the numbers that the authors of PSGD use: tanh units, W_h starts orthogonal
 Each step sees fresh sequences drawn from the seed; those that are evaluated are fixed, 500 as training, validation and
 test part each, and alike.
 
-Guessing costs log 2 = 0.69; the network stays there until it has found the second bit, and then falls fast.
+Guessing costs log 2 = 0.69; the network stays there until it has learned the second bit, and then falls fast.
 """
 
 from __future__ import annotations
@@ -57,18 +57,18 @@ class XorRNN(Network):
 
         first = np.floor(rng.random(count) * 0.1 * self.length)
         second = np.floor((0.1 + rng.random(count) * 0.4) * self.length)
-        # Where a tenth of the length is no whole number, both may fall on the same place: the second moves on.
+        # Where a tenth of the length is not an integer, both may fall on the same step: the second moves on.
         second = np.where(second == first, second + 1, second)
         marks = np.stack([first, second], axis=1).astype(np.int32)
         return {"bits": rng.integers(2, size=(count, self.length)).astype(np.uint8), "marks": marks}
 
     def data(self) -> dict[str, Any]:
         """The sequences that are evaluated, the same for every seed."""
-        found = {}
+        arrays = {}
         for number, part in enumerate(PARTS):
             drawn = self.sequences(stream(number, "evaluated"), HELD_OUT)
-            found |= {f"{part}_{key}": array for key, array in drawn.items()}
-        return found
+            arrays |= {f"{part}_{key}": array for key, array in drawn.items()}
+        return arrays
 
     def draws(self, seed: int, start: int, stop: int) -> dict[str, Any]:
         import numpy as np

@@ -68,8 +68,8 @@ def binary(path: Path) -> Labelled:
 def pickled(path: Path) -> Labelled:
     import numpy as np
 
-    found = unpickle.load(path)
-    batch = found if isinstance(found, dict) else {}
+    content = unpickle.load(path)
+    batch = content if isinstance(content, dict) else {}
     pixels, labels = batch.get(b"data"), batch.get(b"labels")
     count = len(labels) if isinstance(labels, list) and all(type(label) is int for label in labels) else 0
     if not count or not isinstance(pixels, unpickle.Array) or pixels.shape != (count, PIXELS):

@@ -27,10 +27,10 @@ SOURCE = (
 
 @functools.cache
 def path() -> Path:
-    found = importlib.util.find_spec("sklearn")
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec("sklearn")
+    if spec is None or spec.origin is None:
         raise UserError("the digits need scikit-learn, which is not installed. Try: pip install scikit-learn")
-    return Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    return Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
 
 
 @functools.cache

@@ -30,7 +30,7 @@ class Layout(NamedTuple):
     """One way in which a data set is published."""
 
     folders: tuple[str, ...]
-    """Where the files are looked for, below the data folder."""
+    """Where the files may be, below the data folder."""
     checksums: dict[str, str]
     """Each file, and its published MD5 or SHA-256."""
 
@@ -52,7 +52,7 @@ def use(path: str) -> None:
 
 
 def given(missing: str, source: str) -> Path:
-    """The data folder; a UserError that says what is missing for want of one."""
+    """The data folder; UserError if there is none, with what is missing."""
     path = os.environ.get(VARIABLE)
     if not path:
         raise UserError(
@@ -127,8 +127,8 @@ def digest(*arrays: np.ndarray) -> str:
     """Sixteen hex digits of the numbers and shapes, whatever kind of file they came from."""
     import numpy as np
 
-    found = hashlib.sha256()
+    sha = hashlib.sha256()
     for array in arrays:
-        found.update(str((array.dtype.str, array.shape)).encode())
-        found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return found.hexdigest()[:16]
+        sha.update(str((array.dtype.str, array.shape)).encode())
+        sha.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return sha.hexdigest()[:16]

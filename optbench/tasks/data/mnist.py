@@ -82,11 +82,11 @@ def array(path: Path, magic: int) -> np.ndarray:
             raw = gzip.decompress(raw)
         except (EOFError, OSError, zlib.error) as error:
             raise UserError(f"'{path}' cannot be unpacked: {error}. Download it again.") from None
-    found = int.from_bytes(raw[:4], "big")
-    if len(raw) < 4 or found != magic:
+    begin = int.from_bytes(raw[:4], "big")
+    if len(raw) < 4 or begin != magic:
         raise UserError(
             f"'{path}' does not begin with the number {magic:#06x} of an idx file of "
-            f"{'images' if magic == IMAGES else 'labels'} but with {found:#06x}. It is another file: download it again."
+            f"{'images' if magic == IMAGES else 'labels'} but with {begin:#06x}. It is another file: download it again."
         )
     dims = magic & 0xFF
     shape = tuple(int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(dims))

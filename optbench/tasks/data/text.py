@@ -152,10 +152,10 @@ def windows(tokens: np.ndarray, n: int, vocabulary: int) -> np.ndarray:
     import numpy as np
 
     count = len(tokens) - n + 1
-    found = np.zeros(count, np.uint64)
+    runs = np.zeros(count, np.uint64)
     for i in range(n):
-        found = found * np.uint64(vocabulary) + tokens[i : i + count].astype(np.uint64)
-    return found
+        runs = runs * np.uint64(vocabulary) + tokens[i : i + count].astype(np.uint64)
+    return runs
 
 
 def counted(seen: np.ndarray, wanted: np.ndarray) -> np.ndarray:

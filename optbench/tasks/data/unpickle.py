@@ -1,7 +1,7 @@
 """Pickled arrays of bytes, read without running anything: a pickle is a program, and these are strangers'.
 
 Only dict, list, tuple, int, str and bytes are made, and arrays of unsigned bytes. What a pickle names in
-NumPy is answered by stand-ins of our own; whatever else it names is refused before it is looked up.
+NumPy is answered by stand-ins of our own; any other name is refused before it is imported.
 """
 
 from __future__ import annotations
