@@ -195,8 +195,9 @@ def programs(
                 width //= 2
             lanes = max(width, fit // width * width)
         else:
-            stepping = Program(tuple(group), how, device).stepping
-            parts = jobs if group[0].framework == "torch" else max(1, min(jobs, int(stepping / SPREAD_FROM)))
+            parts = jobs
+            if group[0].framework == "jax":
+                parts = max(1, min(jobs, int(Program(tuple(group), how, device).stepping / SPREAD_FROM)))
             lanes = min(fit, -(-len(group) // parts))
         made += [
             Program(tuple(group[i : i + lanes]), how, device, width, metrics)

@@ -278,8 +278,8 @@ class Engine:
                 if number:
                     backend.load(inputs)
                 made = drive(inputs, backend, observe, keep(number), saves, number == len(groups) - 1)
-                for trace, size in zip(made, backend.state_bytes(), strict=True):
-                    trace.facts["state_bytes"] = size
+                for trace, state_bytes in zip(made, backend.state_bytes(), strict=True):
+                    trace.facts["state_bytes"] = state_bytes
                 traces += made
             kind = self.facts(device)["device_kind"]
             peak = peak_facts(cells[0], device, kind, lambda n: self.product(n, cells[0].dtype, chosen))
