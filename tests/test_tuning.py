@@ -134,7 +134,7 @@ def test_what_is_no_ruleset_is_refused():
         suite(tuning="quas")
     with pytest.raises(UserError, match="at most 1000"):
         suite(seeds=1001)
-    with pytest.raises(UserError, match="--lr gives the trials"):
+    with pytest.raises(UserError, match="--lr fixes the trials"):
         Request(lr=("0.1",), tuning="quasi").cells()
     with pytest.raises(UserError, match="--trials must be an integer of at least 1, got 0"):
         Request(trials=0).cells()

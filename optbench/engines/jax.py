@@ -58,9 +58,7 @@ class JaxBackend(Backend):
 
     def place(self, lanes: dict[str, Any]) -> None:
         """Put what differs between lanes on the device: the units, and the rows that a step of each needs."""
-        self.unit_size = self.count
         if self.mode == "vmap":
-            self.unit_size = self.width
             fill = np.resize(np.arange(self.count), self.width)
             lanes = jax.tree.map(lambda array: array[fill], lanes)
         self.units = self.rows = [self.put(lanes)]
@@ -104,16 +102,20 @@ class JaxBackend(Backend):
 
     def evaluate(self) -> dict[str, np.ndarray]:
         units = [self.evaluation(c, row, self.shared) for c, row in zip(self.carries, self.rows, strict=True)]
+        units = units if len(units) == 1 else jax.device_get(units)
         return {name: self.by_lane([unit[name] for unit in units]) for name in units[0]}
 
     def counts(self) -> Counts:
-        each = [self.structure.unflatten(carry)["counts"] for carry in self.carries]
-        return Counts(*map(self.by_lane, zip(*each, strict=True)))
+        units = [self.structure.unflatten(carry)["counts"] for carry in self.carries]
+        units = units if len(units) == 1 else jax.device_get(units)
+        return Counts(*map(self.by_lane, zip(*units, strict=True)))
 
-    def by_lane(self, units: Sequence[jax.Array]) -> np.ndarray:
-        """Each unit's scalar, or its value for each lane, as [lanes] without those that fill up the width."""
-        each = [np.broadcast_to(values, self.unit_size) for values in jax.device_get(list(units))]
-        return np.concatenate(each)[: self.count]
+    def by_lane(self, units: Sequence[Any]) -> np.ndarray:
+        """One number of each unit, or of one unit that of each lane (or of all) as [lanes] without the padding."""
+        if len(units) > 1:
+            return np.stack(units)
+        values = np.asarray(units[0])
+        return np.full(self.count, values) if values.ndim == 0 else values[: self.count]
 
     def state_bytes(self) -> list[int]:
         return [self.facts["state_bytes"]] * self.count
@@ -131,7 +133,6 @@ class StepBackend(JaxBackend):
     """Advances units of one lane, one after the other, by single steps, in the mode `loop`."""
 
     def place(self, lanes: dict[str, Any]) -> None:
-        self.unit_size = 1
         self.units = [self.put(jax.tree.map(lambda array, i=i: array[i], lanes)) for i in range(self.count)]
         # A step costs more with each array that it is called with, and only the first carry needs the parameters.
         self.rows = [{name: unit[name] for name in unit if name != "params"} for unit in self.units]
