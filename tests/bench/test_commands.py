@@ -1,4 +1,4 @@
-"""What a person waits for at the command line."""
+"""How long a person waits at the command line."""
 
 import os
 import re
@@ -26,7 +26,7 @@ def children():
 
 
 def machine():
-    """CPU seconds of everything on this machine; 0 where nobody tells."""
+    """CPU seconds of everything on this machine; 0 where it is unknown."""
     try:
         user, nice, system = map(int, Path("/proc/stat").read_text().split()[1:4])
     except OSError:

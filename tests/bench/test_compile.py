@@ -23,11 +23,10 @@ def compile_cell(cell):
     first = baselines.device(cell.task.init(cell.seed))
     state = baselines.OPTAX[cell.optimizer.name](1.0).init(first)
     draw = {name: table[0] for name, table in baselines.device(cell.task.draws(cell.seed, 0, 1)).items()}
-    rate = baselines.rate_of(cell)
 
     @jax.jit
     def step(params, state, draw):
-        return train(params, state, rate, data, draw)
+        return train(params, state, cell.optimizer.learning_rate, data, draw)
 
     begun = time.process_time()
     step.lower(first, state, draw).compile()
