@@ -70,10 +70,14 @@ def page(table):
     facts = environment.facts()
     versions = ", ".join(f"{name} {facts[f'version.{name}']}" for name in ("jax", "jaxlib", "optax", "torch"))
     cores = os.environ["OPTBENCH_TEST_CORES"].count(",") + 1
-    return (
-        "# What `make bench` measured\n\n"
-        f"On {datetime.date.today()}, at commit {facts['commit'] or 'unknown'}: {facts['cpu_model']}, {cores} cores, "
-        f"{facts['platform']},\nPython {facts['python']}, {versions}.\n\n"
-        "    make bench BENCH=--goals=docs/benchmarks.md\n\n"
-        f"```text\n{table}\n```\n"
-    )
+    return f"""# What `make bench` measured
+
+On {datetime.date.today()}, at commit {facts["commit"] or "unknown"}: {facts["cpu_model"]}, {cores} cores,
+{facts["platform"]}, Python {facts["python"]}, {versions}.
+
+    make bench BENCH=--goals=docs/benchmarks.md
+
+```text
+{table}
+```
+"""

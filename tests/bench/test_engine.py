@@ -1,11 +1,15 @@
 """The engine against hand-written loops that do the same work, and its choices of lanes."""
 
 import math
+import time
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from optbench import plan
 from optbench.engines import jax as engine
+from optbench.engines.lanes import Inputs
 from tests.bench import baselines
 from tests.bench.apart import Apart
 from tests.bench.baselines import grid, loops
@@ -117,3 +121,36 @@ def test_ensemble(task, least, race, goals):
     cells = grid(task, steps=150, framework="torch")
     made = {"ensemble": baselines.engine(cells, "ensemble"), "eager": baselines.engine(cells[:1], "eager")}
     goals.faster(f"torch: {task}, {len(cells)} lanes", race(made), "eager", least)
+
+
+def compile_cell(cell):
+    """CPU seconds to compile the step of one cell, with its learning rate a constant, as people write it."""
+    train, data = baselines.step_of(cell), baselines.device(cell.task.data())
+    first = baselines.device(cell.task.init(cell.seed))
+    state = baselines.OPTAX[cell.optimizer.name](1.0).init(first)
+    draw = {name: table[0] for name, table in baselines.device(cell.task.draws(cell.seed, 0, 1)).items()}
+
+    @jax.jit
+    def step(params, state, draw):
+        return train(params, state, cell.optimizer.learning_rate, data, draw)
+
+    begun = time.process_time()
+    step.lower(first, state, draw).compile()
+    return time.process_time() - begun
+
+
+def compile_grid(cells):
+    """CPU seconds of the engine to compile first parameters, steps and evaluation of all cells."""
+    (program,) = plan.programs(cells)
+    backend = engine.JaxBackend(Inputs.of(program.cells), program.mode, jax.devices("cpu")[0])
+    return backend.facts["compile_cpu_seconds"]
+
+
+@pytest.mark.parametrize(("task", "least"), [("rosenbrock_2", 8), ("mlp", 25)])
+def test_grid_compiles_once(task, least, cold, goals):
+    """120 cells, for which the goals were set; the saving grows with the cells. Five of them are compiled alone."""
+    cells = grid(task, rates=8, seeds=15)
+    jnp.ones(3).block_until_ready()
+    alone, together = zip(*((compile_cell(cell), compile_grid(cells)) for cell in cells[::24]), strict=True)
+    ratio = len(cells) * min(alone) / min(together)
+    goals.at_least(f"compile: {task}, {len(cells)} cells", ratio, least, "x per cell")
