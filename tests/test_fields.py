@@ -44,12 +44,12 @@ def values(spec: dataclasses.Field) -> st.SearchStrategy:
 def with_changes(thing, changes):
     """The changed thing; refused combinations are no examples."""
     try:
-        made = thing.replace(**changes)
-        if isinstance(made, Task):
-            made.data_hash()
-        return made
+        thing = thing.replace(**changes)
+        if isinstance(thing, Task):
+            thing.data_hash()
     except UserError:
         reject()
+    return thing
 
 
 def changed(things: tuple) -> st.SearchStrategy:

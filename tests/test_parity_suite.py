@@ -63,7 +63,7 @@ def test_the_worst_seed_counts():
 
 
 def test_torch_gets_the_draws_of_jax():
-    """Same name, step and seed: the same bits in both dtypes."""
+    """The same bits for the same name, step and seed."""
     import jax
     import jax.numpy as jnp
     import torch

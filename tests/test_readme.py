@@ -19,12 +19,9 @@ CHEAP = ("--task", "rosenbrock_2", "--lr", "0.01", "--seeds", "1", "--steps", "2
 
 
 def commands() -> list[str]:
-    """The lines of the README's fenced bash blocks, without prompts, comments and what is printed."""
-    blocks = re.findall(r"^```(?:bash|sh|console)\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return [
-        re.sub(r"\s+#.*", "", line).removeprefix("$ ").strip() for line in lines if not line.startswith("#")
-    ]
+    """The lines of the README's bash blocks, without comments."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
+    return [re.sub(r"\s+#.*", "", line).strip() for line in "".join(blocks).splitlines()]
 
 
 def test_the_two_commands_are_there_and_the_first_runs(tmp_path):
