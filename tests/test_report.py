@@ -477,7 +477,6 @@ def test_looks_differ_and_do_not_depend_on_the_company():
     assert {name: each.colour for name, each in drawn.items()} == {name: look(name).colour for name in every}
     assert [drawn[name] for name in NAMED] == [look(name) for name in NAMED], "the first keep their look"
     assert len({look(name).colour for name in NAMED[:7]}) == 7
-    assert set(optimizers.listed()) <= set(NAMED)
     assert look("adam[b1=0.8]").colour == look("adam").colour
     assert look("adam[b1=0.8]") != look("adam[b1=0.7]")
     assert not set(DASHES) & set(VARIANTS)
