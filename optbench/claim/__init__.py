@@ -12,52 +12,18 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, NamedTuple, TypeVar
 
 from optbench.cell import FORMAT
 from optbench.claim.plots import Figure, Table
+from optbench.claim.rules import CONTENT, Ruling, Verdict, digest_of_rule, graded, registered
 from optbench.execute.request import Request
 from optbench.fields import UserError, digest, nearest
 
-CONTENT = "optbench.claims"
-"""What claims/ is installed as."""
+__all__ = ["Ruling", "Verdict", "graded"]
 
 Numbers = Mapping[str, Any]
 """What a measurement gives: JSON data."""
-
-
-class Verdict(StrEnum):
-    """What a measurement says about a sentence: a closed set, each with its meaning."""
-
-    sentence: str
-    HOLDS = "holds", "the measurement says the same"
-    CONDITION = "holds with a condition", "true under a condition that the document does not name"
-    FAILS = "does not hold", "the measurement says otherwise"
-    IRREPRODUCIBLE = (
-        "not reproducible",
-        "nothing that was released or written down gives the documented value",
-    )
-    UNTESTABLE = "not testable here", "what it would take is not here"
-
-    def __new__(cls, word: str, sentence: str) -> Verdict:
-        """A word, with what it means."""
-        found = str.__new__(cls, word)
-        found._value_, found.sentence = word, sentence
-        return found
-
-
-class Ruling(NamedTuple):
-    """A verdict with the measured value in a few words, and one sentence of why."""
-
-    verdict: Verdict
-    measured: str
-    why: str
-
-
-def graded(holds: bool, under_a_condition: bool = False) -> Verdict:
-    """Holds, holds with a condition, or neither."""
-    return Verdict.HOLDS if holds else Verdict.CONDITION if under_a_condition else Verdict.FAILS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +157,13 @@ class Asked(NamedTuple):
     def name(self) -> str:
         """`document.claim`."""
         return f"{self.document.name}.{self.claim.name}"
+
+    def judge(self, numbers: Any) -> Ruling:
+        """What the rule says of numbers, and what it said before it was changed."""
+        ruling, old = self.claim.ruling(numbers), registered().get(self.name)
+        if old is None or old.rule == digest_of_rule(self.claim.ruling):
+            return ruling
+        return ruling._replace(why=f"{ruling.why} (Rule changed; it was: {old.verdict}.)")
 
 
 def every() -> list[Asked]:

@@ -85,7 +85,7 @@ def close(inquiry: Inquiry, seconds: float, in_full: bool) -> None:
 def judged(inquiry: Inquiry, asked: Asked) -> Ruling | None:
     """What the stored numbers say; None where there are none."""
     numbers = inquiry.numbers(asked.claim.measurement)
-    return None if numbers is None else asked.claim.ruling(numbers)
+    return None if numbers is None else asked.judge(numbers)
 
 
 def table(inquiry: Inquiry) -> str:

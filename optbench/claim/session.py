@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 from optbench import environment
 from optbench.cell import FORMAT, Status
 from optbench.claim import Asked, Lookup, Measurement
+from optbench.claim.rules import registered
 from optbench.execute.order import Order
 from optbench.execute.pool import Event, Pool
 from optbench.execute.request import Request, check_numbers
 from optbench.execute.session import Session
-from optbench.fields import UserError
+from optbench.fields import UserError, digest
 from optbench.plan import Program
 from optbench.protocol import FRAMEWORKS
 from optbench.store import Store, whole
@@ -73,7 +74,8 @@ class Ledger:
 
     def write(self, measurement: Measurement, numbers: Any, facts: Mapping[str, Any]) -> Record:
         """One new file."""
-        created, facts = time.time(), {**environment.facts(), **facts}
+        rules = digest([list(row) for row in registered().values()])[:12]
+        created, facts = time.time(), {**environment.facts(), "registered_rules": rules, **facts}
         told = {"format": FORMAT, "id": measurement.id, **measurement.message()}
         name = f"{measurement.call.replace(':', '-')}-{measurement.id[:8]}-{time.time_ns():x}-{os.getpid():x}.json"
         path = self.folder / name
