@@ -36,8 +36,7 @@ def test_every_claim_has_made_up_numbers_and_every_verdict_is_reached():
     assert sorted(CASES) == sorted(asked.name for asked in every())
     reached = {name: {verdict for _, verdict in cases} for name, cases in CASES.items()}
     assert set.union(*reached.values()) == set(Verdict)
-    # What would take ImageNet cannot be found true or false by any number.
-    assert {name for name, verdicts in reached.items() if len(verdicts) == 1} == {"novograd.large-batches"}
+    assert not [name for name, verdicts in reached.items() if len(verdicts) == 1], "a rule that cannot fail"
 
 
 def test_claims_are_written_as_the_table_needs_them():

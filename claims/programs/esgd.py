@@ -103,18 +103,6 @@ def estimate(hessian: jax.Array, products: int, b2: float, seed: Any) -> Any:
     return jnp.sqrt(state.exp_avg_d / (1 - b2**products))
 
 
-def early(size: int, steps: int, seeds: int) -> dict[str, Any]:
-    """The relative deviation over seeds of the estimate after so many steps, with the first products and without."""
-    hessian, found = jnp.asarray(quadratic(size, 0)), {}
-    for d_warmup in (20, 1):
-        products = int(jnp.sum(due(jnp.arange(steps), 10, d_warmup)))
-        one = jax.vmap(lambda seed, n=products: estimate(hessian, n, 0.999, seed))
-        values = np.asarray(one(jnp.arange(seeds)))
-        deviation = float((values.std(axis=0) / values.mean(axis=0)).mean())
-        found[f"d_warmup={d_warmup}"] = {"products": products, "deviation": deviation}
-    return found
-
-
 def product_cost(problem: str, steps: int, rounds: int) -> dict[str, Any]:
     """CPU microseconds of a gradient, and of gradient and product in one pass, in JAX."""
     objective, first = Training(problem, 1, 1).batch()

@@ -60,27 +60,15 @@ def refuses(**options: Any) -> bool:
     return False
 
 
-def divisor(steps: int, seeds: int, seed: int) -> dict[str, Any]:
-    """What the gradient is divided by, against the root mean square of the gradients that were not zero.
-
-    `noise` is its relative deviation over seeds for gradients from N(1, 1), after a quarter of the steps and after all,
-    for Expectigrad and for Adam with its default decay.
-    """
-    g, marks = gradients_with_zeros(steps, 8, seed), [steps // 4, steps]
+def divisor(steps: int, seed: int) -> dict[str, Any]:
+    """Relative distance of sqrt(s / n), and of Adam's bias-corrected root, from the RMS of the nonzero gradients."""
+    g = gradients_with_zeros(steps, 8, seed)
+    ours, adam = (streamed(each, g)[0][0] for each in (expectigrad(), optax.adam(0.001)))
     true = np.sqrt((g**2).sum(axis=0) / (g != 0).sum(axis=0))
-    apart = {name: float(np.abs(root / true - 1).max()) for name, root in divisors(g).items()}
-    noisy = np.random.default_rng(seed).normal(1, 1, (steps, seeds))
-    roots = [divisors(noisy[:count]) for count in marks]
-    noise = {name: [float(root[name].std() / root[name].mean()) for root in roots] for name in apart}
-    return {"apart": apart, "noise": noise, "steps": marks, "seeds": seeds}
-
-
-def divisors(gradients: Array) -> dict[str, Array]:
-    """sqrt(s / n), and the root of Adam's bias-corrected second moment, after a stream."""
-    ours, adam = (streamed(each, gradients)[0][0] for each in (expectigrad(), optax.adam(0.001)))
+    roots = {"expectigrad": np.sqrt(ours.sum / ours.counter), "adam": np.sqrt(adam.nu / (1 - 0.999**steps))}
     return {
-        "expectigrad": np.sqrt(ours.sum / ours.counter),
-        "adam": np.sqrt(adam.nu / (1 - 0.999 ** len(gradients))),
+        "apart": {name: float(np.abs(root / true - 1).max()) for name, root in roots.items()},
+        "of": steps,
     }
 
 

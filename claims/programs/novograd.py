@@ -1,4 +1,4 @@
-"""The example of optax's docstring, and what the document's largest claim would take on this machine."""
+"""The example of optax's docstring."""
 
 from typing import Any
 
@@ -7,8 +7,6 @@ import jax.numpy as jnp
 import optax
 
 from optbench.optimizers.novograd.jax import novograd
-
-from . import interleaved
 
 
 def example(steps: int, learning_rate: float) -> dict[str, Any]:
@@ -26,11 +24,3 @@ def example(steps: int, learning_rate: float) -> dict[str, Any]:
             params: Any = optax.apply_updates(params, updates)
             shown.append(f"{f(params):.2E}")
     return found
-
-
-def throughput(size: int, rounds: int) -> dict[str, Any]:
-    """FLOP a second of one core in matrix products, which is more than any network reaches."""
-    matrix = jnp.ones((size, size))
-    product = jax.jit(lambda n: jax.lax.fori_loop(0, n, lambda _, x: x @ matrix / size, matrix))
-    spent = interleaved({"product": lambda n: jax.block_until_ready(product(n))}, 20, rounds)
-    return {"flops": 2e6 * size**3 / spent["product"]}

@@ -1,12 +1,10 @@
 """How much state a method really keeps, counted in what its rule makes."""
 
-import inspect
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from optbench import optimizers
 from optbench.optimizers.kron.jax import kron
@@ -41,10 +39,3 @@ def factor_shapes(shapes: Shapes, modes: list[str | None]) -> dict[str, Any]:
         factors = first_state(kron(memory_save_mode=mode).init, shapes)[0]["Qs_preconditioners"]
         found[str(mode)] = {leaf: [list(q.shape) for q in factors[leaf]] for leaf in shapes}
     return found
-
-
-def arguments() -> dict[str, list[str]]:
-    """The names that the factories of kron and of optax's Adam take, in order."""
-    return {
-        name: [*inspect.signature(make).parameters] for name, make in (("kron", kron), ("adam", optax.adam))
-    }

@@ -50,13 +50,13 @@ def graphs(steps: int) -> dict[str, Any]:
             (param**4).sum().backward(create_graph=create)
         optimizer.step()
 
-    optimizer, asked, error = ESGD([param]), [], ""
+    optimizer, requested, error = ESGD([param]), [], ""
     for t in range(1, steps + 1):
         create = optimizer.should_create_graph()
         step(optimizer, create)
-        asked += [t] * create
+        requested += [t] * create
     try:
         step(ESGD([param]), create=False)
     except RuntimeError as raised:
         error = str(raised)
-    return {"asked": asked, "of": steps, "error": error}
+    return {"steps": requested, "of": steps, "error": error}

@@ -121,11 +121,11 @@ def hyperparameters(
 def gains(
     problem: str, steps: int, seeds: int, methods: list[str], rates: list[float], scales: list[float]
 ) -> dict[str, Any]:
-    """The final value of the first target's metric for first weights of other sizes, [scales][rates]."""
+    """The final value of the first target's metric for first weights of other sizes, [scales][rates][seeds]."""
     training, found = Training(problem, steps, seeds), {}
     target, lanes = training.task.targets()[0], np.array(list(itertools.product(scales, rates)))
     numbers = {"learning_rate": lanes[:, 1]}
     for name in methods:
         values = training.run(optimizers.parse(name), numbers, lanes[:, 0], target.metric)
-        found[name] = np.median(values, axis=1).reshape(len(scales), len(rates)).tolist()
-    return {"final": found, "metric": target.metric, "target": target.value, "scales": scales, "rates": rates}
+        found[name] = values.reshape(len(scales), len(rates), seeds).tolist()
+    return {"final": found, "target": target.value, "scales": scales, "rates": rates}

@@ -10,37 +10,46 @@ import csv
 import functools
 import importlib.resources
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
+from operator import sub
 from types import CodeType
 from typing import Any, NamedTuple
 
 from optbench.fields import digest
 from optbench.origin import source_digest
+from optbench.wording import number
 
 CONTENT = "optbench.claims"
 """What claims/ is installed as."""
 TABLE = "registered.tsv"
 
 
+ROUNDING = 1e-12
+"""Relative distance below which float64 results are the same."""
+
+
+class Kind(StrEnum):
+    """What decides about a claim: rounding alone, or a threshold, time and chance."""
+
+    EXACT = "equations and counts"
+    TRAINING = "training and cost"
+
+
 class Verdict(StrEnum):
-    """What a measurement says about a sentence: a closed set, each with its meaning."""
+    """What a measurement says about a claim: a closed set, each with its meaning."""
 
     sentence: str
     HOLDS = "holds", "the measurement says the same"
     CONDITION = "holds with a condition", "true under a condition that the document does not name"
     FAILS = "does not hold", "the measurement says otherwise"
-    IRREPRODUCIBLE = (
-        "not reproducible",
-        "nothing that was released or written down gives the documented value",
-    )
-    UNTESTABLE = "not testable here", "what it would take is not here"
+    INCONCLUSIVE = "cannot be told here", "inconclusive: the measurement cannot decide"
+    IRREPRODUCIBLE = "not reproducible", "nothing released or documented gives the documented value"
 
     def __new__(cls, word: str, sentence: str) -> Verdict:
-        """A word, with what it means."""
-        found = str.__new__(cls, word)
-        found._value_, found.sentence = word, sentence
-        return found
+        verdict = str.__new__(cls, word)
+        verdict._value_, verdict.sentence = word, sentence
+        return verdict
 
 
 class Ruling(NamedTuple):
@@ -51,9 +60,56 @@ class Ruling(NamedTuple):
     why: str
 
 
+Answer = bool | None
+"""Yes, no, or undecided."""
+Interval = tuple[float, float, float]
+"""A median over seeds and the ends of its 95% interval; with fewer than five seeds the least and the largest value."""
+
+
 def graded(holds: bool, under_a_condition: bool = False) -> Verdict:
-    """Holds, holds with a condition, or neither."""
     return Verdict.HOLDS if holds else Verdict.CONDITION if under_a_condition else Verdict.FAILS
+
+
+def only_rounding(apart: float, why: str, nearly: float = 0.0) -> Ruling:
+    """Whether two float64 results differ by rounding alone; below `nearly`, with a condition."""
+    return Ruling(graded(apart < ROUNDING, apart < nearly), f"{number(apart, 1)} apart", why)
+
+
+def over_seeds(values: Iterable[float]) -> Interval:
+    from optbench.stats.curves import median_interval
+
+    return median_interval([*values])
+
+
+def paired(
+    ours: Sequence[float], theirs: Sequence[float], by: Callable[[float, float], float] = sub
+) -> Interval:
+    """The difference of two methods seed by seed, or their ratio with `truediv`; equal if neither is finite."""
+    return over_seeds(by(*((x, y) if x != y else (1, 1))) for x, y in zip(ours, theirs, strict=True))
+
+
+def beyond(difference: Interval, margin: float = 0.0) -> Answer:
+    """Whether a difference exceeds a margin: undecided where its interval includes the margin."""
+    _, low, high = difference
+    return True if low > margin else False if high <= margin else None
+
+
+def within(ratio: Interval, least: float, most: float) -> Answer:
+    """Whether a value lies in a range: undecided where its interval is partly inside."""
+    _, low, high = ratio
+    return True if least <= low and high <= most else False if high < least or low > most else None
+
+
+def any_of(answers: Iterable[Answer]) -> Answer:
+    """Yes if one is yes, no if all are no."""
+    answers = list(answers)
+    return True if True in answers else None if None in answers else False
+
+
+def decided(*answers: Answer) -> Verdict:
+    """Of the answers for each task: some hold under the condition that it is one of these tasks."""
+    some = any_of(answers)
+    return Verdict.INCONCLUSIVE if some is None else graded(all(answers), some)
 
 
 class Registered(NamedTuple):
