@@ -40,8 +40,7 @@ EQUATIONS = Measurement.of("expectigrad:equations", steps=200, size=6, seed=0)
 DIVISOR = Measurement.of("expectigrad:divisor", steps=5000, seed=0)
 MOMENTUM = Measurement.of("expectigrad:superposition", steps=100, size=5, seed=0)
 BENCHMARK = studied(Request(task=("mlp",), opt=("adam", "expectigrad")))
-NOISE = "quadratic_10[noise=1]"
-NOISY = studied(Request(task=(NOISE,), opt=("adam", "expectigrad")))
+NOISY = studied(Request(task=("quadratic_10[noise=1]",), opt=("adam", "expectigrad")))
 
 
 @claim("Pseudocode: s, n, m, x", "s += g^2; n += sign(g^2); m, x", EQUATIONS)
@@ -146,7 +145,8 @@ def arithmetic_rms(m: Numbers) -> Ruling:
 @claim("in theory, less susceptible to gradient noise", "less noise than Adam", NOISY)
 def less_noise(m: Numbers) -> Ruling:
     """Expectigrad is less susceptible to gradient noise than Adam."""
-    losses = [m["runs"][0][NOISE][name]["best"]["loss"] for name in ("expectigrad", "adam")]
+    [run] = m["runs"][0].values()
+    losses = [run[name]["best"]["loss"] for name in ("expectigrad", "adam")]
     ours, adam = (interval(*over_seeds(each)) for each in losses)
     return Ruling(
         decided(beyond(paired(*reversed(losses), truediv), 1.0)),

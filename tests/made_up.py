@@ -313,7 +313,7 @@ CASES: dict[str, list[tuple[Any, Verdict]]] = {
     ],
     "expectigrad.arithmetic-rms": [(divisor(), HOLDS), (divisor(apart=0.1), FAILS)],
     "expectigrad.less-noise": [
-        (losses(low, high, expectigrad.NOISE, "expectigrad"), verdict)
+        (losses(low, high, "quadratic[noise=1.0]", "expectigrad"), verdict)
         for low, high, verdict in ((LOW, HIGH, HOLDS), (HIGH, LOW, FAILS), (LOW, MIDDLE, UNDECIDED))
     ],
     "expectigrad.outer-momentum": [

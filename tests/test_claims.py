@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from optbench.claim import Measurement, Verdict, documents, every, select
+from optbench.claim import Measurement, Verdict, documents, every, registry, rules, select
 from optbench.claim.command import COLUMNS, claims_in_terminal
+from optbench.claim.rules import Registered, digest_of_rule, registered
 from optbench.claim.session import Ledger
+from optbench.claims import esgd_m
 from optbench.fields import UserError
 from tests.made_up import CASES, FACTS, make_up
 
@@ -120,6 +122,35 @@ def measured(tmp_path) -> Path:
     return tmp_path
 
 
+def test_every_rule_is_registered():
+    assert set(registered()) == {asked.name for asked in every()}
+
+
+def test_a_changed_rule_shows_its_registered_verdict(monkeypatch, measured):
+    [asked] = select(["nag-step-size"])
+    numbers, _ = CASES[asked.name][0]
+    plain = asked.claim.ruling(numbers)
+    row = Registered(asked.name, digest_of_rule(asked.claim.ruling), "holds")
+    monkeypatch.setitem(registered(), asked.name, row)
+    assert asked.judge(numbers) == plain
+    monkeypatch.setitem(registered(), asked.name, row._replace(rule="another"))
+    assert asked.judge(numbers).why.endswith("(Rule changed; it was: holds.)")
+    # A rule whose change turned its verdict keeps its row; one that did not is renewed.
+    assert {row.claim: row for row in registry.rows(measured)}[asked.name].rule == "another"
+    monkeypatch.setitem(registered(), asked.name, row._replace(rule="another", verdict=str(plain.verdict)))
+    assert {row.claim: row for row in registry.rows(measured)}[asked.name].rule == row.rule
+
+
+def test_the_digest_of_a_rule_follows_its_thresholds_and_helpers(monkeypatch):
+    [asked] = select(["momentum-helps"])
+    before = digest_of_rule(asked.claim.ruling)
+    monkeypatch.setattr(esgd_m, "CONSIDERABLE", 1.5)
+    assert digest_of_rule.__wrapped__(asked.claim.ruling) != before
+    monkeypatch.undo()
+    monkeypatch.setattr(esgd_m, "beyond", rules.within)
+    assert digest_of_rule.__wrapped__(asked.claim.ruling) != before
+
+
 def test_there_is_a_row_for_each_measured_claim(measured):
     from optbench.report import documents as claims
 
@@ -162,7 +193,8 @@ def test_the_whole_table_fits_100_columns(measured, capsys):
     assert max(map(len, out.replace(str(measured), "results").splitlines())) <= 100
     for asked in every():
         assert re.search(rf"^  {asked.claim.name} ", out, re.MULTILINE)
-    assert re.search(rf"^{len(every())} claims: holds \d+, ", out, re.MULTILINE)
+    assert re.search(rf"^{len(every())} claims\.\nequations and counts: \d+; holds \d+, ", out, re.MULTILINE)
+    assert re.search(r"^training and cost: \d+; holds \d+, ", out, re.MULTILINE)
 
 
 def command(*words: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess:
