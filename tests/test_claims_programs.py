@@ -12,7 +12,6 @@ from optbench.claims.programs import expectigrad, psgd_schedule, psgd_traces, sc
 
 CHEAP = (
     "psgd-kron.factor-shapes",
-    "psgd-kron.no-b2-or-epsilon",
     "psgd-kron.contracting-axis",
     "psgd-variants.hessian-trace",
     "psgd-variants.lra-memory",

@@ -1,4 +1,4 @@
-"""How the learning rate must move when the loss or the parameters are rescaled, so that the path stays the same."""
+"""How the learning rate must move with the scale of the loss and of the parameters, so that the path stays the same."""
 
 from typing import Any
 
@@ -31,13 +31,12 @@ def network(seed: int) -> tuple[Params, Any]:
 def laws(
     methods: dict[str, list[Any]], factors: list[float], steps: int, rate: float, seed: int
 ) -> list[dict[str, Any]]:
-    """For each method, how its first step moves with the loss and with the parameters, and the path with it.
+    """For each method and rescaling by n: the exponents of the law, measured, and the distance of paths under the law.
 
-    `methods` maps a name to the exponents of n with which its learning rate should move, for the loss and for the
-    parameters, and to the constant of the size of a gradient or a curvature, with the value that takes it away (None if
-    it has none). `exponents` are minus the logarithm to the base n of how much longer the first step becomes, for each
-    factor n, without that constant; `off` the largest distance between the paths, relative to how far they get, in
-    float64, when the learning rate moves as it should.
+    `methods` maps a name to the exponents of n for the loss and for the parameters, and to the constant on the scale of
+    a gradient or curvature, with the value that removes it (None without one). `exponents` are minus the logarithm to
+    the base n of the first step's growth, without that constant; `off` the largest distance between paths over their
+    length, in float64.
     """
     rows = []
     for name, (loss, params, exact) in methods.items():
@@ -54,19 +53,19 @@ def laws(
     return rows
 
 
-Found = dict[str, tuple[list[float], list[float]]]
-"""For the loss and for the parameters: the exponent that each factor asks for, and how far its path is off."""
+Laws = dict[str, tuple[list[float], list[float]]]
+"""For the loss and for the parameters: the exponent and the distance of paths, for each factor."""
 
 
 def rescaled(
     optimizer: Optimizer, expected: dict[str, float], factors: list[float], steps: int, rate: float, seed: int,
     constants: list[dict[str, float]],
-) -> list[Found]:  # fmt: skip
-    """What rescaling does to a method with each of its constants, all as lanes of one program."""
+) -> list[Laws]:  # fmt: skip
+    """The laws of a method with each of its constants, all as lanes of one program."""
     first, loss = network(seed)
 
     def path(given: jax.Array) -> jax.Array:
-        """How far each step has got in the first units, when the loss is `up` times and parameters `size` times."""
+        """The distance from the start in the first units, with loss times `up` and parameters times `size`."""
         up, size, learning_rate, *value = given
 
         def shrunk(params: Params) -> Params:
@@ -93,8 +92,8 @@ def rescaled(
     return [compared(part, list(expected), factors) for part in np.split(moved, len(constants))]
 
 
-def compared(moved: np.ndarray, names: list[str], factors: list[float]) -> Found:
-    """What paths show: first the base, then each scale with the same learning rate and with that of the law."""
+def compared(moved: np.ndarray, names: list[str], factors: list[float]) -> Laws:
+    """`moved` has the base, then each scale with the same learning rate and with that of the law."""
     base, same, lawful = moved[0], moved[1::2], moved[2::2]
     longer = np.linalg.norm(same[:, 0], axis=1) / np.linalg.norm(base[0])
     exponents = -np.log(longer) / np.log(np.tile(factors, len(names))) + 0.0
