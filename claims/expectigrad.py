@@ -5,18 +5,16 @@ from typing import Any
 
 from optbench.claim import Document, Kind, Measurement, Numbers, Ruling, Verdict, graded
 from optbench.claim.plots import Figure, Panel, Series
-from optbench.claim.rules import ROUNDING, beyond, decided, only_rounding, over_seeds, paired
+from optbench.claim.rules import ROUNDING, beyond, decided, median_of, only_rounding, paired
 from optbench.execute.request import Request
-from optbench.wording import interval, listed, number
+from optbench.wording import listed, number
 
 from . import studied
 
 document = Document(
-    name="expectigrad",
-    title="expectigrad 0.0.0: README",
+    name="expectigrad", title="expectigrad 0.0.0: README", optimizers=("expectigrad",),
     source="https://github.com/brett-daley/expectigrad (e9ba829)",
-    optimizers=("expectigrad",),
-)
+)  # fmt: skip
 claim = document.claim
 METHODS = {"Expectigrad": "expectigrad", "Adam": "adam", "RMSProp": "rmsprop", "AMSGrad": "amsgrad"}
 LOOKS = {**METHODS, "Adam (b1 0, b2 1/17)": "adam[b1=0.0]"}
@@ -147,7 +145,7 @@ def less_noise(m: Numbers) -> Ruling:
     """Expectigrad is less susceptible to gradient noise than Adam."""
     [run] = m["runs"][0].values()
     losses = [run[name]["best"]["loss"] for name in ("expectigrad", "adam")]
-    ours, adam = (interval(*over_seeds(each)) for each in losses)
+    ours, adam = map(median_of, losses)
     return Ruling(
         decided(beyond(paired(*reversed(losses), truediv), 1.0)),
         f"loss {ours}, Adam {adam}",
@@ -174,7 +172,7 @@ def better_on_benchmarks(m: Numbers) -> Ruling:
     """Expectigrad performs better than Adam on deep-learning benchmarks."""
     errors = [m["runs"][0]["mlp"][name]["best"]["score"] for name in ("expectigrad", "adam")]
     better = beyond(paired(*reversed(errors)))
-    ours, adam = (interval(*over_seeds(each), percent=True) for each in errors)
+    ours, adam = (median_of(each, percent=True) for each in errors)
     return Ruling(
         Verdict.INCONCLUSIVE if better is None else graded(False, better),
         f"error {ours}, Adam {adam}",

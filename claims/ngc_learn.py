@@ -4,11 +4,10 @@ from optbench.claim import Document, Measurement, Numbers, Ruling, graded
 from optbench.claim.rules import only_rounding
 
 document = Document(
-    name="ngc-learn",
-    title="ngclearn 3.2.1: docstrings of ngclearn.utils.optim",
-    source="https://github.com/NACLab/ngc-learn (6cfadd5)",
+    name="ngc-learn", title="ngclearn 3.2.1: docstrings of ngclearn.utils.optim",
     optimizers=("ngc_adam", "ngc_nag", "ngc_sgd"),
-)
+    source="https://github.com/NACLab/ngc-learn (6cfadd5)",
+)  # fmt: skip
 claim = document.claim
 EQUATIONS = Measurement.of("ngc:equations", steps=50, shape=[3, 2], seed=0)
 DEFAULTS = Measurement.of("ngc:defaults")

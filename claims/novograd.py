@@ -6,18 +6,16 @@ from typing import Any
 
 from optbench.claim import Document, Kind, Measurement, Numbers, Ruling, Verdict, graded
 from optbench.claim.plots import Figure, Mark, Panel, Series
-from optbench.claim.rules import Answer, beyond, decided, over_seeds, paired
+from optbench.claim.rules import beyond, decided, median_of, over_seeds, paired
 from optbench.execute.request import Request
-from optbench.wording import interval, number
+from optbench.wording import number
 
 from . import studied
 
 document = Document(
-    name="novograd",
-    title="optax 0.2.8: docstring of optax.novograd",
+    name="novograd", title="optax 0.2.8: docstring of optax.novograd", optimizers=("novograd",),
     source="https://github.com/google-deepmind/optax (0.2.8)",
-    optimizers=("novograd",),
-)
+)  # fmt: skip
 claim = document.claim
 DOCUMENTED_TRACE = ["1.40E+01", "1.39E+01", "1.39E+01", "1.38E+01", "1.37E+01"]
 EXAMPLE = Measurement.of("novograd:example", steps=5, learning_rate=0.003)
@@ -73,7 +71,7 @@ def robust_to_the_rate(m: Numbers) -> Ruling:
         wider = None  # a range that meets the edge of the grid may be wider than it
     return Ruling(
         decided(wider),
-        " decades, Adam ".join(interval(*over_seeds(row["decades"])) for row in (ours, adam)),
+        f"{median_of(ours['decades'])} decades, Adam {median_of(adam['decades'])}",
         "The range of learning rates (nine over four decades, without warm-up) that bring the validation error of the "
         "digits network to 10%: median of five seeds with 95% interval. Wider is by over a quarter of a decade, half "
         "a step of the grid, seed by seed.",
@@ -86,7 +84,7 @@ def robust_to_the_weights(m: Numbers) -> Ruling:
     (ours, widths), (adam, usual) = (most_tolerant(m, name) for name in BOTH)
     return Ruling(
         decided(beyond(paired(widths, usual), RESOLVED)),
-        f"{interval(*over_seeds(widths))} decades, Adam {interval(*over_seeds(usual))}",
+        f"{median_of(widths)} decades, Adam {median_of(usual)}",
         "First weights of a digits network of half the width times 0.01 to 100: the range that still reaches a "
         f"validation error of 10% in 150 steps, at the most tolerant learning rate ({m['rates'][ours]:g}; Adam "
         f"{m['rates'][adam]:g}), median of five seeds with 95% interval. Wider is by over a quarter of a decade.",
@@ -135,31 +133,24 @@ def others_need_warmup(m: Numbers) -> Ruling:
 def warmed(m: Numbers, name: str, needs: bool) -> Ruling:
     """Whether a method needs warm-up: at its best learning rate, or at others that work with warm-up."""
     plain, warm = (run["mlp"][name] for run in m["runs"])
-    best = helped(plain["best"], warm["best"])
-    pairs = zip(plain["rates"], warm["rates"], strict=True)
-    others = [(a, b) for a, b in pairs if median(b["first"]) < math.inf and helped(a, b)]
+    tried = [(plain["best"], warm["best"]), *zip(plain["rates"], warm["rates"], strict=True)]
+    best, *helped = (beyond(paired(a["score"], b["score"]), NEEDED) for a, b in tried)
+    errors = [[median_of(row["score"], percent=True) for row in pair] for pair in tried]
+    others = [
+        f"{number(b['rate'], 2)} ({', '.join(pair)})"
+        for (_, b), helps, pair in zip(tried[1:], helped, errors[1:], strict=True)
+        if helps and median(b["first"]) < math.inf
+    ]
     verdict = graded(bool(best), bool(others)) if needs else graded(not (best or others), not best)
     if best is None and not (needs and others):
         verdict = Verdict.INCONCLUSIVE
-    errors = [[error(row) for row in pair] for pair in ((plain["best"], warm["best"]), *others)]
-    rates = [
-        f"{number(a['rate'], 2)} ({', '.join(pair)})" for (a, _), pair in zip(others, errors[1:], strict=True)
-    ]
     return Ruling(
         verdict,
         f"error {errors[0][0]}, warmed {errors[0][1]}",
         "Median test error on the digits network at the best learning rate with 95% interval over five seeds, without "
         "and with warm-up over the first tenth. Of the rates that work with warm-up it saves over a point in every "
-        f"seed at {'; '.join(rates) or 'none'}. One small network.",
+        f"seed at {'; '.join(others) or 'none'}. One small network.",
     )
-
-
-def helped(plain: Numbers, warm: Numbers) -> Answer:
-    return beyond(paired(plain["score"], warm["score"]), NEEDED)
-
-
-def error(row: Numbers) -> str:
-    return interval(*over_seeds(row["score"]), percent=True)
 
 
 @document.show(RATES, GAINS)

@@ -6,18 +6,16 @@ from typing import Any
 
 from optbench.claim import Document, Kind, Measurement, Numbers, Ruling, Verdict, graded
 from optbench.claim.plots import Figure, Mark, Panel, Series
-from optbench.claim.rules import Answer, any_of, beyond, decided, over_seeds, paired, within
+from optbench.claim.rules import Answer, any_of, beyond, decided, median_of, over_seeds, paired, within
 from optbench.execute.request import Request
 from optbench.wording import interval, whole
 
 from . import studied
 
 document = Document(
-    name="psgd-kron",
-    title="psgd-jax 0.2.9: README and docstrings, kron",
+    name="psgd-kron", title="psgd-jax 0.2.9: README and docstrings, kron", optimizers=("kron",),
     source="https://github.com/evanatyourservice/psgd_jax (be95524)",
-    optimizers=("kron",),
-)
+)  # fmt: skip
 claim = document.claim
 LAYER, BIAS, SQUARE, TALL, KERNEL = "(256, 128)", "(256,)", "(64, 64)", "(9000, 16)", "(3, 3, 8, 16)"
 SHAPES = {LAYER: [256, 128], BIAS: [256], SQUARE: [64, 64], TALL: [9000, 16], KERNEL: [3, 3, 8, 16]}
@@ -139,9 +137,7 @@ def schedule_figure(schedule: Any, cost: Any) -> Figure:
     )  # fmt: skip
 
 
-@claim(
-    "would be shapes (256, 256) and (128, 128)", "(256, 256), (128, 128); diagonal (256,), (128,)", FACTORS
-)
+@claim("shapes (256, 256) and (128, 128)", "(256, 256), (128, 128); diagonal (256,), (128,)", FACTORS)
 def factor_shapes(m: Numbers) -> Ruling:
     """A layer (256, 128) has factors (256, 256) and (128, 128), or (256,) and (128,) if diagonal."""
     triangular, diagonal = m["None"][LAYER], m["all_diag"][LAYER]
@@ -171,51 +167,42 @@ def mostly_triangular(m: Numbers) -> Ruling:
 def one_diag(m: Numbers) -> Ruling:
     """memory_save_mode='one_diag' makes the largest dimension diagonal, the last one on ties."""
     wide = {leaf: shape for leaf, shape in SHAPES.items() if len(shape) > 1}
-    diagonal = {
-        leaf: [i for i, factor in enumerate(m["one_diag"][leaf]) if len(factor) == 1] for leaf in wide
-    }
+    diagonal = {leaf: [i for i, f in enumerate(m["one_diag"][leaf]) if len(f) == 1] for leaf in wide}
     good = all(diagonal[leaf] == [max((n, i) for i, n in enumerate(s))[1]] for leaf, s in wide.items())
     return Ruling(
         graded(good),
         ", ".join(f"axis {str(diagonal[leaf]).strip('[]') or '-'} of {leaf}" for leaf in (LAYER, SQUARE)),
-        f"The same for {len(wide)} leaves of 2 to 4 dimensions."
-        if good
-        else f"Diagonal axes are {diagonal}.",
+        f"Diagonal axes of {len(wide)} leaves of 2 to 4 dimensions are {diagonal}.",
     )
 
 
 @claim("less hyperparameters that need tuning than adam", "fewer than Adam", MOVED)
 def fewer_hyperparameters(m: Numbers) -> Ruling:
     """kron has fewer hyperparameters that need tuning than Adam."""
-    needs = {name: needing_tuning(cases) for name, cases in m.items()}
-    least, most = (
-        {
-            name: [field for field, answer in fields.items() if answer in answers]
-            for name, fields in needs.items()
-        }
-        for answers in ([True], [True, None])
-    )
-    fewer, no_fewer = len(most["kron"]) < len(least["adam"]), len(least["kron"]) >= len(most["adam"])
-    texts = {
-        name: ", ".join(f"{f}{'?' * (f not in least[name])}" for f in most[name]) or "none" for name in most
-    }
+    (kron, kron_maybe), (adam, adam_maybe) = (needing_tuning(m[name]) for name in ("kron", "adam"))
+    fewer, no_fewer = len(kron + kron_maybe) < len(adam), len(kron) >= len(adam + adam_maybe)
+    pairs = ((kron, kron_maybe), (adam, adam_maybe))
+    texts = [", ".join([*sure, *(f"{name}?" for name in maybe)]) or "none" for sure, maybe in pairs]
     return Ruling(
         graded(fewer) if fewer or no_fewer else Verdict.INCONCLUSIVE,
-        f"kron {len(least['kron'])}, Adam {len(least['adam'])}",
+        f"kron {len(kron)}, Adam {len(adam)}",
         "A hyperparameter needs tuning if moving it from its default by about a factor of ten (b1 and b2: of the "
         "horizon) lowers the loss by a tenth in all of five seeds; the learning rate is tuned again each time. On a "
-        f"digits network of half the width (?: seeds disagree): kron {texts['kron']}; Adam {texts['adam']}.",
+        f"digits network of half the width (?: seeds disagree): kron {texts[0]}; Adam {texts[1]}.",
     )
 
 
-def needing_tuning(cases: dict[str, list[float]]) -> dict[str, Answer]:
-    """For each hyperparameter, whether some other value than its default helps."""
+def needing_tuning(cases: dict[str, list[float]]) -> tuple[list[str], list[str]]:
+    """The hyperparameters of which another value than the default helps, and those on which the seeds disagree."""
     helps: dict[str, list[Answer]] = {}
     for case, values in cases.items():
         if case != "default":
             answer = beyond(paired(cases["default"], values, truediv), HELPS)
             helps.setdefault(case.partition("=")[0], []).append(answer)
-    return {name: any_of(answers) for name, answers in helps.items()}
+    answers = {name: any_of(each) for name, each in helps.items()}
+    return [n for n, answer in answers.items() if answer], [
+        n for n, answer in answers.items() if answer is None
+    ]
 
 
 @claim("slightly lower learning rate (like /2)", "about half of Adam's", STUDY)
@@ -227,8 +214,8 @@ def learning_rate(m: Numbers) -> Ruling:
         decided(within(ratio, *HALF)),
         f"{interval(*ratio)} of Adam's",
         "The ratio of the best of nine learning rates on the digits network, chosen for each of five seeds by the "
-        f"validation loss: {interval(*over_seeds(kron))} for kron and {interval(*over_seeds(adam))} for Adam. "
-        f"{HALF[0]:g} to {HALF[1]:g} is like Adam's or about half of it.",
+        f"validation loss: {median_of(kron)} for kron and {median_of(adam)} for Adam. {HALF[0]:g} to {HALF[1]:g} is "
+        "like Adam's or about half of it.",
     )
 
 
@@ -240,10 +227,8 @@ def drop_in(m: Numbers) -> Ruling:
     i = [row["rate"] for row in adam["rates"]].index(own["rate"])
     tried = [kron["rates"][i], kron["rates"][max(0, i - 1)]]
     same, lower = (as_good(row, own) for row in tried)
-    losses, steps = (
-        [write(*over_seeds(row[key])) for row in (*tried, own)]
-        for key, write in (("loss", interval), ("first", whole))
-    )
+    losses = [median_of(row["loss"]) for row in (*tried, own)]
+    steps = [whole(*over_seeds(row["first"])) for row in (*tried, own)]
     return Ruling(
         graded(bool(same), bool(lower)) if any_of((same, lower)) is not None else Verdict.INCONCLUSIVE,
         f"loss {losses[0]} and {losses[1]}, Adam {losses[2]}",

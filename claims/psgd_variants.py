@@ -13,11 +13,9 @@ from . import studied
 from .psgd_kron import FITS
 
 document = Document(
-    name="psgd-variants",
-    title="psgd-jax 0.2.9: README, XMat, LRA and Affine",
+    name="psgd-variants", title="psgd-jax 0.2.9: README, XMat, LRA and Affine", optimizers=("xmat", "lra", "affine"),
     source="https://github.com/evanatyourservice/psgd_jax (be95524)",
-    optimizers=("xmat", "lra", "affine"),
-)
+)  # fmt: skip
 claim = document.claim
 README_TRACE = (
     14.0, 5.1563816, 1.7376599, 0.6118454, 0.18457186, 0.056664664, 0.014270116, 0.0027846962, 0.00018843572,

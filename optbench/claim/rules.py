@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from optbench.fields import digest
 from optbench.origin import source_digest
-from optbench.wording import number
+from optbench.wording import interval, number
 
 CONTENT = "optbench.claims"
 """What claims/ is installed as."""
@@ -60,6 +60,7 @@ class Ruling(NamedTuple):
     why: str
 
 
+Operator = Callable[[float, float], float]
 Answer = bool | None
 """Yes, no, or undecided."""
 Interval = tuple[float, float, float]
@@ -76,14 +77,19 @@ def only_rounding(apart: float, why: str, nearly: float = 0.0) -> Ruling:
 
 
 def over_seeds(values: Iterable[float]) -> Interval:
+    import numpy as np
+
     from optbench.stats.curves import median_interval
 
-    return median_interval([*values])
+    return median_interval(np.array([*values]))
 
 
-def paired(
-    ours: Sequence[float], theirs: Sequence[float], by: Callable[[float, float], float] = sub
-) -> Interval:
+def median_of(values: Iterable[float], **how: Any) -> str:
+    """The median over seeds with its interval, as `wording.interval` writes it."""
+    return interval(*over_seeds(values), **how)
+
+
+def paired(ours: Sequence[float], theirs: Sequence[float], by: Operator = sub) -> Interval:
     """The difference of two methods seed by seed, or their ratio with `truediv`; equal if neither is finite."""
     return over_seeds(by(*((x, y) if x != y else (1, 1))) for x, y in zip(ours, theirs, strict=True))
 
