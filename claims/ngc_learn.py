@@ -21,7 +21,7 @@ DOCUMENTED = {
 
 def follows(m: Numbers, rule: str, equations: str) -> Ruling:
     why = f"50 steps in float64 against {equations} in NumPy, relative to the distance the parameters move."
-    return only_rounding(m["apart"][rule], why, nearly=1e-5)
+    return only_rounding(m["apart"][rule], why)
 
 
 @claim("param = param - lr * g1_unbiased / (sqrt(g2_unbiased) + epsilon)", "five equations", EQUATIONS)

@@ -179,7 +179,7 @@ def affine_like_kron(m: Numbers) -> Ruling:
     """For matrices Affine and kron are nearly identical."""
     apart = m["apart"]
     return Ruling(
-        graded(apart < 0.1, apart < 0.3),
+        graded(apart < 0.1),
         f"preconditioners {apart:.0%} apart",
         f"Fitted to the same gradients of a 4 x 3 matrix, their P = Q^T Q end {apart:.1%} apart in Frobenius norm, "
         "both near white; they differ in initial scale, damping, clipping and random probes.",

@@ -43,25 +43,21 @@ def laws(
         optimizer, expected = optimizers.parse(name), {"loss": loss, "parameters": params}
         constants = [{exact[0]: getattr(optimizer, exact[0])}, {exact[0]: exact[1]}] if exact else [{}]
         with jax.enable_x64(True):
-            parts = rescaled(optimizer, expected, factors, steps, rate, seed, constants)
-        usual, without = parts[0], parts[-1]
+            moved = rescaled(optimizer, expected, factors, steps, rate, seed, constants)
+        (_, usual), (exponents, without) = compared(moved[0], factors), compared(moved[-1], factors)
         rows += [
-            {"method": name, "what": what, "documented": expected[what], "exponents": without[what][0],
-             "off": max(usual[what][1]), "off_exact": max(without[what][1])}
-            for what in expected
+            {"method": name, "what": what, "documented": expected[what], "exponents": exponents[i].tolist(),
+             "off": float(usual[i].max()), "off_exact": float(without[i].max())}
+            for i, what in enumerate(expected)
         ]  # fmt: skip
     return rows
-
-
-Laws = dict[str, tuple[list[float], list[float]]]
-"""For the loss and for the parameters: the exponent and the distance of paths, for each factor."""
 
 
 def rescaled(
     optimizer: Optimizer, expected: dict[str, float], factors: list[float], steps: int, rate: float, seed: int,
     constants: list[dict[str, float]],
-) -> list[Laws]:  # fmt: skip
-    """The laws of a method with each of its constants, all as lanes of one program."""
+) -> list[np.ndarray]:  # fmt: skip
+    """The paths of a method with each of its constants, all as lanes of one program."""
     first, loss = network(seed)
 
     def path(given: jax.Array) -> jax.Array:
@@ -89,14 +85,15 @@ def rescaled(
             lanes += [(*scale, rate), (*scale, rate * n**exponent)]
     table = jnp.array([(*lane, *constant.values()) for constant in constants for lane in lanes])
     moved = np.asarray(jax.jit(lambda table: jax.lax.map(path, table))(table))
-    return [compared(part, list(expected), factors) for part in np.split(moved, len(constants))]
+    return np.split(moved, len(constants))
 
 
-def compared(moved: np.ndarray, names: list[str], factors: list[float]) -> Laws:
-    """`moved` has the base, then each scale with the same learning rate and with that of the law."""
+def compared(moved: np.ndarray, factors: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Exponents and distances of paths for the loss and the parameters [2, factors].
+
+    `moved` has the base, then each scale with the same learning rate and with that of the law.
+    """
     base, same, lawful = moved[0], moved[1::2], moved[2::2]
     longer = np.linalg.norm(same[:, 0], axis=1) / np.linalg.norm(base[0])
-    exponents = -np.log(longer) / np.log(np.tile(factors, len(names))) + 0.0
     off = np.abs(lawful - base).max(axis=(1, 2)) / np.abs(base).max()
-    halves = zip(np.split(exponents, len(names)), np.split(off, len(names)), strict=True)
-    return {what: (e.tolist(), o.tolist()) for what, (e, o) in zip(names, halves, strict=True)}
+    return -np.log(longer).reshape(2, -1) / np.log(factors) + 0.0, off.reshape(2, -1)

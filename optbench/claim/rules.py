@@ -71,9 +71,9 @@ def graded(holds: bool, under_a_condition: bool = False) -> Verdict:
     return Verdict.HOLDS if holds else Verdict.CONDITION if under_a_condition else Verdict.FAILS
 
 
-def only_rounding(apart: float, why: str, nearly: float = 0.0) -> Ruling:
-    """Whether two float64 results differ by rounding alone; below `nearly`, with a condition."""
-    return Ruling(graded(apart < ROUNDING, apart < nearly), f"{number(apart, 1)} apart", why)
+def only_rounding(apart: float, why: str) -> Ruling:
+    """Whether two float64 results differ by rounding alone."""
+    return Ruling(graded(apart < ROUNDING), f"{number(apart, 1)} apart", why)
 
 
 def over_seeds(values: Iterable[float]) -> Interval:

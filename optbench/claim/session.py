@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from optbench import environment
 from optbench.cell import FORMAT, Status
 from optbench.claim import Asked, Lookup, Measurement
-from optbench.claim.rules import registered
+from optbench.claim.rules import digest_of_rule, registered
 from optbench.execute.order import Order
 from optbench.execute.pool import Event, Pool
 from optbench.execute.request import Request, check_numbers
@@ -111,6 +111,8 @@ class Inquiry:
         self.asked, self.results, self.again, self.timeout = asked, results, again, timeout
         self.jobs = jobs or len(environment.cores())
         self.ledger = Ledger(results)
+        for one in asked:
+            digest_of_rule(one.claim.ruling)  # cached now: the source may be edited during a long measurement
         self.records: dict[str, Record] = self.ledger.records()
         if self.missing:
             Store(results).prepare()  # fails before anything is measured if the folder cannot be written
