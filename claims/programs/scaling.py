@@ -40,35 +40,41 @@ def laws(
     """
     rows = []
     for name, (loss, params, exact) in methods.items():
-        optimizer, expected = optimizers.parse(name), {"loss": loss, "parameters": params}
-        constants = [{exact[0]: getattr(optimizer, exact[0])}, {exact[0]: exact[1]}] if exact else [{}]
+        optimizer = optimizers.parse(name)
+        usual, without = (
+            ({}, {}) if exact is None else ({exact[0]: getattr(optimizer, exact[0])}, dict([exact]))
+        )
         with jax.enable_x64(True):
-            moved = rescaled(optimizer, expected, factors, steps, rate, seed, constants)
-        (_, usual), (exponents, without) = compared(moved[0], factors), compared(moved[-1], factors)
-        rows += [
-            {"method": name, "what": what, "documented": expected[what], "exponents": exponents[i].tolist(),
-             "off": float(usual[i].max()), "off_exact": float(without[i].max())}
-            for i, what in enumerate(expected)
-        ]  # fmt: skip
+            path = jax.jit(walk(optimizer, steps, seed))
+            base, plain = (np.asarray(path(1.0, 1.0, rate, constant)) for constant in (usual, without))
+            for what, law in (("loss", loss), ("parameters", params)):
+                scales = [(n, 1.0) if what == "loss" else (1.0, n) for n in factors]
+                rates = [rate * n**law for n in factors]
+                same = [np.linalg.norm(path(*scale, rate, without)[0]) for scale in scales]
+                longer = np.array(same) / np.linalg.norm(plain[0])
+                moved, exactly = (
+                    [path(*scale, moved, constant) for scale, moved in zip(scales, rates, strict=True)]
+                    for constant in (usual, without)
+                )
+                exponents = (-np.log(longer) / np.log(factors) + 0.0).tolist()
+                off = {"off": apart(moved, base), "off_exact": apart(exactly, plain)}
+                rows.append({"method": name, "what": what, "documented": law, "exponents": exponents, **off})
     return rows
 
 
-def rescaled(
-    optimizer: Optimizer, expected: dict[str, float], factors: list[float], steps: int, rate: float, seed: int,
-    constants: list[dict[str, float]],
-) -> list[np.ndarray]:  # fmt: skip
-    """The paths of a method with each of its constants, all as lanes of one program."""
+def apart(paths: list[Any], base: np.ndarray) -> float:
+    return float(np.abs(np.array(paths) - base).max() / np.abs(base).max())
+
+
+def walk(optimizer: Optimizer, steps: int, seed: int) -> Any:
+    """The path from the start in the first units, with the loss times `up` and the parameters times `size`."""
     first, loss = network(seed)
 
-    def path(given: jax.Array) -> jax.Array:
-        """The distance from the start in the first units, with loss times `up` and parameters times `size`."""
-        up, size, learning_rate, *value = given
-
+    def path(up: Any, size: Any, learning_rate: Any, constant: dict[str, Any]) -> jax.Array:
         def shrunk(params: Params) -> Params:
             return jax.tree.map(lambda x: x / size, params)
 
-        numbers = {"learning_rate": learning_rate} | dict(zip(constants[0], value, strict=True))
-        rule = built(optimizer, numbers, seed, steps)
+        rule = built(optimizer, {"learning_rate": learning_rate, **constant}, seed, steps)
         body = stepping(rule, lambda t: JaxObjective(lambda p: up * loss(shrunk(p))))
 
         def step(carry: Any, t: Any) -> Any:
@@ -78,22 +84,4 @@ def rescaled(
         params = jax.tree.map(lambda x: x * size, first)
         return jax.lax.scan(step, (params, rule.init(params)), jnp.arange(steps))[1]
 
-    lanes = [(1.0, 1.0, rate)]
-    for what, exponent in expected.items():
-        for n in factors:
-            scale = (n, 1.0) if what == "loss" else (1.0, n)
-            lanes += [(*scale, rate), (*scale, rate * n**exponent)]
-    table = jnp.array([(*lane, *constant.values()) for constant in constants for lane in lanes])
-    moved = np.asarray(jax.jit(lambda table: jax.lax.map(path, table))(table))
-    return np.split(moved, len(constants))
-
-
-def compared(moved: np.ndarray, factors: list[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Exponents and distances of paths for the loss and the parameters [2, factors].
-
-    `moved` has the base, then each scale with the same learning rate and with that of the law.
-    """
-    base, same, lawful = moved[0], moved[1::2], moved[2::2]
-    longer = np.linalg.norm(same[:, 0], axis=1) / np.linalg.norm(base[0])
-    off = np.abs(lawful - base).max(axis=(1, 2)) / np.abs(base).max()
-    return -np.log(longer).reshape(2, -1) / np.log(factors) + 0.0, off.reshape(2, -1)
+    return path
