@@ -275,7 +275,7 @@ def test_all_claims_from_nothing(tmp_path, monkeypatch):
     assert verdicts.keys() == {*(asked.claim.name for asked in every()), "claim"}  # the last is the header
     exact = {
         "schedule-flat": "does not hold", "whitening-trace": "not reproducible", "hessian-trace": "holds",
-        "lra-memory": "does not hold", "docstring-trace": "holds", "large-batches": "not testable here",
+        "lra-memory": "does not hold", "docstring-trace": "holds", "slow-start": "does not hold",
         "divergence": "holds", "divergence-101": "holds", "outer-momentum": "holds", "scaling-sgd": "holds",
         "scaling-second-order": "holds with a condition", "product-cost": "does not hold", "warmup": "holds",
         "nag-step-size": "does not hold",
