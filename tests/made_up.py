@@ -375,6 +375,6 @@ FACTS = {"cpu_seconds": 1.0, "wall_seconds": 1.0}
 def make_up(folder: Path) -> None:
     """Store every measurement in a results folder: the first of the cases of a claim on it."""
     ledger = Ledger(folder)
-    first = {asked.claim.measurement.id: asked for asked in reversed(every())}
+    first = {asked.measurement.id: asked for asked in reversed(every())}
     for asked in first.values():
-        ledger.write(asked.claim.measurement, CASES[asked.name][0][0], FACTS)
+        ledger.write(asked.measurement, CASES[asked.name][0][0], FACTS)

@@ -127,7 +127,7 @@ def test_a_wheel_holds_the_package_its_suites_and_its_claims(tmp_path):
         [sys.executable, "-c", where], cwd=elsewhere, env={**os.environ, "PYTHONPATH": str(site)}, **run
     )
     assert found.stdout.strip() == str(site / "optbench" / "suites" / "quickstart.py")
-    call = "from optbench.claim import every; print({a.claim.measurement.function().__module__ for a in every()})"
+    call = "from optbench.claim import every; print({a.measurement.function().__module__ for a in every()})"
     called = subprocess.run(
         [sys.executable, "-c", call], cwd=elsewhere, env={**os.environ, "PYTHONPATH": str(site)}, **run
     )

@@ -12,7 +12,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from optbench.cell import FORMAT
 from optbench.claim.plots import Figure, Table
@@ -91,7 +91,9 @@ Rule = TypeVar("Rule", bound=Callable[..., Ruling])
 class Claim:
     """A checkable statement of a document."""
 
-    name: str
+    document: Document = field(repr=False, compare=False)
+    short: str
+    """Its name within the document."""
     statement: str
     """What is claimed, in a sentence."""
     says: str
@@ -101,6 +103,18 @@ class Claim:
     measurement: Measurement
     ruling: Callable[[Any], Ruling]
     """The rule: from numbers to a verdict."""
+
+    @property
+    def name(self) -> str:
+        """`document.claim`."""
+        return f"{self.document.name}.{self.short}"
+
+    def judge(self, numbers: Any) -> Ruling:
+        """The rule's ruling, with the registered verdict where the rule has changed since."""
+        ruling, old = self.ruling(numbers), registered().get(self.name)
+        if old is None or old.rule == digest_of_rule(self.ruling):
+            return ruling
+        return ruling._replace(why=f"{ruling.why} (Rule changed; it was: {old.verdict}.)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +136,8 @@ class Document:
 
         def add(rule: Rule) -> Rule:
             name, statement = getattr(rule, "__name__", "").replace("_", "-"), (rule.__doc__ or "").strip()
-            texts = {"name": name, "statement": statement, "says": says, "documented": documented}
-            self.claims.append(Claim(**texts, measurement=measurement, ruling=rule))
+            texts = {"short": name, "statement": statement, "says": says, "documented": documented}
+            self.claims.append(Claim(document=self, **texts, measurement=measurement, ruling=rule))
             return rule
 
         return add
@@ -146,43 +160,24 @@ def documents() -> dict[str, Document]:
     return {document.name: document for document in (importlib.import_module(f).document for f in files)}
 
 
-class Asked(NamedTuple):
-    """A claim with the document that it is from."""
-
-    document: Document
-    claim: Claim
-
-    @property
-    def name(self) -> str:
-        """`document.claim`."""
-        return f"{self.document.name}.{self.claim.name}"
-
-    def judge(self, numbers: Any) -> Ruling:
-        """The rule's ruling, with the registered verdict where the rule has changed since."""
-        ruling, old = self.claim.ruling(numbers), registered().get(self.name)
-        if old is None or old.rule == digest_of_rule(self.claim.ruling):
-            return ruling
-        return ruling._replace(why=f"{ruling.why} (Rule changed; it was: {old.verdict}.)")
-
-
-def every() -> list[Asked]:
+def every() -> list[Claim]:
     """All claims of all documents."""
-    return [Asked(document, claim) for document in documents().values() for claim in document.claims]
+    return [claim for document in documents().values() for claim in document.claims]
 
 
-def select(names: Sequence[str] | None) -> list[Asked]:
+def select(names: Sequence[str] | None) -> list[Claim]:
     """All claims, those of some documents, or single ones by `document.claim` or their own name."""
     if names is None:
         return every()
-    chosen: dict[str, Asked] = {}
+    chosen: dict[str, Claim] = {}
     for name in [part.strip() for text in names for part in text.split(",") if part.strip()]:
-        matches = [asked for asked in every() if name in (asked.document.name, asked.name, asked.claim.name)]
+        matches = [claim for claim in every() if name in (claim.document.name, claim.name, claim.short)]
         if not matches:
-            near = nearest(name, {*documents(), *(asked.claim.name for asked in every())})
+            near = nearest(name, {*documents(), *(claim.short for claim in every())})
             if not near.startswith("Did"):
                 near = f"The documents are {', '.join(documents())}."
             raise UserError(f"no claim or document is called {name!r}. {near} See: optbench claims")
-        chosen |= {asked.name: asked for asked in matches}
+        chosen |= {claim.name: claim for claim in matches}
     if not chosen:
         raise UserError(
             "no claim was named. Name at least one, or none at all for every claim: optbench claims"

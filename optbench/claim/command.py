@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from optbench.claim import Asked, Kind, Measurement, Ruling, Verdict, documents, select
+from optbench.claim import Claim, Kind, Measurement, Ruling, Verdict, documents, select
 from optbench.claim.plots import Table
 from optbench.claim.session import Inquiry
 from optbench.wording import columns, count, number
@@ -72,14 +72,14 @@ def plan(inquiry: Inquiry) -> str:
     return f"{claims}; {total - missing} measurements stored, {missing} to do on {count(inquiry.jobs, 'worker')}."
 
 
-def judged(inquiry: Inquiry, asked: Asked) -> Ruling | None:
-    numbers = inquiry.numbers(asked.claim.measurement)
+def judged(inquiry: Inquiry, asked: Claim) -> Ruling | None:
+    numbers = inquiry.numbers(asked.measurement)
     return None if numbers is None else asked.judge(numbers)
 
 
-def outcome(inquiry: Inquiry, asked: Asked) -> tuple[str, str, str]:
+def outcome(inquiry: Inquiry, asked: Claim) -> tuple[str, str, str]:
     """Verdict, measured value and why; of a claim without a measurement, the reason."""
-    if failed := inquiry.failures.get(asked.claim.measurement.id):
+    if failed := inquiry.failures.get(asked.measurement.id):
         return FAILED, "-", failed
     return judged(inquiry, asked) or (NOT_MEASURED, "-", f"Measure it: optbench claims {asked.name}")
 
@@ -96,7 +96,7 @@ def table(inquiry: Inquiry) -> str:
                 row(["-" * width for width in COLUMNS]),
             ]
             for kind in Kind:
-                entries = [entry(inquiry, asked) for asked in claims if asked.claim.measurement.kind == kind]
+                entries = [entry(inquiry, asked) for asked in claims if asked.measurement.kind == kind]
                 lines += [f"  {kind}:", *entries] if entries else []
             parts.append("\n".join(lines))
             tables = (shown for shown in document.shown(inquiry.numbers) if isinstance(shown, Table))
@@ -106,10 +106,10 @@ def table(inquiry: Inquiry) -> str:
     return "\n\n".join([*parts, counts(inquiry)])
 
 
-def entry(inquiry: Inquiry, asked: Asked) -> str:
+def entry(inquiry: Inquiry, asked: Claim) -> str:
     """A claim's row, and below it why."""
     verdict, measured, why = outcome(inquiry, asked)
-    cells = row((asked.claim.name, asked.claim.documented, measured, verdict))
+    cells = row((asked.short, asked.documented, measured, verdict))
     return f"{cells}\n{textwrap.fill(why, WIDTH, initial_indent=' ' * 6, subsequent_indent=' ' * 6)}"
 
 
@@ -124,21 +124,21 @@ def counts(inquiry: Inquiry) -> str:
     """`57 claims.`, then a line for each kind: `equations and counts: 39; holds 31, ...`."""
     lines = [f"{count(len(inquiry.asked), 'claim')}."]
     for kind in Kind:
-        found = Counter(outcome(inquiry, a)[0] for a in inquiry.asked if a.claim.measurement.kind == kind)
+        found = Counter(outcome(inquiry, a)[0] for a in inquiry.asked if a.measurement.kind == kind)
         verdicts = [f"{word} {found[word]}" for word in (*Verdict, NOT_MEASURED, FAILED) if found[word]]
         lines += [textwrap.fill(f"{kind}: {found.total()}; {', '.join(verdicts)}.", WIDTH)] if found else []
     return "\n".join(lines)
 
 
-def details(inquiry: Inquiry, asked: Asked) -> str:
+def details(inquiry: Inquiry, asked: Claim) -> str:
     """Everything about one claim: the sentence, the verdict, the measurement and its origin."""
-    claim, measurement, ruling = asked.claim, asked.claim.measurement, judged(inquiry, asked)
+    measurement, ruling = asked.measurement, judged(inquiry, asked)
     inputs = ", ".join(f"{name}={json.dumps(value)}" for name, value in measurement.inputs.items())
     lines = [
-        ("Claim", claim.statement),
+        ("Claim", asked.statement),
         ("Document", f"{asked.document.title}; {asked.document.source}"),
-        ("Says", f'"{claim.says}"'),
-        ("Documented", claim.documented),
+        ("Says", f'"{asked.says}"'),
+        ("Documented", asked.documented),
     ]
     if ruling is not None:
         verdict = f"{ruling.verdict}: {ruling.verdict.sentence}."
@@ -164,7 +164,7 @@ def details(inquiry: Inquiry, asked: Asked) -> str:
         schedule = f" --schedule '{run.schedule}'" if run.schedule else ""
         tasks, optimizers = ",".join(run.task or ()), ",".join(run.opt or ())
         lines.append(("Reads", f"optbench run --task '{tasks}' --opt '{optimizers}'{schedule}"))
-    lines.append(("Judged by", f"{claim.ruling.__module__}.{claim.ruling.__name__}"))
+    lines.append(("Judged by", f"{asked.ruling.__module__}.{asked.ruling.__name__}"))
     look = {"subsequent_indent": " " * 16, "break_long_words": False, "break_on_hyphens": False}
     texts = [textwrap.fill(text, WIDTH, initial_indent=f"  {name:<14}", **look) for name, text in lines]
     return "\n".join([asked.name, *texts, ""])

@@ -22,8 +22,8 @@ def rows(results: str | Path) -> list[Registered]:
     """The new table: a row for each claim, with its verdict on the numbers of a results folder."""
     numbers, found = lookup(Ledger(results).records()), []
     for asked in every():
-        measured, rule = numbers(asked.claim.measurement), digest_of_rule(asked.claim.ruling)
-        verdict = NONE if measured is None else str(asked.claim.ruling(measured).verdict)
+        measured, rule = numbers(asked.measurement), digest_of_rule(asked.ruling)
+        verdict = NONE if measured is None else str(asked.ruling(measured).verdict)
         old = registered().get(asked.name)
         new = Registered(asked.name, rule, verdict)
         found.append(new if old is None or old.verdict in (verdict, NONE) else old)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from optbench import environment
 from optbench.cell import FORMAT, Status
-from optbench.claim import Asked, Lookup, Measurement
+from optbench.claim import Claim, Lookup, Measurement
 from optbench.claim.rules import digest_of_rule, registered
 from optbench.execute.order import Order
 from optbench.execute.pool import Event, Pool
@@ -101,7 +101,7 @@ class Inquiry:
 
     def __init__(
         self,
-        asked: Sequence[Asked],
+        asked: Sequence[Claim],
         results: str,
         jobs: int | None = None,
         again: bool = False,
@@ -112,7 +112,7 @@ class Inquiry:
         self.jobs = jobs or len(environment.cores())
         self.ledger = Ledger(results)
         for one in asked:
-            digest_of_rule(one.claim.ruling)  # cached now: the source may be edited during a long measurement
+            digest_of_rule(one.ruling)  # cached now: the source may be edited during a long measurement
         self.records: dict[str, Record] = self.ledger.records()
         if self.missing:
             Store(results).prepare()  # fails before anything is measured if the folder cannot be written
@@ -122,7 +122,7 @@ class Inquiry:
     @cached_property
     def measurements(self) -> list[Measurement]:
         """Each once, in the order of the claims."""
-        return list({a.claim.measurement.id: a.claim.measurement for a in self.asked}.values())
+        return list({a.measurement.id: a.measurement for a in self.asked}.values())
 
     @cached_property
     def missing(self) -> list[Measurement]:
@@ -137,9 +137,9 @@ class Inquiry:
     def serves(self, measurement: Measurement) -> str:
         """The claims that read a measurement: `document: claim, claim; document: claim`."""
         names: dict[str, list[str]] = {}
-        for document, claim in self.asked:
+        for claim in self.asked:
             if claim.measurement.id == measurement.id:
-                names.setdefault(document.name, []).append(claim.name)
+                names.setdefault(claim.document.name, []).append(claim.short)
         return "; ".join(f"{document}: {', '.join(claims)}" for document, claims in names.items())
 
     @cached_property

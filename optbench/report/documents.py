@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from optbench.claim import Asked, Document, Kind, Verdict, documents
+from optbench.claim import Document, Kind, Verdict, documents
 from optbench.claim.plots import Figure, Table
 from optbench.claim.session import Ledger, Record, lookup
 from optbench.stats import Frame
@@ -32,10 +32,10 @@ def ruled(document: Document, records: Mapping[str, Record]) -> Frame:
     found: list[tuple[object, ...]] = []
     for claim in document.claims:
         if record := records.get(claim.measurement.id):
-            verdict, measured, why = Asked(document, claim).judge(record.numbers)
+            verdict, measured, why = claim.judge(record.numbers)
             texts = (claim.statement, claim.says, claim.documented, measured, str(verdict), why)
             where = (claim.measurement.call, record.path.name, record.created, str(claim.measurement.kind))
-            found.append((document.name, document.title, claim.name, *texts, *where))
+            found.append((document.name, document.title, claim.short, *texts, *where))
     return pd.DataFrame(found, columns=list(COLUMNS))
 
 
