@@ -147,7 +147,7 @@ def less_noise(m: Numbers) -> Ruling:
     losses = [run[name]["best"]["loss"] for name in ("expectigrad", "adam")]
     ours, adam = map(median_of, losses)
     return Ruling(
-        decided(beyond(paired(*reversed(losses), truediv), 1.0)),
+        decided(beyond(paired(losses[1], losses[0], truediv), 1.0)),
         f"loss {ours}, Adam {adam}",
         "Final loss of a 10-d quadratic under gradient noise as large as the first gradients, each method at its best "
         "of nine learning rates: median of five seeds with 95% interval. The noise of the divisor alone, measured "

@@ -122,7 +122,7 @@ def hessian_less_often(m: Numbers) -> Ruling:
         task: [[row["gradients_per_step"] * steps for steps in row["best"]["steps"]] for row in pair]
         for task, pair in pairs.items()
     }
-    saves = [beyond(paired(*spent, truediv), 1.0) for spent in work.values()]
+    saves = [beyond(paired(often, seldom, truediv), 1.0) for often, seldom in work.values()]
     texts = {
         task: " for ".join(whole(*over_seeds(each)) for each in spent[::-1]) for task, spent in work.items()
     }

@@ -12,7 +12,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from optbench.cell import FORMAT
 from optbench.claim.plots import Figure, Table
@@ -41,8 +41,6 @@ class Measurement:
     version: int = 1
     """Counts up when the function's result changes, so that older numbers are not used for it."""
     kind: Kind = Kind.EXACT
-    roomy: ClassVar[bool] = False
-    """As `plan.Program.roomy`: its temporaries are small."""
 
     @classmethod
     def of(
@@ -58,6 +56,11 @@ class Measurement:
         cells = [[cell.id() for cell in request.cells()] for request in self.runs]
         own = {"call": self.call, "inputs": dict(self.inputs), "version": self.version}
         return digest({"format": FORMAT, **own, "framework": self.framework, "cells": cells})
+
+    @property
+    def roomy(self) -> bool:
+        """As `plan.Program.roomy`: its temporaries are small."""
+        return False
 
     @property
     def family(self) -> tuple[str, str]:
