@@ -27,13 +27,13 @@ def drawings(told: Sequence[Told]) -> dict[str, Canvas]:
 
 
 def section(told: Sequence[Told]) -> str:
-    """What was measured, as Markdown."""
-    rows = [(str(verdict), verdict.sentence, str(count)) for verdict, count in counts(told)]
-    parts = [INTRODUCTION, table(("verdict", "meaning", "claims"), rows, left=2)]
+    """Verdicts, figures and tables as Markdown."""
+    rows = [(kind, v, v.sentence, str(count)) for kind, verdicts in counts(told) for v, count in verdicts]
+    parts = [INTRODUCTION, table(("kind", "verdict", "meaning", "claims"), rows, left=3)]
     for each in told:
         document, rows = each.document, each.rows
-        said = rows["statement"] + " (" + rows["document"] + "." + rows["claim"] + ")"
-        cells = rows.assign(claim=said)[list(HEADER)].itertuples(index=False, name=None)
+        claims = rows["statement"] + " (" + rows["document"] + "." + rows["claim"] + "; " + rows["kind"] + ")"
+        cells = rows.assign(claim=claims)[list(HEADER)].itertuples(index=False, name=None)
         parts += [f"### {escape(document.title)}", f"Source: {escape(document.source)}"]
         parts.append(table(HEADER, cells, left=len(HEADER)))
         for one in each.tables:
@@ -44,7 +44,7 @@ def section(told: Sequence[Told]) -> str:
 
 
 def write_page(results: str, out: str) -> str:
-    """Write all measured claims to <out>/claims/ and say what was written.
+    """Write all measured claims to <out>/claims/; returns a sentence that lists the files.
 
     Raises:
         UserError: nothing has been measured, or the folder cannot be written to.

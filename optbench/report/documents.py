@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from optbench.claim import Document, Verdict, documents
+from optbench.claim import Document, Kind, Verdict, documents
 from optbench.claim.plots import Figure, Table
 from optbench.claim.session import Ledger, Record, lookup
 from optbench.stats import Frame
@@ -17,7 +17,7 @@ from optbench.stats import Frame
 TITLE = "What do the originals' documents claim, and what was measured?"
 COLUMNS = (
     "document", "title", "claim", "statement", "says", "documented", "measured", "verdict", "why",
-    "measurement", "file", "created",
+    "measurement", "file", "created", "kind",
 )  # fmt: skip
 """Of the rows: text, but for `created`, seconds since 1970; `file` is in results/claims/."""
 HEADER = ("verdict", "claim", "documented", "measured", "why")
@@ -32,10 +32,10 @@ def ruled(document: Document, records: Mapping[str, Record]) -> Frame:
     found: list[tuple[object, ...]] = []
     for claim in document.claims:
         if record := records.get(claim.measurement.id):
-            verdict, measured, why = claim.ruling(record.numbers)
+            verdict, measured, why = claim.judge(record.numbers)
             texts = (claim.statement, claim.says, claim.documented, measured, str(verdict), why)
-            where = (claim.measurement.call, record.path.name, record.created)
-            found.append((document.name, document.title, claim.name, *texts, *where))
+            where = (claim.measurement.call, record.path.name, record.created, str(claim.measurement.kind))
+            found.append((document.name, document.title, claim.short, *texts, *where))
     return pd.DataFrame(found, columns=list(COLUMNS))
 
 
@@ -63,7 +63,13 @@ def measured(results: str | Path, only: Iterable[str] | None = None) -> list[Tol
     return found
 
 
-def counts(told: Sequence[Told]) -> list[tuple[Verdict, int]]:
-    """How many claims have each verdict that occurs."""
-    found = Counter(verdict for each in told for verdict in each.rows["verdict"])
-    return [(verdict, found[verdict]) for verdict in Verdict if found[verdict]]
+def counts(told: Sequence[Told]) -> list[tuple[Kind, list[tuple[Verdict, int]]]]:
+    """The number of claims of each kind and verdict that occurs."""
+    number = Counter(
+        pair for each in told for pair in zip(each.rows["kind"], each.rows["verdict"], strict=True)
+    )
+    rows = [
+        (kind, [(v, number[str(kind), str(v)]) for v in Verdict if number[str(kind), str(v)]])
+        for kind in Kind
+    ]
+    return [(kind, verdicts) for kind, verdicts in rows if verdicts]
