@@ -6,8 +6,9 @@ from typing import Any
 
 from optbench.stats import Frame
 from optbench.stats.curves import median_interval, middle
-from optbench.stats.settings import kept_apart
-from optbench.stats.summary import best_trial, final, question_of, steps_to, working_range
+from optbench.stats.outcomes import final, on_problem, steps_to
+from optbench.stats.settings import kept_apart, question_of
+from optbench.stats.summary import best_trial, working_range
 
 
 def study(frames: Sequence[Frame]) -> dict[str, Any]:
@@ -22,9 +23,9 @@ def study(frames: Sequence[Frame]) -> dict[str, Any]:
 
 def one(rows: Frame) -> dict[str, Any]:
     """One optimizer on one task at one setting."""
-    question = question_of(rows)
-    trial, edge = best_trial(rows, question)
-    decades, met = working_range(rows, question)
+    question, seen = question_of(rows), on_problem(rows)
+    trial, edge = best_trial(seen)
+    decades, met = working_range(seen)
     best, main = rows[rows["trial"] == trial], question.main
     evaluated = best["evaluation_steps"].map(lambda steps: steps[-1])
     return {

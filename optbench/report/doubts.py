@@ -13,7 +13,7 @@ from optbench.report.problem import Problem
 from optbench.stats import Frame
 from optbench.stats.costs import RAN
 from optbench.stats.curves import INTERVAL_FROM
-from optbench.stats.summary import trying
+from optbench.stats.outcomes import trying
 from optbench.suite import Suite
 from optbench.wording import count, listed, number
 

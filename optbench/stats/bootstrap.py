@@ -1,7 +1,7 @@
 """The array behind every comparison, and its stratified bootstrap.
 
-Seeds are drawn anew within each optimizer and problem, or problems are drawn anew for all optimizers alike; the
-first says how far other seeds would have moved a number, the second how far other tasks of the same kind would.
+Seeds are resampled within each optimizer and problem, or problems are resampled for all optimizers together: the
+first estimates the uncertainty due to seeds, the second the uncertainty due to the choice of tasks.
 
 Sources: Efron 1979, doi:10.1214/aos/1176344552; stratified as in Agarwal et al. 2021, arXiv:2108.13264.
 """
@@ -13,6 +13,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from optbench.stats import Frame
 from optbench.stats.curves import RESAMPLES
@@ -24,7 +25,7 @@ LEVEL = 0.95
 class Table(NamedTuple):
     """One number for each optimizer [O], problem [P] and seed [N]; less is better, failures are infinite.
 
-    The names are sorted, and so are the seeds' values: nothing that follows depends on the order of rows.
+    Names and values are sorted, so that no statistic depends on the order of rows.
     """
 
     optimizers: tuple[str, ...]
@@ -32,7 +33,7 @@ class Table(NamedTuple):
     values: np.ndarray
     """[O, P, N], ascending along the last axis; infinite past the count."""
     counts: np.ndarray
-    """[O, P]: how many seeds there are."""
+    """[O, P], of seeds."""
 
 
 def table(rows: Frame, column: str) -> Table:
@@ -41,24 +42,18 @@ def table(rows: Frame, column: str) -> Table:
     Raises:
         ValueError: an optimizer has no row on a problem.
     """
-    optimizers, problems = (tuple(sorted(map(str, rows[name].unique()))) for name in ("optimizer", "problem"))
-    places = [
-        np.searchsorted(names, rows[name].astype(str).to_numpy(dtype=str))
-        for names, name in ((optimizers, "optimizer"), (problems, "problem"))
-    ]
-    cells = places[0] * len(problems) + places[1]
-    counts = np.bincount(cells, minlength=len(optimizers) * len(problems))
-    if not len(rows) or (counts == 0).any():
-        raise ValueError(
-            f"{int((counts == 0).sum())} pairs of optimizer and problem have no row; see `complete`"
-        )
-    numbers = rows[column].to_numpy(float)
-    order = np.lexsort((numbers, cells))
-    within = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-    values = np.full((len(counts), counts.max()), math.inf)
-    values[cells[order], within] = numbers[order]
-    shape = (len(optimizers), len(problems))
-    return Table(optimizers, problems, values.reshape(*shape, -1), counts.reshape(shape))
+    rows = rows.sort_values(column)
+    keys = [rows[name].astype(str) for name in ("optimizer", "problem")]
+    seat = rows.groupby(keys).cumcount().rename("seat")
+    wide = rows[column].set_axis(pd.MultiIndex.from_arrays([*keys, seat])).unstack("seat")
+    names = [wide.index.levels[level] for level in (0, 1)]
+    wide = wide.reindex(pd.MultiIndex.from_product(names))
+    shape = tuple(map(len, names))
+    counts = wide.notna().sum(axis=1).to_numpy().reshape(shape)
+    if (counts == 0).any():
+        raise ValueError(f"{(counts == 0).sum()} pairs of optimizer and problem have no row; see `complete`")
+    values = wide.fillna(math.inf).to_numpy(float).reshape(*shape, -1)
+    return Table(*(tuple(map(str, each)) for each in names), values, counts)
 
 
 def medians(data: Table) -> np.ndarray:
@@ -69,8 +64,8 @@ def medians(data: Table) -> np.ndarray:
 def resampled_medians(data: Table, draws: int = RESAMPLES) -> np.ndarray:
     """The medians in `draws` resamples of the seeds, [B, O, P].
 
-    The median of a resample is one of the seeds; which, follows a law that depends on nothing but their number, so
-    it is drawn at once and no seed is.
+    The median of a resample is one of the seeds, with probabilities that depend only on their number, so it is drawn
+    directly.
     """
     uniform = np.random.default_rng(0).random((draws, *data.counts.shape))
     ranks = np.zeros(uniform.shape, int)
@@ -85,15 +80,11 @@ def resampled_medians(data: Table, draws: int = RESAMPLES) -> np.ndarray:
 def median_law(count: int) -> np.ndarray:
     """The probability that the median of a resample of `count` sorted values is at most the j-th, [count].
 
-    It is, when at least count // 2 + 1 draws are at most the j-th: a binomial tail.
+    A binomial tail: at least count // 2 + 1 draws must be at most the j-th.
     """
-    need = count // 2 + 1
-    shares = np.arange(1, count + 1) / count
-    chances = [
-        sum(math.comb(count, k) * share**k * (1 - share) ** (count - k) for k in range(need, count + 1))
-        for share in shares
-    ]
-    return np.array([*chances[:-1], 1.0])
+    from scipy.special import bdtrc
+
+    return bdtrc(count // 2, count, np.arange(1, count + 1) / count)
 
 
 def resampled_weights(data: Table, draws: int = RESAMPLES) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Curves: a metric against steps, and its final value against the learning rate, over seeds."""
+"""Curves: a metric against steps, and intervals of a median over seeds."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def ranks(count: int) -> tuple[int, int, int]:
 
 
 def records(rows: Frame, metric: str) -> Iterator[dict[Hashable, Any]]:
-    """The rows as dicts of the few columns that a metric's history needs; a frame has a hundred, and it shows."""
+    """The rows as dicts of the few columns that a metric's history needs; a frame has a hundred, which is slow."""
     wanted = ("status", "reason", "losses", "evaluation_steps", "question", f"evaluation.{metric}")
     names = [name for name in wanted if name in rows]
     columns = [rows[name].tolist() for name in names]
@@ -54,7 +54,7 @@ def records(rows: Frame, metric: str) -> Iterator[dict[Hashable, Any]]:
 
 
 def history(row: Mapping[Hashable, Any], metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """The steps at which a row knows a metric, and its values there; empty if it never did.
+    """The steps at which a row has a value of a metric, and the values; empty if it has none.
 
     A training loss without noise is known after each step, everything else at the evaluations.
     """
@@ -88,11 +88,9 @@ def curve(rows: Frame, metric: str, points: int = POINTS) -> Frame:
 
 
 def held(steps: np.ndarray, values: np.ndarray, status: str, grid: np.ndarray) -> np.ndarray:
-    """One lane's values at the steps of a grid: the latest known, infinite after it diverged or failed."""
-    if not len(steps):
-        return np.full(len(grid), np.inf)
+    """One lane's latest values at the steps of a grid; infinite after it diverged or failed."""
     index = np.searchsorted(steps, grid, side="right") - 1
-    found = np.where(index >= 0, values[np.maximum(index, 0)], np.inf)
-    if status not in (Status.DONE, Status.REACHED):
+    found = np.where(index >= 0, np.append(values, np.inf)[index], np.inf)
+    if status not in (Status.DONE, Status.REACHED) and len(steps):
         found = np.where(grid > steps[-1], np.inf, found)
     return np.where(np.isfinite(found), found, np.inf)

@@ -10,7 +10,7 @@ from typing import Any
 
 from optbench.stats import Frame
 from optbench.stats.curves import INTERVAL_FROM
-from optbench.stats.leaders import on_problem
+from optbench.stats.leaders import leaders
 from optbench.stats.settings import kept_apart, labels, question_of
 from optbench.wording import count, listed, number, spoken, value, whole
 
@@ -26,7 +26,7 @@ class Verdict:
     @cached_property
     def table(self) -> Frame:
         """The compared number of each optimizer, as `stats.leaders.on_problem` gives it."""
-        return on_problem(self.of)
+        return leaders(self.of)
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:

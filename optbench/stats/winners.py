@@ -1,4 +1,4 @@
-"""Who minimises and who generalises: winners by training loss and by the reported metric, told apart.
+"""Winners by training loss beside winners by the reported metric.
 
 That the two differ, and by which learning rate each is chosen, decides many comparisons: Wilson et al. 2017,
 arXiv:1705.08292; Choi et al. 2019, arXiv:1910.05446.
@@ -32,25 +32,20 @@ def winners(found: Frame) -> Frame:
         One row for each problem and optimizer: columns of `COLUMNS` (medians with their intervals over seeds, and
         whether the optimizer is among the leaders). Empty where training loss and reported metric are the same.
     """
-    parts = []
+    parts = [pd.DataFrame(columns=list(COLUMNS))]
     for problem, rows in found.groupby("problem", sort=False):
         if (rows["training"] == rows["score"]).all():
             continue
         minimising = at_best(rows.assign(selection=rows["training"], finish=math.inf))
-        sides = {"training": spreads(minimising, "training"), "score": spreads(at_best(rows), "score")}
-        table = pd.DataFrame({"optimizer": list(rows["optimizer"].unique())})
-        for (name, side), word in zip(sides.items(), ("minimises", "generalises"), strict=True):
-            ends = [side[optimizer] for optimizer in table["optimizer"]]
-            table[[name, f"{name}_low", f"{name}_high"]] = ends
-            first = min(ends)[2]
-            table[word] = [math.isfinite(center) and low <= first for center, low, _ in ends]
-        parts.append(table.assign(problem=problem))
-    return (
-        pd.concat(parts, ignore_index=True)[list(COLUMNS)] if parts else pd.DataFrame(columns=list(COLUMNS))
-    )
-
-
-def spreads(rows: Frame, column: str) -> dict[str, tuple[float, float, float]]:
-    """Median and interval over seeds of each optimizer."""
-    groups = rows.groupby("optimizer", sort=False)[column]
-    return {str(name): median_interval(group.to_numpy(float)) for name, group in groups}
+        table = pd.DataFrame({"problem": problem, "optimizer": rows["optimizer"].unique()})
+        for name, word, best in (
+            ("training", "minimises", minimising),
+            ("score", "generalises", at_best(rows)),
+        ):
+            spreads = best.groupby("optimizer", sort=False)[name].agg(median_interval)
+            ends = [name, f"{name}_low", f"{name}_high"]
+            table[ends] = spreads.reindex(table["optimizer"]).tolist()
+            first = table.sort_values(ends)[ends[2]].iloc[0]
+            table[word] = (table[name] < math.inf) & (table[ends[1]] <= first)
+        parts.append(table[list(COLUMNS)])
+    return pd.concat(parts[1:] or parts, ignore_index=True)
