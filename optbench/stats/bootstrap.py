@@ -109,3 +109,34 @@ def interval(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ends = math.floor((1 - LEVEL) / 2 * (len(draws) - 1)), math.ceil((1 + LEVEL) / 2 * (len(draws) - 1))
     low, high = np.partition(draws, ends, axis=0)[list(ends)]
     return low, high
+
+
+def scored(
+    data: Table,
+    name: str,
+    values: np.ndarray,
+    seeds: np.ndarray,
+    problems: np.ndarray,
+    up: bool,
+    **others: np.ndarray,
+) -> Frame:
+    """A table of scores, best first.
+
+    Args:
+        data: names the optimizers and problems.
+        name: of the column of scores.
+        values: the scores [O].
+        seeds: the scores in resamples of the seeds [B, O].
+        problems: the scores in resamples of the problems [B, O].
+        up: whether less is better.
+        others: further columns, [O] each.
+
+    Returns:
+        Columns optimizer, `name`, low and high (95 % interval over seeds, stratified), low_tasks and high_tasks (over
+        problems), the others, problems (their number).
+    """
+    ends = dict(
+        zip(("low", "high", "low_tasks", "high_tasks"), [*interval(seeds), *interval(problems)], strict=True)
+    )
+    columns = {"optimizer": data.optimizers, name: values, **ends, **others, "problems": len(data.problems)}
+    return pd.DataFrame(columns).sort_values([name, "optimizer"], ascending=[up, True], ignore_index=True)

@@ -1,4 +1,4 @@
-"""Task lint: does a problem tell optimizers apart at all, with what was run on it?
+"""Task lint: does a problem separate the optimizers that were run on it?
 
 After the suite checks of benchmark design in Bartz-Beielstein et al. 2020, arXiv:2007.03488, section 4.
 """
@@ -23,30 +23,31 @@ FINDINGS = {
     "solved by all": "every optimizer reaches the main target: it separates by time, not by whether",
     "": "it separates",
 }
-"""What can be said of a problem, the gravest first; the last is that nothing is wrong."""
+"""Findings, the most serious first; the last is that nothing is wrong."""
 
 
 def lint_problems(rows: Frame) -> Frame:
-    """One row for each problem that several optimizers were run on: what is wrong with it as a test, if anything.
+    """One row for each problem that several optimizers were run on, with its most serious finding.
 
     Args:
         rows: outcomes at the reported trials.
 
     Returns:
-        Columns problem, finding (a key of `FINDINGS`, the gravest that holds; '' if none does), optimizers, reached
-        (how many reach the main target in the median seed), apart (pairs whose intervals do not overlap), pairs,
-        between (decades between the optimizers: half the distance of their quartiles), within (decades between the
-        seeds of one, the median over optimizers, likewise; nan for a single seed), says (the sentence).
+        Columns problem, finding (a key of `FINDINGS`; '' if none holds), optimizers, reached (number of optimizers
+        whose median seed reaches the main target), apart (pairs whose intervals do not overlap), pairs, between
+        (decades between the optimizers: half their interquartile range), within (likewise between the seeds of one,
+        the median over optimizers; nan for a single seed), says (the sentence).
     """
-    found = []
-    for problem, group in rows.groupby("problem", sort=False):
-        if group["optimizer"].nunique() > 1:
-            found.append({"problem": str(problem), **one(group)})
-    return pd.DataFrame(found)
+    return pd.DataFrame(
+        [
+            {"problem": str(problem), **one(group)}
+            for problem, group in rows.groupby("problem", sort=False)
+            if group["optimizer"].nunique() > 1
+        ]
+    )
 
 
 def one(rows: Frame) -> dict[str, float | str]:
-    """The lint of one problem."""
     times, values = table(rows, "time"), table(rows, "compared")
     reached = np.isfinite(medians(times)).sum()
     count = len(values.optimizers)
@@ -73,7 +74,7 @@ def one(rows: Frame) -> dict[str, float | str]:
 
 
 def decades_apart(values: Table) -> tuple[float, float]:
-    """Half the distance of the quartiles in decades: of the optimizers' medians, and of the seeds of one (median)."""
+    """Half the interquartile range in decades: of the optimizers' medians, and of the seeds of one (median)."""
     middles = medians(values)[:, 0]
     within = [
         half_range(values.values[i, 0, : values.counts[i, 0]], middles[i])

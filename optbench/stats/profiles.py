@@ -1,4 +1,4 @@
-"""Performance profiles and their area: on what share of the problems is an optimizer how far from the fastest?
+"""Performance profiles: the share of problems that an optimizer solves within a factor of the fastest; and their area.
 
 Sources: Dolan and More 2002, arXiv:cs/0102001, doi:10.1007/s101070100263; the area is the score of AlgoPerf,
 Dahl et al. 2023, arXiv:2306.07179, section 4.4. Unlike there, a problem's time is that of the best trial of the
@@ -11,7 +11,15 @@ import numpy as np
 import pandas as pd
 
 from optbench.stats import Frame
-from optbench.stats.bootstrap import Table, interval, medians, resampled_medians, resampled_problems, table
+from optbench.stats.bootstrap import (
+    Table,
+    interval,
+    medians,
+    resampled_medians,
+    resampled_problems,
+    scored,
+    table,
+)  # fmt: skip
 
 CEILING = 4.0
 """The ratio to the fastest up to which the area is taken, as in AlgoPerf."""
@@ -27,9 +35,9 @@ def ratios(times: np.ndarray) -> np.ndarray:
 
 
 def areas(ratio: np.ndarray, ceiling: float = CEILING) -> np.ndarray:
-    """What each problem adds to the area under an optimizer's profile, [..., O, P]: 1 if fastest, 0 past the ceiling.
+    """Each problem's contribution to the area under a profile, [..., O, P]: 1 if fastest, 0 past the ceiling.
 
-    A profile is the mean of steps at the ratios, so its area up to the ceiling, over the width, is their mean.
+    A profile is the mean over problems of step functions, so its normalised area is the mean of theirs.
     """
     return np.clip((ceiling - ratio) / (ceiling - 1), 0, 1)
 
@@ -40,7 +48,7 @@ def performance_profiles(rows: Frame, ceiling: float = CEILING, points: int = 61
     Args:
         rows: outcomes of a complete block at the reported trials (`outcomes`, `at_best`, `complete`).
         ceiling: the largest factor.
-        points: how many factors, evenly spaced on a log scale from 1.
+        points: number of factors, evenly spaced on a log scale from 1.
 
     Returns:
         Columns optimizer, ratio (to the fastest), share (of problems solved within it in the median seed), low and
@@ -62,32 +70,22 @@ def performance_profiles(rows: Frame, ceiling: float = CEILING, points: int = 61
 def algoperf_scores(rows: Frame, ceiling: float = CEILING) -> Frame:
     """The area under each optimizer's performance profile up to a ratio of `ceiling` (AlgoPerf, arXiv:2306.07179).
 
-    1: the fastest on every problem; 0: on none within `ceiling` times the fastest. It compares with the company it
-    was reckoned in only: another optimizer can change every ratio.
+    1: the fastest on every problem; 0: on none within `ceiling` times the fastest. It is relative to the optimizers
+    that are compared: another one can change every ratio.
 
     Returns:
         Columns optimizer, score, low and high (95 % interval over seeds, stratified), low_tasks and high_tasks (over
-        problems drawn anew), solved (problems whose target the median seed reached), fastest (problems on which none
+        problems), solved (problems whose target the median seed reached), fastest (problems on which none
         was faster), problems; best first.
     """
     data = table(rows, "time")
     times = medians(data)
     each = areas(ratios(times), ceiling)
-    low, high = interval(areas(ratios(resampled_medians(data)), ceiling).mean(axis=-1))
-    low_tasks, high_tasks = interval(resampled_problems(len(data.problems)) @ each.T)
-    found = pd.DataFrame({
-        "optimizer": data.optimizers, "score": each.mean(axis=-1), "low": low, "high": high,
-        "low_tasks": low_tasks, "high_tasks": high_tasks, "solved": np.isfinite(times).sum(axis=-1),
-        "fastest": (ratios(times) == 1).sum(axis=-1), "problems": len(data.problems),
-    })  # fmt: skip
-    return ordered(found, "score", up=False)
-
-
-def ordered(found: Frame, by: str, up: bool) -> Frame:
-    """Best first; equals by name."""
-    return found.sort_values([by, "optimizer"], ascending=[up, True]).reset_index(drop=True)
+    draws = areas(ratios(resampled_medians(data)), ceiling).mean(axis=-1)
+    counts = {"solved": np.isfinite(times).sum(axis=-1), "fastest": (ratios(times) == 1).sum(axis=-1)}
+    problems = resampled_problems(len(data.problems)) @ each.T
+    return scored(data, "score", each.mean(axis=-1), draws, problems, up=False, **counts)
 
 
 def scores_of(data: Table) -> np.ndarray:
-    """The scores of a table of times, [O]."""
     return areas(ratios(medians(data))).mean(axis=-1)

@@ -1,7 +1,7 @@
-"""Rank stability: does the order of two optimizers hang on a third, or on one task?
+"""Rank stability: does the order of two optimizers depend on a third, or on one task?
 
-Mean ranks and AlgoPerf's scores depend on who and what is included; Benavoli, Corani and Mangili 2016 (JMLR
-17(5):1-10) show how far. So each optimizer and each problem is left out in turn, and every order that changes is told.
+Mean ranks and AlgoPerf's scores depend on the set of optimizers and problems (Benavoli, Corani and Mangili 2016, JMLR
+17(5):1-10). So each optimizer and each problem is left out in turn, and every order that changes is listed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ORDERS: dict[str, tuple[str, str, Callable[[Table], np.ndarray]]] = {
     "rank": ("compared", "mean rank", lambda data: ranks(medians(data)).mean(axis=-1)),
     "score": ("time", "AlgoPerf score", lambda data: -scores_of(data)),
 }
-"""What an order can go by: the column, what to call it, and a number for each optimizer, less being better."""
+"""The column that an order is made from, the order's name, and a number for each optimizer, less being better."""
 COLUMNS = ("left_out", "kind", "ahead", "behind", "before", "after", "says")
 
 
@@ -56,22 +56,19 @@ def flips(rows: Frame, by: str = "rank") -> Frame:
                 pair = (data.optimizers[ahead], data.optimizers[behind])
                 gap = -abs(float(after)) if abs(after) > 1e-12 else 0.0
                 found.append(
-                    (name, kind, *pair, abs(float(before)), gap, sentence(name, kind, *pair, gap, word, by))
+                    (name, kind, *pair, abs(float(before)), gap, sentence(name, kind, *pair, gap, word))
                 )
     return pd.DataFrame(found, columns=list(COLUMNS))
 
 
 def without(data: Table, kind: str, out: int) -> Table:
-    """The table less one optimizer or problem."""
-    axis = 0 if kind == "optimizer" else 1
-    optimizers, problems = (
-        tuple(name for i, name in enumerate(names) if axis != place or i != out)
-        for place, names in enumerate((data.optimizers, data.problems))
-    )
-    return Table(optimizers, problems, np.delete(data.values, out, axis), np.delete(data.counts, out, axis))
+    axis = ("optimizer", "problem").index(kind)
+    names = [list(data.optimizers), list(data.problems)]
+    del names[axis][out]
+    return Table(*map(tuple, names), np.delete(data.values, out, axis), np.delete(data.counts, out, axis))
 
 
-def sentence(name: str, kind: str, ahead: str, behind: str, gap: float, word: str, by: str) -> str:
+def sentence(name: str, kind: str, ahead: str, behind: str, gap: float, word: str) -> str:
     """`Without mlp, kron falls behind adam (mean rank, by 0.5).`"""
     change = "is level with" if gap == 0 else "falls behind"
     what = f"task {name}" if kind == "problem" else name

@@ -13,33 +13,33 @@ import numpy as np
 import pandas as pd
 
 from optbench.stats import Frame
-from optbench.stats.bootstrap import interval, resampled_weights, table
+from optbench.stats.bootstrap import interval, resampled_problems, resampled_weights, scored, table
 from optbench.stats.curves import median_interval
 from optbench.stats.outcomes import Seen, known, ladder
 from optbench.stats.settings import PROBLEM, question_of
 
 PENALTY = 10
-"""The k of PAR-k: how many budgets a run counts that did not reach the target."""
+"""The k of PAR-k: a run that did not reach the target counts as k budgets."""
 TARGETS = 51
 """Rungs of the ladder of targets, as in COCO."""
 DECADES = 3.0
-"""How far below the whole budget the area under a runtime distribution begins."""
+"""The area under a runtime distribution begins so many decades below the full budget."""
 
 
 def times_to_target(rows: Frame) -> Frame:
-    """How long each optimizer takes to each problem's main target, failures kept, on the axis of the outcomes.
+    """The time of each optimizer to each problem's main target, failures included, on the axis of the outcomes.
 
-    A run that did not reach the target has spent its whole budget, also where it diverged early: whoever fails fast
-    is not faster.
+    A run that did not reach the target counts its full budget, also where it diverged early: failing fast is not being
+    fast.
 
     Args:
         rows: outcomes at the reported trials.
 
     Returns:
-        One row for each problem and optimizer: problem, optimizer, runs, reached (how many of them), middle, low,
-        high (the median and its interval, infinite where the median seed never did), ert (what all runs spent over
-        how many reached; infinite if none), ert_low, ert_high, par (the mean, a failure counting PENALTY budgets),
-        par_low, par_high (95 % bootstrap intervals over seeds), budget.
+        One row for each problem and optimizer: problem, optimizer, runs, reached (number of them), middle, low, high
+        (the median and its interval, infinite where the median seed never reaches it), ert (total time of all runs
+        over the number that reached; infinite if none), ert_low, ert_high, par (the mean, a failure counting PENALTY
+        budgets), par_low, par_high (95 % bootstrap intervals over seeds), budget.
     """
     found = []
     for (problem, optimizer), group in rows.groupby(["problem", "optimizer"], sort=False):
@@ -63,21 +63,22 @@ def times_to_target(rows: Frame) -> Frame:
 
 
 def expected(weights: np.ndarray, spent: np.ndarray, reached: np.ndarray) -> np.ndarray:
-    """Expected running time under weights of the runs [B, N], [B]: what is spent until one of them reaches."""
+    """Expected running time under weights of the runs [B, N], [B]: total time over the number of successes."""
     with np.errstate(divide="ignore"):
         return (weights @ spent) / (weights @ reached.astype(float))
 
 
 def runtimes(frame: Frame, rows: Frame, targets: int = TARGETS) -> Frame:
-    """When each reported run reached each of many targets.
+    """The time of each reported run to each of many targets.
 
-    The targets of a problem lie between its median first value of the selection metric and the hardest target set on
-    it, evenly on a log scale of what is left, so they do not depend on who is compared. No restarts are simulated.
+    The targets of a problem lie between its median first value of the selection metric and the hardest target, evenly
+    in the logarithm of the distance to the optimum, so they do not depend on which optimizers are compared. No
+    restarts are simulated.
 
     Args:
         frame: rows of cells.
         rows: their outcomes at the reported trials.
-        targets: how many for each problem.
+        targets: number of targets for each problem.
 
     Returns:
         Columns problem, optimizer, seed, rung (1 to targets, from easy to hard), target (its value), time (on the
@@ -87,23 +88,21 @@ def runtimes(frame: Frame, rows: Frame, targets: int = TARGETS) -> Frame:
     for _, group in rows.groupby([*PROBLEM, "optimizer"], sort=False, dropna=False):
         lanes = frame.loc[group.index]
         question = question_of(lanes)
-        first, hardest, cost, budget = (
-            group[name].iloc[0] for name in ("first", "hardest", "cost", "budget")
-        )
+        first, hardest, cost, budget = group[["first", "hardest", "cost", "budget"]].iloc[0]
         rungs = ladder(first, hardest, question, targets)
         steps = np.stack([first_below(lane, rungs) for lane in known(lanes, question.selection)])
         times = np.nan_to_num(steps * cost, nan=math.inf)
-        told = group[["problem", "optimizer", "seed", "budget"]].loc[group.index.repeat(targets)]
+        runs = group[["problem", "optimizer", "seed", "budget"]].loc[group.index.repeat(targets)]
         each = {"rung": np.tile(np.arange(1, targets + 1), len(group)), "target": np.tile(rungs, len(group))}
         within = np.where(times <= budget * (1 + 1e-9), times, math.inf)
-        found.append(told.assign(**each, time=within.ravel()))
+        found.append(runs.assign(**each, time=within.ravel()))
     return pd.concat(found, ignore_index=True)
 
 
 def first_below(lane: Seen, rungs: np.ndarray) -> np.ndarray:
-    """The step at which a cell was first at or below each of falling values; infinite if never."""
+    """The first step of a cell at or below each of falling values; infinite if never."""
     best = np.minimum.accumulate(np.where(np.isnan(lane.values), np.inf, lane.values))
-    # `best` falls, so what lies above a rung is its beginning.
+    # `best` falls, so a prefix of it lies above a rung.
     return np.append(lane.steps.astype(float), math.inf)[np.searchsorted(-best, -rungs, side="left")]
 
 
@@ -111,12 +110,12 @@ def distributions(reached: Frame, points: int = 61, decades: float = DECADES) ->
     """The share of (problem, target, seed) that each optimizer had reached by a share of the budget (COCO's ECDF).
 
     Args:
-        reached: what `runtimes` gives, of problems that all its optimizers were run on.
-        points: how many shares of the budget, evenly spaced on a log scale.
-        decades: how far below the whole budget the first one lies.
+        reached: from `runtimes`, of problems that all its optimizers were run on.
+        points: number of shares of the budget, evenly spaced on a log scale.
+        decades: from the first share to 1.
 
     Returns:
-        Columns optimizer, spent (share of the budget), share. Each problem counts the same.
+        Columns optimizer, spent (share of the budget), share. Problems have equal weight.
     """
     at = np.geomspace(10.0**-decades, 1, points)
     found = []
@@ -133,10 +132,10 @@ def distributions(reached: Frame, points: int = 61, decades: float = DECADES) ->
 def areas_under(reached: Frame, decades: float = DECADES) -> Frame:
     """The area under each optimizer's runtime distribution over the logarithm of the budget, 0 to 1.
 
-    1: every target reached at the first thousandth of the budget (with three decades); 0: none ever.
+    1: every target reached within a thousandth of the budget (with three decades); 0: none ever.
 
     Returns:
-        Columns optimizer, area, low and high (95 % interval over seeds, stratified), problems; the largest first.
+        Columns of `scored`: optimizer, area, low, high, low_tasks, high_tasks, problems; the largest first.
     """
     share = (reached["time"] / reached["budget"]).to_numpy(float)
     with np.errstate(divide="ignore"):
@@ -146,9 +145,6 @@ def areas_under(reached: Frame, decades: float = DECADES) -> Frame:
     there = np.arange(data.values.shape[-1]) < data.counts[..., None]
     values = np.where(there, data.values, 0.0)
     drawn = np.einsum("bopn,opn->bop", resampled_weights(data), values) / data.counts
-    low, high = interval(drawn.mean(axis=-1))
-    found = pd.DataFrame({
-        "optimizer": data.optimizers, "area": (values.sum(axis=-1) / data.counts).mean(axis=-1), "low": low,
-        "high": high, "problems": len(data.problems),
-    })  # fmt: skip
-    return found.sort_values(["area", "optimizer"], ascending=[False, True]).reset_index(drop=True)
+    each = values.sum(axis=-1) / data.counts
+    problems = resampled_problems(len(data.problems)) @ each.T
+    return scored(data, "area", each.mean(axis=-1), drawn.mean(axis=-1), problems, up=False)

@@ -1,4 +1,4 @@
-"""Who leads where, in plain words, from rows alone; each form of the page escapes them for itself."""
+"""Sentences that say who leads where, as plain text; each form of the page escapes them for itself."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Verdict:
 
     @cached_property
     def table(self) -> Frame:
-        """The compared number of each optimizer, as `stats.leaders.on_problem` gives it."""
+        """From `stats.leaders.leaders`."""
         return leaders(self.of)
 
     @cached_property
@@ -40,12 +40,11 @@ class Verdict:
 
     @property
     def contested(self) -> bool:
-        """Whether there is anybody to lead."""
         return len(self.rows) > 1
 
     @property
     def compared(self) -> str:
-        """What the optimizers are compared by."""
+        """`final test error`."""
         first = self.rows[0]
         metric = spoken(first["metric"])
         return f"steps to {metric} {number(first['target'])}" if first["by"] == "steps" else f"final {metric}"
@@ -53,16 +52,13 @@ class Verdict:
     @cached_property
     def sentence(self) -> str:
         """Who leads; a tie where intervals overlap."""
-        return f"{self.said()}.{self.caution()}"
-
-    def caution(self) -> str:
-        """Why this is less than a finding, if it is."""
         seeds = int(self.table["seeds"].min())
+        caution = "" if seeds >= INTERVAL_FROM else f" ({count(seeds, 'seed')}, so no interval)"
         if not question_of(self.of).seeded:
-            return " (nothing is random: one run)"
-        return "" if seeds >= INTERVAL_FROM else f" ({count(seeds, 'seed')}, so no interval)"
+            caution = " (nothing is random: one run)"
+        return f"{self.finding()}.{caution}"
 
-    def said(self) -> str:
+    def finding(self) -> str:
         """The sentence without its caution."""
         leading = [row for row in self.rows if row["leads"]]
         if not leading:
@@ -76,24 +72,16 @@ class Verdict:
             return f"only {names} was run; it {shown}"
         if len(leading) > 1:
             return f"{names} tie on {self.compared}, {values}: the ranges overlap"
+        following = next(row for row in self.rows if not row["leads"])
+        then = f"next is {following['optimizer']} with {measured(following)}"
+        if not math.isfinite(following["middle"]):
+            then = f"no other optimizer {'reaches it' if by_steps else 'finished'} (median seed)"
         if by_steps:
-            return f"{names} is first to reach {goal}, after {values}; {self.following()}"
-        return f"{names} has the lowest final {goal}, {values}; {self.following()}"
-
-    def following(self) -> str:
-        """The best that does not lead."""
-        row = next(row for row in self.rows if not row["leads"])
-        if math.isfinite(row["middle"]):
-            return f"next is {row['optimizer']} with {measured(row)}"
-        return (
-            "no other does in the median seed"
-            if row["by"] == "steps"
-            else "no other finished in the median seed"
-        )
+            return f"{names} is first to reach {goal}, after {values}; {then}"
+        return f"{names} has the lowest final {goal}, {values}; {then}"
 
 
 def measured(row: dict[str, Any]) -> str:
-    """A compared number with its spread."""
     numbers = row["middle"], row["low"], row["high"]
     if row["by"] == "value":
         return value(row["metric"], *numbers)
@@ -101,27 +89,26 @@ def measured(row: dict[str, Any]) -> str:
 
 
 def verdicts(frame: Frame) -> list[Verdict]:
-    """Who leads on each problem."""
+    """One for each problem."""
     names = labels(frame)
     return [Verdict(names[rows.index[0]], rows) for rows in kept_apart(frame)]
 
 
 def verdict(frame: Frame) -> str:
-    """Who leads where, from rows of cells: the first sentence of a report, and the last but one of a run."""
+    """The first sentence of a report, and the last but one of a run."""
     return headline(verdicts(frame))
 
 
 def headline(verdicts: Sequence[Verdict]) -> str:
-    """Who leads alone where; nothing is said where one optimizer was run alone."""
+    """Who leads alone where; problems with one optimizer are left out."""
     contests = [verdict for verdict in verdicts if verdict.contested]
     if not contests:
         return "Only one optimizer was run on each task, so nothing is compared."
-    alone: dict[str, list[str]] = {}
+    alone: dict[str, list[str]] = {name: [] for verdict in contests for name in verdict.table["optimizer"]}
     for verdict in contests:
         if len(verdict.leaders) == 1:
-            alone.setdefault(verdict.leaders[0], []).append(verdict.name)
-    listing = dict.fromkeys(name for verdict in contests for name in verdict.table["optimizer"])
-    names = sorted(filter(alone.__contains__, listing), key=lambda name: -len(alone[name]))
+            alone[verdict.leaders[0]].append(verdict.name)
+    names = sorted(filter(alone.get, alone), key=lambda name: -len(alone[name]))
     parts = [f"{name} leads alone on {len(alone[name])} ({listed(alone[name])})" for name in names]
     for many, word in (
         (sum(len(verdict.leaders) > 1 for verdict in contests), "tied"),
@@ -129,9 +116,5 @@ def headline(verdicts: Sequence[Verdict]) -> str:
     ):
         parts += [f"{many} {'is' if many == 1 else 'are'} {word}"] if many else []
     few = min(int(verdict.table["seeds"].min()) for verdict in contests) < INTERVAL_FROM
-    caution = (
-        f" Where there are fewer than {INTERVAL_FROM} seeds this is an indication, not a finding."
-        if few
-        else ""
-    )
+    caution = f" Where there are fewer than {INTERVAL_FROM} seeds this is an indication, not a finding." * few
     return f"Of {count(len(contests), 'problem')}, {listed(parts)}.{caution}"
