@@ -12,11 +12,11 @@ import pytest
 from optbench.cell import Status
 from optbench.stats.budgets import certificate, refusal, unequal
 from optbench.stats.curves import middle
+from optbench.stats.leaders import winners
 from optbench.stats.lint import FINDINGS, lint_problems
 from optbench.stats.outcomes import at_best, complete, ladder, outcomes, progress
 from optbench.stats.times import areas_under, runtimes
 from optbench.stats.tunability import best_of_trials, untuned
-from optbench.stats.winners import winners
 from tests.test_report import SECONDS, grid, stored
 
 
@@ -203,7 +203,7 @@ def test_what_was_never_counted_does_not_rank_by_gradients(tmp_path):
     assert table["counted"].tolist() == [True, False]
     assert unequal(table, "steps").empty
     [says] = unequal(table, "gradients")["says"]
-    assert says.startswith("quadratic_10: what a step of sgd asks for was not counted")
+    assert says.startswith("quadratic_10: the gradients of a step of sgd were not counted")
     failed = grid(opt="kron", statuses=dict.fromkeys(range(4), Status.ERROR))
     assert unequal(certificate(stored(tmp_path / "b", grid(), failed).frame()), "gradients").empty
 

@@ -25,15 +25,15 @@ def one(rows: Frame) -> dict[str, Any]:
     """One optimizer on one task at one setting."""
     question, seen = question_of(rows), on_problem(rows)
     trial, edge = best_trial(seen)
-    decades, met = working_range(seen)
+    working = working_range(seen)
     best, main = rows[rows["trial"] == trial], question.main
     evaluated = best["evaluation_steps"].map(lambda steps: steps[-1])
     return {
         "seeds": len(best),
         "best_rate": trial,
         "best_at_edge": bool(edge),
-        "decades": None if math.isnan(decades) else decades,
-        "decades_meet_edge": bool(met),
+        "decades": None if math.isnan(working["decades"]) else working["decades"],
+        "decades_meet_edge": working["decades_open"],
         "score": [float(x) for x in median_interval(final(best, question.score))],
         "score_metric": question.score,
         "steps": middle(steps_to(best, main.metric, main.value)),

@@ -9,7 +9,15 @@ import numpy as np
 import pandas as pd
 
 from optbench.stats import Frame
-from optbench.stats.bootstrap import Table, interval, resampled_problems, resampled_weights, scored, table
+from optbench.stats.bootstrap import (
+    Table,
+    interval,
+    left_out,
+    over_problems,
+    resampled_weights,
+    scored,
+    table,
+)  # fmt: skip
 
 CUT = 0.25
 """The share of runs that is trimmed at either end."""
@@ -20,22 +28,15 @@ def interquartile_means(rows: Frame, column: str = "progress") -> Frame:
 
     More robust than the mean, more efficient than the median. Problems have equal weight, however many seeds they
     have; a run at a quartile counts with the part of its weight that is inside.
-
-    Args:
-        rows: outcomes of a complete block at the reported trials.
-        column: must be comparable between problems, as `progress` is (0 to 1).
-
-    Returns:
-        Columns optimizer, iqm, low and high (95 % interval over seeds, stratified), low_tasks and high_tasks (over
-        problems), runs; the largest first.
+    The column must be comparable between problems, as `progress` is (0 to 1).
     """
     data = table(rows, column)
     ones = (np.arange(data.values.shape[-1]) < data.counts[..., None]).astype(float)
     draws = trimmed_means(data, resampled_weights(data))
-    shares = resampled_problems(len(data.problems)) * len(data.problems)
-    problems = trimmed_means(data, shares[:, None, :, None] * ones)
+    kept = 1.0 - np.eye(len(data.problems))
+    without = trimmed_means(data, kept[:, None, :, None] * ones).T
     values = trimmed_means(data, ones[None])[0]
-    return scored(data, "iqm", values, draws, problems, up=False, runs=data.counts.sum(axis=-1))
+    return scored(data, "iqm", values, draws, without, runs=data.counts.sum(axis=-1))
 
 
 def trimmed_means(data: Table, weights: np.ndarray) -> np.ndarray:
@@ -60,20 +61,14 @@ def improvement(rows: Frame, column: str = "compared") -> Frame:
 
     The mean over problems of Mann and Whitney's U over the number of pairs of runs; equal runs (also two failures)
     count half. It measures how often, not by how much.
-
-    Args:
-        rows: outcomes of a complete block at the reported trials.
-        column: the number that is compared, less being better.
-
-    Returns:
-        Columns optimizer, other, probability (that `optimizer` is better), low and high (95 % interval over seeds,
-        stratified), low_tasks and high_tasks (over problems); one row for each ordered pair.
+    One row for each ordered pair; columns optimizer, other, probability (that `optimizer` is better), low, high,
+    low_tasks, high_tasks.
     """
     data = table(rows, column)
     ones = (np.arange(data.values.shape[-1]) < data.counts[..., None]).astype(float)
     each = probabilities(data, ones[None])[0]
     low, high = interval(probabilities(data, resampled_weights(data)).mean(axis=1))
-    low_tasks, high_tasks = interval(np.einsum("bp,poa->boa", resampled_problems(len(each)), each))
+    low_tasks, high_tasks = over_problems(each.mean(axis=0), left_out(np.moveaxis(each, 0, -1)), (0.0, 1.0))
     first, second = np.nonzero(~np.eye(len(data.optimizers), dtype=bool))
     names = np.array(data.optimizers)
     numbers = np.stack([each.mean(axis=0), low, high, low_tasks, high_tasks], axis=-1)[first, second]

@@ -1,14 +1,14 @@
 """The array behind every comparison, and its stratified bootstrap.
 
-Seeds are resampled within each optimizer and problem, or problems are resampled for all optimizers together: the
-first estimates the uncertainty due to seeds, the second the uncertainty due to the choice of tasks.
+Two uncertainties are kept apart: that due to seeds, which are resampled within each optimizer and problem, and that
+due to the choice of problems, which is a t interval over problems (of a score that is no mean, by the jackknife).
 
-Sources: Efron 1979, doi:10.1214/aos/1176344552; stratified as in Agarwal et al. 2021, arXiv:2108.13264.
+Sources: Efron 1979, doi:10.1214/aos/1176344552; stratified as in Agarwal et al. 2021, arXiv:2108.13264; Tukey 1958
+(jackknife).
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import NamedTuple
 
@@ -16,10 +16,8 @@ import numpy as np
 import pandas as pd
 
 from optbench.stats import Frame
-from optbench.stats.curves import RESAMPLES
-
-LEVEL = 0.95
-"""Of every interval."""
+from optbench.stats.curves import LEVEL, RESAMPLES
+from optbench.stats.paired import half_width
 
 
 class Table(NamedTuple):
@@ -57,34 +55,25 @@ def table(rows: Frame, column: str) -> Table:
 
 
 def medians(data: Table) -> np.ndarray:
-    """The median seed of each optimizer and problem, [O, P]; the upper of the middle two, as everywhere."""
-    return np.take_along_axis(data.values, (data.counts // 2)[..., None], -1)[..., 0]
+    """The median over seeds for each optimizer and problem, [O, P]."""
+    middles = np.stack([(data.counts - 1) // 2, data.counts // 2], axis=-1)
+    return np.take_along_axis(data.values, middles, -1).mean(axis=-1)
 
 
 def resampled_medians(data: Table, draws: int = RESAMPLES) -> np.ndarray:
     """The medians in `draws` resamples of the seeds, [B, O, P].
 
-    The median of a resample is one of the seeds, with probabilities that depend only on their number, so it is drawn
-    directly.
+    The j-th of n sorted draws from n values is the value at ceil(n U), where U, the j-th of n sorted uniform numbers,
+    has the distribution Beta(j, n + 1 - j); so only the middle one or two are drawn.
     """
-    uniform = np.random.default_rng(0).random((draws, *data.counts.shape))
-    ranks = np.zeros(uniform.shape, int)
-    for count in np.unique(data.counts):
-        here = data.counts == count
-        ranks[:, here] = np.searchsorted(median_law(int(count)), uniform[:, here])
-    optimizer, problem = np.indices(data.counts.shape)
-    return data.values[optimizer, problem, ranks]
-
-
-@functools.cache
-def median_law(count: int) -> np.ndarray:
-    """The probability that the median of a resample of `count` sorted values is at most the j-th, [count].
-
-    A binomial tail: at least count // 2 + 1 draws must be at most the j-th.
-    """
-    from scipy.special import bdtrc
-
-    return bdtrc(count // 2, count, np.arange(1, count + 1) / count)
+    generator = np.random.default_rng(0)
+    count = data.counts
+    half = (count + 1) // 2
+    lower = generator.beta(half, count + 1 - half, (draws, *count.shape))
+    upper = lower + (1 - lower) * generator.beta(1, np.maximum(count - half, 1), lower.shape)
+    places = np.stack([lower, np.where(count % 2, lower, upper)], axis=-1)
+    places = np.minimum((places * count[..., None]).astype(int), count[..., None] - 1)
+    return np.take_along_axis(data.values[None], places, -1).mean(axis=-1)
 
 
 def resampled_weights(data: Table, draws: int = RESAMPLES) -> np.ndarray:
@@ -99,11 +88,6 @@ def resampled_weights(data: Table, draws: int = RESAMPLES) -> np.ndarray:
     return weights.reshape(draws, *data.counts.shape, width)
 
 
-def resampled_problems(count: int, draws: int = RESAMPLES) -> np.ndarray:
-    """The share of each problem in `draws` resamples of the problems, [B, P]; a row sums to 1."""
-    return np.random.default_rng(1).multinomial(count, np.full(count, 1 / count), draws) / count
-
-
 def interval(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The ends of the percentile interval over the first axis; an end is a value that was drawn."""
     ends = math.floor((1 - LEVEL) / 2 * (len(draws) - 1)), math.ceil((1 + LEVEL) / 2 * (len(draws) - 1))
@@ -111,32 +95,37 @@ def interval(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
+def left_out(each: np.ndarray) -> np.ndarray:
+    """The means over problems with each problem left out, [..., P], from the contributions of the problems."""
+    return (each.sum(axis=-1, keepdims=True) - each) / max(each.shape[-1] - 1, 1)
+
+
+def over_problems(values: np.ndarray, without: np.ndarray, within: tuple[float, float]) -> list[np.ndarray]:
+    """The ends of the 95 % interval over problems of scores [...], from those without each problem [..., P].
+
+    A t interval of the jackknife's pseudo-values: of a mean over problems, the plain t interval. Scores and ends lie
+    `within` two bounds.
+    """
+    half = half_width((without.shape[-1] - 1) * without)
+    return [np.clip(end, *within) for end in (values - half, values + half)]
+
+
 def scored(
     data: Table,
     name: str,
     values: np.ndarray,
     seeds: np.ndarray,
-    problems: np.ndarray,
-    up: bool,
+    without: np.ndarray,
+    within: tuple[float, float] = (0.0, 1.0),
+    up: bool = False,
     **others: np.ndarray,
 ) -> Frame:
-    """A table of scores, best first.
+    """A table of scores [O], best first, with their intervals over seeds and over problems.
 
-    Args:
-        data: names the optimizers and problems.
-        name: of the column of scores.
-        values: the scores [O].
-        seeds: the scores in resamples of the seeds [B, O].
-        problems: the scores in resamples of the problems [B, O].
-        up: whether less is better.
-        others: further columns, [O] each.
-
-    Returns:
-        Columns optimizer, `name`, low and high (95 % interval over seeds, stratified), low_tasks and high_tasks (over
-        problems), the others, problems (their number).
+    From the scores in resamples of the seeds [B, O] and without each problem [O, P]; `up`: less is better. Columns
+    optimizer, `name`, low, high, low_tasks, high_tasks, the others, problems (their number).
     """
-    ends = dict(
-        zip(("low", "high", "low_tasks", "high_tasks"), [*interval(seeds), *interval(problems)], strict=True)
-    )
-    columns = {"optimizer": data.optimizers, name: values, **ends, **others, "problems": len(data.problems)}
+    ends = [*interval(seeds), *over_problems(values, without, within)]
+    columns = {"optimizer": data.optimizers, name: values, **others, "problems": len(data.problems)}
+    columns |= dict(zip(("low", "high", "low_tasks", "high_tasks"), ends, strict=True))
     return pd.DataFrame(columns).sort_values([name, "optimizer"], ascending=[up, True], ignore_index=True)

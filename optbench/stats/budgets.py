@@ -11,12 +11,16 @@ What must be equal depends on the axis of the ranking:
 
 from __future__ import annotations
 
+import json
+from itertools import chain
+
 import pandas as pd
 
 from optbench.stats import Frame
 from optbench.stats.costs import RAN, costs_of, gradients_per_step
 from optbench.stats.outcomes import trying
 from optbench.stats.settings import PROBLEM, kept_apart, labels
+from optbench.wording import listed
 
 TOLERANCE = 0.05
 """The difference between budgets that is allowed, as a share of the largest."""
@@ -26,12 +30,10 @@ def certificate(frame: Frame) -> Frame:
     """The budget of every optimizer on every problem; lanes that ended early count in full.
 
     Where there are stages, trials and seeds are those that chose. An optimizer with nothing to tune runs one trial;
-    that counts as the full number.
-
-    Returns:
-        One row for each problem and optimizer: columns of `PROBLEM`, problem, optimizer, trials, seeds (for each
-        trial, the least), lanes (cells, all stages), searched (False: it has nothing to tune), steps, gradients,
-        seconds (of all lanes together), where (lane modes and processors).
+    that counts as the full number. One row for each problem and optimizer: columns of `PROBLEM`, problem, optimizer,
+    trials, seeds (of a trial, the least), lanes (cells, all stages), searched (False: it has nothing to tune),
+    dimensions (hyperparameters that its trials vary), steps,
+    gradients, seconds (of all lanes together), where (lane modes and processors), counted (its gradients were).
     """
     names = labels(frame)
     found = []
@@ -43,12 +45,35 @@ def certificate(frame: Frame) -> Frame:
             found.append({
                 **own[list(PROBLEM)].iloc[0].to_dict(), "problem": names.loc[own.index[0]],
                 "optimizer": str(optimizer), "trials": len(seeds), "seeds": int(seeds.min()),
-                "lanes": len(own), "searched": bool(own["trial"].notna().all()),
+                "lanes": len(own), "searched": bool(own["trial"].notna().all()), "dimensions": dimensions(trying(own)),
                 **{axis: len(own) * steps * float(cost.loc[optimizer]) for axis, cost in costs.items()},
                 "where": where(own),
                 "counted": bool(gradients_per_step(own).notna().any() or not own["status"].isin(RAN).any()),
             })  # fmt: skip
     return pd.DataFrame(found)
+
+
+def dimensions(tried: Frame) -> int:
+    """The number of hyperparameters that the trials of one optimizer vary."""
+    specs = [json.loads(spec)["optimizer"] for spec in tried.drop_duplicates("trial")["spec"]]
+    return sum(
+        len({json.dumps(spec.get(name)) for spec in specs}) > 1 for name in {*chain.from_iterable(specs)}
+    )
+
+
+def unequal_searches(certified: Frame) -> list[str]:
+    """Sentences on problems where equal numbers of trials searched different numbers of hyperparameters."""
+    found: dict[str, list[str]] = {}
+    for problem, rows in certified[certified["searched"] & (certified["trials"] > 1)].groupby(
+        "problem", sort=False
+    ):
+        if rows["dimensions"].nunique() > 1:
+            each = [f"{listed(list(names))} {n}" for n, names in rows.groupby("dimensions")["optimizer"]]
+            found.setdefault("; ".join(each), []).append(str(problem))
+    return [
+        f"Equal numbers of trials searched different numbers of hyperparameters on {listed(names)}: {each}."
+        for each, names in found.items()
+    ]
 
 
 def where(rows: Frame) -> str:
@@ -65,13 +90,7 @@ def where(rows: Frame) -> str:
 
 def unequal(certified: Frame, axis: str = "steps") -> Frame:
     """The unequal budgets behind a ranking on an axis.
-
-    Args:
-        certified: from `certificate`.
-        axis: of the ranking.
-
-    Returns:
-        Columns problem, what (trials, seeds, gradients or where), least, most (their budgets), says (the sentence).
+    From `certificate`. Columns problem, what (trials, seeds, gradients or where), least, most (their budgets), says.
     """
     found = []
     for problem, rows in certified.groupby("problem", sort=False):

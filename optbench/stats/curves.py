@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+import functools
+import math
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ from optbench.cell import Status
 from optbench.record import Question
 from optbench.stats import Frame
 
+LEVEL = 0.95
+"""Of every interval that can have it."""
 INTERVAL_FROM = 5
 """With fewer seeds than this the spread is shown as min-max, not as an interval."""
 RESAMPLES = 2000
@@ -20,29 +24,45 @@ POINTS = 300
 
 
 def middle(values: np.ndarray) -> float:
-    """The median; for an even count the upper of the middle two, so that it is a value that occurred."""
-    return float(np.sort(values)[len(values) // 2])
+    return float(np.median(values)) if len(values) else np.nan
 
 
 def median_interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Median with its 95 % percentile-bootstrap interval, or with min and max for fewer than 5 values."""
+    """Median with its interval: order statistics that cover the median with probability `coverage(count)`."""
     if len(values) == 0:
         return np.nan, np.nan, np.nan
-    middle_, low, high = np.sort(values)[list(ranks(len(values)))]
-    return float(middle_), float(low), float(high)
+    low, high = np.sort(values)[list(ranks(len(values)))]
+    return middle(values), float(low), float(high)
 
 
-def ranks(count: int) -> tuple[int, int, int]:
-    """Which of `count` sorted values are the median and the ends of its interval.
+@functools.cache
+def ranks(count: int) -> tuple[int, int]:
+    """The ends of the interval of a median, as places among `count` sorted values.
 
-    A resampled median is one of the values, so the interval is a pair of ranks that depends on nothing but the
-    count: drawn once, it serves every step of a curve, and infinite values need no special case.
+    The narrowest symmetric pair that covers the median with 95 % or more; the extremes where none does, which is so
+    with up to 5 values. Infinite values need no special case.
     """
-    if count < INTERVAL_FROM:
-        return count // 2, 0, count - 1
-    picks = np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
-    medians = np.sort(np.sort(picks, axis=1)[:, count // 2])
-    return count // 2, int(medians[int(0.025 * RESAMPLES)]), int(medians[int(0.975 * RESAMPLES) - 1])
+    low = max((r for r in range((count + 1) // 2) if coverage(count, r) >= LEVEL), default=0)
+    return low, count - 1 - low
+
+
+def coverage(count: int, low: int | None = None) -> float:
+    """The exact probability that the interval of a median (or its `low`-th value and that from above) covers it.
+
+    For continuous values, whatever their distribution: 1 - 2 P(Binomial(count, 1/2) <= low).
+    """
+    low = ranks(count)[0] if low is None else low
+    return 1 - 2 * sum(math.comb(count, k) for k in range(low + 1)) / 2**count
+
+
+def interval_label(counts: Iterable[int]) -> str:
+    """`96.9% interval`, `93.8-97.9% intervals`, `min-max`: the coverage of medians' intervals over so many seeds."""
+    covers = sorted(coverage(count) for count in counts if count >= INTERVAL_FROM)
+    if not covers:
+        return "min-max"
+    few = f", min-max below {INTERVAL_FROM} seeds" * any(count < INTERVAL_FROM for count in counts)
+    span = f"{100 * covers[0]:.1f}" + f"-{100 * covers[-1]:.1f}" * (covers[0] < covers[-1])
+    return f"{span}% interval{few}"
 
 
 def records(rows: Frame, metric: str) -> Iterator[dict[Hashable, Any]]:
@@ -83,8 +103,10 @@ def curve(rows: Frame, metric: str, points: int = POINTS) -> Frame:
     if len(grid) > points:
         grid = grid[np.unique(np.linspace(0, len(grid) - 1, points).round().astype(int))]
     lanes = np.sort([held(steps, values, status, grid) for (steps, values), status in ran], axis=0)
-    center, low, high = ranks(len(lanes))
-    return pd.DataFrame({"step": grid, "middle": lanes[center], "low": lanes[low], "high": lanes[high]})
+    low, high = ranks(len(lanes))
+    return pd.DataFrame(
+        {"step": grid, "middle": np.median(lanes, axis=0), "low": lanes[low], "high": lanes[high]}
+    )
 
 
 def held(steps: np.ndarray, values: np.ndarray, status: str, grid: np.ndarray) -> np.ndarray:

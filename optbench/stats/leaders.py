@@ -1,4 +1,4 @@
-"""Who leads on each problem, and whether the seeds are enough to say so."""
+"""The leaders of each problem, by its ranking number, its training loss and its reported metric."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pandas as pd
 from optbench.stats import Frame
 from optbench.stats.curves import median_interval, middle
 from optbench.stats.outcomes import at_best, on_problem, trying
+from optbench.stats.paired import spreads
 from optbench.stats.settings import PROBLEM, question_of
 
 
@@ -16,22 +17,43 @@ def leaders(rows: Frame) -> Frame:
     """For each optimizer of one problem at its best learning rate: the compared number and whether it leads.
 
     Where an optimizer reaches a final target, at which lanes stop, the losses no longer compare and the steps to
-    that target do (`by` is 'steps'); elsewhere it is the final value of the reported metric (`by` is 'value').
-    The least median leads, and with it everything whose interval overlaps its interval. Columns: those of
-    `PROBLEM`, optimizer, by, metric, target, middle, low, high, seeds, leads.
+    that target do (`by` is 'steps'); elsewhere it is the final value of the reported metric (`by` is 'value'). The test
+    takes the outcome `compared`, so that a run that stopped short of the target still counts with its loss. Columns:
+    those of `PROBLEM` and `spreads`, optimizer, by, metric, target, reached (seeds that reached the final target).
     """
     question = question_of(rows)
-    best = at_best(on_problem(rows)).groupby("optimizer", sort=False)
-    target = question.last
-    by_steps = bool((best["finish"].agg(middle) < math.inf).any())
-    found = best["finish" if by_steps else "score"].agg(median_interval)
-    table = pd.DataFrame(found.tolist(), columns=["middle", "low", "high"], index=found.index).reset_index()
-    first = table.sort_values(["middle", "low", "high"])["high"].iloc[0]
-    return table.assign(
-        seeds=best.size().to_numpy(), leads=(table["middle"] < math.inf) & (table["low"] <= first),
+    best, target = at_best(on_problem(rows)), question.last
+    by_steps = bool((best.groupby("optimizer")["finish"].agg(middle) < math.inf).any())
+    reached = (best["finish"] < math.inf).groupby(best["optimizer"], sort=False).sum()
+    table = spreads(best, "finish" if by_steps else "score", "compared").assign(reached=reached)
+    return table.reset_index().assign(
         by="steps" if by_steps else "value", metric=target.metric if by_steps else question.score,
         target=target.value if by_steps else math.nan, **{name: rows[name].iloc[0] for name in PROBLEM},
     )  # fmt: skip
+
+
+def winners(found: Frame) -> Frame:
+    """The leaders by training loss beside the leaders by the reported metric, where these differ.
+
+    Which of the two decides, and chooses the learning rate, decides many comparisons: Wilson et al. 2017,
+    arXiv:1705.08292; Choi et al. 2019, arXiv:1910.05446. So the training loss is taken at the trial with its least
+    median, the reported metric at the trial that validation chose; with fresh seeds there is only the latter.
+
+    Takes outcomes of all trials. Columns problem, optimizer, training, training_low, training_high, minimises, score,
+    score_low, score_high, generalises.
+    """
+    parts = []
+    for problem, rows in found.groupby("problem", sort=False):
+        if not (rows["training"] == rows["score"]).all():
+            minimising = at_best(rows.assign(selection=rows["training"], finish=math.inf))
+            sides = [spreads(minimising, "training"), spreads(at_best(rows), "score")]
+            for side, (name, word) in zip(
+                sides, (("training", "minimises"), ("score", "generalises")), strict=True
+            ):
+                side.columns = [name, f"{name}_low", f"{name}_high", "seeds", word]
+            both = pd.concat([side.drop(columns="seeds") for side in sides], axis=1).reset_index()
+            parts.append(both.assign(problem=problem))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["problem", "optimizer"])
 
 
 def sensitivity(rows: Frame) -> Frame:
@@ -40,10 +62,8 @@ def sensitivity(rows: Frame) -> Frame:
     Columns: trial, middle, low, high, lanes, lost (lanes that diverged or failed).
     """
     groups = trying(on_problem(rows)).groupby("trial", dropna=False)["selection"]
-    return pd.DataFrame(
-        [
-            (trial, *median_interval(values.to_numpy()), len(values), (values == math.inf).sum())
-            for trial, values in groups
-        ],
-        columns=["trial", "middle", "low", "high", "lanes", "lost"],
-    )
+    columns = ["trial", "middle", "low", "high", "lanes", "lost"]
+    found = [
+        (at, *median_interval(each.to_numpy()), len(each), (each == math.inf).sum()) for at, each in groups
+    ]
+    return pd.DataFrame(found, columns=columns)

@@ -37,6 +37,8 @@ def outcomes(frame: Frame, axis: str = "steps") -> Frame:
     - selection, training, score: the selection metric, the training loss, the reported metric; less is better
     - compared: the number that optimizers are ranked by: the reported metric, and below it, for a run that stopped at
       the final target (so that its loss no longer compares), that target times the share of the budget it took
+    - over: the main target's metric over the target; resolution: steps between its evaluations; seeded: whether
+      anything in the task is random
     - progress: from 0 at the first value of the selection metric to 1 at its hardest target, on a log scale
     - first, hardest: these two values
 
@@ -67,13 +69,15 @@ def on_problem(rows: Frame, axis: str = "steps") -> Frame:
     values = {name: value_at(seen[metric], stop) for name, metric in metrics.items()}
     times = {"finish": np.full(len(rows), math.inf)}
     for name, goal in goals.items():
-        times[name] = np.nan_to_num(
-            cost * step_to(seen[goal.metric], goal.value, stop), nan=math.inf, posinf=math.inf
-        )
+        reached = cost * step_to(seen[goal.metric], goal.value, stop)
+        times[name] = np.where(np.isnan(reached), math.inf, reached)
+    goal = seen[question.main.metric]
+    over = value_at(goal, stop) / question.main.value if question.main.value > 0 else math.nan
+    resolution = max((int(np.diff(cell.steps).max(initial=0)) for cell in goal), default=0)
     first, hardest = ends(seen[question.selection], values["selection"], question)
     wanted = (*PROBLEM, "optimizer", "trial", "trial_default", "seed", "status", "stage")
     return rows[[name for name in wanted if name in rows]].assign(
-        cost=cost, budget=budget, **times, **values,
+        cost=cost, budget=budget, **times, **values, over=over, resolution=resolution, seeded=question.seeded,
         compared=compared(values["score"], times["finish"] / budget, question),
         progress=progress(values["selection"], first, hardest, question), first=first, hardest=hardest,
     )  # fmt: skip
@@ -111,14 +115,35 @@ def value_at(seen: list[Seen], stops: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(found), found, math.inf)
 
 
+def crossings(cell: Seen, targets: np.ndarray) -> np.ndarray:
+    """The first whole step of a cell at or below each target; infinite if never.
+
+    Between two evaluations the logarithm of the value is interpolated, so that times do not depend on how often a task
+    evaluates; a metric that is known at every step needs none of it.
+    """
+    values = np.where(np.isnan(cell.values), np.inf, cell.values)
+    best = np.minimum.accumulate(values)
+    hits = np.searchsorted(
+        -best, -targets, side="left"
+    )  # `best` falls, so a prefix of it lies above a target
+    after = np.append(cell.steps.astype(float), math.inf)[hits]
+    inside = np.flatnonzero((hits > 0) & (hits < len(values)))
+    last, hit = hits[inside] - 1, hits[inside]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        above, at, below = np.log([best[last], targets[inside], values[hit]])
+        steps = cell.steps[last] + np.ceil(
+            (above - at) / (above - below) * (cell.steps[hit] - cell.steps[last]) - 1e-9
+        )
+    after[inside] = np.where(
+        np.isfinite(steps), np.clip(steps, cell.steps[last] + 1, cell.steps[hit]), after[inside]
+    )
+    return after
+
+
 def step_to(seen: list[Seen], value: float, stops: np.ndarray) -> np.ndarray:
     """The first step at which each cell is at or below a value; infinite if not within its budget."""
-    found = np.full(len(seen), math.inf)
-    for i, (cell, stop) in enumerate(zip(seen, stops, strict=True)):
-        hits = np.flatnonzero(cell.values <= value)
-        if len(hits) and cell.steps[hits[0]] <= stop:
-            found[i] = cell.steps[hits[0]]
-    return found
+    steps = np.array([crossings(cell, np.array([value]))[0] for cell in seen])
+    return np.where(steps <= stops, steps, math.inf)
 
 
 def final(rows: Frame, metric: str) -> np.ndarray:
@@ -153,17 +178,16 @@ def progress(values: np.ndarray, first: float, hardest: float, question: Questio
     """From 0 at `first` to 1 at `hardest`, in the logarithm of the distance to the optimum."""
     least = question.optimum or 0.0
     start, end = first - least, hardest - least
-    if not (math.isfinite(start) and end > 0 and start > end):
+    if not 0 < end < start < math.inf:
         return (values <= hardest).astype(float)
-    left = np.clip(values - least, end, start)
-    return np.log(start / left) / math.log(start / end)
+    return np.log(start / np.clip(values - least, end, start)) / math.log(start / end)
 
 
 def ladder(first: float, hardest: float, question: Question, rungs: int) -> np.ndarray:
     """Targets from just below `first` to `hardest`, evenly spaced in progress."""
     least = question.optimum or 0.0
     start, end = first - least, hardest - least
-    if not (math.isfinite(start) and end > 0 and start > end):
+    if not 0 < end < start < math.inf:
         return np.full(rungs, hardest)
     return least + start * (end / start) ** (np.arange(1, rungs + 1) / rungs)
 

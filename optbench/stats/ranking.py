@@ -15,10 +15,8 @@ import numpy as np
 import pandas as pd
 
 from optbench.stats import Frame
-from optbench.stats.bootstrap import medians, resampled_medians, resampled_problems, scored, table
-
-ALPHA = 0.05
-"""The level of every test."""
+from optbench.stats.bootstrap import left_out, medians, resampled_medians, scored, table
+from optbench.stats.paired import ALPHA, log_gaps, spreads
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
@@ -30,20 +28,21 @@ def ranks(values: np.ndarray) -> np.ndarray:
 def mean_ranks(rows: Frame, column: str = "compared") -> Frame:
     """The mean rank of each optimizer over the problems, by its median seed; the least is the best.
 
-    Args:
-        rows: outcomes of a complete block at the reported trials.
-        column: the number that is ranked, less being better: compared, score, training, selection or time.
-
-    Returns:
-        Columns optimizer, rank, low and high (95 % interval over seeds, stratified), low_tasks and high_tasks (over
-        problems), wins (problems on which none was better), problems; best first.
+    A further column: wins (problems that it leads alone, as `paired.spreads` has it).
     """
     data = table(rows, column)
     each = ranks(medians(data))
     draws = ranks(resampled_medians(data)).mean(axis=-1)
-    wins = (medians(data) == medians(data).min(axis=0)) & np.isfinite(medians(data))
-    problems = resampled_problems(len(data.problems)) @ each.T
-    return scored(data, "rank", each.mean(axis=-1), draws, problems, up=True, wins=wins.sum(axis=-1))
+    alone = [sole_leader(group, column) for _, group in rows.groupby("problem")]
+    wins = np.array([alone.count(name) for name in data.optimizers])
+    within = (1.0, float(len(each)))
+    return scored(data, "rank", each.mean(axis=-1), draws, left_out(each), within, up=True, wins=wins)
+
+
+def sole_leader(rows: Frame, column: str) -> str | None:
+    """The optimizer that leads alone on one problem."""
+    leading = spreads(rows, column).query("leads").index
+    return str(leading[0]) if len(leading) == 1 else None
 
 
 class Friedman(NamedTuple):
@@ -89,10 +88,8 @@ def pairs(rows: Frame, column: str = "compared") -> Frame:
 
     The differences are between logarithms of the median seeds, since problems have different units. Where one failed
     the difference is larger than any other; where both did, or are equal, it is 0 (Pratt's method).
-
-    Returns:
-        Columns optimizer (the one of better mean rank), other, better and worse (numbers of problems), p, holm (p
-        corrected), differ (holm at most 5 %), problems.
+    Columns optimizer (the one of better mean rank), other, better and worse (numbers of problems), p, holm (p
+    corrected), differ (holm at most 5 %), problems.
     """
     data = table(rows, column)
     middles, order = medians(data), list(mean_ranks(rows, column)["optimizer"])
@@ -129,18 +126,6 @@ def signed_rank(gap: np.ndarray) -> float:
     return min(1.0, 2 * float(min(chances[: positive + 1].sum(), chances[positive:].sum())))
 
 
-def log_gaps(mine: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """log(mine / other) for each problem; beyond the largest where only one of them is infinite or zero."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        gap = np.log(np.abs(mine)) - np.log(np.abs(other))
-    # No logarithm of a loss below zero: there only the sign counts.
-    gap = np.where((mine <= 0) | (other <= 0), np.where(mine < other, -np.inf, np.inf), gap)
-    gap = np.where(mine == other, 0.0, gap)
-    known = np.abs(gap[np.isfinite(gap)])
-    beyond = (known.max() if len(known) else 0.0) + 1.0
-    return np.where(np.isfinite(gap), gap, np.sign(gap) * beyond)
-
-
 def holm(p: np.ndarray) -> np.ndarray:
     """Holm's step-down correction (1979): the i-th least p times the number of those not less, never decreasing."""
     order = np.argsort(p, kind="stable")
@@ -153,12 +138,7 @@ def holm(p: np.ndarray) -> np.ndarray:
 def cliques(ranked: Frame, tested: Frame) -> Frame:
     """The bars of a critical-difference diagram: the largest runs of neighbours in rank of which no pair differs.
 
-    Args:
-        ranked: from `mean_ranks`.
-        tested: from `pairs`.
-
-    Returns:
-        Columns clique (0, 1, ...), optimizer, rank; an optimizer can be in several, and is in at least one.
+    From `mean_ranks` and `pairs`. Columns clique (0, 1, ...), optimizer, rank; an optimizer can be in several.
     """
     names = list(ranked["optimizer"])
     pairs_ = tested.loc[tested["differ"], ["optimizer", "other"]].itertuples(index=False)

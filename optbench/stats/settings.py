@@ -15,6 +15,9 @@ SETTING = ("schedule", "framework", "dtype", "precision", "steps", "device_kind"
 PROBLEM = ("task", *SETTING)
 """A task at one setting: what optimizers are compared on."""
 
+SPOKEN = ("steps", "schedule", "framework", "dtype", "precision", "device_kind")
+"""The order in which settings are listed."""
+
 NEEDED = (
     "question", "spec", "trial", "trial_default", "stage", "status", "reason", "seed", "cell", "optimizer", "losses",
     "evaluation_steps", "seconds_per_step", "state_floats_per_parameter", "gradient_equivalents", "mode", "lanes",
@@ -77,13 +80,9 @@ def key_of(row: dict) -> tuple[str, ...]:
 
 def sentence(row: dict, fields: Sequence[str] = SETTING) -> str:
     """`60 steps, constant schedule, jax, float32, cpu`, or some of its fields."""
+    shown = fields != SETTING or row["precision"] != PRECISIONS[0]
     words = {
-        "steps": f"{row['steps']:,} steps",
+        **row, "steps": f"{row['steps']:,} steps", "precision": f"{row['precision']} products" * shown,
         "schedule": f"{row['schedule']} schedule" if len(fields) == len(SETTING) else row["schedule"],
-        "framework": row["framework"],
-        "dtype": row["dtype"],
-        "precision": f"{row['precision']} products"
-        * (fields != SETTING or row["precision"] != PRECISIONS[0]),
-        "device_kind": row["device_kind"],
-    }
-    return ", ".join(str(text) for name, text in words.items() if name in fields and text)
+    }  # fmt: skip
+    return ", ".join(str(words[name]) for name in SPOKEN if name in fields and words[name])

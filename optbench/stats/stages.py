@@ -27,15 +27,8 @@ def staged(frames: Sequence[Frame], optimizers: Sequence[Optimizer], ruleset: st
     - report: the trial with the least median of the selection metric, on fresh seeds
     - default: the optimizer as requested, on the same fresh seeds
 
-    Args:
-        frames: rows of cells, also of other runs; a cell that is in two of them counts once.
-        optimizers: as requested.
-        ruleset: grid, random or quasi.
-        count: trials for each.
-
-    Returns:
-        Their columns, with `optimizer`, `trial`, `stage`, and `hyperparameters` (the values of the trial, as text). A
-        cell that is in two stages is two rows.
+    Frames may hold rows of other runs; a cell that is in two of them counts once, one that is in two stages twice.
+    Their columns, with `optimizer`, `trial`, `stage`, and `hyperparameters` (the values of the trial, as text).
     """
     frame = modern(pd.concat(frames, ignore_index=True).drop_duplicates(["cell", "device_kind", "mode"]))
     made = frame["spec"].map(made_by)
@@ -126,8 +119,9 @@ def staged_note(found: Frame) -> str:
 
 def unreported(found: Frame) -> list[tuple[str, str]]:
     """The tasks and optimizers whose winner has not run with fresh seeds yet."""
-    reported, tuned = (
-        dict.fromkeys(rows[["task", "optimizer"]].astype(str).itertuples(index=False, name=None))
-        for rows in (found[found["stage"] == stage] for stage in ("report", "tuning"))
-    )
-    return [each for each in tuned if each not in reported]
+    stages = found.groupby(["task", "optimizer"], sort=False)["stage"].agg(set)
+    return [
+        (str(task), str(name))
+        for (task, name), ran in stages.items()
+        if "tuning" in ran and "report" not in ran
+    ]

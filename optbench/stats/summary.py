@@ -14,8 +14,9 @@ import pandas as pd
 from optbench.cell import Status
 from optbench.stats import Frame
 from optbench.stats.costs import RAN, costs, memory
-from optbench.stats.curves import INTERVAL_FROM, median_interval, middle
+from optbench.stats.curves import interval_label, median_interval, middle
 from optbench.stats.outcomes import at_best, outcomes, trying
+from optbench.stats.paired import spreads
 from optbench.stats.settings import PROBLEM, kept_apart, question_of
 from optbench.wording import columns, digits_apart, interval, number, shortened, spoken, value
 
@@ -29,20 +30,32 @@ LABELS = (28, 20, 16, 12)
 SCORE = ("metric", "score", "score_low", "score_high")
 
 
-def working_range(tried: Frame) -> tuple[float, bool]:
+def working_range(tried: Frame) -> dict[str, Any]:
     """Decades of the longest run of learning rates that reach the task's first target (median seed).
 
-    Takes outcomes of the trials of one optimizer. Returns (decades, whether the range meets an edge of the grid, so
-    that it is at least that wide).
+    Takes outcomes of the trials of one optimizer. `decades_low` and `decades_high` count a learning rate if the upper,
+    or the lower, end of its median's interval is finite. `decades_open`: the range meets an edge of the grid, so that
+    it is at least that wide.
     """
-    times = tried.groupby("trial")["works"].agg(middle)
-    works = (times < math.inf).to_numpy()
-    if not works.any() or len(works) < 2:
-        return math.nan, False
-    edges = np.flatnonzero(np.diff([0, *works, 0])).reshape(-1, 2)
-    first, after = edges[np.argmax(edges[:, 1] - edges[:, 0])]
-    decades = math.log10(times.index[after - 1] / times.index[first])
-    return decades, bool(first == 0 or after == len(works))
+    groups = tried.groupby("trial")["works"]
+    ends = np.array([median_interval(times) for _, times in groups]).reshape(-1, 3)
+    trials = np.array(list(groups.groups), float)
+    found: dict[str, Any] = {"decades_open": False}
+    for name, times in zip(("decades", "decades_high", "decades_low"), ends.T, strict=True):
+        found[name] = math.nan
+        if len(trials) > 1 and (works := times < math.inf).any():
+            edges = np.flatnonzero(np.diff([0, *works, 0])).reshape(-1, 2)
+            first, after = edges[np.argmax(edges[:, 1] - edges[:, 0])]
+            found[name] = math.log10(trials[after - 1] / trials[first])
+            found["decades_open"] |= name == "decades" and bool(first == 0 or after == len(trials))
+    return found
+
+
+def rate_range(tried: Frame) -> tuple[float, float]:
+    """The least and the largest trial that is not significantly worse than the best, paired by seed."""
+    metric = "finish" if (tried.groupby("trial")["finish"].agg(middle) < math.inf).any() else "selection"
+    kept = spreads(tried, metric, of="trial").query("leads").index
+    return (min(kept), max(kept)) if len(kept) else (math.nan, math.nan)
 
 
 def best_trial(seen: Frame) -> tuple[Any, bool]:
@@ -74,16 +87,18 @@ def summarise_one(rows: Frame, seen: Frame) -> dict[str, Any]:
     question = question_of(rows)
     trial, edge = best_trial(seen)
     best, tried, ran = at_best(seen), trying(seen), rows[rows["status"].isin(RAN)]
-    decades, open_ended = working_range(tried) if trial is not None else (math.nan, False)
+    swept = tried if trial is not None else tried.iloc[:0]
+    low, high = rate_range(swept) if trial is not None else (math.nan, math.nan)
     loss, loss_low, loss_high = median_interval(best["training"])
     score, score_low, score_high = median_interval(best["score"])
     return {
         **rows[[*PROBLEM, "optimizer"]].iloc[0].to_dict(), "trial": trial, "trial_at_edge": edge,
+        "trial_low": low, "trial_high": high,
         "trials": tried["trial"].nunique(), "seeds": len(best), "loss": loss, "loss_low": loss_low,
         "loss_high": loss_high, "metric": question.score, "score": score, "score_low": score_low,
         "score_high": score_high, "target": f"{question.main.metric} {number(question.main.value)}",
-        "steps_to_target": middle(best["time"]), "decades": decades,
-        "decades_open": open_ended, **costs(ran), **memory(ran), "lanes": len(rows),
+        "steps_to_target": middle(best["time"]),
+        **working_range(swept), **costs(ran), **memory(ran), "lanes": len(rows),
         "diverged": int((rows["status"] == Status.DIVERGED).sum()),
         "failed": int((~rows["status"].isin(RAN)).sum()), "toy": question.toy,
     }  # fmt: skip
@@ -114,7 +129,7 @@ def all_texts(table: Frame) -> list[tuple[str, ...]]:
 
 
 def fitting(table: Frame, width: int) -> list[tuple[str, ...]]:
-    """Header and rows that fit a width: long labels are cut in their brackets, then the columns of `SPARED` are left out.
+    """Header and rows that fit a width: long labels are cut in their brackets, then columns of `SPARED` are left out.
 
     Before the last two of these, only the reported metric keeps its interval. In a terminal too narrow for the rest,
     all intervals are left out, and names are cut until the table fits.
@@ -160,20 +175,18 @@ def legend(table: Frame, width: int | None = None) -> str:
     """The meaning of the columns that the table shows at this width."""
     width = width or terminal_width()
     shown = fitting(table, width)[0]
-    enough = table["seeds"] >= INTERVAL_FROM
-    bootstrap = "95% bootstrap interval" + ("" if enough.all() else f", min-max below {INTERVAL_FROM} seeds")
     goals: dict[str, list[str]] = {}
     for task, target in dict.fromkeys(zip(table["task"], table["target"], strict=True)):
         if not target.endswith(" -"):  # a task without targets
             goals.setdefault(spoken(target), []).append(task)
     targets = "; ".join(f"{', '.join(names)}: {target}" for target, names in goals.items())
     meanings = {
-        "dec": "decades of lr that reach the first target (>=: meets the grid's edge)",
-        "us": "microseconds a step, one lane, one core",
+        "dec": "width of the working learning-rate range in decades (>=: it reaches the grid's edge)",
+        "us": "microseconds per step, one lane, one core",
         "st/p": "state floats per parameter",
         "div": "lanes that diverged (+n!: lanes that failed)",
     }
-    spread = f"median [{bootstrap if enough.any() else 'min-max'}] over seeds."
+    spread = f"median [{interval_label(table['seeds'])}] over seeds."
     lines = [
         "best lr: chosen by the median over seeds of the loss, on validation data where there are some; * at the "
         "edge of the grid." * ("best lr" in shown),

@@ -13,29 +13,25 @@ import numpy as np
 import pandas as pd
 
 from optbench.stats import Frame
-from optbench.stats.bootstrap import interval, medians, resampled_medians, table
+from optbench.stats.bootstrap import medians, table
 from optbench.stats.curves import middle
 from optbench.stats.outcomes import at_best, trying
+from optbench.stats.paired import half_width
 from optbench.stats.settings import PROBLEM
 
 KEYS = [*PROBLEM, "problem", "optimizer"]
 
 
-def best_of_trials(found: Frame, fresh: bool = False) -> Frame:
+def best_of_trials(found: Frame) -> Frame:
     """The best value of k trials drawn from those that were run, for k = 1 to all of them.
 
-    Trials are drawn without putting them back, which makes the expectation unbiased. It is infinite as long as k
-    trials can all fail, however rare that is; the median is not, once half of the draws hold one that works.
+    Trials are drawn without replacement. The mean is infinite as long as k trials can all fail, however rare that is;
+    the median is not, once half of the draws hold one that works. Both are unbiased over draws of trials, not over
+    seeds: the least of several noisy medians is too small. The interval allows for that: it is the same function of the
+    ends of simultaneous intervals of all trials, so it covers the median best of the trials' true medians.
 
-    Args:
-        found: outcomes of all trials that chose (of `stage` 'tuning', where there are stages).
-        fresh: whether the trials are a sample of a larger space, so that the intervals also draw them anew; a grid
-            is the whole of its space, and only seeds are drawn.
-
-    Returns:
-        One row for each problem, optimizer and k: columns of `PROBLEM`, problem, optimizer, k, trials, middle (the
-        median best of k, of the median seed's selection metric), expected (the mean of it), low and high (the 95 %
-        bootstrap interval of the median best).
+    Takes outcomes of all trials. One row for each problem, optimizer and k: columns of `PROBLEM`, problem, optimizer,
+    k, trials, middle (the median best of k, of the median seed's selection metric), expected (its mean), low, high.
     """
     found = trying(found)
     parts = []
@@ -43,16 +39,28 @@ def best_of_trials(found: Frame, fresh: bool = False) -> Frame:
         data = table(rows.assign(problem=rows["trial"].astype(float).fillna(-1)), "selection")
         trials = data.counts.shape[1]
         values = np.sort(medians(data)[0])
-        draws = resampled_medians(data)[:, 0]
-        if fresh:
-            picks = np.random.default_rng(2).integers(trials, size=draws.shape)
-            draws = np.take_along_axis(draws, picks, axis=1)
-        low, high = interval(median_best(np.sort(draws, axis=1)))
+        runs = [data.values[0, i, : data.counts[0, i]] for i in range(trials)]
+        bands = np.sort([band(values, trials) for values in runs], axis=0)
+        middles = median_best(values[None])[0]
+        low, high = median_best(bands.T)
         parts.append(pd.DataFrame({
             **dict(zip(KEYS, keys, strict=True)), "k": np.arange(1, trials + 1), "trials": trials,
-            "middle": median_best(values[None])[0], "expected": expected_best(values), "low": low, "high": high,
+            "middle": middles, "expected": expected_best(values), "low": np.minimum(low, middles),
+            "high": np.maximum(high, middles),
         }))  # fmt: skip
     return pd.concat(parts, ignore_index=True)
+
+
+def band(values: np.ndarray, trials: int) -> tuple[float, float]:
+    """The t interval of a trial's median on logarithms, such that those of all trials cover together.
+
+    With a failure, or a value that has no logarithm, it is the range of the values.
+    """
+    if not (np.isfinite(values).all() and (values > 0).all() and len(values) > 1):
+        return float(values.min()), float(values.max())
+    logs = np.log(values)
+    half = float(half_width(logs, trials))
+    return math.exp(logs.mean() - min(half, 700)), math.exp(min(logs.mean() + half, 700))
 
 
 def chances(count: int) -> np.ndarray:
@@ -78,16 +86,11 @@ def median_best(ascending: np.ndarray) -> np.ndarray:
 
 def untuned(found: Frame) -> Frame:
     """The result of each optimizer at its default learning rate, beside that of its best trial.
-
-    Args:
-        found: outcomes of all trials. The untuned rows are those of stage 'default', or without stages those whose
-            trial is the `trial_default`, where rows have it.
-
-    Returns:
-        One row for each problem and optimizer whose default was run: columns of `PROBLEM`, problem, optimizer,
-        default (the learning rate), value and best (the median reported metric, untuned and at the best trial),
-        better (number of trials with a better selection metric), trials, rank (among all untuned optimizers of the
-        problem; equals share the mean), rank_tuned (among the tuned), others (number of untuned optimizers).
+    Takes outcomes of all trials. The untuned rows are those of stage 'default', or without stages those whose trial is
+    the `trial_default`, where rows have it. One row for each problem and optimizer whose default was run: columns of
+    `PROBLEM`, problem, optimizer, default (the learning rate), value and best (the median reported metric, untuned and
+    at the best trial), better (number of trials with a better selection metric), trials, rank (among all untuned
+    optimizers of the problem; equals share the mean), rank_tuned (among the tuned), others (number of untuned).
     """
     best = dict(iter(at_best(found).groupby(KEYS, dropna=False)))
     parts = []
