@@ -143,7 +143,11 @@ class Standing:
         apart = {row.other if row.optimizer == name else row.optimizer for row in self.tested.itertuples()
                  if row.differ and name in (row.optimizer, row.other)}  # fmt: skip
         rest = [other for other in self.ranks["optimizer"] if other != name and other not in apart]
-        sure = f"not significantly better than {' or '.join(rest)}" if rest else "significantly better than each other"
+        sure = (
+            f"not significantly better than {' or '.join(rest)}"
+            if rest
+            else "significantly better than each other"
+        )
         reversed_ = len(self.flips)
         orders = (
             f"; leaving out one optimizer or task would reverse {count(reversed_, 'pair')} (see Ranks)"
@@ -163,7 +167,10 @@ class Standing:
     @property
     def leads(self) -> dict[str, Any]:
         """The lead of the first over the second, in mean rank and in AlgoPerf's score."""
-        return {name: leading(self.rows, by) for by, name in (("rank", "mean rank"), ("score", "AlgoPerf's score"))}
+        return {
+            name: leading(self.rows, by)
+            for by, name in (("rank", "mean rank"), ("score", "AlgoPerf's score"))
+        }
 
     @cached_property
     def profiles(self) -> Frame:

@@ -160,10 +160,10 @@ def times(told: Standing) -> Table:
         for row in times_to_target(told.best).to_dict("records")
     ]  # fmt: skip
     note = (
-        "reached: seeds, with the exact 95 % interval of their share. median: with its interval. expected: total time over "
-        f"the number of runs that reached the target. penalised: the mean, where a failure counts {PENALTY} budgets. below: "
-        "one-sided p that the mean log of the target's metric ends below the target. Times are interpolated on a log "
-        "scale between evaluations; every: steps between these."
+        "reached: seeds, with the exact 95 % interval of their share. median: with its interval. expected: total time "
+        "over the number of runs that reached the target. penalised: the mean, where a failure counts "
+        f"{PENALTY} budgets. below: one-sided p that the mean log of the target's metric ends below the target. Times "
+        "are interpolated on a log scale between evaluations; every: steps between these."
     )
     header = ("task", "optimizer", "reached", "median", "expected", "penalised", "below", "every")
     return Table("To each problem's main target", header, rows, note=note)
@@ -172,8 +172,8 @@ def times(told: Standing) -> Table:
 def budgets(told: Content) -> Table:
     """The equal-budget certificate."""
     rows = [
-        (row["problem"], row["optimizer"], str(row["trials"]), str(row["dimensions"]), str(row["seeds"]), f"{row['steps']:,.0f}",
-         number(row["gradients"]), number(row["seconds"]), row["where"])
+        (row["problem"], row["optimizer"], *(str(row[name]) for name in ("trials", "dimensions", "seeds")),
+         f"{row['steps']:,.0f}", number(row["gradients"]), number(row["seconds"]), row["where"])
         for row in told.standings["steps"].certified.to_dict("records")
     ]  # fmt: skip
     header = ("task", "optimizer", "trials", "searched", "seeds", "steps", "gradients", "seconds", "where")
@@ -188,8 +188,8 @@ def lint(told: Content) -> Table:
         for row in lint_problems(told.standings["steps"].best).to_dict("records")
     ]  # fmt: skip
     note = (
-        "pairs apart: significant in a t test paired by seed. between: decades between the optimizers; within: decades between "
-        "the seeds of one (half the distance of the quartiles)."
+        "pairs apart: significant in a t test paired by seed. between: decades between the optimizers; "
+        "within: decades between the seeds of one (half the distance of the quartiles)."
     )
     return Table(
         "Does each problem tell optimizers apart?",
@@ -231,8 +231,8 @@ def generalising(told: Content) -> Table:
         rows.append((row["problem"], row["optimizer"], training, leads[0], score, leads[1]))
     header = ("task", "optimizer", "training loss", "", "reported metric", "")
     note = (
-        "Each tuned for what it is judged by. Leads: the least median, and all that it is not significantly better than "
-        "(t test paired by seed)."
+        "Each tuned for what it is judged by. Leads: the least median, and all that it is not significantly better "
+        "than (t test paired by seed)."
     )
     return Table("Who minimises, and who generalises", header, rows, note=note)
 

@@ -106,8 +106,9 @@ def over_problems(values: np.ndarray, without: np.ndarray, within: tuple[float, 
     A t interval of the jackknife's pseudo-values: of a mean over problems, the plain t interval. Scores and ends lie
     `within` two bounds.
     """
-    half = half_width((without.shape[-1] - 1) * without)
-    return [np.clip(end, *within) for end in (values - half, values + half)]
+    with np.errstate(invalid="ignore"):  # an infinite score has no interval but the bounds
+        half = half_width((without.shape[-1] - 1) * without)
+        return [np.fmax(values - half, within[0]), np.fmin(values + half, within[1])]
 
 
 def scored(

@@ -50,8 +50,8 @@ def winners(found: Frame) -> Frame:
             for side, (name, word) in zip(
                 sides, (("training", "minimises"), ("score", "generalises")), strict=True
             ):
-                side.columns = [name, f"{name}_low", f"{name}_high", "seeds", word]
-            both = pd.concat([side.drop(columns="seeds") for side in sides], axis=1).reset_index()
+                side.columns = [name, f"{name}_low", f"{name}_high", "seeds", "p", word]
+            both = pd.concat([side.drop(columns=["seeds", "p"]) for side in sides], axis=1).reset_index()
             parts.append(both.assign(problem=problem))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["problem", "optimizer"])
 

@@ -78,10 +78,27 @@ def compare(mine: np.ndarray, other: np.ndarray, exact: bool = False) -> tuple[f
     return float(gaps.mean()) if len(gaps) else 0.0, float(not gaps.any()) if exact else t_test(gaps)
 
 
-def by_seed(best: Frame, column: str, of: str = "optimizer") -> tuple[Frame, bool]:
-    """A column of one problem with a row for each seed, and whether nothing in the problem is random."""
-    wide = best.pivot_table(column, "seed", of, aggfunc="first", dropna=False, sort=False)
-    return wide, "seeded" in best and not best["seeded"].all()
+def by_seed(rows: Frame, column: str, of: str = "optimizer") -> Frame:
+    """A column of outcomes with a column for each optimizer and a row for each problem and seed; NaN where none ran."""
+    keys = [rows["problem"], rows["seed"]] if "problem" in rows else [rows["seed"]]
+    found = rows[column].set_axis(pd.MultiIndex.from_arrays([*keys, rows[of]]))
+    return found[~found.index.duplicated(keep="last")].unstack()
+
+
+def is_exact(rows: Frame) -> bool:
+    """Whether nothing in a problem is random."""
+    return "seeded" in rows and not rows["seeded"].all()
+
+
+def leading(values: np.ndarray, first: int, exact: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Which optimizers of [O, N] lead, `first` among them, and the p that it is not better than each."""
+    found = []
+    for other in values:
+        both = ~np.isnan(values[first]) & ~np.isnan(other)
+        gap, p = compare(values[first][both], other[both], exact)
+        found.append(p if gap < 0 else 1.0)
+    p = np.array(found)
+    return np.isfinite(values).any(axis=1) & (p >= ALPHA), p
 
 
 def spreads(best: Frame, column: str, tested: str | None = None, of: str = "optimizer") -> Frame:
@@ -92,13 +109,13 @@ def spreads(best: Frame, column: str, tested: str | None = None, of: str = "opti
     than. One optimizer leads alone only if it is significantly better than every other. The index is the optimizer.
     """
     groups = best.groupby(of, sort=False)[column]
-    table = groups.agg(median_interval).apply(pd.Series).set_axis(["middle", "low", "high"], axis=1)
-    first = table["middle"].idxmin()
-    wide, exact = by_seed(best, tested or column, of)
-    found = [compare(*wide[[first, name]].dropna().to_numpy().T, exact) for name in table.index]
-    p = np.array([p if gap < 0 else 1.0 for gap, p in found])
-    finished = np.isfinite(wide).any()[table.index] & math.isfinite(table["middle"].min())
-    return table.assign(seeds=groups.size(), p=p, leads=finished & (p >= ALPHA))
+    found = [(*median_interval(values.to_numpy()), len(values)) for _, values in groups]
+    table = pd.DataFrame(
+        found, columns=["middle", "low", "high", "seeds"], index=pd.Index(groups.groups, name=of)
+    )
+    values = by_seed(best, tested or column, of)[table.index].to_numpy().T
+    leads, p = leading(values, int(table["middle"].argmin()), is_exact(best))
+    return table.assign(p=p, leads=leads & math.isfinite(table["middle"].min()))
 
 
 def differences(rows: Frame, column: str = "compared") -> Frame:
@@ -107,7 +124,7 @@ def differences(rows: Frame, column: str = "compared") -> Frame:
     Columns optimizer, other, ratio (the geometric mean of optimizer / other), low, high (its 95 % t interval), p
     (two-sided), seeds (that both ran).
     """
-    wide, exact = by_seed(rows, column)
+    wide, exact = by_seed(rows, column), is_exact(rows)
     found = []
     for pair in itertools.combinations(wide.columns, 2):
         both = wide[list(pair)].dropna().to_numpy().T

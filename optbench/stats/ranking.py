@@ -16,7 +16,7 @@ import pandas as pd
 
 from optbench.stats import Frame
 from optbench.stats.bootstrap import left_out, medians, resampled_medians, scored, table
-from optbench.stats.paired import ALPHA, log_gaps, spreads
+from optbench.stats.paired import ALPHA, by_seed, is_exact, leading, log_gaps
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
@@ -33,16 +33,21 @@ def mean_ranks(rows: Frame, column: str = "compared") -> Frame:
     data = table(rows, column)
     each = ranks(medians(data))
     draws = ranks(resampled_medians(data)).mean(axis=-1)
-    alone = [sole_leader(group, column) for _, group in rows.groupby("problem")]
+    alone = sole_leaders(rows, column)
     wins = np.array([alone.count(name) for name in data.optimizers])
     within = (1.0, float(len(each)))
     return scored(data, "rank", each.mean(axis=-1), draws, left_out(each), within, up=True, wins=wins)
 
 
-def sole_leader(rows: Frame, column: str) -> str | None:
-    """The optimizer that leads alone on one problem."""
-    leading = spreads(rows, column).query("leads").index
-    return str(leading[0]) if len(leading) == 1 else None
+def sole_leaders(rows: Frame, column: str) -> list[str]:
+    """The optimizers that lead alone (`paired.spreads`), one for each problem where one does."""
+    wide, exact = by_seed(rows, column), rows.groupby("problem").apply(is_exact, include_groups=False)
+    found = []
+    for problem, values in wide.groupby(level="problem"):
+        numbers = values.to_numpy().T
+        leads, _ = leading(numbers, int(np.nanmedian(numbers, axis=1).argmin()), exact[problem])
+        found += [str(wide.columns[leads.argmax()])] if leads.sum() == 1 else []
+    return found
 
 
 class Friedman(NamedTuple):

@@ -44,11 +44,17 @@ def working_range(tried: Frame) -> dict[str, Any]:
     for name, times in zip(("decades", "decades_high", "decades_low"), ends.T, strict=True):
         found[name] = math.nan
         if len(trials) > 1 and (works := times < math.inf).any():
-            edges = np.flatnonzero(np.diff([0, *works, 0])).reshape(-1, 2)
-            first, after = edges[np.argmax(edges[:, 1] - edges[:, 0])]
+            first, after = longest_run(works)
             found[name] = math.log10(trials[after - 1] / trials[first])
             found["decades_open"] |= name == "decades" and bool(first == 0 or after == len(trials))
     return found
+
+
+def longest_run(works: np.ndarray) -> tuple[int, int]:
+    """The first place of the longest run of True, and the place after it."""
+    edges = np.flatnonzero(np.diff([0, *works, 0])).reshape(-1, 2)
+    first, after = edges[np.argmax(edges[:, 1] - edges[:, 0])]
+    return int(first), int(after)
 
 
 def rate_range(tried: Frame) -> tuple[float, float]:

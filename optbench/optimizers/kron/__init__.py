@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from optbench.fields import MOMENTUM, hyper
+from optbench.fields import MOMENTUM, Search, hyper
 from optbench.optimizers.adapter import Room, decay, step_size, weight_decay
 from optbench.protocol import Rule, Setting, Shapes
 
@@ -102,7 +102,9 @@ class Kron(Room):
     momentum_into_precond_update: bool = hyper(
         True, "fit on the momentum, not on the gradient", choices=(True, False)
     )
-    preconditioner_lr: float = hyper(0.1, "step size of the preconditioner's fit", bounds="(0, inf)")
+    preconditioner_lr: float = hyper(
+        0.1, "step size of the preconditioner's fit", bounds="(0, inf)", search=Search(0.01, 1.0)
+    )
     preconditioner_init_scale: float = hyper(1.0, "scale of the first preconditioner", bounds="(0, inf)")
     upstream: str | None = hyper(
         None, "None, or a release of psgd-jax whose numerics are wanted", choices=(None, *RELEASES)
