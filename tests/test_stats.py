@@ -138,6 +138,76 @@ def test_what_is_solved_at_the_start_is_a_tie():
     assert column_of(profiles.algoperf_scores(rows), "score") == [1, 1, 0]
 
 
+def test_algoperfs_published_rule_by_its_own_steps():
+    """The steps of scoring/performance_profile.py on a frame, with one variant that is held out."""
+    values = 10 ** np.random.default_rng(17).normal(size=(5, 4, 1), scale=0.3)
+    values[2, 1] = math.inf
+    rows = rows_of(values, "time")
+    found = profiles.algoperf_scores(rows, rule="algoperf", held_out={"task_03": "task_00"})
+    frame = pd.DataFrame(values[..., 0], index=NAMES[:5])
+    frame = frame.where(frame <= 4 * frame.min())  # a missing time is never within a ratio
+    frame.loc[frame[3].isna(), 0] = math.nan
+    frame = frame[[0, 1, 2]] / frame[[0, 1, 2]].min()
+    taus = np.linspace(1, 4, 100)
+    profile = np.stack([(frame <= tau).sum(axis=1) / 3 for tau in taus], axis=-1)
+    assert column_of(found, "score") == pytest.approx(np.trapezoid(profile, taus) / 3)
+    exact = profiles.algoperf_scores(rows[rows["problem"] != "task_03"])
+    assert abs(np.array(column_of(exact, "score")) - column_of(found, "score")).max() > 0
+
+
+def test_every_resample_applies_the_rule_again():
+    times = 10 ** np.random.default_rng(18).normal(size=(6, 3, 4), scale=0.3)
+    names, held = ("a", "b", "c", "a2"), {"a2": "a"}
+    together = profiles.contributions(times, names, "algoperf", held)
+    for one, each in zip(times, together, strict=True):
+        assert each == pytest.approx(profiles.contributions(one, names, "algoperf", held))
+    alone = profiles.contributions(times[:, :1], names, "algoperf", held)
+    assert (alone == 1).all(), "without the others each is the fastest"
+
+
+# --- pairs of optimizers -----------------------------------------------------------------------------------
+
+
+def test_pairs_on_one_problem_against_scipy():
+    from scipy import stats
+
+    values = 10 ** np.random.default_rng(19).normal(size=(3, 1, 6), scale=0.2)
+    values[1] *= 2
+    logs = np.log10(values[:, 0])
+    found = paired.differences(rows_of(values).sample(frac=1, random_state=1)).set_index(
+        ["optimizer", "other"]
+    )
+    for a, b in itertools.combinations(range(3), 2):
+        theirs = stats.ttest_rel(logs[a], logs[b])
+        row = found.loc[(NAMES[a], NAMES[b])]
+        assert row["p"] == pytest.approx(theirs.pvalue)
+        ends = theirs.confidence_interval()
+        assert np.log10(row[["low", "high"]].astype(float)).tolist() == pytest.approx([ends.low, ends.high])
+    assert paired.share_interval(3, 5) == pytest.approx(stats.binomtest(3, 5).proportion_ci())
+    assert paired.share_interval(0, 5)[0] == 0
+    one_sided = stats.ttest_1samp(logs[0], 0.1, alternative="less").pvalue
+    assert paired.below(values[0, 0], 10**0.1) == pytest.approx(one_sided)
+    each = np.random.default_rng(20).normal(size=(2, 7))
+    row = paired.score_differences(["a", "b"], each).iloc[0]
+    theirs = stats.ttest_rel(*each)
+    assert (row["p"], row["low"]) == pytest.approx((theirs.pvalue, theirs.confidence_interval().low))
+
+
+def test_a_sole_leader_is_better_than_each_other_and_a_failed_seed_is_no_lead():
+    seeds = np.array([1.0, 2.0, 3.0, 5.0, 8.0])
+    noise = np.array([1.0, 1.02, 0.97, 1.01, 0.99])
+    rows = rows_of([[seeds], [2 * seeds * noise], [1.01 * seeds * noise]])
+    found = paired.spreads(rows, "compared")
+    assert found["leads"].tolist() == [True, False, True]
+    assert found["low"].tolist() == [1.0, *(2 * seeds * noise).min(keepdims=True), 1.01]
+    without = paired.spreads(rows[rows["optimizer"] != NAMES[2]], "compared")
+    assert without["leads"].tolist() == [True, False]
+    assert ranking.mean_ranks(rows[rows["optimizer"] != NAMES[2]])["wins"].tolist() == [1, 0]
+    # A rival that reaches in 3 of 5 seeds: no difference is significant, and its own failures do not end it.
+    some = rows_of([[[10, 12, 11, math.inf, math.inf]], [[20, 30, 40, 50, 60]]])
+    assert paired.spreads(some, "compared")["leads"].all()
+
+
 # --- ranks -------------------------------------------------------------------------------------------------
 
 DEMSAR = """
@@ -371,6 +441,19 @@ def test_flips_by_hand():
     found = stability.flips(rows_of(values), by="rank")
     # All mean ranks are 2: no order, no flip.
     assert found.empty
+
+
+def test_a_shared_rank_is_no_flip_and_a_disagreement_of_two_orders_is_told():
+    # Mean ranks 1.33, 1.67; without the first problem 1.5 each; without the third 1 and 2.
+    found = stability.flips(rows_of([[[1], [1], [9]], [[2], [2], [1]]]))
+    assert found[["left_out", "flipped"]].to_numpy().tolist() == [["task_00", False], ["task_01", False]]
+    assert "draws level with" in found["says"].iloc[0]
+    # Better on two of three, but far slower on the third.
+    rows = rows_of([[[10], [10], [90]], [[11], [11], [10]]], "time").assign(
+        compared=lambda rows: rows["time"]
+    )
+    assert stability.disagreements(rows) == [(NAMES[0], NAMES[1])]
+    assert stability.leading(rows)["difference"] == pytest.approx(1 / 3)
 
 
 def test_a_flip_is_a_sentence_with_its_numbers():

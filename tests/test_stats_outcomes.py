@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 
 from optbench.cell import Status
-from optbench.stats.budgets import certificate, refusal, unequal
+from optbench.stats.budgets import certificate, refusal, unequal, unequal_searches
 from optbench.stats.curves import middle
 from optbench.stats.leaders import winners
 from optbench.stats.lint import FINDINGS, lint_problems
-from optbench.stats.outcomes import at_best, complete, ladder, outcomes, progress
+from optbench.stats.outcomes import Seen, at_best, complete, crossings, ladder, outcomes, progress
+from optbench.stats.summary import summarise
 from optbench.stats.times import areas_under, runtimes
 from optbench.stats.tunability import best_of_trials, untuned
 from tests.test_report import SECONDS, grid, stored
@@ -160,6 +161,34 @@ def test_the_best_of_trials_and_untuned_defaults(frame):
     row = plain.loc[("quadratic_10", "sgd")]
     assert (row["value"], row["best"]) == pytest.approx((9 * 1.2e-3, 1.2e-3))
     assert (row["better"], row["trials"], row["rank"], row["others"]) == (3, 4, 1, 1)
+
+
+def test_times_between_evaluations_are_interpolated_on_a_log_scale():
+    """A loss that falls by a decade in ten steps; the metric that is known at each step is not touched."""
+    steps = np.array([0, 20, 40])
+    cell = Seen(steps, 10.0 ** (-steps / 10), True)
+    targets = np.array([1.0, 0.1, 10**-2.05, 1e-3, 1e-4, 1e-9])
+    assert crossings(cell, targets).tolist() == [0, 10, 21, 30, 40, math.inf]
+    dense = Seen(np.arange(5), np.array([5.0, 4.0, 4.5, 1.0, 0.5]), True)
+    assert crossings(dense, np.array([4.2, 2.0])).tolist() == [1, 3]
+    zero = Seen(steps, np.array([1.0, math.nan, 0.0]), True)
+    assert crossings(zero, np.array([0.5])).tolist() == [40]
+
+
+def test_unequal_searches_are_told():
+    rows = [("p", "kron", 3), ("p", "adam", 1), ("p", "sgd", 1), ("q", "adam", 1), ("q", "sgd", 1)]
+    table = pd.DataFrame(rows, columns=["problem", "optimizer", "dimensions"]).assign(searched=True, trials=8)
+    assert unequal_searches(table) == [
+        "Equal numbers of trials searched different numbers of hyperparameters on p: adam and sgd 1; kron 3."
+    ]
+    assert unequal_searches(table[table["problem"] == "q"]) == []
+
+
+def test_ranges_of_learning_rates_that_work_or_are_as_good_as_the_best(frame):
+    table = summarise(frame).set_index(["task", "optimizer"])
+    row = table.loc[("quadratic_10", "adam")]
+    assert row["trial_low"] == row["trial"] == row["trial_high"], "seeds agree which is best"
+    assert row["decades_low"] <= row["decades"] <= row["decades_high"]
 
 
 # --- budgets -----------------------------------------------------------------------------------------------

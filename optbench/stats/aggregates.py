@@ -27,8 +27,8 @@ def interquartile_means(rows: Frame, column: str = "progress") -> Frame:
     """The mean of the middle half of all runs of an optimizer, with stratified bootstrap intervals.
 
     More robust than the mean, more efficient than the median. Problems have equal weight, however many seeds they
-    have; a run at a quartile counts with the part of its weight that is inside.
-    The column must be comparable between problems, as `progress` is (0 to 1).
+    have; a run at a quartile counts with the part of its weight that is inside. The column must be comparable between
+    problems, as `progress` is (0 to 1).
     """
     data = table(rows, column)
     ones = (np.arange(data.values.shape[-1]) < data.counts[..., None]).astype(float)

@@ -78,14 +78,8 @@ def resampled_medians(data: Table, draws: int = RESAMPLES) -> np.ndarray:
 
 def resampled_weights(data: Table, draws: int = RESAMPLES) -> np.ndarray:
     """How often each seed is drawn in `draws` resamples, [B, O, P, N]; along N it sums to the count."""
-    width = data.values.shape[-1]
-    generator = np.random.default_rng(0)
-    strata = data.counts.size
-    picks = (generator.random((draws, strata, width)) * data.counts.reshape(-1, 1)).astype(np.int64)
-    picks += np.arange(draws * strata).reshape(draws, strata, 1) * width
-    drawn = np.broadcast_to(np.arange(width) < data.counts.reshape(-1, 1), picks.shape)
-    weights = np.bincount(picks[drawn], minlength=draws * strata * width)
-    return weights.reshape(draws, *data.counts.shape, width)
+    shares = (np.arange(data.values.shape[-1]) < data.counts[..., None]) / data.counts[..., None]
+    return np.random.default_rng(0).multinomial(data.counts, shares, (draws, *data.counts.shape))
 
 
 def interval(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,15 +14,7 @@ import numpy as np
 import pandas as pd
 
 from optbench.stats import Frame
-from optbench.stats.bootstrap import (
-    Table,
-    interval,
-    left_out,
-    medians,
-    resampled_medians,
-    scored,
-    table,
-)  # fmt: skip
+from optbench.stats.bootstrap import interval, left_out, medians, resampled_medians, scored, table
 
 CEILING = 4.0
 """The ratio to the fastest up to which the area is taken, as in AlgoPerf."""
@@ -102,7 +94,3 @@ def algoperf_scores(rows: Frame, rule: str = "exact", held_out: Mapping[str, str
     draws = contributions(resampled_medians(data), data.problems, rule, held_out).mean(axis=-1)
     counts = {"solved": np.isfinite(times).sum(axis=-1), "fastest": (ratios(times) == 1).sum(axis=-1)}
     return scored(data, "score", each.mean(axis=-1), draws, left_out(each), **counts)
-
-
-def scores_of(data: Table) -> np.ndarray:
-    return contributions(medians(data), data.problems).mean(axis=-1)

@@ -16,12 +16,16 @@ import pandas as pd
 from optbench.stats import Frame
 from optbench.stats.bootstrap import Table, medians, table
 from optbench.stats.paired import score_differences
-from optbench.stats.profiles import contributions, scores_of
+from optbench.stats.profiles import contributions
 from optbench.stats.ranking import ranks
 
 ORDERS: dict[str, tuple[str, str, Callable[[Table], np.ndarray]]] = {
     "rank": ("compared", "mean rank", lambda data: ranks(medians(data)).mean(axis=-1)),
-    "score": ("time", "AlgoPerf score", lambda data: -scores_of(data)),
+    "score": (
+        "time",
+        "AlgoPerf score",
+        lambda data: -contributions(medians(data), data.problems).mean(axis=-1),
+    ),
 }
 """The column that an order is made from, the order's name, and a number for each optimizer, less being better."""
 COLUMNS = ("left_out", "kind", "ahead", "behind", "before", "after", "flipped", "says")
@@ -52,17 +56,8 @@ def flips(rows: Frame, by: str = "rank") -> Frame:
                 ahead, behind = (i, j) if before > 0 else (j, i)
                 pair = (data.optimizers[ahead], data.optimizers[behind])
                 gap = -abs(float(after)) if abs(after) > 1e-12 else 0.0
-                found.append(
-                    (
-                        name,
-                        kind,
-                        *pair,
-                        abs(float(before)),
-                        gap,
-                        gap < 0,
-                        sentence(name, kind, *pair, gap, word),
-                    )
-                )
+                says = sentence(name, kind, *pair, gap, word)
+                found.append((name, kind, *pair, abs(float(before)), gap, gap < 0, says))
     return pd.DataFrame(found, columns=list(COLUMNS))
 
 

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from optbench.stats import Frame
-from optbench.stats.bootstrap import medians, table
 from optbench.stats.curves import middle
 from optbench.stats.outcomes import at_best, trying
 from optbench.stats.paired import half_width
@@ -36,11 +35,9 @@ def best_of_trials(found: Frame) -> Frame:
     found = trying(found)
     parts = []
     for keys, rows in found.groupby(KEYS, sort=False, dropna=False):
-        data = table(rows.assign(problem=rows["trial"].astype(float).fillna(-1)), "selection")
-        trials = data.counts.shape[1]
-        values = np.sort(medians(data)[0])
-        runs = [data.values[0, i, : data.counts[0, i]] for i in range(trials)]
-        bands = np.sort([band(values, trials) for values in runs], axis=0)
+        runs = [group.to_numpy(float) for _, group in rows.groupby("trial", dropna=False)["selection"]]
+        trials, values = len(runs), np.sort([*map(middle, runs)])
+        bands = np.sort([band(each, trials) for each in runs], axis=0)
         middles = median_best(values[None])[0]
         low, high = median_best(bands.T)
         parts.append(pd.DataFrame({
@@ -64,7 +61,7 @@ def band(values: np.ndarray, trials: int) -> tuple[float, float]:
 
 
 def chances(count: int) -> np.ndarray:
-    """The chance that the i-th least of `count` values is the least of k drawn without putting back, [k, i].
+    """The chance that the i-th least of `count` values is the least of k drawn without replacement, [k, i].
 
     C(count - i, k - 1) / C(count, k).
     """
@@ -73,7 +70,7 @@ def chances(count: int) -> np.ndarray:
 
 
 def expected_best(ascending: np.ndarray) -> np.ndarray:
-    """The mean of the least of k values drawn without putting back, [k]; infinite where a failure can be it."""
+    """The mean of the least of k values drawn without replacement, [k]; infinite where a failure can be it."""
     weight = chances(len(ascending))
     return np.where(weight > 0, weight * np.where(weight > 0, ascending, 0.0), 0.0).sum(axis=1)
 
@@ -86,6 +83,7 @@ def median_best(ascending: np.ndarray) -> np.ndarray:
 
 def untuned(found: Frame) -> Frame:
     """The result of each optimizer at its default learning rate, beside that of its best trial.
+
     Takes outcomes of all trials. The untuned rows are those of stage 'default', or without stages those whose trial is
     the `trial_default`, where rows have it. One row for each problem and optimizer whose default was run: columns of
     `PROBLEM`, problem, optimizer, default (the learning rate), value and best (the median reported metric, untuned and

@@ -73,15 +73,11 @@ class Verdict:
         goal = f"{spoken(first['metric'])} {number(first['target'])}" if by_steps else spoken(first["metric"])
         if not self.contested:
             return f"only {name} was run; it {f'reaches {goal} after' if by_steps else f'ends at {goal}'} {shown}"
-        best = (
-            f"{name} is first to reach {goal}, after {shown}"
-            if by_steps
-            else f"{name} has the lowest final {goal}, {shown}"
-        )
+        reaches = f"is first to reach {goal}, after" if by_steps else f"has the lowest final {goal},"
+        best = f"{name} {reaches} {shown}"
         if len(leading) > 1:
-            others = listed(
-                [f"{row['optimizer']} ({measured(row)})" for row in self.rows[1:] if row["leads"]]
-            )
+            rest = [row for row in self.rows[1:] if row["leads"]]
+            others = listed([f"{row['optimizer']} ({measured(row)})" for row in rest])
             if not self.question.seeded:
                 return f"{best}; equal: {others}"
             verb = "is" if len(leading) == 2 else "are"
@@ -105,9 +101,8 @@ def measured(row: dict[str, Any]) -> str:
     if row["reached"] == row["seeds"]:
         return shown
     low, high = share_interval(row["reached"], row["seeds"])
-    return (
-        f"{shown}, reached in {row['reached']} of {row['seeds']} seeds (95% interval {low:.0%} to {high:.0%})"
-    )
+    share = f"{row['reached']} of {row['seeds']} seeds (95% interval {low:.0%} to {high:.0%})"
+    return f"{shown}, reached in {share}"
 
 
 def verdicts(frame: Frame) -> list[Verdict]:
@@ -126,14 +121,13 @@ def headline(verdicts: Sequence[Verdict]) -> str:
     contests = [verdict for verdict in verdicts if verdict.contested]
     if not contests:
         return "Only one optimizer was run on each task, so nothing is compared."
-    alone: dict[str, list[Verdict]] = {
-        name: [] for verdict in contests for name in verdict.table["optimizer"]
-    }
+    alone: dict[str, list[Verdict]] = {}
     for verdict in contests:
         if len(verdict.leaders) == 1:
-            alone[verdict.leaders[0]].append(verdict)
+            alone.setdefault(verdict.leaders[0], []).append(verdict)
+    listing = list(dict.fromkeys(name for verdict in contests for name in verdict.table["optimizer"]))
     parts = []
-    for name in sorted(filter(alone.get, alone), key=lambda name: -len(alone[name])):
+    for name in sorted(alone, key=lambda name: (-len(alone[name]), listing.index(name))):
         toys = ", all toys" * all(verdict.question.toy for verdict in alone[name])
         where = listed([verdict.name for verdict in alone[name]])
         parts.append(f"{name} leads alone on {len(alone[name])} ({where}{toys})")
