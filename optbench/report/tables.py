@@ -44,7 +44,9 @@ def main(told: Content) -> Table:
     table = told.with_untuned
     for row, cells in zip(table.to_dict("records"), all_texts(table), strict=True):
         cost = number(row["gradients_per_step"])
-        texts = (row["problem"], *(text.replace(">=", "≥ ") for text in cells[1:]))
+        texts = [row["problem"], *(text.replace(">=", "≥ ") for text in cells[1:])]
+        if row["trial_low"] < row["trial_high"]:
+            texts[2] += f" [{number(row['trial_low'])}, {number(row['trial_high'])}]"
         rows.append((*texts, str(row["seeds"]), cost))
     header = (
         "task", "optimizer", "best lr", "final loss", "test", "steps",
