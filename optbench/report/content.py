@@ -26,9 +26,9 @@ from optbench.wording import listed, number, spoken
 
 HOW_TO_READ = {
     "Curves": "the median over seeds at the optimizer's best learning rate. The band is the interval of "
-    f"the median by exact order statistics ({interval_label(range(5, 11))} at 5 to 10 seeds), or min-max with fewer than "
-    f"{INTERVAL_FROM} seeds. A lane that diverged or failed counts as "
-    "infinite from there on, and a cross at the top edge marks where it ended. A curve stops where the median "
+    f"the median by exact order statistics ({interval_label(range(5, 11))} at 5 to 10 seeds), or min-max with fewer "
+    f"than {INTERVAL_FROM} seeds. A lane that diverged or failed counts as infinite from there on, and a cross "
+    "at the top edge marks where it ended. A curve stops where the median "
     "reached the final target; lanes stop there. Dashed grey lines are targets. Seconds are steps times the measured "
     "time of one step of one lane, without compilation and evaluation; gradient equivalents are steps times what a "
     "step asks for.",
@@ -37,8 +37,9 @@ HOW_TO_READ = {
     "half. An open triangle: the value is off the scale. Points are moved a little sideways so that bars do not hide "
     "each other. Of random and quasi-random trials, other hyperparameters move along the line too.",
     "best lr": "the least median of the selection metric, or the fewest steps to the final target; * at the edge of "
-    "the grid; in brackets the range of those that are not significantly worse (t test paired by seed). steps: to the target named with each task. decades: the longest run of learning rates whose median "
-    "seed reaches the task's first target; ≥ where it meets the edge of the grid, - if none does.",
+    "the grid; in brackets the range of those that are not significantly worse (t test paired by seed). steps: "
+    "to the target named with each task. decades: the longest run of learning rates whose median seed reaches "
+    "the task's first target; ≥ where it meets the edge of the grid, - if none does.",
     "test": "the reported metric: an error in percent, or a loss; a dash where it is the loss beside it.",
     "us/step": "microseconds of one lane, without compilation and evaluation. state/param: floats of state for each "
     "parameter. diverged: lanes that diverged, of all; +n! lanes that failed. grads/step: gradient equivalents, "
