@@ -103,7 +103,7 @@ def written(tmp_path_factory):
         grid(opt="sgd", level=1e-3, statuses={3: Status.DIVERGED}),
         grid(opt="kron", statuses=dict.fromkeys(range(4), Status.ERROR)),
         grid("mlp", "adam", 0.05),
-        grid("mlp", "sgd[momentum=0.9]", 0.055),
+        grid("mlp", "sgd[momentum=0.9]", 0.05),
     )
     page, said = report(folder / "reports", store)
     return folder, page, said
@@ -154,9 +154,9 @@ def test_the_costs_tell_what_a_lane_keeps_what_its_program_needs_and_the_peak(tm
 
 def test_the_page_says_who_leads_and_where_nobody_does(written):
     _, page, said = written
-    assert "Of 2 problems, adam leads alone on 1 (quadratic_10) and 1 is tied." in page
+    assert "Of 2 problems, adam leads alone on 1 (quadratic_10, all toys) and on 1 the best are not" in page
     assert "adam has the lowest final loss, 1.2e-5" in page
-    assert "tie on final test error" in page
+    assert "is not distinguishable from it with these seeds" in page
     assert "Of 2 problems" in said
     assert "Next: optbench run --suite quickstart --task rosenbrock_2,quadratic_100,rosenbrock_100" in said
 
@@ -391,7 +391,7 @@ def test_a_curve_counts_lost_lanes_as_infinite_and_stops_with_the_last():
     assert found["low"].tolist() == [4.0, 1.0, 1.0, 1.0]
     assert found["high"].tolist() == [4.0, math.inf, math.inf, math.inf]
     assert median_interval(np.array([3.0, 1.0, 2.0])) == (2.0, 1.0, 3.0)
-    assert ranks(20)[1] > 0
+    assert ranks(20)[0] > 0
 
 
 @pytest.mark.parametrize(
@@ -637,8 +637,8 @@ def test_who_ranks_best_is_one_sentence_with_how_sure_it_is(tmp_path):
     grids = [grid(name, opt, level) for name in problems for opt, level in (("adam", 1e-5), ("sgd", 1e-3))]
     page = written_page(stored(tmp_path / "results", *grids))
     assert (
-        "Over the 3 problems adam has the best mean rank, 1 of 2 (over problems drawn anew 1 to 1): "
-        "these 3 cannot tell it from sgd." in page
+        "Over the 3 problems adam has the best mean rank, 1 of 2 (95% interval over problems 1 to 1): "
+        "not significantly better than sgd." in page
     )
 
 

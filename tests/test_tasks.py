@@ -8,7 +8,7 @@ import pytest
 
 from optbench import optimizers, tasks
 from optbench.cell import Cell, Status
-from optbench.stats.summary import middle
+from optbench.stats.curves import middle
 from optbench.task import permutations
 from optbench.tasks import MLP, Autoencoder, Quadratic, ResNet, Rosenbrock, Transformer, XorRNN
 from optbench.tasks.data import digits, images, text

@@ -242,7 +242,7 @@ def test_a_winner_that_did_not_run_yet_is_told(tmp_path):
 def test_statistics_read_the_stage_that_is_theirs(tmp_path):
     one = suite(tasks=(task("quadratic_10"),), steps=40)
     found = outcomes(tuned(tmp_path, one, made(one, best=1, reported=2e-3)))
-    best = best_of_trials(found, fresh=True)
+    best = best_of_trials(found)
     assert best["middle"].tolist()[-1] == pytest.approx(1e-3)  # what chose
     [row] = untuned(found).to_dict("records")
     assert (row["value"], row["best"], row["trials"], row["better"]) == pytest.approx((0.5, 2e-3, 4, 4))

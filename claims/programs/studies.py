@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from optbench.stats import Frame
-from optbench.stats.settings import kept_apart
-from optbench.stats.summary import best_trial, final, question_of, steps_to, working_range
+from optbench.stats.outcomes import final, on_problem, steps_to
+from optbench.stats.settings import kept_apart, question_of
+from optbench.stats.summary import best_trial, working_range
 
 
 def study(frames: Sequence[Frame]) -> dict[str, Any]:
@@ -20,16 +21,16 @@ def study(frames: Sequence[Frame]) -> dict[str, Any]:
 
 def one(rows: Frame) -> dict[str, Any]:
     """One optimizer on one task: at every learning rate, at the best, and what each seed alone would choose."""
-    question = question_of(rows)
-    best, rates = best_trial(rows, question)[0], {float(rate): group for rate, group in rows.groupby("trial")}
-    seeds = [group for _, group in rows.groupby("seed")]
-    ranges = [working_range(group, question) for group in seeds]
+    question, seen = question_of(rows), on_problem(rows)
+    best, rates = best_trial(seen)[0], {float(rate): group for rate, group in rows.groupby("trial")}
+    seeds = [group for _, group in seen.groupby("seed")]
+    ranges = [working_range(group) for group in seeds]
     evaluated = rates[best]["evaluation_steps"].map(lambda steps: steps[-1])
     return {
         "best": at_rate(best, rates[best], question),
-        "best_rates": [best_trial(group, question)[0] for group in seeds],
-        "decades": [0.0 if math.isnan(decades) else decades for decades, _ in ranges],
-        "open": any(meets_edge for _, meets_edge in ranges),
+        "best_rates": [best_trial(group)[0] for group in seeds],
+        "decades": [0.0 if math.isnan(each["decades"]) else each["decades"] for each in ranges],
+        "open": any(each["decades_open"] for each in ranges),
         "gradients_per_step": float((rates[best]["gradient_equivalents"] / evaluated).median()),
         "rates": [at_rate(rate, group, question) for rate, group in rates.items()],
     }

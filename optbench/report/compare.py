@@ -2,7 +2,8 @@
 
 Cells are paired: the same task, optimizer, learning rate and seed on both sides. For each optimizer on each problem
 the ratio B/A of final values (or of steps to a target at which lanes stop, where A reaches it) is taken seed by seed,
-at the learning rate that A chose, and its median is given with its 95 % bootstrap interval (min-max below 5 seeds).
+at the learning rate that A chose, and its median is given with its interval over seeds (exact order statistics; min-max
+below 5 seeds).
 It moved if that interval leaves out 1.
 """
 

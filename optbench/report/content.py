@@ -14,7 +14,8 @@ from optbench.report.problem import Problem, problems
 from optbench.report.selection import Selection
 from optbench.report.standing import Standing, standings
 from optbench.stats import Frame
-from optbench.stats.curves import INTERVAL_FROM
+from optbench.stats.budgets import unequal_searches
+from optbench.stats.curves import INTERVAL_FROM, interval_label
 from optbench.stats.settings import PROBLEM, SETTING, labels, newest, sentence
 from optbench.stats.stages import staged_note, with_untuned
 from optbench.stats.summary import summarise
@@ -24,9 +25,10 @@ from optbench.suite import Suite
 from optbench.wording import listed, number, spoken
 
 HOW_TO_READ = {
-    "Curves": "the median over seeds at the optimizer's best learning rate. The band is the 95 % bootstrap interval "
-    f"of the median, or min-max with fewer than {INTERVAL_FROM} seeds. A lane that diverged or failed counts as "
-    "infinite from there on, and a cross at the top edge marks where it ended. A curve stops where the median "
+    "Curves": "the median over seeds at the optimizer's best learning rate. The band is the interval of "
+    f"the median by exact order statistics ({interval_label(range(5, 11))} at 5 to 10 seeds), or min-max with fewer "
+    f"than {INTERVAL_FROM} seeds. A lane that diverged or failed counts as infinite from there on, and a cross "
+    "at the top edge marks where it ended. A curve stops where the median "
     "reached the final target; lanes stop there. Dashed grey lines are targets. Seconds are steps times the measured "
     "time of one step of one lane, without compilation and evaluation; gradient equivalents are steps times what a "
     "step asks for.",
@@ -35,8 +37,9 @@ HOW_TO_READ = {
     "half. An open triangle: the value is off the scale. Points are moved a little sideways so that bars do not hide "
     "each other. Of random and quasi-random trials, other hyperparameters move along the line too.",
     "best lr": "the least median of the selection metric, or the fewest steps to the final target; * at the edge of "
-    "the grid. steps: to the target named with each task. decades: the longest run of learning rates whose median "
-    "seed reaches the task's first target; ≥ where it meets the edge of the grid, - if none does.",
+    "the grid; in brackets the range of those that are not significantly worse (t test paired by seed). steps: "
+    "to the target named with each task. decades: the longest run of learning rates whose median seed reaches "
+    "the task's first target; ≥ where it meets the edge of the grid, - if none does.",
     "test": "the reported metric: an error in percent, or a loss; a dash where it is the loss beside it.",
     "us/step": "microseconds of one lane, without compilation and evaluation. state/param: floats of state for each "
     "parameter. diverged: lanes that diverged, of all; +n! lanes that failed. grads/step: gradient equivalents, "
@@ -44,7 +47,8 @@ HOW_TO_READ = {
     "Paths": "each optimizer at the learning rate that got lowest. A ring: the start. A star: the minimum. Markers: "
     f"after {listed([str(step) for step in STATIONS])} steps. Contours are even on a log scale. A picture, not a "
     "ranking.",
-    "Tie": "the ranges overlap. That does not say that two methods are equal, only that these seeds cannot tell.",
+    "Leads alone": "the best median, and better than each other optimizer in a t test paired by seed (p < 0.05). Not "
+    "distinguishable: this test is not significant. That does not say that two methods are equal.",
 }  # fmt: skip
 
 
@@ -139,8 +143,8 @@ class Content:
         if "stage" in self.stored:
             return staged_note(self.stored)
         return (
-            "Selected and reported on the same seeds, which flatters every method a little: "
-            "optbench run --fresh, or --tuning quasi, reports on others."
+            "Selected and reported on the same seeds, which favours methods with a flat response to the learning rate: "
+            "optbench run --fresh, or --tuning quasi, reports on fresh seeds."
         )
 
     @cached_property
@@ -172,6 +176,7 @@ class Content:
     def doubts(self) -> list[str]:
         """What weakens the verdict."""
         found = doubts.weaknesses(self.problems, self.summary, self.stored, self.suite)
+        found += unequal_searches(self.standings["steps"].certified)
         if self.allow_unequal:
             found += self.standings["steps"].unequal
         if self.passed_over:

@@ -36,7 +36,7 @@ class Problem:
     @cached_property
     def sensitivities(self) -> dict[str, Frame]:
         """Final value against learning rate, for each optimizer."""
-        return {name: sensitivity(rows, self.question) for name, rows in self.optimizers.items()}
+        return {name: sensitivity(rows) for name, rows in self.optimizers.items()}
 
     @cached_property
     def drawn(self) -> dict[str, dict[str, Frame]]:

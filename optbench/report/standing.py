@@ -13,7 +13,7 @@ from optbench.stats.budgets import certificate, refusal, unequal
 from optbench.stats.outcomes import AXES, Block, at_best, complete, outcomes
 from optbench.stats.profiles import performance_profiles
 from optbench.stats.ranking import ALPHA, cliques, friedman, mean_ranks, pairs, problems_needed
-from optbench.stats.stability import flips
+from optbench.stats.stability import disagreements, flips, leading
 from optbench.stats.times import distributions, runtimes
 from optbench.wording import count, listed, p_value
 
@@ -105,10 +105,8 @@ class Standing:
         test = friedman(self.rows)
         said = []
         if math.isfinite(test.f_p):
-            can = "can" if test.f_p <= ALPHA else "cannot"
-            said.append(
-                f"Friedman's test (Iman and Davenport's form) {can} tell them from equals: {p_value(test.f_p)}."
-            )
+            can = "rejects" if test.f_p <= ALPHA else "does not reject"
+            said.append(f"Friedman's test (Iman and Davenport's form) {can} equality: {p_value(test.f_p)}.")
         apart = self.tested[self.tested["differ"]]
         said += [
             f"{row['optimizer']} differs from {row['other']}: better on {row['better']} problems, worse on "
@@ -121,8 +119,18 @@ class Standing:
                 f"; with {names} optimizers it takes at least {needed} problems" if solved < needed else ""
             )
             said.append(
-                f"No pair can be told apart over {solved} problems{least} (Wilcoxon's signed ranks, Holm)."
+                f"No pairwise difference is significant over {solved} problems{least} (Wilcoxon's signed ranks, Holm)."
             )
+        said += [
+            f"The mean rank puts {one} before {other}, AlgoPerf's score {other} before {one}."
+            for one, other in disagreements(self.rows)
+        ]
+        gaps = self.leads
+        said += [
+            f"{row['optimizer']}'s lead over {row['other']} in {name} is {row['difference']:.2g} "
+            f"[{row['low']:.2g}, {row['high']:.2g}] over problems ({p_value(row['p'])})."
+            for name, row in gaps.items()
+        ]
         return said
 
     @property
@@ -134,23 +142,35 @@ class Standing:
         name = best["optimizer"]
         apart = {row.other if row.optimizer == name else row.optimizer for row in self.tested.itertuples()
                  if row.differ and name in (row.optimizer, row.other)}  # fmt: skip
-        tied = [other for other in self.ranks["optimizer"] if other != name and other not in apart]
-        sure = f"these {over} cannot tell it from {listed(tied)}" if tied else "every other differs from it"
-        hangs = len(self.flips)
+        rest = [other for other in self.ranks["optimizer"] if other != name and other not in apart]
+        sure = (
+            f"not significantly better than {' or '.join(rest)}"
+            if rest
+            else "significantly better than each other"
+        )
+        reversed_ = len(self.flips)
         orders = (
-            f"; {count(hangs, 'order')} of two change when one optimizer or task is left out (see Ranks)"
-            if hangs
+            f"; leaving out one optimizer or task would reverse {count(reversed_, 'pair')} (see Ranks)"
+            if reversed_
             else ""
         )
         return (
             f"Over the {over} problems {name} has the best mean rank, {best['rank']:.2g} of {len(self.ranks)} "
-            f"(over problems drawn anew {best['low_tasks']:.2g} to {best['high_tasks']:.2g}): {sure}{orders}."
+            f"(95% interval over problems {best['low_tasks']:.2g} to {best['high_tasks']:.2g}): {sure}{orders}."
         )
 
     @cached_property
     def flips(self) -> list[str]:
-        """Every order that hangs on one other optimizer or problem."""
-        return flips(self.rows)["says"].tolist()
+        """Every order that is reversed without one other optimizer or problem."""
+        return flips(self.rows).query("flipped")["says"].tolist()
+
+    @property
+    def leads(self) -> dict[str, Any]:
+        """The lead of the first over the second, in mean rank and in AlgoPerf's score."""
+        return {
+            name: leading(self.rows, by)
+            for by, name in (("rank", "mean rank"), ("score", "AlgoPerf's score"))
+        }
 
     @cached_property
     def profiles(self) -> Frame:

@@ -12,13 +12,13 @@ from optbench.report.content import Content
 from optbench.report.standing import Standing
 from optbench.stats import Frame
 from optbench.stats.aggregates import interquartile_means
+from optbench.stats.leaders import winners
 from optbench.stats.lint import lint_problems
 from optbench.stats.profiles import algoperf_scores
 from optbench.stats.settings import labels
 from optbench.stats.summary import all_texts
 from optbench.stats.times import PENALTY, areas_under, times_to_target
 from optbench.stats.tunability import untuned
-from optbench.stats.winners import winners
 from optbench.wording import digits_apart, interval, number, value
 
 MEMORY = ("lane", "program", "peak")
@@ -44,7 +44,9 @@ def main(told: Content) -> Table:
     table = told.with_untuned
     for row, cells in zip(table.to_dict("records"), all_texts(table), strict=True):
         cost = number(row["gradients_per_step"])
-        texts = (row["problem"], *(text.replace(">=", "≥ ") for text in cells[1:]))
+        texts = [row["problem"], *(text.replace(">=", "≥ ") for text in cells[1:])]
+        if row["trial_low"] < row["trial_high"]:
+            texts[2] += f" [{number(row['trial_low'])}, {number(row['trial_high'])}]"
         rows.append((*texts, str(row["seeds"]), cost))
     header = (
         "task", "optimizer", "best lr", "final loss", "test", "steps",
@@ -130,8 +132,8 @@ def standing(told: Standing) -> Table:
         "optimizer", "mean rank", "over problems", "wins", "AlgoPerf", "over problems", "solved", "reached", "progress",
     )  # fmt: skip
     note = (
-        "In brackets: the 95 % bootstrap interval over seeds and, under over problems, over problems drawn anew, "
-        "which is the one that a claim about other problems needs. wins: problems on which none was better. AlgoPerf: "
+        "In brackets: the 95 % bootstrap interval over seeds and, under over problems, the t interval over problems, "
+        "which is the one that a claim about other problems needs. wins: problems that it leads alone. AlgoPerf: "
         "area under the performance profile, 1 if fastest on every problem (arXiv:2306.07179). solved: problems whose "
         "main target the median seed reached. reached: area under the runtime distribution. progress: interquartile "
         "mean of the way from the start to the hardest target, on a log scale (arXiv:2108.13264)."
@@ -153,26 +155,30 @@ def between(row: Any, name: str) -> str:
 def times(told: Standing) -> Table:
     """How long to each problem's main target, failures kept."""
     rows = [
-        (row["problem"], row["optimizer"], f"{row['reached']}/{row['runs']}",
-         *(interval(*(row[end] for end in ends), lost="never") for ends in ENDS))
+        (row["problem"], row["optimizer"],
+         f"{row['reached']}/{row['runs']} [{row['share_low']:.0%}, {row['share_high']:.0%}]",
+         *(interval(*(row[end] for end in ends), lost="never") for ends in ENDS),
+         "-" if row["runs"] < 2 else number(row["below"], 2), number(row["resolution"]))
         for row in times_to_target(told.best).to_dict("records")
     ]  # fmt: skip
     note = (
-        "expected: what all runs spent over how many reached the target. penalised: the mean, where a failure counts "
-        f"{PENALTY} budgets."
+        "reached: seeds, with the exact 95 % interval of their share. median: with its interval. expected: total time "
+        "over the number of runs that reached the target. penalised: the mean, where a failure counts "
+        f"{PENALTY} budgets. below: one-sided p that the mean log of the target's metric ends below the target. Times "
+        "are interpolated on a log scale between evaluations; every: steps between these."
     )
-    header = ("task", "optimizer", "reached", "median", "expected", "penalised")
+    header = ("task", "optimizer", "reached", "median", "expected", "penalised", "below", "every")
     return Table("To each problem's main target", header, rows, note=note)
 
 
 def budgets(told: Content) -> Table:
     """The equal-budget certificate."""
     rows = [
-        (row["problem"], row["optimizer"], str(row["trials"]), str(row["seeds"]), f"{row['steps']:,.0f}",
-         number(row["gradients"]), number(row["seconds"]), row["where"])
+        (row["problem"], row["optimizer"], *(str(row[name]) for name in ("trials", "dimensions", "seeds")),
+         f"{row['steps']:,.0f}", number(row["gradients"]), number(row["seconds"]), row["where"])
         for row in told.standings["steps"].certified.to_dict("records")
     ]  # fmt: skip
-    header = ("task", "optimizer", "trials", "seeds", "steps", "gradients", "seconds", "where")
+    header = ("task", "optimizer", "trials", "searched", "seeds", "steps", "gradients", "seconds", "where")
     return Table("What each optimizer was given, all lanes together", header, rows)
 
 
@@ -184,8 +190,8 @@ def lint(told: Content) -> Table:
         for row in lint_problems(told.standings["steps"].best).to_dict("records")
     ]  # fmt: skip
     note = (
-        "pairs apart: whose intervals do not overlap. between: decades between the optimizers; within: decades between "
-        "the seeds of one (half the distance of the quartiles)."
+        "pairs apart: significant in a t test paired by seed. between: decades between the optimizers; "
+        "within: decades between the seeds of one (half the distance of the quartiles)."
     )
     return Table(
         "Does each problem tell optimizers apart?",
@@ -226,7 +232,10 @@ def generalising(told: Content) -> Table:
         leads = ["leads" * bool(row[name]) for name in ("minimises", "generalises")]
         rows.append((row["problem"], row["optimizer"], training, leads[0], score, leads[1]))
     header = ("task", "optimizer", "training loss", "", "reported metric", "")
-    note = "Each tuned for what it is judged by. Leads: the least median, and all whose interval overlaps its interval."
+    note = (
+        "Each tuned for what it is judged by. Leads: the least median, and all that it is not significantly better "
+        "than (t test paired by seed)."
+    )
     return Table("Who minimises, and who generalises", header, rows, note=note)
 
 
