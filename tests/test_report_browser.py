@@ -14,7 +14,7 @@ import pytest
 
 from tests.chromium import BROWSER, DRIVER, WIDE, Tab, browser
 from tests.made_up import make_up
-from tests.test_report import grid, stored
+from tests.test_report import grid, page, stored
 from tests.test_report_page import evil_content, small_content
 
 pytestmark = [
@@ -53,7 +53,6 @@ def path(small, tmp_path_factory):
     from optbench.cell import Status
     from optbench.record import Surface
     from optbench.report.documents import measured
-    from optbench.report.page import page
     from optbench.report.paths import Path, Terrain
     from optbench.tasks import Plane
 
@@ -67,17 +66,16 @@ def path(small, tmp_path_factory):
         small, terrains=(Terrain("bowl", Surface(*Plane(function="bowl").surface()), ways),), claims=claims
     )
     file = folder / "index.html"
-    file.write_bytes(page(shown, pictures(claims)))
+    file.write_text(page(shown, pictures(claims)))
     return file
 
 
 def pictures(claims) -> dict[str, bytes]:
     """The figures of claims, by path."""
-    from optbench.report.claims import drawings
-    from optbench.report.figures import rendered, style
+    from optbench.report.figures import files
+    from optbench.report.panels.claims import parts_of
 
-    with style():
-        return rendered(drawings(claims))
+    return files([("Claims", parts_of(claims))])
 
 
 @pytest.fixture(scope="module")
@@ -329,10 +327,8 @@ def test_verdicts_stand_out_from_their_ground(tab, all_claims, scheme):
 
 
 def test_names_stay_text_in_the_browser(tab, small, tmp_path):
-    from optbench.report.page import page
-
     file = tmp_path / "index.html"
-    file.write_bytes(page(evil_content(small, tmp_path)))
+    file.write_text(page(evil_content(small, tmp_path)))
     tab.open(file)
     assert tab.complaints() == []
     assert tab.run("return document.scripts.length") == 4
@@ -342,14 +338,14 @@ def test_names_stay_text_in_the_browser(tab, small, tmp_path):
 
 def test_a_comparison_fits_and_loads_offline(tab, tmp_path):
     from optbench.report.compare import compare
-    from optbench.report.page import comparison
     from optbench.report.selection import Selection
+    from optbench.report.write import comparison
 
     names = [
         str(stored(tmp_path / side, grid(level=level)).folder) for side, level in (("a", 1e-3), ("b", 2e-3))
     ]
     file = tmp_path / "index.html"
-    file.write_bytes(comparison(compare("results", tuple(names), Selection())))
+    file.write_bytes(comparison(compare("results", tuple(names), Selection()))["index.html"])
     tab.size(PHONE)
     tab.driver.get(file.as_uri())
     assert tab.complaints() == []
@@ -395,7 +391,6 @@ def test_ten_thousand_cells_are_a_small_page_that_shows_soon(tab, tmp_path, requ
     """Under 6 MB with every claim, the first paint within 2 s: the best of a few loads, as others use the machine."""
     from optbench.report.content import Content
     from optbench.report.documents import measured
-    from optbench.report.page import page
     from optbench.report.selection import Selection, in_order
     from optbench.suite import load
 
@@ -407,7 +402,7 @@ def test_ten_thousand_cells_are_a_small_page_that_shows_soon(tab, tmp_path, requ
     selected = in_order(frame, labels, load("quickstart"))
     content = Content(Selection(task=tuple(labels)), selected, claims=claims)
     file = tmp_path / "index.html"
-    file.write_bytes(page(content, pictures(claims)))
+    file.write_text(page(content, pictures(claims)))
     size = file.stat().st_size
     first = np.inf
     for _ in range(5):

@@ -42,7 +42,7 @@ def test_what_moved_is_told_from_what_only_may_have(found):
     assert {each.optimizer: each.verdict for each in found.moves} == {
         "kron": "same bits", "adam": "better", "sgd": "worse", "novograd": "undecided",
     }  # fmt: skip
-    assert "1 moved for the better" in found.headline
+    assert "1 improved" in found.headline
     assert "20 of 80 cells" in found.headline
     assert found.alone == ([], ["adam on quadratic_10"])
 
@@ -59,16 +59,16 @@ def test_the_ratio_is_taken_seed_by_seed(found):
 
 
 def test_the_page_and_the_tables_show_it(found):
-    from optbench.report.index import moved
-    from optbench.report.page import comparison, ratios
+    from optbench.report.compare import Ratios
+    from optbench.report.write import comparison
 
-    page = comparison(found).decode()
+    page, markdown = (comparison(found)[name].decode() for name in ("index.html", "index.md"))
     assert page.count('scope="row"') == 8
     assert "1.5 [1.4, 1.6]" in page
-    assert "sgd | worse | final test error" in moved(found)
+    assert "sgd | worse | final test error" in markdown
     assert frame_of(found)["ratio"].tolist() == [each.ratio[0] for each in found.moves]
     assert all(len(texts(each)) == 12 for each in found.moves)
-    ends, bars = ratios(found)
+    ends, bars = Ratios(found).bars()
     assert math.prod(ends) == pytest.approx(1)
     places = {move.optimizer: float(middle) for move, _, middle, _ in bars}
     assert places["adam"] < places["kron"] == 50 < places["sgd"]

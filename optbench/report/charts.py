@@ -1,6 +1,6 @@
-"""What the charts show, as JSON data: medians and bands, never cells, so that its size stays small.
+"""The data of the charts, as JSON: medians and bands, never cells, so that a page stays small.
 
-Made once: the page's script draws it, and `report.axes` draws it on paper.
+Made once: charts.js draws it on the page, and `report.axes` for print.
 """
 
 from __future__ import annotations
@@ -11,12 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from optbench.cell import Status
 from optbench.report.look import Look
 from optbench.report.paths import STATIONS, Terrain
 from optbench.report.paths import thinned as thinned_steps
-from optbench.report.problem import Problem
-from optbench.report.standing import Standing
+from optbench.report.problem import Problem, lost
 from optbench.stats import Frame
 from optbench.stats.tunability import best_of_trials
 from optbench.wording import spoken
@@ -29,23 +27,20 @@ NARROWEST = 2.0
 """How many times apart the ends of an axis are at least, so that noise does not fill it."""
 
 
-def data(
-    looks: Mapping[str, Look], problems: Sequence[Problem], summary: Frame, standings: Mapping[str, Standing],
-    terrains: Sequence[Terrain],
-) -> dict[str, Any]:  # fmt: skip
-    """All that is drawn: how optimizers look, and what there is of each problem."""
-    places = {name: place for place, name in enumerate(looks)}
+def of_problems(
+    problems: Sequence[Problem], summary: Frame, outcomes: Frame, places: dict[str, int]
+) -> list[dict[str, Any]]:
+    """The data of each problem's charts: training curves, final values by learning rate, best of k trials."""
     rows = {key: part.set_index("optimizer") for key, part in summary.groupby("problem", sort=False)}
-    tuning = best_of_trials(standings["steps"].outcomes)
-    trials = {key: part for key, part in tuning.groupby("problem", sort=False)}
-    return {
-        "optimizers": [appearance(name, style) for name, style in looks.items()],
-        "terrains": [of_terrain(terrain, places) for terrain in terrains],
-        "standings": {axis: of_standing(standing, places) for axis, standing in standings.items()},
-        "problems": [
-            of_problem(problem, rows[problem.name], trials.get(problem.name), places) for problem in problems
-        ],
-    }
+    trials = dict(iter(best_of_trials(outcomes).groupby("problem", sort=False)))
+    return [
+        {
+            "training": training(problem, rows[problem.name], places),
+            "rates": (found := rates(problem, places)),
+            "trials": {**found, "lines": trials_of(trials.get(problem.name), places)},
+        }
+        for problem in problems
+    ]
 
 
 def of_terrain(terrain: Terrain, places: dict[str, int]) -> dict[str, Any]:
@@ -97,31 +92,24 @@ def flipped(numbers: np.ndarray) -> np.ndarray:
     return np.asarray(numbers, float) * np.tile([1.0, -1.0], len(numbers) // 2)
 
 
-def of_problem(
-    problem: Problem, summary: Frame, tuning: Frame | None, places: dict[str, int]
-) -> dict[str, Any]:
-    """Curves of each metric, final values by learning rate, and what turns steps into seconds and gradients."""
+def training(problem: Problem, summary: Frame, places: dict[str, int]) -> dict[str, Any]:
+    """Curves of each metric, and what turns steps into seconds and gradients."""
+
+    def per_step(column: str, unit: float) -> list[float | None]:
+        return [short(summary[column].get(name, math.nan) * unit) for name in places]
+
     return {
-        "name": problem.name,
         "progress": [progress(problem, metric, places) for metric in problem.metrics],
         "lost": [[places[name], step] for name, step in ends(problem)],
-        "seconds": [per_step(summary, name, "microseconds", 1e-6) for name in places],
-        "gradients": [per_step(summary, name, "gradients_per_step", 1.0) for name in places],
-        "rates": rates(problem, places),
-        "trials": trials_of(tuning, places),
+        "seconds": per_step("microseconds", 1e-6),
+        "gradients": per_step("gradients_per_step", 1.0),
     }
-
-
-def per_step(summary: Frame, name: str, column: str, unit: float) -> float | None:
-    """What one step of an optimizer takes."""
-    return short(summary.loc[name, column] * unit) if name in summary.index else None
 
 
 def ends(problem: Problem) -> Iterable[tuple[str, int]]:
     """Where lanes at the best learning rate diverged or failed."""
     for name, rows in problem.best.items():
-        lost = rows[~rows["status"].isin([Status.DONE, Status.REACHED])]
-        yield from ((name, len(losses)) for losses in lost["losses"])
+        yield from ((name, len(losses)) for losses in lost(rows)["losses"])
 
 
 def progress(problem: Problem, metric: str, places: dict[str, int]) -> dict[str, Any]:
@@ -192,7 +180,7 @@ def rates(problem: Problem, places: dict[str, int]) -> dict[str, Any]:
             "o": places[name], "x": shorts(table["trial"]), "y": shorts(table["middle"]),
             "low": shorts(table["low"]), "high": shorts(table["high"]),
             "lost": table["lost"].astype(int).tolist(), "lanes": table["lanes"].astype(int).tolist(),
-            "best": None if name in problem.never else short(best),
+            "best": None if name in problem.failed else short(best),
         })  # fmt: skip
     return {**scale(problem.question.selection, bottom, top), "range": [bottom, top], "lines": lines}
 
@@ -208,22 +196,12 @@ def trials_of(tuning: Frame | None, places: dict[str, int]) -> list[dict[str, An
     ]  # fmt: skip
 
 
-def of_standing(standing: Standing, places: dict[str, int]) -> dict[str, Any] | None:
-    """Performance profiles and runtime distributions; nothing where nobody is ranked."""
-    if standing.refusals:
-        return None
-    return {
-        "profiles": shares(standing.profiles, "ratio", places),
-        "reached": shares(standing.distributions, "spent", places),
-    }
-
-
-def shares(found: Frame, x: str, places: dict[str, int]) -> list[dict[str, Any]]:
+def shares(table: Frame, x: str, places: dict[str, int]) -> list[dict[str, Any]]:
     """A share that grows along x, for each optimizer."""
     return [
         {"o": places[str(name)], "x": shorts(rows[x]), "y": shorts(rows["share"]),
          **{end: shorts(rows[end]) for end in ("low", "high") if end in rows}}
-        for name, rows in found.groupby("optimizer", sort=False)
+        for name, rows in table.groupby("optimizer", sort=False)
     ]  # fmt: skip
 
 

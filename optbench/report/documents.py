@@ -40,7 +40,7 @@ def ruled(document: Document, records: Mapping[str, Record]) -> Frame:
 
 
 @dataclass(frozen=True)
-class Told:
+class Findings:
     """A document, its measured claims, and what is shown beside them."""
 
     document: Document
@@ -49,7 +49,7 @@ class Told:
     figures: tuple[Figure, ...]
 
 
-def measured(results: str | Path, only: Iterable[str] | None = None) -> list[Told]:
+def measured(results: str | Path, only: Iterable[str] | None = None) -> list[Findings]:
     """The documents of which something has been measured, narrowed to those about some optimizers."""
     records, found = Ledger(results).records(), []
     wanted = None if only is None else {name.partition("[")[0] for name in only}
@@ -59,11 +59,11 @@ def measured(results: str | Path, only: Iterable[str] | None = None) -> list[Tol
             shown = document.shown(lookup(records))
             tables = tuple(each for each in shown if isinstance(each, Table))
             figures = tuple(each for each in shown if isinstance(each, Figure))
-            found.append(Told(document, rows, tables, figures))
+            found.append(Findings(document, rows, tables, figures))
     return found
 
 
-def counts(told: Sequence[Told]) -> list[tuple[Verdict, int]]:
+def counts(findings: Sequence[Findings]) -> list[tuple[Verdict, int]]:
     """How many claims have each verdict that occurs."""
-    found = Counter(verdict for each in told for verdict in each.rows["verdict"])
+    found = Counter(verdict for each in findings for verdict in each.rows["verdict"])
     return [(verdict, found[verdict]) for verdict in Verdict if found[verdict]]

@@ -48,7 +48,7 @@ class Selection:
     older: bool = False
     """Show rows of older code too, under names of their own."""
 
-    def asked(self) -> Suite:
+    def tuned_suite(self) -> Suite:
         """The suite, with the tuning ruleset that was asked for in place of its own."""
         changes = {"tuning": self.tuning, "trials": self.trials, "fresh": self.fresh or None}
         given = {name: value for name, value in changes.items() if value is not None}
@@ -78,7 +78,7 @@ class Selection:
 
     def read(self, store: Store) -> Frame:
         """Everything that is stored; UserError if that is nothing."""
-        self.asked()
+        self.tuned_suite()
         if store.folder.is_file():
             raise UserError(
                 f"results folder {str(store.folder)!r} is a file. Give another one with --results."
@@ -94,7 +94,7 @@ class Selection:
 
     def rows(self, frame: Frame, folder: Path) -> Frame:
         """The rows, by task as the suite lists them, then by setting, then by optimizer; UserError if none."""
-        frame = self.in_stages(frame, folder) if self.asked().staged else frame[frame["seed"] < BLOCK]
+        frame = self.in_stages(frame, folder) if self.tuned_suite().staged else frame[frame["seed"] < BLOCK]
         wanted = {"task": self.labels("task", frame), "optimizer": self.labels("optimizer", frame)}
         wanted |= {name: None if (value := getattr(self, name)) is None else [value] for name in NARROW}
         for name, values in wanted.items():
@@ -104,7 +104,7 @@ class Selection:
 
     def in_stages(self, frame: Frame, folder: Path) -> Frame:
         """The rows that the tuning ruleset made, with their stages; UserError if a winner has not run."""
-        suite = self.asked()
+        suite = self.tuned_suite()
         shown = frame[frame["task"].isin(self.labels("task", frame) or [])]
         names = self.labels("optimizer", frame)
         asked = untuned_in(shown, suite) if names is None else resolve.all_of(names)
@@ -180,12 +180,12 @@ class Selection:
     def setting_of(self, rows: Frame) -> dict[str, Any]:
         """The options of a run at the setting of the first row, where they are not the suite's."""
         first = rows.iloc[0]
-        options = reproduce.options_of(rows.iloc[:1], self.asked(), "")[0]
+        options = reproduce.options_of(rows.iloc[:1], self.tuned_suite(), "")[0]
         rates = sorted(set(rows["trial"].dropna()))
         plain = {
             name: value for name, value in options.items() if name not in ("seeds", "lr", *self.ruleset())
         }
-        few = len(rates) < self.asked().trials and "stage" not in first.index
+        few = len(rates) < self.tuned_suite().trials and "stage" not in first.index
         return {**plain, **({"lr": ",".join(f"{rate:g}" for rate in rates)} if few and rates else {})}
 
 

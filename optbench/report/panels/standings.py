@@ -1,0 +1,203 @@
+"""The comparison over problems, on each axis: profiles, runtime distributions, ranks with their tests."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from optbench.report import markdown
+from optbench.report.axes import draw_ranks, draw_shares
+from optbench.report.charts import shares
+from optbench.report.content import Content
+from optbench.report.figures import WIDTH, columns_that_fit, legend, new_figure
+from optbench.report.parts import Bullets, ByAxis, Chart, Charts, Details, Part, Picture, Table, Text
+from optbench.report.standing import SPOKEN, Standing
+from optbench.stats.aggregates import interquartile_means
+from optbench.stats.profiles import algoperf_scores
+from optbench.stats.times import PENALTY, areas_under, times_to_target
+from optbench.wording import interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ENDS = ("middle", "low", "high"), ("ert", "ert_low", "ert_high"), ("par", "par_low", "par_high")
+"""The columns of a time with its interval: its median, its expectation, its penalised mean."""
+PROFILES = "profiles", "ratio"
+REACHED = "distributions", "spent"
+"""A table of `Standing`, and its column along x."""
+
+
+def data(content: Content, table: str, x: str) -> dict[str, list[dict[str, Any]]]:
+    """Shares that grow along x, on each axis that is ranked."""
+    return {
+        axis: shares(getattr(standing, table), x, content.places)
+        for axis, standing in content.standings.items() if not standing.refusals
+    }  # fmt: skip
+
+
+def profiles(content: Content) -> list[Part]:
+    ranked = {axis: each for axis, each in content.standings.items() if not each.refusals}
+    if "steps" not in ranked:
+        return [Text(" ".join(content.standings["steps"].refusals))]
+    note = (
+        "Performance profiles: the share of problems on which an optimizer reaches the main target within a multiple "
+        "of the fastest optimizer's time (Dolan and Moré). Runtime distributions: the share of 51 targets, from the "
+        "start to the hardest, that it has reached by a share of the budget. Higher is better in both."
+    )
+    charts = [
+        Chart("Performance profiles", "profiles", data(content, *PROFILES), "share of problems solved"),
+        Chart("Runtime distributions", "reached", data(content, *REACHED), "share of targets reached"),
+    ]
+    tables = {axis: times(each) for axis, each in ranked.items()}
+    return [
+        Charts(note, charts),
+        ByAxis({
+            axis: [Details(f"Times to the main target, in {SPOKEN[axis]}", [table])]
+            for axis, table in tables.items()
+        }),
+    ]  # fmt: skip
+
+
+def times(standing: Standing) -> Table:
+    """Times to each problem's main target, failures included."""
+    rows = [
+        (row["problem"], row["optimizer"], f"{row['reached']}/{row['runs']}",
+         *(interval(*(row[end] for end in ends), lost="never") for ends in ENDS))
+        for row in times_to_target(standing.best).to_dict("records")
+    ]  # fmt: skip
+    note = (
+        "reached: runs that reached the target. expected: what all runs spent divided by how many reached the target. "
+        f"penalised: the mean, where a failure counts {PENALTY} budgets."
+    )
+    header = ("task", "optimizer", "reached", "median", "expected", "penalised")
+    return Table("Times to each problem's main target", header, rows, note=note)
+
+
+@dataclass(frozen=True)
+class Ranks(Part):
+    """Mean ranks on an axis, with a bracket beside neighbours that do not differ significantly."""
+
+    standing: Standing
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Best first, with places in percent of the axis, and which part of each bracket a row has."""
+        last = max(1, len(self.standing.ranks) - 1)
+        keys = ("rank", "low", "high", "low_tasks", "high_tasks")
+        brackets = [names for names in self.standing.cliques if len(names) > 1]
+        rows = []
+        for row in self.standing.ranks.to_dict("records"):
+            at = {f"{key}_at": f"{3 + 94 * (row[key] - 1) / last:.1f}" for key in keys}
+            inside = [bracket(row["optimizer"], names) for names in brackets]
+            text = interval(row["rank"], row["low"], row["high"])
+            rows.append({**row, **at, "cliques": inside, "text": text})
+        return rows
+
+
+def bracket(name: str, names: list[str]) -> str:
+    """The part of a bracket over neighbours that is beside a row."""
+    if name not in names:
+        return "out"
+    return {0: "first", len(names) - 1: "last"}.get(names.index(name), "inside")
+
+
+@dataclass(frozen=True)
+class Chances(Part):
+    """The probability of improvement of each pair."""
+
+    standing: Standing
+
+    def markdown(self) -> str:
+        names, rows = self.standing.improvement
+        cells = [[f"**{text}**" if sure else text for text, sure in row] for row in rows]
+        lines = [[markdown.escape(name), *row] for name, row in zip(names, cells, strict=True)]
+        return markdown.escaped_table(["better", *map(markdown.escape, names)], lines)
+
+
+def ranks(content: Content) -> list[Part]:
+    """On the page for each axis; in Markdown in steps."""
+    return [ByAxis({axis: ranked(content, axis) for axis in content.standings})]
+
+
+def ranked(content: Content, axis: str) -> list[Part]:
+    standing = content.standings[axis]
+    heading = Text(f"In {SPOKEN[axis]}", "heading")
+    if standing.refusals:
+        return [heading, Text("No ranking. " + " ".join(standing.refusals))]
+    flips = standing.flips
+    alt = "Performance profiles, runtime distributions and mean ranks"
+    return [
+        heading,
+        *([Text(standing.left_out, "note")] if standing.left_out else []),
+        *([Picture("standings", alt, functools.partial(draw, content))] if axis == "steps" else []),
+        Ranks(standing),
+        Bullets(standing.sentences),
+        scores(standing),
+        Details(
+            f"Pairs whose order depends on one other optimizer or problem: {len(flips)}",
+            [Bullets(flips)], open=len(flips) <= 6,
+        ) if flips else Text("No pair's order depends on one other optimizer or problem."),
+        Details("Probability of improvement", [Chances(standing)]),
+    ]  # fmt: skip
+
+
+def scores(standing: Standing) -> Table:
+    """Mean ranks and scores, best first, with their intervals over seeds and over problems."""
+    tables = {
+        "score": algoperf_scores(standing.rows),
+        "iqm": interquartile_means(standing.rows),
+        "area": areas_under(standing.runtimes),
+    }
+    found = {name: table.set_index("optimizer") for name, table in tables.items()}
+    rows = []
+    for row in standing.ranks.to_dict("records"):
+        name = row["optimizer"]
+        score, mean, area = (found[key].loc[name] for key in tables)
+        rows.append((
+            name, over_seeds(row, "rank"), over_problems(row, "rank"), str(row["wins"]), over_seeds(score, "score"),
+            over_problems(score, "score"), f"{score['solved']:.0f}/{score['problems']:.0f}", over_seeds(area, "area"),
+            over_seeds(mean, "iqm"),
+        ))  # fmt: skip
+    header = (
+        "optimizer", "mean rank", "over problems", "wins", "AlgoPerf", "over problems", "solved", "targets reached",
+        "progress",
+    )  # fmt: skip
+    note = (
+        "In brackets: the 95 % bootstrap interval over seeds; under over problems, the interval over resampled "
+        "problems, which a statement about other problems needs. wins: problems on which none was better. AlgoPerf: "
+        "area under the performance profile, 1 if fastest on every problem (arXiv:2306.07179). solved: problems whose "
+        "main target the median seed reached. targets reached: area under the runtime distribution. progress: "
+        "interquartile mean of the progress from the start to the hardest target, on a log scale (arXiv:2108.13264)."
+    )
+    return Table(f"Scores over {standing.rows['problem'].nunique()} problems", header, rows, 1, note)
+
+
+def over_seeds(row: Any, name: str) -> str:
+    return interval(row[name], row["low"], row["high"])
+
+
+def over_problems(row: Any, name: str) -> str:
+    text = interval(row[name], row["low_tasks"], row["high_tasks"])
+    return text.partition(" ")[2] or f"[{text}, {text}]"
+
+
+def draw(content: Content) -> Figure:
+    """Profiles, runtime distributions, and ranks with their cliques, in steps."""
+    standing = content.standings["steps"]
+    looks = {name: content.looks[name] for name in content.looks if name in set(standing.ranks["optimizer"])}
+    columns = columns_that_fit(list(looks), WIDTH)
+    height = max(2.4, 0.8 + 0.17 * len(looks)) + 0.2 * math.ceil(len(looks) / columns)
+    figure = new_figure(WIDTH, height)
+    left, middle, right = figure.subplots(1, 3, width_ratios=[1, 1, 1.05])
+    for axes, source, title, x, y in (
+        (left, PROFILES, "performance profiles", "steps over the fastest", "share of problems solved"),
+        (middle, REACHED, "runtime distributions", "share of the budget", "share of targets reached"),
+    ):
+        lines = data(content, *source)["steps"]
+        draw_shares(axes, lines, list(content.looks.values()), percent=source is REACHED)
+        axes.set(title=title, xlabel=x, ylabel=y)
+    draw_ranks(right, standing.ranks.to_dict("records"), standing.cliques, looks)
+    right.set(title="mean rank", xlabel="1 is best; by steps")
+    legend(figure, list(looks.values()), list(looks), [], loc="outside upper center", ncols=columns)
+    return figure
