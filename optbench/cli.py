@@ -38,9 +38,9 @@ class Show:
 
 @dataclass(frozen=True)
 class Report:
-    """Write a page with tables and figures of what is stored for a suite.
+    """Write a page with tables and figures of a suite's stored results.
 
-    Every optimizer that is stored for the suite's tasks is shown, each setting apart, unless less is asked for.
+    Shows every stored optimizer for the suite's tasks, one section per setting; narrow it with the options below.
     """
 
     results: str = "results"
@@ -52,7 +52,7 @@ class Report:
     opt: Texts = None
     """Only these optimizers: kron,adam or 'kron[b1=0.95]'."""
     task: Texts = None
-    """These tasks in place of the suite's."""
+    """Only these tasks, also some that are not in the suite."""
     schedule: Text = None
     """Only this schedule, as the report names it: constant or 'cosine[warmup=0.1]'."""
     framework: Text = None
@@ -66,17 +66,17 @@ class Report:
     device_kind: Text = None
     """Only this kind of device, as the report names it."""
     tuning: Text = None
-    """What this ruleset chose, as `optbench run --tuning` ran it: grid, random or quasi."""
+    """Show results tuned by this ruleset: grid, random or quasi."""
     trials: Number = None
-    """Of so many trials."""
+    """Number of trials of that run."""
     fresh: bool = False
-    """What a grid chose, reported on seeds that chose nothing."""
+    """Show the winners of a grid on fresh seeds."""
     older: bool = False
-    """Show rows of older code too, each under a name of its own."""
+    """Also show results of older code, each under its own name."""
     allow_unequal: bool = False
-    """Rank optimizers although their budgets differ by more than 5 %; the report says so."""
+    """Rank optimizers although their budgets differ by more than 5 %; the report lists the differences."""
     compare: Texts = None
-    """Instead, what moved between two result folders, or two commits in one: --compare A B"""
+    """Compare two folders or commits instead: --compare A B"""
 
 
 @dataclass(frozen=True)

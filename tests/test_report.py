@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -377,7 +379,7 @@ def test_a_ranking_of_unequal_budgets_is_refused_unless_it_is_asked_for(tmp_path
     allowed = Content.of(Selection("quickstart"), store, allow_unequal=True)
     assert allowed.standings["steps"].ranks["optimizer"].tolist() == ["adam", "sgd"]
     assert allowed.commands[-1].endswith("--allow-unequal")
-    assert set(content.standings["steps"].unequal) <= set(allowed.caveats)
+    assert set(content.standings["steps"].differing["says"]) <= set(allowed.caveats)
 
 
 def test_steps_to_a_target_do_not_depend_on_which_tasks_share_a_frame(tmp_path):
@@ -649,13 +651,28 @@ def test_who_ranks_best_is_one_sentence_with_how_sure_it_is(tmp_path):
     grids = [grid(name, opt, level) for name in problems for opt, level in (("adam", 1e-5), ("sgd", 1e-3))]
     page = index(told(stored(tmp_path / "results", *grids)))
     assert (
-        "Over the 3 problems adam has the best mean rank, 1 of 2 (over problems drawn anew 1 to 1): "
-        "these 3 cannot tell it from sgd." in page
+        "Over the 3 problems adam has the best mean rank, 1 of 2 (95% interval over problems 1 to 1); "
+        "not significantly better than sgd." in page
     )
 
 
-def test_a_real_run_makes_a_report(tmp_path):
+def documented(section: str) -> set[str]:
+    """The columns that a section of docs/columns.md describes."""
+    text = (
+        (Path(__file__).parents[1] / "docs/columns.md")
+        .read_text()
+        .partition(f"## {section}\n")[2]
+        .partition("\n## ")[0]
+    )
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    return {name for row in rows for name in re.findall("`([^`]+)`", row)}
+
+
+def test_a_real_run_makes_a_report_whose_every_column_is_documented(tmp_path):
     import optbench
+    from optbench.report.compare import compare, frame_of
+    from optbench.report.selection import Selection
+    from optbench.report.write import csv
 
     result = optbench.run(
         suite="quickstart",
@@ -671,3 +688,9 @@ def test_a_real_run_makes_a_report(tmp_path):
     assert "optbench run --suite quickstart --task quadratic_10 --opt adam,sgd --seeds 2 --steps 60" in page
     assert "Fewer than 5 seeds on quadratic_10" in page
     assert all(line == line.rstrip() for line in page.splitlines())
+
+    assert set(pd.read_csv(io.BytesIO(csv(content.summary)))) == documented("table.csv")
+    pair = frame_of(compare("", (str(tmp_path / "r"),) * 2, Selection("quickstart")))
+    assert set(pd.read_csv(io.BytesIO(csv(pair)))) == documented("table.csv of a comparison")
+    fields = {re.sub(r"^(task|optimizer|evaluation|version)\..*", r"\1.*", name) for name in result.frame}
+    assert fields <= documented("Rows of results")

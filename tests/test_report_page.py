@@ -311,7 +311,7 @@ def test_names_do_not_break_out_of_figures(evil):
     from optbench.report.panels import standings, verdict
 
     with figures.style():
-        for figure in (verdict.overview(evil), standings.draw(evil)):
+        for figure in (verdict.overview(evil), standings.draw(evil, standings.data(evil)["steps"])):
             tree = ET.parse(io.BytesIO(figures.render(figure)["svg"]))
             assert not [element for element in tree.iter() if "script" in str(element.tag).lower()]
 

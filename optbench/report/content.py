@@ -145,7 +145,7 @@ class Content:
         """What limits the verdict."""
         lines = caveats.caveats(self.problems, self.summary, self.stored, self.suite)
         if self.allow_unequal:
-            lines += self.standings["steps"].unequal
+            lines += self.standings["steps"].differing["says"].tolist()
         if self.unreadable:
             lines.append(f"Skipped unreadable files: {listed(self.unreadable)}.")
         return lines

@@ -75,7 +75,7 @@ def page(content: Content, sections: Sequence[Section], files: Mapping[str, byte
 def facts(content: Content) -> list[str]:
     """The report in a line."""
     return [
-        count(len(content.problems), "problem"), count(len(content.optimizers), "optimizer"),
+        count(content.stored["task"].nunique(), "task"), count(len(content.optimizers), "optimizer"),
         count(int(content.summary["lanes"].sum()), "cell"), content.environment["device"].partition(";")[0],
         content.environment["dates"].rpartition(" to ")[2].partition(" ")[0],
     ]  # fmt: skip

@@ -86,11 +86,11 @@ def tables(content: Content) -> dict[str, bytes]:
 
 def closing(folder: Path, content: Content, figures: int) -> str:
     """What the terminal prints."""
-    names, tasks = len(content.optimizers), len(content.problems)
+    names, tasks = len(content.optimizers), content.stored["task"].nunique()
     cells = int(content.summary["lanes"].sum())
     seeded = {problem.rows["task"].iloc[0] for problem in content.problems if problem.question.seeded}
     return (
-        f"Wrote {folder / 'index.html'}: {count(tasks, 'problem')}, {count(names, 'optimizer')}, "
+        f"Wrote {folder / 'index.html'}: {count(tasks, 'task')}, {count(names, 'optimizer')}, "
         f"{count(cells, 'cell')}. Beside it: index.md, {figures} figures (SVG and PNG), table.csv and table.tex.\n"
         f"{content.headline}\n"
         f"Next: {content.selection.next_command(content.newest, content.summary, seeded, bool(content.terrains))}"

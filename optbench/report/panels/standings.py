@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from optbench.report import markdown
@@ -14,9 +15,9 @@ from optbench.report.content import Content
 from optbench.report.figures import WIDTH, columns_that_fit, legend, new_figure
 from optbench.report.parts import Bullets, ByAxis, Chart, Charts, Details, Part, Picture, Table, Text
 from optbench.report.standing import SPOKEN, Standing
-from optbench.stats.aggregates import interquartile_means
-from optbench.stats.profiles import algoperf_scores
-from optbench.stats.times import PENALTY, areas_under, times_to_target
+from optbench.stats.aggregates import improvement, interquartile_means
+from optbench.stats.profiles import algoperf_scores, performance_profiles
+from optbench.stats.times import PENALTY, areas_under, distributions, times_to_target
 from optbench.wording import interval
 
 if TYPE_CHECKING:
@@ -24,40 +25,43 @@ if TYPE_CHECKING:
 
 ENDS = ("middle", "low", "high"), ("ert", "ert_low", "ert_high"), ("par", "par_low", "par_high")
 """The columns of a time with its interval: its median, its expectation, its penalised mean."""
-PROFILES = "profiles", "ratio"
-REACHED = "distributions", "spent"
-"""A table of `Standing`, and its column along x."""
 
 
-def data(content: Content, table: str, x: str) -> dict[str, list[dict[str, Any]]]:
-    """Shares that grow along x, on each axis that is ranked."""
+def data(content: Content) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """For each axis that is ranked, the lines of the profiles and of the runtime distributions."""
     return {
-        axis: shares(getattr(standing, table), x, content.places)
+        axis: {
+            "profiles": shares(performance_profiles(standing.rows), "ratio", content.places),
+            "reached": shares(distributions(standing.runtimes), "spent", content.places),
+        }
         for axis, standing in content.standings.items() if not standing.refusals
     }  # fmt: skip
 
 
 def profiles(content: Content) -> list[Part]:
-    ranked = {axis: each for axis, each in content.standings.items() if not each.refusals}
-    if "steps" not in ranked:
+    lines = data(content)
+    if "steps" not in lines:
         return [Text(" ".join(content.standings["steps"].refusals))]
     note = (
         "Performance profiles: the share of problems on which an optimizer reaches the main target within a multiple "
         "of the fastest optimizer's time (Dolan and Moré). Runtime distributions: the share of 51 targets, from the "
         "start to the hardest, that it has reached by a share of the budget. Higher is better in both."
     )
+    kinds = {
+        "profiles": ("Performance profiles", "share of problems solved"),
+        "reached": ("Runtime distributions", "share of targets reached"),
+    }
     charts = [
-        Chart("Performance profiles", "profiles", data(content, *PROFILES), "share of problems solved"),
-        Chart("Runtime distributions", "reached", data(content, *REACHED), "share of targets reached"),
+        Chart(name, kind, {axis: each[kind] for axis, each in lines.items()}, label)
+        for kind, (name, label) in kinds.items()
     ]
-    tables = {axis: times(each) for axis, each in ranked.items()}
-    return [
-        Charts(note, charts),
-        ByAxis({
-            axis: [Details(f"Times to the main target, in {SPOKEN[axis]}", [table])]
-            for axis, table in tables.items()
-        }),
-    ]  # fmt: skip
+    alt = "Performance profiles, runtime distributions and mean ranks"
+    tables = {
+        axis: [Details(f"Times to the main target, in {SPOKEN[axis]}", [times(content.standings[axis])])]
+        for axis in lines
+    }
+    picture = Picture("standings", alt, functools.partial(draw, content, lines["steps"]))
+    return [Charts(note, charts), picture, ByAxis(tables)]
 
 
 def times(standing: Standing) -> Table:
@@ -104,15 +108,32 @@ def bracket(name: str, names: list[str]) -> str:
 
 @dataclass(frozen=True)
 class Chances(Part):
-    """The probability of improvement of each pair."""
+    """The probability of improvement of each pair, best optimizers first; bold where that is significant."""
 
     standing: Standing
 
+    @cached_property
+    def rows(self) -> dict[str, list[tuple[str, bool]]]:
+        """The chance that a run of one is better than a run of another, and whether its interval excludes 50 %."""
+        names = self.standing.ranks["optimizer"]
+        found = improvement(self.standing.rows).set_index(["optimizer", "other"])
+
+        def chance(one: str, other: str) -> tuple[str, bool]:
+            row: Any = found.loc[(one, other)]
+            return f"{100 * row['probability']:.0f} %", bool(
+                row["low_tasks"] > 0.5 or row["high_tasks"] < 0.5
+            )
+
+        return {
+            one: [chance(one, other) if one != other else ("", False) for other in names] for one in names
+        }
+
     def markdown(self) -> str:
-        names, rows = self.standing.improvement
-        cells = [[f"**{text}**" if sure else text for text, sure in row] for row in rows]
-        lines = [[markdown.escape(name), *row] for name, row in zip(names, cells, strict=True)]
-        return markdown.escaped_table(["better", *map(markdown.escape, names)], lines)
+        names = [markdown.escape(name) for name in self.rows]
+        cells = [[f"**{text}**" if sure else text for text, sure in row] for row in self.rows.values()]
+        return markdown.escaped_table(
+            ["better", *names], ([name, *row] for name, row in zip(names, cells, strict=True))
+        )
 
 
 def ranks(content: Content) -> list[Part]:
@@ -126,11 +147,9 @@ def ranked(content: Content, axis: str) -> list[Part]:
     if standing.refusals:
         return [heading, Text("No ranking. " + " ".join(standing.refusals))]
     flips = standing.flips
-    alt = "Performance profiles, runtime distributions and mean ranks"
     return [
         heading,
         *([Text(standing.left_out, "note")] if standing.left_out else []),
-        *([Picture("standings", alt, functools.partial(draw, content))] if axis == "steps" else []),
         Ranks(standing),
         Bullets(standing.sentences),
         scores(standing),
@@ -182,7 +201,7 @@ def over_problems(row: Any, name: str) -> str:
     return text.partition(" ")[2] or f"[{text}, {text}]"
 
 
-def draw(content: Content) -> Figure:
+def draw(content: Content, lines: dict[str, list[dict[str, Any]]]) -> Figure:
     """Profiles, runtime distributions, and ranks with their cliques, in steps."""
     standing = content.standings["steps"]
     looks = {name: content.looks[name] for name in content.looks if name in set(standing.ranks["optimizer"])}
@@ -190,12 +209,11 @@ def draw(content: Content) -> Figure:
     height = max(2.4, 0.8 + 0.17 * len(looks)) + 0.2 * math.ceil(len(looks) / columns)
     figure = new_figure(WIDTH, height)
     left, middle, right = figure.subplots(1, 3, width_ratios=[1, 1, 1.05])
-    for axes, source, title, x, y in (
-        (left, PROFILES, "performance profiles", "steps over the fastest", "share of problems solved"),
-        (middle, REACHED, "runtime distributions", "share of the budget", "share of targets reached"),
+    for axes, kind, title, x, y in (
+        (left, "profiles", "performance profiles", "steps over the fastest", "share of problems solved"),
+        (middle, "reached", "runtime distributions", "share of the budget", "share of targets reached"),
     ):
-        lines = data(content, *source)["steps"]
-        draw_shares(axes, lines, list(content.looks.values()), percent=source is REACHED)
+        draw_shares(axes, lines[kind], list(content.looks.values()), percent=kind == "reached")
         axes.set(title=title, xlabel=x, ylabel=y)
     draw_ranks(right, standing.ranks.to_dict("records"), standing.cliques, looks)
     right.set(title="mean rank", xlabel="1 is best; by steps")
