@@ -32,12 +32,19 @@ def of_problems(
 ) -> list[dict[str, Any]]:
     """The data of each problem's charts: training curves, final values by learning rate, best of k trials."""
     rows = {key: part.set_index("optimizer") for key, part in summary.groupby("problem", sort=False)}
-    trials = dict(iter(best_of_trials(outcomes).groupby("problem", sort=False)))
+    tuned = (
+        best_of_trials(outcomes)
+        .groupby(["problem", "optimizer"], sort=False)
+        .filter(lambda part: len(part) > 1)
+    )
     return [
         {
             "training": training(problem, rows[problem.name], places),
             "rates": (found := rates(problem, places)),
-            "trials": {**found, "lines": trials_of(trials.get(problem.name), places)},
+            "trials": {
+                **found,
+                "lines": lines(tuned[tuned["problem"] == problem.name], "k", "middle", places),
+            },
         }
         for problem in problems
     ]
@@ -100,38 +107,30 @@ def training(problem: Problem, summary: Frame, places: dict[str, int]) -> dict[s
 
     return {
         "progress": [progress(problem, metric, places) for metric in problem.metrics],
-        "lost": [[places[name], step] for name, step in ends(problem)],
+        "lost": [
+            [places[name], len(losses)]
+            for name, rows in problem.best.items()
+            for losses in lost(rows)["losses"]
+        ],
         "seconds": per_step("microseconds", 1e-6),
         "gradients": per_step("gradients_per_step", 1.0),
     }
 
 
-def ends(problem: Problem) -> Iterable[tuple[str, int]]:
-    """Where lanes at the best learning rate diverged or failed."""
-    for name, rows in problem.best.items():
-        yield from ((name, len(losses)) for losses in lost(rows)["losses"])
-
-
 def progress(problem: Problem, metric: str, places: dict[str, int]) -> dict[str, Any]:
     """Median and band over seeds against steps, for each optimizer at its best learning rate."""
-    curves = {
-        name: thinned(curve[np.isfinite(curve["middle"])]) for name, curve in problem.curves(metric).items()
-    }
     bottom, top = span(problem.curves(metric))
-    lines = []
-    for name, shown in curves.items():
-        if shown.empty:
+    shown = []
+    for name, curve in problem.curves(metric).items():
+        if (finite := thinned(curve[np.isfinite(curve["middle"])])).empty:
             continue
-        middle, low, high = (
-            np.maximum(shown[key].to_numpy(float), bottom / 10) for key in ("middle", "low", "high")
-        )
-        lines.append({
-            "o": places[name], "x": shown["step"].astype(int).tolist(), "y": shorts(middle), "low": shorts(low),
-            "high": shorts(np.minimum(high, top * 1e3)), "end": stop(middle, problem, metric),
-        })  # fmt: skip
+        ends = finite[["middle", "low", "high"]].astype(float).clip(lower=bottom / 10)
+        ends = ends.assign(step=finite["step"], high=ends["high"].clip(upper=top * 1e3))
+        stopped = stop(ends["middle"].to_numpy(), problem, metric)
+        shown.append({**line(ends, places[name], "step", "middle"), "end": stopped})
     targets = [target.value for target in problem.question.targets if target.metric == metric]
-    sighted = [short(value) for value in targets if value >= bottom / 2]
-    return {**scale(metric, bottom, top), "targets": sighted, "lines": lines}
+    visible = [short(value) for value in targets if value >= bottom / 2]
+    return {**scale(metric, bottom, top), "targets": visible, "lines": shown}
 
 
 def stop(middles: np.ndarray, problem: Problem, metric: str) -> int:
@@ -173,36 +172,24 @@ def positive(parts: list[np.ndarray]) -> np.ndarray:
 def rates(problem: Problem, places: dict[str, int]) -> dict[str, Any]:
     """Final value of the selection metric at each learning rate."""
     bottom, top = sensitivity_span(problem)
-    lines = []
+    shown = []
     for name, table in problem.sensitivities.items():
-        best = problem.best[name]["trial"].iloc[0]
-        lines.append({
-            "o": places[name], "x": shorts(table["trial"]), "y": shorts(table["middle"]),
-            "low": shorts(table["low"]), "high": shorts(table["high"]),
-            "lost": table["lost"].astype(int).tolist(), "lanes": table["lanes"].astype(int).tolist(),
-            "best": None if name in problem.failed else short(best),
-        })  # fmt: skip
-    return {**scale(problem.question.selection, bottom, top), "range": [bottom, top], "lines": lines}
+        best = None if name in problem.failed else short(problem.best[name]["trial"].iloc[0])
+        counts = {key: table[key].astype(int).tolist() for key in ("lost", "lanes")}
+        shown.append({**line(table, places[name], "trial", "middle"), **counts, "best": best})
+    return {**scale(problem.question.selection, bottom, top), "range": [bottom, top], "lines": shown}
 
 
-def trials_of(tuning: Frame | None, places: dict[str, int]) -> list[dict[str, Any]]:
-    """The median best of k trials, for each optimizer that has several."""
-    if tuning is None:
-        return []
-    return [
-        {"o": places[str(name)], "x": rows["k"].astype(int).tolist(), "y": shorts(rows["middle"]),
-         "low": shorts(rows["low"]), "high": shorts(rows["high"])}
-        for name, rows in tuning.groupby("optimizer", sort=False) if len(rows) > 1
-    ]  # fmt: skip
+def lines(table: Frame, x: str, y: str, places: dict[str, int]) -> list[dict[str, Any]]:
+    """A line for each optimizer."""
+    groups = table.groupby("optimizer", sort=False)
+    return [line(rows, places[str(name)], x, y) for name, rows in groups]
 
 
-def shares(table: Frame, x: str, places: dict[str, int]) -> list[dict[str, Any]]:
-    """A share that grows along x, for each optimizer."""
-    return [
-        {"o": places[str(name)], "x": shorts(rows[x]), "y": shorts(rows["share"]),
-         **{end: shorts(rows[end]) for end in ("low", "high") if end in rows}}
-        for name, rows in table.groupby("optimizer", sort=False)
-    ]  # fmt: skip
+def line(table: Frame, place: int, x: str, y: str) -> dict[str, Any]:
+    """Two columns of a table, with an interval if it has one."""
+    columns = {"x": x, "y": y, "low": "low", "high": "high"}
+    return {"o": place, **{key: shorts(table[name]) for key, name in columns.items() if name in table}}
 
 
 def scale(metric: str, bottom: float, top: float) -> dict[str, Any]:

@@ -12,14 +12,13 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from optbench.fields import UserError, nearest
 from optbench.record import Question
-from optbench.report.look import order
 from optbench.report.parts import Code, Part, Section, Table, Terms, Text
 from optbench.report.problem import groups, lost
 from optbench.report.reproduce import environment
@@ -32,8 +31,6 @@ from optbench.stats.settings import labels, modern, newest, question_of
 from optbench.store import Store
 from optbench.wording import interval, listed, number, spoken, value, whole
 
-VERSION = ("commit", "optbench_version")
-
 
 class Move(NamedTuple):
     """One optimizer on one problem, on both sides."""
@@ -42,8 +39,8 @@ class Move(NamedTuple):
     optimizer: str
     metric: str
     """What is compared; less is better."""
-    trial: float | None
-    trial_b: float | None
+    trial: float
+    trial_b: float
     a: tuple[float, float, float]
     b: tuple[float, float, float]
     """Median, low and high at A's learning rate."""
@@ -52,9 +49,9 @@ class Move(NamedTuple):
     seeds: int
     identical: int
     cells: int
-    """How many of the cells that both have show the same losses to the last bit."""
+    """Cells that both have; `identical` of them have bit-identical losses."""
     speed: float
-    """Microseconds a step, B/A."""
+    """Microseconds per step, B/A."""
     lost: tuple[int, int]
     """Lanes that diverged or failed."""
 
@@ -75,7 +72,7 @@ class Move(NamedTuple):
 
     @property
     def of_spread(self) -> float:
-        """How large the change is, in half-widths of A's interval over seeds, on a log scale; NaN without one."""
+        """The size of the change in half-widths of A's interval over seeds, on a log scale; NaN without one."""
         _, low, high = self.a
         if not (0 < low < high < math.inf):
             return math.nan
@@ -100,8 +97,7 @@ class Comparison:
         """What both sides have, in the order of the report."""
         a, b = self.groups
         names = labels(self.sides[0])
-        shared = [key for key in a if key in b]
-        return [move(str(names[a[key].index[0]]), key[-1], a[key], b[key]) for key in sorted_keys(shared)]
+        return [move(str(names[a[key].index[0]]), key[-1], a[key], b[key]) for key in a if key in b]
 
     @cached_property
     def alone(self) -> tuple[list[str], ...]:
@@ -201,41 +197,36 @@ def side(name: str, results: str, selection: Selection) -> Frame:
         return newest(selection.rows(selection.read(store), store.folder))
     store = Store(results)
     frame = store.frame(every=True) if store.runs.is_dir() else pd.DataFrame()
-    known = sorted({str(value) for column in VERSION if column in frame for value in frame[column].dropna()})
-    if frame.empty or not any(text == name or (len(name) >= 4 and text.startswith(name)) for text in known):
-        said = nearest(name, known) if known else f"Nothing is stored in {results!r}."
+    versions = frame.reindex(columns=["commit", "optbench_version"]).fillna("").astype(str)
+    begins = versions.apply(lambda texts: texts.str.startswith(name) & (len(name) >= 4))
+    rows = frame[(begins | (versions == name)).any(axis=1)]
+    if rows.empty:
+        known = sorted({*versions.to_numpy().flat} - {""})
+        hint = nearest(name, known) if known else f"Nothing is stored in {results!r}."
         raise UserError(
-            f"{name!r} is neither a folder nor a version that {results!r} has rows of. {said} "
+            f"{name!r} is neither a folder nor a version that {results!r} has rows of. {hint} "
             "Give two folders, or two commits: optbench report --compare A B"
         )
-    commits = frame["commit"].astype(str)
-    rows = frame[
-        (commits == name)
-        | (frame["optbench_version"] == name)
-        | (len(name) >= 4) & commits.str.startswith(name)
-    ]
     return newest(selection.rows(modern(rows.reset_index(drop=True)), store.folder))
-
-
-def sorted_keys(keys: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Problems as the report lists them, optimizers as everywhere."""
-    problems = list(dict.fromkeys(key[:-1] for key in keys))
-    names = order(key[-1] for key in keys)
-    return sorted(keys, key=lambda key: (problems.index(key[:-1]), names.index(key[-1])))
 
 
 def move(problem: str, optimizer: str, a: Frame, b: Frame) -> Move:
     """One optimizer on one problem."""
     a, b = (rows.drop_duplicates("cell") for rows in (a, b))
-    question = question_of(a)
     best, best_b = chosen(a), chosen(b)
     pairs = a.merge(b, on="cell", suffixes=("", "_b"))
-    same = [bits(row, "") == bits(row, "_b") for row in pairs[PAIRED].to_dict("records")]
-    metric, finals = paired(best, b, question)
-    ratios = np.exp([log_ratio(x, y) for x, y in zip(*finals, strict=True)])
+    same = [
+        status == status_b and np.asarray(losses).tobytes() == np.asarray(losses_b).tobytes()
+        for status, status_b, losses, losses_b in zip(*(pairs[name] for name in PAIRED), strict=True)
+    ]
+    metric, finals = paired(best, b, question_of(a))
+    ours, theirs = (np.maximum(values, 1e-300) for values in finals)
+    failed = np.isinf(ours) & np.isinf(theirs)  # on both sides: no change
+    ratios = np.divide(theirs, ours, out=np.ones_like(ours), where=~failed)
     speed, speed_b = (costs(rows[rows["status"].isin(RAN)])["microseconds"] for rows in (a, b))
     return Move(
-        problem=problem, optimizer=optimizer, metric=metric, trial=trial_of(best), trial_b=trial_of(best_b),
+        problem=problem, optimizer=optimizer, metric=metric, trial=best["trial"].astype(float).iloc[0],
+        trial_b=best_b["trial"].astype(float).iloc[0],
         a=median_interval(finals[0]), b=median_interval(finals[1]), ratio=median_interval(ratios),
         seeds=len(ratios), identical=sum(same), cells=len(same), speed=speed_b / speed,
         lost=(len(lost(a)), len(lost(b))),
@@ -243,11 +234,6 @@ def move(problem: str, optimizer: str, a: Frame, b: Frame) -> Move:
 
 
 PAIRED = ["status", "status_b", "losses", "losses_b"]
-
-
-def bits(row: dict[Any, Any], suffix: str) -> tuple[str, bytes]:
-    """What must be equal for two runs of a cell to be the same."""
-    return row[f"status{suffix}"], np.asarray(row[f"losses{suffix}"]).tobytes()
 
 
 def paired(best: Frame, b: Frame, question: Question) -> tuple[str, tuple[np.ndarray, np.ndarray]]:
@@ -262,24 +248,6 @@ def paired(best: Frame, b: Frame, question: Question) -> tuple[str, tuple[np.nda
     return f"final {spoken(question.score)}", (final(ours, question.score), final(theirs, question.score))
 
 
-def log_ratio(a: float, b: float) -> float:
-    """log(b / a); no change where both failed."""
-    if math.isinf(a) and math.isinf(b):
-        return 0.0
-    tiny = 1e-300
-    return (
-        math.log(max(b, tiny)) - math.log(max(a, tiny))
-        if math.isfinite(a + b)
-        else math.copysign(math.inf, b - a)
-    )
-
-
-def trial_of(rows: Frame) -> float | None:
-    """The learning rate of rows that share one."""
-    value = rows["trial"].iloc[0]
-    return None if value != value else value
-
-
 HEADER = (
     "task", "optimizer", "verdict", "metric", "A", "B", "B/A", "change/spread", "best lr",
     "us/step B/A", "lost", "same bits",
@@ -288,12 +256,11 @@ HEADER = (
 
 def texts(each: Move) -> tuple[str, ...]:
     """One row of the table, a text for each entry of `HEADER`."""
-    rates = dict.fromkeys("-" if rate is None else number(rate) for rate in (each.trial, each.trial_b))
+    rates = dict.fromkeys(map(number, (each.trial, each.trial_b)))
     return (
         each.problem, each.optimizer, each.verdict, each.metric,
         shown(each.metric, each.a), shown(each.metric, each.b), each.change,
-        number(each.of_spread, 2),
-        " → ".join(rates), "-" if math.isnan(each.speed) else f"{each.speed:.2f}",
+        number(each.of_spread, 2), " → ".join(rates), "-" if math.isnan(each.speed) else f"{each.speed:.2f}",
         " → ".join(dict.fromkeys(map(str, each.lost))), f"{each.identical}/{each.cells}",
     )  # fmt: skip
 

@@ -74,7 +74,6 @@ class Content:
 
     @cached_property
     def looks(self) -> dict[str, Look]:
-        """How each optimizer is drawn, in every figure."""
         return looks(self.optimizers)
 
     @cached_property
@@ -127,12 +126,10 @@ class Content:
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
-        """Who leads on each problem."""
         return verdicts(self.stored)
 
     @cached_property
     def headline(self) -> str:
-        """Who leads where, in one sentence."""
         return headline(self.verdicts)
 
     @cached_property
@@ -160,12 +157,10 @@ class Content:
         return groups(self.newest)
 
     def runs(self, rows: Frame) -> list[str]:
-        """The runs that compute some rows."""
         return reproduce.commands(rows, self.suite, self.selection.named, self.selection.results)
 
     @cached_property
     def environment(self) -> dict[str, str]:
-        """What the rows were computed with."""
         return reproduce.environment(self.newest)
 
     @property

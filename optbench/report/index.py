@@ -11,7 +11,7 @@ from optbench.report.parts import Section, to_markdown
 
 def document(title: str, head: Iterable[str], sections: Sequence[Section]) -> bytes:
     """A Markdown page: a title, paragraphs of Markdown, and a section for each panel with something to show."""
-    bodies = [(name, to_markdown(parts)) for name, parts in sections]
+    bodies = [(name, to_markdown(*parts)) for name, parts in sections]
     parts = [f"# {escape(title)}", *head, *(f"## {name}\n\n{body}" for name, body in bodies if body)]
     return ("\n\n".join(parts) + "\n").encode()
 

@@ -26,7 +26,7 @@ def escaped_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: in
     return "\n".join(f"| {' | '.join(line)} |" for line in (header, marks, *rows))
 
 
-def picture(name: str, alt: str) -> str:
+def image(name: str, alt: str) -> str:
     """A figure of the report: a PNG that links to its SVG."""
     return f"[![{escape(alt)}](figures/{name}.png)](figures/{name}.svg)"
 

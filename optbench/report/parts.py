@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape as html_escape
 from typing import TYPE_CHECKING, Any
 
-from optbench.report import markdown as md
 from optbench.report.content import Content
+from optbench.report.markdown import bullets, code, escape, image, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,9 +20,7 @@ class Part:
     def markdown(self) -> str:
         return ""
 
-    @property
     def inside(self) -> Sequence[Part]:
-        """The parts within this one."""
         return ()
 
 
@@ -49,36 +47,37 @@ def all_parts(parts: Sequence[Part]) -> Iterator[Part]:
     """Parts with those inside them, in the order of the page."""
     for part in parts:
         yield part
-        yield from all_parts(part.inside)
+        yield from all_parts(part.inside())
 
 
-def to_markdown(parts: Sequence[Part]) -> str:
-    return "\n\n".join(text for part in parts if (text := part.markdown()))
+def to_markdown(*parts: Part | str) -> str:
+    """Parts, and texts that are Markdown already, as paragraphs."""
+    texts = (part.markdown() if isinstance(part, Part) else part for part in parts)
+    return "\n\n".join(filter(None, texts))
 
 
 @dataclass(frozen=True)
 class Text(Part):
-    """A paragraph."""
+    """A paragraph; or a heading within a panel."""
 
     text: str
     kind: str = ""
-    """A class of page.css: headline or note; or heading, for a heading within a panel."""
+    """heading, or a class of page.css: headline or note."""
 
     def markdown(self) -> str:
-        return "### " * (self.kind == "heading") + md.escape(self.text)
+        return "### " * (self.kind == "heading") + escape(self.text)
 
 
 @dataclass(frozen=True)
 class Bullets(Part):
-    """A list, under a heading of its own if it has a title."""
+    """A list, with a heading if it has a title."""
 
     lines: Sequence[str]
     title: str = ""
     boxed: bool = False
 
     def markdown(self) -> str:
-        title = f"**{md.escape(self.title)}**\n\n" * bool(self.title)
-        return title + md.bullets(map(md.escape, self.lines))
+        return to_markdown(f"**{escape(self.title)}**" * bool(self.title), bullets(map(escape, self.lines)))
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class Terms(Part):
     """A class of page.css: pairs, for short terms beside their texts."""
 
     def markdown(self) -> str:
-        return md.bullets(f"**{md.escape(term)}**: {md.escape(text)}" for term, text in self.pairs.items())
+        return bullets(f"**{escape(term)}**: {escape(text)}" for term, text in self.pairs.items())
 
 
 @dataclass(frozen=True)
@@ -100,12 +99,12 @@ class Code(Part):
     lines: Sequence[str]
 
     def markdown(self) -> str:
-        return md.code(self.lines)
+        return code(self.lines)
 
 
 @dataclass(frozen=True)
 class Table(Part):
-    """A caption, a header and rows of texts; the first `left` columns are words."""
+    """Rows of texts; the first `left` columns are words."""
 
     caption: str
     header: Sequence[str]
@@ -114,8 +113,7 @@ class Table(Part):
     note: str = ""
 
     def markdown(self) -> str:
-        text = md.table(self.header, self.rows, self.left)
-        return f"{text}\n\n{md.escape(self.note)}" if self.note else text
+        return to_markdown(table(self.header, self.rows, self.left), escape(self.note))
 
 
 @dataclass(frozen=True)
@@ -128,16 +126,15 @@ class Picture(Part):
     """Called within `figures.style`."""
     caption: str = ""
     embedded: bool = False
-    single: bool = False
-    """Whether it is narrow."""
+    narrow: bool = False
 
     def markdown(self) -> str:
-        return md.picture(self.name, self.alt) + f"\n\n*{md.escape(self.caption)}*" * bool(self.caption)
+        return to_markdown(image(self.name, self.alt), f"*{escape(self.caption)}*" * bool(self.caption))
 
 
 @dataclass(frozen=True, eq=False)
 class Chart(Part):
-    """A chart of the page, which has no place in Markdown but through the picture of the same data."""
+    """A chart of the page; Markdown shows a picture of the same data, if there is one."""
 
     name: str
     kind: str
@@ -154,10 +151,8 @@ class Chart(Part):
     def markdown(self) -> str:
         if self.picture is None:
             return ""
-        parts = (f"### {md.escape(self.name)}", md.escape(self.text), self.picture.markdown())
-        return "\n\n".join(filter(None, parts))
+        return to_markdown(f"### {escape(self.name)}", escape(self.text), self.picture)
 
-    @property
     def inside(self) -> Sequence[Part]:
         return () if self.picture is None else (self.picture,)
 
@@ -171,27 +166,25 @@ class Charts(Part):
     columns: int = 2
 
     def markdown(self) -> str:
-        found = to_markdown(self.charts)
-        return f"{md.escape(self.note)}\n\n{found}" if found else ""
+        body = to_markdown(*self.charts)
+        return to_markdown(escape(self.note), body) if body else ""
 
-    @property
     def inside(self) -> Sequence[Part]:
         return self.charts
 
 
 @dataclass(frozen=True)
 class Details(Part):
-    """Parts behind a summary; closed unless said."""
+    """Parts behind a summary."""
 
     summary: str
     parts: Sequence[Part]
     open: bool = False
 
     def markdown(self) -> str:
-        head = f"<details><summary>{html_escape(self.summary)}</summary>"
-        return f"{head}\n\n{to_markdown(self.parts)}\n\n</details>"
+        summary = f"<details><summary>{html.escape(self.summary)}</summary>"
+        return to_markdown(summary, *self.parts, "</details>")
 
-    @property
     def inside(self) -> Sequence[Part]:
         return self.parts
 
@@ -203,8 +196,7 @@ class ByAxis(Part):
     axes: Mapping[str, Sequence[Part]]
 
     def markdown(self) -> str:
-        return to_markdown(next(iter(self.axes.values())))
+        return to_markdown(*next(iter(self.axes.values())))
 
-    @property
     def inside(self) -> Sequence[Part]:
         return [part for parts in self.axes.values() for part in parts]

@@ -32,7 +32,7 @@ def parts_of(findings: Sequence[Findings]) -> list[Part]:
         parts += [
             Picture(
                 f"claims-{one.name}", one.name.replace("-", " "), functools.partial(draw, one), one.caption,
-                embedded=True, single=len(one.panels) == 1,
+                embedded=True, narrow=len(one.panels) == 1,
             )
             for one in each.figures
         ]  # fmt: skip

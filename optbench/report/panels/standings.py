@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from optbench.report import markdown
 from optbench.report.axes import draw_ranks, draw_shares
-from optbench.report.charts import shares
+from optbench.report.charts import lines
 from optbench.report.content import Content
 from optbench.report.figures import WIDTH, columns_that_fit, legend, new_figure
 from optbench.report.parts import Bullets, ByAxis, Chart, Charts, Details, Part, Picture, Table, Text
@@ -31,16 +31,16 @@ def data(content: Content) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """For each axis that is ranked, the lines of the profiles and of the runtime distributions."""
     return {
         axis: {
-            "profiles": shares(performance_profiles(standing.rows), "ratio", content.places),
-            "reached": shares(distributions(standing.runtimes), "spent", content.places),
+            "profiles": lines(performance_profiles(standing.rows), "ratio", "share", content.places),
+            "reached": lines(distributions(standing.runtimes), "spent", "share", content.places),
         }
         for axis, standing in content.standings.items() if not standing.refusals
     }  # fmt: skip
 
 
 def profiles(content: Content) -> list[Part]:
-    lines = data(content)
-    if "steps" not in lines:
+    drawn = data(content)
+    if "steps" not in drawn:
         return [Text(" ".join(content.standings["steps"].refusals))]
     note = (
         "Performance profiles: the share of problems on which an optimizer reaches the main target within a multiple "
@@ -52,15 +52,15 @@ def profiles(content: Content) -> list[Part]:
         "reached": ("Runtime distributions", "share of targets reached"),
     }
     charts = [
-        Chart(name, kind, {axis: each[kind] for axis, each in lines.items()}, label)
+        Chart(name, kind, {axis: each[kind] for axis, each in drawn.items()}, label)
         for kind, (name, label) in kinds.items()
     ]
     alt = "Performance profiles, runtime distributions and mean ranks"
     tables = {
         axis: [Details(f"Times to the main target, in {SPOKEN[axis]}", [times(content.standings[axis])])]
-        for axis in lines
+        for axis in drawn
     }
-    picture = Picture("standings", alt, functools.partial(draw, content, lines["steps"]))
+    picture = Picture("standings", alt, functools.partial(draw, content, drawn["steps"]))
     return [Charts(note, charts), picture, ByAxis(tables)]
 
 
@@ -201,7 +201,7 @@ def over_problems(row: Any, name: str) -> str:
     return text.partition(" ")[2] or f"[{text}, {text}]"
 
 
-def draw(content: Content, lines: dict[str, list[dict[str, Any]]]) -> Figure:
+def draw(content: Content, drawn: dict[str, list[dict[str, Any]]]) -> Figure:
     """Profiles, runtime distributions, and ranks with their cliques, in steps."""
     standing = content.standings["steps"]
     looks = {name: content.looks[name] for name in content.looks if name in set(standing.ranks["optimizer"])}
@@ -213,7 +213,7 @@ def draw(content: Content, lines: dict[str, list[dict[str, Any]]]) -> Figure:
         (left, "profiles", "performance profiles", "steps over the fastest", "share of problems solved"),
         (middle, "reached", "runtime distributions", "share of the budget", "share of targets reached"),
     ):
-        draw_shares(axes, lines[kind], list(content.looks.values()), percent=kind == "reached")
+        draw_shares(axes, drawn[kind], list(content.looks.values()), percent=kind == "reached")
         axes.set(title=title, xlabel=x, ylabel=y)
     draw_ranks(right, standing.ranks.to_dict("records"), standing.cliques, looks)
     right.set(title="mean rank", xlabel="1 is best; by steps")
