@@ -1,4 +1,4 @@
-"""What one pair of axes shows of a chart's data (`report.charts`), as the page shows it too."""
+"""Drawing the data of a chart (`report.charts`) on axes for print, as charts.js draws them on the page."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def draw_rates(axes: Axes, chart: Chart, looks: Looks) -> None:
     make_strip(axes, row * len(losing))
     for place, line in enumerate(lines):
         style = looks[line["o"]]
-        if None in line["x"]:  # nothing to sweep: the same value wherever one looks
+        if None in line["x"]:  # nothing to sweep: the same value everywhere
             axes.axhline(numbers(line, "y")[0][0], color=style.colour, linestyle=style.dash, lw=1)
             continue
         height = 1 - row * (losing.index(line["o"]) + 0.5) if line["o"] in losing else 1.0
@@ -105,7 +105,7 @@ def draw_rates(axes: Axes, chart: Chart, looks: Looks) -> None:
 
 
 def make_strip(axes: Axes, share: float) -> None:
-    """Room along the top edge for what has no value, shaded so that nobody reads it against the scale."""
+    """Room along the top edge for what has no value, shaded since the scale does not apply to it."""
     from matplotlib.ticker import FixedLocator
 
     low, high = axes.get_ylim()

@@ -1,4 +1,4 @@
-"""What the originals' documents claim and what was measured of it, as rows."""
+"""The claims of the originals' documents and their measurements, as rows."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ COLUMNS = (
 """Of the rows: text, but for `created`, seconds since 1970; `file` is in results/claims/."""
 HEADER = ("verdict", "claim", "documented", "measured", "why")
 INTRODUCTION = (
-    "What the READMEs and docstrings of the originals say, and what was measured. Verdicts are computed "
-    "from the stored measurements by rules; optbench claims NAME shows everything about one."
+    "Claims of the READMEs and docstrings of the originals, and their measurements. Rules compute the verdicts from "
+    "the stored measurements; optbench claims NAME shows one claim in full."
 )
 
 
@@ -41,7 +41,7 @@ def ruled(document: Document, records: Mapping[str, Record]) -> Frame:
 
 @dataclass(frozen=True)
 class Findings:
-    """A document, its measured claims, and what is shown beside them."""
+    """A document with its measured claims, tables and figures."""
 
     document: Document
     rows: Frame
@@ -50,7 +50,7 @@ class Findings:
 
 
 def measured(results: str | Path, only: Iterable[str] | None = None) -> list[Findings]:
-    """The documents of which something has been measured, narrowed to those about some optimizers."""
+    """The documents with measured claims, optionally only those about some optimizers."""
     records, found = Ledger(results).records(), []
     wanted = None if only is None else {name.partition("[")[0] for name in only}
     for document in documents().values():

@@ -1,4 +1,4 @@
-"""Paths over functions of two numbers: what each optimizer did at its best learning rate, for those on the page."""
+"""Paths across functions of two numbers: each optimizer of the report at its best learning rate."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from optbench.stats.settings import newest, question_of
 LEVELS = 14
 """How many contours."""
 FAR = 100.0
-"""A path ends where it goes so far, long after it left the window."""
+"""A path ends at this distance, far outside the window."""
 STATIONS = (1, 10, 100)
 """The steps at which a path carries a marker."""
 ALIKE = ("schedule", "framework", "dtype", "precision")
@@ -26,7 +26,7 @@ ALIKE = ("schedule", "framework", "dtype", "precision")
 
 @dataclass(frozen=True)
 class Path:
-    """Where one optimizer went."""
+    """The path of one optimizer."""
 
     optimizer: str
     trial: float | None
