@@ -53,7 +53,6 @@ def draw_progress(
 
 
 def log_scale(axes: Axes, chart: Chart) -> None:
-    """The chart's scale along the height."""
     axes.set_yscale("log")
     axes.set_ylim(*chart["span"])
     few_ticks(axes.yaxis, *chart["span"], percent=chart["percent"])

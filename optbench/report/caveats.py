@@ -28,7 +28,6 @@ SAME_SEEDS = (
 
 
 def caveats(problems: Sequence[Problem], table: Frame, stored: Frame, suite: Suite) -> list[str]:
-    """All of them, as sentences."""
     tuned = (table["trials"] > 1).any()
     return [
         *unlike_the_suite(problems, suite), *thin(problems, table), *unlike_each_other(table, stored),

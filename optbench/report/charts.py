@@ -51,7 +51,6 @@ def of_problems(
 
 
 def of_terrain(terrain: Terrain, places: dict[str, int]) -> dict[str, Any]:
-    """Contours and paths."""
     paths = []
     for path in terrain.paths:
         steps = thinned_steps(path.points)
@@ -170,7 +169,6 @@ def positive(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def rates(problem: Problem, places: dict[str, int]) -> dict[str, Any]:
-    """Final value of the selection metric at each learning rate."""
     bottom, top = sensitivity_span(problem)
     shown = []
     for name, table in problem.sensitivities.items():
@@ -181,7 +179,6 @@ def rates(problem: Problem, places: dict[str, int]) -> dict[str, Any]:
 
 
 def lines(table: Frame, x: str, y: str, places: dict[str, int]) -> list[dict[str, Any]]:
-    """A line for each optimizer."""
     groups = table.groupby("optimizer", sort=False)
     return [line(rows, places[str(name)], x, y) for name, rows in groups]
 
@@ -234,5 +231,4 @@ def short(value: Any) -> float | None:
 
 
 def shorts(values: Iterable[float]) -> list[float | None]:
-    """The same for each."""
     return [short(value) for value in values]

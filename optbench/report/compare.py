@@ -57,7 +57,6 @@ class Move(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Same bits, better, worse, or undecided."""
         middle, low, high = self.ratio
         if self.identical == self.cells:
             return "same bits"
@@ -107,7 +106,6 @@ class Comparison:
 
     @property
     def headline(self) -> str:
-        """What changed, in a sentence."""
         counts = {word: sum(each.verdict == word for each in self.moves) for word in WORDS}
         texts = [f"{counts[word]} {text}" for word, text in WORDS.items() if counts[word]]
         cells, same = (sum(getattr(each, name) for each in self.moves) for name in ("cells", "identical"))
@@ -117,7 +115,6 @@ class Comparison:
         )
 
     def sections(self) -> list[Section]:
-        """The panels of its page."""
         rows = [texts(each) for each in self.moves]
         alone = {name: "; ".join(only) for name, only in zip("AB", self.alone, strict=True) if only}
         facts: list[Part] = []
@@ -211,7 +208,6 @@ def side(name: str, results: str, selection: Selection) -> Frame:
 
 
 def move(problem: str, optimizer: str, a: Frame, b: Frame) -> Move:
-    """One optimizer on one problem."""
     a, b = (rows.drop_duplicates("cell") for rows in (a, b))
     best, best_b = chosen(a), chosen(b)
     pairs = a.merge(b, on="cell", suffixes=("", "_b"))
@@ -255,7 +251,6 @@ HEADER = (
 
 
 def texts(each: Move) -> tuple[str, ...]:
-    """One row of the table, a text for each entry of `HEADER`."""
     rates = dict.fromkeys(map(number, (each.trial, each.trial_b)))
     return (
         each.problem, each.optimizer, each.verdict, each.metric,
@@ -266,7 +261,6 @@ def texts(each: Move) -> tuple[str, ...]:
 
 
 def shown(metric: str, numbers: tuple[float, float, float]) -> str:
-    """A median with its interval."""
     return whole(*numbers) if metric.startswith("steps") else value(metric, *numbers)
 
 

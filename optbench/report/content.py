@@ -69,7 +69,6 @@ class Content:
 
     @cached_property
     def optimizers(self) -> list[str]:
-        """In the order of every figure."""
         return order(self.stored["optimizer"])
 
     @cached_property
@@ -83,7 +82,6 @@ class Content:
 
     @cached_property
     def charts(self) -> list[dict[str, Any]]:
-        """The data of each problem's charts."""
         return charts.of_problems(self.problems, self.summary, self.standings["steps"].outcomes, self.places)
 
     @cached_property
@@ -165,7 +163,6 @@ class Content:
 
     @property
     def report_command(self) -> str:
-        """What writes this report."""
         return self.selection.report_command() + " --allow-unequal" * self.allow_unequal
 
     @cached_property

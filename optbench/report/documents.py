@@ -64,6 +64,5 @@ def measured(results: str | Path, only: Iterable[str] | None = None) -> list[Fin
 
 
 def counts(findings: Sequence[Findings]) -> list[tuple[Verdict, int]]:
-    """How many claims have each verdict that occurs."""
     found = Counter(verdict for each in findings for verdict in each.rows["verdict"])
     return [(verdict, found[verdict]) for verdict in Verdict if found[verdict]]

@@ -57,7 +57,6 @@ STYLE: dict[str, Any] = {
 
 
 def style() -> AbstractContextManager[Any]:
-    """The style of all figures, while they are drawn."""
     return mpl.rc_context(STYLE)  # pyright: ignore[reportArgumentType]
 
 
@@ -102,7 +101,6 @@ SIGNS = {
 
 
 def signs(problems: Sequence[Problem], rings: bool) -> list[str]:
-    """Which of the signs are drawn."""
     tables = [table for problem in problems for table in problem.sensitivities.values()]
     crosses = any((table["lost"] > 0).any() for table in tables)
     return ["best learning rate"] * rings + ["diverged or failed"] * crosses

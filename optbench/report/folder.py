@@ -45,7 +45,6 @@ def read(path: Path) -> dict[str, str]:
 
 
 def is_ours(folder: Path, name: str, total: str) -> bool:
-    """Whether a file of a manifest is in the folder and unchanged."""
     path = folder / name
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or not path.is_file():
         return False

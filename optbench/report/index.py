@@ -17,7 +17,6 @@ def document(title: str, head: Iterable[str], sections: Sequence[Section]) -> by
 
 
 def index(content: Content, sections: Sequence[Section]) -> bytes:
-    """index.md of a report."""
     head = [*map(paragraph, content.about), "Interactive version: [index.html](index.html)."]
     return document(content.question, head, sections)
 

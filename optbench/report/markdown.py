@@ -32,7 +32,6 @@ def image(name: str, alt: str) -> str:
 
 
 def bullets(lines: Iterable[str]) -> str:
-    """A list of escaped lines."""
     return "\n".join(f"- {line}" for line in lines)
 
 

@@ -25,7 +25,6 @@ class Problem:
 
     @cached_property
     def optimizers(self) -> dict[str, Frame]:
-        """The rows of each optimizer."""
         return {name: self.rows[self.rows["optimizer"] == name] for name in order(self.rows["optimizer"])}
 
     @cached_property
@@ -35,7 +34,6 @@ class Problem:
 
     @cached_property
     def sensitivities(self) -> dict[str, Frame]:
-        """Final value against learning rate, for each optimizer."""
         return {name: sensitivity(rows, self.question) for name, rows in self.optimizers.items()}
 
     @cached_property
@@ -66,14 +64,12 @@ class Problem:
         return {name for name, rows in self.optimizers.items() if len(lost(rows)) == len(rows)}
 
     def lost(self, name: str) -> str:
-        """`2 of 5 diverged` among the best learning rate's lanes, or ''."""
         rows = self.best[name]
         counts = lost(rows)["status"].value_counts().sort_index()
         return ", ".join(f"{n} of {len(rows)} {status}" for status, n in counts.items())
 
 
 def problems(frame: Frame) -> list[Problem]:
-    """The problems of a frame, in its order."""
     names = labels(frame)
     return [Problem(names[rows.index[0]], question_of(rows), rows) for rows in kept_apart(frame)]
 

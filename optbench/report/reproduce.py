@@ -92,7 +92,6 @@ def options_of(rows: Frame, suite: Suite, optimizer: str) -> list[dict[str, Any]
 
 
 def typed_names(frame: Frame, suite: str) -> dict[str, str]:
-    """How each task and optimizer of some rows is typed."""
     found: dict[str, str] = {}
     for _, row in frame.drop_duplicates(["task", "optimizer"]).iterrows():
         spec = json.loads(row["spec"])
@@ -139,5 +138,4 @@ def values(frame: Frame, name: str) -> str:
 
 
 def day(seconds: float) -> str:
-    """A date and minute in UTC."""
     return datetime.fromtimestamp(float(seconds), UTC).strftime("%Y-%m-%d %H:%M UTC")

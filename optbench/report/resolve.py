@@ -59,7 +59,6 @@ def all_of(texts: Sequence[str]) -> list[Optimizer]:
 
 
 def suite(given: str | Suite) -> Suite:
-    """The suite of a name or file."""
     return catalogue.suite(given)
 
 

@@ -46,18 +46,15 @@ class Selection:
     """Also show results of older code, each under its own name."""
 
     def tuned_suite(self) -> Suite:
-        """The suite with the given tuning ruleset."""
         given = {name: value for name, value in self.ruleset().items() if value is not None}
         return dataclasses.replace(self.own, **given)
 
     @cached_property
     def own(self) -> Suite:
-        """The suite itself."""
         return resolve.suite(self.suite)
 
     @property
     def named(self) -> str:
-        """The suite as typed."""
         return self.suite.name if isinstance(self.suite, Suite) else self.suite
 
     def labels(self, kind: str, frame: Frame) -> list[str] | None:
@@ -127,21 +124,17 @@ class Selection:
         return frame[frame[name].isin(values)]
 
     def command(self) -> str:
-        """The run that computes these rows."""
         given = {"opt": self.opt, "task": self.task, "steps": self.steps}
         return command_line("run", suite=self.named, **given, **self.ruleset(), **self.where)
 
     def ruleset(self) -> dict[str, Any]:
-        """The tuning options."""
         return {"tuning": self.tuning, "trials": self.trials, "fresh": self.fresh or None}
 
     @property
     def where(self) -> dict[str, str]:
-        """The option for the results folder."""
         return {} if self.results == "results" else {"results": self.results}
 
     def report_command(self, **more: Any) -> str:
-        """This report."""
         narrow = {name: getattr(self, name) for name in SETTING}
         options = (
             {name.replace("_", "-"): value for name, value in narrow.items()} | self.ruleset() | self.where

@@ -48,7 +48,6 @@ class Standing:
 
     @cached_property
     def refusals(self) -> list[str]:
-        """Why there is no ranking, if so."""
         problems, names = (self.rows[column].nunique() for column in ("problem", "optimizer"))
         if problems < 2 or names < 2:
             return ["A ranking needs at least two optimizers that were run on the same two problems."]
@@ -75,7 +74,6 @@ class Standing:
 
     @cached_property
     def tested(self) -> Frame:
-        """Every pair, tested."""
         return pairs(self.rows)
 
     @cached_property
@@ -86,7 +84,6 @@ class Standing:
 
     @cached_property
     def sentences(self) -> list[str]:
-        """The results of the tests."""
         over, names = self.rows["problem"].nunique(), len(self.ranks)
         test = friedman(self.rows)
         lines = []

@@ -21,7 +21,6 @@ def escape(text: str) -> str:
 
 
 def comment(text: str) -> str:
-    """A line that LaTeX ignores."""
     return f"% {' '.join(text.split())}"
 
 

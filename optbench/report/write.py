@@ -63,7 +63,6 @@ def write_comparison(results: str, out: str, selection: Selection, sides: Sequen
 
 
 def comparison(found: compare.Comparison) -> dict[str, bytes]:
-    """The pages of a comparison."""
     shown, drawn = found.sections(), looks(move.optimizer for move in found.moves)
     values = {"question": compare.TITLE, "suite": found.selection.own.name, "names": found.names}
     head = bullets(f"{side}: {escape(name)}" for side, name in zip("AB", found.names, strict=True))
@@ -80,12 +79,10 @@ def csv(table: Frame) -> bytes:
 
 
 def tables(content: Content) -> dict[str, bytes]:
-    """The comparison for a program and for a paper."""
     return {"table.csv": csv(content.summary), "table.tex": tex.table(content).encode()}
 
 
 def closing(folder: Path, content: Content, figures: int) -> str:
-    """What the terminal prints."""
     names, tasks = len(content.optimizers), content.stored["task"].nunique()
     cells = int(content.summary["lanes"].sum())
     seeded = {problem.rows["task"].iloc[0] for problem in content.problems if problem.question.seeded}

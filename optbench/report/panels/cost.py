@@ -60,7 +60,6 @@ def megabytes(size: float) -> str:
 
 
 def budgets(content: Content) -> Table:
-    """The equal-budget certificate."""
     rows = [
         (row["problem"], row["optimizer"], str(row["trials"]), str(row["seeds"]), f"{row['steps']:,.0f}",
          number(row["gradients"]), number(row["seconds"]), row["where"])

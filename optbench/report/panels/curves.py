@@ -146,7 +146,6 @@ def rates(content: Content, place: int) -> Chart:
 
 
 def draw_sensitivity(content: Content, place: int) -> Figure:
-    """The final selection metric of a problem against the learning rate."""
     chart = content.charts[place]["rates"]
     figure = new_figure(WIDTH, height_for(content.problems[place]))
     axes = figure.subplots()
@@ -173,7 +172,6 @@ def tuning(content: Content) -> list[Part]:
 
 
 def defaults(content: Content) -> Table:
-    """Untuned defaults beside the tuned."""
     metrics = {problem.name: problem.question.score for problem in content.problems}
     rows = []
     for row in untuned(content.standings["steps"].outcomes).to_dict("records"):

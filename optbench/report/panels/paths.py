@@ -41,7 +41,6 @@ def paths(content: Content) -> list[Part]:
 
 
 def ends(terrain: Terrain) -> Table:
-    """The end of each path."""
     rows = [
         (path.optimizer, "-" if path.trial is None else number(path.trial), f"{len(path.points) - 1:,}",
          number(float(terrain.surface.height(*path.points[-1]))), str(path.status))

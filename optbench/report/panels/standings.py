@@ -65,7 +65,6 @@ def profiles(content: Content) -> list[Part]:
 
 
 def times(standing: Standing) -> Table:
-    """Times to each problem's main target, failures included."""
     rows = [
         (row["problem"], row["optimizer"], f"{row['reached']}/{row['runs']}",
          *(interval(*(row[end] for end in ends), lost="never") for ends in ENDS))
