@@ -6,6 +6,7 @@ import dataclasses
 import io
 import math
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optbench import optimizers, tasks
+import optbench
+from optbench import UserError, optimizers, tasks, tuning
 from optbench.cell import Cell, Schedule, Status, Trace
+from optbench.execute.request import Request
 from optbench.protocol import Counts
 from optbench.record import question_text
+from optbench.report import panels
+from optbench.report.caveats import decays
 from optbench.report.charts import ticks
+from optbench.report.compare import compare, frame_of
+from optbench.report.content import Content
+from optbench.report.figures import style
+from optbench.report.look import COLOURS, DASHES, FIRST, NAMED, VARIANTS, look, looks, order
+from optbench.report.markdown import escape, slug, table
+from optbench.report.panels.cost import costs
+from optbench.report.panels.curves import draw_curves, draw_sensitivity
+from optbench.report.parts import sections
+from optbench.report.problem import problems
+from optbench.report.reproduce import commands
+from optbench.report.selection import Selection
+from optbench.report.write import csv, tables, write_report
+from optbench.stats.curves import curve, median_interval, ranks
+from optbench.stats.summary import summarise, texts
 from optbench.store import Store
+from optbench.suite import Suite, load
+from optbench.wording import digits_apart, interval, number, value, whole
 
 FACTS = {
     "optbench_version": "0.1.0", "commit": "0123456789ab", "python": "3.11.7", "version.jax": "0.10.2",
@@ -27,12 +48,8 @@ FACTS = {
     "device": "cpu:0", "device_kind": "cpu", "mode": "vmap",
 }  # fmt: skip
 SECONDS = {
-    "program_seconds": 0.5,
-    "compile_seconds": 1.25,
-    "evaluation_seconds": 0.1,
-    "lanes": 4,
-    "parameters": 10,
-}
+    "program_seconds": 0.5, "compile_seconds": 1.25, "evaluation_seconds": 0.1, "lanes": 4, "parameters": 10,
+}  # fmt: skip
 METRICS = ("train_loss", "validation_loss", "validation_error", "test_error")
 STEPS = 40
 
@@ -80,26 +97,17 @@ def stored(folder, *grids: list[Trace], **facts) -> Store:
 
 def report(folder, store: Store, suite="quickstart", **narrow) -> tuple[str, str]:
     """The page and what the terminal says."""
-    from optbench.report.selection import Selection
-    from optbench.report.write import write_report
-
     _, said = write_report(str(store.folder), str(folder), Selection(suite, **narrow))
     return (folder / suite / "index.md").read_text(), said
 
 
 def told(store: Store, suite="quickstart", **narrow):
     """What a report would say, without its figures."""
-    from optbench.report.content import Content
-    from optbench.report.selection import Selection
-
     return Content.of(Selection(suite, **narrow), store)
 
 
 def shown(content):
     """The sections of a report."""
-    from optbench.report import panels
-    from optbench.report.parts import sections
-
     return sections(content, panels.PANELS)
 
 
@@ -135,8 +143,6 @@ def written(tmp_path_factory):
 
 def test_the_costs_tell_how_much_data_a_program_gets_through(tmp_path):
     """4 lanes of 40 steps of 128 examples in half a second; a function has no data."""
-    from optbench.report.panels.cost import costs
-
     found = costs(told(stored(tmp_path, grid("mlp", seeds=2), grid(seeds=2))))
     place = found.header.index("per second")
     assert {row[0]: row[place] for row in found.rows} == {"mlp": "41,000 examples", "quadratic_10": "-"}
@@ -150,8 +156,6 @@ MEMORY = {
 
 def test_the_costs_tell_what_a_lane_keeps_what_its_program_needs_and_the_peak(tmp_path):
     """In megabytes, in every form of the report; the peak is the worker's, or the accelerator's where there is one."""
-    from optbench.report.write import tables
-
     store = stored(tmp_path, grid("mlp", seeds=2), **MEMORY)
     store.write(grid("mlp", seeds=2), FACTS | MEMORY | {"device_kind": "H100"})
     store.write(grid("mlp", seeds=2, framework="torch"), FACTS | MEMORY | {"program_bytes": None})
@@ -185,9 +189,6 @@ def test_the_page_says_who_leads_and_where_nobody_does(written):
 
 def test_losses_between_one_and_a_half_have_an_axis_that_can_be_read(tmp_path):
     """A network whose loss halves had one tick, and half the panel was empty; paper and page share their axes."""
-    from optbench.report.figures import style
-    from optbench.report.panels.curves import draw_curves, draw_sensitivity
-
     content = told(stored(tmp_path, grid("mlp", level=0.45, trials=2)))
     [data] = content.charts
     with style():
@@ -221,8 +222,6 @@ def test_what_failed_is_named_with_its_reason_escaped(written):
 
 
 def test_the_numbers_are_those_of_the_terminal(written):
-    from optbench.stats.summary import summarise, texts
-
     folder, page, _ = written
     for row in summarise(Store(folder / "results").frame()).to_dict("records"):
         best, loss = texts(row)[2:4]
@@ -243,8 +242,6 @@ def test_names_are_escaped_and_every_picture_is_there(written):
 
 
 def test_the_commands_ask_for_these_cells_again(written):
-    from optbench.execute.request import Request
-
     folder, page, _ = written
     run = "optbench run --suite quickstart --task quadratic_10 --opt kron,adam --lr 0.0001,0.00215,0.0464,1 --steps 40"
     assert run in page.splitlines()
@@ -254,8 +251,6 @@ def test_the_commands_ask_for_these_cells_again(written):
     for line in (
         line for line in page.splitlines() if line.startswith("optbench run --suite") and "--steps" in line
     ):
-        import shlex
-
         words = shlex.split(line)[2:]
         options = dict(zip((word.removeprefix("--") for word in words[::2]), words[1::2], strict=True))
         options["steps"] = int(options["steps"])
@@ -266,9 +261,6 @@ def test_the_commands_ask_for_these_cells_again(written):
 
 def test_the_commands_say_how_lanes_ran_where_it_was_not_the_plans_choice(tmp_path):
     """They used to leave out `--lanes`, and computed other cells' keys."""
-    from optbench.report.reproduce import commands
-    from optbench.suite import load
-
     store = stored(tmp_path, grid(opt="adam"), grid(opt="sgd"))
     store.write(grid(opt="kron"), FACTS | {"mode": "map"})
     lines = commands(store.frame(), load("quickstart"), "quickstart")
@@ -294,9 +286,6 @@ def test_a_report_can_be_narrowed_down(written):
 
 
 def test_settings_are_never_averaged(tmp_path):
-    from optbench.report.problem import problems
-    from optbench.stats.summary import summarise
-
     store = stored(
         tmp_path,
         grid(level=1e-3, seeds=3),
@@ -315,9 +304,6 @@ def test_settings_are_never_averaged(tmp_path):
 
 
 def test_precisions_are_kept_apart_also_where_older_rows_said_it_in_the_dtype(tmp_path):
-    from optbench.report.problem import problems
-    from optbench.report.selection import Selection
-
     store = stored(tmp_path, grid(seeds=2), grid(level=1e-5, seeds=2, precision="bfloat16"))
     frame = store.frame()
     assert set(frame["dtype"]) == {"float32"}
@@ -363,9 +349,6 @@ def test_unequal_budgets_and_few_seeds_are_told(tmp_path):
 
 
 def test_a_ranking_of_unequal_budgets_is_refused_unless_it_is_asked_for(tmp_path):
-    from optbench.report.content import Content
-    from optbench.report.selection import Selection
-
     store = stored(
         tmp_path,
         *(grid(task, opt, trials=trials, seeds=2) for task in ("quadratic_10", "rosenbrock_2")
@@ -383,8 +366,6 @@ def test_a_ranking_of_unequal_budgets_is_refused_unless_it_is_asked_for(tmp_path
 
 
 def test_steps_to_a_target_do_not_depend_on_which_tasks_share_a_frame(tmp_path):
-    from optbench.stats.summary import summarise
-
     one = grid("rosenbrock_2", level=1e-6, steps=97)
     stores = [stored(tmp_path / "a", one), stored(tmp_path / "b", one, grid("quadratic_10"))]
     tables = [summarise(store.frame()).set_index("task") for store in stores]
@@ -394,10 +375,6 @@ def test_steps_to_a_target_do_not_depend_on_which_tasks_share_a_frame(tmp_path):
 
 
 def test_a_curve_counts_lost_lanes_as_infinite_and_stops_with_the_last():
-    import pandas as pd
-
-    from optbench.stats.curves import curve, median_interval, ranks
-
     rows = pd.DataFrame(
         {
             "status": ["done", "diverged", "reached"],
@@ -427,8 +404,6 @@ def test_a_curve_counts_lost_lanes_as_infinite_and_stops_with_the_last():
     ],
 )
 def test_what_is_not_there_is_a_message(tmp_path, make, narrow, said):
-    from optbench import UserError
-
     with pytest.raises(UserError, match=said):
         report(tmp_path / "reports", stored(tmp_path / "results", *make()), **narrow)
     assert not (tmp_path / "reports").exists()
@@ -439,26 +414,12 @@ def test_colours_stand_out_on_both_grounds_and_are_told_apart():
 
     Distances in OKLab, a hundred times.
     """
-    from optbench.report.look import COLOURS, FIRST
-
     seen = {
         "all": np.eye(3),
-        "protan": [
-            [0.152286, 1.052583, -0.204868],
-            [0.114503, 0.786281, 0.099216],
-            [-0.003882, -0.048116, 1.051998],
-        ],
-        "deutan": [
-            [0.367322, 0.860646, -0.227968],
-            [0.280085, 0.672501, 0.047413],
-            [-0.011820, 0.042940, 0.968881],
-        ],
-        "tritan": [
-            [1.255528, -0.076749, -0.178779],
-            [-0.078411, 0.930809, 0.147602],
-            [0.004733, 0.691367, 0.303900],
-        ],
-    }
+        "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+        "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+        "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+    }  # fmt: skip
     lms = [
         [0.4122215, 0.5363325, 0.0514460],
         [0.2119035, 0.6806995, 0.1073970],
@@ -491,8 +452,6 @@ def test_colours_stand_out_on_both_grounds_and_are_told_apart():
 
 
 def test_looks_differ_and_do_not_depend_on_the_company():
-    from optbench.report.look import COLOURS, DASHES, NAMED, VARIANTS, look, looks, order
-
     every = list(optimizers.names())
     drawn = looks(every)
     assert len(set(drawn.values())) == len(every)
@@ -508,8 +467,6 @@ def test_looks_differ_and_do_not_depend_on_the_company():
 
 
 def test_of_two_optimizers_of_one_colour_the_later_has_other_dashes_and_another_marker():
-    from optbench.report.look import look, looks
-
     names = [f"mine_{i}" for i in range(40)]
     one, other = next((a, b) for a in names for b in names if a < b and look(a)[:2] == look(b)[:2])
     drawn = looks([other, one])
@@ -521,8 +478,6 @@ def test_of_two_optimizers_of_one_colour_the_later_has_other_dashes_and_another_
 
 
 def test_markdown_shows_text_as_it_is():
-    from optbench.report.markdown import escape, slug, table
-
     assert escape("rosenbrock_2 _x_ a|b\n<i>") == r"rosenbrock_2 \_x\_ a\|b \<i\>"
     assert escape("[a](b) `c` *d*") == r"\[a\](b) \`c\` \*d\*"
     assert slug("quadratic[dim=50,condition=1e3]") == "quadratic-dim-50-condition-1e3"
@@ -531,15 +486,8 @@ def test_markdown_shows_text_as_it_is():
 
 
 def test_numbers_are_short_and_have_the_digits_of_their_interval():
-    from optbench.wording import digits_apart, interval, number, value, whole
-
-    assert [number(n) for n in (1.234e-8, 0.012, 1234.5, 1e7, math.nan)] == [
-        "1.23e-8",
-        "0.012",
-        "1234",
-        "1e7",
-        "-",
-    ]
+    texts = [number(n) for n in (1.234e-8, 0.012, 1234.5, 1e7, math.nan)]
+    assert texts == ["1.23e-8", "0.012", "1234", "1e7", "-"]
     assert interval(1.9967, 1.98531, 2.02590) == "1.9967 [1.985, 2.026]"
     assert interval(9.9e-9, 9.8e-9, 9.91e-9) == "9.9e-9 [9.8e-9, 9.91e-9]"
     assert interval(3.4e-4, 6.31e-6, 5.8e-4) == "0.00034 [6.3e-6, 0.00058]"
@@ -557,8 +505,6 @@ PARTS = st.floats(0, 1e6).map(lambda part: part if part > 1e-200 else 0.0)
 
 @given(st.floats(-1e9, 1e9).map(lambda low: low if abs(low) > 1e-200 else 0.0), PARTS, PARTS)
 def test_an_interval_as_written_holds_the_interval(low, more, most):
-    from optbench.wording import interval
-
     high = low + more + most
     written = interval(low + more, low, high).replace("]", "").replace("[", ",").split(",")
     if len(written) == 3:
@@ -569,9 +515,6 @@ def test_an_interval_as_written_holds_the_interval(low, more, most):
 
 def tuned_run(folder, ruleset="quasi", **changes) -> Store:
     """adam and sgd, four trials on three seeds each, what won (the third) and what was untuned on fresh ones."""
-    from optbench import tuning
-    from optbench.suite import Suite
-
     things = (tasks.parse("quadratic_10"),), (optimizers.parse("adam"), optimizers.parse("sgd"))
     one = Suite("s", *things, trials=4, seeds=3, steps=STEPS, tuning=ruleset, fresh=True, **changes)
     found = []
@@ -618,14 +561,10 @@ def test_a_plain_report_ignores_what_other_rulesets_ran(tmp_path):
 
 
 def test_a_winner_that_has_not_run_is_asked_for(tmp_path):
-    from optbench import UserError, tuning
-
     frame = tuned_run(tmp_path / "all").frame()
     assert (frame["seed"] >= tuning.FRESH).any()
     store = stored(tmp_path / "results")
     for path in sorted((tmp_path / "all" / "runs").iterdir()):
-        import pandas as pd
-
         rows = pd.read_parquet(path)
         won = (rows["seed"] >= tuning.FRESH) & (rows["optimizer"] == "adam[b1=0.99]")
         rows[~won].to_parquet(store.runs / path.name)
@@ -638,8 +577,6 @@ def test_a_winner_that_has_not_run_is_asked_for(tmp_path):
 
 
 def test_weight_decays_that_differ_are_told(tmp_path):
-    from optbench.report.caveats import decays
-
     frame = stored(tmp_path, grid(opt="adam"), grid(opt="adamw"), grid(opt="lion")).frame()
     [said] = decays(frame)
     assert "adamw 0.01 and lion 0.001, the others 0" in said
@@ -669,19 +606,8 @@ def documented(section: str) -> set[str]:
 
 
 def test_a_real_run_makes_a_report_whose_every_column_is_documented(tmp_path):
-    import optbench
-    from optbench.report.compare import compare, frame_of
-    from optbench.report.selection import Selection
-    from optbench.report.write import csv
-
-    result = optbench.run(
-        suite="quickstart",
-        task=["quadratic_10"],
-        opt=["adam", "sgd"],
-        seeds=2,
-        steps=60,
-        results=str(tmp_path / "r"),
-    )
+    what = {"suite": "quickstart", "task": ["quadratic_10"], "opt": ["adam", "sgd"], "seeds": 2, "steps": 60}
+    result = optbench.run(**what, results=str(tmp_path / "r"))
     content = told(Store(tmp_path / "r"))
     page = index(content)
     assert len(content.stored) == len(result.frame)

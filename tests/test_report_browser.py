@@ -12,6 +12,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from optbench.cell import Status
+from optbench.optimizers import parse
+from optbench.record import Surface
+from optbench.report.claims import write_page
+from optbench.report.compare import compare
+from optbench.report.content import Content
+from optbench.report.documents import measured
+from optbench.report.figures import files
+from optbench.report.panels.claims import parts_of
+from optbench.report.paths import Path, Terrain
+from optbench.report.selection import Selection, in_order
+from optbench.report.write import comparison
+from optbench.suite import load
+from optbench.tasks import Plane
 from tests.chromium import BROWSER, DRIVER, WIDE, Tab, browser
 from tests.made_up import make_up
 from tests.test_report import grid, page, stored
@@ -50,12 +64,6 @@ def small(tmp_path_factory):
 @pytest.fixture(scope="module")
 def path(small, tmp_path_factory):
     """The page of a small report, with paths and with claims of one document and their figure."""
-    from optbench.cell import Status
-    from optbench.record import Surface
-    from optbench.report.documents import measured
-    from optbench.report.paths import Path, Terrain
-    from optbench.tasks import Plane
-
     turn = np.linspace(0, 3, 80)[:, None]
     points = np.hstack([np.cos(turn), np.sin(turn)]) * np.exp(-turn)
     ways = tuple(Path(name, 0.1, points * scale, Status.DONE) for name, scale in (("adam", 1), ("sgd", 0.7)))
@@ -72,17 +80,12 @@ def path(small, tmp_path_factory):
 
 def pictures(claims) -> dict[str, bytes]:
     """The figures of claims, by path."""
-    from optbench.report.figures import files
-    from optbench.report.panels.claims import parts_of
-
     return files([("Claims", parts_of(claims))])
 
 
 @pytest.fixture(scope="module")
 def all_claims(tmp_path_factory):
     """The page of `optbench claims --out` with every document."""
-    from optbench.report.claims import write_page
-
     folder = tmp_path_factory.mktemp("claims")
     make_up(folder / "results")
     write_page(str(folder / "results"), str(folder))
@@ -337,10 +340,6 @@ def test_names_stay_text_in_the_browser(tab, small, tmp_path):
 
 
 def test_a_comparison_fits_and_loads_offline(tab, tmp_path):
-    from optbench.report.compare import compare
-    from optbench.report.selection import Selection
-    from optbench.report.write import comparison
-
     names = [
         str(stored(tmp_path / side, grid(level=level)).folder) for side, level in (("a", 1e-3), ("b", 2e-3))
     ]
@@ -362,8 +361,6 @@ DIMENSIONS = range(2, 16)
 
 def many_cells(folder) -> pd.DataFrame:
     """The frame of a store with ten thousand cells: one real row for each pair, copied over rates and seeds."""
-    from optbench.optimizers import parse
-
     draw = np.random.default_rng(0)
     rows = []
     for dim in DIMENSIONS:
@@ -389,11 +386,6 @@ def many_cells(folder) -> pd.DataFrame:
 @pytest.mark.slow
 def test_ten_thousand_cells_are_a_small_page_that_shows_soon(tab, tmp_path, request):
     """Under 6 MB with every claim, the first paint within 2 s: the best of a few loads, as others use the machine."""
-    from optbench.report.content import Content
-    from optbench.report.documents import measured
-    from optbench.report.selection import Selection, in_order
-    from optbench.suite import load
-
     frame = many_cells(tmp_path)
     assert len(frame) >= MANY
     labels = list(dict.fromkeys(frame["task"]))

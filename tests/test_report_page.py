@@ -13,6 +13,24 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+import optbench
+from optbench import UserError
+from optbench.cell import Status
+from optbench.claim import Verdict, every, plots
+from optbench.report import figures, panels, tex
+from optbench.report.charts import POINTS, outline
+from optbench.report.claims import write_page
+from optbench.report.documents import measured
+from optbench.report.figures import files, new_figure
+from optbench.report.folder import MANIFEST, save
+from optbench.report.look import MARKERS
+from optbench.report.markdown import escape
+from optbench.report.panels import standings, verdict
+from optbench.report.panels.paths import paths
+from optbench.report.panels.verdict import GONE, ZERO, Strips
+from optbench.report.parts import Chart, Charts, Panel, Picture, Table, Text
+from optbench.report.selection import Selection
+from optbench.report.vega import library
 from optbench.store import Store
 from tests.made_up import make_up
 from tests.test_report import grid, index, page, shown, stored, told
@@ -22,8 +40,6 @@ EVIL = """<script>alert(1)</script> "]]>' & $x_1$ | `a` \\{b}% #{7*7} {{7*7}} <!
 
 def small_content(folder):
     """Two tasks, a leader, a tie, a variant, lanes that were lost."""
-    from optbench.cell import Status
-
     store = stored(
         folder,
         grid(opt="adam", level=1e-5),
@@ -38,8 +54,6 @@ def small_content(folder):
 
 def evil_content(content, folder):
     """A content where everything that a user can name is named to break out."""
-    from optbench.report.selection import Selection
-
     path = folder / "evil.py"
     title = EVIL.replace("\\", "\\\\").replace('"', '\\"')
     path.write_text(
@@ -61,14 +75,11 @@ def evil_content(content, folder):
 
 def evil_claims(folder):
     """Claims of a document all of whose words break out; its figures are tested by themselves."""
-    from optbench.claim.plots import Table
-    from optbench.report.documents import measured
-
     make_up(folder)
     [told] = measured(folder, ["kron"])
     words = dict.fromkeys(("claim", "statement", "documented", "measured", "why"), EVIL)
     document = dataclasses.replace(told.document, title=EVIL, source=EVIL)
-    table = Table(name="t", caption=EVIL, header=(EVIL, EVIL), rows=((EVIL, EVIL),))
+    table = plots.Table(name="t", caption=EVIL, header=(EVIL, EVIL), rows=((EVIL, EVIL),))
     return (
         dataclasses.replace(
             told, document=document, rows=told.rows.assign(**words), tables=(table,), figures=()
@@ -122,8 +133,6 @@ def page_text(content) -> str:
 
 def parts(page: str) -> str:
     """The page without the library, whose text is not ours."""
-    from optbench.report.vega import library
-
     assert page.count(library()) == 1
     return page.replace(library(), "")
 
@@ -171,8 +180,6 @@ def test_every_chart_says_what_it_shows_and_its_numbers_are_beside_it(text, cont
 
 
 def test_the_charts_have_medians_and_bands_and_no_cells(content):
-    from optbench.report.charts import POINTS
-
     data = content.charts[0]
     json.dumps(content.charts, allow_nan=False)
     lines = data["training"]["progress"][0]["lines"]
@@ -187,9 +194,6 @@ def test_the_charts_have_medians_and_bands_and_no_cells(content):
 
 
 def test_markers_of_the_page_are_those_of_paper():
-    from optbench.report.charts import outline
-    from optbench.report.look import MARKERS
-
     shapes = [outline(marker) for marker in MARKERS]
     assert len(set(shapes)) == len(MARKERS)
     assert outline("s") == "M-1,1L1,1L1,-1L-1,-1Z"
@@ -199,8 +203,6 @@ def test_markers_of_the_page_are_those_of_paper():
 
 
 def test_verdict_intervals_lie_on_their_axis(content):
-    from optbench.report.panels.verdict import GONE, Strips
-
     rows = Strips(content.verdicts).rows(content.verdicts[0])
     assert [row["optimizer"] for row in rows] == ["adam", "sgd", "kron"]
     assert rows[-1]["middle_at"] == GONE
@@ -210,8 +212,6 @@ def test_verdict_intervals_lie_on_their_axis(content):
 
 def test_a_zero_keeps_away_from_the_least_value_on_a_strip(tmp_path):
     """An error of 47 % stood on the same spot as one of 0 %, which has no place on a log axis."""
-    from optbench.report.panels.verdict import ZERO, Strips
-
     store = stored(tmp_path, grid("mlp", "adam", 1e-300), grid("mlp", "sgd", 0.47), grid("mlp", "kron", 0.5))
     [verdict] = told(store).verdicts
     for row in verdict.rows[:1]:
@@ -250,9 +250,6 @@ def test_names_do_not_break_out_of_the_page(evil):
 
 def test_the_page_of_claims_is_whole_and_needs_no_network(tmp_path):
     """Every claim has its sentence, its verdict and its name; every picture is in the file."""
-    from optbench.claim import Verdict, every
-    from optbench.report.claims import write_page
-
     make_up(tmp_path / "results")
     write_page(str(tmp_path / "results"), str(tmp_path / "out"))
     page = (tmp_path / "out" / "claims" / "index.html").read_text()
@@ -274,9 +271,6 @@ def test_the_page_of_claims_is_whole_and_needs_no_network(tmp_path):
 
 def test_a_report_shows_the_claims_about_its_optimizers_and_how_to_measure_them(content, tmp_path):
     """A store with all claims: of the optimizers shown, only kron has a document."""
-    from optbench.report.documents import measured
-    from optbench.report.figures import files
-
     make_up(tmp_path)
     told = dataclasses.replace(content, claims=tuple(measured(tmp_path, content.optimizers)))
     assert "optbench claims psgd-kron" in told.commands
@@ -290,9 +284,6 @@ def test_a_report_shows_the_claims_about_its_optimizers_and_how_to_measure_them(
 
 
 def test_names_do_not_break_out_of_markdown_or_latex(evil):
-    from optbench.report import tex
-    from optbench.report.markdown import escape
-
     text = index(evil).partition("## Reproduce")[0]
     assert escape(EVIL) in text
     assert not re.search(r"(?<!\\)<(script|!--|/style)", text)
@@ -307,9 +298,6 @@ def test_names_do_not_break_out_of_markdown_or_latex(evil):
 
 
 def test_names_do_not_break_out_of_figures(evil):
-    from optbench.report import figures
-    from optbench.report.panels import standings, verdict
-
     with figures.style():
         for figure in (verdict.overview(evil), standings.draw(evil, standings.data(evil)["steps"])):
             tree = ET.parse(io.BytesIO(figures.render(figure)["svg"]))
@@ -317,8 +305,6 @@ def test_names_do_not_break_out_of_figures(evil):
 
 
 def test_an_earlier_report_is_replaced_and_what_is_not_ours_stays(tmp_path):
-    from optbench.report.folder import MANIFEST, save
-
     folder = tmp_path / "report"
     save(folder, {"figures/old.svg": b"old", "figures/edited.svg": b"old", "index.md": b"one"})
     (folder / "figures/edited.svg").write_bytes(b"by hand")
@@ -336,8 +322,6 @@ def test_an_earlier_report_is_replaced_and_what_is_not_ours_stays(tmp_path):
 
 
 def test_an_image_that_a_link_leads_out_to_is_not_deleted(tmp_path):
-    from optbench.report.folder import save
-
     folder = tmp_path / "report"
     save(folder, {"figures/old.svg": b"old"})
     (tmp_path / "kept.svg").write_bytes(b"old")
@@ -348,17 +332,12 @@ def test_an_image_that_a_link_leads_out_to_is_not_deleted(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_to_is_a_message(tmp_path):
-    from optbench import UserError
-    from optbench.report.folder import save
-
     (tmp_path / "report").write_text("a file")
     with pytest.raises(UserError, match="Give another --out"):
         save(tmp_path / "report", {"index.md": b"one"})
 
 
 def test_the_latex_table_has_a_row_for_each_optimizer(content):
-    from optbench.report import tex
-
     lines = tex.table(content).splitlines()
     assert lines[-1] == r"\end{tabular}"
     assert sum(r"\midrule" in line for line in lines) == 2
@@ -368,10 +347,6 @@ def test_the_latex_table_has_a_row_for_each_optimizer(content):
 
 def test_paths_are_drawn_of_what_is_stored(tmp_path):
     """A real run of a few steps: the path begins at the start and is as long as the run."""
-    import optbench
-    from optbench.report import figures
-    from optbench.report.panels.paths import paths
-
     optbench.run(
         task=["valley", "bowl"], opt=["adam", "sgd"], lr=[0.001, 0.01], steps=60, results=str(tmp_path)
     )
@@ -396,9 +371,6 @@ def test_paths_are_drawn_of_what_is_stored(tmp_path):
 
 def test_a_panel_is_one_entry_of_one_list(content, monkeypatch, tmp_path):
     """Its text, table and chart are on the page; text, table and picture in Markdown; the picture is a file."""
-    from optbench.report import panels
-    from optbench.report.figures import files, new_figure
-    from optbench.report.parts import Chart, Charts, Panel, Picture, Table, Text
 
     def seeds(content):
         least = int(content.summary["seeds"].min())
