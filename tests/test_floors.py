@@ -47,8 +47,8 @@ HOMES = {
         PROGRAMS,
         *ROOMS,
     ),
-    "pandas": ("stats/*.py", "report/*.py"),
-    "matplotlib": ("report/*.py",),
+    "pandas": ("stats/*.py", "report/*.py", "report/panels/*.py"),
+    "matplotlib": ("report/*.py", "report/panels/*.py"),
     "jinja2": ("report/page.py",),
     "vl_convert": ("report/vega.py",),
 }

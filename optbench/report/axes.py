@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from optbench.report.charts import ticks
 from optbench.report.look import Look
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 GREY = "#8a8a8a"
 BAND = 0.16
@@ -60,8 +59,6 @@ def log_scale(axes: Axes, chart: Chart) -> None:
 
 def few_ticks(axis: Any, low: float, high: float, percent: bool = False) -> None:
     """Ticks at powers of ten, or between them too where there are few."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
     axis.set_major_locator(FixedLocator(ticks(low, high)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%" if percent else tick(value)))
     axis.set_minor_locator(NullLocator())
@@ -105,8 +102,6 @@ def draw_rates(axes: Axes, chart: Chart, looks: Looks) -> None:
 
 def make_strip(axes: Axes, share: float) -> None:
     """Room along the top edge for what has no value, shaded since the scale does not apply to it."""
-    from matplotlib.ticker import FixedLocator
-
     low, high = axes.get_ylim()
     axes.set_ylim(low, low * (high / low) ** (1 / (1 - share)))
     axes.yaxis.set_major_locator(FixedLocator([tick for tick in axes.get_yticks() if low <= tick <= high]))

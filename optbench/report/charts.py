@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.markers import MarkerStyle
+from matplotlib.ticker import MaxNLocator
 
 from optbench.report.look import Look
 from optbench.report.paths import STATIONS, Terrain
@@ -75,8 +77,6 @@ def appearance(name: str, style: Look) -> dict[str, Any]:
 
 def outline(marker: str) -> str:
     """A marker of matplotlib as an SVG path in [-1, 1], so that paper and page have the same."""
-    from matplotlib.markers import MarkerStyle
-
     style = MarkerStyle(marker)
     path = style.get_path().transformed(style.get_transform())
     letters = {1: "M", 2: "L", 3: "Q", 4: "C", 79: "Z"}
@@ -212,8 +212,6 @@ def ticks(low: float, high: float, least: int = 3, most: int = 6) -> list[float]
 
 def even_ticks(low: float, high: float, least: int, most: int) -> list[float]:
     """Round numbers at even distances, in a range too narrow for the parts of a decade."""
-    from matplotlib.ticker import MaxNLocator
-
     found = MaxNLocator(most - 1, steps=[1, 2, 5, 10], min_n_ticks=least).tick_values(low, high)
     return [float(f"{value:.6g}") for value in found if low <= value <= high]
 

@@ -6,17 +6,17 @@ import io
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from optbench.report.axes import GREY
 from optbench.report.look import Look
 from optbench.report.parts import Picture, Section, all_parts
 from optbench.report.problem import Problem
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 WIDTH = 7.2
 """Inches: the text width of a page."""
@@ -85,9 +85,6 @@ def files(sections: Sequence[Section]) -> dict[str, bytes]:
 
 def new_figure(width: float, height: float) -> Figure:
     """A figure that belongs to no window."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -110,8 +107,6 @@ def legend(
     figure: Figure, looks: Sequence[Look], texts: Sequence[str], shared: list[str], **where: Any
 ) -> None:
     """One entry for each optimizer, then the signs that they share."""
-    from matplotlib.lines import Line2D
-
     lines = [Line2D([], [], **look.line()) for look in looks]  # pyright: ignore[reportArgumentType]
     lines += [Line2D([], [], ls="none", color=GREY, **SIGNS[sign]) for sign in shared]
     figure.legend(lines, [*texts, *shared], **where)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from optbench.report.content import Content
 from optbench.report.markdown import bullets, code, escape, image, table
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 class Part:

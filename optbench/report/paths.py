@@ -7,6 +7,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from optbench.cell import Status
 from optbench.record import Question, Surface
@@ -68,9 +70,6 @@ class Terrain:
     @cached_property
     def contours(self) -> list[np.ndarray]:
         """Lines of equal height, each [points, 2]."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
         figure = Figure()
         FigureCanvasAgg(figure)
         found = figure.subplots().contour(*self.heights(), levels=self.levels)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from optbench.claim.plots import Figure as Described
 from optbench.claim.plots import Mark, Panel, Series
 from optbench.report.axes import BAND, GREY, few_ticks
 from optbench.report.figures import WIDTH, new_figure
 from optbench.report.look import COLOURS, MARKERS, look
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 ROW = 0.19
 """Inches of a named row."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from optbench.report.axes import draw_progress, draw_rates
 from optbench.report.content import Content
@@ -15,9 +16,6 @@ from optbench.report.problem import Problem
 from optbench.stats.settings import SETTING, sentence
 from optbench.stats.tunability import untuned
 from optbench.wording import digits_apart, number, spoken, value
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 PARTS = 4
 """A curve's numbers are given at its start, its end, and in as many equal parts."""
@@ -35,10 +33,10 @@ def progress(content: Content, place: int) -> Chart:
     problem, data = content.problems[place], content.charts[place]["training"]
     metrics = [spoken(metric) for metric in problem.metrics]
     alt = f"{problem.name}: {' and '.join(metrics)} against steps"
-    draw = functools.partial(draw_curves, content, place)
+    picture = Picture(f"{slug(problem.name)}-curves", alt, lambda: draw_curves(content, place))
     return Chart(
         problem.name, "progress", data, metrics[0], place, setting(problem),
-        [numbers(problem, metric) for metric in problem.metrics], Picture(f"{slug(problem.name)}-curves", alt, draw),
+        [numbers(problem, metric) for metric in problem.metrics], picture,
     )  # fmt: skip
 
 
@@ -138,10 +136,10 @@ def rates(content: Content, place: int) -> Chart:
         for name, table in problem.sensitivities.items() for row in table.to_dict("records")
     ]  # fmt: skip
     header = ("optimizer", "learning rate", "median", "low", "high", "lost")
-    draw = functools.partial(draw_sensitivity, content, place)
+    picture = Picture(f"{slug(problem.name)}-sensitivity", text, lambda: draw_sensitivity(content, place))
     return Chart(
         problem.name, "rates", content.charts[place]["rates"], f"final {spoken(metric)}", place,
-        numbers=[Table(text, header, rows, 1)], picture=Picture(f"{slug(problem.name)}-sensitivity", text, draw),
+        numbers=[Table(text, header, rows, 1)], picture=picture,
     )  # fmt: skip
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from optbench.report.axes import draw_terrain
 from optbench.report.charts import of_terrain
@@ -13,9 +14,6 @@ from optbench.report.figures import WIDTH, columns_that_fit, legend, new_figure
 from optbench.report.parts import Chart, Charts, Part, Picture, Table
 from optbench.report.paths import STATIONS, Terrain
 from optbench.wording import listed, number
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 TOGETHER = 4
 """Up to so many paths share a picture; more get one each."""
@@ -37,7 +35,7 @@ def paths(content: Content) -> list[Part]:
     alt = (
         f"{' and '.join(terrain.name for terrain in content.terrains)}: every optimizer's path to the minimum"
     )
-    return [Charts(note, charts), Picture("paths", alt, functools.partial(draw, content, data))]
+    return [Charts(note, charts), Picture("paths", alt, lambda: draw(content, data))]
 
 
 def ends(terrain: Terrain) -> Table:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from optbench.report import markdown
 from optbench.report.axes import draw_ranks, draw_shares
@@ -19,9 +20,6 @@ from optbench.stats.aggregates import improvement, interquartile_means
 from optbench.stats.profiles import algoperf_scores, performance_profiles
 from optbench.stats.times import PENALTY, areas_under, distributions, times_to_target
 from optbench.wording import interval
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 ENDS = ("middle", "low", "high"), ("ert", "ert_low", "ert_high"), ("par", "par_low", "par_high")
 """The columns of a time with its interval: its median, its expectation, its penalised mean."""
@@ -60,7 +58,7 @@ def profiles(content: Content) -> list[Part]:
         axis: [Details(f"Times to the main target, in {SPOKEN[axis]}", [times(content.standings[axis])])]
         for axis in drawn
     }
-    picture = Picture("standings", alt, functools.partial(draw, content, drawn["steps"]))
+    picture = Picture("standings", alt, lambda: draw(content, drawn["steps"]))
     return [Charts(note, charts), picture, ByAxis(tables)]
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from optbench.report import caveats, markdown
 from optbench.report.axes import draw_progress, draw_rates
@@ -20,9 +21,6 @@ from optbench.stats.summary import all_texts
 from optbench.stats.verdict import Verdict, measured
 from optbench.stats.winners import winners
 from optbench.wording import interval, number, spoken, value
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 ZERO = 3.0
 """Where a strip shows its least value, or zero, which has no place on a log axis: the others then keep away."""
@@ -83,7 +81,7 @@ def verdict(content: Content) -> list[Part]:
         Bullets(content.caveats, "Caveats", boxed=True),
         Picture(
             "overview", "Every task: progress at the best learning rate, and the final value at each learning rate",
-            functools.partial(overview, content),
+            lambda: overview(content),
         ),
     ]  # fmt: skip
 
