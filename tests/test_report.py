@@ -35,7 +35,7 @@ from optbench.report.parts import sections
 from optbench.report.problem import problems
 from optbench.report.reproduce import commands
 from optbench.report.selection import Selection
-from optbench.report.write import csv, tables, write_report
+from optbench.report.write import csv, write_report
 from optbench.stats.curves import curve, median_interval, ranks
 from optbench.stats.summary import summarise, texts
 from optbench.store import Store
@@ -173,7 +173,7 @@ def test_the_costs_tell_what_a_lane_keeps_what_its_program_needs_and_the_peak(tm
     html = page(content)
     assert "<td>0.313</td><td>7.17</td><td>37.7</td></tr>" in html
     assert "<td>&lt;0.001</td><td>-</td><td>-</td></tr>" in html
-    table = pd.read_csv(io.BytesIO(tables(content)["table.csv"])).set_index("problem")
+    table = pd.read_csv(io.BytesIO(csv(content.summary))).set_index("problem")
     found = table.loc["mlp (jax, cpu)", ["lane_megabytes", "program_megabytes", "peak_megabytes"]]
     np.testing.assert_allclose(found.astype(float), [0.313472, 7.17226, 468.3], rtol=1e-5)
 

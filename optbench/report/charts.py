@@ -84,18 +84,11 @@ def outline(marker: str) -> str:
     size = 1 / max(1e-9, float(np.abs(path.vertices).max()))
     parts = []
     for numbers, kind in path.iter_segments(simplify=False):
-        points = (
-            ""
-            if kind == path.CLOSEPOLY
-            else ",".join(f"{round(v * size, 3) + 0.0:g}" for v in flipped(numbers))
-        )
+        # Points with y downwards, as on a screen.
+        scaled = np.asarray(numbers, float) * np.tile([size, -size], len(numbers) // 2)
+        points = "" if kind == path.CLOSEPOLY else ",".join(f"{round(v, 3) + 0.0:g}" for v in scaled)
         parts.append(letters[int(kind)] + points)
     return "".join(parts)
-
-
-def flipped(numbers: np.ndarray) -> np.ndarray:
-    """Points with y downwards, as on a screen."""
-    return np.asarray(numbers, float) * np.tile([1.0, -1.0], len(numbers) // 2)
 
 
 def training(problem: Problem, summary: Frame, places: dict[str, int]) -> dict[str, Any]:
@@ -118,9 +111,9 @@ def training(problem: Problem, summary: Frame, places: dict[str, int]) -> dict[s
 
 def progress(problem: Problem, metric: str, places: dict[str, int]) -> dict[str, Any]:
     """Median and band over seeds against steps, for each optimizer at its best learning rate."""
-    bottom, top = span(problem.curves(metric))
+    bottom, top = span(problem.curves[metric])
     shown = []
-    for name, curve in problem.curves(metric).items():
+    for name, curve in problem.curves[metric].items():
         if (finite := thinned(curve[np.isfinite(curve["middle"])])).empty:
             continue
         ends = finite[["middle", "low", "high"]].astype(float).clip(lower=bottom / 10)
@@ -148,7 +141,7 @@ def span(curves: Mapping[str, Frame]) -> tuple[float, float]:
 
 def sensitivity_span(problem: Problem) -> tuple[float, float]:
     """From the least median to well above where training starts; what is worse is marked at the upper end."""
-    curves = problem.curves(problem.question.selection).values()
+    curves = problem.curves[problem.question.selection].values()
     starts = positive([curve["middle"].to_numpy(float)[:1] for curve in curves])
     return ends_of(problem.sensitivities.values(), 100 * float(starts.max()) if len(starts) else math.inf)
 
@@ -207,11 +200,7 @@ def ticks(low: float, high: float, least: int = 3, most: int = 6) -> list[float]
         values = [value for value in values if low <= value <= high]
         if len(values) >= least:
             return values
-    return even_ticks(low, high, least, most)
-
-
-def even_ticks(low: float, high: float, least: int, most: int) -> list[float]:
-    """Round numbers at even distances, in a range too narrow for the parts of a decade."""
+    # Round numbers at even distances, in a range too narrow for the parts of a decade.
     found = MaxNLocator(most - 1, steps=[1, 2, 5, 10], min_n_ticks=least).tick_values(low, high)
     return [float(f"{value:.6g}") for value in found if low <= value <= high]
 

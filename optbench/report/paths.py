@@ -56,23 +56,16 @@ class Terrain:
         middle, half = (low + high) / 2, 0.58 * max(high - low)
         return tuple((float(center - half), float(center + half)) for center in middle)  # pyright: ignore
 
-    def heights(self, count: int = 101) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """x [count], y [count] and the function's values [count, count] in the window."""
-        x, y = (np.linspace(*ends, count) for ends in self.window)
-        return x, y, self.surface.height(x[None, :], y[:, None])
-
-    @cached_property
-    def levels(self) -> np.ndarray:
-        """Heights of the contours, evenly on a log scale."""
-        top = np.quantile(self.heights()[2], 0.97)
-        return np.geomspace(top * 1e-4, top, LEVELS)
-
     @cached_property
     def contours(self) -> list[np.ndarray]:
-        """Lines of equal height, each [points, 2]."""
+        """Lines of equal height, each [points, 2], evenly on a log scale."""
+        x, y = (np.linspace(*ends, 101) for ends in self.window)
+        heights = self.surface.height(x[None, :], y[:, None])
+        top = np.quantile(heights, 0.97)
+        levels = np.geomspace(top * 1e-4, top, LEVELS)
         figure = Figure()
         FigureCanvasAgg(figure)
-        found = figure.subplots().contour(*self.heights(), levels=self.levels)
+        found = figure.subplots().contour(x, y, heights, levels=levels)
         return [line for lines in found.allsegs for line in lines if len(line) > 1]
 
 

@@ -37,15 +37,10 @@ class Problem:
         return {name: sensitivity(rows, self.question) for name, rows in self.optimizers.items()}
 
     @cached_property
-    def computed(self) -> dict[str, dict[str, Frame]]:
-        """The curves that `curves` computed so far, by metric."""
-        return {}
-
-    def curves(self, metric: str) -> dict[str, Frame]:
-        """A metric against steps at the best learning rate, for each optimizer."""
-        if metric not in self.computed:
-            self.computed[metric] = {name: curve(rows, metric) for name, rows in self.best.items()}
-        return self.computed[metric]
+    def curves(self) -> dict[str, dict[str, Frame]]:
+        """The drawn metrics against steps at the best learning rate, for each metric and optimizer."""
+        metrics = {*self.metrics, self.question.selection}
+        return {metric: {name: curve(rows, metric) for name, rows in self.best.items()} for metric in metrics}
 
     @property
     def training(self) -> str:

@@ -40,8 +40,9 @@ def write_report(
     folder = Path(out) / slug(selection.own.name)
     shown = sections(content, PANELS)
     figures = files(shown)
+    tables = {"table.csv": csv(content.summary), "table.tex": tex.table(content).encode()}
     pages = {"index.md": index(content, shown), "index.html": page(content, shown, figures)}
-    save(folder, {**figures, **tables(content), **pages})
+    save(folder, {**figures, **tables, **pages})
     return folder, closing(folder, content, len(figures) // 2)
 
 
@@ -76,10 +77,6 @@ def csv(table: Frame) -> bytes:
     """A table for a program; the columns are described in docs/columns.md."""
     names = {name: name.replace("trial", "learning_rate") for name in table if name != "trials"}
     return table.rename(columns=names).to_csv(index=False, float_format="%.6g").encode()
-
-
-def tables(content: Content) -> dict[str, bytes]:
-    return {"table.csv": csv(content.summary), "table.tex": tex.table(content).encode()}
 
 
 def closing(folder: Path, content: Content, figures: int) -> str:

@@ -59,7 +59,7 @@ def setting(problem: Problem) -> str:
 
 def numbers(problem: Problem, metric: str) -> Table:
     """A curve's medians at a few steps."""
-    shown = {name: curve for name, curve in problem.curves(metric).items() if len(curve)}
+    shown = {name: curve for name, curve in problem.curves[metric].items() if len(curve)}
     last = int(max((curve["step"].max() for curve in shown.values()), default=0))
     steps = [round(last * part / PARTS) for part in range(PARTS + 1)]
     rows = [
