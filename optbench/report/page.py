@@ -29,22 +29,17 @@ def templates() -> jinja2.Environment:
 
 
 def render(
-    template: str,
-    sections: Sequence[Section],
-    looks: Mapping[str, Look],
-    files: Mapping[str, bytes],
-    **values: Any,
-) -> bytes:
+    template: str, sections: Sequence[Section], looks: Mapping[str, Look], files: Mapping[str, bytes], **values: Any
+) -> bytes:  # fmt: skip
     """A page with its sections; `files` holds the figures that it embeds."""
     charts = [part for _, parts in sections for part in all_parts(parts) if isinstance(part, Chart)]
     drawn = [appearance(name, look) for name, look in looks.items()]
 
     def show(parts: Sequence[Part]) -> Markup:
         """The HTML of some parts; templates call it for those inside a part."""
-        found = (templates().get_template(f"{type(part).__name__.lower()}.html") for part in parts)
-        return Markup("\n").join(
-            Markup(template.render(part=part, **shared)) for template, part in zip(found, parts, strict=True)
-        )
+        named = [(f"{type(part).__name__.lower()}.html", part) for part in parts]
+        texts = [templates().get_template(name).render(part=part, **shared) for name, part in named]
+        return Markup("\n".join(texts))
 
     def embedded(name: str) -> str:
         """A figure as a data URL."""
@@ -53,14 +48,11 @@ def render(
     shared = {
         "show": show, "embedded": embedded, "charts": charts, "looks": dict(zip(looks, drawn, strict=True)),
     }  # fmt: skip
-    data = htmlsafe_json_dumps(
-        {"optimizers": drawn, "charts": [chart.data for chart in charts]},
-        separators=(",", ":"),
-        allow_nan=False,
-    )
+    data = {"optimizers": drawn, "charts": [chart.data for chart in charts]}
+    json = htmlsafe_json_dumps(data, separators=(",", ":"), allow_nan=False)
     shown = [(title, show(parts)) for title, parts in sections]
     text = templates().get_template(template).render(
-        sections=shown, colours=COLOURS, data=data, **shared, **values,
+        sections=shown, colours=COLOURS, data=json, **shared, **values,
     )  # fmt: skip
     return (text + "\n").encode()
 
