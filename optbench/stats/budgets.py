@@ -95,10 +95,8 @@ def unequal(certified: Frame, axis: str = "steps") -> Frame:
     found = []
     for problem, rows in certified.groupby("problem", sort=False):
         for what, counted in (("trials", rows[rows["searched"]]), ("seeds", rows)):
-            low, high = (
-                (counted.sort_values(what).iloc[end] for end in (0, -1)) if len(counted) else (None, None)
-            )
-            if low is not None and low[what] < (1 - TOLERANCE) * high[what]:
+            each = counted.sort_values(what).to_dict("records")
+            if each and (low := each[0])[what] < (1 - TOLERANCE) * (high := each[-1])[what]:
                 says = (
                     f"{problem}: {low['optimizer']} got {low[what]} {what}, {high['optimizer']} {high[what]}"
                 )
