@@ -232,7 +232,7 @@ def test_one_learning_rate_is_said_to_be_no_tuning(tmp_path):
     assert not found.searched
     assert found.selected == ""
     [said] = [line for line in found.doubts if "nothing was tuned" in line]
-    assert "flatters" not in " ".join(found.doubts)
+    assert "same seeds" not in " ".join(found.doubts)
     kinds = {box["data-kind"] for box in Page(parts(page(found).decode())).all("div") if "data-kind" in box}
     assert "progress" in kinds
     assert not kinds & {"rates", "trials"}
