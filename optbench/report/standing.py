@@ -13,7 +13,7 @@ from optbench.stats.budgets import certificate, refusal, unequal
 from optbench.stats.outcomes import AXES, Block, at_best, complete, outcomes
 from optbench.stats.profiles import performance_profiles
 from optbench.stats.ranking import ALPHA, cliques, friedman, mean_ranks, pairs, problems_needed
-from optbench.stats.stability import disagreements, flips, leading
+from optbench.stats.stability import disagreements, flips, lead_of_first
 from optbench.stats.times import distributions, runtimes
 from optbench.wording import count, listed, p_value
 
@@ -168,7 +168,7 @@ class Standing:
     def leads(self) -> dict[str, Any]:
         """The lead of the first over the second, in mean rank and in AlgoPerf's score."""
         return {
-            name: leading(self.rows, by)
+            name: lead_of_first(self.rows, by)
             for by, name in (("rank", "mean rank"), ("score", "AlgoPerf's score"))
         }
 

@@ -73,7 +73,7 @@ def disagreements(rows: Frame) -> list[tuple[str, str]]:
     ]
 
 
-def leading(rows: Frame, by: str = "rank") -> dict[str, Any]:
+def lead_of_first(rows: Frame, by: str = "rank") -> dict[str, Any]:
     """The lead of the first optimizer over the second, with its interval and p over problems (`score_differences`)."""
     column, _, number = ORDERS[by]
     data = table(rows, column)
