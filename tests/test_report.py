@@ -358,7 +358,7 @@ def test_a_ranking_of_unequal_budgets_is_refused_unless_it_is_asked_for(tmp_path
     assert "adam" in content.standings["steps"].refusals[0]
     assert "Standings" not in index(content)
     assert "sgd got 3 trials, adam 4" in index(content)
-    assert "or rank all the same: --allow-unequal" in index(content)
+    assert "or rank them anyway: --allow-unequal" in index(content)
     allowed = Content.of(Selection("quickstart"), store, allow_unequal=True)
     assert allowed.standings["steps"].ranks["optimizer"].tolist() == ["adam", "sgd"]
     assert allowed.commands[-1].endswith("--allow-unequal")
@@ -539,8 +539,10 @@ def test_a_tuned_report_shows_what_chose_nothing(tmp_path, ruleset):
     store = tuned_run(tmp_path / "results", ruleset)
     narrow = {"tuning": ruleset, "trials": 4, "fresh": True}
     page = index(told(store, task=("quadratic_10",), **narrow))
-    assert "adam has the lowest final loss, 0.002; next is sgd with 0.005." in page
-    assert "Selected among up to 4 trials by the median over 3 seeds; reported on 3 other seeds" in page
+    assert (
+        "adam has the lowest final loss, 0.002; better than each other optimizer (paired t test, p <" in page
+    )
+    assert "Selected among up to 4 trials by the median over 3 seeds; reported on 3 fresh seeds" in page
     assert "same seeds" not in page.partition("## Table")[0]
     assert "| quadratic_10 | adam (untuned) | 0.001 | 0.7 |" in page
     rate = "learning_rate=0.6744" if ruleset == "quasi" else "learning_rate=0.0464"

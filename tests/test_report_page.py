@@ -227,7 +227,7 @@ def test_one_learning_rate_is_said_to_be_no_tuning(tmp_path):
     assert not found.searched
     assert found.selected == ""
     [said] = [line for line in found.caveats if "nothing was tuned" in line]
-    assert "biases" not in " ".join(found.caveats)
+    assert "same seeds" not in " ".join(found.caveats)
     kinds = {box["data-kind"] for box in Page(parts(page(found))).all("div") if "data-kind" in box}
     assert "progress" in kinds
     assert not kinds & {"rates", "trials"}

@@ -453,7 +453,7 @@ def test_a_shared_rank_is_no_flip_and_a_disagreement_of_two_orders_is_told():
         compared=lambda rows: rows["time"]
     )
     assert stability.disagreements(rows) == [(NAMES[0], NAMES[1])]
-    assert stability.leading(rows)["difference"] == pytest.approx(1 / 3)
+    assert stability.lead_of_first(rows)["difference"] == pytest.approx(1 / 3)
 
 
 def test_a_flip_is_a_sentence_with_its_numbers():

@@ -188,7 +188,7 @@ def test_the_winner_is_chosen_by_one_set_of_seeds_and_reported_on_another(tmp_pa
     table = with_untuned(summarise(found), found)
     assert table["optimizer"].tolist() == ["adam", "adam (untuned)"]
     assert table["score"].tolist() == pytest.approx([0.03, 0.5])
-    assert "median over 3 seeds; reported on 3 other seeds" in staged_note(found)
+    assert "median over 3 seeds; reported on 3 fresh seeds" in staged_note(found)
 
 
 def test_the_test_split_of_what_chose_is_never_read(tmp_path):

@@ -12,7 +12,6 @@ What must be equal depends on the axis of the ranking:
 from __future__ import annotations
 
 import json
-from itertools import chain
 
 import pandas as pd
 
@@ -32,8 +31,8 @@ def certificate(frame: Frame) -> Frame:
     Where there are stages, trials and seeds are those that chose. An optimizer with nothing to tune runs one trial;
     that counts as the full number. One row for each problem and optimizer: columns of `PROBLEM`, problem, optimizer,
     trials, seeds (of a trial, the least), lanes (cells, all stages), searched (False: it has nothing to tune),
-    dimensions (hyperparameters that its trials vary), steps,
-    gradients, seconds (of all lanes together), where (lane modes and processors), counted (its gradients were).
+    dimensions (hyperparameters that its trials vary), steps, gradients, seconds (of all lanes together), where (lane
+    modes and processors), counted (its gradients were).
     """
     names = labels(frame)
     found = []
@@ -56,17 +55,14 @@ def certificate(frame: Frame) -> Frame:
 def dimensions(tried: Frame) -> int:
     """The number of hyperparameters that the trials of one optimizer vary."""
     specs = [json.loads(spec)["optimizer"] for spec in tried.drop_duplicates("trial")["spec"]]
-    return sum(
-        len({json.dumps(spec.get(name)) for spec in specs}) > 1 for name in {*chain.from_iterable(specs)}
-    )
+    return int((pd.DataFrame(specs).astype(str).nunique() > 1).sum())
 
 
 def unequal_searches(certified: Frame) -> list[str]:
     """Sentences on problems where equal numbers of trials searched different numbers of hyperparameters."""
     found: dict[str, list[str]] = {}
-    for problem, rows in certified[certified["searched"] & (certified["trials"] > 1)].groupby(
-        "problem", sort=False
-    ):
+    searching = certified[certified["searched"] & (certified["trials"] > 1)]
+    for problem, rows in searching.groupby("problem", sort=False):
         if rows["dimensions"].nunique() > 1:
             each = [f"{listed(list(names))} {n}" for n, names in rows.groupby("dimensions")["optimizer"]]
             found.setdefault("; ".join(each), []).append(str(problem))
@@ -81,40 +77,36 @@ def where(rows: Frame) -> str:
     if "lanes" not in rows:
         return ""
     modes = rows[["mode", "lanes", "cpu_model"]].dropna().drop_duplicates().itertuples(index=False)
-    texts = {
-        f"{each.mode}{f' of {each.lanes:.0f} lanes' * (each.mode == 'vmap')} on {each.cpu_model}"
-        for each in modes
-    }
-    return ", ".join(sorted(texts))
+    vectorised = {"vmap": " of {:.0f} lanes"}
+    texts = (
+        f"{row.mode}{vectorised.get(row.mode, '').format(row.lanes)} on {row.cpu_model}" for row in modes
+    )
+    return ", ".join(sorted({*texts}))
 
 
 def unequal(certified: Frame, axis: str = "steps") -> Frame:
     """The unequal budgets behind a ranking on an axis.
+
     From `certificate`. Columns problem, what (trials, seeds, gradients or where), least, most (their budgets), says.
     """
     found = []
     for problem, rows in certified.groupby("problem", sort=False):
         for what, counted in (("trials", rows[rows["searched"]]), ("seeds", rows)):
-            low, high = (
-                (counted.sort_values(what).iloc[end] for end in (0, -1)) if len(counted) else (None, None)
-            )
-            if low is not None and low[what] < (1 - TOLERANCE) * high[what]:
-                says = (
-                    f"{problem}: {low['optimizer']} got {low[what]} {what}, {high['optimizer']} {high[what]}"
-                )
+            each = counted.sort_values(what).to_dict("records")
+            if each and (low := each[0])[what] < (1 - TOLERANCE) * (high := each[-1])[what]:
+                says = f"{low['optimizer']} got {low[what]} {what}, {high['optimizer']} {high[what]}"
                 found.append((problem, what, str(low[what]), str(high[what]), says))
         if axis == "gradients":
             for name in rows.loc[~rows["counted"], "optimizer"]:
-                says = (
-                    f"{problem}: the gradients of a step of {name} were not counted, its lanes ended too soon"
-                )
+                says = f"the gradients of a step of {name} were not counted, its lanes ended too soon"
                 found.append((problem, "gradients", "nan", "nan", says))
         if axis == "seconds" and rows["where"].nunique() > 1:
             modes = rows.drop_duplicates("where")
             each = ", ".join(f"{row.optimizer} by {row.where}" for row in modes.itertuples())
-            says = f"{problem}: lanes ran in different modes, {each}"
+            says = f"lanes ran in different modes, {each}"
             found.append((problem, "where", *modes["where"].iloc[:2], says))
-    return pd.DataFrame(found, columns=["problem", "what", "least", "most", "says"])
+    table = pd.DataFrame(found, columns=["problem", "what", "least", "most", "says"])
+    return table.assign(says=table["problem"] + ": " + table["says"])
 
 
 def refusal(found: Frame) -> str:
@@ -123,11 +115,9 @@ def refusal(found: Frame) -> str:
         return ""
     says = list(found["says"])
     more = f"; and {len(says) - 3} more" if len(says) > 3 else ""
-    fix = (
-        "Run all with the same --lanes, on one machine"
-        if set(found["what"]) == {"where"}
-        else "Run what is missing, leave an optimizer out with --opt"
-    )
+    fix = "Run what is missing, leave an optimizer out with --opt"
+    if set(found["what"]) == {"where"}:
+        fix = "Run all with the same --lanes, on one machine"
     return (
         f"A ranking needs equal budgets, and these differ by more than {TOLERANCE:.0%}: {'; '.join(says[:3])}{more}. "
         f"{fix}, or rank them anyway: --allow-unequal"

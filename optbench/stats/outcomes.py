@@ -131,12 +131,9 @@ def crossings(cell: Seen, targets: np.ndarray) -> np.ndarray:
     last, hit = hits[inside] - 1, hits[inside]
     with np.errstate(divide="ignore", invalid="ignore"):
         above, at, below = np.log([best[last], targets[inside], values[hit]])
-        steps = cell.steps[last] + np.ceil(
-            (above - at) / (above - below) * (cell.steps[hit] - cell.steps[last]) - 1e-9
-        )
-    after[inside] = np.where(
-        np.isfinite(steps), np.clip(steps, cell.steps[last] + 1, cell.steps[hit]), after[inside]
-    )
+        part = (above - at) / (above - below) * (cell.steps[hit] - cell.steps[last])
+    between = np.clip(cell.steps[last] + np.ceil(part - 1e-9), cell.steps[last] + 1, cell.steps[hit])
+    after[inside] = np.where(np.isfinite(above - below), between, after[inside])
     return after
 
 

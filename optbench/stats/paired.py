@@ -128,9 +128,11 @@ def differences(rows: Frame, column: str = "compared") -> Frame:
     found = []
     for pair in itertools.combinations(wide.columns, 2):
         both = wide[list(pair)].dropna().to_numpy().T
-        (mean, p), half = compare(*both, exact), float(half_width(log_gaps(*both)))
+        mean, p = compare(both[0], both[1], exact)
+        half = float(half_width(log_gaps(both[0], both[1])))
         with np.errstate(over="ignore"):
-            found.append((*pair, *np.power(10.0, [mean, mean - half, mean + half]), p, both.shape[1]))
+            ratio, low, high = np.power(10.0, [mean, mean - half, mean + half])
+        found.append((*pair, ratio, low, high, p, both.shape[1]))
     return pd.DataFrame(found, columns=["optimizer", "other", "ratio", "low", "high", "p", "seeds"])
 
 

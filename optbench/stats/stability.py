@@ -73,7 +73,7 @@ def disagreements(rows: Frame) -> list[tuple[str, str]]:
     ]
 
 
-def leading(rows: Frame, by: str = "rank") -> dict[str, Any]:
+def lead_of_first(rows: Frame, by: str = "rank") -> dict[str, Any]:
     """The lead of the first optimizer over the second, with its interval and p over problems (`score_differences`)."""
     column, _, number = ORDERS[by]
     data = table(rows, column)
@@ -87,7 +87,9 @@ def without(data: Table, kind: str, out: int) -> Table:
     axis = ("optimizer", "problem").index(kind)
     names = [list(data.optimizers), list(data.problems)]
     del names[axis][out]
-    return Table(*map(tuple, names), np.delete(data.values, out, axis), np.delete(data.counts, out, axis))
+    return Table(
+        tuple(names[0]), tuple(names[1]), np.delete(data.values, out, axis), np.delete(data.counts, out, axis)
+    )
 
 
 def sentence(name: str, kind: str, ahead: str, behind: str, gap: float, word: str) -> str:

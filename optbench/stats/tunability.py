@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from optbench.stats import Frame
-from optbench.stats.curves import middle
+from optbench.stats.curves import INTERVAL_FROM, middle
 from optbench.stats.outcomes import at_best, trying
 from optbench.stats.paired import half_width
 from optbench.stats.settings import PROBLEM
@@ -51,9 +51,9 @@ def best_of_trials(found: Frame) -> Frame:
 def band(values: np.ndarray, trials: int) -> tuple[float, float]:
     """The t interval of a trial's median on logarithms, such that those of all trials cover together.
 
-    With a failure, or a value that has no logarithm, it is the range of the values.
+    With a failure, a value that has no logarithm or fewer than five seeds, it is the range of the values.
     """
-    if not (np.isfinite(values).all() and (values > 0).all() and len(values) > 1):
+    if not (np.isfinite(values).all() and (values > 0).all() and len(values) >= INTERVAL_FROM):
         return float(values.min()), float(values.max())
     logs = np.log(values)
     half = float(half_width(logs, trials))

@@ -88,7 +88,8 @@ class Verdict:
         else:
             then = f"next is {following['optimizer']} with {measured(following)}"
         worst = max(row["p"] for row in self.rows[1:])
-        tested = f"better than each other optimizer (paired t test, {p_value(worst)})"
+        sure = "p < 0.001" if worst < 1e-3 else p_value(worst)
+        tested = f"better than each other optimizer (paired t test, {sure})"
         return f"{best}; {tested if self.question.seeded else 'better than each other optimizer'}; {then}"
 
 
