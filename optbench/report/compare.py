@@ -152,8 +152,9 @@ class Ratios(Part):
 
 TITLE = "What changed between two results?"
 RATIO = (
-    "The ratio B/A of the final values, seed by seed, at the learning rate that A chose: the median and its "
-    "interval over seeds (exact order statistics), min-max below 5 seeds. Left of the line is better. A result changed if it excludes 1."
+    "The ratio B/A of the final values, seed by seed, at the learning rate that A chose: the median and "
+    "its interval over seeds (exact order statistics), min-max below 5 seeds. Left of the line is better. A result "
+    "changed if it excludes 1."
 )
 COLUMNS = (
     "change/spread: the change in half-widths of A's interval over seeds, on a log scale. lost: lanes that diverged or "
