@@ -109,10 +109,8 @@ def spreads(best: Frame, column: str, tested: str | None = None, of: str = "opti
     than. One optimizer leads alone only if it is significantly better than every other. The index is the optimizer.
     """
     groups = best.groupby(of, sort=False)[column]
-    found = [(*median_interval(values.to_numpy()), len(values)) for _, values in groups]
-    table = pd.DataFrame(
-        found, columns=["middle", "low", "high", "seeds"], index=pd.Index(groups.groups, name=of)
-    )
+    found = {name: median_interval(values.to_numpy()) for name, values in groups}
+    table = pd.DataFrame(found, index=["middle", "low", "high"]).T.rename_axis(of).assign(seeds=groups.size())
     values = by_seed(best, tested or column, of)[table.index].to_numpy().T
     leads, p = leading(values, int(table["middle"].argmin()), is_exact(best))
     return table.assign(p=p, leads=leads & math.isfinite(table["middle"].min()))

@@ -37,9 +37,8 @@ def working_range(tried: Frame) -> dict[str, Any]:
     or the lower, end of its median's interval is finite. `decades_open`: the range meets an edge of the grid, so that
     it is at least that wide.
     """
-    groups = tried.groupby("trial")["works"]
-    ends = np.array([median_interval(times) for _, times in groups]).reshape(-1, 3)
-    trials = np.array(list(groups.groups), float)
+    by_trial = {trial: median_interval(times) for trial, times in tried.groupby("trial")["works"]}
+    trials, ends = np.array([*by_trial], float), np.array([*by_trial.values()]).reshape(-1, 3)
     found: dict[str, Any] = {"decades_open": False}
     for name, times in zip(("decades", "decades_high", "decades_low"), ends.T, strict=True):
         found[name] = math.nan
