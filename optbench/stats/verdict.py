@@ -93,7 +93,7 @@ class Verdict:
         return f"{best}; {tested if self.question.seeded else 'better than each other optimizer'}; {then}"
 
 
-def measured(row: dict[str, Any]) -> str:
+def measured(row: dict[str, Any], brief: bool = False) -> str:
     """`1,900 steps [1,874, never], reached in 3 of 5 seeds (95% interval 15% to 95%)`, or a value with its interval."""
     numbers = row["middle"], row["low"], row["high"]
     if row["by"] == "value":
@@ -101,6 +101,8 @@ def measured(row: dict[str, Any]) -> str:
     shown = whole(*numbers) + " steps" * math.isfinite(row["middle"])
     if row["reached"] == row["seeds"]:
         return shown
+    if brief:
+        return f"{shown} ({row['reached']} of {row['seeds']} seeds)"
     low, high = share_interval(row["reached"], row["seeds"])
     share = f"{row['reached']} of {row['seeds']} seeds (95% interval {low:.0%} to {high:.0%})"
     return f"{shown}, reached in {share}"
