@@ -90,6 +90,16 @@ def vet_in_terminal(target: str, framework: str | None) -> int:
     return 1 if failed else 0
 
 
+def try_in_terminal(as_json: bool, options: dict[str, Any]) -> int:
+    """Compare two optimizers: each look is a line on standard error, the result goes to standard output."""
+    from optbench.versus import TASKS, compare
+
+    options["tasks"] = options["tasks"] or (TASKS,)
+    found = compare(**options, say=lambda line: print(line, file=sys.stderr, flush=True))
+    print(json.dumps(found.data(), indent=2, allow_nan=False) if as_json else f"\n{found}")
+    return found.exit_code
+
+
 def compute(session: Session) -> list[str]:
     """Run what is missing, show it, and give back what failed."""
     failures: list[str] = []

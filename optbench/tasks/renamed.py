@@ -1,0 +1,110 @@
+"""Another task with other names for its parameters and other seeds: what is measured must not depend on either.
+
+Parameters are called p00, p01, .. in the order of their own names, so that an optimizer that goes through them in that
+order does the same arithmetic. `salt` moves the seeds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from optbench import origin
+from optbench.task import Functions, Task
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SEEDS = 100_000
+"""Between the seeds of two salts."""
+SHAPES = ("width", "units", "dim")
+"""Fields of tasks that may take any size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Renamed(Task):
+    __doc__ = __doc__
+    name: ClassVar[str] = "renamed"
+
+    inner: Task
+    salt: int = 0
+
+    def spec(self) -> dict[str, Any]:
+        """With that of the inner task, and a digest of its source: rows of a renamed task are of its code too."""
+        inner, module = self.inner.spec(), type(self.inner).__module__
+        code = inner.get("code") or origin.digest_of(origin.closure([module], lambda name, _: name == module))
+        return {"name": self.name, "salt": self.salt, "inner": inner, "code": code}
+
+    def made_of(self) -> tuple[Any, ...]:
+        """This class, and what the inner task is made of."""
+        return (Renamed, *self.inner.made_of())
+
+    def label(self) -> str:
+        """`renamed mlp`, `hidden mlp 2`."""
+        return f"hidden {self.inner.label()} {self.salt}" if self.salt else f"renamed {self.inner.label()}"
+
+    def names(self) -> dict[str, str]:
+        """Each own name and the new one."""
+        first = self.inner.init(0)
+        new = {name: f"p{i:02d}" for i, name in enumerate(sorted(first))}
+        return {name: new[name] for name in first}
+
+    def init(self, seed: int) -> dict[str, np.ndarray]:
+        """The first parameters under new names."""
+        first = self.inner.init(seed + SEEDS * self.salt)
+        return {new: first[name] for name, new in self.names().items()}
+
+    def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
+        """Batches and noise of the moved seed."""
+        return self.inner.draws(seed + SEEDS * self.salt, start, stop)
+
+    def jax(self) -> Functions:
+        """The inner functions of renamed parameters."""
+        return self.over(self.inner.jax())
+
+    def torch(self) -> Functions:
+        """The inner functions of renamed parameters."""
+        return self.over(self.inner.torch())
+
+    def over(self, inner: Functions) -> Functions:
+        """Functions of renamed parameters."""
+        names = self.names()
+
+        def back(params: Any) -> dict[str, Any]:
+            return {name: params[new] for name, new in names.items()}
+
+        return Functions(
+            lambda params, data, draw: inner.loss(back(params), data, draw),
+            lambda params, data: inner.evaluate(back(params), data),
+        )
+
+
+INNER = (
+    *(
+        "selection",
+        "score",
+        "optimum",
+        "toy",
+        "unit",
+        "ceiling",
+        "evaluations",
+        "source",
+        "convolves",
+        "horizon",
+    ),
+    *("seeded", "targets", "final_loss", "data", "rows", "frameworks", "flops", "working_floats", "examples"),
+    *("data_hash", "notes", "evaluation_steps"),
+)
+"""What the inner task says for this one."""
+for _name in INNER:
+    setattr(Renamed, _name, property(lambda self, name=_name: getattr(self.inner, name)))
+
+
+def hidden(task: Task, use: int) -> Renamed:
+    """A task of the same kind that no earlier use has shown: other seeds, sizes, names and, if it has one, rotation."""
+    fields = {spec.name: getattr(task, spec.name) for spec in dataclasses.fields(task)}
+    sizes = {name: fields[name] + fields[name] // 4 + use for name in SHAPES if name in fields}
+    if fields.get("rotation") is not None:
+        sizes["rotation"] = fields["rotation"] + use
+    return Renamed(inner=task.replace(**sizes), salt=use)
