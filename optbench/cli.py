@@ -19,6 +19,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from optbench.execute.request import Number, Request, Text, Texts
 from optbench.fields import UserError
+from optbench.versus import Try
 
 
 @dataclass(frozen=True)
@@ -126,44 +127,20 @@ class Check:
     """Worker processes."""
 
 
+Run = Annotated[Request, subcommand("run", description="Run a suite: what is stored is not computed again.")]
 @dataclass(frozen=True)
-class Try:
-    """Is an optimizer better or worse than another, or the same? Fresh paired seeds until it is known.
+class TryCommand(Try):
+    """Is an optimizer better than another, or worse, or the same? Runs paired seeds until it is known.
 
-    Exits with 0 if it is better, 1 if worse, 3 if equivalent or identical, 4 if nobody can tell yet, 5 if better on one
-    task and worse on another.
+    Exit codes: 0 better, 1 worse, 3 equivalent or identical, 4 cannot tell yet, 5 better on one task and worse on another.
     """
 
     x: Positional[str]
-    """Such as mine.py:make, kron, 'adam[b2=0.99]', or any of them as a commit has it: mine.py:make@HEAD~1."""
-    against: str
-    """What it is compared with, in the same forms."""
-    tasks: Texts = None
-    """Such as mlp,xor_rnn or 'quadratic[noise=0.1]'; two small networks by default."""
-    lr: Texts = None
-    """Learning rates that both are tried at, in place of a grid over the ranges of both."""
-    steps: Number = None
-    """Steps of every task, in place of its own horizon."""
-    framework: Text = None
-    """jax or torch; by default the first that both are offered in."""
-    budget: str = "60s"
-    """Time to stop after: 60s, 5m, 1h. What has finished is stored, so a longer run continues it."""
-    margin: float = 1.01
-    """Equivalent are losses whose ratio lies within this."""
-    max_seeds: int = 200
-    """Fresh seeds after which it stops."""
-    final: bool = False
-    """Use hidden tasks of the same kinds. Each use is counted and halves the error rate that is left."""
-    json: bool = False
-    """Print the result as JSON (docs/agents.md has the schema)."""
-    results: str = "results"
-    """The folder that results are kept in; those of try are in its folder try."""
-    jobs: Number = None
-    """Worker processes."""
+    """Such as mine.py:make, kron, 'adam[b2=0.99]', or one of them as a commit has it: mine.py:make@HEAD~1."""
 
 
-Run = Annotated[Request, subcommand("run", description="Run a suite: what is stored is not computed again.")]
-Commands = Union[Run, Try, Vet, List, Show, Report, Claims, Check]  # noqa: UP007
+Compare = Annotated[TryCommand, subcommand("try")]
+Commands = Union[Run, Compare, Vet, List, Show, Report, Claims, Check]  # noqa: UP007
 # Without a help text of its own tyro would parse the source of typing for one: half of the cost of `--help`.
 Command = Annotated[Commands, tyro.conf.arg(help="A command")]
 
@@ -203,8 +180,7 @@ def do(command: Request | Try | Vet | List | Show | Report | Claims | Check) -> 
         case Try():
             from optbench.terminal import try_in_terminal
 
-            options = {field.name: getattr(command, field.name) for field in fields(Try)}
-            return try_in_terminal(options.pop("json"), options)
+            return try_in_terminal(command)
         case List(what):
             from optbench import pages
 

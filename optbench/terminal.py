@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from optbench.execute.pool import Event
     from optbench.plan import Program
     from optbench.stats import Frame
+    from optbench.versus import Try
 
 TOY_NOTE = (
     "Note: quadratics and Rosenbrock are toys. They show how a method behaves (conditioning, curvature, the range "
@@ -90,13 +91,12 @@ def vet_in_terminal(target: str, framework: str | None) -> int:
     return 1 if failed else 0
 
 
-def try_in_terminal(as_json: bool, options: dict[str, Any]) -> int:
-    """Compare two optimizers: each look is a line on standard error, the result goes to standard output."""
-    from optbench.versus import TASKS, compare
+def try_in_terminal(options: Try) -> int:
+    """Compare two optimizers: looks go to standard error as they come, the result to standard output."""
+    from optbench.versus.play import play
 
-    options["tasks"] = options["tasks"] or (TASKS,)
-    found = compare(**options, say=lambda line: print(line, file=sys.stderr, flush=True))
-    print(json.dumps(found.data(), indent=2, allow_nan=False) if as_json else f"\n{found}")
+    found = play(options, lambda line: print(line, file=sys.stderr, flush=True))
+    print(json.dumps(found.data, indent=2, allow_nan=False) if options.json else f"\n{found}")
     return found.exit_code
 
 

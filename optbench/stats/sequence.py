@@ -1,15 +1,15 @@
 """A confidence sequence for the mean of paired differences, and the verdicts that follow from it.
 
-d_i is log10 of the loss of one optimizer over the loss of another with seed i. For differences from N(mu, sigma^2) with
+d_i is log10 of the loss of one optimizer over the loss of another with seed i. For differences from N(mu, sigma^2),
 both unknown, the scale-invariant likelihood ratio of mean m to mean mu, averaged over (m - mu) / sigma ~ N(0, g), is
 
     E_n(mu) = (1 + n g)^(-1/2) (V / (V - S^2 / (n + 1/g)))^(n/2),   S = sum_i (d_i - mu),   V = sum_i (d_i - mu)^2
 
 It is a martingale of mean 1 if mu is the mean, whatever sigma is. By Ville's inequality the interval of all mu with
-E_n(mu) < 1 / alpha holds the mean at all n at once with probability 1 - alpha: one may look after each seed and stop at any.
+E_n(mu) < 1 / alpha holds the mean at all n at once with probability 1 - alpha: one may look, and stop, after any seed.
 
-Sources: Lai 1976, doi:10.1214/aos/1176343406; Wang and Ramdas 2023, arXiv:2310.03722. Differences of real runs are
-not normal; tests/test_try.py measures the error rate on stored ones.
+Sources: Lai 1976, doi:10.1214/aos/1176343406; Wang and Ramdas 2023, arXiv:2310.03722. Differences of real runs are not
+normal; tests/test_try.py measures the error rate on stored ones.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from typing import NamedTuple
 import numpy as np
 
 SPREAD = 0.7
-"""g, the variance of effect sizes. With it a true effect for which a fixed paired t test of 10 to 100 seeds has power 0.8
-takes 1.3 to 1.5 times the seeds of that test on average (0.3 to 0.8 times at twice the effect)."""
+"""g, the variance of effect sizes. With it a true effect for which a fixed paired t test of 10 to 100 seeds has power
+0.8 takes 1.3 to 1.5 times the seeds of that test on average (0.3 to 0.8 times at twice the effect)."""
 LEAST = 6
 """Seeds before the first look: fewer say little about how differences are distributed."""
 GROWTH = 1.2
 """How many times the seeds of a look the next one has."""
 FAR = 100_000
-"""Seeds beyond which nobody is told how many it would take."""
+"""Seeds beyond which no number is given."""
 
 
 class Estimate(NamedTuple):
@@ -41,13 +41,14 @@ class Estimate(NamedTuple):
     high: float
 
     @property
-    def direction(self) -> str:
-        """`better` (a lower loss), `worse`, or nothing where the interval holds 0."""
-        return "better" if self.high < 0 else "worse" if self.low > 0 else ""
+    def direction(self) -> str | None:
+        """`better` (a lower loss), `worse`, or None where the interval holds 0."""
+        return "better" if self.high < 0 else "worse" if self.low > 0 else None
 
-    def within(self, margin: float) -> bool:
-        """Whether the interval of the ratio lies inside 1 / margin to margin."""
-        return -math.log10(margin) < self.low and self.high < math.log10(margin)
+    def verdict(self, margin: float) -> str:
+        """`equivalent` where the ratio lies inside 1 / margin to margin, else the direction, or `cannot tell yet`."""
+        inside = max(-self.low, self.high) < math.log10(margin)
+        return "equivalent" if inside else self.direction or "cannot tell yet"
 
 
 def half_width(seeds: int, sd: float, alpha: float) -> float:
@@ -75,20 +76,12 @@ def looks(most: int) -> list[int]:
 
 def seeds_needed(known: Estimate, margin: float, alpha: float) -> float:
     """About how many seeds a verdict takes if mean and deviation are as estimated; infinite if more than `FAR`."""
-    size, edge, seeds = abs(known.mean), math.log10(margin), known.seeds
+    size, seeds = abs(known.mean), known.seeds
     while seeds < FAR:
-        half = half_width(seeds, known.sd, alpha)
-        if half < max(size, edge - size):
+        if half_width(seeds, known.sd, alpha) < max(size, math.log10(margin) - size):
             return seeds
         seeds = math.ceil(seeds * 1.05)
     return math.inf
-
-
-def verdict(known: Estimate, identical: bool, margin: float) -> str:
-    """`identical`, `better`, `worse`, `equivalent` or `cannot tell yet`: of one task."""
-    if identical:
-        return "identical"
-    return known.direction or ("equivalent" if known.within(margin) else "cannot tell yet")
 
 
 def overall(verdicts: Sequence[str]) -> str:

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from optbench import origin
-from optbench.task import Functions, Task
-
-if TYPE_CHECKING:
-    import numpy as np
+from optbench.task import Arrays, Functions, Task
 
 SEEDS = 100_000
 """Between the seeds of two salts."""
-SHAPES = ("width", "units", "dim")
-"""Fields of tasks that may take any size."""
+SIZES = ("width", "units", "dim")
+"""Fields of tasks that may have any size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,41 +34,35 @@ class Renamed(Task):
         return {"name": self.name, "salt": self.salt, "inner": inner, "code": code}
 
     def made_of(self) -> tuple[Any, ...]:
-        """This class, and what the inner task is made of."""
         return (Renamed, *self.inner.made_of())
 
     def label(self) -> str:
-        """`renamed mlp`, `hidden mlp 2`."""
-        return f"hidden {self.inner.label()} {self.salt}" if self.salt else f"renamed {self.inner.label()}"
+        return f"hidden {self.inner.label()}" if self.salt else f"renamed {self.inner.label()}"
 
     def names(self) -> dict[str, str]:
-        """Each own name and the new one."""
+        """Each own name and the new one, in the inner task's order."""
         first = self.inner.init(0)
         new = {name: f"p{i:02d}" for i, name in enumerate(sorted(first))}
         return {name: new[name] for name in first}
 
-    def init(self, seed: int) -> dict[str, np.ndarray]:
-        """The first parameters under new names."""
+    def init(self, seed: int) -> dict[str, Any]:
         first = self.inner.init(seed + SEEDS * self.salt)
         return {new: first[name] for name, new in self.names().items()}
 
-    def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
-        """Batches and noise of the moved seed."""
+    def draws(self, seed: int, start: int, stop: int) -> dict[str, Any]:
         return self.inner.draws(seed + SEEDS * self.salt, start, stop)
 
     def jax(self) -> Functions:
-        """The inner functions of renamed parameters."""
         return self.over(self.inner.jax())
 
     def torch(self) -> Functions:
-        """The inner functions of renamed parameters."""
         return self.over(self.inner.torch())
 
     def over(self, inner: Functions) -> Functions:
-        """Functions of renamed parameters."""
+        """The inner functions of renamed parameters."""
         names = self.names()
 
-        def back(params: Any) -> dict[str, Any]:
+        def back(params: Arrays) -> dict[str, Any]:
             return {name: params[new] for name, new in names.items()}
 
         return Functions(
@@ -81,30 +72,18 @@ class Renamed(Task):
 
 
 INNER = (
-    *(
-        "selection",
-        "score",
-        "optimum",
-        "toy",
-        "unit",
-        "ceiling",
-        "evaluations",
-        "source",
-        "convolves",
-        "horizon",
-    ),
-    *("seeded", "targets", "final_loss", "data", "rows", "frameworks", "flops", "working_floats", "examples"),
-    *("data_hash", "notes", "evaluation_steps"),
-)
+    "selection score optimum toy unit ceiling evaluations source convolves horizon seeded targets final_loss data "
+    "data_hash rows frameworks evaluation_steps notes flops working_floats examples"
+).split()
 """What the inner task says for this one."""
 for _name in INNER:
     setattr(Renamed, _name, property(lambda self, name=_name: getattr(self.inner, name)))
 
 
 def hidden(task: Task, use: int) -> Renamed:
-    """A task of the same kind that no earlier use has shown: other seeds, sizes, names and, if it has one, rotation."""
+    """A task of the same kind that no earlier use has shown: other seeds, sizes and names, another rotation."""
     fields = {spec.name: getattr(task, spec.name) for spec in dataclasses.fields(task)}
-    sizes = {name: fields[name] + fields[name] // 4 + use for name in SHAPES if name in fields}
+    changed = {name: fields[name] + fields[name] // 4 + use for name in SIZES if name in fields}
     if fields.get("rotation") is not None:
-        sizes["rotation"] = fields["rotation"] + use
-    return Renamed(inner=task.replace(**sizes), salt=use)
+        changed["rotation"] = fields["rotation"] + use
+    return Renamed(inner=task.replace(**changed), salt=use)

@@ -1,115 +1,91 @@
-"""The two sides of a comparison: what was typed, and the git commit that it is run from.
+"""The two sides of a comparison, and their rows.
 
-`adam@HEAD~1` is adam as that commit of optbench's checkout has it, `mine.py:make@v1` as the repository of the file has it.
-A commit runs from a worktree in a temporary folder, by the `optbench run` that an import finds there, so that nothing of
-it is loaded into this process.
+`adam@HEAD~1` is adam as that commit of optbench's checkout has it, `mine.py:make@v1` as that of the file's repository
+does. A commit runs from a worktree in a temporary folder, in a process of its own that imports from there: nothing of
+it is loaded into this one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from optbench import catalogue, origin
-from optbench.fields import UserError
+from optbench.cell import Cell
+from optbench.execute.order import Order
+from optbench.execute.pool import Event, Pool
+from optbench.execute.session import Session
+from optbench.fields import UserError, digest
 from optbench.optimizer import Optimizer
+from optbench.record import code_of
+from optbench.store import Store, Stored
 from optbench.task import Task
-from optbench.tasks.renamed import Renamed
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class BudgetSpent(Exception):
     """The time is over in the middle of a run; what had finished is stored."""
 
 
-@dataclass(frozen=True)
-class Checkout:
-    """A commit of a repository, in a folder of its own."""
+class Checkout(NamedTuple):
+    """A commit of the repository at `root`, checked out into `folder`."""
 
     commit: str
     root: Path
-    """The repository's folder."""
     folder: Path
-    """Where the commit lies."""
-
-    def run(self, words: Sequence[str], seconds: float, label: str) -> None:
-        """An `optbench` command of this commit's code."""
-        here = Path.cwd().resolve()
-        cwd = self.folder / here.relative_to(self.root) if here.is_relative_to(self.root) else self.folder
-        cwd = cwd if cwd.is_dir() else self.folder
-        path = os.pathsep.join(filter(None, (str(cwd), str(self.folder), os.environ.get("PYTHONPATH"))))
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "optbench", *words], cwd=cwd, env={**os.environ, "PYTHONPATH": path},
-                capture_output=True, text=True, check=False, timeout=max(1.0, seconds),
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as late:
-            raise BudgetSpent from late
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["it failed"])[-1].removeprefix("optbench: ")
-            raise UserError(f"{label} cannot be run: {last}")
 
 
 @dataclass(frozen=True)
 class Side:
-    """What is compared: as it was typed, as this process knows it, and the commit that it is run from."""
+    """What is compared: its label, the optimizer as this process knows it, and the commit that it is run from."""
 
-    text: str
+    label: str
     optimizer: Optimizer
     checkout: Checkout | None = None
 
     @property
-    def label(self) -> str:
-        """`adam`, `adam@HEAD~1`."""
-        return self.text or self.optimizer.label()
+    def free(self) -> Optimizer:
+        """It without a learning rate that was set."""
+        swept = self.optimizer.swept()
+        return self.optimizer if swept is None else self.optimizer.replace(**{swept.name: swept.default})
 
-    def target(self) -> str:
-        """What a run from the commit's worktree calls it."""
-        name, bracket, rest = self.text.rpartition("@")[0].partition("[")
-        if ":" not in name or self.checkout is None:
-            return self.optimizer.label()  # without a learning rate that was set, which is given as --lr
-        if name.rpartition(":")[0].endswith(".py"):
-            path = source_of(self.optimizer).relative_to(self.checkout.root)
-            name = f"{self.checkout.folder / path}:{name.rpartition(':')[2]}"
-        return name + bracket + rest
-
+    @property
     def span(self) -> tuple[float, float] | None:
         """The range that its learning rate is looked for in; None where it has none, or it was set."""
         swept = self.optimizer.swept()
-        if swept is None or getattr(self.optimizer, swept.name) != swept.default:
-            return None
-        return swept.metadata["sweep"]
+        return swept.metadata["sweep"] if swept is not None and self.free == self.optimizer else None
 
-    def points(self, points: tuple[float, ...]) -> tuple[float | None, ...]:
+    def rates(self, points: tuple[float, ...]) -> tuple[float | None, ...]:
         """The learning rates that it is tried at: these, if it is free."""
         swept = self.optimizer.swept()
-        if self.span() is None:
-            return (None if swept is None else getattr(self.optimizer, swept.name),)
-        return points
+        fixed = None if swept is None else getattr(self.optimizer, swept.name)
+        return points if self.span else (fixed,)
 
 
 @contextlib.contextmanager
-def sides(*things: Any) -> Iterator[list[Side]]:
+def sides(*things: Any) -> Iterator[tuple[Side, ...]]:
     """Each thing as a side; the worktrees of commits go when the block ends."""
     with contextlib.ExitStack() as stack:
-        yield [side(thing, stack) for thing in things]
-
-
-def side(thing: Any, stack: contextlib.ExitStack) -> Side:
-    """From an optimizer in any form, or from text with @COMMIT behind it."""
-    if not isinstance(thing, str):
-        return Side("", catalogue.optimizer(thing))
-    text, at, ref = thing.rpartition("@")
-    if not at:
-        return Side(thing, catalogue.optimizer(thing))
-    optimizer = catalogue.optimizer(text)
-    return Side(thing, optimizer, stack.enter_context(checked_out(source_of(optimizer), ref)))
+        found = []
+        for thing in things:
+            text, at, ref = thing.rpartition("@") if isinstance(thing, str) else ("", "", "")
+            optimizer = catalogue.optimizer(text if at else thing)
+            label = thing if isinstance(thing, str) else optimizer.label()
+            checkout = stack.enter_context(checked_out(source_of(optimizer), ref)) if at else None
+            found.append(Side(label, optimizer, checkout))
+        yield tuple(found)
 
 
 def source_of(optimizer: Optimizer) -> Path:
@@ -148,24 +124,121 @@ def checked_out(path: Path, ref: str) -> Iterator[Checkout]:
             git("worktree", "remove", "--force", str(folder))
 
 
-SUITE = '''"""One side of `optbench try`."""
-from optbench.optimizers import parse as optimizer
-from optbench.suite import Suite
-from optbench.tasks import parse as task
+class Part(NamedTuple):
+    """Cells of one side: a task, learning rates (None: the optimizer has none) and seeds."""
 
-suite = Suite(
-    name="try", tasks=({task},), optimizers=(optimizer({text!r}),), seeds={seeds}, steps={steps}, framework={framework!r}
-)
-'''
+    side: Side
+    task: Task
+    rates: tuple[float | None, ...]
+    seeds: range
 
 
-def expression(task: Task) -> str:
-    """A task as Python, for the suite of a commit."""
-    if isinstance(task, Renamed):
-        made = "__import__('optbench.tasks.renamed').tasks.renamed.Renamed"
-        return f"{made}(inner={expression(task.inner)}, salt={task.salt})"
-    spec = task.spec()
-    path = origin.FILES.get(type(task).__module__)
-    name = f"{path}:{type(task).__qualname__}" if path else spec.get("origin", task.name)
-    fields = {key: value for key, value in spec.items() if key not in ("name", "origin", "code")}
-    return f"task({name!r}).replace(**{fields!r})"
+class Current(Session):
+    """A session that does not take rows of other code for stored ones."""
+
+    @cached_property
+    def stored(self) -> dict[Cell, Stored]:
+        """Those of this code."""
+        return {cell: its for cell, its in super().stored.items() if its.code == code_of(cell)}
+
+
+class Workers(Pool[Any]):
+    """A pool whose processes stay between runs, so that a look costs no new import of jax."""
+
+    def run(self, programs: Sequence[Any]) -> Iterator[Event[Any]]:
+        """Every program once."""
+        self.waiting = list(programs)
+        for worker in self.workers:
+            self.feed(worker)
+        for number in range(len(self.workers), min(self.jobs, len(programs))):
+            if self.waiting:
+                self.workers.append(self.hire(number, self.take(number, None)))
+        while any(worker.program for worker in self.workers):
+            yield from self.listen()
+
+    def close(self) -> None:
+        """End the processes."""
+        for worker in self.workers:
+            worker.end()
+
+
+class Runner:
+    """Cells of either side to rows, until a deadline."""
+
+    def __init__(self, order: Order, deadline: float):
+        self.order, self.deadline = order, deadline
+        self.results = os.path.abspath(order.request.results)
+        self.workers = Workers(self.results, order.jobs, order.request.timeout, order.device.platform)
+
+    def rows(self, parts: Sequence[Part]) -> list[pd.DataFrame]:
+        """The rows of each part, by learning rate and seed; BudgetSpent when the deadline has come."""
+        cells = [[] if part.side.checkout else self.cells(part) for part in parts]
+        order = self.order.only(tuple(dict.fromkeys(cell for each in cells for cell in each)))
+        session = Current(order, self.workers)
+        for event in session.run():
+            if event.kind == "failed" and event.program is not None:
+                label = event.program.cells[0].optimizer.label()
+                raise UserError(f"{label} failed: {event.facts['status']}: {event.facts['reason']}")
+            if time.monotonic() > self.deadline:
+                raise BudgetSpent
+        every = session.store.frame(every=True)
+        return [
+            self.of_commit(part) if part.side.checkout else self.own(every, its)
+            for part, its in zip(parts, cells, strict=True)
+        ]
+
+    def cells(self, part: Part) -> list[Cell]:
+        optimizer, swept = part.side.optimizer, part.side.optimizer.swept()
+        at = [optimizer.replace(**{swept.name: rate}) if swept and rate else optimizer for rate in part.rates]
+        return [self.order.suite.cell(part.task, each, seed) for each in at for seed in part.seeds]
+
+    def own(self, every: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
+        """The newest row of each cell that this code gave."""
+        codes = {cell.id(): code_of(cell) for cell in cells}
+        mine = every[every["cell"].isin(codes) & (every["device_kind"] == self.order.device.kind)]
+        mine = mine[mine["code"] == mine["cell"].map(codes)].drop_duplicates("cell", keep="last")
+        return mine.set_index("cell", drop=False).loc[list(codes)].reset_index(drop=True)
+
+    def of_commit(self, part: Part) -> pd.DataFrame:
+        """The rows of a commit, by `optbench.run` of its own code, in a store of its own."""
+        (label, optimizer, checkout), task, suite = vars(part.side).values(), part.task, self.order.suite
+        name, bracket, rest = label.rpartition("@")[0].partition("[")
+        text = optimizer.label()  # without a learning rate that was set, which is given apart
+        if ":" in name:
+            file = checkout.folder / source_of(optimizer).relative_to(checkout.root)
+            name = f"{file}:{name.rpartition(':')[2]}" if ".py:" in name else name
+            text = name + bracket + rest
+        store = Path(self.results) / f"{checkout.commit[:12]}-{digest(label.rpartition('@')[0])[:8]}"
+        options = {
+            "opt": text, "lr": None if part.rates[0] is None else part.rates, "seeds": part.seeds.stop,
+            "steps": suite.steps or task.horizon, "framework": suite.framework, "jobs": self.order.jobs,
+            "device": self.order.device.platform, "results": str(store), "progress": False,
+        }  # fmt: skip
+        here = Path.cwd().resolve()
+        cwd = checkout.folder / (
+            here.relative_to(checkout.root) if here.is_relative_to(checkout.root) else ""
+        )
+        cwd = cwd if cwd.is_dir() else checkout.folder
+        path = os.pathsep.join(filter(None, (str(cwd), str(checkout.folder), os.environ.get("PYTHONPATH"))))
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", OF_COMMIT], cwd=cwd, env={**os.environ, "PYTHONPATH": path},
+                input=json.dumps([origin.pack(task, task.made_of()), options]),
+                capture_output=True, text=True, check=False, timeout=max(1.0, self.deadline - time.monotonic()),
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as late:
+            raise BudgetSpent from late
+        if done.returncode:
+            raise UserError(f"{label} cannot be run: {done.stderr.strip().splitlines()[-1]}")
+        frame = Store(store).frame()
+        mine = frame[(frame["task"] == task.label()) & (frame["steps"] == options["steps"])]
+        mine = mine if part.rates[0] is None else mine[mine["trial"].isin(part.rates)]
+        return mine[mine["seed"].isin(part.seeds)].sort_values(["trial", "seed"]).reset_index(drop=True)
+
+
+OF_COMMIT = """
+import json, sys, optbench
+from optbench import origin
+task, options = json.load(sys.stdin)
+optbench.run(task=origin.unpack(task), **options)
+"""
