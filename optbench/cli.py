@@ -128,6 +128,8 @@ class Check:
 
 
 Run = Annotated[Request, subcommand("run", description="Run a suite: what is stored is not computed again.")]
+
+
 @dataclass(frozen=True)
 class TryCommand(Try):
     """Is an optimizer better than another, or worse, or the same? Runs paired seeds until it is known.

@@ -81,7 +81,9 @@ class Comparison:
             blocks.append(textwrap.fill(legend, width))
         notes = [f"{task['task']}: {note}" for task in known for note in task["notes"]]
         if found["budget_ended"]:
-            notes.append("The budget ended. The same command with a larger --budget continues from what is stored.")
+            notes.append(
+                "The budget ended. The same command with a larger --budget continues from what is stored."
+            )
         return "\n\n".join([*blocks, *(textwrap.fill(note, width) for note in notes)])
 
 

@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,12 +22,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from optbench import catalogue, origin
 from optbench.cell import Cell
 from optbench.execute.order import Order
-from optbench.execute.pool import Event, Pool
+from optbench.execute.pool import Pool
 from optbench.execute.session import Session
 from optbench.fields import UserError, digest
 from optbench.optimizer import Optimizer
 from optbench.record import code_of
 from optbench.store import Store, Stored
+from optbench.suite import Suite
 from optbench.task import Task
 
 if TYPE_CHECKING:
@@ -47,45 +47,20 @@ class Checkout(NamedTuple):
     folder: Path
 
 
-@dataclass(frozen=True)
-class Side:
+class Side(NamedTuple):
     """What is compared: its label, the optimizer as this process knows it, and the commit that it is run from."""
 
     label: str
     optimizer: Optimizer
-    checkout: Checkout | None = None
+    checkout: Checkout | None
 
-    @property
-    def free(self) -> Optimizer:
-        """It without a learning rate that was set."""
-        swept = self.optimizer.swept()
-        return self.optimizer if swept is None else self.optimizer.replace(**{swept.name: swept.default})
-
-    @property
-    def span(self) -> tuple[float, float] | None:
-        """The range that its learning rate is looked for in; None where it has none, or it was set."""
-        swept = self.optimizer.swept()
-        return swept.metadata["sweep"] if swept is not None and self.free == self.optimizer else None
-
-    def rates(self, points: tuple[float, ...]) -> tuple[float | None, ...]:
-        """The learning rates that it is tried at: these, if it is free."""
-        swept = self.optimizer.swept()
-        fixed = None if swept is None else getattr(self.optimizer, swept.name)
-        return points if self.span else (fixed,)
-
-
-@contextlib.contextmanager
-def sides(*things: Any) -> Iterator[tuple[Side, ...]]:
-    """Each thing as a side; the worktrees of commits go when the block ends."""
-    with contextlib.ExitStack() as stack:
-        found = []
-        for thing in things:
-            text, at, ref = thing.rpartition("@") if isinstance(thing, str) else ("", "", "")
-            optimizer = catalogue.optimizer(text if at else thing)
-            label = thing if isinstance(thing, str) else optimizer.label()
-            checkout = stack.enter_context(checked_out(source_of(optimizer), ref)) if at else None
-            found.append(Side(label, optimizer, checkout))
-        yield tuple(found)
+    @classmethod
+    def of(cls, thing: Any, stack: contextlib.ExitStack) -> Side:
+        """An optimizer in any form, or text with @COMMIT behind it, whose worktree goes with the stack."""
+        text, at, ref = thing.rpartition("@") if isinstance(thing, str) else ("", "", "")
+        optimizer = catalogue.optimizer(text if at else thing)
+        checkout = stack.enter_context(checked_out(source_of(optimizer), ref)) if at else None
+        return cls(thing if isinstance(thing, str) else optimizer.label(), optimizer, checkout)
 
 
 def source_of(optimizer: Optimizer) -> Path:
@@ -105,9 +80,7 @@ def checked_out(path: Path, ref: str) -> Iterator[Checkout]:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["git failed"])[-1]
-            raise UserError(
-                f"commit {ref!r} of {path}: {last}. Give a commit, branch or tag of its repository."
-            )
+            raise UserError(f"no commit {ref!r} of {path}: {last}. Give a commit, branch or tag.")
         return done.stdout.strip()
 
     root = Path(git("rev-parse", "--show-toplevel")).resolve()
@@ -116,9 +89,6 @@ def checked_out(path: Path, ref: str) -> Iterator[Checkout]:
         folder = Path(above).resolve() / root.name
         git("worktree", "add", "--detach", str(folder), commit)
         try:
-            for part in ("suites", "claims"):  # which setup.py installs as parts of the package
-                if (folder / part).is_dir() and (folder / "optbench").is_dir():
-                    (folder / "optbench" / part).symlink_to(folder / part)
             yield Checkout(commit, root, folder)
         finally:
             git("worktree", "remove", "--force", str(folder))
@@ -132,6 +102,12 @@ class Part(NamedTuple):
     rates: tuple[float | None, ...]
     seeds: range
 
+    def cells(self, suite: Suite) -> list[Cell]:
+        """By learning rate and seed; of a commit none, which makes its own."""
+        (_, optimizer, checkout), swept = self.side, self.side.optimizer.swept()
+        at = [optimizer.replace(**{swept.name: rate}) if swept else optimizer for rate in self.rates]
+        return [suite.cell(self.task, o, seed) for o in at for seed in self.seeds if checkout is None]
+
 
 class Current(Session):
     """A session that does not take rows of other code for stored ones."""
@@ -142,39 +118,20 @@ class Current(Session):
         return {cell: its for cell, its in super().stored.items() if its.code == code_of(cell)}
 
 
-class Workers(Pool[Any]):
-    """A pool whose processes stay between runs, so that a look costs no new import of jax."""
-
-    def run(self, programs: Sequence[Any]) -> Iterator[Event[Any]]:
-        """Every program once."""
-        self.waiting = list(programs)
-        for worker in self.workers:
-            self.feed(worker)
-        for number in range(len(self.workers), min(self.jobs, len(programs))):
-            if self.waiting:
-                self.workers.append(self.hire(number, self.take(number, None)))
-        while any(worker.program for worker in self.workers):
-            yield from self.listen()
-
-    def close(self) -> None:
-        """End the processes."""
-        for worker in self.workers:
-            worker.end()
-
-
 class Runner:
-    """Cells of either side to rows, until a deadline."""
+    """Cells of either side to rows, until a deadline; its workers stay, so that a look costs no new import of jax."""
 
     def __init__(self, order: Order, deadline: float):
         self.order, self.deadline = order, deadline
         self.results = os.path.abspath(order.request.results)
-        self.workers = Workers(self.results, order.jobs, order.request.timeout, order.device.platform)
+        how = (self.results, order.jobs, order.request.timeout, order.device.platform)
+        self.pool = Pool[Any](*how, stay=True)
 
     def rows(self, parts: Sequence[Part]) -> list[pd.DataFrame]:
         """The rows of each part, by learning rate and seed; BudgetSpent when the deadline has come."""
-        cells = [[] if part.side.checkout else self.cells(part) for part in parts]
+        cells = [part.cells(self.order.suite) for part in parts]
         order = self.order.only(tuple(dict.fromkeys(cell for each in cells for cell in each)))
-        session = Current(order, self.workers)
+        session = Current(order, self.pool)
         for event in session.run():
             if event.kind == "failed" and event.program is not None:
                 label = event.program.cells[0].optimizer.label()
@@ -183,14 +140,9 @@ class Runner:
                 raise BudgetSpent
         every = session.store.frame(every=True)
         return [
-            self.of_commit(part) if part.side.checkout else self.own(every, its)
+            self.own(every, its) if its else self.of_commit(part, part.side.checkout)
             for part, its in zip(parts, cells, strict=True)
         ]
-
-    def cells(self, part: Part) -> list[Cell]:
-        optimizer, swept = part.side.optimizer, part.side.optimizer.swept()
-        at = [optimizer.replace(**{swept.name: rate}) if swept and rate else optimizer for rate in part.rates]
-        return [self.order.suite.cell(part.task, each, seed) for each in at for seed in part.seeds]
 
     def own(self, every: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
         """The newest row of each cell that this code gave."""
@@ -199,37 +151,33 @@ class Runner:
         mine = mine[mine["code"] == mine["cell"].map(codes)].drop_duplicates("cell", keep="last")
         return mine.set_index("cell", drop=False).loc[list(codes)].reset_index(drop=True)
 
-    def of_commit(self, part: Part) -> pd.DataFrame:
+    def of_commit(self, part: Part, checkout: Checkout) -> pd.DataFrame:
         """The rows of a commit, by `optbench.run` of its own code, in a store of its own."""
-        (label, optimizer, checkout), task, suite = vars(part.side).values(), part.task, self.order.suite
-        name, bracket, rest = label.rpartition("@")[0].partition("[")
-        text = optimizer.label()  # without a learning rate that was set, which is given apart
-        if ":" in name:
-            file = checkout.folder / source_of(optimizer).relative_to(checkout.root)
-            name = f"{file}:{name.rpartition(':')[2]}" if ".py:" in name else name
-            text = name + bracket + rest
-        store = Path(self.results) / f"{checkout.commit[:12]}-{digest(label.rpartition('@')[0])[:8]}"
+        side, task, suite = part.side, part.task, self.order.suite
+        text = side.label.rpartition("@")[0]
+        store = Path(self.results) / f"{checkout.commit[:12]}-{digest(text)[:8]}"
+        if ".py:" in text:
+            file = checkout.folder / source_of(side.optimizer).relative_to(checkout.root)
+            text = f"{file}:{text.partition('.py:')[2]}"
         options = {
             "opt": text, "lr": None if part.rates[0] is None else part.rates, "seeds": part.seeds.stop,
             "steps": suite.steps or task.horizon, "framework": suite.framework, "jobs": self.order.jobs,
             "device": self.order.device.platform, "results": str(store), "progress": False,
         }  # fmt: skip
         here = Path.cwd().resolve()
-        cwd = checkout.folder / (
-            here.relative_to(checkout.root) if here.is_relative_to(checkout.root) else ""
-        )
-        cwd = cwd if cwd.is_dir() else checkout.folder
-        path = os.pathsep.join(filter(None, (str(cwd), str(checkout.folder), os.environ.get("PYTHONPATH"))))
+        within = here.relative_to(checkout.root) if here.is_relative_to(checkout.root) else "."
+        path = [str(checkout.folder / within), str(checkout.folder), os.environ.get("PYTHONPATH", "")]
         try:
             done = subprocess.run(
-                [sys.executable, "-c", OF_COMMIT], cwd=cwd, env={**os.environ, "PYTHONPATH": path},
+                [sys.executable, "-c", OF_COMMIT], cwd=checkout.folder, capture_output=True, text=True, check=False,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))},
                 input=json.dumps([origin.pack(task, task.made_of()), options]),
-                capture_output=True, text=True, check=False, timeout=max(1.0, self.deadline - time.monotonic()),
+                timeout=max(1.0, self.deadline - time.monotonic()),
             )  # fmt: skip
         except subprocess.TimeoutExpired as late:
             raise BudgetSpent from late
         if done.returncode:
-            raise UserError(f"{label} cannot be run: {done.stderr.strip().splitlines()[-1]}")
+            raise UserError(f"{side.label} cannot be run: {done.stderr.strip().splitlines()[-1]}")
         frame = Store(store).frame()
         mine = frame[(frame["task"] == task.label()) & (frame["steps"] == options["steps"])]
         mine = mine if part.rates[0] is None else mine[mine["trial"].isin(part.rates)]
