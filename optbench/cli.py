@@ -134,7 +134,7 @@ Run = Annotated[Request, subcommand("run", description="Run a suite: what is sto
 class TryCommand(Try):
     """Is an optimizer better than another, or worse, or the same? Runs paired seeds until it is known.
 
-    Exit codes: 0 better, 1 worse, 3 equivalent or identical, 4 cannot tell yet, 5 better on one task and worse on another.
+    Exit codes: 0 better, 1 worse, 3 equivalent or identical, 4 cannot tell yet, 5 better on a task and worse on one.
     """
 
     x: Positional[str]

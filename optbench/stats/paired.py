@@ -73,7 +73,7 @@ def report(
         "ratio_low": 10**known.low,
         "ratio_high": 10**known.high,
         "seed_sd": sd,
-        "rho": float(np.corrcoef(*logs)[0, 1]) if varies else math.nan,
+        "rho": float(np.corrcoef(np.stack(logs))[0, 1]) if varies else math.nan,
         "margin_in_seed_sd": math.log10(margin) / sd if sd else math.nan,
         "x": x,
         "against": against,
@@ -134,5 +134,5 @@ def moved_by_names(name: str, rows: Frame, renamed: Frame | None) -> Iterator[st
 
     if renamed is not None:
         apart = log_losses(renamed) - log_losses(rows[rows["seed"].isin(renamed["seed"])])
-        if ttest_1samp(apart, 0.0).pvalue < 0.01 if np.ptp(apart) else apart[0]:
+        if ttest_1samp(apart, 0.0)[1] < 0.01 if np.ptp(apart) else apart[0]:
             yield f"{name} depends on the names of parameters: renamed, {number(10 ** apart.mean())} times the loss."

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench import origin
+from optbench.fields import UserError
 from optbench.task import Arrays, Functions, Task
 
 SEEDS = 100_000
@@ -62,22 +63,19 @@ class Renamed(Task):
         """The inner functions of renamed parameters."""
         names = self.names()
 
-        def back(params: Arrays) -> dict[str, Any]:
+        def own(params: Arrays) -> dict[str, Any]:
             return {name: params[new] for name, new in names.items()}
 
         return Functions(
-            lambda params, data, draw: inner.loss(back(params), data, draw),
-            lambda params, data: inner.evaluate(back(params), data),
+            lambda params, data, draw: inner.loss(own(params), data, draw),
+            lambda params, data: inner.evaluate(own(params), data),
         )
 
 
-INNER = (
-    "selection score optimum toy unit ceiling evaluations source convolves horizon seeded targets final_loss data "
-    "data_hash rows frameworks evaluation_steps notes flops working_floats examples"
-).split()
-"""What the inner task says for this one."""
-for _name in INNER:
-    setattr(Renamed, _name, property(lambda self, name=_name: getattr(self.inner, name)))
+# All else is what the inner task says.
+for _name in set(vars(Task)) - set(vars(Renamed)) - {"kind", "plain"}:
+    if not _name.startswith("_"):
+        setattr(Renamed, _name, property(lambda self, name=_name: getattr(self.inner, name)))
 
 
 def hidden(task: Task, use: int) -> Renamed:
@@ -86,4 +84,8 @@ def hidden(task: Task, use: int) -> Renamed:
     changed = {name: fields[name] + fields[name] // 4 + use for name in SIZES if name in fields}
     if fields.get("rotation") is not None:
         changed["rotation"] = fields["rotation"] + use
-    return Renamed(inner=task.replace(**changed), salt=use)
+    try:
+        inner = task.replace(**changed)
+    except UserError:  # where other fields fix the sizes
+        inner = task
+    return Renamed(inner=inner, salt=use)

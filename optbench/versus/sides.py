@@ -140,7 +140,7 @@ class Runner:
                 raise BudgetSpent
         every = session.store.frame(every=True)
         return [
-            self.own(every, its) if its else self.of_commit(part, part.side.checkout)
+            self.own(every, its) if its else self.of_commit(part)
             for part, its in zip(parts, cells, strict=True)
         ]
 
@@ -151,9 +151,10 @@ class Runner:
         mine = mine[mine["code"] == mine["cell"].map(codes)].drop_duplicates("cell", keep="last")
         return mine.set_index("cell", drop=False).loc[list(codes)].reset_index(drop=True)
 
-    def of_commit(self, part: Part, checkout: Checkout) -> pd.DataFrame:
+    def of_commit(self, part: Part) -> pd.DataFrame:
         """The rows of a commit, by `optbench.run` of its own code, in a store of its own."""
-        side, task, suite = part.side, part.task, self.order.suite
+        side, task, suite, checkout = part.side, part.task, self.order.suite, part.side.checkout
+        assert checkout is not None
         text = side.label.rpartition("@")[0]
         store = Path(self.results) / f"{checkout.commit[:12]}-{digest(text)[:8]}"
         if ".py:" in text:
