@@ -245,12 +245,21 @@ def test_what_depends_on_names_is_noticed(folder):
     assert any("depends on the names of parameters" in note for note in found.data["tasks"][0]["notes"])
 
 
+def test_two_files_that_would_share_a_module_are_refused(folder):
+    for name in ("old", "new"):
+        (folder / name).mkdir()
+        (folder / name / "shared_by_both.py").write_text(f"RATE = {len(name)}\n")
+        (folder / name / "mine.py").write_text("import shared_by_both\n" + MINE)
+    with pytest.raises(UserError, match="imports shared_by_both"):
+        tried("new/mine.py:adam", "old/mine.py:adam")
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"budget": "soon"}, "is not a time"),
         ({"margin": 0.9}, "--margin"),
-        ({"tasks": ("rosenbrock_2",)}, "no randomness"),
+        ({"tasks": ("valley",)}, "no randomness"),
         ({"x": "torch:NAdam"}, "not offered in"),
         ({"x": "adam[learning_rate=0.5]"}, "fixes what the suite sweeps"),
     ],

@@ -37,14 +37,15 @@ def log_losses(rows: Frame) -> np.ndarray:
     return np.log10(np.clip(values, TINY * first, first))
 
 
-def choose(rows: Frame, rates: Sequence[float | None]) -> dict[str, Any]:
+def choose(rows: Frame | None, rates: Sequence[float | None]) -> dict[str, Any]:
     """The rate with the least mean log loss over the tuning seeds, and how many resamples of these choose the same."""
+    if rows is None:  # there is one rate
+        return {"learning_rate": rates[0], "chosen_again": 1.0, "at_edge": False}
     logs = log_losses(rows).reshape(len(rates), -1)
     best = int(np.argmin(logs.mean(1)))
     picks = np.random.default_rng(0).integers(logs.shape[1], size=(RESAMPLES, logs.shape[1]))
     again = float(np.mean(np.argmin(logs[:, picks].mean(2), axis=0) == best))
-    at_edge = len(rates) > 1 and best in (0, len(rates) - 1)
-    return {"learning_rate": rates[best], "chosen_again": again, "at_edge": at_edge}
+    return {"learning_rate": rates[best], "chosen_again": again, "at_edge": best in (0, len(rates) - 1)}
 
 
 def report(

@@ -41,9 +41,7 @@ def play(options: Try, say: Callable[[str], None]) -> Comparison:
         order = Order.of(requested(options, both))
         for task in order.suite.tasks:
             if not task.seeded:
-                raise UserError(
-                    f"task {task.label()} has no randomness. Compare its one run with: optbench run"
-                )
+                raise UserError(f"task {task.label()} has no randomness. Compare one run with: optbench run")
         rates = points(both, options.lr)
         uses = register(order.request.results, both) if options.final else 0
         tasks = {hidden(task, uses) if uses else task: UNKNOWN for task in order.suite.tasks}
@@ -94,12 +92,8 @@ def register(folder: str, both: Sequence[Side]) -> int:
     path = Path(folder) / "final.tsv"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
-        print(
-            datetime.datetime.now().isoformat(timespec="seconds"),
-            *(s.label for s in both),
-            sep="\t",
-            file=file,
-        )
+        when = datetime.datetime.now().isoformat(timespec="seconds")
+        print(when, *(side.label for side in both), sep="\t", file=file)
     return len(path.read_text(encoding="utf-8").splitlines())
 
 
@@ -119,12 +113,14 @@ def look(
     from optbench.stats.paired import choose, report
     from optbench.stats.sequence import looks
 
-    say(
-        f"tuning: {count(max(1, len(rates)), 'learning rate')}, {len(TUNING)} seeds, {count(len(tasks), 'task')}"
-    )
-    own = [rates if side.optimizer.swept() else (None,) for side in both]
-    tried = [Part(side, task, its, TUNING) for task in tasks for side, its in zip(both, own, strict=True)]
-    chosen = [choose(rows, part.rates) for part, rows in zip(tried, runner.rows(tried), strict=True)]
+    tried = [
+        Part(side, task, rates if side.optimizer.swept() else (None,), TUNING)
+        for task in tasks
+        for side in both
+    ]
+    say(f"tuning: {count(max(1, len(rates)), 'rate')}, {len(TUNING)} seeds, {count(len(tasks), 'task')}")
+    found = iter(runner.rows([part for part in tried if len(part.rates) > 1]))
+    chosen = [choose(next(found) if len(part.rates) > 1 else None, part.rates) for part in tried]
     choices = {task: chosen[2 * i : 2 * i + 2] for i, task in enumerate(tasks)}
     names, share = [side.label for side in both], facts["error_rate"] / len(tasks)
     renamed, took = {}, 0.0

@@ -59,6 +59,7 @@ class Side(NamedTuple):
         """An optimizer in any form, or text with @COMMIT behind it, whose worktree goes with the stack."""
         text, at, ref = thing.rpartition("@") if isinstance(thing, str) else ("", "", "")
         optimizer = catalogue.optimizer(text if at else thing)
+        check_imports(optimizer)
         checkout = stack.enter_context(checked_out(source_of(optimizer), ref)) if at else None
         return cls(thing if isinstance(thing, str) else optimizer.label(), optimizer, checkout)
 
@@ -69,6 +70,20 @@ def source_of(optimizer: Optimizer) -> Path:
     if path is None:
         raise UserError(f"{optimizer.label()} has no source file, so it has no commits. Leave out the @.")
     return path
+
+
+def check_imports(optimizer: Optimizer) -> None:
+    """Refuse a file whose local imports this process has from another folder: then both sides would share them."""
+    module = optimizer.made_of()[0].__module__
+    if module not in origin.FILES:
+        return
+    file = Path(origin.FILES[module])
+    for name, path in origin.closure([module], lambda _, path: not origin.is_installed(path)).items():
+        beside = file.parent / f"{name.replace('.', '/')}.py"
+        if beside.is_file() and beside.resolve() != path.resolve():
+            raise UserError(
+                f"{file} imports {name}, which the other side has from {path}. Rename one, or compare commits."
+            )
 
 
 @contextlib.contextmanager
