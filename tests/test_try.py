@@ -160,7 +160,7 @@ def adam(learning_rate=0.001, b1=0.9, b2=0.999, corrected=True, scale=1.0):
     return optax.GradientTransformation(init, update)
 '''  # fmt: skip
 TASK = "quadratic[dim=20,noise=0.1]"
-OPTIONS = {"tasks": (TASK,), "lr": ("0.1",), "steps": 60, "budget": "280s"}
+OPTIONS = {"tasks": (TASK,), "lr": ("0.1",), "steps": 60, "budget": "1h"}
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ def test_the_same_code_in_two_files_is_identical_and_json_is_what_the_documentat
         "mine.py:adam",
         "--json",
     ]
-    command += ["--tasks", TASK, "--lr", "0.03,0.1", "--steps", "60", "--budget", "280s"]
+    command += ["--tasks", TASK, "--lr", "0.03,0.1", "--steps", "60", "--budget", "1h"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 3, done.stderr
     data = json.loads(done.stdout)
