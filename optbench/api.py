@@ -73,33 +73,13 @@ def run(
     Raises:
         UserError: something that was asked for cannot be done.
     """
+    options = {name: value for name, value in locals().items() if name not in ("progress", "unknown")}
     if unknown:
-        name, known = next(iter(unknown)), [*Request.__dataclass_fields__, "progress"]
+        name, known = next(iter(unknown)), [*options, "progress"]
         raise UserError(f"optbench.run has no option {name!r}. {nearest(name, known)}")
-    request = Request(
-        suite if isinstance(suite, Suite) else str(suite),  # pyright: ignore[reportArgumentType]
-        opt=named(opt),
-        task=listed(task),
-        lr=listed(lr),
-        metrics=listed(metrics),
-        tuning=tuning,
-        trials=trials,
-        fresh=fresh,
-        schedule=schedule,  # pyright: ignore[reportArgumentType]
-        framework=framework,
-        dtype=dtype,
-        precision=precision,
-        seeds=seeds,
-        steps=steps,
-        data=None if data is None else str(data),
-        device=device,
-        jobs=jobs,
-        results=str(results),
-        again=again,
-        timeout=timeout,
-        lanes=lanes,
-        vet=vet,
-    )
+    options |= {"opt": named(opt)} | {name: listed(options[name]) for name in ("task", "lr", "metrics")}
+    options |= {name: str(value) for name, value in options.items() if isinstance(value, PathLike)}
+    request = Request(**options)
     order = Order.of(request)
     session = None
     for session in stages(order):
@@ -107,7 +87,7 @@ def run(
             for event in session.run():
                 show(event)
     assert session is not None  # there is always a first stage
-    result = Result(session.frame(), str(results), order.suite)
+    result = Result(session.frame(), request.results, order.suite)
     lost = result.failures
     if len(lost):
         reasons = lost.groupby(["task", "optimizer", "status", "reason"], sort=False).size()

@@ -1,4 +1,4 @@
-"""What there is, and what a user means: text, a class or an object becomes an optimizer, task, suite or metric.
+"""Turns text, a class or an object into an optimizer, task, suite, schedule or metric.
 
     kron[b1=0.95]                    what the package lists, or an installed package offers, by name
     mypackage.mymodule:Mine[b1=0.9]  a name in a module
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 # Each function imports the rooms that it needs: `optbench list tasks` imports no optimizer.
 
 N = TypeVar("N", bound=Named)
+
+KINDS = ("optimizers", "tasks", "suites", "metrics")
 
 
 def offered(kind: str) -> dict[str, Any]:
@@ -76,7 +78,7 @@ def optimizer(thing: Any, called: str = "") -> Optimizer:
 
 
 def thing(text: str) -> Optimizer | Task:
-    """The optimizer or task that text names."""
+    """The optimizer or task of this name."""
     from optbench import tasks
 
     name = text.strip().partition("[")[0]
@@ -183,7 +185,6 @@ def metric(thing: Any) -> Metric:
 
 
 def named(kind: type[N], thing: Any) -> N | None:
-    """The thing of a kind that an object or a class of that kind is; None for anything else."""
     if isinstance(thing, type) and issubclass(thing, kind):
         try:
             return thing()
@@ -195,7 +196,7 @@ def named(kind: type[N], thing: Any) -> N | None:
 
 
 def listed(kind: str) -> dict[str, Callable[[], Any]]:
-    """Every name of a kind, of the package and of installed ones, each with what makes the thing."""
+    """Every name of a kind, of this package and of installed ones, each with a function that makes the thing."""
     make = {"optimizers": optimizer, "tasks": task, "suites": suite, "metrics": metric}[kind]
     if kind == "suites":
         from optbench import suite as suites

@@ -1,4 +1,4 @@
-"""One square of the grid: what is run, its id, how it ended and what it showed."""
+"""A cell (one run), its id, its status and its trace."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from optbench.fields import UserError, canonical, digest, nearest
+from optbench.fields import UserError, canonical, check_choice, digest
 from optbench.optimizer import Optimizer
 from optbench.protocol import FRAMEWORKS, Counts
 from optbench.task import Task
@@ -22,7 +22,7 @@ FORMAT = 3
 DTYPE_BYTES = {"float32": 4, "float64": 8}
 DTYPES = tuple(DTYPE_BYTES)
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
-"""What the factors of a float32 matrix product are rounded to on an accelerator; sums and all else stay float32."""
+"""What the factors of a float32 matrix product are rounded to on an accelerator; everything else stays float32."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,7 @@ class Schedule:
     SHAPES: ClassVar[tuple[str, ...]] = ("constant", "cosine", "wsd", "linear")
 
     def __post_init__(self) -> None:
-        if self.shape not in self.SHAPES:
-            raise UserError(f"schedule {self.shape!r} is not known. {nearest(self.shape, self.SHAPES)}")
+        check_choice("schedule", self.shape, self.SHAPES)
         for name in ("warmup", "decay"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 <= value <= 1:
@@ -70,7 +69,7 @@ class Schedule:
         return rise * fall
 
     def label(self) -> str:
-        """As it is written: `cosine[warmup=0.1]`."""
+        """`cosine[warmup=0.1]`."""
         if self.shape == "constant" and not self.warmup:
             return "constant"
         parts = [f"warmup={self.warmup:g}"] + ([f"decay={self.decay:g}"] if self.shape == "wsd" else [])
@@ -79,7 +78,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Cell:
-    """One square of the grid; its id depends on its content and on the task's data, on nothing else."""
+    """One run. Its id depends on its fields and on the task's data only."""
 
     task: Task
     optimizer: Optimizer
@@ -94,16 +93,8 @@ class Cell:
     precision: str = PRECISIONS[0]
 
     def __post_init__(self) -> None:
-        if self.framework not in FRAMEWORKS:
-            raise UserError(
-                f"framework {self.framework!r} is not known. {nearest(self.framework, FRAMEWORKS)}"
-            )
-        if self.dtype not in DTYPES:
-            raise UserError(f"dtype {self.dtype!r} is not known. {nearest(self.dtype, DTYPES)}")
-        if self.precision not in PRECISIONS:
-            raise UserError(
-                f"precision {self.precision!r} is not known. {nearest(self.precision, PRECISIONS)}"
-            )
+        for name, allowed in (("framework", FRAMEWORKS), ("dtype", DTYPES), ("precision", PRECISIONS)):
+            check_choice(name, getattr(self, name), allowed)
         if self.precision != PRECISIONS[0] and self.dtype != "float32":
             raise UserError(
                 f"precision {self.precision} rounds matrix products of float32, and dtype is {self.dtype}. "
@@ -111,11 +102,8 @@ class Cell:
             )
         for name in ("seed", "steps"):
             object.__setattr__(self, name, canonical("int", getattr(self, name)))
-        if (
-            not all(isinstance(value, int) for value in (self.seed, self.steps))
-            or self.steps < 1
-            or self.seed < 0
-        ):
+        whole = isinstance(self.seed, int) and isinstance(self.steps, int)
+        if not whole or self.steps < 1 or self.seed < 0:
             raise UserError(
                 f"a cell needs steps >= 1 and seed >= 0; got steps={self.steps!r}, seed={self.seed!r}."
             )
@@ -163,7 +151,7 @@ def cell_id(cell: Cell, data: str) -> str:
 
 
 class Status(StrEnum):
-    """How a cell ended: a closed set, each with its sentence; none is ever dropped."""
+    """How a cell ended; no row is ever dropped."""
 
     DONE = "done"
     REACHED = "reached"
@@ -180,7 +168,7 @@ class Status(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether the cell need not be tried again."""
+        """Whether the cell counts as stored."""
         return self in (Status.DONE, Status.REACHED, Status.DIVERGED)
 
 
@@ -188,16 +176,16 @@ SENTENCES = {
     Status.DONE: "ran all its steps",
     Status.REACHED: "reached the final target and stopped there",
     Status.DIVERGED: "the loss stopped being a finite number, or grew past the task's ceiling",
-    Status.TIMEOUT: "the program stood still or ran past its time limit and was ended",
+    Status.TIMEOUT: "the program made no progress within the time limit and was stopped",
     Status.OUT_OF_MEMORY: "the program needed more memory than there was",
-    Status.UNAVAILABLE: "the framework or device it asks for is not here",
+    Status.UNAVAILABLE: "the framework or device is not available",
     Status.ERROR: "the program raised an error",
 }
 
 
 @dataclass
 class Trace:
-    """What one cell showed."""
+    """The result of one cell."""
 
     cell: Cell
     status: Status
@@ -208,6 +196,6 @@ class Trace:
     evaluations: dict[str, Any] = field(default_factory=dict)
     """Metric name to f[number of evaluations]."""
     counts: Counts = field(default_factory=Counts)
-    """What the lane had asked for at its last evaluation."""
+    """Gradients, products and losses computed up to the last evaluation."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """What is needed to believe it: seconds, compile seconds, bytes, mode, device."""
+    """Seconds, compile seconds, bytes, mode, device and other facts of the program."""

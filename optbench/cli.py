@@ -6,10 +6,13 @@ a function: tyro then finds the command without importing typeguard, which takes
 
 from __future__ import annotations
 
+import contextlib
+import json
+import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, Union, get_args
 
@@ -17,16 +20,24 @@ import tyro
 from tyro.conf import Positional, subcommand
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from optbench import versus
 from optbench.execute.request import Number, Request, Text, Texts
 from optbench.fields import UserError
-from optbench.versus import Try
+
+Json = Annotated[
+    bool,
+    tyro.conf.arg(
+        help="Print one JSON object on standard output (docs/json.md), the rest on standard error."
+    ),
+]
 
 
 @dataclass(frozen=True)
 class List:
-    """List optimizers, tasks, suites or metrics, those of installed packages too."""
+    """List optimizers, tasks, suites or metrics, including those of installed packages."""
 
     what: Positional[Literal["optimizers", "tasks", "suites", "metrics"]] = "optimizers"
+    json: Json = False
 
 
 @dataclass(frozen=True)
@@ -34,28 +45,29 @@ class Show:
     """Show the page of an optimizer, task or suite: equations, hyperparameters, source, memory."""
 
     name: Positional[str]
-    """Such as kron, mlp or quickstart."""
+    """kron, mlp or quickstart."""
+    json: Json = False
 
 
 @dataclass(frozen=True)
 class Report:
-    """Write a page with tables and figures of what is stored for a suite.
+    """Write a page with tables and figures of the stored results of a suite.
 
-    Every optimizer that is stored for the suite's tasks is shown, each setting apart, unless less is asked for.
+    Shows every stored optimizer for the suite's tasks, one section per setting; narrow it with the options below.
     """
 
     results: str = "results"
-    """The folder that results are kept in."""
+    """Results folder."""
     out: str = "reports"
-    """The folder to write to; the report goes to <out>/<suite>/."""
+    """Output folder; the report goes to <out>/<suite>/."""
     suite: str = "quickstart"
-    """The suite whose tasks are shown: a name, or a Python file that defines one."""
+    """A suite's name, or a Python file that defines one."""
     opt: Texts = None
     """Only these optimizers: kron,adam or 'kron[b1=0.95]'."""
     task: Texts = None
-    """These tasks in place of the suite's."""
+    """Tasks in place of the suite's."""
     schedule: Text = None
-    """Only this schedule, as the report names it: constant or 'cosine[warmup=0.1]'."""
+    """Only this schedule: constant or 'cosine[warmup=0.1]'."""
     framework: Text = None
     """Only jax or torch."""
     dtype: Text = None
@@ -65,19 +77,20 @@ class Report:
     steps: Number = None
     """Only runs of this many steps."""
     device_kind: Text = None
-    """Only this kind of device, as the report names it."""
+    """Only this kind of device."""
     tuning: Text = None
-    """What this ruleset chose, as `optbench run --tuning` ran it: grid, random or quasi."""
+    """Show results tuned by this ruleset: grid, random or quasi."""
     trials: Number = None
-    """Of so many trials."""
+    """Number of trials of that run."""
     fresh: bool = False
-    """What a grid chose, reported on seeds that chose nothing."""
+    """Show winners of a grid on fresh seeds (`run --fresh`)."""
     older: bool = False
-    """Show rows of older code too, each under a name of its own."""
+    """Also show rows of older code, under separate names."""
     allow_unequal: bool = False
-    """Rank optimizers although their budgets differ by more than 5 %; the report says so."""
+    """Rank optimizers even if their budgets differ by more than 5 %; the report says so."""
     compare: Texts = None
-    """Instead, what moved between two result folders, or two commits in one: --compare A B"""
+    """Compare two result folders or commits instead: --compare A B"""
+    json: Json = False
 
 
 @dataclass(frozen=True)
@@ -85,32 +98,34 @@ class Vet:
     """Check an optimizer or task on a few steps: shapes, repeatability, learning rate, schedule, descent."""
 
     target: Positional[str]
-    """Such as kron, mymodule:make, path/to/mine.py:Mine or mlp."""
+    """kron, mymodule:make, path/to/mine.py:Mine or mlp."""
     framework: Text = None
-    """Only jax or torch; all that it is offered in unless said."""
+    """Only jax or torch; default: all it is offered in."""
+    json: Json = False
 
 
 @dataclass(frozen=True)
 class Claims:
-    """Measure what the originals' documents say: documented, measured, verdict and why.
+    """Test claims of the originals' documents: documented value, measured value, verdict and why.
 
-    What is stored is not measured again. Up to three claims are shown in full.
+    Stored measurements are not repeated. Up to three claims are shown in full.
     """
 
     names: Positional[Texts] = None
-    """Documents or claims, such as psgd-kron or esgd-m.warmup; all unless said."""
+    """Documents or claims, such as psgd-kron or esgd-m.warmup; default: all."""
     results: str = "results"
-    """The folder that results are kept in; the measurements are in its folder claims."""
+    """Results folder; measurements are in its folder claims."""
     again: bool = False
-    """Measure what is stored once more."""
+    """Repeat stored measurements."""
     strict: bool = False
     """Exit 1 if a measurement failed."""
     jobs: Number = None
-    """Worker processes, one core each; all cores unless said."""
+    """Worker processes, one core each; default: all cores."""
     timeout: float = 600.0
-    """Seconds without a sign of life after which a measurement is ended."""
+    """Seconds without progress after which a measurement is stopped."""
     out: Text = None
     """Write a page of all measured claims, with tables and figures, to <out>/claims/."""
+    json: Json = False
 
 
 @dataclass(frozen=True)
@@ -125,24 +140,23 @@ class Check:
     """Write the file from this run instead of comparing."""
     jobs: Number = None
     """Worker processes."""
-
-
-Run = Annotated[Request, subcommand("run", description="Run a suite: what is stored is not computed again.")]
+    json: Json = False
 
 
 @dataclass(frozen=True)
-class TryCommand(Try):
+class Try(versus.Try):
     """Is an optimizer better than another, or worse, or the same? Runs paired seeds until it is known.
 
     Exit codes: 0 better, 1 worse, 3 equivalent or identical, 4 cannot tell yet, 5 better on a task and worse on one.
     """
 
     x: Positional[str]
-    """Such as mine.py:make, kron, 'adam[b2=0.99]', or one of them as a commit has it: mine.py:make@HEAD~1."""
+    """mine.py:make, kron, 'adam[b2=0.99]', or one of them as a commit has it: mine.py:make@HEAD~1."""
+    json: Json = False
 
 
-Compare = Annotated[TryCommand, subcommand("try")]
-Commands = Union[Run, Compare, Vet, List, Show, Report, Claims, Check]  # noqa: UP007
+Run = Annotated[Request, subcommand("run", description="Run a suite: what is stored is not computed again.")]
+Commands = Union[Run, Try, Vet, List, Show, Report, Claims, Check]  # noqa: UP007
 # Without a help text of its own tyro would parse the source of typing for one: half of the cost of `--help`.
 Command = Annotated[Commands, tyro.conf.arg(help="A command")]
 
@@ -152,45 +166,72 @@ DESCRIPTION = "A benchmark for deep-learning optimizers."
 
 def main() -> None:
     """The entry point; a UserError is one message and exit code 2."""
+    command, data = None, {}
     try:
         once(sys.argv[1:])
-        code = do(tyro.cli(Command, prog="optbench", description=DESCRIPTION, registry=REGISTRY))
+        command = tyro.cli(Command, prog="optbench", description=DESCRIPTION, registry=REGISTRY)
+        with contextlib.redirect_stdout(sys.stderr) if command.json else contextlib.nullcontext():
+            code, data = do(command)
         sys.stdout.flush()
     except UserError as error:
         print(f"optbench: {error}", file=sys.stderr)
-        code = 2
+        code, data = 2, {"error": str(error)}
     except KeyboardInterrupt:
         print("\noptbench: interrupted.", file=sys.stderr)
         code = 130
     except BrokenPipeError:  # the reader of a pipe had enough; Python must not complain while it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    if command is not None and command.json:
+        name = "run" if isinstance(command, Request) else type(command).__name__.lower()
+        print(json.dumps(plain({"schema": SCHEMA, "command": name, "exit_code": code, **data})))
     sys.exit(code)
 
 
-def do(command: Request | Try | Vet | List | Show | Report | Claims | Check) -> int:
-    """Do what a command says; the exit code. What only one command needs is imported there."""
+SCHEMA = 1
+"""The version of what `--json` prints; it changes where a key changes its meaning or goes."""
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: a table as a list of rows, null for a number that is not finite."""
+    value = value.to_dict("records") if hasattr(value, "to_dict") else value
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | None) else str(value)
+
+
+def do(command: Request | Try | Vet | List | Show | Report | Claims | Check) -> tuple[int, dict[str, Any]]:
+    """Carry out a command: the exit code, and what `--json` prints. What only one command needs is imported there."""
     match command:
         case Request():
             from optbench.terminal import run_in_terminal
 
             return run_in_terminal(command)
-        case Vet(target, framework):
-            from optbench.terminal import vet_in_terminal
-
-            return vet_in_terminal(target, framework)
         case Try():
             from optbench.terminal import try_in_terminal
 
             return try_in_terminal(command)
-        case List(what):
+        case Vet():
+            from optbench.terminal import vet_in_terminal
+
+            return vet_in_terminal(command.target, command.framework)
+        case List():
             from optbench import pages
 
-            print(pages.listing(what))
-        case Show(name):
+            rows = pages.listing(command.what)
+            print(pages.as_table(rows))
+            return 0, {command.what: rows}
+        case Show():
             from optbench import pages
 
-            print(pages.page(name))
+            text, facts = pages.page(command.name)
+            print(text)
+            return 0, facts
         case Report():
             from optbench.report.selection import Selection
             from optbench.report.write import write_comparison, write_report
@@ -198,23 +239,33 @@ def do(command: Request | Try | Vet | List | Show | Report | Claims | Check) -> 
             shown = {field.name for field in fields(Selection)}
             selection = Selection(**{name: getattr(command, name) for name in shown})
             if command.compare is not None:
-                print(write_comparison(command.results, command.out, selection, command.compare))
+                folder, text = write_comparison(command.results, command.out, selection, command.compare)
             else:
-                print(write_report(command.results, command.out, selection, command.allow_unequal)[1])
-        case Claims(names, results, again, strict, jobs, timeout, out):
+                folder, text = write_report(command.results, command.out, selection, command.allow_unequal)
+            print(text)
+            files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+            return 0, {"folder": str(folder), "files": files, "text": text}
+        case Claims():
             from optbench.claim.command import claims_in_terminal
 
-            code = claims_in_terminal(names, results, again, strict, jobs, timeout)
-            if out is not None:
+            options = (
+                command.names,
+                command.results,
+                command.again,
+                command.strict,
+                command.jobs,
+                command.timeout,
+            )
+            code = claims_in_terminal(*options)
+            if command.out is not None:
                 from optbench.report.claims import write_page
 
-                print(write_page(results, out))
-            return code
-        case Check(suite, baselines, update, jobs):
+                print(write_page(command.results, command.out))
+            return code, {}
+        case Check():
             from optbench.gate import check_suite
 
-            return check_suite(suite, baselines, update, jobs)
-    return 0
+            return check_suite(command.suite, command.baselines, command.update, command.jobs), {}
 
 
 def once(words: Sequence[str]) -> None:
@@ -252,7 +303,6 @@ def rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
 
 
 def one(value: Any) -> list[str]:
-    """The words that would give a value."""
     return [str(value)]
 
 
@@ -266,7 +316,6 @@ def spec(nargs: Any, metavar: str, read: Callable, words: Callable) -> Primitive
 
 
 def number(word: str, kind: type, what: str) -> Any:
-    """The number that a word spells."""
     try:
         return kind(word)
     except ValueError:

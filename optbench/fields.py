@@ -1,4 +1,4 @@
-"""Names, hyperparameters and their ranges: the part of the words that checks what a user typed."""
+"""Names, hyperparameters and their ranges; parsing and validation of what a user typed."""
 
 from __future__ import annotations
 
@@ -12,19 +12,24 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 
 class UserError(ValueError):
-    """Something the user asked for cannot be done: says what, what it got, and what to do next."""
+    """A request cannot be carried out; the message says what, what was given, and what to do next."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The clause 'did you mean a or b?' for a name that is not known."""
-
     import difflib
 
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if close:
         return f"Did you mean {' or '.join(close)}?"
-    return f"Known: {', '.join(names)}." if len(names) <= 30 else f"{len(names)} others are."
+    return f"Known: {', '.join(names)}." if len(names) <= 30 else f"There are {len(names)}."
+
+
+def check_choice(owner: str, value: Any, allowed: Sequence[Any]) -> None:
+    """Raise a UserError with the nearest names unless `value` is one of `allowed` or None."""
+    if value is not None and value not in allowed:
+        raise UserError(f"{owner} {value!r} is not known. {nearest(str(value), allowed)}")
 
 
 class Bounds(NamedTuple):
@@ -41,7 +46,7 @@ class Bounds(NamedTuple):
 
 
 LEVELS = 4
-"""How many values a search tries of a hyperparameter that each costs a compilation."""
+"""Number of values a search tries of a hyperparameter whose every value costs a compilation."""
 
 
 class Search(NamedTuple):
@@ -52,7 +57,7 @@ class Search(NamedTuple):
     complement: bool = False
 
     def at(self, place: float, lane: bool) -> float:
-        """The number at a place in [0, 1); one of `LEVELS`, both ends among them, where it is no lane number."""
+        """The number at a point of [0, 1); one of `LEVELS` values, both ends included, if it is not a lane number."""
         if not lane:
             place = math.floor(place * LEVELS) / (LEVELS - 1)
         number = self.low * (self.high / self.low) ** place
@@ -65,7 +70,7 @@ class Search(NamedTuple):
 
 
 MOMENTUM = Search(0.01, 0.3, complement=True)
-"""Where the decay of a momentum is looked for: 0.99 to 0.7."""
+"""Search range for the decay of a momentum: 0.99 to 0.7."""
 
 
 def hyper(
@@ -103,7 +108,7 @@ class Named:
     name: ClassVar[str]
     kind: ClassVar[str]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Names for settings that are often asked for."""
+    """Named settings."""
 
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
@@ -126,7 +131,6 @@ class Named:
         return (type(self),)
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with some hyperparameters changed; an unknown one is a UserError with its neighbours."""
         known = [f.name for f in dataclasses.fields(self)]
         for key in changes:
             if key not in known:
@@ -137,9 +141,9 @@ class Named:
         return dataclasses.replace(self, **changes)
 
     def label(self) -> str:
-        """What it is called: a preset's name or its own, with the fields that differ: `kron[b1=0.95]`.
+        """A preset's name or its own, with the fields that differ: `kron[b1=0.95]`.
 
-        The name that leaves the fewest fields to say; a preset counts only where all that it sets is so.
+        The name that leaves the fewest fields to list; a preset applies only if all its fields match.
         """
         fields = [f for f in dataclasses.fields(self) if not f.metadata.get("sweep")]
         changed = {f.name: getattr(self, f.name) for f in fields if getattr(self, f.name) != f.default}
@@ -154,12 +158,12 @@ class Named:
 
 
 def is_own(thing: Any) -> bool:
-    """Whether a class or function is a user's or another package's, and not one of this package."""
+    """Whether a class or function is outside this package."""
     return thing.__module__.partition(".")[0] != "optbench"
 
 
 def provenance(thing: Any) -> dict[str, str]:
-    """Where a class or function that a user wrote comes from, and a digest of its source; {} for this package's."""
+    """Origin and code of a class or function outside this package; {} for this package's."""
     if not is_own(thing):
         return {}
     from optbench import origin
@@ -252,7 +256,6 @@ def name_and_fields(text: str) -> tuple[str, dict[str, str]]:
 
 
 def from_text(kind: str, text: str, known: Mapping[str, N]) -> N:
-    """The named thing with the hyperparameters in brackets changed."""
     name, fields = name_and_fields(text)
     if name not in known:
         raise UserError(f"{kind} {name!r} is not known. {nearest(name, known)} See: optbench list {kind}s")
@@ -261,7 +264,7 @@ def from_text(kind: str, text: str, known: Mapping[str, N]) -> N:
 
 
 def value_of(thing: Named, name: str, text: str) -> Any:
-    """What was typed for a field, as the type that the field is declared to have."""
+    """The typed text of a field, converted to the field's declared type."""
     spec = next((f for f in dataclasses.fields(thing) if f.name == name), None)  # pyright: ignore
     if spec is None:
         return text  # `replace` names the neighbours

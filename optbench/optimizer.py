@@ -45,7 +45,6 @@ class Optimizer(Named):
         )
 
     def frameworks(self) -> tuple[str, ...]:
-        """The frameworks this optimizer is offered in."""
         return tuple(name for name in FRAMEWORKS if getattr(type(self), name) is not getattr(Optimizer, name))
 
     def state_floats(self, shapes: Shapes) -> int | None:

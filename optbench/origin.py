@@ -1,10 +1,9 @@
-"""Where a thing that a user wrote comes from, and a digest of the source that makes it what it is.
+"""The origin of a user's class or function, and a digest of its source.
 
-A thing of one's own is a class or a function outside this package. It is known by its origin, `module:name` or
-`file.py:name`, and by its code: a digest of its source file and of the local files that importing it loads, without
-comments and docstrings; of a distribution that is installed for good, its name and version. Both are part of a cell's
-id, so that edited code is another cell. What no import can reach again (a lambda, a class of a notebook or of
-`__main__`) is unnamed: it can be handed to workers of this process, and its results live as long as the process.
+The origin is `module:name` or `file.py:name`. The code is a digest of the source file and of the local files that it
+imports, without comments and docstrings; for a distribution installed by version, its name and version. Both are part
+of a cell's id, so edited code is another cell. What cannot be imported again (a lambda, a class in a notebook or in
+`__main__`) is unnamed: it can be sent to workers of this process, and its results live as long as the process.
 """
 
 from __future__ import annotations
@@ -34,21 +33,21 @@ if TYPE_CHECKING:
 
 PACKAGE = __name__.partition(".")[0]
 FILE = f"{PACKAGE}_file_"
-"""How modules are called that were loaded from a file."""
+"""Prefix of the names of modules that were loaded from a file."""
 FILES: dict[str, str] = {}
-"""The path of each file that was loaded as a module, by the module's name; workers load the same."""
+"""Path of each file loaded as a module, by the module's name; workers load the same files."""
 SOURCES: dict[str, str] = {}
-"""What such a file said when it was loaded; it may say something else by now."""
+"""Source of each such file when it was loaded; the file may have changed since."""
 UNNAMED: dict[Any, str] = {}
-"""What no import reaches, with the origin that it has in this process."""
+"""Unnamed things, with their origin in this process."""
 PROCESS = secrets.token_hex(4)
-"""Tells what is unnamed here from what is in any other process."""
+"""Distinguishes the unnamed things of this process from those of others."""
 HELD: dict[str, Any] = {}
-"""The same the other way round."""
+"""The reverse of UNNAMED."""
 
 
 def is_named(thing: Any) -> bool:
-    """Whether importing its module gives the thing again."""
+    """Whether importing its module returns the same thing."""
     module, name = thing.__module__, getattr(thing, "__qualname__", "")
     if module in ("__main__", "__mp_main__") or not name or "<" in name:
         return False
@@ -59,7 +58,7 @@ def is_named(thing: Any) -> bool:
 
 
 def origin(thing: Any) -> str:
-    """`module:name`, `file.py:name`, or for what no import reaches `unnamed:name-1`."""
+    """`module:name`, `file.py:name`, or `unnamed:name-1` for what cannot be imported."""
     name = getattr(thing, "__qualname__", type(thing).__qualname__)
     if not is_named(thing):
         short = name.rpartition(".")[2].strip("<>")
@@ -69,7 +68,7 @@ def origin(thing: Any) -> str:
 
 
 def home(thing: Any, name: str) -> str:
-    """The outermost package that has the thing: `optax` of what is written in `optax._src.alias`."""
+    """The outermost package that exports the thing: `optax` for a function of `optax._src.alias`."""
     parts = thing.__module__.split(".")
     places = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
     return next(
@@ -80,14 +79,13 @@ def home(thing: Any, name: str) -> str:
 
 
 def hold(thing: Any, name: str) -> str:
-    """Keep what no import reaches under this name."""
     UNNAMED[thing], HELD[name] = name, thing
     return name
 
 
 @functools.cache
 def code(thing: Any) -> str:
-    """Of its source, as it is when first asked: a digest, or `name==version` of an installed distribution."""
+    """A digest of the source, read once per process, or `name==version` of an installed distribution."""
     if not is_named(thing):
         return origin(thing)
     module, root = thing.__module__, thing.__module__.partition(".")[0]
@@ -110,7 +108,6 @@ def code(thing: Any) -> str:
 
 
 def distribution(package: str) -> importlib.metadata.Distribution | None:
-    """The installed distribution that a top-level package belongs to."""
     import importlib.metadata
 
     try:
@@ -128,14 +125,14 @@ def is_installed(path: Path) -> bool:
 
 
 NUMBERS = ("optimizers", "tasks", "rules", "engines")
-"""The folders of this package that numbers come from."""
+"""The folders of this package that affect numbers."""
 DRAWS = f"{PACKAGE}.task"
-"""And the module that draws batches."""
+"""The module that draws batches."""
 
 
 @functools.cache
 def version_of_numbers(optimizer: str, task: str, framework: str) -> str:
-    """A digest of the package's own source that the numbers of a cell come from, given the modules of its parts."""
+    """A digest of the package's source that affects a cell's numbers, given the modules of its optimizer and task."""
     other = {"jax": "torch", "torch": "jax"}[framework]
 
     def counts(name: str, _: Path) -> bool:
@@ -153,7 +150,7 @@ def version_of_numbers(optimizer: str, task: str, framework: str) -> str:
 
 
 def closure(modules: Iterable[str], counts: Callable[[str, Path], bool]) -> dict[str, Path]:
-    """The modules that count and that these import, directly or not, in functions too, each with its file."""
+    """These modules and all that they import, directly or indirectly, as far as `counts` accepts them."""
     found: dict[str, Path] = {}
     waiting = list(modules)
     while waiting:
@@ -167,7 +164,6 @@ def closure(modules: Iterable[str], counts: Callable[[str, Path], bool]) -> dict
 
 
 def source_of(name: str, path: Path) -> str:
-    """The source of a module."""
     return SOURCES[name] if name in SOURCES else path.read_text(encoding="utf-8")
 
 
@@ -181,7 +177,6 @@ def file_of(name: str) -> Path | None:
 
 @functools.cache
 def located(name: str) -> Path | None:
-    """The source file of a module that Python's search finds."""
     package = name.rpartition(".")[0]
     if not package:
         spec = importlib.util.find_spec(name)
@@ -216,7 +211,6 @@ def imported(name: str, gathers: bool, source: str) -> tuple[str, ...]:
 
 
 def digest_of(files: dict[str, Path]) -> str:
-    """Twenty hex digits of the source of modules, whatever folder they lie in."""
     names = {name: path.name if name in FILES else name for name, path in files.items()}
     digests = {names[name]: source_digest(source_of(name, path)) for name, path in files.items()}
     text = json.dumps(digests, sort_keys=True)
@@ -268,7 +262,7 @@ def comments(source: str) -> Iterator[Span]:
 
 
 def load(path: str | Path) -> ModuleType:
-    """A Python file as a module, which may import what lies beside it; the same module until the file changes."""
+    """Import a Python file, which may import its neighbours; returns the same module until the file changes."""
     resolved = Path(path).resolve()
     source = resolved.read_bytes()
     name = FILE + hashlib.sha256(str(resolved).encode() + source).hexdigest()[:16]
@@ -290,14 +284,14 @@ def load(path: str | Path) -> ModuleType:
 
 
 def module(name: str) -> ModuleType:
-    """A module by name; the current folder counts as it does for `python -m`."""
+    """Import a module by name; the current folder is on the path, as for `python -m`."""
     if not {"", ".", os.getcwd()} & set(sys.path):
         sys.path.append(os.getcwd())
     return importlib.import_module(name)
 
 
 def line_of(path: str | Path, error: BaseException) -> str:
-    """' (line 3)', if the error came from a line of the file or module."""
+    """` (line 3)` if the error was raised in the file or module, else an empty string."""
     if isinstance(error, SyntaxError):
         return ""  # its own words name the line
     wanted = {str(Path(path).resolve()), str(file_of(str(path)) if not str(path).endswith(".py") else "")}
@@ -310,9 +304,9 @@ def line_of(path: str | Path, error: BaseException) -> str:
 
 
 def pack(thing: Any, parts: Iterable[Any]) -> dict[str, Any]:
-    """As JSON data for a worker of this process: pickled, with what importing its parts needs.
+    """JSON data for a worker of this process: the pickled thing and what importing its parts needs.
 
-    Parts that no import reaches travel by value, out of the memory of this process, and keep their origin.
+    Unnamed parts travel by value, from the memory of this process, and keep their origin.
     """
     own = list(dict.fromkeys(parts))
     held = [(part, UNNAMED[part]) for part in own if part in UNNAMED]
@@ -326,7 +320,7 @@ def pack(thing: Any, parts: Iterable[Any]) -> dict[str, Any]:
 
 
 def unpack(message: Mapping[str, Any]) -> Any:
-    """What was packed; FileNotFoundError where a file was edited since."""
+    """Undo `pack`; FileNotFoundError if a file was edited since."""
     import pickle
 
     sys.path += [folder for folder in message["path"] if folder not in sys.path]

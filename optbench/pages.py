@@ -6,6 +6,8 @@ import dataclasses
 import inspect
 import math
 import textwrap
+from collections.abc import Sequence
+from typing import Any
 
 from optbench.fields import UserError, nearest
 from optbench.optimizer import Optimizer
@@ -20,31 +22,43 @@ WIDTH = 140
 """Letters of a line of a page; what a field means is wrapped below itself."""
 
 
-def listing(what: str) -> str:
-    """The names with what one wants to know at a glance."""
+def listing(what: str) -> list[dict[str, str]]:
+    """The names of a kind with what one wants to know at a glance: a row each."""
     from optbench import catalogue
 
     things = catalogue.listed(what)
     if what == "suites":
-        rows = [("suite", "question"), *((name, question(name)) for name in things)]
-    elif what == "metrics":
-        rows = [("metric", "what"), *((name, first_line(make().function)) for name, make in things.items())]
-    elif what == "tasks":
-        rows = [("task", "parameters", "steps", "selected by", "source")]
-        for name, make in things.items():
-            task = make()
-            rows.append((name, parameters(task), str(task.horizon), task.selection, fitted(task.source, 50)))
-    else:
-        rows = [("optimizer", "frameworks", "order", "state/param", "source")]
-        for name, make in sorted(things.items()):
-            o = make()
-            row = (name, ",".join(o.frameworks()), "12"[o.order - 1], state_ratio(o), fitted(o.source, 47))
-            rows.append(row)
-    return columns(rows, left=len(rows[0]))
+        return [{"suite": name, "question": question(name)} for name in things]
+    if what == "metrics":
+        return [{"metric": name, "what": first_line(make().function)} for name, make in things.items()]
+    if what == "tasks":
+        return [
+            {
+                "task": name,
+                "parameters": parameters(task := make()),
+                "steps": str(task.horizon),
+                "selected by": task.selection,
+                "source": fitted(task.source, 50),
+            }
+            for name, make in things.items()
+        ]
+    return [
+        {
+            "optimizer": name,
+            "frameworks": ",".join((optimizer := make()).frameworks()),
+            "order": "12"[optimizer.order - 1],
+            "state/param": state_ratio(optimizer),
+            "source": fitted(optimizer.source, 47),
+        }
+        for name, make in sorted(things.items())
+    ]
+
+
+def as_table(rows: Sequence[dict[str, str]]) -> str:
+    return columns([list(rows[0]), *(list(row.values()) for row in rows)], left=len(rows[0]))
 
 
 def question(name: str) -> str:
-    """The first line of a suite's docstring."""
     from optbench import catalogue, suite
 
     if name in suite.names():
@@ -53,7 +67,6 @@ def question(name: str) -> str:
 
 
 def first_line(thing: object) -> str:
-    """Of its docstring."""
     return (inspect.getdoc(thing) or "").partition("\n")[0]
 
 
@@ -69,87 +82,110 @@ def state_ratio(optimizer: Optimizer) -> str:
 
 
 def parameters(task: Task) -> str:
-    """The number of parameters, where it follows from the fields alone."""
     dim = getattr(task, "dim", None)
     return "-" if dim is None else str(dim)
 
 
-def page(name: str) -> str:
-    """The page of an optimizer, task or suite."""
-    from optbench import optimizers
+def page(name: str) -> tuple[str, dict[str, Any]]:
+    """The page of an optimizer, task, suite or metric, and what it says as data."""
+    from optbench import catalogue, optimizers, suite, tasks
 
     if name in optimizers.listed():
-        return optimizer_page(optimizers.listed()[name])
-    from optbench import suite, tasks
-
-    problems, questions = tasks.names(), suite.names()
-    if name in problems:
-        return task_page(name, problems[name])
-    if name in questions:
-        return f"{name}\n\n{suite.docstring(name)}"
-    from optbench import catalogue
-
-    kinds = ("optimizers", "tasks", "suites", "metrics")
-    known = {each: kind for kind in kinds for each in catalogue.listed(kind)}
+        return thing_page(optimizers.listed()[name], name)
+    if name in tasks.names():
+        return thing_page(tasks.names()[name], name)
+    if name in suite.names():
+        return described("suite", name, suite.docstring(name))
+    known = {each: kind for kind in catalogue.KINDS for each in catalogue.listed(kind)}
     kind = known.get(name.partition("[")[0])
     if kind in ("suites", "metrics"):
         thing = catalogue.listed(kind)[name]()
-        return f"{name}\n\n{inspect.getdoc(getattr(thing, 'function', thing)) or ''}"
+        return described(kind[:-1], name, inspect.getdoc(getattr(thing, "function", thing)) or "")
     if kind is None and ":" not in name:
         near = nearest(name, known)
         raise UserError(
             f"nothing is called {name!r}. {near} See: optbench list optimizers (or tasks, suites)"
         )
-    found = catalogue.thing(name)
-    return task_page(name, found) if isinstance(found, Task) else optimizer_page(found)
+    return thing_page(catalogue.thing(name), name)
 
 
-def optimizer_page(optimizer: Optimizer) -> str:
-    """Equations, hyperparameters, source and memory."""
-    parts = [
-        optimizer.label(),
-        inspect.getdoc(type(optimizer)) or "",
-        "Hyperparameters\n" + fields(optimizer),
-        f"Frameworks: {', '.join(optimizer.frameworks())}. Order: {('first', 'second')[optimizer.order - 1]}.",
-        f"State: {optimizer.memory}; {state_ratio(optimizer)} floats per parameter on a 256 x 128 layer with bias.",
-        f"Source: {optimizer.source}",
-        f"Try: optbench run --suite quickstart --opt {optimizer.label()}",
-    ]
-    return "\n\n".join(parts)
+def described(kind: str, name: str, text: str) -> tuple[str, dict[str, Any]]:
+    return f"{name}\n\n{text}", {"kind": kind, "name": name, "description": text}
 
 
-def task_page(name: str, task: Task) -> str:
-    """What is minimised, and what counts as solved."""
-    targets = ", ".join(
-        f"{t.metric} <= {t.value:g}" + (" (stops there)" if t.final else "") for t in task.targets()
+def thing_page(thing: Optimizer | Task, name: str) -> tuple[str, dict[str, Any]]:
+    """Equations, fields, source; memory of an optimizer, targets of a task."""
+    description, rows = (
+        inspect.getdoc(type(thing)) or "",
+        [field_row(thing, f) for f in dataclasses.fields(thing)],
     )
-    parts = [
-        name,
-        inspect.getdoc(type(task)) or "",
-        "Fields\n" + fields(task),
-        f"Targets: {targets}. Steps: {task.horizon}. Selected by: {task.selection}. Reported: {task.score}.",
-        f"Source: {task.source}",
-        f"Try: optbench run --task {name} --opt adam",
-    ]
-    return "\n\n".join(parts)
+    facts: dict[str, Any] = {
+        "kind": thing.kind,
+        "name": name,
+        "description": description,
+        "fields": rows,
+    }
+    facts |= {"frameworks": list(thing.frameworks()), "source": thing.source}
+    if isinstance(thing, Task):
+        targets = [(t.metric, t.value, t.final) for t in thing.targets()]
+        facts |= {
+            "targets": targets,
+            "steps": thing.horizon,
+            "selected_by": thing.selection,
+            "reported": thing.score,
+        }
+        goals = ", ".join(
+            f"{metric} <= {value:g}{' (stops there)' * final}" for metric, value, final in targets
+        )
+        heading, lines = (
+            "Fields",
+            [
+                f"Targets: {goals}. Steps: {thing.horizon}. Selected by: {thing.selection}. Reported: {thing.score}.",
+                f"Source: {thing.source}",
+                f"Try: optbench run --task {name} --opt adam",
+            ],
+        )
+    else:
+        name, ratio = thing.label(), state_ratio(thing)
+        facts |= {"order": thing.order, "memory": thing.memory, "state_floats_per_parameter": ratio}
+        heading, lines = (
+            "Hyperparameters",
+            [
+                f"Frameworks: {', '.join(thing.frameworks())}. Order: {('first', 'second')[thing.order - 1]}.",
+                f"State: {thing.memory}; {ratio} floats per parameter on a 256 x 128 layer with bias.",
+                f"Source: {thing.source}",
+                f"Try: optbench run --suite quickstart --opt {name}",
+            ],
+        )
+    return "\n\n".join([name, description, f"{heading}\n{as_fields(rows)}", *lines]), facts
 
 
-def fields(thing: Optimizer | Task) -> str:
-    """Name, default, range and meaning of each field."""
-    rows = []
-    for spec in dataclasses.fields(thing):
-        bounds, choices = spec.metadata.get("bounds"), spec.metadata.get("choices")
-        allowed = bounds.text if bounds else " | ".join(map(str, choices)) if choices else ""
-        sweep = spec.metadata.get("sweep")
-        search = spec.metadata.get("search")
-        doc = spec.metadata.get("doc", "") + (f"; swept {sweep[0]:g} to {sweep[1]:g}" if sweep else "")
-        doc += f"; searched {search.text()}" if search else ""
-        rows.append((f"  {spec.name}", str(getattr(thing, spec.name)), allowed, doc))
-    *lead, _ = zip(*rows, strict=True) if rows else ((), ())
-    indent = sum(max(map(len, column)) + 2 for column in lead) if rows else 0
-    lines = [
-        tuple([*row[:-1], part] if not k else ["", "", "", part])
-        for row in rows
-        for k, part in enumerate(textwrap.wrap(row[-1], max(40, WIDTH - indent)) or [""])
+def field_row(thing: Optimizer | Task, spec: dataclasses.Field) -> dict[str, Any]:
+    bounds, choices, sweep, search = (
+        spec.metadata.get(key) for key in ("bounds", "choices", "sweep", "search")
+    )
+    return {
+        "name": spec.name,
+        "value": getattr(thing, spec.name),
+        "allowed": bounds.text if bounds else " | ".join(map(str, choices)) if choices else "",
+        "meaning": spec.metadata.get("doc", ""),
+        "swept": f"{sweep[0]:g} to {sweep[1]:g}" if sweep else None,
+        "searched": search.text() if search else None,
+    }
+
+
+def as_fields(rows: Sequence[dict[str, Any]]) -> str:
+    """The fields under each other, each meaning wrapped below itself."""
+    lines = []
+    for row in rows:
+        extra = "".join(f"; {how} {row[how]}" for how in ("swept", "searched") if row[how])
+        lines.append((f"  {row['name']}", str(row["value"]), row["allowed"], row["meaning"] + extra))
+    if not lines:
+        return "  none"
+    indent = sum(max(map(len, column)) + 2 for column in list(zip(*lines, strict=True))[:-1])
+    wrapped = [
+        (*line[:-1], part) if not k else ("", "", "", part)
+        for line in lines
+        for k, part in enumerate(textwrap.wrap(line[-1], max(40, WIDTH - indent)) or [""])
     ]
-    return columns(lines, left=len(lines[0])) if lines else "  none"
+    return columns(wrapped, left=4)

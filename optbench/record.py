@@ -1,7 +1,7 @@
-"""A row of results: the question that its cell was run for, and the columns that follow from cell and trace.
+"""A row of results: the columns that follow from a cell and its trace, and the question that it answers.
 
-A row carries its question, so that statistics and reports read rows and nothing else: a target that is changed later
-judges no older row, and a result of a task that is not installed any more can be shown.
+A row carries its question, so statistics and reports read rows only: a target changed later does not judge older rows,
+and results of a task that is no longer installed can be shown.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Surface(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What a cell was run to find out: what chooses a trial, what is reported, and what counts as solved."""
+    """What chooses a trial, what is reported, and what counts as solved."""
 
     selection: str
     score: str
@@ -50,7 +50,7 @@ class Question:
     seeded: bool
     toy: bool
     noisy: bool
-    """Whether the loss before a step is that of the step's batch, so that only evaluations tell the loss."""
+    """Whether the loss before a step is that of the step's batch; then only evaluations give the loss."""
     horizon: int
     surface: Surface | None = None
 
@@ -74,27 +74,25 @@ class Question:
         )
 
     def text(self) -> str:
-        """As JSON."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
     def read(cls, text: str) -> Question:
-        """From JSON."""
         return _read(text)
 
     @property
     def goals(self) -> tuple[Target, ...]:
-        """The targets; one that nothing reaches, where a task declares none."""
+        """The targets; one that cannot be reached if the task declares none."""
         return self.targets or (Target(self.selection, -math.inf),)
 
     @property
     def first(self) -> Target:
-        """The easiest target, which says that a setting works."""
+        """The easiest target: a setting that reaches it works."""
         return self.goals[0]
 
     @property
     def main(self) -> Target:
-        """The target that steps are counted to: the second, or the only one."""
+        """The target for counting steps: the second, or the only one."""
         return self.goals[:2][-1]
 
     @property
@@ -113,12 +111,11 @@ def _read(text: str) -> Question:
 
 @functools.lru_cache(maxsize=1000)
 def question_text(task: Task) -> str:
-    """The question of a task, as its rows carry it."""
     return Question.of(task).text()
 
 
 def code_of(cell: Cell) -> str:
-    """Eight hex digits of the code that a cell's numbers come from: this package's, and a user's own."""
+    """Eight hex digits of the code that affects a cell's numbers, the package's and the user's."""
     modules = (type(cell.optimizer).__module__, type(cell.task).__module__)
     spec = cell.spec()
     own = [spec[part].get("code", "") for part in ("optimizer", "task")]
@@ -160,7 +157,7 @@ def record(trace: Trace) -> dict[str, Any]:
 
 
 def throughput(trace: Trace, gradients: float) -> dict[str, Any]:
-    """How fast the program went, all its lanes together; `gradients` were counted at the last evaluation."""
+    """Throughput of the program, all lanes together; `gradients` were counted at the last evaluation."""
     task, facts = trace.cell.task, trace.facts
     looked = int(trace.evaluation_steps[-1]) if len(trace.evaluation_steps) else 0
     steps, seconds = facts["program_steps"] * facts["lanes"], facts["program_seconds"]
@@ -177,9 +174,9 @@ def throughput(trace: Trace, gradients: float) -> dict[str, Any]:
 
 
 def typed(spec: Mapping[str, Any], label: str, suite: str = "") -> str:
-    """What one types for a task or optimizer of a row; of a user's own its origin, in the file of the suite if there.
+    """The text that names a task or optimizer of a row on the command line; for a user's own, its origin.
 
-    What was never named cannot be typed, and keeps its label.
+    Something unnamed cannot be typed and keeps its label.
     """
     place = spec.get("origin", "unnamed:")
     if place.startswith("unnamed:"):

@@ -1,4 +1,4 @@
-"""A suite is a question: lists whose product is cells. One Python file per question, under suites/."""
+"""A suite: lists of tasks and optimizers whose product is cells. One Python file per suite, in suites/."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONSTANT = Schedule()
 class Suite:
     """Tasks x optimizers x learning rates x seeds, at a horizon and under one schedule.
 
-    Every optimizer gets the same number of trials, which the ruleset `tuning` says (see `optbench.tuning`).
+    Every optimizer gets the same number of trials, chosen by the ruleset `tuning` (see `optbench.tuning`).
     """
 
     name: str
@@ -37,14 +37,14 @@ class Suite:
     steps: int | None = None
     """None runs each task for its own horizon."""
     twins: int | None = None
-    """With a number, the question is whether the frameworks agree: each cell runs in both with the same noise,
-    and beside it in JAX so many times with parameters moved by one rounding at the start and after every step."""
+    """If set, the suite compares the frameworks: each cell runs in both with the same noise, and this many times more
+    in JAX with parameters moved by one rounding at the start and after every step."""
     precision: str = PRECISIONS[0]
     tuning: str = "grid"
     metrics: tuple[Metric, ...] = ()
-    """What is evaluated beside the tasks' own metrics (see `optbench.metrics`)."""
+    """Evaluated in addition to the tasks' own metrics (see `optbench.metrics`)."""
     fresh: bool = False
-    """Whether winners run again with seeds that chose nothing; with random and quasi-random trials they always do."""
+    """Whether winners run again on fresh seeds; with random and quasi-random trials they always do."""
 
     def __post_init__(self) -> None:
         unique("task", self.tasks)
@@ -59,13 +59,11 @@ class Suite:
             near = nearest(self.tuning, tuning.RULESETS)
             raise UserError(f"suite {self.name}: tuning={self.tuning!r} is not known. {near}")
         if self.seeds > tuning.BLOCK:
-            raise UserError(
-                f"suite {self.name}: seeds={self.seeds} is more than a block of them; give at most {tuning.BLOCK}."
-            )
+            raise UserError(f"suite {self.name}: seeds must be at most {tuning.BLOCK}, got {self.seeds}.")
 
     @property
     def staged(self) -> bool:
-        """Whether what chooses and what is reported are different seeds."""
+        """Whether trials are chosen and reported on different seeds."""
         return self.fresh or self.tuning != "grid"
 
     def cells(self, learning_rates: Sequence[float] | None = None) -> list[Cell]:
@@ -93,7 +91,7 @@ class Suite:
         return [("torch", 0), *(("jax", twin) for twin in range(self.twins + 1))]
 
     def reporting(self, winners: Mapping[tuple[Task, Optimizer], Optimizer]) -> list[Cell]:
-        """The cells that report: for each task and optimizer, the trial that won, with fresh seeds."""
+        """The second stage: for each task and optimizer, the winning trial on fresh seeds."""
         return [
             self.cell(task, best, seed)
             for (task, _), best in winners.items()
@@ -108,7 +106,6 @@ class Suite:
         framework: str | None = None,
         twin: int | None = None,
     ) -> Cell:
-        """One cell of this suite."""
         return Cell(
             task,
             optimizer,
@@ -124,14 +121,14 @@ class Suite:
     def trials_of(
         self, optimizer: Optimizer, learning_rates: Sequence[float] | None = None
     ) -> list[tuning.Trial]:
-        """What an optimizer is tried at."""
+        """The trials of an optimizer."""
         if learning_rates is None:
             return tuning.trials(optimizer, self.tuning, self.trials)
         return tuning.trials_at(optimizer, learning_rates)
 
 
 def folder() -> Path:
-    """Where the suites that travel with the package lie."""
+    """The folder of the installed suites."""
     found = importlib.util.find_spec("optbench.suites")
     if found is None or not found.submodule_search_locations:
         raise UserError("the suites are not installed. Try: pip install -e . in the checkout of optbench")
@@ -139,13 +136,12 @@ def folder() -> Path:
 
 
 def names() -> list[str]:
-    """The suites that travel with the package; a name has a hyphen where its file has an underscore."""
+    """The installed suites; a name has a hyphen where its file has an underscore."""
     files = (path.stem for path in folder().glob("*.py") if not path.stem.startswith("_"))
     return sorted(stem.replace("_", "-") for stem in files)
 
 
 def module(name: str) -> str:
-    """The module of a suite of this name."""
     return name.replace("-", "_")
 
 
@@ -167,7 +163,6 @@ def load(name: str) -> Suite:
 
 
 def from_file(path: Path) -> Suite:
-    """The `suite` of a Python file."""
     if not path.is_file():
         raise UserError(
             f"suite file {str(path)!r} is not there. Give its path, or a name: optbench list suites"
@@ -180,7 +175,7 @@ def from_file(path: Path) -> Suite:
         where = origin.line_of(path, error)
         raise UserError(
             f"suite file {str(path)!r} does not import{where}: {type(error).__name__}: {error}. "
-            "Mend the file, or take a suite by name: optbench list suites"
+            "Fix the file, or use a suite by name: optbench list suites"
         ) from error
     suite = getattr(module, "suite", None)
     if not isinstance(suite, Suite):
@@ -190,7 +185,7 @@ def from_file(path: Path) -> Suite:
 
 
 def unique(kind: str, things: Sequence[Task] | Sequence[Optimizer]) -> None:
-    """Refuse an empty list, what is no task or optimizer, and the same thing twice."""
+    """Refuse an empty list, another type and duplicates."""
     if not things:
         raise UserError(f"no {kind} was given. Name at least one; see: optbench list {kind}s")
     wanted: type = {"task": Task, "optimizer": Optimizer}[kind]

@@ -1,4 +1,4 @@
-"""What a task is: first parameters, batches, a loss, how it is evaluated, and what counts as solved."""
+"""Task: initial parameters, batches, loss, evaluation and targets."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Target(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What was measured of a task that does not declare it: FLOP of a gradient, and numbers that it keeps alive."""
+    """Measured for a task that does not declare it: FLOP of a gradient, and numbers it keeps alive."""
 
     flops: float
     floats: int
 
 
 MEASURED: dict[Any, Measured] = {}
-"""By task; filled before a run of tasks of a user's own, and handed to its workers."""
+"""By task; filled before a run with a user's own tasks, and sent to its workers."""
 
 
 class Functions(NamedTuple):
@@ -50,11 +50,11 @@ class Functions(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Task(Named):
-    """What is minimised: first parameters, batches, loss, how it is evaluated, what counts as solved.
+    """What is minimised: initial parameters, batches, loss, evaluation, targets.
 
-    The least that a task says is `init` and `loss(params, batch)`, in either framework or in what both share; then
-    `batch` is what `data` gives, or with `batch_size` so many rows of it, drawn anew each epoch. A task that is more
-    than that overrides `jax` and `torch`.
+    A task needs `init` and `loss(params, batch)`, in one framework or in operations that both have. `batch` is the
+    result of `data`, or `batch_size` rows of it, reshuffled each epoch. A task that needs more overrides `jax` and
+    `torch`.
     """
 
     kind: ClassVar[str] = "task"
@@ -71,11 +71,11 @@ class Task(Named):
     ceiling: ClassVar[float] = 1e10
     """A loss above this counts as diverged."""
     evaluations: ClassVar[int] = 30
-    """How often the parameters are evaluated on the way, roughly."""
+    """Approximate number of evaluations during a run."""
     written_in: ClassVar[tuple[str, ...]] = FRAMEWORKS
     """The frameworks whose arrays `loss` works on."""
     batch_size: ClassVar[int] = 0
-    """How many rows of the data a step sees; 0: all of them."""
+    """Rows of the data per step; 0: all."""
 
     @property
     def convolves(self) -> bool:
@@ -84,16 +84,16 @@ class Task(Named):
 
     @property
     def horizon(self) -> int:
-        """How many steps it is run for, unless said otherwise."""
+        """Default number of steps."""
         return 1000
 
     @property
     def seeded(self) -> bool:
-        """Whether the seed changes anything; a task without randomness runs one seed and prints no interval."""
+        """Whether the seed has an effect; a deterministic task runs one seed and has no interval."""
         return True
 
     def targets(self) -> tuple[Target, ...]:
-        """What counts as solved, from easy to hard: the first says that it works, the second is the main one."""
+        """From easy to hard: reaching the first means that a setting works; steps are counted to the second."""
         return ()
 
     def final_loss(self) -> float | None:
@@ -102,25 +102,25 @@ class Task(Named):
         return finals[-1] if finals else None
 
     def data(self) -> dict[str, np.ndarray]:
-        """Arrays that every lane shares, as float64 or integers; engines cast them."""
+        """Arrays shared by all lanes, float64 or integers; engines cast them."""
         return {}
 
     def init(self, seed: int) -> dict[str, np.ndarray]:
-        """First parameters."""
+        """Initial parameters."""
         raise NotImplementedError
 
     def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
-        """Per-step inputs (batch indices, gradient noise) of the steps start <= t < stop, first axis t."""
+        """Inputs of the steps start <= t < stop (batch indices, gradient noise); the first axis is t."""
         if not self.batch_size:
             return {}
         return {"rows": permutations(seed, start, stop, self.rows(), self.batch_size)}
 
     def rows(self) -> int:
-        """How many rows the data has."""
+        """Number of rows of the data."""
         return min((len(array) for array in self.data().values()), default=0)
 
     def evaluate(self, params: Any, data: Any) -> dict[str, Any]:
-        """The metrics of parameters, each a curve: the loss over all data, unless overridden."""
+        """The metrics at given parameters, each a curve; by default the loss over all data."""
         return {"loss": self.loss(params, data)}  # pyright: ignore[reportAttributeAccessIssue]
 
     def frameworks(self) -> tuple[str, ...]:
@@ -150,7 +150,7 @@ class Task(Named):
         return Functions(of_step, self.evaluate)
 
     def flops(self) -> float:
-        """Floating-point operations of one gradient, roughly; decides how lanes run."""
+        """Approximate floating-point operations of one gradient; decides how lanes run."""
         if self in MEASURED:
             return MEASURED[self].flops
         return (
@@ -158,29 +158,29 @@ class Task(Named):
         )
 
     def working_floats(self) -> int:
-        """How many numbers one gradient keeps alive beside parameters and data, roughly: activations, mostly."""
+        """Approximate count of numbers a gradient keeps alive beside parameters and data (mostly activations)."""
         return MEASURED[self].floats if self in MEASURED else 0
 
     def examples(self) -> int:
-        """How many of `unit` a step sees; 0 where there is no data."""
+        """Number of `unit` per step; 0 without data."""
         return self.batch_size
 
     def data_hash(self) -> str:
         """A digest of the data that is read, part of every cell's id.
 
-        This package's tasks that are made from their fields have none; a user's own has one of its arrays.
+        The package's tasks that follow from their fields have none; a user's own has a digest of its arrays.
 
         Raises:
-            UserError: the data is not there, is not what it should be, or is too little for the task's fields.
+            UserError: the data is missing, malformed, or too small for the task's fields.
         """
         return digest_of_arrays(self) if is_own(type(self)) else ""
 
     def surface(self) -> tuple[Any, Any, Any] | None:
-        """For a function of two numbers that is a polynomial: coefficients [i][j] of x^i y^j, start and minimum."""
+        """For a polynomial of two numbers: coefficients [i][j] of x^i y^j, start and minimum; else None."""
         return None
 
     def notes(self) -> list[str]:
-        """What is worth saying about the data that is read, a sentence each."""
+        """Notes about the data that is read, a sentence each."""
         return []
 
     def evaluation_steps(self, steps: int) -> tuple[int, ...]:
@@ -201,7 +201,6 @@ def stream(seed: int, name: str) -> Any:
 
 @functools.cache
 def digest_of_arrays(task: Task) -> str:
-    """Of the names, shapes and numbers of a task's data; '' where it has none."""
     import hashlib
 
     import numpy as np

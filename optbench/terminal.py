@@ -1,4 +1,4 @@
-"""`optbench run` on a terminal: what runs, what is done, how long it will take, the table, what to type next."""
+"""`optbench run`, `try` and `vet` on a terminal: plan, progress, table and the next command."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from optbench.execute.session import Session
 from optbench.execute.tuning import stages
 from optbench.fields import UserError
 from optbench.record import typed
-from optbench.wording import count, number, spoken
+from optbench.wording import columns, count, number, spoken
 
 if TYPE_CHECKING:
     from optbench.execute.pool import Event
@@ -34,42 +34,61 @@ TOY_NOTE = (
 )
 
 SLOW_LOOP = 3.0
-"""How many times slower a gradient may be inside a compiled loop before anybody is told."""
+"""A gradient that is more than this many times slower inside a compiled loop gets a line."""
 
 
-def run_in_terminal(request: Request) -> int:
-    """Run a request; the exit code is 0 if all cells ran, 1 if one failed or two frameworks part, 130 after Ctrl-C."""
-    begun = time.monotonic()
+def run_in_terminal(request: Request) -> tuple[int, dict[str, Any]]:
+    """Run a request and print its table.
+
+    Returns the exit code (0: all cells ran; 1: a cell failed or two frameworks differ; 130: Ctrl-C) and what
+    `--json` prints.
+    """
+    start = time.monotonic()
     order = Order.of(request)  # before anything is printed: a message about bad input stands alone
     print(f"optbench: {order.suite.name}, {len(order.cells)} cells", flush=True)
-    failures: list[str] = []
+    facts: dict[str, Any] = {"suite": order.suite.name, "results": request.results, "cells": len(order.cells)}
+    failed: list[dict[str, Any]] = []
     session = None
     try:
         for stage, session in enumerate(stages(order)):
             for note in session.notes if stage == 0 else ():
                 print(f"Note: {note}")
-            say_plan(session)
+            print_plan(session)
             if request.dry_run:
-                return say_costs(session)
-            failures += compute(session)
+                return 0, facts | print_costs(session)
+            failed += compute(session)
     except KeyboardInterrupt:
-        print("\nInterrupted. What had finished is stored; the same command goes on from there.", flush=True)
-        return 130
+        print("\nInterrupted. Finished programs are stored; run the same command to continue.", flush=True)
+        return 130, facts | {"interrupted": True}
     assert session is not None  # there is always a first stage
     for name, why in session.store.passed_over.items():
-        print(f"passed over {name} in {session.store.runs}: {why}", file=sys.stderr)
+        print(f"skipped unreadable file {name} in {session.store.runs}: {why}", file=sys.stderr)
+    frame, differ = session.frame(), False
     if order.twinned:
-        agreed = close_parity(session, time.monotonic() - begun)
+        differ, shown = print_parity(frame)
     else:
-        close(session, time.monotonic() - begun)
-        agreed = True
-    for failure in failures:
-        print(f"failed: {failure}", file=sys.stderr)
-    return 1 if failures or not agreed else 0
+        shown = print_table(session, frame)
+    print(f"{len(frame)} cells in {session.store.folder} ({time.monotonic() - start:.1f} s).")
+    if not order.twinned:
+        print_next(request, frame)
+    for each in failed:
+        print(
+            "failed: {task} / {optimizer}, {lanes} lanes: {status}: {reason}".format(**each), file=sys.stderr
+        )
+    return int(bool(failed) or differ), facts | {"failed": failed} | shown
 
 
-def vet_in_terminal(target: str, framework: str | None) -> int:
-    """Check a thing in each framework, a line for each check; 1 if one does not hold."""
+def try_in_terminal(options: Try) -> tuple[int, dict[str, Any]]:
+    """Compare two optimizers: looks go to standard error as they come, the result to standard output."""
+    from optbench.versus.play import play
+
+    found = play(options, lambda line: print(line, file=sys.stderr, flush=True))
+    print(f"\n{found}")
+    return found.exit_code, found.data
+
+
+def vet_in_terminal(target: str, framework: str | None) -> tuple[int, dict[str, Any]]:
+    """Check an optimizer or a task in each framework; exit code 1 if a check fails."""
     from optbench import catalogue, environment
     from optbench.execute.vet import Vetting, reports
 
@@ -78,95 +97,105 @@ def vet_in_terminal(target: str, framework: str | None) -> int:
     if framework is not None and framework not in offered:
         raise UserError(f"{thing.kind} {thing.label()} is in {', '.join(offered)}, not in {framework}.")
     jobs = [Vetting(thing, name) for name in ([framework] if framework else offered)]
-    failed = 0
-    for job, found in reports(jobs, len(environment.cores()), Request.timeout):
+    checks = []
+    for job, report in reports(jobs, len(environment.cores()), Request.timeout):
         print(f"{thing.kind} {thing.label()} in {job.framework}")
-        for check, holds, sentence in found["findings"]:
-            failed += not holds
+        for check, holds, sentence in report["findings"]:
+            checks.append(
+                {"framework": job.framework, "check": check, "holds": bool(holds), "sentence": sentence}
+            )
             lead = f"  {'ok  ' if holds else 'FAIL'}  {check}: "
-            print(textwrap.fill(sentence, 100, initial_indent=lead, subsequent_indent=" " * 8))
-    print(
-        "Every check holds." if not failed else f"{failed} {'check fails' if failed == 1 else 'checks fail'}."
-    )
-    return 1 if failed else 0
+            print(textwrap.fill(sentence, screen(), initial_indent=lead, subsequent_indent=" " * 8))
+    failed = sum(not check["holds"] for check in checks)
+    print(f"{failed} {'check fails' if failed == 1 else 'checks fail'}." if failed else "Every check holds.")
+    return int(failed > 0), {"thing": thing.label(), "kind": thing.kind, "checks": checks}
 
 
-def try_in_terminal(options: Try) -> int:
-    """Compare two optimizers: looks go to standard error as they come, the result to standard output."""
-    from optbench.versus.play import play
+def screen() -> int:
+    from optbench.stats.summary import terminal_width
 
-    found = play(options, lambda line: print(line, file=sys.stderr, flush=True))
-    print(json.dumps(found.data, indent=2, allow_nan=False) if options.json else f"\n{found}")
-    return found.exit_code
+    return terminal_width()
 
 
-def compute(session: Session) -> list[str]:
-    """Run what is missing, show it, and give back what failed."""
-    failures: list[str] = []
+def compute(session: Session) -> list[dict[str, Any]]:
+    """Run what is missing with live progress; returns what failed."""
+    failed: list[dict[str, Any]] = []
     if session.programs:
         with display(session) as show:
             for event in session.run():
                 show(event)
                 if event.kind == "failed" and event.program is not None:
-                    failures.append(
-                        f"{title(event.program)}: {event.facts['status']}: {event.facts['reason']}"
+                    failed.append(
+                        named(event.program) | {key: event.facts[key] for key in ("status", "reason")}
                     )
-    return failures
+    return failed
 
 
-def say_plan(session: Session) -> None:
-    """One line: how much is stored, how much there is to do, with what."""
-    stored = len(session.stored)
+def print_plan(session: Session) -> None:
+    """How many cells are stored, and how many are to be computed with how many workers."""
+    folder, stored = session.store.folder, len(session.stored)
     if outdated := session.outdated:
-        print(
-            f"{outdated} of the stored cells were computed by other code than this; --again computes them "
-            "with this one."
-        )
+        print(f"{outdated} of the stored cells are of other code than this; --again recomputes them.")
     if session.store.older:
         print(
-            f"{session.store.older} rows of an older record format in {session.store.folder} are shown by "
-            "`optbench report` and do not count as stored."
+            f"{session.store.older} rows of an older record format in {folder} are shown by `optbench report` and do "
+            "not count as stored."
         )
     if session.stage:
         print(f"{session.stage}:", flush=True)
-    if not session.missing:
+    if session.missing:
+        workers = count(min(session.order.jobs, len(session.programs)), "worker")
         print(
-            f"All {stored} cells are stored in {session.store.folder}; nothing to compute (--again recomputes)."
+            f"{stored} stored, {session.missing} to compute in {len(session.programs)} programs on {workers} "
+            f"({session.order.device.kind}).",
+            flush=True,
         )
-        return
-    workers = min(session.order.jobs, len(session.programs))
-    print(
-        f"{stored} stored, {session.missing} to compute in {len(session.programs)} programs "
-        f"on {count(workers, 'worker')} ({session.order.device.kind}).",
-        flush=True,
-    )
+    else:
+        print(f"All {stored} cells are stored in {folder}; nothing to compute (--again recomputes).")
 
 
-def say_costs(session: Session) -> int:
-    """Each program with its lanes, and what all of them take, as planned; exit code 0."""
-    for program in session.programs:
-        print(f"  {title(program)}: {program.cells[0].steps} steps, {program.mode}")
-    seconds = sum(program.cost for program in session.programs) / session.order.jobs
+def print_costs(session: Session) -> dict[str, Any]:
+    """What `--dry-run` shows: programs, minutes and memory as planned."""
+    programs = [
+        named(program)
+        | {
+            "steps": program.cells[0].steps,
+            "mode": program.mode,
+            "cost": program.cost,
+            "bytes": program.bytes,
+        }
+        for program in session.programs
+    ]
+    for program, facts in zip(session.programs, programs, strict=True):
+        print(f"  {title(program)}: {facts['steps']} steps, {facts['mode']}")
+    minutes = sum(program.cost for program in session.programs) / session.order.jobs / 60
     most = max((program.bytes for program in session.programs), default=0)
     print(
-        f"About {seconds / 60:.1f} minutes as planned for {session.order.jobs} workers, a plan that knows no machine; "
-        f"about {most / 1e6:.0f} MB for the largest program, beside what a framework takes."
+        f"About {minutes:.1f} minutes on {count(session.order.jobs, 'worker')} of a typical machine; about "
+        f"{most / 1e6:.0f} MB for the largest program, plus the framework itself."
     )
     if session.order.suite.staged:
-        print("The second stage runs what the first one chooses.")
-    return 0
+        print("The second stage depends on what the first one chooses.")
+    return {"programs": programs, "minutes": minutes, "largest_bytes": most}
+
+
+def named(program: Program) -> dict[str, Any]:
+    cell = program.cells[0]
+    return {
+        "task": cell.task.label(),
+        "optimizer": cell.optimizer.label(),
+        "framework": cell.framework,
+        "lanes": len(program.cells),
+    }
 
 
 def title(program: Program) -> str:
-    """`mlp / kron, 45 lanes`."""
-
-    cell, lanes = program.cells[0], len(program.cells)
-    return f"{cell.task.label()} / {cell.optimizer.label()}, {count(lanes, 'lane')}"
+    cell = program.cells[0]
+    return f"{cell.task.label()} / {cell.optimizer.label()}, {count(len(program.cells), 'lane')}"
 
 
 @contextmanager
 def display(session: Session) -> Iterator[Any]:
-    """Live progress on a terminal, plain lines elsewhere."""
     if sys.stdout.isatty():
         with live(session) as show:
             yield show
@@ -175,7 +204,7 @@ def display(session: Session) -> Iterator[Any]:
 
 
 class Plain:
-    """A line for each program that ends, with an estimate of what is left."""
+    """A line for each finished program, with an estimate of the time left."""
 
     def __init__(self, session: Session):
         self.done, self.total = 0, len(session.programs)
@@ -183,7 +212,6 @@ class Plain:
         self.countdown = Countdown(session.programs, session.order.jobs)
 
     def __call__(self, event: Event) -> None:
-        """Print a line for an end, a new beginning or a warning."""
         self.countdown.follow(event)
         if event.program is None or not worth_a_line(event):
             return
@@ -198,14 +226,13 @@ class Plain:
 
 
 def worth_a_line(event: Event) -> bool:
-    """Whether an event is an end, a new beginning or a warning."""
     slow = event.kind == "compiled" and event.facts.get("loop_slowdown", 0) > SLOW_LOOP
     return slow or event.kind in ("done", "failed", "halved")
 
 
 @contextmanager
 def live(session: Session) -> Iterator[Any]:
-    """A bar over all steps of all lanes, what each worker does, and a row for each finished program."""
+    """A bar over all steps of all lanes, and a row for each finished program."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
     from rich.text import Text
@@ -213,7 +240,7 @@ def live(session: Session) -> Iterator[Any]:
     countdown = Countdown(session.programs, session.order.jobs)
 
     class Left(ProgressColumn):
-        """rich's own follows the pace of the last half minute, which swings with what happens to run."""
+        """rich's own column follows the pace of the last half minute, which varies with the program that runs."""
 
         def render(self, task: Any) -> Text:
             left = countdown.left()
@@ -240,14 +267,14 @@ def live(session: Session) -> Iterator[Any]:
 
 
 def row(session: Session, event: Event) -> str:
-    """What one finished program showed, in a line."""
+    """One line about a finished, failed or slow program."""
     assert event.program is not None
     name = title(event.program)
     if event.kind == "compiled":
         times = event.facts["loop_slowdown"]
         return f"{name:<44} its gradient is {times:.0f} times slower inside a compiled loop; --lanes loop avoids it"
     if event.kind in ("failed", "halved"):
-        again = "; tried again in halves" if event.kind == "halved" else ""
+        again = "; retried in two halves" if event.kind == "halved" else ""
         return f"{name:<44} {event.facts['status']}: {event.facts['reason']}{again}"
     from optbench.stats.outcomes import chosen, final
     from optbench.stats.summary import middle, question_of
@@ -256,57 +283,51 @@ def row(session: Session, event: Event) -> str:
     metric = question_of(rows).selection
     best = chosen(rows)  # as the table chooses
     least, trial = middle(final(best, metric)), best["trial"].iloc[0]
-    diverged = int((rows["status"] == "diverged").sum())
     rate = "" if trial != trial else f" at lr {number(trial)}"
-    found = f"best {spoken(metric)} {number(least)}{rate}" if least < math.inf else "no learning rate works"
-    return (
-        f"{name:<44} {found}"
-        + (f", {diverged} diverged" if diverged else "")
-        + (speed(rows) if session.order.device.platform != "cpu" else "")
-    )
+    parts = [f"best {spoken(metric)} {number(least)}{rate}" if least < math.inf else "no learning rate works"]
+    if diverged := int((rows["status"] == "diverged").sum()):
+        parts.append(f"{diverged} diverged")
+    if session.order.device.platform != "cpu":
+        parts += speed(rows)
+    return f"{name:<44} {', '.join(parts)}"
 
 
-def speed(rows: Frame) -> str:
-    """`, 120,000 examples/s, 31% of peak`: what a program made of an accelerator."""
+def speed(rows: Frame) -> list[str]:
+    """`120,000 examples/s` and `31% of peak`, on an accelerator."""
     first = rows.iloc[0]
     if not first.get("examples_per_second"):
-        return ""
+        return []
     part = first["peak_fraction"]
-    return f", {first['examples_per_second']:,.0f} {first['unit']}/s" + (
-        f", {part:.0%} of peak" if part == part else ""
+    return [f"{first['examples_per_second']:,.0f} {first['unit']}/s"] + [f"{part:.0%} of peak"] * (
+        part == part
     )
 
 
-def close(session: Session, seconds: float) -> None:
-    """The table, the note and the next command."""
+def print_table(session: Session, frame: Frame) -> dict[str, Any]:
+    """The comparison, its verdict and its notes."""
     from optbench.stats.stages import staged_note, with_untuned
-    from optbench.stats.summary import as_text, legend, summarise, terminal_width
-    from optbench.stats.verdict import verdict as said
+    from optbench.stats.summary import as_text, legend, summarise
+    from optbench.stats.verdict import verdict
 
-    frame, width = session.frame(), terminal_width()
-    table = summarise(frame)
-    print()
-    print(as_text(with_untuned(table, frame)))
-    print("\n" + textwrap.fill(said(frame), width))
-    print(f"\n{legend(table)}")
+    table, sentence, width = summarise(frame), verdict(frame), screen()
+    print(f"\n{as_text(with_untuned(table, frame))}\n\n{textwrap.fill(sentence, width)}\n\n{legend(table)}")
     if "stage" in frame:
         print(textwrap.fill(staged_note(frame), width))
     print()
     if table["toy"].any():
-        real = (
-            "the rows on real data are the others"
-            if not table["toy"].all()
-            else "add --task mlp for real data"
-        )
+        real = "the other rows are on real data" if not table["toy"].all() else "add --task mlp for real data"
         print(textwrap.fill(TOY_NOTE.format(real=real), width))
-    print(f"{len(frame)} cells in {session.store.folder} ({seconds:.1f} s).")
-    print(f"Next: {report_command(session.order.request)}")
-    spec = json.loads(frame["spec"].iloc[0])["optimizer"]
-    print(f"  or: optbench show {typed(spec, table['optimizer'].iloc[0]).partition('[')[0]}")
+    return {"verdict": sentence, "table": table, "next": report_command(session.order.request)}
+
+
+def print_next(request: Request, frame: Frame) -> None:
+    specs = [json.loads(spec)["optimizer"] for spec in frame["spec"].iloc[:1]]
+    name = typed(specs[0], frame["optimizer"].iloc[0]).partition("[")[0]
+    print(f"Next: {report_command(request)}\n  or: optbench show {name}")
 
 
 def report_command(request: Request) -> str:
-    """The report on what a request ran: its tasks, its tuning, and where data and results are."""
+    """The `optbench report` that shows what a request ran."""
     options = {
         "task": ",".join(map(str, request.task)) if request.task else None,
         "tuning": request.tuning,
@@ -318,40 +339,38 @@ def report_command(request: Request) -> str:
     return shlex.join(words) + " --fresh" * request.fresh
 
 
-def close_parity(session: Session, seconds: float) -> bool:
-    """How far the frameworks are apart for each optimizer and task; whether none is too far."""
+def print_parity(frame: Frame) -> tuple[bool, dict[str, Any]]:
+    """How far the two frameworks differ for each optimizer and task, and whether one differs too much."""
     from optbench.stats.parity import FACTOR, FLOOR, parity
 
-    frame = session.frame()
     table = parity(frame)
     labels = list(dict.fromkeys(table["task"]))
-    width = max(map(len, table["optimizer"])) + 1
-    print("\n" + " " * width + "".join(f"{heading(label, labels):<16}" for label in labels).rstrip())
-    print(f"{'optimizer':<{width}}" + (f"{'apart':<7}{'share':<9}" * len(labels)).rstrip())
+    lines = [
+        ["", *(heading(label, labels) for label in labels)],
+        ["optimizer", *["apart  share"] * len(labels)],
+    ]
     for name, rows in table.groupby("optimizer", sort=False):
-        found = {row["task"]: row for row in rows.to_dict("records")}
-        print(f"{name:<{width}}" + "".join(f"{verdict(found[label]):<16}" for label in labels).rstrip())
+        by_task = {row["task"]: row for row in rows.to_dict("records")}
+        lines.append([str(name), *(difference(by_task[label]) for label in labels)])
     meaning = (
-        "apart: the largest distance of torch's losses from JAX's, relative to the largest loss so far. share: of "
-        f"what is allowed, which is at each step {FACTOR:g} times the distance that runs in JAX have reached whose "
+        "apart: the largest difference of PyTorch's losses from JAX's, relative to the largest loss so far. share: "
+        f"its part of what is allowed, which is at each step {FACTOR:g} times the difference between JAX runs whose "
         f"parameters are moved by one rounding at the start and after every step, or {FLOOR} roundings of the "
         "loss; above 1 (!) the frameworks differ by more than rounding."
     )
-    parted = int((~table["holds"]).sum())
-    print("\n" + textwrap.fill(meaning, 100) + f"\n{len(table) - parted} of {len(table)} agree.")
-    print(f"{len(frame)} cells in {session.store.folder} ({seconds:.1f} s).")
-    return not parted
+    differ = int((~table["holds"]).sum())
+    print(f"\n{columns(lines, left=len(lines[0]))}\n\n{textwrap.fill(meaning, screen())}")
+    print(f"{len(table) - differ} of {len(table)} agree.")
+    return differ > 0, {"table": table}
 
 
 def heading(label: str, labels: Sequence[str]) -> str:
-    """A task's name without its fields, where that says which."""
     name = label.partition("[")[0]
     alone = sum(other.partition("[")[0] == name for other in labels) == 1
     return name if alone else textwrap.shorten(label, 15, placeholder="..")
 
 
-def verdict(row: dict[str, Any]) -> str:
-    """How far apart, and which share of what is allowed that is."""
+def difference(row: dict[str, Any]) -> str:
     if row["missing"]:
         return "failed"
     share = f"{row['worst']:.2f}" if row["holds"] else f"{row['worst']:.0e} !"

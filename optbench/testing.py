@@ -1,4 +1,4 @@
-"""Is an optimizer or a task what it should be? The checks behind `optbench vet`, and before a run of a user's own.
+"""The checks of `optbench vet`, which also run before the first run of a user's own optimizer or task.
 
 from optbench.testing import check_optimizer
 def test_mine():
@@ -30,7 +30,7 @@ RATES = 5
 
 
 class Finding(NamedTuple):
-    """What one check found: whether it holds, and a sentence."""
+    """The result of one check."""
 
     check: str
     holds: bool
@@ -38,7 +38,7 @@ class Finding(NamedTuple):
 
 
 class Report(NamedTuple):
-    """All findings about one thing in one framework, and what a gradient of a task costs."""
+    """All findings about one thing in one framework, and the cost of a task's gradient."""
 
     findings: list[Finding]
     flops: float = 0.0
@@ -46,7 +46,6 @@ class Report(NamedTuple):
 
     @property
     def faults(self) -> list[str]:
-        """The sentences of what does not hold."""
         return [finding.sentence for finding in self.findings if not finding.holds]
 
 
@@ -79,11 +78,10 @@ class Bowl(Task):
     name: ClassVar[str] = "bowl_of_checks"
 
     def init(self, seed: int) -> dict[str, Any]:
-        """Zeros would hide an optimizer that scales its parameters."""
+        """Not zeros, which would hide an optimizer that scales its parameters."""
         return {"w": np.full((4, 3), 1.5), "b": np.linspace(1.0, 2.0, 4)}
 
     def data(self) -> dict[str, Any]:
-        """Where the minimum is, and the curvatures."""
         least = {
             "w_least": np.linspace(-1, 0.5, 12).reshape(4, 3),
             "b_least": np.array([0.5, -0.5, 0.25, -1.0]),
@@ -91,24 +89,20 @@ class Bowl(Task):
         return least | {"w_scale": np.linspace(0.5, 2, 12).reshape(4, 3), "b_scale": np.linspace(2, 0.5, 4)}
 
     def loss(self, params: Any, batch: Any) -> Any:
-        """The function."""
         parts = [(batch[f"{k}_scale"] * (params[k] - batch[f"{k}_least"]) ** 2).sum() for k in ("w", "b")]
         return 0.5 * (parts[0] + parts[1])
 
     def flops(self) -> float:
-        """A few operations of sixteen numbers."""
         return 200.0
 
 
 def optimizer_report(optimizer: Optimizer, framework: str) -> Report:
-    """Every check of an optimizer in one framework."""
     if framework not in optimizer.frameworks():
         return Report([Finding("offered", False, f"It is not offered in {framework}.")])
     return Report(gathered(optimizer_findings(optimizer, framework), framework))
 
 
 def gathered(findings: Iterator[Finding], framework: str) -> list[Finding]:
-    """The findings, to the first that is raised."""
     found: list[Finding] = []
     try:
         found.extend(findings)
@@ -125,12 +119,10 @@ def gathered(findings: Iterator[Finding], framework: str) -> list[Finding]:
 
 
 def judged(check: str, holds: bool, good: str, bad: str) -> Finding:
-    """A finding with the sentence that fits."""
     return Finding(check, holds, good if holds else bad)
 
 
 def optimizer_findings(optimizer: Optimizer, framework: str) -> Iterator[Finding]:
-    """What is found, check by check."""
     trials = optimizer.trials(RATES)
     steps = STEPS * 10 if optimizer.finds_step or optimizer.swept() is None else STEPS
     if framework == "jax":
@@ -173,7 +165,6 @@ def optimizer_findings(optimizer: Optimizer, framework: str) -> Iterator[Finding
 
 
 def descent(losses: Sequence[Sequence[float]]) -> Finding:
-    """Whether the loss falls at one learning rate at least."""
     ends = [each[-1] / each[0] for each in losses]
     if min(ends) < 0.999:
         return Finding("descends", True, f"The loss falls to {min(ends):.2g} of what it was.")
@@ -193,7 +184,7 @@ def descent(losses: Sequence[Sequence[float]]) -> Finding:
 
 
 def update_findings(optimizer: Optimizer) -> Iterator[Finding]:
-    """Whether what an optax transformation gives has the structure, shapes and dtypes of the parameters."""
+    """Whether the updates of an optax transformation have the structure, shapes and dtypes of the parameters."""
     from optbench.engines.jax_task import update_facts
 
     first = Bowl().init(0)
@@ -208,7 +199,7 @@ def update_findings(optimizer: Optimizer) -> Iterator[Finding]:
 
 
 def run(cells: Sequence[Cell]) -> list[Trace]:
-    """The traces of cells that share a program, each lane with the bits it has alone."""
+    """The traces of cells that share a program, each lane with the same bits as alone."""
     framework = cells[0].framework
     traces = ENGINES[framework]("cpu").run(cells, "map" if framework == "jax" else "eager")
     assert all(trace.status is not Status.ERROR for trace in traces)
@@ -219,7 +210,6 @@ def run(cells: Sequence[Cell]) -> list[Trace]:
 
 
 def task_report(task: Task, framework: str) -> Report:
-    """Every check of a task in one framework, and what its gradient costs."""
     if framework not in task.frameworks():
         return Report([Finding("offered", False, f"It is not offered in {framework}.")])
     facts: dict[str, Any] = {}
@@ -228,7 +218,7 @@ def task_report(task: Task, framework: str) -> Report:
 
 
 def task_findings(task: Task, framework: str, facts: dict[str, Any]) -> Iterator[Finding]:
-    """What is found, check by check; `facts` is filled with what a gradient costs."""
+    """Check by check; fills `facts` with the cost of a gradient."""
     first = task.init(0)
     if not isinstance(first, Mapping) or not first:
         yield Finding("parameters", False, f"init(seed) gives {type(first).__name__}, not a dict of arrays.")
@@ -292,7 +282,6 @@ def task_findings(task: Task, framework: str, facts: dict[str, Any]) -> Iterator
 
 
 def report_of(thing: Named, framework: str) -> Report:
-    """The checks of an optimizer or a task."""
     if isinstance(thing, Task):
         return task_report(thing, framework)
     assert isinstance(thing, Optimizer)
@@ -300,7 +289,7 @@ def report_of(thing: Named, framework: str) -> Report:
 
 
 def in_worker(packed: Mapping[str, Any], framework: str) -> list[Any]:
-    """The report of a thing that was packed, as JSON data."""
+    """The report of a packed thing as JSON data."""
     try:
         return list(report_of(origin.unpack(packed), framework))
     except (UserError, FileNotFoundError) as error:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 MOST = 6
-"""Significant digits that are ever shown."""
+"""The most significant digits shown."""
 
 
 def number(value: float, digits: int = 3, lost: str = "-") -> str:

@@ -10,7 +10,6 @@ CLOSE = traces.close
 
 
 def options(trace):
-    """The recorded hyperparameters as arguments."""
     given = dict(trace["hyperparameters"])
     if isinstance(given.get("precond_lr"), dict):
         given["precond_lr"] = lambda count: 0.5 / count
@@ -24,7 +23,6 @@ def prepared(trace):
 
 
 def curvature(step):
-    """The extra arguments of `update` in Hessian mode, as recorded."""
     if "hessian_helper" not in step:
         return {}
     given = step["hessian_helper"]
@@ -50,15 +48,12 @@ def close_but_for_params(got, want, dtype, what, tolerance=None):
 
 
 def close_of(trace):
-    """The comparison that a trace asks for; the README problems run into their minimum."""
     if "readme" not in trace["id"]:
         return traces.close
     return close_absolutely if trace["mode"] == "hessian" else close_but_for_params
 
 
 def replay(make, trace, factors_of):
-    """Hold a JAX factory to a trace; `factors_of(state)` gives the factors in the recorded form."""
-
     def state_of(state):
         inner = state[0]
         return {"count": inner.count, "mu": inner.mu, **factors_of(inner)}
@@ -74,8 +69,6 @@ def replay(make, trace, factors_of):
 
 
 def replay_torch(make, trace, factors_of):
-    """Hold a torch class to a trace; `factors_of(optimizer, params)` gives the factors as recorded."""
-
     def state_of(optimizer, params):
         mus = {name: optimizer.state[p].get("mu") for name, p in params.items()}
         mu = mus if optimizer.param_groups[0]["b1"] else None
@@ -119,7 +112,6 @@ def rename(given):
 
 
 def pop_tree(given, name):
-    """Take a tree of bool out of the arguments, by leaf."""
     tree = given.pop(name, None)
     return tree if isinstance(tree, dict) else {}
 
@@ -138,7 +130,6 @@ def by_group(named, given, trees):
 
 
 def first_factors(optimizer, params):
-    """The factors of a method that sees a whole group, held by its first parameter."""
     return optimizer.state[next(iter(params.values()))]["factors"]
 
 

@@ -101,85 +101,65 @@ WHOLE = ("lra", "xmat")
 
 @functools.cache
 def table(name: str, steps: int, shape: tuple[int, ...], kind: str) -> np.ndarray:
-    """Draws that depend on the name only, for every step."""
     rng = np.random.default_rng(zlib.crc32(f"{kind}/{name}".encode()))
     return rng.standard_normal((steps, *shape)) if kind == "normal" else rng.random(steps)
 
 
 class JaxNoise(NamedTuple):
-    """The shared draws in JAX."""
-
     steps: int
 
     def normal(self, name, step, like):
-        """The draws of this name at this step."""
         return jnp.asarray(table(name, self.steps, like.shape, "normal"), like.dtype)[step]
 
     def uniform(self, name, step, dtype):
-        """The draw of this name at this step."""
         return jnp.asarray(table(name, self.steps, (), "uniform"), dtype)[step]
 
 
 class TorchNoise(NamedTuple):
-    """The shared draws in torch."""
-
     steps: int
 
     def normal(self, name, step, like):
-        """The draws of this name at this step."""
         return torch.from_numpy(table(name, self.steps, tuple(like.shape), "normal")[step : step + 1])[0].to(
             like
         )
 
     def uniform(self, name, step, dtype=torch.float32):
-        """The draw of this name at this step."""
         return torch.tensor(table(name, self.steps, (), "uniform")[step], dtype=dtype)
 
 
 class JaxObjective:
-    """The loss of one batch in JAX."""
-
     def __init__(self, loss):
         self.loss = loss
 
     def value(self, params):
-        """The loss."""
         return self.loss(params)
 
     def value_and_grad(self, params):
-        """Loss and gradient."""
         return jax.value_and_grad(self.loss)(params)
 
     def value_grad_hvp(self, params, vector):
-        """Loss, gradient and product, forward over reverse."""
         (loss, grads), (_, hvp) = jax.jvp(jax.value_and_grad(self.loss), (params,), (vector,))
         return loss, grads, hvp
 
 
 class TorchObjective:
-    """The loss of one batch in torch."""
-
     def __init__(self, loss):
         self.loss = loss
 
     def value(self, params):
-        """The loss."""
         return self.loss(params).detach()
 
     def value_and_grad(self, params):
-        """Loss and gradient."""
         loss, grads = self.value_and_graph(params, graph=False)
         return loss.detach(), grads
 
     def value_and_graph(self, params, graph=True):
-        """Loss and gradient that carries its graph."""
         with torch.enable_grad():
             loss = self.loss(params)
             grads = torch.autograd.grad(loss, list(params.values()), create_graph=graph)
         return loss, dict(zip(params, grads, strict=True))
 
     def value_grad_hvp(self, params, vector):
-        """Loss, gradient and product, reverse over reverse."""
         loss, grads = self.value_and_graph(params)
         found = torch.autograd.grad(
             [grads[name] for name in params],
@@ -231,7 +211,6 @@ def sides(declared, name: str, dtype: str, steps: int) -> Sides:
 
 
 def numbers(params: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """Copies of the parameters in NumPy."""
     return {leaf: value.detach().numpy().copy() for leaf, value in params.items()}
 
 
@@ -270,14 +249,11 @@ def step_by_step(declared, name: str, dtype: str, steps: int, bridge=None) -> No
 
 
 class Apart(NamedTuple):
-    """The largest difference of a leaf after a step, and its largest entry before or after it."""
-
     gap: float
     size: float
 
 
 def apart(got: np.ndarray, after: Any, before: Any) -> Apart:
-    """The largest difference after a step, and the largest entry before or after it."""
     after = np.asarray(after, np.float64)
     assert np.isfinite(got).all()
     size = max(float(np.max(np.abs(after))), float(np.max(np.abs(before))), 1e-300)
@@ -341,7 +317,6 @@ def free_running(declared, name: str, steps: int) -> tuple[np.ndarray, np.ndarra
 
 
 def distance(one, other) -> np.ndarray:
-    """The largest difference at each step, relative to the largest parameter."""
     scale = max(float(np.max(np.abs(value))) for value in one.values())
     gaps = [
         np.abs(one[leaf] - np.asarray(other[leaf])).reshape(len(one[leaf]), -1).max(axis=1) for leaf in one

@@ -15,8 +15,6 @@ class AskedForMore(Exception):
 
 
 class Fixed:
-    """An objective whose one gradient is given."""
-
     def __init__(self, grads):
         self.grads = [grads]
 

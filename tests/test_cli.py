@@ -1,5 +1,6 @@
 """The command line: what it says to bad input, how it exits, and a whole run through a real process."""
 
+import json
 import os
 import re
 import subprocess
@@ -172,10 +173,36 @@ def test_everything_that_is_listed_has_a_page():
         ("tasks", tasks.names()),
         ("suites", suite.names()),
     ):
-        listing = pages.listing(what)
+        listing = pages.as_table(pages.listing(what))
         for name in names:
             assert re.search(rf"^{name}\b", listing, re.MULTILINE)
-            page = pages.page(name)
+            page, facts = pages.page(name)
+            assert facts["name"] == name
             assert page.startswith(name)
             assert "optbench " in page, "a page says what to type"
             assert max(map(len, page.splitlines())) < 200
+
+
+def test_json_is_one_object_of_the_documented_schema(tmp_path):
+    """Standard output has nothing else; every key is documented, and no number is one that JSON does not have."""
+    documented = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "json.md").read_text()))
+    codes = {
+        ("list", "tasks"): 0,
+        ("list", "suites"): 0,
+        ("show", "kron"): 0,
+        ("show", "mlp"): 0,
+        ("show", "krn"): 2,
+        ("run", *TINY): 0,
+        ("run", "--task", "mlpp", "--dry-run"): 2,
+        ("run", *TINY, "--again", "--dry-run"): 0,
+        ("report", "--task", "rosenbrock_2"): 0,
+        ("vet", "sgd", "--framework", "torch"): 0,
+    }
+    for words, code in codes.items():
+        done = command(*words, "--json", cwd=tmp_path)
+        answer = json.loads(done.stdout, parse_constant=pytest.fail)
+        assert (done.returncode, answer["exit_code"], answer["command"]) == (code, code, words[0]), words
+        assert set(answer) <= documented, words
+        if words == ("run", *TINY):
+            assert [row["optimizer"] for row in answer["table"]] == ["adam", "sgd"]
+            assert answer["verdict"] in " ".join(done.stderr.split())

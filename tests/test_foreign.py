@@ -176,7 +176,6 @@ def test_a_target_has_a_page():
 
 
 def losses(text, factors, framework):
-    """The losses of one cell under a schedule whose factors are put in place."""
     from tests.contract import run
 
     optimizer = optimizers.parse(text)

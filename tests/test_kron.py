@@ -19,7 +19,6 @@ def needs_upstream(trace):
 
 
 def options(trace, schedule):
-    """The recorded hyperparameters as arguments."""
     given = dict(trace["hyperparameters"])
     if isinstance(given.get("learning_rate"), dict):
         given["learning_rate"] = lambda count: 0.1 / (1 + count)

@@ -11,7 +11,6 @@ STEPS = 4
 
 
 def trained(model, inputs, targets):
-    """A few steps of Kron; the parameters after."""
     optimizer = Kron(model.parameters(), lr=0.05)
     for _ in range(STEPS):
         optimizer.zero_grad()
@@ -21,7 +20,6 @@ def trained(model, inputs, targets):
 
 
 def problem():
-    """A small model and its data, always the same."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
@@ -29,7 +27,6 @@ def problem():
 
 
 def worker(rank, folder):
-    """One of the two processes: half of the batch."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     model, inputs, targets = problem()
     ours = slice(4 * rank, 4 * rank + 4)

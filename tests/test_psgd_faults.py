@@ -28,7 +28,6 @@ name_of = lambda value: getattr(value, "__name__", "")  # noqa: E731
 
 
 def moved_torch(optimizer, params, grads, **curvature):
-    """One step with these gradients; how the parameters moved."""
     before = [p.detach().clone() for p in params]
     for param, grad in zip(params, grads, strict=True):
         param.grad = grad
@@ -71,15 +70,6 @@ def test_an_all_zero_first_gradient_leaves_no_trace_in_torch(make):
         if not upstream:
             assert 0.01 < move.abs().max() < 0.5
             assert torch.equal(move.sign(), -grads.sign())
-
-
-def test_a_global_norm_clip_of_zero_is_refused():
-    for make in GROUPS_JAX:
-        with pytest.raises(ValueError, match=r"update_global_norm_clip=0.0 is outside \(0, inf\)"):
-            make(update_global_norm_clip=0.0)
-    for cls in GROUPS_TORCH:
-        with pytest.raises(ValueError, match=r"update_global_norm_clip=0.0 is outside \(0, inf\)"):
-            cls([torch.zeros(2)], update_global_norm_clip=0.0)
 
 
 @pytest.mark.parametrize("make", GROUPS_JAX, ids=name_of)
@@ -218,18 +208,7 @@ def test_two_optimizers_share_no_noise_when_their_seeds_differ():
     assert not torch.equal(moves[0], moves[2])
 
 
-def test_wrong_hyperparameters_name_field_value_and_range():
-    for make, wrong in (
-        (kron_jax.kron, {"b1": 1.0}),
-        (kron_jax.kron, {"preconditioner_lr": 0.0}),
-        (kron_jax.kron, {"preconditioner_update_probability": 1.5}),
-        (xmat_jax.xmat, {"weight_decay": -0.1}),
-        (lra_jax.lra, {"uvd_rank_of_approximation": 0}),
-        (affine_jax.affine, {"max_skew_triangular": 0.0}),
-    ):
-        ((field, value),) = wrong.items()
-        with pytest.raises(ValueError, match=f"{field}={value} is outside"):
-            make(**wrong)
+def test_wrong_options_are_named():
     with pytest.raises(ValueError, match=r"static_args=\('uvd_rank_of_approximation',\)"):
         lra_jax.lra(uvd_rank_of_approximation=jnp.asarray(3))
     with pytest.raises(ValueError, match=r"upstream='1\.0' is not True, False or one of 0\.2\.9, 0\.1\.0"):

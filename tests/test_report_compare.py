@@ -128,6 +128,6 @@ def test_two_names_are_needed(tmp_path):
 def test_it_is_written_beside_the_report(tmp_path, found):
     from optbench.report.write import write_comparison
 
-    said = write_comparison("results", str(tmp_path), Selection("quickstart"), [",".join(found.names)])
+    _, said = write_comparison("results", str(tmp_path), Selection("quickstart"), [",".join(found.names)])
     assert (tmp_path / "quickstart-compare/index.html").is_file()
     assert found.headline in said

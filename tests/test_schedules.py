@@ -11,14 +11,12 @@ from optbench.cell import Cell, Schedule, Status
 from optbench.engines import jax as jax_engine
 from optbench.engines.lanes import BLOCK, Inputs, drive
 from optbench.engines.torch_eager import EagerBackend
-from optbench.optimizers.adapter import Standard
 from optbench.optimizers.sgd import SGD
 from optbench.protocol import Setting
 from optbench.tasks import MLP
 from tests import parity
 from tests.contract import TINY_MLP, TINY_QUADRATIC, run
 from tests.test_drive import Plain
-from tests.test_standard import moved_in_jax, moved_in_torch
 
 SCHEDULES = (
     Schedule(),
@@ -27,12 +25,8 @@ SCHEDULES = (
     Schedule("wsd", warmup=0.1, decay=0.3),
     Schedule("linear", warmup=0.05),
 )
-DEAR = {("kron", "jax"), ("lra", "jax"), ("affine", "jax")}
-"""What takes longest to compile; their kin are checked by default."""
 each_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=Schedule.label)
 each_framework = pytest.mark.parametrize("framework", ["jax", "torch"])
-OTHERS = [each for each in optimizers.names().values() if not isinstance(each, Standard)]
-"""The standard methods are held to it in test_standard.py."""
 
 
 @each_schedule
@@ -79,25 +73,6 @@ def test_sgd_moves_by_exactly_the_factor(schedule, framework):
             rule.step(params, state, objective, t)
             moved[t] = params["x"].item()
     np.testing.assert_array_equal(moved, -factors / 2)
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "framework"),
-    [
-        pytest.param(o, f, id=f"{o.name}-{f}", marks=[pytest.mark.slow] * ((o.name, f) in DEAR))
-        for o in OTHERS
-        for f in o.frameworks()
-    ],
-)
-def test_half_the_factor_is_half_the_step(optimizer, framework):
-    moved = {"jax": moved_in_jax, "torch": moved_in_torch}[framework]
-    whole, half = (moved(optimizer.replace(learning_rate=1e-3), factor) for factor in (1.0, 0.5))
-    assert any(np.abs(step).max() > 0 for step in whole.values())
-    for name in whole:
-        if optimizer.proportional:
-            np.testing.assert_allclose(half[name], whole[name] / 2, rtol=1e-6, atol=1e-12, err_msg=name)
-        else:
-            assert not np.array_equal(half[name], whole[name]), "the schedule is not seen"
 
 
 @pytest.mark.parametrize("optimizer", optimizers.names().values(), ids=lambda optimizer: optimizer.name)

@@ -1,4 +1,4 @@
-"""The standard methods: what a schedule does to them, what they ask for and how it is counted, what is evaluated."""
+"""What a schedule does to each method; what standard ones ask for and how it is counted, what is evaluated."""
 
 import jax
 import jax.numpy as jnp
@@ -7,16 +7,15 @@ import pytest
 import torch
 
 from optbench import optimizers
-from optbench.optimizers.adapter import Standard
 from optbench.protocol import Setting
 from tests import parity
 
-STANDARD = [each for each in optimizers.names().values() if isinstance(each, Standard)]
+EXPENSIVE = {("kron", "jax"), ("lra", "jax"), ("affine", "jax")}
+"""What takes longest to compile; their kin are checked by default."""
 STEPS = 5
 
 
 def small(optimizer):
-    """With a learning rate at which nothing is clipped or bounded."""
     return optimizer.replace(learning_rate=1e-3) if optimizer.swept() else optimizer
 
 
@@ -53,7 +52,6 @@ def moved_in_jax(optimizer, factor):
 
 
 def moved_in_torch(optimizer, factor):
-    """How far the last of some steps goes, with `factor` at that step and 1 before."""
     torch.set_num_threads(1)
     rule = optimizer.torch(
         Setting(lambda t: 1.0 if t < STEPS - 1 else factor, parity.TorchNoise(STEPS), STEPS)
@@ -68,7 +66,11 @@ def moved_in_torch(optimizer, factor):
 
 @pytest.mark.parametrize(
     ("optimizer", "framework"),
-    [pytest.param(o, f, id=f"{o.name}-{f}") for o in STANDARD for f in o.frameworks()],
+    [
+        pytest.param(o, f, id=f"{o.name}-{f}", marks=[pytest.mark.slow] * ((o.name, f) in EXPENSIVE))
+        for o in optimizers.names().values()
+        for f in o.frameworks()
+    ],
 )
 def test_half_the_factor_is_half_the_step(optimizer, framework):
     moved = {"jax": moved_in_jax, "torch": moved_in_torch}[framework]
@@ -82,34 +84,30 @@ def test_half_the_factor_is_half_the_step(optimizer, framework):
 
 
 class Counted:
-    """An objective in JAX that counts, on the host, how often its loss is computed."""
-
     def __init__(self):
         self.calls = 0
 
     def loss(self, params):
-        """Rosenbrock's function."""
         jax.debug.callback(self.count)
         x, y = params["p"][0], params["p"][1]
         return (1 - x) ** 2 + 100 * (y - x * x) ** 2
 
     def count(self):
-        """One more."""
         self.calls += 1
 
 
 def test_every_gradient_of_a_line_search_is_counted():
-    counted = Counted()
+    calls = Counted()
     rule = optimizers.parse("lbfgs").jax(Setting(lambda t: 1.0, parity.JaxNoise(1), 1))
-    objective = parity.JaxObjective(counted.loss)
+    objective = parity.JaxObjective(calls.loss)
     params = {"p": jnp.array([-1.2, 1.0])}
-    state, told = rule.init(params), 0
+    state, counted = rule.init(params), 0
     step = jax.jit(lambda params, state: rule.step(params, state, objective, 0))
     for _ in range(10):
         params, state, _, counts = step(params, state)
-        told += int(counts.gradients)
+        counted += int(counts.gradients)
     jax.effects_barrier()
-    assert told == counted.calls > 10
+    assert counted == calls.calls > 10
 
 
 def test_every_call_of_a_closure_is_counted():
@@ -122,11 +120,11 @@ def test_every_call_of_a_closure_is_counted():
 
     rule = optimizers.parse("lbfgs").torch(Setting(lambda t: 1.0, parity.TorchNoise(1), 1))
     params = {"p": torch.tensor([-1.2, 1.0], requires_grad=True)}
-    state, told = rule.init(params), 0
+    state, counted = rule.init(params), 0
     for t in range(10):
         done = rule.step(params, state, parity.TorchObjective(loss), t)
-        told += done.counts.gradients
-    assert told == len(calls) > 10
+        counted += done.counts.gradients
+    assert counted == len(calls) > 10
 
 
 def test_polyak_steps_to_where_a_line_would_vanish():
@@ -173,9 +171,9 @@ def test_sophia_takes_the_seeds_signs_and_counts_its_products():
     rule = optimizer.jax(Setting(lambda t: 1.0, parity.JaxNoise(6), 6))
     objective = parity.JaxObjective(lambda params: (params["x"] ** 4).sum())
     params = {"x": jnp.array([1.0, -2.0])}
-    state, told = rule.init(params), []
+    state, counted = rule.init(params), []
     for t in range(6):
         params, state, _, counts = rule.step(params, state, objective, t)
-        told.append(int(counts.hvps))
-    assert told == [1, 0, 1, 0, 1, 0]
-    assert sum(told) == optimizer.due_hvps(6)
+        counted.append(int(counts.hvps))
+    assert counted == [1, 0, 1, 0, 1, 0]
+    assert sum(counted) == optimizer.due_hvps(6)

@@ -34,7 +34,6 @@ class Standalone(NamedTuple):
 
 
 def curvature(grads):
-    """A Hessian-vector product of the right shapes."""
     return {"Hvp": grads, "vector": jax.tree.map(jnp.ones_like, grads), "update_preconditioner": True}
 
 
@@ -63,24 +62,20 @@ STEPS = 4
 
 
 def gradient(params):
-    """Of a quadratic."""
     return jax.tree.map(lambda p: p - 0.3, params)
 
 
 def built(one, rate=0.1):
-    """The transformation at a step size or a schedule."""
     return optax.with_extra_args_support(one.make(**{one.rate: rate}, **one.options))
 
 
 def advance(one, rule, params, state):
-    """One step."""
     grads = gradient(params)
     updates, state = rule.update(grads, state, params, **one.extra(grads))
     return optax.apply_updates(params, updates), state
 
 
 def run(one, rule, params):
-    """A scan over some steps."""
     body = lambda carry, _: (advance(one, rule, *carry), None)  # noqa: E731
     return jax.lax.scan(body, (params, rule.init(params)), length=STEPS)[0][0]
 

@@ -43,7 +43,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:Using backward:UserWarning")
 
 
 def parameters(dtype=torch.float32):
-    """A matrix and a vector, always the same."""
     rng = torch.Generator().manual_seed(0)
     return [torch.randn(shape, generator=rng).to(dtype).requires_grad_() for shape in ((3, 2), (2,))]
 
@@ -59,7 +58,6 @@ def backward(optimizer, params):
 
 
 def train(optimizer, params, steps):
-    """Some steps."""
     for _ in range(steps):
         backward(optimizer, params)
         optimizer.step()
@@ -67,7 +65,6 @@ def train(optimizer, params, steps):
 
 
 def same(one, other):
-    """Whether two lists of tensors are the same bits."""
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 

@@ -13,12 +13,10 @@ TOLERANCE = {"float64": 1e-10, "float32": 5e-5}
 
 @functools.cache
 def load(optimizer: str) -> dict[str, dict]:
-    """All traces of one original optimizer, by `<case>_<dtype>`."""
     return json.loads(lzma.decompress((FOLDER / f"{optimizer}.json.xz").read_bytes()))
 
 
 def cases(optimizer: str, prefix: str = "") -> list[str]:
-    """The names of the traces, for parametrize."""
     return [name for name in load(optimizer) if name.startswith(prefix)]
 
 
@@ -34,7 +32,6 @@ def thinned(optimizer: str, quick: tuple[str, ...], marks=None) -> list:
 
 
 def arrays(data):
-    """The recorded form as nested NumPy arrays."""
     if isinstance(data, dict) and set(data) == {"shape", "dtype", "data"}:
         return np.asarray(data["data"], dtype="float64").astype(data["dtype"]).reshape(data["shape"])
     if isinstance(data, dict):
@@ -68,7 +65,6 @@ def close(got, want, dtype: str, what: str, tolerance: float | None = None) -> N
 
 
 def close_trees(got, want, dtype: str, what: str, tolerance: float | None = None) -> None:
-    """`close`, leaf by leaf, over nested dicts and lists."""
     if isinstance(want, dict):
         for key, value in want.items():
             close_trees(got[key], value, dtype, f"{what}.{key}", tolerance)
@@ -149,7 +145,6 @@ def replay_torch(trace, make, state_of, tolerance=None, feed=None, before=None) 
 
 
 def feed_plain(params, step) -> None:
-    """The recorded gradients, as `backward()` leaves them."""
     import torch
 
     for name, param in params.items():

@@ -1,4 +1,4 @@
-"""What may be asked of a run: the fields of `optbench run`, checked before anything heavy is imported."""
+"""The options of `optbench run`, validated before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Union
 
 from optbench.cell import DTYPES, PRECISIONS, Cell
-from optbench.fields import UserError, nearest, split_brackets
+from optbench.fields import UserError, check_choice, split_brackets
 from optbench.optimizer import Optimizer
 from optbench.protocol import FRAMEWORKS
 from optbench.tuning import RULESETS
@@ -29,7 +29,7 @@ Number = Union[None, int]  # noqa: UP007
 
 @dataclass(frozen=True)
 class Request:
-    """What to run; the fields are those of `optbench run`, None meaning what the suite says."""
+    """What to run. None means the suite's own value."""
 
     suite: str = "quickstart"
     """A suite's name (see `optbench list suites`), or a Python file that defines one."""
@@ -41,55 +41,56 @@ class Request:
     lr: Texts = None
     """Learning rates in place of the equal grid: 0.1,0.01"""
     metrics: Texts = None
-    """Evaluated beside the tasks' own metrics: grad_norm, param_norm, sharpness or mymodule:function."""
+    """Additional metrics: grad_norm, param_norm, sharpness or mymodule:function."""
     tuning: Text = None
-    """How trials are chosen: grid (of learning rates), random or quasi (of all that an optimizer searches)."""
+    """How trials are chosen: grid (of learning rates), random or quasi (over all searched hyperparameters)."""
     trials: Number = None
-    """How many trials every optimizer gets."""
+    """Number of trials per optimizer."""
     fresh: bool = False
-    """Report winners, and untuned defaults, with seeds that chose nothing; random and quasi always do."""
+    """Re-run winners and defaults on fresh seeds (always on for random and quasi)."""
     schedule: Text = None
-    """Of the learning rate: constant, cosine, wsd or linear, or 'cosine[warmup=0.1]'."""
+    """Learning-rate schedule: constant, cosine, wsd or linear, or 'cosine[warmup=0.1]'."""
     framework: Text = None
     """jax or torch."""
     dtype: Text = None
     """float32 or float64."""
     precision: Text = None
-    """Of float32 matrix products on an accelerator: float32, tensorfloat32 or bfloat16."""
+    """Precision of float32 matrix products on an accelerator: float32, tensorfloat32 or bfloat16."""
     seeds: Number = None
-    """How many seeds, from 0."""
+    """Number of seeds."""
     steps: Number = None
-    """Steps of every task, in place of its own horizon."""
+    """Number of steps, in place of each task's own."""
     data: Text = None
-    """The folder with data that does not come with the package (CIFAR-10, MNIST, text); OPTBENCH_DATA unless said."""
+    """Folder with data that is not part of the package (CIFAR-10, MNIST, text); default: OPTBENCH_DATA."""
     device: str = "auto"
     """auto, cpu, gpu or tpu."""
     jobs: Number = None
-    """Worker processes, one core or one accelerator each; all of them unless said."""
+    """Worker processes, one core or one accelerator each; default: all."""
     results: str = "results"
-    """The folder that results are kept in."""
+    """Results folder."""
     again: bool = False
-    """Compute what is stored once more."""
+    """Recompute what is stored."""
     dry_run: bool = False
-    """Say what would run, how long it would take and in how much memory, and run nothing."""
+    """Print the programs, their time and memory, and run nothing."""
     vet: bool = True
-    """Check optimizers and tasks of your own first, once for each version of their code."""
+    """Check your own optimizers and tasks first, once per code version."""
     timeout: float = 600.0
-    """Seconds without a sign of life after which a program is ended."""
+    """Seconds without progress after which a program is stopped."""
     lanes: Text = None
-    """How lanes run in place of the plan's choice: vmap, map or loop in jax, eager, ensemble or compiled in torch."""
+    """How lanes run: vmap, map or loop in jax; eager, ensemble or compiled in torch; default: chosen by the plan."""
+
+    json: bool = False
+    """Print one JSON object on standard output (docs/json.md), the rest on standard error."""
 
     def cells(self) -> list[Cell]:
-        """The cells that were asked for; of a run in stages, those of the first."""
         return self.resolve().cells(self.rates)
 
     @property
     def rates(self) -> list[float] | None:
-        """The learning rates in place of the equal grid."""
         return None if self.lr is None else learning_rates(self.lr)
 
     def resolve(self) -> Suite:
-        """The suite with everything that was asked for put in its place; UserError if it cannot be."""
+        """The suite with these options applied; UserError if one does not fit."""
         # Imported here, so that `optbench --help` need not build a catalogue.
         from optbench import catalogue, plan
         from optbench.tasks.data import folder
@@ -98,26 +99,19 @@ class Request:
             folder.use(self.data)
         suite = catalogue.suite(self.suite)
         check_numbers(self.timeout, seeds=self.seeds, trials=self.trials, steps=self.steps, jobs=self.jobs)
-        check_choice("tuning", self.tuning, RULESETS)
-        check_choice("framework", self.framework, FRAMEWORKS)
-        check_choice("dtype", self.dtype, DTYPES)
-        check_choice("device", self.device, DEVICES)
-        check_choice("precision", self.precision, PRECISIONS)
-        check_choice("lanes", self.lanes, [way for ways in plan.WAYS.values() for way in ways])
+        ways = [way for ways in plan.WAYS.values() for way in ways]
+        choices = {"tuning": RULESETS, "framework": FRAMEWORKS, "dtype": DTYPES, "device": DEVICES}
+        for name, allowed in (choices | {"precision": PRECISIONS, "lanes": ways}).items():
+            check_choice(f"--{name}", getattr(self, name), allowed)
         changes: dict[str, Any] = {
             "optimizers": parsed("optimizer", self.opt, catalogue.optimizer),
             "tasks": parsed("task", self.task, catalogue.task),
             "metrics": parsed("metric", self.metrics, catalogue.metric),
             "schedule": None if self.schedule is None else catalogue.schedule(self.schedule),
-            "framework": self.framework,
-            "dtype": self.dtype,
-            "precision": self.precision,
-            "seeds": self.seeds,
-            "steps": self.steps,
-            "tuning": self.tuning,
-            "trials": self.trials,
             "fresh": self.fresh or None,
         }
+        same = ("framework", "dtype", "precision", "seeds", "steps", "tuning", "trials")
+        changes |= {name: getattr(self, name) for name in same}
         for name in ("framework", "lanes", "tuning", "fresh"):
             if suite.twins is not None and getattr(self, name):
                 raise UserError(
@@ -141,7 +135,6 @@ class Request:
 
 
 def check_runs(suite: Suite, task: Task) -> None:
-    """Refuse a task that is not written in the framework."""
     offered = task.frameworks()
     for framework in FRAMEWORKS if suite.twins is not None else (suite.framework,):
         if framework not in offered:
@@ -156,7 +149,6 @@ def check_runs(suite: Suite, task: Task) -> None:
 
 
 def check_offered(suite: Suite, optimizer: Optimizer) -> None:
-    """Refuse an optimizer that is not in the framework, or whose two versions are not meant to agree."""
     offered = optimizer.frameworks()
     if suite.twins is None and suite.framework not in offered:
         raise UserError(
@@ -176,7 +168,7 @@ def check_offered(suite: Suite, optimizer: Optimizer) -> None:
 
 
 def refuse_fixed(optimizer: Optimizer) -> None:
-    """A value in brackets for the hyperparameter that the grid moves would be overwritten without a word."""
+    """Refuse a value in brackets for the hyperparameter that the grid sweeps: it would be overwritten silently."""
     swept = optimizer.swept()
     if swept is None or getattr(optimizer, swept.name) == swept.default:
         return
@@ -190,39 +182,32 @@ def refuse_fixed(optimizer: Optimizer) -> None:
 def check_lanes(
     lanes: str, framework: str, ways: Mapping[str, Sequence[str]], chosen: Sequence[Optimizer]
 ) -> None:
-    """Refuse a way of running lanes that the framework does not have, or an optimizer cannot go."""
+    """Refuse a lane mode that the framework does not have or an optimizer does not support."""
     own = ways[framework]
     if lanes not in own:
         other = next(name for name, its in ways.items() if lanes in its)
         raise UserError(
-            f"--lanes {lanes} is not a way of {framework}, whose lanes run as {', '.join(own[:-1])} or {own[-1]}. "
-            f"Take one of these, or: --framework {other}"
+            f"{framework} has no lane mode {lanes!r}; it has {', '.join(own[:-1])} and {own[-1]}. "
+            f"Use one of these, or: --framework {other}"
         )
     for optimizer in chosen:
         if lanes == "ensemble" and not optimizer.elementwise:
             raise UserError(
-                f"--lanes ensemble stacks the lanes, and {optimizer.label()} is not known to move each number by "
-                "the history of its own gradient alone. Leave --lanes out, or that optimizer."
+                f"--lanes ensemble stacks the lanes of element-wise optimizers, and {optimizer.label()} is not known "
+                "to be element-wise. Leave out --lanes or that optimizer."
             )
 
 
 def check_numbers(timeout: float, **counts: int | None) -> None:
-    """Refuse what is not a count from 1, or not a time."""
     for name, value in counts.items():
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise UserError(f"--{name} {value!r} is not a number of {name}; give a whole number from 1.")
+            raise UserError(f"--{name} must be a whole number of at least 1, got {value!r}.")
     if not isinstance(timeout, int | float) or not timeout > 0:
-        raise UserError(f"--timeout {timeout!r} is not a time; give seconds above 0.")
-
-
-def check_choice(name: str, value: str | None, allowed: Sequence[str]) -> None:
-    """Refuse what is not among the allowed."""
-    if value is not None and value not in allowed:
-        raise UserError(f"--{name} {value!r} is not known. {nearest(value, allowed)}")
+        raise UserError(f"--timeout must be seconds above 0, got {timeout!r}.")
 
 
 def parsed(kind: str, texts: Sequence[Any] | None, parse: Callable[[Any], Any]) -> tuple[Any, ...] | None:
-    """The things that were named, commas outside brackets separating them, or given as they are."""
+    """The things of a list: text is split at commas outside brackets, objects are taken as they are."""
     if texts is None:
         return None
     parts = [part for text in texts for part in (split_brackets(text) if isinstance(text, str) else [text])]
@@ -244,7 +229,6 @@ def parsed(kind: str, texts: Sequence[Any] | None, parse: Callable[[Any], Any]) 
 
 
 def learning_rates(texts: Sequence[str | float]) -> list[float]:
-    """The numbers of `--lr`."""
     parts = [part.strip() for text in texts for part in str(text).split(",")]
     if not any(parts):
         raise UserError("--lr was given no learning rate. Write --lr 0.1,0.01")

@@ -30,13 +30,12 @@ import json
 import math
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from optbench import origin
 from optbench.fields import Search, UserError, hyper, name_and_fields, nearest, provenance
-from optbench.optimizer import Optimizer
+from optbench.optimizers.adapter import Method, declared
 from optbench.protocol import FRAMEWORKS, Rule, Setting, Shapes
 from optbench.target import SHORT, resolve
 
@@ -49,8 +48,8 @@ GIVEN = (*RATES, "params", *STEP)
 DECADES = 1e4
 
 
-@dataclass(frozen=True, kw_only=True)
-class Foreign(Optimizer):
+@declared
+class Foreign(Method):
     __doc__ = __doc__
     name: ClassVar[str] = "foreign"
     source: ClassVar[str] = "the package that its target names"
@@ -69,15 +68,12 @@ class Foreign(Optimizer):
     # What other optimizers say of their class, this one says of its target.
 
     def frameworks(self) -> tuple[str, ...]:
-        """The one that its target belongs to; both of a function of parameters and gradients."""
         return FRAMEWORKS if self.framework == "both" else (self.framework,)
 
     def made_of(self) -> tuple[Any, ...]:
-        """The target."""
         return (resolve(self.target),)
 
     def swept(self) -> dataclasses.Field | None:
-        """The learning rate over four decades, if there is one; its default is the target's."""
         if self.learning_rate is None:
             return None
         field = copy.copy(next(f for f in dataclasses.fields(self) if f.name == "learning_rate"))
@@ -86,11 +82,9 @@ class Foreign(Optimizer):
         return field
 
     def searched(self) -> dict[str, Search]:
-        """The learning rate and the options that were given as ranges."""
         return super().searched() | {name: Search(*between(low, high)) for name, low, high in self.ranges}
 
     def at(self, place: Sequence[float]) -> Self:
-        """The trial at a place in the unit cube of what is searched; options are numbers there."""
         numbers = {
             name: search.at(where, name == "learning_rate")
             for (name, search), where in zip(self.searched().items(), place, strict=True)
@@ -101,11 +95,9 @@ class Foreign(Optimizer):
         )
 
     def lane_numbers(self) -> dict[str, float]:
-        """The learning rate, if there is one."""
         return {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
 
     def state_floats(self, shapes: Shapes) -> None:
-        """Not known before it runs."""
         return
 
     def vectorizes(self, shapes: Shapes) -> bool:
@@ -113,7 +105,6 @@ class Foreign(Optimizer):
         return False
 
     def label(self) -> str:
-        """What one types: the target, or its name, with its options."""
         drawn = {name: f"{low:g}:{high:g}" for name, low, high in self.ranges}
         given = {
             **{name: value for name, value in self.options if name not in drawn},
@@ -143,7 +134,6 @@ class Foreign(Optimizer):
     # How it runs.
 
     def jax(self, setting: Setting) -> Rule:
-        """The transformation or rule that the target gives."""
         if "jax" not in self.frameworks():
             return super().jax(setting)
         import optax
@@ -177,7 +167,6 @@ class Foreign(Optimizer):
         )
 
     def torch(self, setting: Setting) -> Rule:
-        """The optimizer that the target is or makes, over all parameters."""
         if "torch" not in self.frameworks():
             return super().torch(setting)
         made: Any = resolve(self.target)
@@ -279,12 +268,10 @@ def of(thing: Any, called: str = "") -> Foreign:
 
 
 def short(target: str) -> str:
-    """The target without the folder of its file."""
     return Path(target).name if ".py:" in target else target
 
 
 def is_step(made: Callable[..., Any]) -> bool:
-    """Whether a function is an optimizer itself: of parameters, state, gradients and step."""
     return not inspect.isclass(made) and tuple(parameters(made))[:4] == STEP
 
 
@@ -302,12 +289,10 @@ def framework_of(made: Any) -> str:
 
 
 def parameters(made: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """What a factory or class takes."""
     return inspect.signature(made).parameters
 
 
 def rate_name(made: Callable[..., Any]) -> str | None:
-    """What its learning rate is called, if it has one."""
     return next((name for name in RATES if name in parameters(made)), None)
 
 
@@ -350,7 +335,6 @@ def takes_schedule(target: str, make: Callable[..., Any], options: tuple[tuple[s
 
 
 def value_of(text: str) -> Any:
-    """A number, True, False, None, or the text itself."""
     words = {"true": True, "false": False, "none": None}
     if text.lower() in words:
         return words[text.lower()]
@@ -363,7 +347,6 @@ def value_of(text: str) -> Any:
 
 
 def check_option(target: str, made: Any, framework: str, name: str, value: Any) -> None:
-    """A UserError for an option that is not taken, is not the user's to give, or is of another kind."""
     known = parameters(made)
     if framework == "torch" and name == "create_graph" and isinstance(value, bool):
         return
@@ -382,7 +365,6 @@ def check_option(target: str, made: Any, framework: str, name: str, value: Any) 
 
 
 def range_of(text: str) -> tuple[float, float] | None:
-    """`low:high` as two numbers above 0; None where it is not that."""
     try:
         low, high = map(float, text.split(":"))
     except ValueError:

@@ -42,7 +42,7 @@ def write_report(
     return folder, closing(folder, content, len(drawn))
 
 
-def write_comparison(results: str, out: str, selection: Selection, sides: Sequence[str]) -> str:
+def write_comparison(results: str, out: str, selection: Selection, sides: Sequence[str]) -> tuple[Path, str]:
     """Write what moved between two sides to <out>/<suite>-compare/ and say so; see `report.compare`.
 
     Raises:
@@ -60,7 +60,7 @@ def write_comparison(results: str, out: str, selection: Selection, sides: Sequen
         folder,
         {"table.csv": csv.encode(), "index.md": moved(found).encode(), "index.html": comparison(found)},
     )
-    return f"Wrote {folder / 'index.html'}, index.md and table.csv.\n{found.headline}"
+    return folder, f"Wrote {folder / 'index.html'}, index.md and table.csv.\n{found.headline}"
 
 
 def tables(content: Content) -> dict[str, bytes]:

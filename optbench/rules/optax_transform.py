@@ -14,7 +14,6 @@ from optbench.ranges import is_off
 
 
 def zeros(tree: Any, dtype: Any) -> Any:
-    """Zeros like each array, in a dtype that depends on its own."""
     return jax.tree.map(lambda x: jnp.zeros_like(x, dtype=dtype(x.dtype)), tree)
 
 
@@ -27,7 +26,6 @@ def one_minus_power(base: Any, count: Any, dtype: Any) -> jax.Array:
 
 
 def wide(dtype: Any) -> Any:
-    """The dtype in which slow averages and counters are kept: at least float32."""
     return jnp.promote_types(dtype, jnp.float32)
 
 

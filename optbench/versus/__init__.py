@@ -43,8 +43,6 @@ class Try:
     """Fresh seeds to stop after."""
     final: bool = False
     """Use hidden tasks of the same kinds. Each use is counted and halves the error rate that is left."""
-    json: bool = False
-    """Print the result as JSON."""
     results: str = "results"
     """The folder that results are kept in; those of `try` are in its folder try."""
     jobs: Number = None

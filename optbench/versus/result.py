@@ -10,8 +10,6 @@ from typing import Any
 
 from optbench.wording import columns, count, interval, number, shortened
 
-SCHEMA = 1
-"""Counts up when a field of the JSON data goes or changes its meaning."""
 UNKNOWN = {"verdict": "cannot tell yet", "seeds": 0, "notes": []}
 """Of a task before its first look."""
 EXIT = {"better": 0, "worse": 1, "equivalent": 3, "identical": 3, "cannot tell yet": 4, "mixed": 5}
@@ -53,8 +51,7 @@ class Comparison:
     @property
     def data(self) -> dict[str, Any]:
         """As JSON data; docs/agents.md has the schema."""
-        whole = {"schema": SCHEMA, "verdict": self.verdict, "exit_code": self.exit_code, **self.found}
-        return finite(whole)
+        return {"verdict": self.verdict, **self.found}
 
     def __str__(self) -> str:
         from optbench.stats.summary import terminal_width
@@ -114,12 +111,3 @@ def figures(task: Mapping[str, Any], found: Mapping[str, Any], width: int) -> li
         start = [shortened(f"  {found[side]}", width - BESIDE), "-" if rate is None else number(rate)]
         lines.append([*start, f"{own['chosen_again']:.0%}", *(number(own[name]) for name in FIGURES)])
     return lines
-
-
-def finite(value: Any) -> Any:
-    """JSON has no infinity: what is not finite is null."""
-    if isinstance(value, dict):
-        return {key: finite(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -24,22 +24,18 @@ arXiv:1502.04390; Ma, Yarats, Quasi-hyperbolic momentum, arXiv:1810.06801; packa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from collections import namedtuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from optbench.fields import MOMENTUM, hyper
-from optbench.optimizers.adapter import Room, decay, size, small, step_size, weight_decay
-from optbench.protocol import Rule, Setting, Shapes
+from optbench.optimizers.adapter import Room, decay, declared, small, step_size, weight_decay
+from optbench.protocol import Rule, Setting
 from optbench.ranges import require
 
-
-class Mixing(NamedTuple):
-    """The three coefficients of the averages, checked."""
-
-    b1: Any
-    b2: Any
-    nu: Any
+Mixing = namedtuple("Mixing", "b1 b2 nu")
+"""The three coefficients of the averages, checked."""
 
 
 def mixing(betas: Sequence[Any], nu: Any, v: Any) -> Mixing:
@@ -61,13 +57,12 @@ def is_due(t: Any, update_d_every: int, d_warmup: int) -> Any:
     return (t < d_warmup) | ((t - d_warmup + 1) % update_d_every == 0)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class ESGD(Room):
     __doc__ = __doc__
-    name: ClassVar[str] = "esgd"
     source: ClassVar[str] = "arXiv:1502.04390, arXiv:1810.06801; esgd f0d40c5"
     order: ClassVar[int] = 2
-    memory: ClassVar[str] = "2n"
+    arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(1.0, 1e-3)
     b1: float = decay(0.9, "the momentum", MOMENTUM)
@@ -80,32 +75,23 @@ class ESGD(Room):
     d_warmup: int = hyper(20, "first steps that all take a product", bounds="[1, inf)")
 
     def options(self) -> dict[str, Any]:
-        """By the originals' names, where b1 and b2 are a pair."""
         options = super().options()
         return {"betas": (options.pop("b1"), options.pop("b2")), **options}
 
-    def jax(self, setting: Setting) -> Rule:
-        """The optax transformation with Hessian-vector products where due."""
-        from optbench.optimizers.esgd.jax import esgd, signs
+    def torch_rule(self, method: Callable[..., Any], setting: Setting) -> Rule:
+        return super().torch_rule(partial(method, noise=setting.noise), setting)
+
+    def jax_rule(self, factory: Callable[..., Any], setting: Setting) -> Rule:
+        from optbench.optimizers.esgd.jax import signs
         from optbench.rules.optax import CurvatureRule
 
         return CurvatureRule(
-            self.transformation(esgd, setting),
+            self.transformation(factory, setting),
             due=lambda state, t: is_due(t, self.update_d_every, self.d_warmup),
             probe=lambda t, params: signs(setting.noise, t, params),
         )
 
-    def torch(self, setting: Setting) -> Rule:
-        from optbench.optimizers.esgd.torch import ESGD as Method
-
-        return self.torch_rule(Method, setting, noise=setting.noise)
-
-    def state_floats(self, shapes: Shapes) -> int:
-        """Momentum and squared curvature."""
-        return 2 * size(shapes)
-
     def due_hvps(self, steps: int) -> int:
-        """The first ones, then one in `update_d_every`."""
         return min(steps, self.d_warmup) + max(0, steps - self.d_warmup) // self.update_d_every
 
 
@@ -116,3 +102,7 @@ ALONE = {
     "v": hyper(None, "the older name of nu"),
 }
 """What the factory and the class take beside the fields."""
+
+
+if TYPE_CHECKING:  # what `Room` imports; the digest of the code reads it here
+    from optbench.optimizers.esgd import jax, torch  # noqa: F401

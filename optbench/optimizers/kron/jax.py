@@ -11,18 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from optbench.fields import hyper
-from optbench.optimizers.kron import ALONE, FITTING, RELEASES, Kron, Shaping
-from optbench.optimizers.kron.jax_factors import (
-    Leaf,
-    balanced,
-    clip_rms,
-    damped,
-    first_factors,
-    fit_factors,
-    fit_leaves,
-    precondition,
-    trust_region,
-)
+from optbench.optimizers.kron import ALONE, FITTING, RELEASES, Kron, Shaping, jax_factors
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, KEY, MASK, SHARED, check_release
 from optbench.optimizers.psgd.jax import check_static, finished, is_alive, momentum
 from optbench.optimizers.psgd.jax import precond_update_prob_schedule as precond_update_prob_schedule
@@ -36,7 +25,6 @@ Factors = list[list[jax.Array]]
 
 
 def factory(first: str = "", decay: str = "") -> Decorator:
-    """What `kron` takes, or without learning rate and weight decay `scale_by_kron`, in the original's order."""
     return takes(
         Kron,
         f"{first} b1 {decay} {FITTING} preconditioner_lr preconditioner_init_scale mu_dtype precond_dtype "
@@ -63,9 +51,6 @@ def kron(
 
     The update probability may be a schedule of the step from 1; None is `precond_update_prob_schedule()`. Weight
     decay needs `params` in `update`.
-
-    Raises:
-        ValueError: a hyperparameter is out of its range.
     """
     return finished(scale_by_kron(**options), learning_rate, weight_decay, weight_decay_mask)
 
@@ -101,12 +86,10 @@ class Layers(NamedTuple):
     """Layers at a time under `lax.map`; None runs all under `vmap`."""
 
     def stacked(self, tree: Any) -> list[bool]:
-        """For each leaf, whether it is a stack."""
         leaves = jax.tree.leaves(tree)
         return [False] * len(leaves) if self.scanned is None else jax.tree.leaves(self.scanned)
 
     def lift(self, function: Callable, stacked: bool) -> Callable:
-        """`function` for one layer, or for each layer of a stack."""
         if not stacked:
             return function
         if self.batch is None:
@@ -124,12 +107,13 @@ class Whitening(NamedTuple):
     noise: Noise
 
     def init(self, params: Any) -> dict[str, Any]:
-        """No momentum yet, scaled identities, two counters at 0."""
         leaves, structure = jax.tree.flatten(params)
         factors, scale = [], self.options.preconditioner_init_scale
         shaping = Shaping.of(vars(self.options))
         for leaf, stacked in zip(leaves, self.layers.stacked(params), strict=True):
-            first = first_factors(leaf.shape[stacked:], shaping, scale, self.options.precond_dtype)
+            first = jax_factors.first_factors(
+                leaf.shape[stacked:], shaping, scale, self.options.precond_dtype
+            )
             factors.append([jnp.repeat(q[None], len(leaf), axis=0) for q in first] if stacked else first)
         return {
             "count": jnp.zeros((), jnp.int32),
@@ -141,7 +125,6 @@ class Whitening(NamedTuple):
         }
 
     def update(self, updates: Any, state: Any, params: Any = None, **_: Any) -> tuple[Any, dict[str, Any]]:
-        """The momentum, the fit where one is due, and the preconditioned momentum."""
         grads, t, options = updates, state["count"] + 1, self.options
         mu, direction = momentum(grads, state["mu"], options.b1, False, t)
         due, counter = self.due(state, t)
@@ -185,27 +168,32 @@ class Whitening(NamedTuple):
         leaves, structure = jax.tree.flatten(on)
         stacked, release = self.layers.stacked(on), self.options.release
         balance_now = self.noise.uniform("balance_u", step, jnp.float32) < BALANCE_PROBABILITY
-        factors = jax.lax.cond(balance_now, lambda: balanced(factors, stacked, release), lambda: factors)
+        factors = jax.lax.cond(
+            balance_now, lambda: jax_factors.balanced(factors, stacked, release), lambda: factors
+        )
         probe = structure.flatten_up_to(probes(self.noise, step, on))
         given = []
         for qs, g, v in zip(factors, leaves, probe, strict=True):
             # A leaf without gradient is fitted with a step of 0.
             alive = jnp.asarray(True) if release else is_alive(g)
             lr = jnp.where(alive, self.options.preconditioner_lr, 0).astype(g.dtype)
-            given.append(Leaf(qs, g if release == "0.2.7" else damped(g, v), v, lr))
-        single = iter(fit_leaves([leaf for leaf, stack in zip(given, stacked, strict=True) if not stack]))
+            given.append(jax_factors.Leaf(qs, g if release == "0.2.7" else jax_factors.damped(g, v), v, lr))
+        single = iter(
+            jax_factors.fit_leaves([leaf for leaf, stack in zip(given, stacked, strict=True) if not stack])
+        )
         return [
-            self.layers.lift(lambda qs, g, v, lr=leaf.lr: fit_factors(qs, g, v, lr), True)(*leaf[:3])
+            self.layers.lift(lambda qs, g, v, lr=leaf.lr: jax_factors.fit_factors(qs, g, v, lr), True)(
+                *leaf[:3]
+            )
             if stack
             else next(single)
             for leaf, stack in zip(given, stacked, strict=True)
         ]
 
     def applied(self, factors: Factors, direction: Any) -> Any:
-        """P times each leaf, its size limited."""
-        limit = trust_region if self.options.release == "0.2.7" else clip_rms
+        limit = jax_factors.trust_region if self.options.release == "0.2.7" else jax_factors.clip_rms
         leaves, structure = jax.tree.flatten(direction)
         rows = zip(factors, leaves, self.layers.stacked(direction), strict=True)
         return structure.unflatten(
-            [limit(self.layers.lift(precondition, is_stack)(qs, g)) for qs, g, is_stack in rows]
+            [limit(self.layers.lift(jax_factors.precondition, is_stack)(qs, g)) for qs, g, is_stack in rows]
         )

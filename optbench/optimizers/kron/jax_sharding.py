@@ -50,7 +50,6 @@ def kron_partition_specs(
 def factor_specs(
     shape: tuple[int, ...], spec: Any, stacked: bool, shaping: Shaping, mesh: Mesh | None
 ) -> list[PartitionSpec]:
-    """The spec of each factor of one leaf."""
     names = [*(spec or ())] + [None] * (len(shape) - len(spec or ()))
     front, names, shape = names[:stacked], names[stacked:], shape[stacked:]
     made = []

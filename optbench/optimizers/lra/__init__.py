@@ -20,38 +20,29 @@ psgd-jax 0.2.9.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from optbench.fields import hyper
-from optbench.optimizers.adapter import size
+from optbench.optimizers.adapter import declared, size
 from optbench.optimizers.psgd import GroupOptimizer
-from optbench.protocol import Rule, Setting, Shapes
+from optbench.protocol import Shapes
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class LRA(GroupOptimizer):
     __doc__ = __doc__
-    name: ClassVar[str] = "lra"
     source: ClassVar[str] = "arXiv:1512.04202, arXiv:1809.10232, arXiv:2211.04422; psgd-jax 0.2.9"
     memory: ClassVar[str] = "(2 r + 1) n, and n of momentum"
 
     uvd_rank_of_approximation: int = hyper(10, "rank r of the correction to the diagonal", bounds="[1, inf)")
 
-    def jax(self, setting: Setting) -> Rule:
-        from optbench.optimizers.lra.jax import lra
-
-        return self.jax_rule(lra, setting)
-
-    def torch(self, setting: Setting) -> Rule:
-        from optbench.optimizers.lra.torch import LRA as Class
-
-        return self.torch_rule(Class, setting)
-
     def state_floats(self, shapes: Shapes) -> int:
-        """U, V, d and momentum."""
         return (2 * self.uvd_rank_of_approximation + 1 + (self.b1 > 0)) * size(shapes)
 
     def vectorizes(self, shapes: Shapes) -> bool:
         """Not under vmap: a batched solve can stand still on XLA's CPU thread pool."""
         return False
+
+
+if TYPE_CHECKING:  # what `Room` imports; the digest of the code reads it here
+    from optbench.optimizers.lra import jax, torch  # noqa: F401

@@ -17,18 +17,16 @@ Networks, arXiv:1905.11286; the numbers of `optax.novograd`, package optax 0.2.8
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from optbench.fields import MOMENTUM, hyper
-from optbench.optimizers.adapter import Room, decay, size, small, step_size, weight_decay
-from optbench.protocol import Rule, Setting, Shapes
+from optbench.optimizers.adapter import Room, decay, declared, size, small, step_size, weight_decay
+from optbench.protocol import Shapes
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class Novograd(Room):
     __doc__ = __doc__
-    name: ClassVar[str] = "novograd"
     source: ClassVar[str] = "arXiv:1905.11286; optax 0.2.8"
     memory: ClassVar[str] = "n + one per leaf"
 
@@ -39,16 +37,9 @@ class Novograd(Room):
     eps_root: float = small(0.0, "added to the squared norm, under the root")
     weight_decay: float = weight_decay(0.0, "weight decay, inside the momentum")
 
-    def jax(self, setting: Setting) -> Rule:
-        from optbench.optimizers.novograd.jax import novograd
-
-        return self.jax_rule(novograd, setting)
-
-    def torch(self, setting: Setting) -> Rule:
-        from optbench.optimizers.novograd.torch import Novograd as Method
-
-        return self.torch_rule(Method, setting)
-
     def state_floats(self, shapes: Shapes) -> int:
-        """Momentum, and one norm for each leaf."""
         return size(shapes) + len(shapes)
+
+
+if TYPE_CHECKING:  # what `Room` imports; the digest of the code reads it here
+    from optbench.optimizers.novograd import jax, torch  # noqa: F401

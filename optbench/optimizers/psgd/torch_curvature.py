@@ -65,8 +65,6 @@ def hessian_helper(
 
 
 def hessian_rule(build: Callable[..., Any], setting: Setting, probability: float) -> CurvatureRule:
-    """An optimizer fitted to Hessian-vector products as a rule; the first step always has one."""
-
     def due(t: int) -> bool:
         if t == 0 or probability == 1:
             return True

@@ -27,7 +27,6 @@ def rprop(*arguments: Any) -> optax.GradientTransformation:
 
 
 def with_eps(factory: Callable[..., Any], eps: Callable[[Any], Any], **fixed: Any) -> Any:
-    """A transformation whose `eps` depends on the count."""
     static = {*factory.__code__.co_varnames[: factory.__code__.co_argcount]} - {"eps"}
     return optax.inject_hyperparams(factory, static_args=static)(eps=eps, **fixed)
 
@@ -134,8 +133,6 @@ def by_matrix(of_leaf: Any, axes: Any) -> optax.GradientTransformation:
 
 
 def muon_axes(params: Any) -> Any:
-    """Which axes of each leaf are the matrix, in torch's layout [out, in, ...]; None where there is none."""
-
     def of(leaf: Any) -> optax.contrib.MuonDimensionNumbers | None:
         if leaf.ndim < 2:
             return None
