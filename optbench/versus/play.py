@@ -42,14 +42,13 @@ def play(options: Try, say: Callable[[str], None]) -> Comparison:
         for task in order.suite.tasks:
             if not task.seeded:
                 raise UserError(f"task {task.label()} has no randomness. Compare one run with: optbench run")
-        rates = points(both, options.lr)
         uses = register(order.request.results, both) if options.final else 0
         tasks = {hidden(task, uses) if uses else task: UNKNOWN for task in order.suite.tasks}
         facts = {"error_rate": ALPHA * 0.5**uses, "margin": options.margin, "final_uses": uses}
         runner = Runner(order, deadline)
         stack.callback(runner.pool.end)
         try:
-            ended = look(runner, both, tasks, rates, facts, options.max_seeds, say)
+            ended = look(runner, both, tasks, options, facts, say)
         except BudgetSpent:
             ended = True
     found = [{"task": task.label(), **data} for task, data in tasks.items()]
@@ -97,22 +96,26 @@ def register(folder: str, both: Sequence[Side]) -> int:
     return len(path.read_text(encoding="utf-8").splitlines())
 
 
+Found = dict[Task, dict[str, Any]]
+"""What is known of each task."""
+
+
 def look(
     runner: Runner,
     both: Sequence[Side],
-    tasks: dict[Task, dict[str, Any]],
-    rates: tuple[float, ...],
+    tasks: Found,
+    options: Try,
     facts: Mapping[str, Any],
-    most: int,
     say: Callable[[str], None],
 ) -> bool:
-    """Choose rates, then run fresh seeds until every task is known or `most` are run.
+    """Choose rates, then run fresh seeds until every task is known or all seeds are run.
 
     True where the next seeds would take longer than is left.
     """
     from optbench.stats.paired import choose, report
     from optbench.stats.sequence import looks
 
+    rates = points(both, options.lr)
     tried = [
         Part(side, task, rates if side.optimizer.swept() else (None,), TUNING)
         for task in tasks
@@ -124,7 +127,7 @@ def look(
     choices = {task: chosen[2 * i : 2 * i + 2] for i, task in enumerate(tasks)}
     names, share = [side.label for side in both], facts["error_rate"] / len(tasks)
     renamed, took = {}, 0.0
-    for seeds in looks(most):
+    for seeds in looks(options.max_seeds):
         began = time.monotonic()
         if began + took > runner.deadline:
             return True

@@ -26,7 +26,7 @@ FIGURES = {
     "gradients_per_step": "grads",
     "kilobytes_per_lane": "kB",
 }
-BESIDE = 60
+BESIDE = 62
 """Columns of text beside a label."""
 
 
@@ -65,9 +65,7 @@ class Comparison:
             f"{1 - found['error_rate']:.4g}."
         )
         if found["final_uses"]:
-            certain += (
-                f" Hidden tasks, use {found['final_uses']}: each use halves the error rate that is left."
-            )
+            certain += f" Hidden tasks, use {found['final_uses']}: each use halves the error rate."
         head = f"{found['x']} against {found['against']}: {self.verdict}"
         blocks = [head, columns(lines, left=4), textwrap.fill(certain, width)]
         known = [task for task in found["tasks"] if task["seeds"]]
@@ -78,9 +76,7 @@ class Comparison:
             blocks.append(textwrap.fill(legend, width))
         notes = [f"{task['task']}: {note}" for task in known for note in task["notes"]]
         if found["budget_ended"]:
-            notes.append(
-                "The budget ended. The same command with a larger --budget continues from what is stored."
-            )
+            notes.append("The budget ended. Run it again with a larger --budget: what is stored counts.")
         return "\n\n".join([*blocks, *(textwrap.fill(note, width) for note in notes)])
 
 
@@ -91,7 +87,7 @@ def outcome(task: Mapping[str, Any]) -> list[str]:
         return ["-", "0", verdict]
     if verdict == UNKNOWN["verdict"]:
         needed = task["seeds_needed"]
-        verdict += f", about {needed:,} seeds" if math.isfinite(needed) else ", over 100,000 seeds"
+        verdict += f", ~{needed:,} seeds" if math.isfinite(needed) else ", over 100,000 seeds"
     elif verdict == "equivalent" and task["direction"]:
         verdict = f"{task['direction']}, within the margin"
     return [interval(task["ratio"], task["ratio_low"], task["ratio_high"]), str(task["seeds"]), verdict]
