@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import optimize, stats
 
 import optbench
 from optbench.fields import UserError
+from optbench.stats.paired import same_bits
 from optbench.stats.sequence import FAR, Estimate, estimate, half_width, looks, overall, seeds_needed
 from tests.banks import banks
 
@@ -132,6 +134,13 @@ def test_the_verdict_over_tasks():
     assert overall(["equivalent", "cannot tell yet"]) == "cannot tell yet"
     assert overall(["identical", "equivalent"]) == "equivalent"
     assert overall(["identical", "identical"]) == "identical"
+
+
+def test_bits_are_compared_of_what_both_sides_have():
+    """A store that other tasks share has columns that the store of a commit lacks."""
+    rows = pd.DataFrame({"losses": [np.ones(3)], "evaluation.loss": [np.ones(2)]})
+    assert same_bits(rows.assign(**{"evaluation.test_error": [None]}), rows)
+    assert not same_bits(rows, rows.assign(losses=[np.array([1, 1, 1 + 1e-9])]))
 
 
 # --- end to end ---------------------------------------------------------------------------------------------

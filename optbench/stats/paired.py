@@ -105,7 +105,7 @@ def figures(rows: Frame, target: float) -> dict[str, Any]:
 
 def same_bits(left: Frame, right: Frame) -> bool:
     """Whether all losses and evaluations of two sides are the same numbers."""
-    names = ["losses", *(name for name in left if name.startswith("evaluation."))]
+    names = ["losses", *(name for name in left if name.startswith("evaluation.") and name in right)]
     pairs = ((a, b) for name in names for a, b in zip(left[name], right[name], strict=True))
     return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs if np.ndim(a))
 
