@@ -8,6 +8,7 @@ it is loaded into this one.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import subprocess
@@ -118,10 +119,10 @@ class Part(NamedTuple):
     seeds: range
 
     def cells(self, suite: Suite) -> list[Cell]:
-        """By learning rate and seed; of a commit none, which makes its own."""
-        (_, optimizer, checkout), swept = self.side, self.side.optimizer.swept()
+        """By learning rate and seed."""
+        optimizer, swept = self.side.optimizer, self.side.optimizer.swept()
         at = [optimizer.replace(**{swept.name: rate}) if swept else optimizer for rate in self.rates]
-        return [suite.cell(self.task, o, seed) for o in at for seed in self.seeds if checkout is None]
+        return [suite.cell(self.task, o, seed) for o in at for seed in self.seeds]
 
 
 class Current(Session):
@@ -144,25 +145,37 @@ class Runner:
 
     def rows(self, parts: Sequence[Part]) -> list[pd.DataFrame]:
         """The rows of each part, by learning rate and seed; BudgetSpent when the deadline has come."""
-        cells = [part.cells(self.order.suite) for part in parts]
-        order = self.order.only(tuple(dict.fromkeys(cell for each in cells for cell in each)))
-        session = Current(order, self.pool)
-        for event in session.run():
+        sessions = {self.folder(part): self.session(part) for part in parts if part.side.checkout is None}
+        owners = {cell: session for session in sessions.values() for cell in session.cells}
+        programs = [program for session in sessions.values() for program in session.programs]
+        for event in self.pool.run(sorted(programs, key=lambda program: program.cost)):
+            if event.program is not None:
+                owners[event.program.cells[0]].keep(event.kind, event.program, event.facts)
             if event.kind == "failed" and event.program is not None:
                 label = event.program.cells[0].optimizer.label()
                 raise UserError(f"{label} failed: {event.facts['status']}: {event.facts['reason']}")
             if time.monotonic() > self.deadline:
                 raise BudgetSpent
-        every = session.store.frame(every=True)
         return [
-            self.own(every, its) if its else self.of_commit(part)
-            for part, its in zip(parts, cells, strict=True)
+            self.of_commit(part) if part.side.checkout else self.own(sessions[self.folder(part)])
+            for part in parts
         ]
 
-    def own(self, every: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
+    def folder(self, part: Part) -> str:
+        """A store for each optimizer and task: a look reads its rows only, and another comparison finds them."""
+        return os.path.join(self.results, digest([part.task.spec(), part.side.optimizer.spec()])[:12])
+
+    def session(self, part: Part) -> Current:
+        """The cells of a part."""
+        request = dataclasses.replace(self.order.request, results=self.folder(part))
+        cells = tuple(part.cells(self.order.suite))
+        return Current(dataclasses.replace(self.order, request=request, cells=cells))
+
+    def own(self, session: Session) -> pd.DataFrame:
         """The newest row of each cell that this code gave."""
-        codes = {cell.id(): code_of(cell) for cell in cells}
-        mine = every[every["cell"].isin(codes) & (every["device_kind"] == self.order.device.kind)]
+        codes = {cell.id(): code_of(cell) for cell in session.cells}
+        every = session.store.frame(every=True)
+        mine = every[(every["device_kind"] == self.order.device.kind) & every["cell"].isin(codes)]
         mine = mine[mine["code"] == mine["cell"].map(codes)].drop_duplicates("cell", keep="last")
         return mine.set_index("cell", drop=False).loc[list(codes)].reset_index(drop=True)
 
