@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from optbench import catalogue, origin
+from optbench import catalogue, environment, origin
 from optbench.cell import Cell
 from optbench.execute.order import Order
 from optbench.execute.pool import Pool
@@ -184,7 +184,8 @@ class Runner:
         side, task, suite, checkout = part.side, part.task, self.order.suite, part.side.checkout
         assert checkout is not None
         text = side.label.rpartition("@")[0]
-        store = Path(self.results) / f"{checkout.commit[:12]}-{digest(text)[:8]}"
+        ran_by = environment.commit() if ":" in text else ""  # a file's commit says nothing of optbench
+        store = Path(self.results) / f"{checkout.commit[:12]}-{digest([text, ran_by])[:8]}"
         if ".py:" in text:
             file = checkout.folder / source_of(side.optimizer).relative_to(checkout.root)
             text = f"{file}:{text.partition('.py:')[2]}"
