@@ -1,4 +1,4 @@
-"""Only what pyproject.toml cannot say: suites/ and claims/ are installed as `optbench.suites` and `optbench.claims`."""
+"""Only what pyproject.toml cannot say: suites/, claims/ and docs/ are installed as parts of `optbench`."""
 
 from setuptools import find_packages, setup
 
@@ -8,6 +8,7 @@ setup(
         "optbench.suites",
         "optbench.claims",
         "optbench.claims.programs",
+        "optbench.docs",
     ],
-    package_dir={"optbench.suites": "suites", "optbench.claims": "claims"},
+    package_dir={"optbench.suites": "suites", "optbench.claims": "claims", "optbench.docs": "docs"},
 )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from optbench.task import Functions as Functions
     from optbench.task import Target as Target
     from optbench.task import Task as Task
+    from optbench.versus import compare as compare
 
 HOMES = {
     "api": ("run", "load", "Result", "CellsFailed"),
@@ -31,6 +32,7 @@ HOMES = {
     "optimizer": ("Optimizer",),
     "suite": ("Suite",),
     "task": ("Task", "Target", "Functions"),
+    "versus": ("compare",),
 }
 """The module that each public name lives in; names are imported when they are used, so that the import is cheap."""
 

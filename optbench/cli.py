@@ -1,4 +1,4 @@
-"""The command line: `optbench run`, `vet`, `report`, `claims`, `check`, `list`, `show`.
+"""The command line: `optbench run`, `try`, `vet`, `report`, `claims`, `check`, `list`, `show`.
 
 A command is a dataclass whose fields are its options. They are joined by `Union` and not by `|`, and none is
 a function: tyro then finds the command without importing typeguard, which takes longer than all the rest.
@@ -20,6 +20,7 @@ import tyro
 from tyro.conf import Positional, subcommand
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from optbench import versus
 from optbench.execute.request import Number, Request, Text, Texts
 from optbench.fields import UserError
 
@@ -142,8 +143,20 @@ class Check:
     json: Json = False
 
 
+@dataclass(frozen=True)
+class Try(versus.Try):
+    """Is an optimizer better than another, or worse, or the same? Runs paired seeds until it is known.
+
+    Exit codes: 0 better, 1 worse, 3 equivalent or identical, 4 cannot tell yet, 5 better on a task and worse on one.
+    """
+
+    x: Positional[str]
+    """mine.py:make, kron, 'adam[b2=0.99]', or one of them as a commit has it: mine.py:make@HEAD~1."""
+    json: Json = False
+
+
 Run = Annotated[Request, subcommand("run", description="Run a suite: what is stored is not computed again.")]
-Commands = Union[Run, Vet, List, Show, Report, Claims, Check]  # noqa: UP007
+Commands = Union[Run, Try, Vet, List, Show, Report, Claims, Check]  # noqa: UP007
 # Without a help text of its own tyro would parse the source of typing for one: half of the cost of `--help`.
 Command = Annotated[Commands, tyro.conf.arg(help="A command")]
 
@@ -192,13 +205,17 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | None) else str(value)
 
 
-def do(command: Request | Vet | List | Show | Report | Claims | Check) -> tuple[int, dict[str, Any]]:
+def do(command: Request | Try | Vet | List | Show | Report | Claims | Check) -> tuple[int, dict[str, Any]]:
     """Carry out a command: the exit code, and what `--json` prints. What only one command needs is imported there."""
     match command:
         case Request():
             from optbench.terminal import run_in_terminal
 
             return run_in_terminal(command)
+        case Try():
+            from optbench.terminal import try_in_terminal
+
+            return try_in_terminal(command)
         case Vet():
             from optbench.terminal import vet_in_terminal
 
@@ -260,7 +277,7 @@ def once(words: Sequence[str]) -> None:
             raise UserError(f"{option} was given {times} times. Give it once{several}.")
 
 
-LISTS = ("--opt", "--task", "--lr", "--metrics", "--compare")
+LISTS = ("--opt", "--task", "--tasks", "--lr", "--metrics", "--compare")
 
 
 # --- how a value is read, and what is said when it cannot be ---------------------------------------------

@@ -1,4 +1,4 @@
-"""`optbench run` and `vet` on a terminal: plan, progress, table and the next command."""
+"""`optbench run`, `try` and `vet` on a terminal: plan, progress, table and the next command."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from optbench.execute.pool import Event
     from optbench.plan import Program
     from optbench.stats import Frame
+    from optbench.versus import Try
 
 TOY_NOTE = (
     "Note: quadratics and Rosenbrock are toys. They show how a method behaves (conditioning, curvature, the range "
@@ -75,6 +76,15 @@ def run_in_terminal(request: Request) -> tuple[int, dict[str, Any]]:
             "failed: {task} / {optimizer}, {lanes} lanes: {status}: {reason}".format(**each), file=sys.stderr
         )
     return int(bool(failed) or differ), facts | {"failed": failed} | shown
+
+
+def try_in_terminal(options: Try) -> tuple[int, dict[str, Any]]:
+    """Compare two optimizers: looks go to standard error as they come, the result to standard output."""
+    from optbench.versus.play import play
+
+    found = play(options, lambda line: print(line, file=sys.stderr, flush=True))
+    print(f"\n{found}")
+    return found.exit_code, found.data
 
 
 def vet_in_terminal(target: str, framework: str | None) -> tuple[int, dict[str, Any]]:

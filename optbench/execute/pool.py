@@ -166,7 +166,9 @@ class Worker:
 class Pool(Generic[J]):
     """Runs programs on `jobs` workers and yields events in the order in which they happen."""
 
-    def __init__(self, results: str, jobs: int, timeout: float, device: str = "cpu"):
+    def __init__(self, results: str, jobs: int, timeout: float, device: str = "cpu", stay: bool = False):
+        self.stay = stay
+        """Whether workers stay for the next run; then the caller ends them."""
         self.results, self.jobs, self.timeout, self.device = results, jobs, timeout, device
         self.outbox: queue.SimpleQueue[tuple[Worker, dict[str, Any]]] = queue.SimpleQueue()
         self.workers: list[Worker] = []
@@ -178,14 +180,21 @@ class Pool(Generic[J]):
         """Every program once: cheapest first on the first worker, most expensive first on the others."""
         self.waiting = list(programs)
         try:
-            for number in range(min(self.jobs, len(programs))):
+            for worker in self.workers:
+                self.feed(worker)
+            for number in range(len(self.workers), min(self.jobs, len(self.workers) + len(self.waiting))):
                 program = self.take(number, None)
                 self.workers.append(self.hire(number, program))
             while any(worker.program for worker in self.workers):
                 yield from self.listen()
         finally:
-            for worker in self.workers:
-                worker.end()
+            if not self.stay:
+                self.end()
+
+    def end(self) -> None:
+        """End the workers."""
+        for worker in self.workers:
+            worker.end()
 
     def take(self, number: int, roomy: bool | None) -> J:
         """The next program for a worker, of its own kind while there are any."""

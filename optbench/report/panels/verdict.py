@@ -53,7 +53,10 @@ class Strips(Part):
             return ZERO if value <= 0 else start + (95 - start) * (math.log(value) - low) / room
 
         places = ({f"{key}_at": place(row[key]) for key in ends} for row in verdict.rows)
-        return [row | at | {"text": measured(row, brief=True)} for row, at in zip(verdict.rows, places, strict=True)]
+        return [
+            row | at | {"text": measured(row, brief=True)}
+            for row, at in zip(verdict.rows, places, strict=True)
+        ]
 
     def pill(self, verdict: Verdict) -> tuple[str, str]:
         """A class and a word for the state of a problem."""

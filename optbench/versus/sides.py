@@ -1,0 +1,222 @@
+"""The two sides of a comparison, and their rows.
+
+`adam@HEAD~1` is adam as that commit of optbench's checkout has it, `mine.py:make@v1` as that of the file's repository
+does. A commit runs from a worktree in a temporary folder, in a process of its own that imports from there: nothing of
+it is loaded into this one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from optbench import catalogue, environment, origin
+from optbench.cell import Cell
+from optbench.execute.order import Order
+from optbench.execute.pool import Pool
+from optbench.execute.session import Session
+from optbench.fields import UserError, digest
+from optbench.optimizer import Optimizer
+from optbench.record import code_of
+from optbench.store import Store, Stored
+from optbench.suite import Suite
+from optbench.task import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class BudgetSpent(Exception):
+    """The time is over in the middle of a run; what had finished is stored."""
+
+
+class Checkout(NamedTuple):
+    """A commit of the repository at `root`, checked out into `folder`."""
+
+    commit: str
+    root: Path
+    folder: Path
+
+
+class Side(NamedTuple):
+    """What is compared: its label, the optimizer as this process knows it, and the commit that it is run from."""
+
+    label: str
+    optimizer: Optimizer
+    checkout: Checkout | None
+
+    @classmethod
+    def of(cls, thing: Any, stack: contextlib.ExitStack) -> Side:
+        """An optimizer in any form, or text with @COMMIT behind it, whose worktree goes with the stack."""
+        text, at, ref = thing.rpartition("@") if isinstance(thing, str) else ("", "", "")
+        optimizer = catalogue.optimizer(text if at else thing)
+        check_imports(optimizer)
+        checkout = stack.enter_context(checked_out(source_of(optimizer), ref)) if at else None
+        return cls(thing if isinstance(thing, str) else optimizer.label(), optimizer, checkout)
+
+
+def source_of(optimizer: Optimizer) -> Path:
+    """The file that an optimizer is written in."""
+    path = origin.file_of(optimizer.made_of()[0].__module__)
+    if path is None:
+        raise UserError(f"{optimizer.label()} has no source file, so it has no commits. Leave out the @.")
+    return path
+
+
+def check_imports(optimizer: Optimizer) -> None:
+    """Refuse a file whose local imports this process has from another folder: then both sides would share them."""
+    module = optimizer.made_of()[0].__module__
+    if module not in origin.FILES:
+        return
+    file = Path(origin.FILES[module])
+    for name, path in origin.closure([module], lambda _, path: not origin.is_installed(path)).items():
+        beside = file.parent / f"{name.replace('.', '/')}.py"
+        if beside.is_file() and beside.resolve() != path.resolve():
+            raise UserError(
+                f"{file} imports {name}, which the other side has from {path}. Rename one, or compare commits."
+            )
+
+
+@contextlib.contextmanager
+def checked_out(path: Path, ref: str) -> Iterator[Checkout]:
+    """A commit of the repository that holds a file, as a worktree in a temporary folder."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(path.parent), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["git failed"])[-1]
+            raise UserError(f"no commit {ref!r} of {path}: {last}. Give a commit, branch or tag.")
+        return done.stdout.strip()
+
+    root = Path(git("rev-parse", "--show-toplevel")).resolve()
+    commit = git("rev-parse", "--verify", "--end-of-options", f"{ref}^{{commit}}")
+    with tempfile.TemporaryDirectory(prefix="optbench-") as above:
+        folder = Path(above).resolve() / root.name
+        git("worktree", "add", "--detach", str(folder), commit)
+        try:
+            yield Checkout(commit, root, folder)
+        finally:
+            git("worktree", "remove", "--force", str(folder))
+
+
+class Part(NamedTuple):
+    """Cells of one side: a task, learning rates (None: the optimizer has none) and seeds."""
+
+    side: Side
+    task: Task
+    rates: tuple[float | None, ...]
+    seeds: range
+
+    def cells(self, suite: Suite) -> list[Cell]:
+        """By learning rate and seed."""
+        optimizer, swept = self.side.optimizer, self.side.optimizer.swept()
+        at = [optimizer.replace(**{swept.name: rate}) if swept else optimizer for rate in self.rates]
+        return [suite.cell(self.task, o, seed) for o in at for seed in self.seeds]
+
+
+class Current(Session):
+    """A session that does not take rows of other code for stored ones."""
+
+    @cached_property
+    def stored(self) -> dict[Cell, Stored]:
+        """Those of this code."""
+        return {cell: its for cell, its in super().stored.items() if its.code == code_of(cell)}
+
+
+class Runner:
+    """Cells of either side to rows, until a deadline; its workers stay, so that a look costs no new import of jax."""
+
+    def __init__(self, order: Order, deadline: float):
+        self.order, self.deadline = order, deadline
+        self.results = os.path.abspath(order.request.results)
+        how = (self.results, order.jobs, order.request.timeout, order.device.platform)
+        self.pool = Pool[Any](*how, stay=True)
+
+    def rows(self, parts: Sequence[Part]) -> list[pd.DataFrame]:
+        """The rows of each part, by learning rate and seed; BudgetSpent when the deadline has come."""
+        sessions = {self.folder(part): self.session(part) for part in parts if part.side.checkout is None}
+        owners = {cell: session for session in sessions.values() for cell in session.cells}
+        programs = [program for session in sessions.values() for program in session.programs]
+        for event in self.pool.run(sorted(programs, key=lambda program: program.cost)):
+            if event.program is not None:
+                owners[event.program.cells[0]].keep(event.kind, event.program, event.facts)
+            if event.kind == "failed" and event.program is not None:
+                label = event.program.cells[0].optimizer.label()
+                raise UserError(f"{label} failed: {event.facts['status']}: {event.facts['reason']}")
+            if time.monotonic() > self.deadline:
+                raise BudgetSpent
+        return [
+            self.of_commit(part) if part.side.checkout else self.own(sessions[self.folder(part)])
+            for part in parts
+        ]
+
+    def folder(self, part: Part) -> str:
+        """A store for each optimizer and task: a look reads its rows only, and another comparison finds them."""
+        return os.path.join(self.results, digest([part.task.spec(), part.side.optimizer.spec()])[:12])
+
+    def session(self, part: Part) -> Current:
+        """The cells of a part."""
+        request = dataclasses.replace(self.order.request, results=self.folder(part))
+        cells = tuple(part.cells(self.order.suite))
+        return Current(dataclasses.replace(self.order, request=request, cells=cells))
+
+    def own(self, session: Session) -> pd.DataFrame:
+        """The newest row of each cell that this code gave."""
+        codes = {cell.id(): code_of(cell) for cell in session.cells}
+        every = session.store.frame(every=True)
+        mine = every[(every["device_kind"] == self.order.device.kind) & every["cell"].isin(codes)]
+        mine = mine[mine["code"] == mine["cell"].map(codes)].drop_duplicates("cell", keep="last")
+        return mine.set_index("cell", drop=False).loc[list(codes)].reset_index(drop=True)
+
+    def of_commit(self, part: Part) -> pd.DataFrame:
+        """The rows of a commit, by `optbench.run` of its own code, in a store of its own."""
+        side, task, suite, checkout = part.side, part.task, self.order.suite, part.side.checkout
+        assert checkout is not None
+        text = side.label.rpartition("@")[0]
+        ran_by = environment.commit() if ":" in text else ""  # a file's commit says nothing of optbench
+        store = Path(self.results) / f"{checkout.commit[:12]}-{digest([text, ran_by])[:8]}"
+        if ".py:" in text:
+            file = checkout.folder / source_of(side.optimizer).relative_to(checkout.root)
+            text = f"{file}:{text.partition('.py:')[2]}"
+        options = {
+            "opt": text, "lr": None if part.rates[0] is None else part.rates, "seeds": part.seeds.stop,
+            "steps": suite.steps or task.horizon, "framework": suite.framework, "jobs": self.order.jobs,
+            "device": self.order.device.platform, "results": str(store), "progress": False,
+        }  # fmt: skip
+        here = Path.cwd().resolve()
+        within = here.relative_to(checkout.root) if here.is_relative_to(checkout.root) else "."
+        path = [str(checkout.folder / within), str(checkout.folder), os.environ.get("PYTHONPATH", "")]
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", OF_COMMIT], cwd=checkout.folder, capture_output=True, text=True, check=False,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))},
+                input=json.dumps([origin.pack(task, task.made_of()), options]),
+                timeout=max(1.0, self.deadline - time.monotonic()),
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as late:
+            raise BudgetSpent from late
+        if done.returncode:
+            raise UserError(f"{side.label} cannot be run: {done.stderr.strip().splitlines()[-1]}")
+        frame = Store(store).frame()
+        mine = frame[(frame["task"] == task.label()) & (frame["steps"] == options["steps"])]
+        mine = mine if part.rates[0] is None else mine[mine["trial"].isin(part.rates)]
+        return mine[mine["seed"].isin(part.seeds)].sort_values(["trial", "seed"]).reset_index(drop=True)
+
+
+OF_COMMIT = """
+import json, sys, optbench
+from optbench import origin
+task, options = json.load(sys.stdin)
+optbench.run(task=origin.unpack(task), **options)
+"""
