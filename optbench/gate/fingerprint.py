@@ -156,7 +156,7 @@ def compare(old: Table, new: Table) -> list[Difference]:
             each for each in (differs(row[0], before, after, what) for what in {**before, **after}) if each
         ]
         if moved:
-            step, sentence = min(moved)
+            _, sentence = min(moved)
             others = f"; {len(moved)} of {len(before)} differ" if len(before) > 1 else ""
             found.append(Difference(*row, sentence + others))
     return found
