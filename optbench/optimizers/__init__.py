@@ -40,13 +40,11 @@ LISTED: tuple[type[Optimizer], ...] = (
 
 @functools.cache
 def listed() -> dict[str, Optimizer]:
-    """The listed optimizers by name, with their defaults."""
     return {cls.name: cls() for cls in LISTED}
 
 
 @functools.cache
 def names() -> dict[str, Optimizer]:
-    """Every optimizer by name, with its defaults."""
     from optbench.optimizers.standard import CLASSES
 
     return {**listed(), **{cls.name: cls() for cls in CLASSES}}

@@ -17,23 +17,29 @@ from optbench.optimizers.adapter import Rate, Standard, decay, declared, small, 
 
 
 @declared
-class Adam(Standard):
+class Moments(Standard):
+    """The hyperparameters of a method with running means of gradients and of their squares."""
+
+    arrays: ClassVar[int] = 2
+
+    learning_rate: float = step_size(0.001, 1e-4)
+    b1: float = decay(0.9, "the mean of gradients")
+    b2: float = decay(0.999, "the mean of squares")
+    eps: float = small(1e-8)
+
+
+@declared
+class Adam(Moments):
     """Adam: momentum over the root of a running mean of squared gradients.
 
     m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
     theta <- theta - learning_rate m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
     """
 
-    name: ClassVar[str] = "adam"
     source: ClassVar[str] = "arXiv:1412.6980; optax.adam, torch.optim.Adam"
-    memory: ClassVar[str] = "2n"
     elementwise: ClassVar[bool] = True
-    arrays: ClassVar[int] = 2
 
-    learning_rate: float = step_size(0.001, 1e-4)
     b1: float = decay(0.9, "the mean of gradients", MOMENTUM)
-    b2: float = decay(0.999, "the mean of squares")
-    eps: float = small(1e-8)
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
         return optax.adam(rate, self.b1, self.b2, self.eps)

@@ -5,9 +5,10 @@ A `Standard` method is theirs; a `Room` holds a factory for optax and a class fo
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, fields
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 from optbench.fields import Search, hyper
@@ -21,18 +22,92 @@ Rate = Callable[[Any], Any]
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 def declared(cls: type[T]) -> type[T]:
-    """A frozen dataclass that inherits how it compares; `optbench list` makes forty, and each takes half as long."""
-    return dataclass(frozen=True, kw_only=True, repr=False, eq=False)(cls)
+    """A frozen dataclass that inherits its methods from `Method`.
+
+    `dataclass` would compile them for each class: most of the time of `optbench list`, which needs fifty. Here it
+    reads the fields of a class that has nothing else.
+    """
+    own = {name: value for name, value in vars(cls).items() if isinstance(value, Field)}
+    types = {name: kind for name, kind in inspect.get_annotations(cls).items() if name in own}
+    bare = type("Fields", (), {**own, "__annotations__": types, "__module__": cls.__module__, "__doc__": ""})
+    read: Any = dataclass(init=False, repr=False, eq=False, kw_only=True)(bare)
+    for name, field in own.items():
+        setattr(cls, name, field.default)
+    known: Any = cls
+    known.__dataclass_fields__ = known.__dataclass_fields__ | read.__dataclass_fields__
+    return cls
 
 
-@declared
-class Standard(Optimizer):
-    """A method of optax or torch.optim. A subclass overrides `in_optax`, `in_torch` or both."""
+class Signature:
+    """The signature of a class whose constructor is `Method`'s, made where it is read."""
+
+    def __get__(self, instance: Any, cls: Any) -> inspect.Signature:
+        if cls.__init__ is not Method.__init__:
+            raise AttributeError("__signature__")
+        kind, empty = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.empty
+        known = [(f.name, empty if f.default is MISSING else f.default, f.type) for f in fields(cls)]
+        made = [inspect.Parameter(name, kind, default=default, annotation=of) for name, default, of in known]
+        return inspect.Signature(made, return_annotation=None)
+
+
+class Method(Optimizer):
+    """What `dataclass` would write for each class, and the size of the state."""
 
     arrays: ClassVar[int] = 0
     """How many arrays as large as the parameters the state holds; `state_floats` where that is not all."""
+    __signature__ = Signature()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "arrays" in vars(cls) and "memory" not in vars(cls):
+            cls.memory = "n" if cls.arrays == 1 else f"{cls.arrays}n"
+
+    def __init__(self, **given: Any) -> None:
+        for field in fields(self):
+            value = given.pop(field.name, field.default)
+            if value is MISSING:
+                raise TypeError(
+                    f"{type(self).__name__}.__init__() misses the keyword argument {field.name!r}"
+                )
+            object.__setattr__(self, field.name, value)
+        for name in given:
+            raise TypeError(f"{type(self).__name__}.__init__() got an unexpected keyword argument {name!r}")
+        self.__post_init__()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise FrozenInstanceError(f"cannot assign to field {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        raise FrozenInstanceError(f"cannot delete field {name!r}")
+
+    def values(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, field.name) for field in fields(self))
+
+    def __eq__(self, other: object) -> bool:
+        same = type(self) is type(other)
+        return self.values() == other.values() if same and isinstance(other, Method) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self.name, *self.values()))
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in fields(self))
+        return f"{type(self).__qualname__}({given})"
+
+    def state_floats(self, shapes: Shapes) -> int | None:
+        return self.arrays * size(shapes)
+
+
+class Standard(Method):
+    """A method of optax or torch.optim. A subclass overrides `in_optax`, `in_torch` or both."""
+
+    memory: ClassVar[str] = "0"
     asks: ClassVar[bool] = False
     """Whether the transformation asks for more than a gradient: the loss, or the loss as a function."""
+    closes: ClassVar[bool] = False
+    """Whether the torch.optim optimizer asks for a closure, which it calls as often as it likes."""
+    starts: ClassVar[bool] = False
+    """Whether the learning rate only sets the first step: a schedule then scales every step that is taken."""
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
         """The optax transformation; `rate(count)` is the learning rate under the schedule."""
@@ -43,19 +118,16 @@ class Standard(Optimizer):
         raise NotImplementedError
 
     def frameworks(self) -> tuple[str, ...]:
-        """The frameworks whose half is declared."""
         halves = (("jax", "in_optax"), ("torch", "in_torch"))
         return tuple(
             name for name, half in halves if getattr(type(self), half) is not getattr(Standard, half)
         )
 
     def rate(self, setting: Setting) -> Rate:
-        """The learning rate as a function of the step."""
         learning_rate: Any = getattr(self, "learning_rate", 1.0)
-        return lambda t: learning_rate * setting.factor(t)
+        return setting.factor if self.starts else lambda t: learning_rate * setting.factor(t)
 
     def jax(self, setting: Setting) -> Rule:
-        """The optax transformation as a rule."""
         if "jax" not in self.frameworks():
             return super().jax(setting)
         import optax
@@ -66,69 +138,50 @@ class Standard(Optimizer):
         return rule(self.in_optax(optax, self.rate(setting)))
 
     def torch(self, setting: Setting) -> Rule:
-        """The torch.optim optimizer as a rule."""
         if "torch" not in self.frameworks():
             return super().torch(setting)
         import torch
 
-        from optbench.rules.torch import TorchRule
+        from optbench.rules.torch import ScaledRule, TorchRule
 
         make, lr = self.in_torch(torch.optim), getattr(self, "learning_rate", 1.0)
-        return TorchRule(lambda named: make([p for _, p in named], lr=lr), setting.factor)
-
-    def values(self) -> tuple[Any, ...]:
-        """The hyperparameters, in order."""
-        return tuple(getattr(self, field.name) for field in fields(self))
-
-    def __eq__(self, other: object) -> bool:
-        same = type(self) is type(other)
-        return self.values() == other.values() if same and isinstance(other, Standard) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash((self.name, *self.values()))
-
-    def __repr__(self) -> str:
-        told = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in fields(self))
-        return f"{type(self).__qualname__}({told})"
-
-    def state_floats(self, shapes: Shapes) -> int:
-        """So many arrays as large as the parameters."""
-        return self.arrays * size(shapes)
+        rule = ScaledRule if self.starts else TorchRule
+        return rule(lambda named: make([p for _, p in named], lr=lr), setting.factor, self.closes)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Room(Optimizer):
+class Room(Method):
     """A method with an optax factory and a torch.optim class of our own, which are used alone too."""
 
     learning_rate: float
+    draws: ClassVar[bool] = False
+    """Whether the factory and the class take the `noise` that they draw from."""
 
     def options(self) -> dict[str, Any]:
         """What both are given beside the learning rate, by the names of the originals."""
-        names = (field.name for field in fields(self) if field.name != "learning_rate")
-        return {name: getattr(self, name) for name in names}
+        return {
+            field.name: getattr(self, field.name) for field in fields(self) if field.name != "learning_rate"
+        }
 
-    def transformation(self, factory: Callable[..., Any], setting: Setting, **given: Any) -> Any:
-        """The optax transformation under the schedule."""
+    def given(self, setting: Setting) -> dict[str, Any]:
+        return {**self.options(), **({"noise": setting.noise} if self.draws else {})}
+
+    def transformation(self, factory: Callable[..., Any], setting: Setting) -> Any:
         rate = self.learning_rate
-        return factory(lambda t: rate * setting.factor(t), **self.options(), **given)
+        return factory(lambda t: rate * setting.factor(t), **self.given(setting))
 
-    def jax_rule(self, factory: Callable[..., Any], setting: Setting, **given: Any) -> Rule:
-        """The optax transformation as a rule."""
+    def jax_rule(self, factory: Callable[..., Any], setting: Setting) -> Rule:
         from optbench.rules.optax import OptaxRule
 
-        return OptaxRule(self.transformation(factory, setting, **given))
+        return OptaxRule(self.transformation(factory, setting))
 
-    def torch_rule(self, method: Callable[..., Any], setting: Setting, **given: Any) -> Rule:
-        """The torch.optim optimizer as a rule."""
+    def torch_rule(self, method: Callable[..., Any], setting: Setting) -> Rule:
         from optbench.rules.torch import TorchRule
 
-        return TorchRule(
-            lambda named: method(named, self.learning_rate, **self.options(), **given), setting.factor
-        )
+        given = self.given(setting)
+        return TorchRule(lambda named: method(named, self.learning_rate, **given), setting.factor)
 
 
 def size(shapes: Shapes) -> int:
-    """How many numbers the parameters are."""
     return sum(math.prod(shape) for shape in shapes.values())
 
 
@@ -148,15 +201,16 @@ def factor() -> Any:
 
 
 def decay(default: float, of: str, search: Search | None = None) -> Any:
-    """The decay of a running mean."""
     return hyper(default, f"decay of {of}", bounds="[0, 1)", search=search)
 
 
 def small(default: float, doc: str = "added to the root") -> Any:
-    """A number that keeps a divisor from 0."""
     return hyper(default, doc, bounds="[0, inf)")
 
 
+def flag(default: bool, doc: str) -> Any:
+    return hyper(default, doc, choices=(True, False))
+
+
 def weight_decay(default: float = 0.0, doc: str = "decoupled weight decay") -> Any:
-    """A weight decay."""
     return hyper(default, doc, bounds="[0, inf)")

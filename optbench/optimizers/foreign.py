@@ -30,13 +30,12 @@ import json
 import math
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from optbench import origin
 from optbench.fields import Search, UserError, hyper, name_and_fields, nearest, provenance
-from optbench.optimizer import Optimizer
+from optbench.optimizers.adapter import Method, declared
 from optbench.protocol import FRAMEWORKS, Rule, Setting, Shapes
 from optbench.target import SHORT, resolve
 
@@ -49,8 +48,8 @@ GIVEN = (*RATES, "params", *STEP)
 DECADES = 1e4
 
 
-@dataclass(frozen=True, kw_only=True)
-class Foreign(Optimizer):
+@declared
+class Foreign(Method):
     __doc__ = __doc__
     name: ClassVar[str] = "foreign"
     source: ClassVar[str] = "the package that its target names"
@@ -69,15 +68,12 @@ class Foreign(Optimizer):
     # What other optimizers say of their class, this one says of its target.
 
     def frameworks(self) -> tuple[str, ...]:
-        """The one that its target belongs to; both of a function of parameters and gradients."""
         return FRAMEWORKS if self.framework == "both" else (self.framework,)
 
     def made_of(self) -> tuple[Any, ...]:
-        """The target."""
         return (resolve(self.target),)
 
     def swept(self) -> dataclasses.Field | None:
-        """The learning rate over four decades, if there is one; its default is the target's."""
         if self.learning_rate is None:
             return None
         field = copy.copy(next(f for f in dataclasses.fields(self) if f.name == "learning_rate"))
@@ -86,7 +82,6 @@ class Foreign(Optimizer):
         return field
 
     def searched(self) -> dict[str, Search]:
-        """The learning rate and the options that were given as ranges."""
         return super().searched() | {name: Search(*between(low, high)) for name, low, high in self.ranges}
 
     def at(self, place: Sequence[float]) -> Self:
@@ -101,11 +96,9 @@ class Foreign(Optimizer):
         )
 
     def lane_numbers(self) -> dict[str, float]:
-        """The learning rate, if there is one."""
         return {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
 
     def state_floats(self, shapes: Shapes) -> None:
-        """Not known before it runs."""
         return
 
     def vectorizes(self, shapes: Shapes) -> bool:
@@ -143,7 +136,6 @@ class Foreign(Optimizer):
     # How it runs.
 
     def jax(self, setting: Setting) -> Rule:
-        """The transformation or rule that the target gives."""
         if "jax" not in self.frameworks():
             return super().jax(setting)
         import optax
@@ -177,7 +169,6 @@ class Foreign(Optimizer):
         )
 
     def torch(self, setting: Setting) -> Rule:
-        """The optimizer that the target is or makes, over all parameters."""
         if "torch" not in self.frameworks():
             return super().torch(setting)
         made: Any = resolve(self.target)
@@ -279,7 +270,6 @@ def of(thing: Any, called: str = "") -> Foreign:
 
 
 def short(target: str) -> str:
-    """The target without the folder of its file."""
     return Path(target).name if ".py:" in target else target
 
 
@@ -302,12 +292,10 @@ def framework_of(made: Any) -> str:
 
 
 def parameters(made: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """What a factory or class takes."""
     return inspect.signature(made).parameters
 
 
 def rate_name(made: Callable[..., Any]) -> str | None:
-    """What its learning rate is called, if it has one."""
     return next((name for name in RATES if name in parameters(made)), None)
 
 

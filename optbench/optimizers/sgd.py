@@ -11,8 +11,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
-from optbench.fields import Search, UserError, hyper
-from optbench.optimizers.adapter import Rate, Standard, decay, declared, size, step_size
+from optbench.fields import Search, UserError
+from optbench.optimizers.adapter import Rate, Standard, decay, declared, flag, size, step_size
 from optbench.protocol import Shapes
 
 
@@ -23,14 +23,13 @@ class SGD(Standard):
     m <- momentum m + g;  theta <- theta - learning_rate m        (Nesterov: g + momentum m in place of m)
     """
 
-    name: ClassVar[str] = "sgd"
     source: ClassVar[str] = "Polyak 1964, Sutskever et al. 2013; optax.sgd, torch.optim.SGD"
     memory: ClassVar[str] = "n with momentum, else 0"
     elementwise: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.01, 3e-4)
     momentum: float = decay(0.0, "the sum of gradients; 0 keeps none", Search(0.01, 1, complement=True))
-    nesterov: bool = hyper(False, "look ahead; needs momentum", choices=(True, False))
+    nesterov: bool = flag(False, "look ahead; needs momentum")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -47,5 +46,4 @@ class SGD(Standard):
         return partial(optim.SGD, momentum=self.momentum, nesterov=self.nesterov, foreach=True)
 
     def state_floats(self, shapes: Shapes) -> int:
-        """One buffer, if there is momentum."""
         return size(shapes) if self.momentum else 0

@@ -25,14 +25,13 @@ R = TypeVar("R")
 Arguments = Mapping[str, Field]
 SCHEDULED = "step size, or a schedule evaluated at a count from 0"
 """What a factory for optax says of its learning rate."""
+OUT_OF_RANGE = "\n    ValueError: a hyperparameter is out of its range."
 
 
 class Decorator(Protocol):
-    """What makes a function whose arguments are known when the program runs; a type checker takes any."""
+    """Makes a function whose arguments are known when the program runs; a type checker accepts any."""
 
-    def __call__(self, function: Callable[..., R]) -> Callable[..., R]:
-        """The function with its new signature."""
-        ...
+    def __call__(self, function: Callable[..., R]) -> Callable[..., R]: ...
 
 
 def takes(declared: type[Optimizer], names: str, **others: Any) -> Decorator:
@@ -61,14 +60,13 @@ def takes(declared: type[Optimizer], names: str, **others: Any) -> Decorator:
             return function(**bound.arguments)
 
         vars(call).update(__signature__=signature, arguments=arguments)
-        call.__doc__ = documented(function.__doc__, arguments)
+        call.__doc__ = documented(function.__doc__, arguments, "" if own else OUT_OF_RANGE)
         return call
 
     return decorate
 
 
 def parameter(name: str, field: Field, positional: bool) -> inspect.Parameter:
-    """A field as a parameter of a function."""
     kinds = inspect.Parameter
     return kinds(
         name,
@@ -78,11 +76,13 @@ def parameter(name: str, field: Field, positional: bool) -> inspect.Parameter:
     )
 
 
-def documented(doc: str | None, arguments: Arguments) -> str | None:
-    """A docstring with a section of arguments before what is raised."""
+def documented(doc: str | None, arguments: Arguments, errors: str = "") -> str | None:
+    """A docstring with a section of arguments before what is raised: `errors`, where the docstring names none."""
     if not doc or not arguments:
         return doc
     front, raises, rest = inspect.cleandoc(doc).partition("Raises:")
+    if errors and not raises:
+        raises, rest = "Raises:", errors
     lines = []
     for name, field in arguments.items():
         bounds = field.metadata["bounds"]
@@ -123,5 +123,4 @@ def rate(declared: type[Optimizer], **changes: Any) -> Any:
 
 
 def at(number: Any, count: Any) -> Any:
-    """A number, or a schedule's value at a count."""
     return number(count) if callable(number) else number

@@ -26,11 +26,9 @@ class State:
         self.values = values
 
     def state_dict(self) -> dict[str, Any]:
-        """The values."""
         return {"state": self.values}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """The values of `state_dict`."""
         self.values = saved["state"]
 
 
@@ -41,18 +39,15 @@ class FunctionRule:
         self.function, self.zeros = function, zeros
 
     def init(self, params: Any) -> Any:
-        """Zeros, in the form of the state that a first step gives."""
         slots, still = Slots(params, self.zeros), mapped(self.zeros, params)
         return mapped(self.zeros, self.function(params, slots, still, 0)[1])
 
     def step(self, params: Any, state: Any, objective: Objective, t: Any) -> Step:
-        """One gradient, one call."""
         loss, grads = objective.value_and_grad(params)
         params, state = self.function(params, state, grads, t)
         return Step(params, state, loss, Counts(gradients=1))
 
     def evaluated(self, params: Any, state: Any) -> Any:
-        """The parameters themselves."""
         return params
 
 
@@ -60,11 +55,9 @@ class TorchFunctionRule(FunctionRule):
     """The same in PyTorch: the function sees tensors without a graph, and new leaves take their place."""
 
     def init(self, params: Any) -> State:
-        """Zeros, as an object."""
         return State(super().init(mapped(lambda tensor: tensor.detach(), params)))
 
     def step(self, params: Any, state: State, objective: Objective, t: Any) -> Step:
-        """One gradient, one call."""
         loss, grads = objective.value_and_grad(params)
         still = mapped(lambda tensor: tensor.detach(), params)
         moved, state.values = self.function(still, state.values, grads, t)

@@ -20,11 +20,9 @@ class TorchKeyNoise:
         self.seed = seed
 
     def normal(self, name: str, step: int, like: torch.Tensor) -> torch.Tensor:
-        """Standard normal draws, of the shape, dtype and device of `like`."""
         return self.drawn("normal", name, step, {name: like})[name]
 
     def normals(self, prefix: str, step: int, likes: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Draws like each tensor, as `KeyNoise.normals` makes them."""
         return self.drawn("normals", prefix, step, likes)
 
     def uniform(self, name: str, step: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -43,7 +41,6 @@ class TorchKeyNoise:
 
 
 def name_of(dtype: torch.dtype) -> str:
-    """Without the module."""
     return str(dtype).removeprefix("torch.")
 
 
@@ -51,8 +48,6 @@ def name_of(dtype: torch.dtype) -> str:
 def program(
     kind: str, name: str, shapes: tuple[tuple[str, tuple[int, ...], str], ...]
 ) -> Callable[[Any, Any], dict[str, jax.Array]]:
-    """One kind of draw, compiled once."""
-
     @jax.jit
     def draw(seed: Any, step: Any) -> dict[str, jax.Array]:
         noise = KeyNoise.seeded(seed)

@@ -35,7 +35,6 @@ class KeyNoise(NamedTuple):
         return jax.random.fold_in(jax.random.fold_in(self.key, zlib.crc32(name.encode())), step)
 
     def normal(self, name: str, step: Any, like: Any) -> jax.Array:
-        """Standard normal draws, of the shape and dtype of `like`."""
         return jax.random.normal(self._at(name, step), like.shape, like.dtype)
 
     def normals(self, prefix: str, step: Any, likes: Mapping[str, Any]) -> dict[str, jax.Array]:
@@ -59,7 +58,6 @@ class KeyNoise(NamedTuple):
         }
 
     def uniform(self, name: str, step: Any, dtype: Any) -> jax.Array:
-        """One draw from [0, 1)."""
         return jax.random.uniform(self._at(name, step), (), dtype)
 
 
@@ -69,11 +67,9 @@ class TableNoise(NamedTuple):
     table: Mapping[str, jax.Array]
 
     def normal(self, name: str, step: Any, like: Any) -> jax.Array:
-        """The recorded draw of this name at this step."""
         return self.table[name][step].astype(like.dtype)
 
     def uniform(self, name: str, step: Any, dtype: Any) -> jax.Array:
-        """The recorded draw of this name at this step."""
         return self.table[name][step].astype(dtype)
 
 
@@ -100,17 +96,14 @@ class OptaxRule:
         self.transform = optax.with_extra_args_support(transform)
 
     def init(self, params: Any) -> Any:
-        """The transformation's state."""
         return self.transform.init(params)
 
     def step(self, params: Any, state: Any, objective: Objective, t: Any) -> Step:
-        """One gradient, one update."""
         loss, grads = objective.value_and_grad(params)
         updates, state = self.transform.update(grads, state, params)
         return Step(optax.apply_updates(params, updates), state, loss, Counts(gradients=1))
 
     def evaluated(self, params: Any, state: Any) -> Any:
-        """The parameters themselves."""
         return params
 
 
@@ -123,7 +116,6 @@ class AskingRule(OptaxRule):
     """
 
     def step(self, params: Any, state: Any, objective: Objective, t: Any) -> Step:
-        """One gradient, one update, and what the update itself asked for."""
         loss, grads = objective.value_and_grad(params)
         asked = {"value": loss, "grad": grads, "value_fn": objective.value}
         updates, state = self.transform.update(grads, state, params, **asked)
@@ -134,14 +126,12 @@ class AskingRule(OptaxRule):
         return Step(optax.apply_updates(params, updates), state, loss, Counts(1 + zooms, 0, halvings))
 
     def evaluated(self, params: Any, state: Any) -> Any:
-        """The average, if the state keeps one; else the parameters themselves."""
         for part in parts(state, optax.contrib.ScheduleFreeState):
             return optax.contrib.schedule_free_eval_params(part, params)
         return params
 
 
 def parts(state: Any, kind: type) -> list[Any]:
-    """The parts of a state that are of one kind."""
     leaves = jax.tree.leaves(state, is_leaf=lambda part: isinstance(part, kind))
     return [part for part in leaves if isinstance(part, kind)]
 
@@ -164,7 +154,6 @@ class CurvatureRule(OptaxRule):
         self.due, self.probe = due, probe
 
     def step(self, params: Any, state: Any, objective: Objective, t: Any) -> Step:
-        """One gradient, and one Hessian-vector product where due."""
         due = jnp.asarray(self.due(state, t))
 
         def curved(_: None) -> tuple[Any, Any, Any, Any]:

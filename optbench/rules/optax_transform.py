@@ -27,7 +27,6 @@ def one_minus_power(base: Any, count: Any, dtype: Any) -> jax.Array:
 
 
 def wide(dtype: Any) -> Any:
-    """The dtype in which slow averages and counters are kept: at least float32."""
     return jnp.promote_types(dtype, jnp.float32)
 
 

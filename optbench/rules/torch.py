@@ -24,12 +24,10 @@ class SeedNoise:
         return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
     def normal(self, name: str, step: int, like: torch.Tensor) -> torch.Tensor:
-        """Standard normal draws, of the shape, dtype and device of `like`."""
         draw = torch.randn(like.shape, generator=self._generator(name, step), dtype=torch.float32)
         return draw.to(like)
 
     def uniform(self, name: str, step: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """One draw from [0, 1), a 0-d CPU tensor."""
         return torch.rand((), generator=self._generator(name, step), dtype=dtype)
 
 
@@ -40,20 +38,16 @@ class TableNoise:
         self.table = table
 
     def normal(self, name: str, step: int, like: torch.Tensor) -> torch.Tensor:
-        """The recorded draw of this name at this step."""
         return self.table[name][int(step)].to(like)
 
     def uniform(self, name: str, step: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """The recorded draw of this name at this step."""
         return self.table[name][int(step)].to(dtype)
 
 
 class GraphObjective(Objective, Protocol):
     """What the torch engine's objective also offers: gradients that carry their graph."""
 
-    def value_and_graph(self, params: Any) -> tuple[Any, Any]:
-        """Loss and gradient with `create_graph=True`, for methods that differentiate the gradient."""
-        ...
+    def value_and_graph(self, params: Any) -> tuple[Any, Any]: ...
 
 
 class TorchRule:
@@ -77,7 +71,6 @@ class TorchRule:
         self.needs_closure, self.create_graph = needs_closure, create_graph
 
     def init(self, params: Parameters) -> torch.optim.Optimizer:
-        """The optimizer over these parameters."""
         optimizer = self.make(params.items())
         for group in optimizer.param_groups:
             group["optbench_lr"] = group.get("lr")
@@ -85,7 +78,6 @@ class TorchRule:
         return optimizer
 
     def step(self, params: Any, state: Any, objective: Any, t: Any) -> Step:
-        """One step; the parameters are overwritten in place."""
         self.set_rates(state, t)
         if self.needs_closure:
             return self._closure_step(params, state, objective)
@@ -98,7 +90,6 @@ class TorchRule:
         return Step(params, state, loss, Counts(gradients=1, hvps=int(graph)))
 
     def set_rates(self, state: torch.optim.Optimizer, t: int) -> None:
-        """Each group's first learning rate times the schedule's factor."""
         for group in state.param_groups:
             if group["optbench_lr"] is not None:
                 group["lr"] = group["optbench_lr"] * self.factor(t)
@@ -140,7 +131,6 @@ class ScaledRule(TorchRule):
         """Nothing: the groups keep their first learning rate."""
 
     def step(self, params: Any, state: Any, objective: Any, t: Any) -> Step:
-        """One step, of which the parameters keep the schedule's factor."""
         before = {name: parameter.detach().clone() for name, parameter in params.items()}
         done = super().step(params, state, objective, t)
         with torch.no_grad():
@@ -167,7 +157,6 @@ class CurvatureRule(TorchRule):
         self.noise, self.due = noise, due
 
     def step(self, params: Any, state: Any, objective: Any, t: Any) -> Step:
-        """One gradient, and one Hessian-vector product where due."""
         self.set_rates(state, t)
         if not self.due(t):
             loss, grads = objective.value_and_grad(params)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 
 from optbench.fields import hyper
-from optbench.rules.arguments import Arguments, check, documented
+from optbench.optimizer import Optimizer as Declared
+from optbench.rules.arguments import OUT_OF_RANGE, Arguments, check, documented, takes
 
 PARAMS = hyper(doc="parameters, pairs (name, parameter), or dicts of param groups")
 
@@ -26,24 +27,26 @@ class Leaf(NamedTuple):
 class CheckedOptimizer(torch.optim.Optimizer):
     """A torch.optim optimizer that checks every group and reloads its state to the same bits.
 
-    Subclasses name themselves (`owner`), say what they take (`takes` on `__init__`), step a parameter (`step_leaf`)
-    or all (`advance`), list the attributes that a pickle must carry (`kept`) and the state entries that stay wider
-    than the parameter (`wide_entries`).
+    Subclasses declare their arguments (`optimizer`), step a parameter (`step_leaf`) or all (`advance`), list the
+    attributes that a pickle must carry (`kept`) and the state entries that stay wider than the parameter
+    (`wide_entries`).
     """
 
     owner: ClassVar[str]
+    """Its name in messages."""
     kept: ClassVar[tuple[str, ...]] = ()
     wide_entries: ClassVar[tuple[str, ...]] = ()
     arguments: ClassVar[Arguments] = {}
 
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        taken = getattr(vars(cls).get("__init__"), "arguments", None)
-        if taken is not None:
-            cls.arguments, cls.__doc__ = taken, documented(cls.__doc__, {"params": PARAMS, **taken})
+    def __init__(self, params: Any, *values: Any, **options: Any):
+        """`optimizer` puts a constructor in its place that takes the declared arguments."""
+        self.build(params, **options)
+
+    def build(self, params: Any, **options: Any) -> None:
+        """Construct it from the arguments by name; what is left in `options` belongs to each group."""
+        super().__init__(params, options)
 
     def check_group(self, group: dict[str, Any]) -> None:
-        """Raise a ValueError that names the field, the value and the allowed range."""
         check(self.owner, self.arguments, group)
 
     @torch.no_grad()
@@ -54,12 +57,10 @@ class CheckedOptimizer(torch.optim.Optimizer):
         return loss
 
     def advance(self) -> None:
-        """Move all parameters."""
         for leaf in self.leaves():
             self.step_leaf(leaf)
 
     def step_leaf(self, leaf: Leaf) -> None:
-        """Move one parameter."""
         raise NotImplementedError
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -103,18 +104,37 @@ class CheckedOptimizer(torch.optim.Optimizer):
         return {**super().__getstate__(), **{name: getattr(self, name) for name in self.kept}}
 
 
+C = TypeVar("C", bound=CheckedOptimizer)
+
+
+def optimizer(declared: type[Declared], names: str, **others: Any) -> Callable[[type[C]], type[C]]:
+    """Give a class its constructor, docstring, name and ranges; the arguments are those of `takes`."""
+
+    def decorate(cls: type[C]) -> type[C]:
+        def __init__(self: Any, params: Any, **options: Any) -> None:
+            self.build(params, **options)
+
+        made: Any = takes(declared, names, **others)(__init__)
+        made.__qualname__ = f"{cls.__qualname__}.__init__"
+        cls.__init__, cls.arguments = made, made.arguments
+        cls.owner = vars(cls).get("owner", declared.name)
+        errors = f"{OUT_OF_RANGE}\n    RuntimeError: a gradient is sparse."
+        cls.__doc__ = documented(cls.__doc__, {"params": PARAMS, **cls.arguments}, errors)
+        return cls
+
+    return decorate
+
+
 def zeros(param: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
     """Zeros in the parameter's memory layout, and in its dtype unless another is given."""
     return torch.zeros_like(param, dtype=dtype, memory_format=torch.preserve_format)
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
-    """The dtype in which slow averages and counters are kept: at least float32."""
     return torch.promote_types(dtype, torch.float32)
 
 
 def rounded(value: float, dtype: torch.dtype) -> float:
-    """A hyperparameter as the nearest number of `dtype`."""
     return torch.tensor(value, dtype=dtype).item()
 
 

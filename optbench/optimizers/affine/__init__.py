@@ -27,10 +27,10 @@ import functools
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from optbench.fields import hyper
+from optbench.optimizers.adapter import declared
 from optbench.optimizers.psgd import GroupOptimizer
 from optbench.protocol import Rule, Setting, Shapes
 
@@ -51,11 +51,9 @@ class Sides(NamedTuple):
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Sides:
-        """The two options among others."""
         return cls(*(options[name] for name in cls._fields))
 
     def triangular(self, size: int, other: int) -> bool:
-        """Whether a side of this size has a triangular factor."""
         return 2 <= size <= min(self.max_size_triangular, self.max_skew_triangular * other)
 
     def integrates(self, m: int, n: int) -> bool:
@@ -85,10 +83,9 @@ def matricized(shape: tuple[int, ...]) -> Matricized:
     return best[1]
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class Affine(GroupOptimizer):
     __doc__ = __doc__
-    name: ClassVar[str] = "affine"
     source: ClassVar[str] = "arXiv:1512.04202, arXiv:1809.10232; psgd-jax 0.2.9"
     memory: ClassVar[str] = "n + for each leaf m^2 or m, and n^2 or n, of its matrix [m, n]"
 
@@ -99,7 +96,6 @@ class Affine(GroupOptimizer):
 
     @property
     def sides(self) -> Sides:
-        """The two options that choose the factors."""
         return Sides.of(self.options())
 
     def jax(self, setting: Setting) -> Rule:
@@ -113,7 +109,6 @@ class Affine(GroupOptimizer):
         return self.torch_rule(Class, setting)
 
     def state_floats(self, shapes: Shapes) -> int:
-        """Factors and momentum."""
         total = 0
         for shape in shapes.values():
             _, m, n = matricized(tuple(shape))

@@ -24,22 +24,18 @@ arXiv:1502.04390; Ma, Yarats, Quasi-hyperbolic momentum, arXiv:1810.06801; packa
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from functools import partial
+from typing import Any, ClassVar
 
 from optbench.fields import MOMENTUM, hyper
-from optbench.optimizers.adapter import Room, decay, size, small, step_size, weight_decay
-from optbench.protocol import Rule, Setting, Shapes
+from optbench.optimizers.adapter import Room, decay, declared, small, step_size, weight_decay
+from optbench.protocol import Rule, Setting
 from optbench.ranges import require
 
-
-class Mixing(NamedTuple):
-    """The three coefficients of the averages, checked."""
-
-    b1: Any
-    b2: Any
-    nu: Any
+Mixing = namedtuple("Mixing", "b1 b2 nu")
+"""The three coefficients of the averages, checked."""
 
 
 def mixing(betas: Sequence[Any], nu: Any, v: Any) -> Mixing:
@@ -61,13 +57,12 @@ def is_due(t: Any, update_d_every: int, d_warmup: int) -> Any:
     return (t < d_warmup) | ((t - d_warmup + 1) % update_d_every == 0)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class ESGD(Room):
     __doc__ = __doc__
-    name: ClassVar[str] = "esgd"
     source: ClassVar[str] = "arXiv:1502.04390, arXiv:1810.06801; esgd f0d40c5"
     order: ClassVar[int] = 2
-    memory: ClassVar[str] = "2n"
+    arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(1.0, 1e-3)
     b1: float = decay(0.9, "the momentum", MOMENTUM)
@@ -80,12 +75,10 @@ class ESGD(Room):
     d_warmup: int = hyper(20, "first steps that all take a product", bounds="[1, inf)")
 
     def options(self) -> dict[str, Any]:
-        """By the originals' names, where b1 and b2 are a pair."""
         options = super().options()
         return {"betas": (options.pop("b1"), options.pop("b2")), **options}
 
     def jax(self, setting: Setting) -> Rule:
-        """The optax transformation with Hessian-vector products where due."""
         from optbench.optimizers.esgd.jax import esgd, signs
         from optbench.rules.optax import CurvatureRule
 
@@ -98,14 +91,9 @@ class ESGD(Room):
     def torch(self, setting: Setting) -> Rule:
         from optbench.optimizers.esgd.torch import ESGD as Method
 
-        return self.torch_rule(Method, setting, noise=setting.noise)
-
-    def state_floats(self, shapes: Shapes) -> int:
-        """Momentum and squared curvature."""
-        return 2 * size(shapes)
+        return self.torch_rule(partial(Method, noise=setting.noise), setting)
 
     def due_hvps(self, steps: int) -> int:
-        """The first ones, then one in `update_d_every`."""
         return min(steps, self.d_warmup) + max(0, steps - self.d_warmup) // self.update_d_every
 
 

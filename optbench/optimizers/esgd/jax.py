@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections import namedtuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +16,8 @@ from optbench.rules.arguments import SCHEDULED, at, rate, takes
 from optbench.rules.optax import probes
 from optbench.rules.optax_transform import one_minus_power, unmasked, wide, zeros
 
-
-class EsgdState(NamedTuple):
-    """Steps taken, products taken, average gradient, average squared product."""
-
-    count: Any
-    d_count: Any
-    exp_avg: Any
-    exp_avg_d: Any
+EsgdState = namedtuple("EsgdState", "count d_count exp_avg exp_avg_d")
+"""Steps taken, products taken, average gradient, average squared product."""
 
 
 @takes(
@@ -32,15 +27,7 @@ class EsgdState(NamedTuple):
     **ALONE,
 )
 def esgd(
-    lr: Any,
-    betas: tuple[Any, Any],
-    nu: Any,
-    lr_warmup: Any,
-    eps: Any,
-    weight_decay: Any,
-    update_d_every: int,
-    d_warmup: int,
-    v: Any,
+    lr, betas, nu, lr_warmup, eps, weight_decay, update_d_every, d_warmup, v
 ) -> optax.GradientTransformationExtraArgs:
     """ESGD-M: momentum divided by the estimated row norms of the Hessian.
 
@@ -60,16 +47,7 @@ def esgd(
         squares = zeros(params, wide)
         return EsgdState(count, d_count, optax.tree.zeros_like(params), squares)
 
-    def update(
-        updates: Any,
-        state: Any,
-        params: Any = None,
-        *,
-        Hvp: Any = None,
-        vector: Any = None,
-        update_preconditioner: Any = None,
-        **_: Any,
-    ) -> tuple[Any, EsgdState]:
+    def update(updates: Any, state: Any, params=None, *, Hvp=None, update_preconditioner=None, **_: Any):
         if Hvp is None:
             raise ValueError("esgd: update needs Hvp and update_preconditioner; see `due` and `signs`")
         if params is None and not is_off(weight_decay):

@@ -10,11 +10,24 @@ from optbench.fields import hyper
 from optbench.optimizers.esgd import ALONE, mixing
 from optbench.optimizers.esgd import ESGD as Declared
 from optbench.protocol import Noise, normals
-from optbench.rules.arguments import check, rate, takes
+from optbench.rules.arguments import check, rate
 from optbench.rules.torch import SeedNoise
-from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, wide, zeros
+from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, optimizer, wide, zeros
 
 
+@optimizer(
+    Declared,
+    "lr betas nu lr_warmup eps weight_decay update_d_every d_warmup * v noise seed upstream",
+    lr=rate(Declared),
+    noise=hyper(None, "where the signs come from; None draws from `seed`, the same at the same step"),
+    seed=hyper(0, "seed of the default noise"),
+    upstream=hyper(
+        False,
+        "as the original: refuse a gradient without graph even where others have one, and keep the squared "
+        "products in the dtype of the parameter",
+    ),
+    **ALONE,
+)
 class ESGD(CheckedOptimizer):
     """ESGD-M: momentum divided by the estimated row norms of the Hessian.
 
@@ -27,52 +40,25 @@ class ESGD(CheckedOptimizer):
         RuntimeError: a gradient is sparse, or on a due step no gradient has a graph.
     """
 
-    owner: ClassVar[str] = "esgd"
-    kept: ClassVar[tuple[str, ...]] = (
-        "update_d_every",
-        "d_warmup",
-        "steps",
-        "steps_since_d",
-        "noise",
-        "upstream",
-    )
+    counters: ClassVar[tuple[str, ...]] = ("update_d_every", "d_warmup", "steps", "steps_since_d")
+    kept: ClassVar[tuple[str, ...]] = (*counters, "noise", "upstream")
     wide_entries: ClassVar[tuple[str, ...]] = ("exp_avg_d",)
 
-    @takes(
-        Declared,
-        "lr betas nu lr_warmup eps weight_decay update_d_every d_warmup * v noise seed upstream",
-        lr=rate(Declared),
-        noise=hyper(None, "where the signs come from; None draws from `seed`, the same at the same step"),
-        seed=hyper(0, "seed of the default noise"),
-        upstream=hyper(
-            False,
-            "as the original: refuse a gradient without graph even where others have one, and keep the squared "
-            "products in the dtype of the parameter",
-        ),
-        **ALONE,
-    )
-    def __init__(
-        self,
-        params: Any,
-        update_d_every: int,
-        d_warmup: int,
-        v: float | None,
-        noise: Noise | None,
-        seed: int,
-        upstream: bool,
-        **options: Any,
-    ):
+    noise: Noise
+
+    def build(
+        self, params: Any, *, v: float | None, noise: Noise | None, seed: int, upstream: bool, **options: Any
+    ) -> None:
         if v is not None:
             options["nu"] = mixing(options["betas"], options["nu"], v).nu
-        check(self.owner, self.arguments, {"update_d_every": update_d_every, "d_warmup": d_warmup})
-        self.update_d_every, self.d_warmup = update_d_every, d_warmup
+        cadence = {name: options.pop(name) for name in ("update_d_every", "d_warmup")}
+        check(self.owner, self.arguments, cadence)
+        self.update_d_every, self.d_warmup = cadence.values()
         self.steps = self.steps_since_d = 0
-        self.noise: Noise = SeedNoise(seed) if noise is None else noise
-        self.upstream = upstream
-        super().__init__(params, options)
+        self.noise, self.upstream = SeedNoise(seed) if noise is None else noise, upstream
+        super().build(params, **options)
 
     def check_group(self, group: dict[str, Any]) -> None:
-        """The ranges, those of the betas too."""
         super().check_group(group)
         mixing(group["betas"], group["nu"], None)
 
@@ -81,7 +67,6 @@ class ESGD(CheckedOptimizer):
         return self.steps < self.d_warmup or self.steps_since_d >= self.update_d_every
 
     def advance(self) -> None:
-        """Move all parameters, on due steps with a product."""
         leaves = list(self.leaves())
         products: list[torch.Tensor] | None = None
         if self.should_create_graph():
@@ -143,11 +128,9 @@ class ESGD(CheckedOptimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """The state, with the counters of the cadence under `global_state`, as the original keeps them."""
-        names = ("update_d_every", "d_warmup", "steps", "steps_since_d")
-        return {**super().state_dict(), "global_state": {name: getattr(self, name) for name in names}}
+        return {**super().state_dict(), "global_state": {name: getattr(self, name) for name in self.counters}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state, cadence included."""
         super().load_state_dict(state_dict)
         for name, value in state_dict["global_state"].items():
             setattr(self, name, value)

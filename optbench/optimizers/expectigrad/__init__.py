@@ -21,18 +21,16 @@ arXiv:2010.01356; package expectigrad 0.0.0 (commit e9ba829).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from optbench.fields import MOMENTUM, hyper
-from optbench.optimizers.adapter import Room, decay, size, step_size
+from optbench.optimizers.adapter import Room, decay, declared, flag, size, step_size
 from optbench.protocol import Rule, Setting, Shapes
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class Expectigrad(Room):
     __doc__ = __doc__
-    name: ClassVar[str] = "expectigrad"
     source: ClassVar[str] = "arXiv:2010.01356; expectigrad e9ba829"
     memory: ClassVar[str] = "3n; one n less for beta = 0 and for sparse_counter = False"
     elementwise: ClassVar[bool] = True
@@ -40,9 +38,7 @@ class Expectigrad(Room):
     learning_rate: float = step_size(0.001, 1e-4)
     beta: float = decay(0.9, "the momentum; 0 keeps none", MOMENTUM)
     eps: float = hyper(1e-8, "added to the divisor", bounds="(0, inf)")
-    sparse_counter: bool = hyper(
-        True, "count, entry by entry, only the steps with a gradient", choices=(True, False)
-    )
+    sparse_counter: bool = flag(True, "count, entry by entry, only the steps with a gradient")
 
     def jax(self, setting: Setting) -> Rule:
         from optbench.optimizers.expectigrad.jax import expectigrad
@@ -55,5 +51,4 @@ class Expectigrad(Room):
         return self.torch_rule(Method, setting)
 
     def state_floats(self, shapes: Shapes) -> int:
-        """The sum, the counter and the momentum."""
         return (1 + self.sparse_counter + (self.beta > 0)) * size(shapes)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections import namedtuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +18,8 @@ from optbench.rules.optax_transform import one_minus_power, wide, zeros
 UPSTREAM = hyper(False, "keep sums and counters in the parameter's dtype, as the original")
 
 
-class ExpectigradState(NamedTuple):
-    """Steps taken; sum of squares; how many were not 0 (None: not counted); momentum (None: not kept)."""
-
-    count: Any
-    sum: Any
-    counter: Any
-    momentum: Any
+ExpectigradState = namedtuple("ExpectigradState", "count sum counter momentum")
+"""Steps taken; sum of squares; how many were not 0 (None: not counted); momentum (None: not kept)."""
 
 
 @takes(
@@ -37,9 +33,6 @@ def expectigrad(lr: Any, **options: Any) -> optax.GradientTransformation:
 
     A gradient whose square underflows to 0 is not counted; XLA flushes subnormal squares on CPU, which in
     float32 are those of gradients below about 1e-19.
-
-    Raises:
-        ValueError: a hyperparameter is out of its range.
     """
     return optax.chain(scale_by_expectigrad(**options), optax.scale_by_learning_rate(lr))
 

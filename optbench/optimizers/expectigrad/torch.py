@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
 from optbench.fields import hyper
 from optbench.optimizers.expectigrad import Expectigrad as Declared
-from optbench.rules.arguments import field, takes
-from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, wide, zeros
+from optbench.rules.arguments import field
+from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, optimizer, wide, zeros
 
 
+@optimizer(
+    Declared,
+    "lr beta eps sparse_counter * upstream",
+    lr=field(Declared, "learning_rate"),
+    upstream=hyper(False, "keep sums and counters in the parameter's dtype, as the original"),
+)
 class Expectigrad(CheckedOptimizer):
-    """Expectigrad: the gradient over the root of its arithmetic mean square, then momentum.
+    """Expectigrad: the gradient over the root of its arithmetic mean square, then momentum."""
 
-    Raises:
-        ValueError: a hyperparameter is out of its range.
-        RuntimeError: a gradient is sparse.
-    """
-
-    owner: ClassVar[str] = "expectigrad"
     wide_entries: ClassVar[tuple[str, ...]] = ("sum", "counter")
-
-    @takes(
-        Declared,
-        "lr beta eps sparse_counter * upstream",
-        lr=field(Declared, "learning_rate"),
-        upstream=hyper(False, "keep sums and counters in the parameter's dtype, as the original"),
-    )
-    def __init__(self, params: Any, **options: Any):
-        super().__init__(params, options)
 
     def step_leaf(self, leaf: Leaf) -> None:
         param, grad, state, group, _ = leaf

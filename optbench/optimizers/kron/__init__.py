@@ -25,11 +25,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from optbench.fields import MOMENTUM, hyper
-from optbench.optimizers.adapter import Room, decay, step_size, weight_decay
+from optbench.optimizers.adapter import Room, decay, declared, flag, step_size, weight_decay
 from optbench.protocol import Rule, Setting, Shapes
 
 DAMPING = 0.0003452669770922512
@@ -51,7 +50,6 @@ class Shaping(NamedTuple):
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Shaping:
-        """The three options among others."""
         return cls(*(options[name] for name in cls._fields))
 
 
@@ -78,11 +76,11 @@ def factor_kinds(shape: tuple[int, ...], shaping: Shaping) -> list[str]:
     ]
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class Kron(Room):
     __doc__ = __doc__
-    name: ClassVar[str] = "kron"
     source: ClassVar[str] = "arXiv:1512.04202, arXiv:1809.10232; psgd-jax 0.2.9"
+    draws: ClassVar[bool] = True
     memory: ClassVar[str] = "n + sum over axes of n_i^2 (triangular) or n_i (diagonal)"
 
     learning_rate: float = step_size(0.001, 1e-4)
@@ -99,9 +97,7 @@ class Kron(Room):
         "(smart_one_diag), or all",
         choices=MODES,
     )
-    momentum_into_precond_update: bool = hyper(
-        True, "fit on the momentum, not on the gradient", choices=(True, False)
-    )
+    momentum_into_precond_update: bool = flag(True, "fit on the momentum, not on the gradient")
     preconditioner_lr: float = hyper(0.1, "step size of the preconditioner's fit", bounds="(0, inf)")
     preconditioner_init_scale: float = hyper(1.0, "scale of the first preconditioner", bounds="(0, inf)")
     upstream: str | None = hyper(
@@ -110,21 +106,19 @@ class Kron(Room):
 
     @property
     def shaping(self) -> Shaping:
-        """The three options that choose the factors."""
         return Shaping.of(self.options())
 
     def jax(self, setting: Setting) -> Rule:
         from optbench.optimizers.kron.jax import kron
 
-        return self.jax_rule(kron, setting, noise=setting.noise)
+        return self.jax_rule(kron, setting)
 
     def torch(self, setting: Setting) -> Rule:
         from optbench.optimizers.kron.torch import Kron as Class
 
-        return self.torch_rule(Class, setting, noise=setting.noise)
+        return self.torch_rule(Class, setting)
 
     def state_floats(self, shapes: Shapes) -> int:
-        """Momentum and factors."""
         total = 0
         for shape in shapes.values():
             kinds = factor_kinds(shape, self.shaping)

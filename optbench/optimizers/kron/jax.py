@@ -36,7 +36,6 @@ Factors = list[list[jax.Array]]
 
 
 def factory(first: str = "", decay: str = "") -> Decorator:
-    """What `kron` takes, or without learning rate and weight decay `scale_by_kron`, in the original's order."""
     return takes(
         Kron,
         f"{first} b1 {decay} {FITTING} preconditioner_lr preconditioner_init_scale mu_dtype precond_dtype "
@@ -63,9 +62,6 @@ def kron(
 
     The update probability may be a schedule of the step from 1; None is `precond_update_prob_schedule()`. Weight
     decay needs `params` in `update`.
-
-    Raises:
-        ValueError: a hyperparameter is out of its range.
     """
     return finished(scale_by_kron(**options), learning_rate, weight_decay, weight_decay_mask)
 
@@ -101,7 +97,6 @@ class Layers(NamedTuple):
     """Layers at a time under `lax.map`; None runs all under `vmap`."""
 
     def stacked(self, tree: Any) -> list[bool]:
-        """For each leaf, whether it is a stack."""
         leaves = jax.tree.leaves(tree)
         return [False] * len(leaves) if self.scanned is None else jax.tree.leaves(self.scanned)
 
@@ -124,7 +119,6 @@ class Whitening(NamedTuple):
     noise: Noise
 
     def init(self, params: Any) -> dict[str, Any]:
-        """No momentum yet, scaled identities, two counters at 0."""
         leaves, structure = jax.tree.flatten(params)
         factors, scale = [], self.options.preconditioner_init_scale
         shaping = Shaping.of(vars(self.options))
@@ -141,7 +135,6 @@ class Whitening(NamedTuple):
         }
 
     def update(self, updates: Any, state: Any, params: Any = None, **_: Any) -> tuple[Any, dict[str, Any]]:
-        """The momentum, the fit where one is due, and the preconditioned momentum."""
         grads, t, options = updates, state["count"] + 1, self.options
         mu, direction = momentum(grads, state["mu"], options.b1, False, t)
         due, counter = self.due(state, t)
@@ -202,7 +195,6 @@ class Whitening(NamedTuple):
         ]
 
     def applied(self, factors: Factors, direction: Any) -> Any:
-        """P times each leaf, its size limited."""
         limit = trust_region if self.options.release == "0.2.7" else clip_rms
         leaves, structure = jax.tree.flatten(direction)
         rows = zip(factors, leaves, self.layers.stacked(direction), strict=True)

@@ -34,8 +34,6 @@ def first_factors(shape: tuple[int, ...], shaping: Shaping, scale: float, dtype:
 def balanced(
     factors: list[list[jax.Array]], stacked: list[bool], release: str | None
 ) -> list[list[jax.Array]]:
-    """Give the factors of each leaf the same largest entry; psgd-jax takes norms in float32 in every dtype."""
-
     def one(qs: list[jax.Array]) -> list[jax.Array]:
         dtype = jnp.float32 if release else jnp.result_type(jnp.float32, *qs)
         norms = [jnp.max(jnp.abs(q)).astype(dtype) for q in qs]
@@ -63,7 +61,6 @@ class Leaf(NamedTuple):
 
 
 def fit_factors(qs: list[jax.Array], g: jax.Array, v: jax.Array, lr: jax.Array) -> list[jax.Array]:
-    """One step of all factors of one leaf, each from the old ones."""
     return by_platform(fitted, qs, qs, g, v, lr)
 
 
@@ -105,12 +102,10 @@ def is_cut(qs: list[jax.Array]) -> bool:
 
 
 def is_small(q: jax.Array) -> bool:
-    """Whether a factor is triangular and so small that it is worth a place in a stack."""
     return q.ndim == 2 and len(q) <= SMALL
 
 
 def precondition(qs: list[jax.Array], g: jax.Array) -> jax.Array:
-    """P G with P = Q^T Q along each axis."""
     return by_platform(preconditioned, qs, qs, g)
 
 
@@ -126,7 +121,6 @@ def by_platform(function: Callable[..., Any], qs: list[jax.Array], *given: Any) 
 
 
 def fitted(qs: list[jax.Array], g: jax.Array, v: jax.Array, lr: jax.Array, cut: Cut) -> list[jax.Array]:
-    """One step of all factors of one leaf."""
     pairs = gram_pairs(qs, g, v, cut)
     return [fit_factor(q, *pair, lr, cut) for q, pair in zip(qs, pairs, strict=True)]
 
@@ -159,7 +153,6 @@ def fit_factor(q: jax.Array, t1: jax.Array, t2: jax.Array, lr: jax.Array, cut: C
 
 
 def preconditioned(qs: list[jax.Array], g: jax.Array, cut: Cut) -> jax.Array:
-    """P G."""
     for axis, q in enumerate(qs):
         q = q.astype(g.dtype)
         if q.ndim < 2:
@@ -195,7 +188,6 @@ def times(q: jax.Array, x: jax.Array, axis: int, cut: Cut = DENSE) -> jax.Array:
 
 
 def times_t(q: jax.Array, x: jax.Array, axis: int, cut: Cut = DENSE) -> jax.Array:
-    """Q^T of a triangular factor applied along one axis of x."""
     if x.ndim == 2:
         return cut.right_times(x, q) if axis else cut.t_times(q, x)
     return times(q.T, x, axis)
@@ -222,7 +214,6 @@ def along(q: jax.Array, ndim: int, axis: int) -> jax.Array:
 
 
 def slices(x: jax.Array, axis: int) -> list[jax.Array]:
-    """x at each place of one axis."""
     return [jax.lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])]
 
 

@@ -29,19 +29,15 @@ class Cut(NamedTuple):
         return [(start, min(start + size, n)) for start in range(0, n, size)]
 
     def times(self, q: jax.Array, x: jax.Array) -> jax.Array:
-        """Q X."""
         return jnp.concatenate([q[i:j, i:] @ x[i:] for i, j in self.spans(len(q))])
 
     def t_times(self, q: jax.Array, x: jax.Array) -> jax.Array:
-        """Q^T X."""
         return jnp.concatenate([q[:j, i:j].T @ x[:j] for i, j in self.spans(len(q))])
 
     def right_times(self, x: jax.Array, q: jax.Array) -> jax.Array:
-        """X Q."""
         return jnp.concatenate([x[:, :j] @ q[:j, i:j] for i, j in self.spans(len(q))], axis=1)
 
     def right_t_times(self, x: jax.Array, q: jax.Array) -> jax.Array:
-        """X Q^T."""
         return jnp.concatenate([x[:, i:] @ q[i:j, i:].T for i, j in self.spans(len(q))], axis=1)
 
     def both(self, t: jax.Array, q: jax.Array) -> jax.Array:

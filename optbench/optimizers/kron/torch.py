@@ -15,55 +15,46 @@ from optbench.optimizers.psgd import BALANCE_PROBABILITY, SEED, SHARED
 from optbench.optimizers.psgd.torch_base import Preconditioned, descend, is_alive
 from optbench.optimizers.psgd.torch_base import precond_update_prob_schedule as precond_update_prob_schedule
 from optbench.protocol import normals
-from optbench.rules.arguments import at, rate, takes
-from optbench.rules.torch_optimizer import wide
+from optbench.rules.arguments import at, rate
+from optbench.rules.torch_optimizer import optimizer, wide
 
 Factors = list[torch.Tensor]
 
 
+@optimizer(
+    Declared,
+    f"lr b1 weight_decay {FITTING} preconditioner_lr preconditioner_init_scale mu_dtype precond_dtype "
+    "* scanned_layers noise seed upstream",
+    lr=rate(Declared),
+    scanned_layers=hyper(False, "whether the first axis of every parameter of a group stacks layers"),
+    seed=hyper(5318008, SEED),
+    **SHARED,
+    **ALONE,
+)
 class Kron(Preconditioned):
     """PSGD Kron: whitening by a Kronecker-factored preconditioner fitted on the group of triangular matrices.
 
     The first axis of the parameters of a group with `scanned_layers=True` stacks layers. The update probability may be
     a schedule of the step from 1; None is `precond_update_prob_schedule()`.
-
-    Raises:
-        ValueError: a hyperparameter is out of its range.
-        RuntimeError: a gradient is sparse.
     """
 
-    owner: ClassVar[str] = "kron"
     first_count: ClassVar[int] = 1
     """The number of the first step, at which a schedule is read."""
-
     releases: ClassVar[tuple[str, ...]] = RELEASES
 
-    @takes(
-        Declared,
-        f"lr b1 weight_decay {FITTING} preconditioner_lr preconditioner_init_scale mu_dtype precond_dtype "
-        "* scanned_layers noise seed upstream",
-        lr=rate(Declared),
-        scanned_layers=hyper(False, "whether the first axis of every parameter of a group stacks layers"),
-        seed=hyper(5318008, SEED),
-        **SHARED,
-        **ALONE,
-    )
-    def __init__(self, params: Any, **options: Any):
-        super().__init__(params, **options, update_counter=0)
+    def build(self, params: Any, **options: Any) -> None:
+        super().build(params, **options, update_counter=0)
 
     def check_group(self, group: dict[str, Any]) -> None:
-        """Ranges, a release that is known, and shapes that can be factored."""
         super().check_group(group)
         for param in group["params"]:
             factor_kinds(tuple(param.shape)[group["scanned_layers"] :], Shaping.of(group))
 
     def advance(self) -> None:
-        """Move all parameters, group by group."""
         for group in self.param_groups:
             self.step_group(group)
 
     def step_group(self, group: dict[str, Any]) -> None:
-        """One step of one group."""
         params = self.present(group)
         if not params:
             return
@@ -84,7 +75,6 @@ class Kron(Preconditioned):
         group["count"] += 1
 
     def first(self, param: torch.Tensor, group: dict[str, Any]) -> Factors:
-        """The first factors of a parameter, repeated over the layers of a stack."""
         stacked = group["scanned_layers"]
         made = first_factors(
             tuple(param.shape)[stacked:],
@@ -137,14 +127,12 @@ class Kron(Preconditioned):
 
 
 def lifted(function: Callable, in_dims: tuple[int | None, ...], group: dict[str, Any]) -> Callable:
-    """`function` for a leaf, or for each layer of a stack."""
     return torch.func.vmap(function, in_dims=in_dims) if group["scanned_layers"] else function
 
 
 def first_factors(
     shape: tuple[int, ...], shaping: Shaping, scale: float, dtype: torch.dtype, device: torch.device
 ) -> Factors:
-    """Scaled identities, one factor for each axis; a scalar has one 0-d factor."""
     if not shape:
         return [torch.full((), scale, dtype=dtype, device=device)]
     each = scale ** (1 / len(shape))
@@ -155,14 +143,12 @@ def first_factors(
 
 
 def balanced(qs: Factors, dtype: torch.dtype) -> Factors:
-    """Give the factors of a leaf the same largest entry."""
     norms = torch.stack([q.abs().max().to(dtype) for q in qs])
     mean = norms.prod() ** (1 / len(qs))
     return [q * (mean / norm).to(q.dtype) for q, norm in zip(qs, norms, strict=True)]
 
 
 def times(q: torch.Tensor, x: torch.Tensor, axis: int) -> torch.Tensor:
-    """Q applied along one axis of x: sum_b Q[a, b] x[.., b, ..]."""
     if q.ndim < 2:
         return x * along(q, x.ndim, axis)
     if x.ndim == 2:
@@ -171,12 +157,10 @@ def times(q: torch.Tensor, x: torch.Tensor, axis: int) -> torch.Tensor:
 
 
 def along(q: torch.Tensor, ndim: int, axis: int) -> torch.Tensor:
-    """A vector shaped to broadcast along one axis; a scalar as it is."""
     return q.reshape([-1 if i == axis else 1 for i in range(ndim)])
 
 
 def divide(q: torch.Tensor, x: torch.Tensor, axis: int) -> torch.Tensor:
-    """Q^{-T} applied along one axis of x."""
     if q.ndim < 2:
         return x / along(q, x.ndim, axis)
     if x.ndim == 2 and axis:
@@ -187,7 +171,6 @@ def divide(q: torch.Tensor, x: torch.Tensor, axis: int) -> torch.Tensor:
 
 
 def gram(x: torch.Tensor, axis: int, diagonal: bool) -> torch.Tensor:
-    """unf(x) unf(x)^T along one axis, or its diagonal."""
     others = [i for i in range(x.ndim) if i != axis]
     if diagonal:
         return (x * x).sum(others) if others else x * x
@@ -197,12 +180,10 @@ def gram(x: torch.Tensor, axis: int, diagonal: bool) -> torch.Tensor:
 
 
 def contract(x: torch.Tensor, y: torch.Tensor, axes: list[int], other_axes: list[int]) -> torch.Tensor:
-    """The sum of x y over pairs of axes."""
     return torch.tensordot(x, y, dims=(axes, other_axes))  # pyright: ignore[reportArgumentType]
 
 
 def fit_factors(qs: Factors, g: torch.Tensor, v: torch.Tensor, lr: torch.Tensor) -> Factors:
-    """One step of all factors of one leaf, each from the old ones."""
     a, b = g, v
     for axis, q in enumerate(qs):
         a, b = times(q.to(g.dtype), a, axis), divide(q.to(g.dtype), b, axis)
@@ -223,7 +204,6 @@ def fit_factor(
 
 
 def norm_lower_bound(a: torch.Tensor) -> torch.Tensor:
-    """A cheap lower bound of the spectral norm, from the longest column."""
     largest = a.abs().max()
     b = a / largest
     longest = (b * b).sum(0).argmax().reshape(1)
@@ -233,7 +213,6 @@ def norm_lower_bound(a: torch.Tensor) -> torch.Tensor:
 
 
 def precondition(qs: Factors, g: torch.Tensor) -> torch.Tensor:
-    """P G with P = Q^T Q along each axis."""
     for axis, q in enumerate(qs):
         q = q.to(g.dtype)
         g = times(q * q, g, axis) if q.ndim < 2 else times(q.T, times(q, g, axis), axis)
@@ -241,11 +220,9 @@ def precondition(qs: Factors, g: torch.Tensor) -> torch.Tensor:
 
 
 def clip_rms(u: torch.Tensor) -> torch.Tensor:
-    """Scale the whole leaf so that its root mean square is at most 1.1."""
     return u / (((u * u).mean().sqrt()) / RMS_CLIP).clamp(min=1)
 
 
 def trust_region(u: torch.Tensor) -> torch.Tensor:
-    """Bend each entry towards +-2, as psgd-jax 0.2.7 does in place of the clip."""
     y = u / 1.5
     return (1.5 * (0.1 * y.sign() * (y.abs() + 1).log() + 0.9 * y.tanh())).clamp(-2, 2)

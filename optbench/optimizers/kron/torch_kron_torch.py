@@ -19,14 +19,26 @@ from optbench.optimizers.kron.torch import (
     precondition,
 )
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, SEED, SHARED
-from optbench.optimizers.psgd.torch_base import Preconditioned, descend, is_alive
-from optbench.rules.arguments import field, rate, takes
-from optbench.rules.torch_optimizer import wide
+from optbench.optimizers.psgd.torch_base import descend, is_alive
+from optbench.rules.arguments import field, rate
+from optbench.rules.torch_optimizer import optimizer, wide
 
 DAMPING = 2.0**-11.5
 """sqrt of the float32 machine epsilon, not rounded to float32."""
 
 
+@optimizer(
+    Declared,
+    f"lr b1 weight_decay {FITTING} precond_lr precond_init_scale merge_dims mu_dtype precond_dtype "
+    "* noise seed upstream",
+    lr=rate(Declared, default=0.0003),
+    precond_lr=field(Declared, "preconditioner_lr"),
+    precond_init_scale=field(Declared, "preconditioner_init_scale"),
+    merge_dims=hyper(True, "fit a tensor of three or more axes as a matrix"),
+    seed=hyper(42, SEED),
+    **SHARED,
+    **ALONE,
+)
 class KronTorch(Kron):
     """Kron as kron-torch 0.3.3 has it; the options are `Kron`'s, by kron-torch's names and defaults.
 
@@ -41,39 +53,21 @@ class KronTorch(Kron):
 
     With `momentum_into_precond_update=False` kron-torch overwrites `.grad` with the damped gradient; this
     class does so with `upstream=True`, which also fits a leaf without gradient until it overflows.
-
-    Raises:
-        ValueError: a hyperparameter is out of its range.
-        RuntimeError: a gradient is sparse.
     """
 
     owner: ClassVar[str] = "kron_torch"
     first_count: ClassVar[int] = 0
 
-    @takes(
-        Declared,
-        f"lr b1 weight_decay {FITTING} precond_lr precond_init_scale merge_dims mu_dtype precond_dtype "
-        "* noise seed upstream",
-        lr=rate(Declared, default=0.0003),
-        precond_lr=field(Declared, "preconditioner_lr"),
-        precond_init_scale=field(Declared, "preconditioner_init_scale"),
-        merge_dims=hyper(True, "fit a tensor of three or more axes as a matrix"),
-        seed=hyper(42, SEED),
-        **SHARED,
-        **ALONE,
-    )
-    def __init__(self, params: Any, **options: Any):
-        Preconditioned.__init__(self, params, **options, scanned_layers=False, update_counter=0)
+    def build(self, params: Any, **options: Any) -> None:
+        super().build(params, **options, scanned_layers=False)
 
     def advance(self) -> None:
-        """Move all parameters; the first group says whether a step fits."""
         due = self.due(self.param_groups[0])
         for group in self.param_groups:
             self.step_merged(group, due)
             group["count"] += 1
 
     def step_merged(self, group: dict[str, Any], due: bool) -> None:
-        """One step of one group."""
         params, names, updates = self.present(group), self.names(group), []
         for param, m in zip(params, self.momenta(group, params), strict=True):
             state, shape = self.state[param], merged(tuple(param.shape), group["merge_dims"])
@@ -117,7 +111,6 @@ class KronTorch(Kron):
 
 
 def merged(shape: tuple[int, ...], merge: bool) -> tuple[int, ...]:
-    """The shape in which a tensor is fitted."""
     if not merge or len(shape) < 3:
         return shape
     rows, columns = math.prod(shape[:-1]), math.prod(shape[1:])
@@ -126,7 +119,6 @@ def merged(shape: tuple[int, ...], merge: bool) -> tuple[int, ...]:
 
 
 def balanced(qs: Factors) -> Factors:
-    """Give the factors of a leaf the same largest entry."""
     norms = torch.stack([q.abs().max() for q in qs])
     mean = norms.log().mean().exp()
     return [q * (mean / norm) for q, norm in zip(qs, norms, strict=True)]

@@ -20,19 +20,17 @@ psgd-jax 0.2.9.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from optbench.fields import hyper
-from optbench.optimizers.adapter import size
+from optbench.optimizers.adapter import declared, size
 from optbench.optimizers.psgd import GroupOptimizer
 from optbench.protocol import Rule, Setting, Shapes
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class LRA(GroupOptimizer):
     __doc__ = __doc__
-    name: ClassVar[str] = "lra"
     source: ClassVar[str] = "arXiv:1512.04202, arXiv:1809.10232, arXiv:2211.04422; psgd-jax 0.2.9"
     memory: ClassVar[str] = "(2 r + 1) n, and n of momentum"
 
@@ -49,7 +47,6 @@ class LRA(GroupOptimizer):
         return self.torch_rule(Class, setting)
 
     def state_floats(self, shapes: Shapes) -> int:
-        """U, V, d and momentum."""
         return (2 * self.uvd_rank_of_approximation + 1 + (self.b1 > 0)) * size(shapes)
 
     def vectorizes(self, shapes: Shapes) -> bool:

@@ -9,15 +9,14 @@ Source: package ngclearn 3.2.1 (commit 6cfadd5).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.fields import MOMENTUM, hyper
-from optbench.optimizers.adapter import Room, decay, size, small, step_size
-from optbench.protocol import Rule, Setting, Shapes
+from optbench.optimizers.adapter import Room, decay, declared, small, step_size
+from optbench.protocol import Rule, Setting
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class NgcAdam(Room):
     """Adam as in ngc-learn.
 
@@ -30,9 +29,8 @@ class NgcAdam(Room):
     Source: Kingma, Ba, Adam: A Method for Stochastic Optimization, arXiv:1412.6980; package ngclearn 3.2.1.
     """
 
-    name: ClassVar[str] = "ngc_adam"
     source: ClassVar[str] = "arXiv:1412.6980; ngclearn 3.2.1"
-    memory: ClassVar[str] = "2n"
+    arrays: ClassVar[int] = 2
     elementwise: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.001, 1e-4)
@@ -41,7 +39,6 @@ class NgcAdam(Room):
     eps: float = small(1e-8, "added to the divisor")
 
     def options(self) -> dict[str, Any]:
-        """By ngc-learn's names."""
         return {"beta1": self.b1, "beta2": self.b2, "eps": self.eps}
 
     def jax(self, setting: Setting) -> Rule:
@@ -54,12 +51,8 @@ class NgcAdam(Room):
 
         return self.torch_rule(Method, setting)
 
-    def state_floats(self, shapes: Shapes) -> int:
-        """The two averages."""
-        return 2 * size(shapes)
 
-
-@dataclass(frozen=True, kw_only=True)
+@declared
 class NgcNag(Room):
     """Nesterov's accelerated gradient as in ngc-learn.
 
@@ -75,9 +68,8 @@ class NgcNag(Room):
     1983; package ngclearn 3.2.1.
     """
 
-    name: ClassVar[str] = "ngc_nag"
     source: ClassVar[str] = "Nesterov 1983; ngclearn 3.2.1"
-    memory: ClassVar[str] = "n"
+    arrays: ClassVar[int] = 1
     elementwise: ClassVar[bool] = True
     proportional: ClassVar[bool] = False
 
@@ -87,7 +79,6 @@ class NgcNag(Room):
     )
 
     def options(self) -> dict[str, Any]:
-        """By ngc-learn's name."""
         return {"mu": self.momentum}
 
     def jax(self, setting: Setting) -> Rule:
@@ -100,19 +91,14 @@ class NgcNag(Room):
 
         return self.torch_rule(Method, setting)
 
-    def state_floats(self, shapes: Shapes) -> int:
-        """The last plain step."""
-        return size(shapes)
 
-
-@dataclass(frozen=True, kw_only=True)
+@declared
 class NgcSgd(Room):
     """Gradient descent as in ngc-learn: theta <- theta - learning_rate g.
 
     Source: package ngclearn 3.2.1.
     """
 
-    name: ClassVar[str] = "ngc_sgd"
     source: ClassVar[str] = "ngclearn 3.2.1"
     memory: ClassVar[str] = "0"
     elementwise: ClassVar[bool] = True
@@ -128,7 +114,3 @@ class NgcSgd(Room):
         from optbench.optimizers.ngc.torch import NgcSgd as Method
 
         return self.torch_rule(Method, setting)
-
-    def state_floats(self, shapes: Shapes) -> int:
-        """Nothing is kept."""
-        return 0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,30 +14,12 @@ from optbench.optimizers.ngc import NgcAdam, NgcNag, NgcSgd
 from optbench.rules.arguments import SCHEDULED, at, field, rate, takes
 from optbench.rules.optax_transform import one_minus_power, rounded, wide, zeros
 
-
-class NgcAdamState(NamedTuple):
-    """The two averages and the number of steps."""
-
-    g1: Any
-    g2: Any
-    time_step: Any
-
-
-class NgcNagState(NamedTuple):
-    """The last plain step and the number of steps."""
-
-    phi: Any
-    time_step: Any
-
-
-class NgcSgdState(NamedTuple):
-    """The number of steps."""
-
-    time_step: Any
+NgcAdamState = namedtuple("NgcAdamState", "g1 g2 time_step")
+NgcNagState = namedtuple("NgcNagState", "phi time_step")
+NgcSgdState = namedtuple("NgcSgdState", "time_step")
 
 
 def advanced(state: Any) -> jax.Array:
-    """The number of this step, from 1."""
     return jnp.asarray(optax.safe_increment(state.time_step))
 
 
@@ -48,11 +31,7 @@ def advanced(state: Any) -> jax.Array:
     beta2=field(NgcAdam, "b2"),
 )
 def ngc_adam(eta: Any, beta1: Any, beta2: Any, eps: Any) -> optax.GradientTransformation:
-    """Adam as in ngc-learn.
-
-    Raises:
-        ValueError: a hyperparameter is out of its range.
-    """
+    """Adam as in ngc-learn."""
 
     def init(params: Any) -> NgcAdamState:
         return NgcAdamState(zeros(params, wide), zeros(params, wide), jnp.zeros((), jnp.int32))
@@ -108,11 +87,7 @@ def ngc_nag(eta: Any, mu: Any) -> optax.GradientTransformation:
 
 @takes(NgcSgd, "eta", eta=rate(NgcSgd, doc=SCHEDULED))
 def ngc_sgd(eta: Any) -> optax.GradientTransformation:
-    """Gradient descent as in ngc-learn.
-
-    Raises:
-        ValueError: the step size is out of its range.
-    """
+    """Gradient descent as in ngc-learn."""
 
     def init(params: Any) -> NgcSgdState:
         return NgcSgdState(jnp.zeros((), jnp.int32))

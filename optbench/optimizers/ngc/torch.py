@@ -5,35 +5,26 @@ What ngc-learn calls `eta` is `lr` here, so that torch's schedulers find it.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
 from optbench.optimizers import ngc as declared
-from optbench.rules.arguments import field, rate, takes
-from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, rounded, wide, zeros
+from optbench.rules.arguments import field, rate
+from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, optimizer, rounded, wide, zeros
 
 
+@optimizer(
+    declared.NgcAdam,
+    "lr beta1 beta2 eps",
+    lr=rate(declared.NgcAdam),
+    beta1=field(declared.NgcAdam, "b1"),
+    beta2=field(declared.NgcAdam, "b2"),
+)
 class NgcAdam(CheckedOptimizer):
-    """Adam as in ngc-learn.
+    """Adam as in ngc-learn."""
 
-    Raises:
-        ValueError: a hyperparameter is out of its range.
-        RuntimeError: a gradient is sparse.
-    """
-
-    owner: ClassVar[str] = "ngc_adam"
     wide_entries: ClassVar[tuple[str, ...]] = ("g1", "g2")
-
-    @takes(
-        declared.NgcAdam,
-        "lr beta1 beta2 eps",
-        lr=rate(declared.NgcAdam),
-        beta1=field(declared.NgcAdam, "b1"),
-        beta2=field(declared.NgcAdam, "b2"),
-    )
-    def __init__(self, params: Any, **options: Any):
-        super().__init__(params, options)
 
     def step_leaf(self, leaf: Leaf) -> None:
         param, grad, state, group, _ = leaf
@@ -50,20 +41,11 @@ class NgcAdam(CheckedOptimizer):
         param.add_(mean.div_(divisor), alpha=-group["lr"])
 
 
+@optimizer(declared.NgcNag, "lr mu", lr=rate(declared.NgcNag), mu=field(declared.NgcNag, "momentum"))
 class NgcNag(CheckedOptimizer):
-    """Nesterov's accelerated gradient as in ngc-learn.
+    """Nesterov's accelerated gradient as in ngc-learn."""
 
-    Raises:
-        ValueError: a hyperparameter is out of its range.
-        RuntimeError: a gradient is sparse.
-    """
-
-    owner: ClassVar[str] = "ngc_nag"
     wide_entries: ClassVar[tuple[str, ...]] = ("phi",)
-
-    @takes(declared.NgcNag, "lr mu", lr=rate(declared.NgcNag), mu=field(declared.NgcNag, "momentum"))
-    def __init__(self, params: Any, **options: Any):
-        super().__init__(params, options)
 
     def step_leaf(self, leaf: Leaf) -> None:
         param, grad, state, group, _ = leaf
@@ -76,22 +58,11 @@ class NgcNag(CheckedOptimizer):
         state["phi"] = phi
 
 
+@optimizer(declared.NgcSgd, "lr", lr=rate(declared.NgcSgd))
 class NgcSgd(CheckedOptimizer):
-    """Gradient descent as in ngc-learn.
-
-    Raises:
-        ValueError: the step size is out of its range.
-        RuntimeError: a gradient is sparse.
-    """
-
-    owner: ClassVar[str] = "ngc_sgd"
-
-    @takes(declared.NgcSgd, "lr", lr=rate(declared.NgcSgd))
-    def __init__(self, params: Any, **options: Any):
-        super().__init__(params, options)
+    """Gradient descent as in ngc-learn."""
 
     def advance(self) -> None:
-        """Move all parameters, a group at once."""
         leaves = list(self.leaves())
         for group in self.param_groups:
             mine = [leaf for leaf in leaves if leaf.group is group]

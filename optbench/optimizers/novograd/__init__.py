@@ -17,18 +17,16 @@ Networks, arXiv:1905.11286; the numbers of `optax.novograd`, package optax 0.2.8
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from optbench.fields import MOMENTUM, hyper
-from optbench.optimizers.adapter import Room, decay, size, small, step_size, weight_decay
+from optbench.optimizers.adapter import Room, decay, declared, size, small, step_size, weight_decay
 from optbench.protocol import Rule, Setting, Shapes
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class Novograd(Room):
     __doc__ = __doc__
-    name: ClassVar[str] = "novograd"
     source: ClassVar[str] = "arXiv:1905.11286; optax 0.2.8"
     memory: ClassVar[str] = "n + one per leaf"
 
@@ -50,5 +48,4 @@ class Novograd(Room):
         return self.torch_rule(Method, setting)
 
     def state_floats(self, shapes: Shapes) -> int:
-        """Momentum, and one norm for each leaf."""
         return size(shapes) + len(shapes)

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
 import torch
 
 from optbench.fields import hyper
 from optbench.optimizers.novograd import Novograd as Declared
-from optbench.rules.arguments import rate, takes
-from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, zeros
+from optbench.rules.arguments import rate
+from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, optimizer, zeros
 
 UPSTREAM = hyper(
     False, "divide also by a divisor of 0, which is NaN after a zero first gradient with eps = 0"
 )
 
 
+@optimizer(Declared, "lr b1 b2 eps eps_root weight_decay * upstream", lr=rate(Declared), upstream=UPSTREAM)
 class Novograd(CheckedOptimizer):
-    """NovoGrad: gradients normalised layer by layer, then momentum; the numbers of `optax.novograd`.
-
-    Raises:
-        ValueError: a hyperparameter is out of its range.
-        RuntimeError: a gradient is sparse.
-    """
-
-    owner: ClassVar[str] = "novograd"
-
-    @takes(Declared, "lr b1 b2 eps eps_root weight_decay * upstream", lr=rate(Declared), upstream=UPSTREAM)
-    def __init__(self, params: Any, **options: Any):
-        super().__init__(params, options)
+    """NovoGrad: gradients normalised layer by layer, then momentum; the numbers of `optax.novograd`."""
 
     def step_leaf(self, leaf: Leaf) -> None:
         param, grad, state, group, _ = leaf

@@ -13,11 +13,10 @@ XMat, LRA and Affine differ in the group their factor Q lives on; the frame arou
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.fields import MOMENTUM, hyper
-from optbench.optimizers.adapter import Room, decay, step_size, weight_decay
+from optbench.optimizers.adapter import Room, decay, declared, flag, step_size, weight_decay
 from optbench.protocol import Rule, Setting
 from optbench.rules.arguments import field
 
@@ -37,10 +36,11 @@ def check_release(owner: str, upstream: bool | str | None, releases: tuple[str, 
     return upstream
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class GroupOptimizer(Room):
     """The fields of XMat, LRA and Affine, and the rule built from a factory with the originals' names."""
 
+    draws: ClassVar[bool] = True
     releases: ClassVar[tuple[str, ...]] = ("0.2.9",)
 
     learning_rate: float = step_size(0.01, 1e-4)
@@ -51,7 +51,7 @@ class GroupOptimizer(Room):
         1.0, "probability of a fit at a step of whitening; steps 1 and 2 always fit", bounds="(0, 1]"
     )
     b1: float = decay(0.9, "the momentum; 0 keeps none", MOMENTUM)
-    nesterov: bool = hyper(False, "look ahead along the momentum", choices=(True, False))
+    nesterov: bool = flag(False, "look ahead along the momentum")
     weight_decay: float = weight_decay()
     precond_lr: float = hyper(0.1, "step size of the preconditioner's fit", bounds="(0, inf)")
     precond_init_scale: float | None = hyper(
@@ -69,33 +69,35 @@ class GroupOptimizer(Room):
     )
 
     def options(self) -> dict[str, Any]:
-        """All but the mode, which chooses the rule."""
         return {name: value for name, value in super().options().items() if name != "mode"}
 
     def due_hvps(self, steps: int) -> int:
         """One at each step; none in whitening. With an update probability below 1 this is the most."""
         return steps if self.mode == "hessian" else 0
 
-    def jax_rule(self, factory: Callable[..., Any], setting: Setting, **given: Any) -> Rule:
-        """The optax transformation as a rule."""
+    def jax_rule(self, factory: Callable[..., Any], setting: Setting) -> Rule:
         from optbench.optimizers.psgd.jax_curvature import hessian_rule
 
         if self.mode == "whitening":
-            return super().jax_rule(factory, setting, noise=setting.noise)
-        transform = self.transformation(factory, setting, noise=setting.noise)
-        return hessian_rule(transform, setting.noise, self.preconditioner_update_probability)
+            return super().jax_rule(factory, setting)
+        probability = self.preconditioner_update_probability
+        return hessian_rule(self.transformation(factory, setting), setting.noise, probability)
 
-    def torch_rule(self, method: Callable[..., Any], setting: Setting, **given: Any) -> Rule:
-        """The torch.optim class as a rule; parameters in JAX's leaf order, so that the factors agree."""
+    def torch_rule(self, method: Callable[..., Any], setting: Setting) -> Rule:
+        """The parameters are in JAX's leaf order, so that the factors agree."""
         from optbench.optimizers.psgd.torch_curvature import hessian_rule
-        from optbench.rules.torch import TorchRule
 
-        def make(named: Any) -> Any:
-            return method(sorted(named), self.learning_rate, **self.options(), noise=setting.noise)
+        def make(named: Any, *args: Any, **options: Any) -> Any:
+            return method(sorted(named), *args, **options)
 
         if self.mode == "whitening":
-            return TorchRule(make, setting.factor)
-        return hessian_rule(make, setting, self.preconditioner_update_probability)
+            return super().torch_rule(make, setting)
+        given = self.given(setting)
+        return hessian_rule(
+            lambda named: make(named, self.learning_rate, **given),
+            setting,
+            self.preconditioner_update_probability,
+        )
 
 
 # --- what is used alone takes beside the fields --------------------------------------------------------------

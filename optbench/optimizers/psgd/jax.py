@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,67 +20,25 @@ from optbench.optimizers.psgd import (
     UPSTREAM,
     GroupOptimizer,
     check_release,
+    jax_arrays,
 )
+from optbench.optimizers.psgd.groups import Factors, Fit, Group, first_scale
 from optbench.optimizers.psgd.jax_curvature import hessian_helper as hessian_helper
 from optbench.protocol import Noise
 from optbench.ranges import is_off
-from optbench.rules.arguments import SCHEDULED, Decorator, at, field, takes
-from optbench.rules.optax import KeyNoise, probes
+from optbench.rules.arguments import SCHEDULED, at, field, takes
+from optbench.rules.optax import KeyNoise, leaf_names
 from optbench.rules.optax_transform import unmasked
 
-Factors = dict[str, jax.Array]
+UPDATE = """
+`update(grads, state, params)` whitens; `update(..., Hvp=, vector=, update_preconditioner=)` fits the
+preconditioner to a Hessian-vector product, such as `hessian_helper` gives. Weight decay needs `params`.
 
-
-class Fit(NamedTuple):
-    """What one fit of one unit's factors is given."""
-
-    h: jax.Array
-    v: jax.Array | None
-    """None where the method integrates the probe out."""
-    lr: jax.Array
-    second_order: bool
-    """Whether the step is divided by a bound of the second derivative, or by that of the gradient."""
-    uniform: Callable[[str], jax.Array]
-    """A draw from [0, 1) of this unit at this step, by name."""
-
-
-class Group(Protocol):
-    """A matrix group: how a tree splits into units, and how a unit's factors are made, fitted and applied.
-
-    A unit is what has factors of its own: the whole tree as one vector, or one leaf as a matrix.
-    """
-
-    def units(self, tree: Any) -> list[jax.Array]:
-        """The units of a tree."""
-        ...
-
-    def restore(self, units: list[jax.Array], like: Any) -> Any:
-        """The tree back from its units, with the dtypes of `like`."""
-        ...
-
-    def init(self, unit: jax.Array, noise: Noise) -> Factors:
-        """The identity, or near it."""
-        ...
-
-    def scaled(self, factors: Factors, scale: jax.Array) -> Factors:
-        """Q times a number."""
-        ...
-
-    def suffixes(self, tree: Any) -> list[str]:
-        """What the name of a unit's own draws ends in: nothing, or '.<leaf>'."""
-        ...
-
-    def probe(self, noise: Noise, step: Any, tree: Any) -> list[jax.Array | None]:
-        """What whitening draws: a vector for each unit, or None where it needs none."""
-        ...
-
-    def fit(self, factors: Factors, given: Fit) -> Factors:
-        """One step of the factors, all from the old ones."""
-        ...
-
-    def apply(self, factors: Factors, m: jax.Array) -> jax.Array:
-        """Q^T Q m."""
-        ...
+Raises:
+    ValueError: a hyperparameter is out of its range (a clip of 0 included), or `update` gets `Hvp`
+        without `vector` or `update_preconditioner`.
+"""
+Factory = Callable[..., optax.GradientTransformationExtraArgs]
 
 
 class GroupState(NamedTuple):
@@ -89,28 +47,51 @@ class GroupState(NamedTuple):
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
     mu: Any
     scaled: jax.Array
-    """Whether each unit has got its first scale, bool [units]."""
+    """Whether each unit has its first scale, bool [units]."""
     factors: list[Factors]
 
 
-def group_factory(declared: type[GroupOptimizer], own: str = "", scale_only: bool = False) -> Decorator:
-    """What the factories of XMat, LRA and Affine take, in the originals' order; `own` is what one takes alone.
+def factories(
+    declared: type[GroupOptimizer], group: type[Group], summary: str, name: str = ""
+) -> tuple[Factory, Factory]:
+    """The factories of a method: with learning rate and weight decay, and `scale_by_...` without.
 
-    With `scale_only` no learning rate and no weight decay.
+    They take arguments in the originals' order.
     """
-    first, decay = ("", "") if scale_only else ("learning_rate", "weight_decay mask")
-    return takes(
-        declared,
-        f"{first} preconditioner_update_probability b1 nesterov {decay} {own} precond_lr precond_init_scale "
-        "update_global_norm_clip step_normalizer_order seed mu_dtype precision * noise upstream",
-        learning_rate=field(declared, "learning_rate", doc=SCHEDULED, bounds=None),
-        mask=MASK,
-        precond_lr=PRECOND_LR,
-        seed=hyper(None, KEY),
-        precision=hyper("tensorfloat32", "matmul precision"),
-        upstream=UPSTREAM,
-        **SHARED,
-    )
+    name = name or declared.name
+
+    def scale(**options: Any) -> optax.GradientTransformationExtraArgs:
+        own = {key: options[key] for key in group.own.split()}
+        check_static(declared.name, **own)
+        return scale_by_group(declared, group(jax_arrays, own), **options)
+
+    def make(learning_rate: Any, weight_decay: Any, mask: Any, **options: Any) -> Any:
+        return finished(scale(**options), learning_rate, weight_decay, mask)
+
+    make.__doc__ = f"PSGD {summary}.\n{UPDATE}"
+    scale.__doc__ = f"`{name}` without learning rate and weight decay."
+    made = []
+    for function, called, first, decay in (
+        (make, name, "learning_rate", "weight_decay mask"),
+        (scale, f"scale_by_{declared.name}", "", ""),
+    ):
+        function.__name__ = function.__qualname__ = called
+        function.__module__ = f"{declared.__module__}.jax"
+        arguments = takes(
+            declared,
+            f"{first} preconditioner_update_probability b1 nesterov {decay} {group.own} precond_lr "
+            "precond_init_scale update_global_norm_clip step_normalizer_order seed mu_dtype precision "
+            "* noise upstream",
+            learning_rate=field(declared, "learning_rate", doc=SCHEDULED, bounds=None),
+            mask=MASK,
+            precond_lr=PRECOND_LR,
+            seed=hyper(None, KEY),
+            precision=hyper("tensorfloat32", "matmul precision"),
+            upstream=UPSTREAM,
+            **SHARED,
+        )
+        made.append(arguments(function))
+    return made[0], made[1]
 
 
 def scale_by_group(
@@ -124,11 +105,10 @@ def scale_by_group(
     """Precondition with Q^T Q, Q on `group`, in whitening or in Hessian mode."""
     owner, options = declared.name, SimpleNamespace(**given)
     source: Noise = KeyNoise.seeded(36 if seed is None else seed) if noise is None else noise
-    release = check_release(owner, upstream, declared.releases)
-    fitting = Fitting(group, options, source, release)
+    fitting = Fitting(group, options, source, check_release(owner, upstream, declared.releases))
 
     def init(params: Any) -> GroupState:
-        units = group.units(params)
+        units = group.units(jax.tree.leaves(params))
         return GroupState(
             jnp.zeros((), jnp.int32),
             None if is_off(options.b1) else optax.tree.zeros_like(params, dtype=options.mu_dtype),
@@ -137,27 +117,22 @@ def scale_by_group(
         )
 
     def update(
-        updates: Any,
-        state: Any,
-        params: Any = None,
-        *,
-        Hvp: Any = None,
-        vector: Any = None,
-        update_preconditioner: Any = None,
-        **_: Any,
+        updates: Any, state: Any, params=None, *, Hvp=None, vector=None, update_preconditioner=None, **_: Any
     ) -> tuple[Any, GroupState]:
-        grads, t = updates, state.count + 1
+        t, (leaves, structure) = state.count + 1, jax.tree.flatten(updates)
         if Hvp is not None and (vector is None or update_preconditioner is None):
             raise ValueError(f"{owner}: update with Hvp also needs vector and update_preconditioner")
         with jax.default_matmul_precision(options.precision):
             if Hvp is None:
-                held = fitting.whitened(state, grads)
+                held = fitting.whitened(state, updates)
             else:
-                given = (unmasked(grads, Hvp), unmasked(grads, vector))
-                held = fitting.curved(state, grads, *given, update_preconditioner)
-            mu, direction = momentum(grads, state.mu, options.b1, options.nesterov, t)
-            units = [group.apply(q, m) for q, m in zip(held[1], group.units(direction), strict=True)]
-        done = clip_global(group.restore(units, grads), options.update_global_norm_clip)
+                given = (unmasked(updates, Hvp), unmasked(updates, vector))
+                held = fitting.curved(state, updates, *given, update_preconditioner)
+            mu, direction = momentum(updates, state.mu, options.b1, options.nesterov, t)
+            directions = group.units(jax.tree.leaves(direction))
+            units = [group.apply(q, m) for q, m in zip(held[1], directions, strict=True)]
+        restored = structure.unflatten(group.restore(units, leaves))
+        done = clip_global(restored, options.update_global_norm_clip)
         if mu is not None and options.mu_dtype is not None:
             mu = optax.tree.cast(mu, options.mu_dtype)
         return done, GroupState(t, mu, *held)
@@ -183,7 +158,8 @@ class Fitting(NamedTuple):
         held, probability = (state.scaled, state.factors), self.options.preconditioner_update_probability
 
         def fit(held: Held) -> Held:
-            probe = self.group.probe(self.source, state.count, grads)
+            likes = dict(zip(leaf_names(grads), jax.tree.leaves(grads), strict=True))
+            probe = self.group.probe(self.source, state.count, likes)
             return self.fitted(held, state.count, grads, grads, probe, hessian=False)
 
         if isinstance(probability, int | float) and probability == 1:
@@ -196,17 +172,15 @@ class Fitting(NamedTuple):
         """The factors after this step's Hessian-vector product, where one is due."""
 
         def fit(held: Held) -> Held:
-            vectors = self.group.units(vector)
-            return self.fitted(held, state.count, grads, hvp, [*vectors], hessian=True)
+            vectors = self.group.units(jax.tree.leaves(vector))
+            return self.fitted(held, state.count, grads, hvp, vectors, hessian=True)
 
         return jax.lax.cond(due, fit, lambda held: held, (state.scaled, state.factors))
 
-    def fitted(
-        self, held: Held, step: Any, grads: Any, h_tree: Any, vs: list[jax.Array | None], hessian: bool
-    ) -> Held:
-        """One fit of every unit."""
+    def fitted(self, held: Held, step: Any, grads: Any, h_tree: Any, vs: list[Any], hessian: bool) -> Held:
         lr, second_order = at(self.options.precond_lr, step + 1), self.options.step_normalizer_order == "2nd"
-        rows = zip(self.group.units(h_tree), vs, *held, self.group.suffixes(grads), strict=True)
+        suffixes = [""] if self.group.whole else [f".{name}" for name in leaf_names(grads)]
+        rows = zip(self.group.units(jax.tree.leaves(h_tree)), vs, *held, suffixes, strict=True)
         flags, factors = [], []
         for h, v, done, q, suffix in rows:
             alive = jnp.asarray(True) if self.release else is_alive(h)
@@ -249,13 +223,6 @@ def is_alive(h: jax.Array) -> jax.Array:
     return jnp.mean(jnp.abs(h)) > jnp.finfo(h.dtype).tiny ** (1 / 3)
 
 
-def first_scale(h: jax.Array, v: jax.Array | None, given: Any) -> Any:
-    """The scale that makes the first direction Q^T Q h about as long as it should be."""
-    if given is not None:
-        return given
-    return ((h.size if v is None else jnp.sum(v * v)) / jnp.sum(h * h)) ** 0.25
-
-
 def momentum(grads: Any, mu: Any, b1: Any, nesterov: bool, t: jax.Array) -> tuple[Any, Any]:
     """The new momentum, and the bias-corrected direction it gives."""
     if mu is None:
@@ -296,29 +263,3 @@ def finished(
     if not is_off(weight_decay):
         chain.append(optax.add_decayed_weights(weight_decay, mask))
     return optax.chain(*chain, optax.scale_by_learning_rate(learning_rate))
-
-
-class WholeTree:
-    """Units of a method that sees all leaves as one vector, in leaf order and in float32 at least."""
-
-    def units(self, tree: Any) -> list[jax.Array]:
-        """One vector."""
-        leaves = jax.tree.leaves(tree)
-        dtype = jnp.result_type(jnp.float32, *leaves)
-        return [jnp.concatenate([leaf.ravel().astype(dtype) for leaf in leaves])]
-
-    def restore(self, units: list[jax.Array], like: Any) -> Any:
-        """The tree back from the vector."""
-        leaves, structure = jax.tree.flatten(like)
-        ends = [sum(leaf.size for leaf in leaves[: i + 1]) for i in range(len(leaves))]
-        parts = jnp.split(units[0], ends[:-1])
-        pairs = zip(parts, leaves, strict=True)
-        return structure.unflatten([part.reshape(leaf.shape).astype(leaf.dtype) for part, leaf in pairs])
-
-    def suffixes(self, tree: Any) -> list[str]:
-        """Draws are the tree's, not a leaf's."""
-        return [""]
-
-    def probe(self, noise: Noise, step: Any, tree: Any) -> list[jax.Array | None]:
-        """Standard normal draws, `probe.<leaf>` for each leaf."""
-        return [*self.units(probes(noise, step, tree))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, overload
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,29 +13,6 @@ from optbench.optimizers.psgd import FORCED_FITS
 from optbench.protocol import Noise
 from optbench.ranges import require
 from optbench.rules.optax import CurvatureRule, probes
-
-
-@overload
-def hessian_helper(
-    key: jax.Array,
-    train_step: Any,
-    loss_fn: Callable[..., Any],
-    params: Any,
-    loss_fn_extra_args: Iterable[Any] = (),
-    has_aux: bool = False,
-    preconditioner_update_probability: float = 1.0,
-) -> tuple[Any, Any, Any, Any, jax.Array]: ...
-
-
-@overload
-def hessian_helper(
-    key: jax.Array,
-    loss_fn: Callable[..., Any],
-    params: Any,
-    loss_fn_extra_args: Iterable[Any] = (),
-    has_aux: bool = False,
-    preconditioner_update_probability: float = 1.0,
-) -> tuple[Any, Any, Any, Any, jax.Array]: ...
 
 
 def hessian_helper(key: jax.Array, *args: Any, **kwargs: Any) -> tuple[Any, Any, Any, Any, jax.Array]:
@@ -72,7 +49,6 @@ def helped(
     has_aux: bool = False,
     preconditioner_update_probability: Any = 1.0,
 ) -> tuple[Any, Any, Any, Any, jax.Array]:
-    """`hessian_helper` with its arguments sorted out."""
     require("hessian_helper", "(0, 1]", preconditioner_update_probability=preconditioner_update_probability)
     vector_key, uniform_key = jax.random.split(key)
     due = jax.random.uniform(uniform_key) < preconditioner_update_probability

@@ -7,19 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import (  # pyright: ignore[reportPrivateImportUsage]
-    _foreach_add,  # pyright: ignore[reportPrivateImportUsage]
-    _foreach_add_,  # pyright: ignore[reportPrivateImportUsage]
-    _foreach_div,  # pyright: ignore[reportPrivateImportUsage]
-    _foreach_mul,  # pyright: ignore[reportPrivateImportUsage]
-    _foreach_mul_,  # pyright: ignore[reportPrivateImportUsage]
-    _foreach_sub_,  # pyright: ignore[reportPrivateImportUsage]
-)
 
 from optbench.optimizers.psgd import check_release
 from optbench.protocol import Noise
 from optbench.rules.torch import SeedNoise
 from optbench.rules.torch_optimizer import CheckedOptimizer
+
+foreach: Any = torch
+"""Operations on lists of tensors; torch declares no types for them."""
 
 
 class Preconditioned(CheckedOptimizer):
@@ -34,12 +29,13 @@ class Preconditioned(CheckedOptimizer):
     releases: ClassVar[tuple[str, ...]]
     """What `upstream` may ask for, the newest first."""
 
-    def __init__(self, params: Any, *, noise: Noise | None, seed: int, **options: Any):
-        self.noise: Noise = SeedNoise(seed) if noise is None else noise
-        super().__init__(params, {**options, "count": 0})
+    noise: Noise
+
+    def build(self, params: Any, *, noise: Noise | None, seed: int, **options: Any) -> None:
+        self.noise = SeedNoise(seed) if noise is None else noise
+        super().build(params, **options, count=0)
 
     def check_group(self, group: dict[str, Any]) -> None:
-        """Ranges, and a release that is known."""
         super().check_group(group)
         group["upstream"] = check_release(self.owner, group["upstream"], self.releases)
 
@@ -62,7 +58,6 @@ class Preconditioned(CheckedOptimizer):
         return dict(zip(group["params"], given, strict=True))
 
     def present(self, group: dict[str, Any]) -> list[torch.Tensor]:
-        """The parameters that have a gradient."""
         return [leaf.param for leaf in self.leaves() if leaf.group is group]
 
     def momenta(self, group: dict[str, Any], params: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -78,21 +73,20 @@ class Preconditioned(CheckedOptimizer):
             if "mu" not in state:
                 state["mu"] = torch.zeros_like(param, dtype=group["mu_dtype"] or param.dtype)
         mus = [state["mu"].to(grad.dtype) for state, grad in zip(states, grads, strict=True)]
-        _foreach_mul_(mus, b1)
-        _foreach_add_(mus, grads, alpha=1 - b1)
+        foreach._foreach_mul_(mus, b1)
+        foreach._foreach_add_(mus, grads, alpha=1 - b1)
         for state, mu in zip(states, mus, strict=True):
             if mu is not state["mu"]:
                 state["mu"].copy_(mu)
         steps = [state["step"] for state in states]
         if not nesterov:
-            return list(_foreach_div(mus, [1 - b1**t for t in steps]))
-        ahead = _foreach_mul(mus, [b1 / (1 - b1 ** (t + 1)) for t in steps])
-        _foreach_add_(ahead, _foreach_mul(grads, [(1 - b1) / (1 - b1**t) for t in steps]))
+            return list(foreach._foreach_div(mus, [1 - b1**t for t in steps]))
+        ahead = foreach._foreach_mul(mus, [b1 / (1 - b1 ** (t + 1)) for t in steps])
+        foreach._foreach_add_(ahead, foreach._foreach_mul(grads, [(1 - b1) / (1 - b1**t) for t in steps]))
         return list(ahead)
 
 
 def copied(value: Any, device: torch.device) -> Any:
-    """A copy of nested state on a device, dtypes kept."""
     if isinstance(value, torch.Tensor):
         return value.detach().clone().to(device)
     if isinstance(value, dict):
@@ -105,8 +99,8 @@ def descend(group: dict[str, Any], params: list[torch.Tensor], updates: list[tor
     if not params:
         return
     if group["weight_decay"] > 0:
-        updates = list(_foreach_add(updates, params, alpha=group["weight_decay"]))
-    _foreach_sub_(params, _foreach_mul(updates, group["lr"]))
+        updates = list(foreach._foreach_add(updates, params, alpha=group["weight_decay"]))
+    foreach._foreach_sub_(params, foreach._foreach_mul(updates, group["lr"]))
 
 
 @dataclass(frozen=True)
@@ -123,7 +117,6 @@ class precond_update_prob_schedule:
     flat_start: float = 500
 
     def __call__(self, n: int) -> np.float32:
-        """The probability at step n."""
         decayed = np.float32(self.max_prob) * np.exp(
             np.float32(-self.decay) * np.float32(n - self.flat_start)
         )

@@ -7,11 +7,12 @@ from functools import partial
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
+from optbench.optimizers.adam import Moments
 from optbench.optimizers.adapter import Rate, Standard, decay, declared, small, step_size, weight_decay
 
 
 @declared
-class NAdam(Standard):
+class NAdam(Moments):
     """Adam that looks ahead as Nesterov's momentum does; weight decay is decoupled.
 
     m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
@@ -22,16 +23,10 @@ class NAdam(Standard):
     (`momentum_decay`), which `torch:NAdam` gives.
     """
 
-    name: ClassVar[str] = "nadam"
     source: ClassVar[str] = "Dozat 2016; optax.nadamw, torch.optim.NAdam"
-    memory: ClassVar[str] = "2n"
     elementwise: ClassVar[bool] = True
-    arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(0.002, 1e-4)
-    b1: float = decay(0.9, "the mean of gradients")
-    b2: float = decay(0.999, "the mean of squares")
-    eps: float = small(1e-8)
     weight_decay: float = weight_decay()
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
@@ -53,7 +48,7 @@ class NAdam(Standard):
 
 
 @declared
-class RAdam(Standard):
+class RAdam(Moments):
     """Adam that steps along its momentum until the variance of its divisor can be reckoned, then rectifies it.
 
     p = 2 / (1 - b2) - 1;  p_t = p - 2 t b2^t / (1 - b2^t);  m and v as Adam's
@@ -65,19 +60,12 @@ class RAdam(Standard):
     r to rounding in float32.
     """
 
-    name: ClassVar[str] = "radam"
     source: ClassVar[str] = "arXiv:1908.03265; as optax.radam, torch.optim.RAdam"
-    memory: ClassVar[str] = "2n"
     elementwise: ClassVar[bool] = True
-    arrays: ClassVar[int] = 2
 
-    learning_rate: float = step_size(0.001, 1e-4)
-    b1: float = decay(0.9, "the mean of gradients")
     b2: float = hyper(0.999, "decay of the mean of squares", bounds="(0.6, 1)")
-    eps: float = small(1e-8)
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """RAdam with torch's eps."""
         from optbench.optimizers.standard.jax import radam
 
         return radam(rate, self.b1, self.b2, self.eps)
@@ -97,9 +85,7 @@ class Adan(Standard):
     b2 weighs the differences by 1 - b2, as in optax: the paper's decays are one minus these.
     """
 
-    name: ClassVar[str] = "adan"
     source: ClassVar[str] = "arXiv:2208.06677; optax.adan"
-    memory: ClassVar[str] = "4n"
     arrays: ClassVar[int] = 4
 
     learning_rate: float = step_size(0.001, 1e-4)
@@ -123,9 +109,7 @@ class OptimisticAdam(Standard):
     u = Adam's step (with Nesterov's look ahead);  theta <- theta - learning_rate ((alpha + beta) u_t - beta u_{t-1})
     """
 
-    name: ClassVar[str] = "optimistic_adam"
     source: ClassVar[str] = "arXiv:1711.00141; optax.optimistic_adam_v2"
-    memory: ClassVar[str] = "3n"
     arrays: ClassVar[int] = 3
 
     learning_rate: float = step_size(0.001, 1e-4)
@@ -152,7 +136,6 @@ class AdEMAMix(Standard):
 
     name: ClassVar[str] = "ademamix"
     source: ClassVar[str] = "arXiv:2409.03137; optax.contrib.ademamix"
-    memory: ClassVar[str] = "3n"
     arrays: ClassVar[int] = 3
 
     learning_rate: float = step_size(0.001, 1e-5)
@@ -178,7 +161,6 @@ class SimplifiedAdEMAMix(Standard):
 
     name: ClassVar[str] = "simplified_ademamix"
     source: ClassVar[str] = "arXiv:2502.02431; optax.contrib.simplified_ademamix"
-    memory: ClassVar[str] = "2n"
     arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(1e-4, 1e-5)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
-from optbench.optimizers.adapter import Rate, Standard, decay, declared, size, small, step_size
+from optbench.optimizers.adapter import Rate, Standard, decay, declared, flag, size, small, step_size
 from optbench.protocol import Shapes
 
 
@@ -21,9 +21,7 @@ class Adagrad(Standard):
     optax adds an eps inside the root, torch beside it: here it is 0, and `initial` keeps the divisor from 0.
     """
 
-    name: ClassVar[str] = "adagrad"
     source: ClassVar[str] = "Duchi et al. 2011; optax.adagrad, torch.optim.Adagrad"
-    memory: ClassVar[str] = "n"
     elementwise: ClassVar[bool] = True
     arrays: ClassVar[int] = 1
 
@@ -48,7 +46,6 @@ class RMSprop(Standard):
     as in torch; `optax.rmsprop` has it inside, which differs under a schedule.
     """
 
-    name: ClassVar[str] = "rmsprop"
     source: ClassVar[str] = "Tieleman and Hinton 2012; optax.scale_by_rms, torch.optim.RMSprop"
     memory: ClassVar[str] = "n; one more each with momentum and centered"
     elementwise: ClassVar[bool] = True
@@ -57,10 +54,9 @@ class RMSprop(Standard):
     b2: float = decay(0.99, "the mean of squares")
     eps: float = small(1e-8)
     momentum: float = decay(0.0, "the sum of steps; 0 keeps none")
-    centered: bool = hyper(False, "divide by the deviation from the mean gradient", choices=(True, False))
+    centered: bool = flag(False, "divide by the deviation from the mean gradient")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.scale_by_rms or scale_by_stddev, and optax.trace."""
         scale = optax.scale_by_stddev if self.centered else optax.scale_by_rms
         parts = [scale(self.b2, self.eps, eps_in_sqrt=False)]
         parts += [optax.trace(self.momentum)] if self.momentum else []
@@ -77,7 +73,6 @@ class RMSprop(Standard):
         )
 
     def state_floats(self, shapes: Shapes) -> int:
-        """Squares, and what momentum and centering add."""
         return (1 + (self.momentum > 0) + self.centered) * size(shapes)
 
 
@@ -91,9 +86,7 @@ class Adadelta(Standard):
     The learning rate is 1 in the paper; here it is swept as every other method's.
     """
 
-    name: ClassVar[str] = "adadelta"
     source: ClassVar[str] = "arXiv:1212.5701; optax.adadelta, torch.optim.Adadelta"
-    memory: ClassVar[str] = "2n"
     elementwise: ClassVar[bool] = True
     arrays: ClassVar[int] = 2
 
@@ -120,7 +113,6 @@ class Adafactor(Standard):
     the two longest.
     """
 
-    name: ClassVar[str] = "adafactor"
     source: ClassVar[str] = "arXiv:1804.04235; optax.adafactor, torch.optim.Adafactor"
     memory: ClassVar[str] = "rows + columns; n for vectors"
 
@@ -129,7 +121,6 @@ class Adafactor(Standard):
     clipping: float = hyper(1.0, "largest root mean square of a step", bounds="(0, inf)")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """The parts of optax.adafactor."""
         from optbench.optimizers.standard.jax import adafactor
 
         return adafactor(rate, self.decay, self.clipping, eps=1e-30)
@@ -140,7 +131,6 @@ class Adafactor(Standard):
         )
 
     def state_floats(self, shapes: Shapes) -> int:
-        """Rows and columns of the last two axes for each index of the others."""
         return sum(
             math.prod(shape[:-2]) * (shape[-2] + shape[-1]) if len(shape) > 1 else math.prod(shape)
             for shape in shapes.values()

@@ -22,9 +22,7 @@ class Sophia(Standard):
     Sophia-H of the paper; the products are counted, and the signs come from the seed's noise.
     """
 
-    name: ClassVar[str] = "sophia"
     source: ClassVar[str] = "arXiv:2305.14342; optax.contrib.sophia"
-    memory: ClassVar[str] = "2n"
     order: ClassVar[int] = 2
     arrays: ClassVar[int] = 2
 
@@ -38,23 +36,13 @@ class Sophia(Standard):
     update_every: int = hyper(10, "steps between products", bounds="[1, inf)")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.contrib.sophia over products that it is handed."""
         from optbench.optimizers.standard.jax import given_diagonal
 
-        return optax.contrib.sophia(
-            rate,
-            self.b1,
-            self.b2,
-            self.eps,
-            self.weight_decay,
-            gamma=self.gamma,
-            clip_threshold=self.clipping,
-            update_interval=self.update_every,
-            hessian_diagonal_fn=given_diagonal(),
-        )
+        means = (self.b1, self.b2, self.eps, self.weight_decay)
+        options = {"gamma": self.gamma, "clip_threshold": self.clipping, "update_interval": self.update_every}
+        return optax.contrib.sophia(rate, *means, **options, hessian_diagonal_fn=given_diagonal())
 
     def jax(self, setting: Setting) -> Rule:
-        """The transformation, with a product where one is due."""
         import optax
 
         from optbench.optimizers.esgd.jax import signs
@@ -67,7 +55,6 @@ class Sophia(Standard):
         )
 
     def due_hvps(self, steps: int) -> int:
-        """The first step, then one in `update_every`."""
         return -(-steps // self.update_every)
 
 
@@ -83,11 +70,11 @@ class LBFGS(Standard):
     torch.optim, which keeps pairs of positive curvature only and ends at a tolerance. Made for full batches.
     """
 
-    name: ClassVar[str] = "lbfgs"
     source: ClassVar[str] = "Liu and Nocedal 1989, doi:10.1007/BF01589116; optax.lbfgs, torch.optim.LBFGS"
     memory: ClassVar[str] = "(2 memory_size + 3) n at most"
     proportional: ClassVar[bool] = False
     asks: ClassVar[bool] = True
+    closes: ClassVar[bool] = True
     parity: ClassVar[bool] = False
     grows: ClassVar[bool] = True
 
@@ -95,15 +82,6 @@ class LBFGS(Standard):
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
         return optax.lbfgs(rate, self.memory_size)
-
-    def torch(self, setting: Setting) -> Rule:
-        """torch.optim.LBFGS, one direction a step, which calls a closure."""
-        import torch
-
-        from optbench.rules.torch import TorchRule
-
-        make = self.in_torch(torch.optim)
-        return TorchRule(lambda named: make([p for _, p in named]), setting.factor, needs_closure=True)
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
         options = {"max_iter": 1, "max_eval": 21, "history_size": self.memory_size}

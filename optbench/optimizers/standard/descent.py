@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
-from optbench.optimizers.adapter import Rate, Standard, decay, declared, size, step_size, weight_decay
+from optbench.optimizers.adapter import Rate, Standard, decay, declared, flag, size, step_size, weight_decay
 from optbench.optimizers.sgd import SGD
-from optbench.protocol import Rule, Setting, Shapes
+from optbench.protocol import Shapes
 
 
 @declared
@@ -18,7 +19,6 @@ class Momentum(SGD):
     m <- momentum m + g;  theta <- theta - learning_rate m
     """
 
-    name: ClassVar[str] = "momentum"
     source: ClassVar[str] = "Polyak 1964; optax.sgd, torch.optim.SGD"
 
     learning_rate: float = step_size(0.01, 1e-4)
@@ -32,12 +32,11 @@ class Nesterov(SGD):
     m <- momentum m + g;  theta <- theta - learning_rate (g + momentum m)
     """
 
-    name: ClassVar[str] = "nesterov"
     source: ClassVar[str] = "Nesterov 1983, Sutskever et al. 2013; optax.sgd, torch.optim.SGD"
 
     learning_rate: float = step_size(0.01, 1e-4)
     momentum: float = hyper(0.9, "decay of the sum of gradients", bounds="(0, 1)")
-    nesterov: bool = hyper(True, "look ahead", choices=(True, False))
+    nesterov: bool = flag(True, "look ahead")
 
 
 @declared
@@ -47,9 +46,7 @@ class SignSGD(Standard):
     theta <- theta - learning_rate sign(g)
     """
 
-    name: ClassVar[str] = "sign_sgd"
     source: ClassVar[str] = "arXiv:1802.04434; optax.sign_sgd"
-    memory: ClassVar[str] = "0"
 
     learning_rate: float = step_size(0.001, 1e-5)
 
@@ -64,9 +61,7 @@ class Signum(Standard):
     m <- b1 m + (1 - b1) g;  theta <- theta - learning_rate sign(m)
     """
 
-    name: ClassVar[str] = "signum"
     source: ClassVar[str] = "arXiv:1802.04434; optax.signum"
-    memory: ClassVar[str] = "n"
     arrays: ClassVar[int] = 1
 
     learning_rate: float = step_size(0.001, 1e-5)
@@ -84,9 +79,7 @@ class Lion(Standard):
     theta <- theta - learning_rate (u + weight_decay theta)
     """
 
-    name: ClassVar[str] = "lion"
     source: ClassVar[str] = "arXiv:2302.06675; optax.lion"
-    memory: ClassVar[str] = "n"
     arrays: ClassVar[int] = 1
 
     learning_rate: float = step_size(1e-4, 1e-5)
@@ -105,9 +98,7 @@ class OptimisticSGD(Standard):
     theta <- theta - learning_rate ((alpha + beta) g_t - beta g_{t-1}), with g_0 = g_1
     """
 
-    name: ClassVar[str] = "optimistic_sgd"
     source: ClassVar[str] = "arXiv:1711.00141; optax.optimistic_gradient_descent"
-    memory: ClassVar[str] = "n"
     arrays: ClassVar[int] = 1
 
     learning_rate: float = step_size(0.01, 3e-4)
@@ -129,13 +120,12 @@ class Rprop(Standard):
     `optax.rprop` (0.2.8) takes each step one iteration late; here it is taken at once, as torch.optim does.
     """
 
-    name: ClassVar[str] = "rprop"
     source: ClassVar[str] = (
         "Riedmiller and Braun 1993, doi:10.1109/ICNN.1993.298623; optax, torch.optim.Rprop"
     )
-    memory: ClassVar[str] = "2n"
     elementwise: ClassVar[bool] = True
     arrays: ClassVar[int] = 2
+    starts: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.01, 1e-4)
     eta_minus: float = hyper(0.5, "factor of a step whose sign changed", bounds="(0, 1)")
@@ -143,34 +133,15 @@ class Rprop(Standard):
     min_step: float = hyper(1e-6, "shortest step", bounds="(0, inf)")
     max_step: float = hyper(50.0, "longest step", bounds="(0, inf)")
 
-    def jax(self, setting: Setting) -> Rule:
-        """optax.scale_by_rprop, on time, each step times the schedule's factor."""
-        import optax
-
+    def in_optax(self, optax: Any, rate: Rate) -> Any:
         from optbench.optimizers.standard.jax import rprop
-        from optbench.rules.optax import OptaxRule
 
         steps = rprop(self.learning_rate, self.eta_minus, self.eta_plus, self.min_step, self.max_step)
-        return OptaxRule(optax.chain(steps, optax.scale_by_learning_rate(setting.factor)))
+        return optax.chain(steps, optax.scale_by_learning_rate(rate))
 
-    def torch(self, setting: Setting) -> Rule:
-        """torch.optim.Rprop, each step times the schedule's factor."""
-        import torch
-
-        from optbench.rules.torch import ScaledRule
-
-        make = partial(
-            torch.optim.Rprop,
-            lr=self.learning_rate,
-            etas=(self.eta_minus, self.eta_plus),
-            step_sizes=(self.min_step, self.max_step),
-            foreach=True,
-        )
-        return ScaledRule(lambda named: make([p for _, p in named]), setting.factor)
-
-    def frameworks(self) -> tuple[str, ...]:
-        """Both."""
-        return ("jax", "torch")
+    def in_torch(self, optim: Any) -> Callable[..., Any]:
+        etas, sizes = (self.eta_minus, self.eta_plus), (self.min_step, self.max_step)
+        return partial(optim.Rprop, etas=etas, step_sizes=sizes, foreach=True)
 
 
 @declared
@@ -183,7 +154,6 @@ class SM3(Standard):
     Likewise with more axes. optax's refuses parameters without an axis (scalars).
     """
 
-    name: ClassVar[str] = "sm3"
     source: ClassVar[str] = "arXiv:1901.11150; optax.scale_by_sm3"
     memory: ClassVar[str] = "n + the sum of the axes' lengths"
 
@@ -195,5 +165,4 @@ class SM3(Standard):
         return optax.chain(optax.scale_by_sm3(self.b1), optax.scale_by_learning_rate(rate))
 
     def state_floats(self, shapes: Shapes) -> int:
-        """The momentum, and a number for each index of each axis."""
         return size(shapes) + sum(sum(shape) for shape in shapes.values())

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
-from optbench.fields import hyper
-from optbench.optimizers.adapter import Rate, Standard, decay, declared, small, step_size, weight_decay
+from optbench.optimizers.adam import Moments
+from optbench.optimizers.adapter import Rate, decay, declared, flag, small, step_size, weight_decay
 
 
 @declared
-class AMSGrad(Standard):
+class AMSGrad(Moments):
     """Adam with the largest mean of squares so far.
 
     m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;  w <- max(w, v)
@@ -20,19 +20,11 @@ class AMSGrad(Standard):
     The maximum is over the uncorrected v, as in torch; `optax.amsgrad` takes it over the corrected one.
     """
 
-    name: ClassVar[str] = "amsgrad"
     source: ClassVar[str] = "arXiv:1904.09237; optax.scale_by_amsgrad, torch.optim.Adam"
-    memory: ClassVar[str] = "3n"
     elementwise: ClassVar[bool] = True
     arrays: ClassVar[int] = 3
 
-    learning_rate: float = step_size(0.001, 1e-4)
-    b1: float = decay(0.9, "the mean of gradients")
-    b2: float = decay(0.999, "the mean of squares")
-    eps: float = small(1e-8)
-
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.scale_by_amsgrad, corrected after the maximum."""
         from optbench.optimizers.standard.jax import amsgrad
 
         return amsgrad(rate, self.b1, self.b2, self.eps)
@@ -42,21 +34,17 @@ class AMSGrad(Standard):
 
 
 @declared
-class Adamax(Standard):
+class Adamax(Moments):
     """Adam with a decaying maximum in place of the root of the mean of squares.
 
     m <- b1 m + (1 - b1) g;  u <- max(b2 u, |g| + eps)
     theta <- theta - learning_rate m / (1 - b1^t) / u
     """
 
-    name: ClassVar[str] = "adamax"
     source: ClassVar[str] = "arXiv:1412.6980; optax.adamax, torch.optim.Adamax"
-    memory: ClassVar[str] = "2n"
     elementwise: ClassVar[bool] = True
-    arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(0.002, 1e-4)
-    b1: float = decay(0.9, "the mean of gradients")
     b2: float = decay(0.999, "the maximum")
     eps: float = small(1e-8, "added to the gradient's size")
 
@@ -68,7 +56,7 @@ class Adamax(Standard):
 
 
 @declared
-class AdaBelief(Standard):
+class AdaBelief(Moments):
     """Adam that divides by how far gradients fall from their mean.
 
     m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) (g - m)^2 + eps_root
@@ -77,12 +65,7 @@ class AdaBelief(Standard):
 
     name: ClassVar[str] = "adabelief"
     source: ClassVar[str] = "arXiv:2010.07468; optax.adabelief"
-    memory: ClassVar[str] = "2n"
-    arrays: ClassVar[int] = 2
 
-    learning_rate: float = step_size(0.001, 1e-4)
-    b1: float = decay(0.9, "the mean of gradients")
-    b2: float = decay(0.999, "the mean of squares")
     eps: float = small(1e-16)
     eps_root: float = small(1e-16, "added to the mean of squares at each step")
 
@@ -91,7 +74,7 @@ class AdaBelief(Standard):
 
 
 @declared
-class Yogi(Standard):
+class Yogi(Moments):
     """Adam whose mean of squares moves by at most the new square, whatever its size.
 
     m <- b1 m + (1 - b1) g;  v <- v - (1 - b2) sign(v - g^2) g^2
@@ -100,13 +83,9 @@ class Yogi(Standard):
     Both start from 1e-6, as in optax.
     """
 
-    name: ClassVar[str] = "yogi"
     source: ClassVar[str] = "Zaheer et al. 2018 (NeurIPS); optax.yogi"
-    memory: ClassVar[str] = "2n"
-    arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(0.01, 1e-4)
-    b1: float = decay(0.9, "the mean of gradients")
     b2: float = decay(0.999, "the squares")
     eps: float = small(1e-3)
 
@@ -115,7 +94,7 @@ class Yogi(Standard):
 
 
 @declared
-class AcProp(Standard):
+class AcProp(Moments):
     """AdaBelief's divisor, one step old, under the gradient itself.
 
     m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) (g - m_{t-1})^2 + eps_root
@@ -126,12 +105,7 @@ class AcProp(Standard):
 
     name: ClassVar[str] = "acprop"
     source: ClassVar[str] = "arXiv:2110.05454; optax.contrib.acprop"
-    memory: ClassVar[str] = "2n"
-    arrays: ClassVar[int] = 2
 
-    learning_rate: float = step_size(0.001, 1e-4)
-    b1: float = decay(0.9, "the mean of gradients")
-    b2: float = decay(0.999, "the mean of squares")
     eps: float = small(1e-16)
     eps_root: float = small(1e-16, "added to the mean of squares at each step")
     weight_decay: float = weight_decay()
@@ -141,7 +115,7 @@ class AcProp(Standard):
 
 
 @declared
-class Adopt(Standard):
+class Adopt(Moments):
     """Adam that divides each gradient by the mean of squares before it, then averages: converges for any b2.
 
     u = clip(g / max(sqrt(v), eps), t^(1/4));  m <- b1 m + (1 - b1) u;  v <- b2 v + (1 - b2) g^2
@@ -150,16 +124,12 @@ class Adopt(Standard):
     The first gradient only sets v.
     """
 
-    name: ClassVar[str] = "adopt"
     source: ClassVar[str] = "arXiv:2411.02853; optax.contrib.adopt"
-    memory: ClassVar[str] = "2n"
-    arrays: ClassVar[int] = 2
 
-    learning_rate: float = step_size(0.001, 1e-4)
     b1: float = decay(0.9, "the mean of steps")
     b2: float = decay(0.9999, "the mean of squares")
     eps: float = small(1e-6, "least divisor")
-    clipped: bool = hyper(True, "clip each entry to the fourth root of t", choices=(True, False))
+    clipped: bool = flag(True, "clip each entry to the fourth root of t")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
         return optax.contrib.adopt(rate, self.b1, self.b2, self.eps, use_clipping=self.clipped)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
+from optbench.optimizers.adam import Moments
 from optbench.optimizers.adapter import (
     Rate,
     Standard,
@@ -26,9 +27,7 @@ class PolyakSGD(Standard):
     The learning rate is a bound on the step, and is swept; a schedule scales the step.
     """
 
-    name: ClassVar[str] = "polyak_sgd"
     source: ClassVar[str] = "arXiv:2002.10542; optax.polyak_sgd"
-    memory: ClassVar[str] = "0"
     asks: ClassVar[bool] = True
 
     learning_rate: float = step_size(1.0, 1e-2)
@@ -52,9 +51,7 @@ class Momo(Standard):
     The learning rate is a bound on the step, and is swept; a schedule moves the bound.
     """
 
-    name: ClassVar[str] = "momo"
     source: ClassVar[str] = "arXiv:2305.07583; optax.contrib.momo"
-    memory: ClassVar[str] = "n"
     proportional: ClassVar[bool] = False
     arrays: ClassVar[int] = 1
     asks: ClassVar[bool] = True
@@ -79,9 +76,7 @@ class MomoAdam(Standard):
     The learning rate is a bound on the step, and is swept; a schedule moves the bound.
     """
 
-    name: ClassVar[str] = "momo_adam"
     source: ClassVar[str] = "arXiv:2305.07583; optax.contrib.momo_adam"
-    memory: ClassVar[str] = "2n"
     proportional: ClassVar[bool] = False
     arrays: ClassVar[int] = 2
     asks: ClassVar[bool] = True
@@ -111,7 +106,6 @@ class DoG(Standard):
 
     name: ClassVar[str] = "dog"
     source: ClassVar[str] = "arXiv:2302.12022; optax.contrib.dog"
-    memory: ClassVar[str] = "n"
     arrays: ClassVar[int] = 1
     finds_step: ClassVar[bool] = True
 
@@ -136,7 +130,6 @@ class DoWG(Standard):
 
     name: ClassVar[str] = "dowg"
     source: ClassVar[str] = "arXiv:2305.16284; optax.contrib.dowg"
-    memory: ClassVar[str] = "n"
     arrays: ClassVar[int] = 1
     finds_step: ClassVar[bool] = True
 
@@ -148,7 +141,7 @@ class DoWG(Standard):
 
 
 @declared
-class Prodigy(Standard):
+class Prodigy(Moments):
     """Adam with a step size that grows with a lower bound of the distance to the solution.
 
     d <- max(d, <s> / |S|_1), where <s> and S are decaying sums of d^2 <g, theta_0 - theta> and d^2 g
@@ -158,16 +151,11 @@ class Prodigy(Standard):
     method has as many trials as the others.
     """
 
-    name: ClassVar[str] = "prodigy"
     source: ClassVar[str] = "arXiv:2306.06101; optax.contrib.prodigy"
-    memory: ClassVar[str] = "4n"
     arrays: ClassVar[int] = 4
     finds_step: ClassVar[bool] = True
 
     learning_rate: float = factor()
-    b1: float = decay(0.9, "the mean of gradients")
-    b2: float = decay(0.999, "the mean of squares")
-    eps: float = small(1e-8)
     first: float = hyper(1e-6, "first estimate of the distance", bounds="(0, inf)")
     weight_decay: float = weight_decay()
 
@@ -178,7 +166,7 @@ class Prodigy(Standard):
 
 
 @declared
-class DAdaptAdamW(Standard):
+class DAdaptAdamW(Moments):
     """AdamW with D-Adaptation's lower bound of the distance as its step size.
 
     d <- max(d, r / |s|_1), where s is a decaying sum of d g and r one of d <g, s / sqrt(v)>
@@ -190,15 +178,11 @@ class DAdaptAdamW(Standard):
 
     name: ClassVar[str] = "dadapt_adamw"
     source: ClassVar[str] = "arXiv:2301.07733; optax.contrib.dadapt_adamw"
-    memory: ClassVar[str] = "3n"
     proportional: ClassVar[bool] = False
     arrays: ClassVar[int] = 3
     finds_step: ClassVar[bool] = True
 
     learning_rate: float = factor()
-    b1: float = decay(0.9, "the mean of gradients")
-    b2: float = decay(0.999, "the mean of squares")
-    eps: float = small(1e-8)
     first: float = hyper(1e-6, "first estimate of the distance", bounds="(0, inf)")
     weight_decay: float = weight_decay()
 
@@ -216,9 +200,7 @@ class ScheduleFreeSGD(Standard):
     y is trained; the average x is what is evaluated.
     """
 
-    name: ClassVar[str] = "schedule_free_sgd"
     source: ClassVar[str] = "arXiv:2405.15682; optax.contrib.schedule_free"
-    memory: ClassVar[str] = "n"
     proportional: ClassVar[bool] = False
     arrays: ClassVar[int] = 1
     asks: ClassVar[bool] = True
@@ -244,7 +226,6 @@ class ScheduleFreeAdamW(Standard):
 
     name: ClassVar[str] = "schedule_free_adamw"
     source: ClassVar[str] = "arXiv:2405.15682; optax.contrib.schedule_free_adamw"
-    memory: ClassVar[str] = "2n"
     proportional: ClassVar[bool] = False
     arrays: ClassVar[int] = 2
     asks: ClassVar[bool] = True
@@ -275,9 +256,7 @@ class Madgrad(Standard):
     Gradients are weighted when they come, so a schedule also weighs them against each other.
     """
 
-    name: ClassVar[str] = "madgrad"
     source: ClassVar[str] = "arXiv:2101.11075; optax.contrib.madgrad"
-    memory: ClassVar[str] = "3n"
     proportional: ClassVar[bool] = False
     arrays: ClassVar[int] = 3
 

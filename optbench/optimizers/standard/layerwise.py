@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
-from optbench.optimizers.adapter import Rate, Standard, decay, declared, size, small, step_size, weight_decay
+from optbench.optimizers.adam import Moments
+from optbench.optimizers.adapter import (
+    Rate,
+    Standard,
+    decay,
+    declared,
+    flag,
+    size,
+    small,
+    step_size,
+    weight_decay,
+)
 from optbench.protocol import Shapes
 
 
@@ -19,9 +30,7 @@ class LARS(Standard):
     The learning rate enters before the momentum: a schedule scales what comes, not what is carried on.
     """
 
-    name: ClassVar[str] = "lars"
     source: ClassVar[str] = "arXiv:1708.03888; optax.lars"
-    memory: ClassVar[str] = "n"
     proportional: ClassVar[bool] = False
     arrays: ClassVar[int] = 1
 
@@ -29,7 +38,7 @@ class LARS(Standard):
     momentum: float = decay(0.9, "the sum of steps")
     trust: float = hyper(0.001, "step relative to the norm of the layer", bounds="(0, inf)")
     eps: float = small(0.0, "added to the norm")
-    nesterov: bool = hyper(False, "look ahead", choices=(True, False))
+    nesterov: bool = flag(False, "look ahead")
     weight_decay: float = weight_decay(0.0, "weight decay, added to the gradient")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
@@ -44,7 +53,7 @@ class LARS(Standard):
 
 
 @declared
-class LAMB(Standard):
+class LAMB(Moments):
     """Adam's step scaled to the norm of its layer.
 
     u = Adam's step + weight_decay theta;  theta <- theta - learning_rate |theta| / |u| u for each leaf
@@ -52,14 +61,9 @@ class LAMB(Standard):
     The ratio is 1 where a norm is 0.
     """
 
-    name: ClassVar[str] = "lamb"
     source: ClassVar[str] = "arXiv:1904.00962; optax.lamb"
-    memory: ClassVar[str] = "2n"
-    arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(0.01, 1e-4)
-    b1: float = decay(0.9, "the mean of gradients")
-    b2: float = decay(0.999, "the mean of squares")
     eps: float = small(1e-6)
     weight_decay: float = weight_decay(0.0, "weight decay, inside the scaled step")
 
@@ -77,9 +81,7 @@ class Fromage(Standard):
     The contraction depends on the learning rate too, so a schedule does not scale the step alone.
     """
 
-    name: ClassVar[str] = "fromage"
     source: ClassVar[str] = "arXiv:2002.03432; optax.fromage"
-    memory: ClassVar[str] = "0"
     proportional: ClassVar[bool] = False
 
     learning_rate: float = step_size(0.01, 1e-4)
@@ -100,20 +102,18 @@ class Muon(Standard):
     refuses what is no matrix; `torch:Muon` is it.
     """
 
-    name: ClassVar[str] = "muon"
     source: ClassVar[str] = "Jordan et al. 2024, kellerjordan.github.io/posts/muon; optax.contrib.muon"
     memory: ClassVar[str] = "n for matrices, 2n for the rest"
 
     learning_rate: float = step_size(0.02, 1e-4)
     b1: float = decay(0.95, "the momentum")
-    nesterov: bool = hyper(True, "look ahead", choices=(True, False))
+    nesterov: bool = flag(True, "look ahead")
     adam_b1: float = decay(0.9, "Adam's mean of gradients")
     adam_b2: float = decay(0.999, "Adam's mean of squares")
     eps: float = small(1e-8, "added to norms and roots")
     weight_decay: float = weight_decay(0.0, "decoupled weight decay of the matrices")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.contrib.muon in torch's layout of parameters."""
         from optbench.optimizers.standard.jax import muon_axes
 
         return optax.contrib.muon(
@@ -128,5 +128,4 @@ class Muon(Standard):
         )
 
     def state_floats(self, shapes: Shapes) -> int:
-        """One momentum, and Adam's squares where it works."""
         return size(shapes) + size({name: shape for name, shape in shapes.items() if len(shape) < 2})

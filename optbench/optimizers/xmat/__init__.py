@@ -17,18 +17,16 @@ Lie Group for SGD, arXiv:1809.10232; package psgd-jax 0.2.9.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
-from optbench.optimizers.adapter import size
+from optbench.optimizers.adapter import declared, size
 from optbench.optimizers.psgd import GroupOptimizer
 from optbench.protocol import Rule, Setting, Shapes
 
 
-@dataclass(frozen=True, kw_only=True)
+@declared
 class XMat(GroupOptimizer):
     __doc__ = __doc__
-    name: ClassVar[str] = "xmat"
     source: ClassVar[str] = "arXiv:1512.04202, arXiv:1809.10232; psgd-jax 0.2.9"
     memory: ClassVar[str] = "2 n, and n of momentum"
     releases: ClassVar[tuple[str, ...]] = ("0.2.9", "0.1.0")
@@ -44,5 +42,4 @@ class XMat(GroupOptimizer):
         return self.torch_rule(Class, setting)
 
     def state_floats(self, shapes: Shapes) -> int:
-        """a, b and momentum."""
         return (2 + (self.b1 > 0)) * size(shapes)

@@ -1,0 +1,80 @@
+"""The group of LRA, in either framework; the mathematics is on the page of `optbench.optimizers.lra`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from optbench.optimizers.psgd import BALANCE_PROBABILITY
+from optbench.optimizers.psgd.groups import Factors, Fit, WholeVector
+from optbench.protocol import Noise
+
+
+class LowRank(WholeVector):
+    """Q = (I + U V^T) diag(d); U, V [n, r], d [n, 1] as in the original's state."""
+
+    own: ClassVar[str] = "uvd_rank_of_approximation"
+
+    def __init__(self, xp: Any, options: Mapping[str, Any]):
+        super().__init__(xp, options)
+        self.rank = options["uvd_rank_of_approximation"]
+
+    def init(self, unit: Any, noise: Noise) -> Factors:
+        """d = 1, and small random U and V."""
+        n, r = len(unit), self.rank
+        like, small = self.xp.empty((n, r), unit), (n * (r + 10)) ** 0.5
+        drawn = {name: noise.normal(f"init_{name}", 0, like) / small for name in ("U", "V")}
+        return {**drawn, "d": self.xp.ones((n, 1), unit)}
+
+    def scaled(self, factors: Factors, scale: Any) -> Factors:
+        return {**factors, "d": scale * factors["d"]}
+
+    def fit(self, factors: Factors, given: Fit) -> Factors:
+        xp, norm, outer = self.xp, self.xp.np.linalg.norm, self.xp.np.outer
+        h, v, U, V, d = given.h, given.v, factors["U"], factors["V"], factors["d"][:, 0]
+        due = given.uniform("balance_u") < BALANCE_PROBABILITY
+        ratio = xp.ratio_if(due, lambda: xp.np.sqrt(norm(U) / norm(V)))
+        if ratio is not None:
+            U, V = U / ratio, V * ratio
+        a = d * h
+        a = a + U @ (V.T @ a)
+        curved = d * (a + V @ (U.T @ a))
+        small = xp.eye(self.rank, h) + V.T @ U
+        solve = xp.solver(small)
+        b = v / d
+        b = b - V @ solve(U.T @ b, transposed=True)
+        flattened = (b - U @ solve(V.T @ b)) / d
+        new_d = d - self.diagonal_step(h, v, curved, flattened, given) * d
+
+        def left() -> tuple[Any, Any]:
+            change = outer(a, (a @ V) @ small) - outer(b, (b @ V) @ small)
+            return U - self.step_size(a, b, V, given) * change, V
+
+        def right() -> tuple[Any, Any]:
+            ua, ub = U.T @ a, U.T @ b
+            change = outer(a + V @ ua, ua) - outer(b + V @ ub, ub)
+            return U, V - self.step_size(a, b, U, given) * change
+
+        U, V = xp.branch(given.uniform("choose_u") < 0.5, left, right)
+        return {"U": U, "V": V, "d": new_d[:, None]}
+
+    def apply(self, factors: Factors, m: Any) -> Any:
+        U, V, d = factors["U"], factors["V"], factors["d"][:, 0]
+        x = d * m
+        x = x + U @ (V.T @ x)
+        return d * (x + V @ (U.T @ x))
+
+    def diagonal_step(self, h: Any, v: Any, curved: Any, flattened: Any, given: Fit) -> Any:
+        gradient, clip = curved * h - v * flattened, self.xp.np.clip
+        if not given.second_order:
+            return given.lr / clip(abs(gradient).max(), min=1e-25) * gradient
+        sizes = clip(curved**2 + v**2, min=1e-25) ** -0.5 * clip(h**2 + flattened**2, min=1e-25) ** -0.5
+        return given.lr * sizes.min() * gradient
+
+    def step_size(self, a: Any, b: Any, W: Any, given: Fit) -> Any:
+        """The step of one of U and V, W being the other one."""
+        wa, wb, norm = W @ (W.T @ a), W @ (W.T @ b), self.xp.np.linalg.norm
+        if given.second_order:
+            return given.lr / self.xp.np.clip(norm(a) * norm(wa) + norm(b) * norm(wb), min=1e-25)
+        squared = (a @ a) * (wa @ wa) + (b @ b) * (wb @ wb) - 2 * (a @ b) * (wa @ wb)
+        return given.lr / self.xp.np.clip(self.xp.np.sqrt(abs(squared)), min=1e-25)

@@ -1,0 +1,72 @@
+"""JAX as the groups of PSGD use it; `torch_arrays` has the same functions."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as np
+from jax.scipy.linalg import lu_factor, lu_solve, solve_triangular
+
+from optbench.optimizers.kron.jax_factors import divide as divide
+from optbench.optimizers.kron.jax_factors import gram as gram
+from optbench.optimizers.kron.jax_factors import norm_lower_bound as norm_lower_bound
+from optbench.optimizers.kron.jax_factors import precondition as precondition
+from optbench.optimizers.kron.jax_factors import times as times
+
+
+def common(leaves: Sequence[Any]) -> Any:
+    """The dtype that holds all, at least float32."""
+    return np.result_type(np.float32, *leaves)
+
+
+def cast(x: Any, dtype: Any) -> Any:
+    return x.astype(dtype)
+
+
+def split(x: Any, sizes: list[int]) -> list[Any]:
+    return np.split(x, list(itertools.accumulate(sizes))[:-1])
+
+
+def permuted(x: Any, axes: Sequence[int]) -> Any:
+    return x.transpose(axes)
+
+
+def cleared(x: Any, i: int) -> Any:
+    """x with a 0 in place i."""
+    return x.at[i].set(0)
+
+
+def ones(shape: Any, like: Any) -> Any:
+    return np.ones(shape, like.dtype)
+
+
+def eye(n: int, like: Any) -> Any:
+    return np.eye(n, dtype=like.dtype)
+
+
+def empty(shape: Any, like: Any) -> Any:
+    """A shape and dtype to draw for."""
+    return jax.ShapeDtypeStruct(shape, like.dtype)
+
+
+def inverse(q: Any) -> Any:
+    """Of an upper triangular matrix."""
+    return solve_triangular(q, eye(len(q), q))
+
+
+def solver(a: Any) -> Callable[..., Any]:
+    """x to a^-1 x, or a^-T x."""
+    factored = lu_factor(a)
+    return lambda x, transposed=False: lu_solve(factored, x, trans=int(transposed))
+
+
+def branch(chosen: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
+    return jax.lax.cond(chosen, yes, no)
+
+
+def ratio_if(due: Any, ratio: Callable[[], Any]) -> Any:
+    """The ratio where due; else 1, or None where that is known before it runs."""
+    return np.where(due, ratio(), 1)

@@ -1,0 +1,68 @@
+"""PyTorch as the groups of PSGD use it; `jax_arrays` has the same functions, and says what they do."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from optbench.optimizers.kron.torch import divide as divide
+from optbench.optimizers.kron.torch import gram as gram
+from optbench.optimizers.kron.torch import norm_lower_bound as norm_lower_bound
+from optbench.optimizers.kron.torch import precondition as precondition
+from optbench.optimizers.kron.torch import times as times
+
+np: Any = torch
+
+
+def common(leaves: Sequence[Any]) -> Any:
+    return functools.reduce(torch.promote_types, (leaf.dtype for leaf in leaves), torch.float32)
+
+
+def cast(x: Any, dtype: Any) -> Any:
+    return x.to(dtype)
+
+
+def split(x: Any, sizes: list[int]) -> Sequence[Any]:
+    return x.split(sizes)
+
+
+def permuted(x: Any, axes: Sequence[int]) -> Any:
+    return x.permute(axes)
+
+
+def cleared(x: Any, i: int) -> Any:
+    x[i] = 0
+    return x
+
+
+def ones(shape: Any, like: Any) -> Any:
+    return torch.ones(shape, dtype=like.dtype, device=like.device)
+
+
+def eye(n: int, like: Any) -> Any:
+    return torch.eye(n, dtype=like.dtype, device=like.device)
+
+
+def empty(shape: Any, like: Any) -> Any:
+    return like.new_empty(shape)
+
+
+def inverse(q: Any) -> Any:
+    return torch.linalg.solve_triangular(q, eye(len(q), q), upper=True)
+
+
+def solver(a: Any) -> Callable[..., Any]:
+    # lu_factor_ex does not look at the result's status, which would wait for the device.
+    lu, pivots, _ = torch.linalg.lu_factor_ex(a)
+    return lambda x, transposed=False: torch.linalg.lu_solve(lu, pivots, x[:, None], adjoint=transposed)[:, 0]
+
+
+def branch(chosen: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
+    return yes() if chosen else no()
+
+
+def ratio_if(due: Any, ratio: Callable[[], Any]) -> Any:
+    return ratio() if due else None
