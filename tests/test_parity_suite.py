@@ -113,7 +113,7 @@ def frame_of(optimizer, **changes):
 
     torch_cell, *jax_cells = cells(optimizer)
     wrong = dataclasses.replace(torch_cell, optimizer=torch_cell.optimizer.replace(**changes))
-    [trace] = torch_engine.run([wrong])
+    [trace] = torch_engine.run([wrong], "eager")
     trace.cell = torch_cell
     traces = [trace, *jax_engine.run(jax_cells, "map")]
     return pd.DataFrame([record(trace) for trace in traces])

@@ -136,7 +136,7 @@ def test_what_is_no_ruleset_is_refused():
         suite(seeds=1001)
     with pytest.raises(UserError, match="--lr gives the trials"):
         Request(lr=("0.1",), tuning="quasi").cells()
-    with pytest.raises(UserError, match="--trials 0 is not a number of trials"):
+    with pytest.raises(UserError, match="--trials must be an integer of at least 1, got 0"):
         Request(trials=0).cells()
     request = Request(opt=("adam",), task=("quadratic_10",), tuning="random", trials=3, seeds=2)
     assert len(request.cells()) == 3 * 2 + 2

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from optbench.cell import DTYPES
 from optbench.engines.torch_eager import placed
 from optbench.rules.torch import Parameters
 from optbench.task import Task
@@ -18,9 +19,7 @@ def tried(task: Task) -> dict[str, Any]:
     functions = task.torch()
 
     def put(tree: dict[str, Any]) -> Parameters:
-        return placed(
-            {name: np.asarray(each) for name, each in tree.items()}, torch.float32, torch.device("cpu")
-        )
+        return placed({name: np.asarray(each) for name, each in tree.items()}, DTYPES[0], "cpu")
 
     data, draw = put(task.data()), put({name: table[0] for name, table in task.draws(0, 0, 1).items()})
     params = {name: each.requires_grad_() for name, each in put(task.init(0)).items()}

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from optbench.cell import Status
+from optbench.cell import FINISHED
 from optbench.report.look import Look
 from optbench.report.paths import STATIONS, Terrain
 from optbench.report.paths import thinned as thinned_steps
@@ -120,7 +120,7 @@ def per_step(summary: Frame, name: str, column: str, unit: float) -> float | Non
 def ends(problem: Problem) -> Iterable[tuple[str, int]]:
     """Where lanes at the best learning rate diverged or failed."""
     for name, rows in problem.best.items():
-        lost = rows[~rows["status"].isin([Status.DONE, Status.REACHED])]
+        lost = rows[~rows["status"].isin(FINISHED)]
         yield from ((name, len(losses)) for losses in lost["losses"])
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from optbench.cell import Status
+from optbench.cell import FINISHED, Status
 from optbench.report.look import order
 from optbench.report.problem import Problem
 from optbench.stats import Frame
@@ -205,7 +205,7 @@ def failures(problems: Sequence[Problem]) -> list[Failure]:
     found = []
     for problem in problems:
         for name, rows in problem.optimizers.items():
-            for text, lost in rows[~rows["status"].isin([Status.DONE, Status.REACHED])].groupby("status"):
+            for text, lost in rows[~rows["status"].isin(FINISHED)].groupby("status"):
                 status, rates = Status(text), sorted(lost["trial"].dropna().unique())
                 why = "" if status in RAN else str(lost["reason"].mode().iloc[0])
                 found.append(Failure(problem.name, name, status, len(lost), len(rows), rates, why))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from optbench.cell import Status
+from optbench.cell import FINISHED
 from optbench.record import Question
 from optbench.report.look import order
 from optbench.stats import Frame
@@ -66,15 +66,13 @@ class Problem:
     @cached_property
     def never(self) -> set[str]:
         """The optimizers that finished at no learning rate, so that none of these is the best."""
-        ends = {
-            name: rows["status"].isin([Status.DONE, Status.REACHED]) for name, rows in self.optimizers.items()
-        }
+        ends = {name: rows["status"].isin(FINISHED) for name, rows in self.optimizers.items()}
         return {name for name, finished in ends.items() if not finished.any()}
 
     def lost(self, name: str) -> str:
         """`2 of 5 diverged` among the best learning rate's lanes, or ''."""
         counts = self.best[name]["status"].value_counts(sort=False)
-        bad = {status: n for status, n in counts.items() if status not in (Status.DONE, Status.REACHED)}
+        bad = {status: n for status, n in counts.items() if status not in FINISHED}
         total = len(self.best[name])
         return ", ".join(f"{n} of {total} {status}" for status, n in sorted(bad.items()))
 

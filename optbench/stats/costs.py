@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pandas as pd
 
-from optbench.cell import Status
+from optbench.cell import FINAL
 from optbench.stats import Frame
 
-RAN = (Status.DONE, Status.REACHED, Status.DIVERGED)
+RAN = FINAL
 """The statuses of cells that say something about the method."""
 
 

@@ -93,6 +93,6 @@ def held(steps: np.ndarray, values: np.ndarray, status: str, grid: np.ndarray) -
         return np.full(len(grid), np.inf)
     index = np.searchsorted(steps, grid, side="right") - 1
     found = np.where(index >= 0, values[np.maximum(index, 0)], np.inf)
-    if status not in (Status.DONE, Status.REACHED):
+    if not Status(status).finished:
         found = np.where(grid > steps[-1], np.inf, found)
     return np.where(np.isfinite(found), found, np.inf)

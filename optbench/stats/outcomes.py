@@ -99,7 +99,7 @@ def known(rows: Frame, metric: str) -> list[Seen]:
         steps, values = history(row, metric)
         if metric == "loss" and row["status"] == Status.REACHED:
             steps, values = with_last(row, steps, values)
-        found.append(Seen(steps, values, row["status"] in (Status.DONE, Status.REACHED)))
+        found.append(Seen(steps, values, Status(row["status"]).finished))
     return found
 
 
