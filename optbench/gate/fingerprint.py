@@ -21,6 +21,8 @@ from optbench.cell import Status, Trace
 from optbench.execute.worker import ENGINES, reason
 from optbench.gate.rows import STEPS, Row, rows
 from optbench.optimizer import Optimizer
+from optbench.optimizers.adapter import Standard
+from optbench.optimizers.foreign import Foreign
 
 LAYERS = ("fingerprint", "trajectory", "distribution", "cost")
 LEAST = 1e-9
@@ -29,7 +31,7 @@ TWINS = (1 + 2.0**-51, 1 - 2.0**-51, 1 + 2.0**-48)
 AMPLIFIED = 30.0
 CHAOS = 1e-2
 """A number that roundings move by more is not compared."""
-SEEDS = 24
+SEEDS = 12
 DEVIATIONS = 6.0
 SLOWER = 1.6
 """By which factor the relative time of a step may differ."""
@@ -60,10 +62,11 @@ def measure(optimizer: Optimizer, framework: str, twins: bool = False, first_see
 def measure_row(name: str, row: Row, twins: bool = False, first_seed: int = 1) -> Table:
     """The numbers of one row; what it raises is a number that nothing equals."""
     is_default = row.name == "defaults"
+    draws = is_default and getattr(row.optimizer, "draws", not isinstance(row.optimizer, Standard | Foreign))
     cells = [row.cell(1.0 + lane, lane) for lane in range(row.lanes)]
     cells += [row.cell(factor) for factor in TWINS if twins and row.optimizer.swept() is not None]
     seeds = len(cells)
-    cells += [row.cell(1.0, first_seed + k) for k in range(SEEDS if is_default else 0)]
+    cells += [row.cell(1.0, first_seed + k) for k in range(SEEDS if draws else 0)]
     key = (name, row.framework, row.name)
     try:
         traces = ENGINES[row.framework]("cpu").run(cells, row.mode)
@@ -75,7 +78,8 @@ def measure_row(name: str, row: Row, twins: bool = False, first_seed: int = 1) -
         for leaf, values in leaves(traces[lane], others).items():
             table["fingerprint", *key, leaf if lane == 0 else f"{leaf} of lane {lane}"] = values
     if is_default:
-        table |= {("distribution", *key, what): values for what, values in spread(traces[seeds:]).items()}
+        if draws:
+            table["distribution", *key, "mean loss"] = spread(traces[seeds:])
         table |= {("cost", *key, what): {STEPS: value} for what, value in cost(row, traces).items()}
     return table
 
@@ -97,21 +101,20 @@ def leaves(trace: Trace, twins: list[Trace]) -> dict[str, dict[int, Value]]:
     return found
 
 
-def spread(traces: list[Trace]) -> dict[str, dict[int, Value]]:
-    """The mean loss over seeds at some steps with its standard error; nothing where no seed changes it."""
+def spread(traces: list[Trace]) -> dict[int, Value]:
+    """The mean loss over seeds at some steps, with its standard error; nothing where no seed changes it."""
     losses = np.stack([np.resize(trace.losses, STEPS) for trace in traces])
     errors = losses.std(axis=0, ddof=1) / math.sqrt(len(losses))
-    means = losses.mean(axis=0)
-    steps = [step for step in (8, 16, 32) if errors[step - 1] > 1e-9 * (1 + abs(means[step - 1]))]
-    return {"mean loss": {step: Value(float(means[step - 1]), float(errors[step - 1])) for step in steps}}
+    steps = [step for step in (8, 16, 32) if errors[step - 1] > 0]
+    return {step: Value(float(losses[:, step - 1].mean()), float(errors[step - 1])) for step in steps}
 
 
 def cost(row: Row, traces: list[Trace]) -> dict[str, Value]:
     """What 32 steps ask for and keep, and their processor time over that of adam."""
     counts, facts = traces[0].counts, traces[0].facts
     adam = Row("adam", catalogue.optimizer("adam"), row.framework, row.schedule, row.mode)
-    reference = ENGINES[row.framework]("cpu").run([adam.cell(seed=k) for k in range(len(traces))], row.mode)
-    ratio = facts["program_cpu_seconds"] / reference[0].facts["program_cpu_seconds"]
+    reference = ENGINES[row.framework]("cpu").run([adam.cell(seed=k) for k in range(3)], row.mode)
+    ratio = step_seconds(traces) / step_seconds(reference)
     rates = {row.cell(1.0 + k).program_key() for k in range(5)}
     exact = {
         "gradients": counts.gradients,
@@ -121,6 +124,11 @@ def cost(row: Row, traces: list[Trace]) -> dict[str, Value]:
     }
     found = {what: Value(float(value), 0.0) for what, value in exact.items()}
     return found | {"time": Value(ratio, ratio * (SLOWER - 1))}
+
+
+def step_seconds(traces: list[Trace]) -> float:
+    """Processor seconds of one step of one lane."""
+    return traces[0].facts["program_cpu_seconds"] / (STEPS * len(traces))
 
 
 def in_worker(packed: Mapping[str, Any], framework: str, twins: bool, first_seed: int) -> list[Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from optbench import catalogue
 from optbench.cell import Cell
+from optbench.fields import UserError
 from optbench.optimizer import Optimizer
 from optbench.optimizers.foreign import GIVEN, Foreign, parameters
 from optbench.target import resolve
@@ -103,7 +104,10 @@ def options(optimizer: Optimizer) -> Iterator[tuple[str, Optimizer]]:
     }
     for i in range(max(map(len, choices.values()), default=0)):
         turned = {name: kinds[i] for name, kinds in choices.items() if i < len(kinds)}
-        yield f"choices{i + 1}", dataclasses.replace(optimizer, **rate, **turned)
+        try:
+            yield f"choices{i + 1}", dataclasses.replace(optimizer, **rate, **turned)
+        except UserError:  # an option that needs another one, such as Nesterov's form of a momentum
+            yield f"choices{i + 1}", dataclasses.replace(optimizer, **numbers, **turned)
 
 
 def foreign_options(optimizer: Foreign) -> Iterator[tuple[str, Optimizer]]:

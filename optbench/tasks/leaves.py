@@ -3,7 +3,7 @@
     loss = sum_i lit_i(t) [ h_i (x_i - c_i)^2 / 2 + (x_i - c_i)^4 / 50 + z_i(t) x_i ] + (sum_i lit_i(t) a_i x_i)^2 / 20
 
 x are the numbers of all leaves but `dead`. The last term couples the leaves, the fourth power makes the Hessian depend
-on the parameters, z is gradient noise, and `lit` is 1 but for the leaf `sparse`.
+on the parameters, z is gradient noise, and `lit` is 1 but for the leaves `late` and `sparse`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ SHAPES: dict[str, tuple[int, ...]] = {
     "cube": (3, 2, 6),
     "dead": (2, 3),
     "kernel": (2, 3, 2, 2),
+    "late": (3, 2),
     "matrix": (4, 6),
     "row": (1, 5),
     "scalar": (),
     "sparse": (6,),
 }
-"""The gradient of `dead` is always 0, that of each entry of `sparse` on two steps of three; `cube` is a stack too."""
+"""The gradient of `dead` is always 0, of `late` on the first steps, of each entry of `sparse` on two steps of three."""
+WAKES = 12
+"""The first step at which `late` has a gradient."""
 LARGE = {"long": (2, 260), "middle": (40, 3)}
 """Leaves whose products are computed in blocks, or apart from those of small leaves."""
 
