@@ -14,7 +14,7 @@ from typing import Any
 
 from optbench import catalogue, environment, origin
 from optbench.execute.pool import Pool
-from optbench.fields import UserError
+from optbench.fields import UserError, split_brackets
 from optbench.gate import baseline as files
 from optbench.gate import output, trajectory
 from optbench.gate.fingerprint import Difference, Table, Value, compare
@@ -175,7 +175,7 @@ def check(
     if update and against:
         raise UserError("--against compares with a commit: there is nothing to --update.")
     if not alone:
-        texts = list(opt or listed())
+        texts = [part for text in opt for part in split_brackets(text)] if opt else list(listed())
         if not own and (unknown := sorted({text.partition("[")[0] for text in texts} - set(listed()))):
             raise UserError(
                 f"{unknown[0]} has no numbers in {OURS}. Give a file: --baseline tests/optbench.json"

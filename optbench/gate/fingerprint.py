@@ -14,8 +14,6 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from optbench import catalogue, origin
 from optbench.cell import Status, Trace
 from optbench.execute.worker import ENGINES, reason
@@ -103,6 +101,8 @@ def leaves(trace: Trace, twins: list[Trace]) -> dict[str, dict[int, Value]]:
 
 def spread(traces: list[Trace]) -> dict[int, Value]:
     """The mean loss over seeds at some steps, with its standard error; nothing where no seed changes it."""
+    import numpy as np
+
     losses = np.stack([np.resize(trace.losses, STEPS) for trace in traces])
     errors = losses.std(axis=0, ddof=1) / math.sqrt(len(losses))
     steps = [step for step in (8, 16, 32) if errors[step - 1] > 0]

@@ -117,6 +117,7 @@ def main() -> None:
     """Write `sampled.py`."""
     lines = [
         '"""Mutants by operators, sampled by `python -m tests.mutants.operators`; written by it, not by hand."""',
+        "# ruff: noqa: E501",
         "",
         "from tests.mutants import Mutant",
         "",

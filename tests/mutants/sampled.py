@@ -1,4 +1,5 @@
 """Mutants by operators, sampled by `python -m tests.mutants.operators`; written by it, not by hand."""
+# ruff: noqa: E501
 
 from tests.mutants import Mutant
 
