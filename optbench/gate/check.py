@@ -105,7 +105,7 @@ def committed(path: Path, texts: Sequence[str]) -> Table:
     if not path.is_file():
         ours = "" if path == OURS else f" --opt {','.join(texts)} --baseline {path}"
         raise UserError(
-            f"There are no baselines at {str(path)!r}. Write them with: optbench check{ours} --update"
+            f"no baselines at {str(path)!r}. Write them with: optbench check{ours} --update"
         )
     return files.read(path)
 
