@@ -7,13 +7,13 @@ from pathlib import Path
 
 from optbench import environment
 from optbench.fields import UserError
-from optbench.gate.fingerprint import Table, Value
+from optbench.gate.fingerprint import Table, Value, least
 
 COLUMNS = ("layer", "optimizer", "framework", "row", "what", "values")
 
 
 def write(path: Path, table: Table, command: str) -> None:
-    """One line for each leaf or quantity; `8=1.25~1e-9` is the number after step 8 and by how much it may differ."""
+    """One line for each leaf or quantity; `8=1.25~1e-7` is the number after step 8 and by how much it may differ."""
     facts = environment.facts()
     versions = ", ".join(f"{name} {facts[f'version.{name}']}" for name in ("jax", "optax", "torch", "numpy"))
     provenance = [
@@ -31,7 +31,16 @@ def write(path: Path, table: Table, command: str) -> None:
 
 
 def text_of(values: dict[int, Value]) -> str:
-    return " ".join(f"{step}={value:.13g}~{tolerance:.2g}" for step, (value, tolerance) in values.items())
+    """Twelve digits; a tolerance only where it is not the least."""
+    return " ".join(
+        f"{step}={value:.12g}" + ("" if tolerance == least(value) else f"~{tolerance:.2g}")
+        for step, (value, tolerance) in values.items()
+    )
+
+
+def value_of(text: str) -> Value:
+    value, _, tolerance = text.partition("~")
+    return Value(float(value), float(tolerance) if tolerance else least(float(value)))
 
 
 def read(path: Path) -> Table:
@@ -45,8 +54,9 @@ def read(path: Path) -> Table:
         table: Table = {}
         for layer, optimizer, framework, row, what, text in lines:
             pairs = [part.split("=") for part in text.split()]
-            values = {int(step): Value(*map(float, pair.split("~"))) for step, pair in pairs}
-            table[layer, optimizer, framework, row, what] = values
+            table[layer, optimizer, framework, row, what] = {
+                int(step): value_of(pair) for step, pair in pairs
+            }
         return table
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(

@@ -104,9 +104,7 @@ def committed(path: Path, texts: Sequence[str]) -> Table:
     """The table of a file that must be there."""
     if not path.is_file():
         ours = "" if path == OURS else f" --opt {','.join(texts)} --baseline {path}"
-        raise UserError(
-            f"no baselines at {str(path)!r}. Write them with: optbench check{ours} --update"
-        )
+        raise UserError(f"no baselines at {str(path)!r}. Write them with: optbench check{ours} --update")
     return files.read(path)
 
 

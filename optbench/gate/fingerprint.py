@@ -24,15 +24,15 @@ from optbench.optimizers.foreign import Foreign
 
 LAYERS = ("fingerprint", "trajectory", "distribution", "cost")
 LEAST = 1e-9
-"""The least relative difference that counts, and the absolute one of numbers below 1."""
+"""The least difference that counts, in units of one plus the number's size."""
 TWINS = (1 + 2.0**-51, 1 - 2.0**-51, 1 + 2.0**-48)
 AMPLIFIED = 30.0
 CHAOS = 1e-2
 """A number that roundings move by more is not compared."""
 SEEDS = 12
 DEVIATIONS = 6.0
-SLOWER = 1.6
-"""By which factor the relative time of a step may differ."""
+SLOWER = 2.0
+"""By how many times itself, or times adam's, the relative time of a step may grow: a busy machine doubles it."""
 
 
 class Value(NamedTuple):
@@ -40,6 +40,11 @@ class Value(NamedTuple):
 
     value: float
     tolerance: float
+
+
+def least(value: float) -> float:
+    """The least tolerance of a number."""
+    return LEAST * (1 + abs(value))
 
 
 Key = tuple[str, str, str, str, str]
@@ -93,7 +98,7 @@ def leaves(trace: Trace, twins: list[Trace]) -> dict[str, dict[int, Value]]:
             if step and not moved <= CHAOS * (1 + abs(value)) and math.isfinite(value):
                 break
             if step:
-                found[leaf][step] = Value(value, max(LEAST * (1 + abs(value)), AMPLIFIED * moved))
+                found[leaf][step] = Value(value, max(least(value), AMPLIFIED * moved))
     if trace.status is not Status.DONE:
         found["diverged"] = {len(trace.losses): Value(1.0, 0.0)}
     return found
@@ -123,7 +128,7 @@ def cost(row: Row, traces: list[Trace]) -> dict[str, Value]:
         "programs": len(rates),
     }
     found = {what: Value(float(value), 0.0) for what, value in exact.items()}
-    return found | {"time": Value(ratio, ratio * (SLOWER - 1))}
+    return found | {"time": Value(ratio, SLOWER * max(ratio, 1.0))}
 
 
 def step_seconds(traces: list[Trace]) -> float:

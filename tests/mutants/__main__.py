@@ -113,14 +113,22 @@ def kept() -> dict[str, dict[str, str]]:
     return {row["digest"]: row for row in map(json.loads, lines)}
 
 
-def work(core: int, part: int, parts: int, only: str) -> None:
+def chosen(only: str, opt: str) -> list[Mutant]:
+    """Those whose name contains a text and whose first optimizer is among some."""
+    wanted = opt.split(",") if opt else []
+    return [
+        each for each in mutants() if only in each.name and (not wanted or each.opt.split(",")[0] in wanted)
+    ]
+
+
+def work(core: int, part: int, parts: int, only: str, opt: str) -> None:
     """Run each `parts`-th mutant that was not run yet, on one core."""
     os.sched_setaffinity(0, {core})
     from optbench.execute.worker import ENGINES
 
     ENGINES["jax"]("cpu"), ENGINES["torch"]("cpu")
     done = kept()
-    for mutant in [each for each in mutants() if only in each.name][part::parts]:
+    for mutant in chosen(only, opt)[part::parts]:
         key = digest(mutant)
         if key in done:
             continue
@@ -137,18 +145,29 @@ def main() -> int:
     """Run what was not run yet, on each core; then write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", default="", help="only mutants whose name contains this")
+    parser.add_argument("--opt", default="", help="only mutants of these optimizers")
     parser.add_argument(
         "--part", type=int, nargs=2, default=None, help="for its own processes: core and part"
     )
     parser.add_argument("--page", action="store_true", help="write the page from what was measured")
     given = parser.parse_args()
     if given.part is not None:
-        work(*given.part, given.jobs, given.only)
+        work(*given.part, given.jobs, given.only, given.opt)
         return 0
     if not given.page:
         cores = sorted(os.sched_getaffinity(0))
-        command = [sys.executable, "-m", "tests.mutants", "--jobs", str(given.jobs), "--only", given.only]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.mutants",
+            "--jobs",
+            str(given.jobs),
+            "--only",
+            given.only,
+            "--opt",
+            given.opt,
+        ]
         processes = [
             subprocess.Popen([*command, "--part", str(cores[i % len(cores)]), str(i)], cwd=ROOT)
             for i in range(given.jobs)
