@@ -239,6 +239,7 @@ MUTANTS = [
         "flat_start: float = 500",
         "flat_start: float = 600",
         "kron",
+        rows="torch_kron_of_stacks",
     ),
     Mutant(
         "blocks of a large factor left out",

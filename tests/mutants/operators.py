@@ -35,7 +35,7 @@ MODULES = {
     "ngc.jax": (1, "ngc_adam,ngc_nag,ngc_sgd"),
     "ngc.torch": (1, "ngc_adam,ngc_nag,ngc_sgd"),
     "optbench.rules.optax_transform": (1, "ngc_adam,expectigrad,esgd"),
-    "optbench.rules.torch": (1, "adam,esgd"),
+    "optbench.rules.torch": (1, "adam,esgd,lbfgs"),
     "optbench.cell": (2, "adam"),
     "optbench.engines.jax_program": (1, "adam"),
     "optbench.engines.torch_ensemble": (1, "adam"),

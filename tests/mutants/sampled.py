@@ -226,7 +226,7 @@ MUTANTS = [
         "optbench.rules.torch",
         "        return Step(params, state, losses[0], Counts(gradients=len(losses)))",
         "        return Step(params, state, losses[1], Counts(gradients=len(losses)))",
-        "adam,esgd",
+        "adam,esgd,lbfgs",
     ),
     Mutant(
         "cell: arithmetic 58",
