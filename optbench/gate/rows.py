@@ -46,6 +46,7 @@ class Row:
     mode: str
     large: bool = False
     lanes: int = 1
+    varied: bool = False
 
     def cell(self, rate: float = 1.0, seed: int = 0) -> Cell:
         """A cell with so many times the row's learning rate."""
@@ -53,7 +54,15 @@ class Row:
         if swept is not None:
             own = dataclasses.replace(own, **{swept.name: getattr(own, swept.name) * rate})
         schedule = catalogue.schedule(self.schedule)
-        return Cell(Leaves(large=self.large), own, schedule, self.framework, "float64", seed, STEPS)
+        return Cell(
+            Leaves(large=self.large, varied=self.varied),
+            own,
+            schedule,
+            self.framework,
+            "float64",
+            seed,
+            STEPS,
+        )
 
 
 def rows(optimizer: Optimizer) -> list[Row]:
@@ -76,10 +85,10 @@ def special(optimizer: Optimizer) -> Iterator[Row]:
     if optimizer.name == "adam":
         for framework, modes in {"jax": ("vmap", "map"), "torch": ("ensemble",)}.items():
             for mode in modes:
-                yield Row(mode, optimizer, framework, "cosine", mode, lanes=3)
+                yield Row(mode, optimizer, framework, "cosine", mode, lanes=3, varied=True)
     if optimizer.name == "kron":
         diagonal = dataclasses.replace(optimizer, memory_save_mode="all_diag")
-        yield Row("vmap", diagonal, "jax", "linear", "vmap", lanes=3)
+        yield Row("vmap", diagonal, "jax", "linear", "vmap", lanes=3, varied=True)
         for framework in ("jax", "torch"):
             yield Row("large", optimizer, framework, "linear", MODES[framework], large=True)
 

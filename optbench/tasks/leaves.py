@@ -42,6 +42,11 @@ class Leaves(Task):
     name: ClassVar[str] = "leaves"
 
     large: bool = hyper(False, "adds large leaves", choices=(False, True))
+    varied: bool = hyper(
+        False,
+        "first parameters and gradient noise differ between seeds, and not only what an optimizer draws",
+        choices=(False, True),
+    )
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each leaf, sorted by name."""
@@ -51,9 +56,13 @@ class Leaves(Task):
         """How many numbers have a gradient."""
         return sum(math.prod(shape) for name, shape in self.shapes().items() if name != "dead")
 
+    def own(self, seed: int) -> int:
+        """What parameters and noise are drawn from."""
+        return seed if self.varied else 7
+
     def init(self, seed: int) -> dict[str, np.ndarray]:
-        """The same for every seed, as the noise of the gradient is: seeds differ in what the optimizer draws."""
-        return {name: stream(7, name).uniform(-1.5, 1.5, shape) for name, shape in self.shapes().items()}
+        own = self.own(seed)
+        return {name: stream(own, name).uniform(-1.5, 1.5, shape) for name, shape in self.shapes().items()}
 
     def data(self) -> dict[str, np.ndarray]:
         """Curvatures h, minima c, couplings a, and the weights with which a leaf is projected to a number."""
@@ -74,7 +83,9 @@ class Leaves(Task):
         )
         lit = np.ones((stop - start, self.count()))
         lit[:, before:] = [(np.arange(6) + t) % 3 == 0 for t in range(start, stop)]
-        noise = [stream(7, f"z/{t}").uniform(-0.5, 0.5, self.count()) for t in range(start, stop)]
+        noise = [
+            stream(self.own(seed), f"z/{t}").uniform(-0.5, 0.5, self.count()) for t in range(start, stop)
+        ]
         return {"z": np.stack(noise), "lit": lit}
 
     def jax(self) -> Functions:
