@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.mutants import Mutant, by_hand, real, sampled
+from tests.mutants import ROOT, Mutant, by_hand, real, sampled
 
 HEAD = """# The power of the gate
 
@@ -20,6 +21,7 @@ KINDS = (
     ("By hand", by_hand.MUTANTS),
     ("By operators, sampled", sampled.MUTANTS),
 )
+ALARMS = ROOT / ".cache" / "alarms.jsonl"
 NUMBER = {"fingerprint": "0 fingerprint", "trajectory": "1 trajectory", "distribution": "2 distribution"}
 
 
@@ -67,4 +69,20 @@ def write(path: Path, rows: dict[str, dict[str, str]], digest: Callable[[Mutant]
         each = [caught[layer] for layer in ("fingerprint", "distribution", "cost")]
         row = [title, number, dead, *each, f"{golden['yes']} of {seen}", equal]
         table.append("| " + " | ".join(map(str, row)) + " |")
-    path.write_text("\n".join([HEAD, *table, *lines]) + "\n")
+    path.write_text("\n".join([HEAD, *table, "", *reruns(), *lines]) + "\n")
+
+
+def reruns() -> list[str]:
+    """What `python -m tests.mutants.alarms` counted."""
+    every = [json.loads(line) for line in ALARMS.read_text().splitlines()] if ALARMS.is_file() else []
+    lines = [
+        "## Reruns of clean code",
+        "",
+        f"{len(every)} reruns, each an optimizer in one framework with all its rows.",
+    ]
+    lines += ["", "| how | reruns | rows | false alarms |", "|---|---|---|---|"]
+    for how in dict.fromkeys(each["how"] for each in every):
+        own = [each for each in every if each["how"] == how]
+        false = [alarm for each in own for alarm in each["alarms"]]
+        lines.append(f"| {how} | {len(own)} | {sum(each['rows'] for each in own)} | {len(false)} |")
+    return [*lines, *(f"- {each['how']}: {alarm}" for each in every for alarm in each["alarms"])]
