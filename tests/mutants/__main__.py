@@ -68,7 +68,7 @@ def measured(mutant: Mutant) -> Iterator[tuple]:
 
                 optimizer = catalogue.optimizer(opt)
                 own = [row for row in rows(optimizer) if row.framework == framework]
-                own.sort(key=lambda row: row.name not in wanted)
+                own.sort(key=lambda row: not any(row.name.startswith(name) for name in wanted))
                 for row in own:
                     table = fingerprint.measure_row(optimizer.label(), row, first_seed=101)
                     yield table, clean, optimizer.label()

@@ -214,7 +214,7 @@ MUTANTS = [
         "if (param.ndim < 3) == flat",
         "kron",
         "Distributed Shampoo changelog",
-        rows="KronTorch[merge_dims=False,weight_decay=0.1]",
+        rows="KronTorch[merge_dims=false",
     ),
     Mutant(
         "a leaf with a zero gradient is fitted",
