@@ -25,6 +25,8 @@ from optbench.optimizers.foreign import Foreign
 LAYERS = ("fingerprint", "trajectory", "distribution", "cost")
 LEAST = 1e-9
 """The least difference that counts, in units of one plus the number's size."""
+DRAWN = 2e-7
+"""The same where PyTorch draws: its normal numbers are float32, and their last digits depend on the instruction set."""
 TWINS = (1 + 2.0**-51, 1 - 2.0**-51, 1 + 2.0**-48)
 AMPLIFIED = 30.0
 CHAOS = 1e-2
@@ -42,9 +44,9 @@ class Value(NamedTuple):
     tolerance: float
 
 
-def least(value: float) -> float:
+def least(value: float, floor: float = LEAST) -> float:
     """The least tolerance of a number."""
-    return LEAST * (1 + abs(value))
+    return floor * (1 + abs(value))
 
 
 Key = tuple[str, str, str, str, str]
@@ -65,11 +67,12 @@ def measure(optimizer: Optimizer, framework: str, twins: bool = False, first_see
 def measure_row(name: str, row: Row, twins: bool = False, first_seed: int = 1) -> Table:
     """The numbers of one row; what it raises is a number that nothing equals."""
     is_default = row.name == "defaults"
-    draws = is_default and getattr(row.optimizer, "draws", not isinstance(row.optimizer, Standard | Foreign))
+    draws = getattr(row.optimizer, "draws", not isinstance(row.optimizer, Standard))
+    floor = DRAWN if draws and row.framework == "torch" else LEAST
     cells = [row.cell(1.0 + lane, lane) for lane in range(row.lanes)]
     cells += [row.cell(factor) for factor in TWINS if twins and row.optimizer.swept() is not None]
-    seeds = len(cells)
-    cells += [row.cell(1.0, first_seed + k) for k in range(SEEDS if draws else 0)]
+    first, seeds = len(cells), SEEDS if is_default and draws and not isinstance(row.optimizer, Foreign) else 0
+    cells += [row.cell(1.0, first_seed + k) for k in range(seeds)]
     key = (name, row.framework, row.name)
     try:
         traces = ENGINES[row.framework]("cpu").run(cells, row.mode)
@@ -77,17 +80,23 @@ def measure_row(name: str, row: Row, twins: bool = False, first_seed: int = 1) -
         return {("fingerprint", *key, f"error: {reason(error)}"): {}}
     table: Table = {}
     for lane in range(row.lanes):
-        others = traces[row.lanes : seeds] if lane == 0 else []
-        for leaf, values in leaves(traces[lane], others).items():
+        others = traces[row.lanes : first] if lane == 0 else []
+        found = leaves(traces[lane], others, floor)
+        if row.varied:
+            losses = enumerate(traces[lane].losses.tolist(), 1)
+            found["loss"] = {
+                step: Value(loss, least(loss)) for step, loss in losses if step in (1, 2, 8, STEPS)
+            }
+        for leaf, values in found.items():
             table["fingerprint", *key, leaf if lane == 0 else f"{leaf} of lane {lane}"] = values
     if is_default:
-        if draws:
-            table["distribution", *key, "mean loss"] = spread(traces[seeds:])
+        if seeds:
+            table["distribution", *key, "mean loss"] = spread(traces[first:])
         table |= {("cost", *key, what): {STEPS: value} for what, value in cost(row, traces).items()}
     return table
 
 
-def leaves(trace: Trace, twins: list[Trace]) -> dict[str, dict[int, Value]]:
+def leaves(trace: Trace, twins: list[Trace], floor: float) -> dict[str, dict[int, Value]]:
     """Each leaf's number after each step that is looked at."""
     found: dict[str, dict[int, Value]] = {}
     for leaf, values in trace.evaluations.items():
@@ -98,7 +107,7 @@ def leaves(trace: Trace, twins: list[Trace]) -> dict[str, dict[int, Value]]:
             if step and not moved <= CHAOS * (1 + abs(value)) and math.isfinite(value):
                 break
             if step:
-                found[leaf][step] = Value(value, max(least(value), AMPLIFIED * moved))
+                found[leaf][step] = Value(value, max(least(value, floor), AMPLIFIED * moved))
     if trace.status is not Status.DONE:
         found["diverged"] = {len(trace.losses): Value(1.0, 0.0)}
     return found
