@@ -166,6 +166,14 @@ MUTANTS = [
         "kron",
     ),
     Mutant(
+        "bound of a zero matrix not guarded",
+        ROOMS + "kron.torch",
+        "return torch.where(largest > 0, bound, largest)",
+        "return bound",
+        "kron",
+        equivalent="the matrix is A A^T + B B^T with B from a normal draw: it is 0 with probability 0",
+    ),
+    Mutant(
         "triangle not taken",
         ROOMS + "kron.torch",
         "((lr * (t1 - t2)).triu() /",

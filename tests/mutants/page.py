@@ -22,6 +22,8 @@ KINDS = (
     ("By operators, sampled", sampled.MUTANTS),
 )
 ALARMS = ROOT / ".cache" / "alarms.jsonl"
+WHY: dict[str, str] = {}
+"""Why a mutant survives."""
 NUMBER = {"fingerprint": "0 fingerprint", "trajectory": "1 trajectory", "distribution": "2 distribution"}
 
 
@@ -58,7 +60,8 @@ def write(path: Path, rows: dict[str, dict[str, str]], digest: Callable[[Mutant]
                 if each.equivalent
                 else NUMBER.get(row["layer"], row["layer"])
             )
-            cells = (name, where, layer, row["says"][:90], row["golden"] or "-")
+            says = WHY.get(each.name, row["says"]) if row["layer"] == "survived" else row["says"][:90]
+            cells = (name, where, layer, says, row["golden"] or "-")
             lines.append(
                 "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
             )

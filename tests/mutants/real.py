@@ -76,10 +76,10 @@ MUTANTS = [
     ),
     Mutant(
         "NaN at a gradient of norm zero",
-        ROOMS + "kron.torch",
-        "return torch.where(largest > 0, bound, largest)",
-        "return bound",
-        "kron",
+        ROOMS + "expectigrad.jax",
+        "mean = jnp.where(n > 0, s / jnp.where(n > 0, n, 1), 0)",
+        "mean = s / n",
+        "expectigrad",
         "kozistr/pytorch_optimizer#431, #481",
     ),
     Mutant(
