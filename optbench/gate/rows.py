@@ -11,7 +11,7 @@ from typing import Any
 
 from optbench import catalogue
 from optbench.cell import Cell
-from optbench.fields import UserError
+from optbench.fields import MOMENTUM, UserError
 from optbench.optimizer import Optimizer
 from optbench.optimizers.foreign import GIVEN, Foreign, parameters
 from optbench.target import resolve
@@ -30,6 +30,10 @@ ALSO = {
         "optbench.gate.special:torch_kron_of_stacks",
         "optbench.optimizers.kron.torch_kron_torch:KronTorch",
         "optbench.optimizers.kron.torch_kron_torch:KronTorch[merge_dims=false,weight_decay=0.1]",
+    ),
+    "xmat": (
+        "optbench.optimizers.xmat.jax:xmat[upstream=true]",
+        "optbench.optimizers.xmat.torch:XMat[upstream=true]",
     ),
 }
 """What the fields of an optimizer's dataclass do not reach."""
@@ -108,6 +112,11 @@ def options(optimizer: Optimizer) -> Iterator[tuple[str, Optimizer]]:
             numbers[spec.name] = moved(spec, value)
     if numbers:
         yield "numbers", dataclasses.replace(optimizer, **numbers)
+    off = {
+        spec.name: 0.0 for spec in dataclasses.fields(optimizer) if spec.metadata.get("search") == MOMENTUM
+    }
+    if off:
+        yield "no momentum", dataclasses.replace(optimizer, **off)
     rate = {
         name: value for name, value in numbers.items() if optimizer.swept() and name == optimizer.swept().name
     }

@@ -67,7 +67,8 @@ def measured(mutant: Mutant) -> Iterator[tuple]:
                 from optbench.gate.rows import rows
 
                 optimizer = catalogue.optimizer(opt)
-                own = [row for row in rows(optimizer) if row.framework == framework]
+                known = {key[3] for key in clean}
+                own = [row for row in rows(optimizer) if row.framework == framework and row.name in known]
                 own.sort(key=lambda row: not any(row.name.startswith(name) for name in wanted))
                 for row in own:
                     table = fingerprint.measure_row(optimizer.label(), row, first_seed=101)
