@@ -31,10 +31,6 @@ ALSO = {
         "optbench.optimizers.kron.torch_kron_torch:KronTorch",
         "optbench.optimizers.kron.torch_kron_torch:KronTorch[merge_dims=false,weight_decay=0.1]",
     ),
-    "xmat": (
-        "optbench.optimizers.xmat.jax:xmat[upstream=true]",
-        "optbench.optimizers.xmat.torch:XMat[upstream=true]",
-    ),
 }
 """What the fields of an optimizer's dataclass do not reach."""
 
@@ -85,7 +81,12 @@ def rows(optimizer: Optimizer) -> list[Row]:
 
 
 def special(optimizer: Optimizer) -> Iterator[Row]:
-    """Other ways of running lanes, for a few; large leaves where products are cut."""
+    """Momenta at 0, which keep no state; other ways of running lanes; large leaves where products are cut."""
+    searched = {spec.name: spec.metadata.get("search") for spec in dataclasses.fields(optimizer)}
+    if off := {name: 0.0 for name, search in searched.items() if search == MOMENTUM}:
+        still = dataclasses.replace(optimizer, **off)
+        for framework in optimizer.frameworks():
+            yield Row("no momentum", still, framework, SCHEDULES[2], MODES[framework])
     if optimizer.name == "adam":
         for framework, modes in {"jax": ("vmap", "map"), "torch": ("ensemble",)}.items():
             for mode in modes:
