@@ -130,14 +130,27 @@ class Claims:
 
 @dataclass(frozen=True)
 class Check:
-    """Compare the convergence numbers of a small suite with the committed ones; exit 1 if one moved."""
+    """Compare what optimizers do with committed numbers or with a commit; exit 1 if something differs.
+
+    Fingerprints in float64, trajectories of a small suite, distributions over seeds, and costs.
+    """
 
     suite: str = "gate"
-    """The suite to run."""
+    """The suite of the trajectories."""
     baselines: Text = None
-    """The file to compare with; results/baselines/<suite>.tsv unless said."""
+    """The file of the trajectories; results/baselines/<suite>.tsv unless given."""
+    opt: Texts = None
+    """Only these optimizers: kron, mypackage:make or path/to/mine.py:Mine. (default: all listed)"""
+    baseline: Text = None
+    """A file of fingerprints of your own: tests/optbench.json, or .tsv."""
+    against: Text = None
+    """Compare with the code of this commit instead of a file."""
     update: bool = False
-    """Write the file from this run instead of comparing."""
+    """Write the files from this run instead of comparing."""
+    junit: Text = None
+    """Write the result as JUnit XML to this file."""
+    summary: Text = None
+    """Append the result as Markdown to this file, such as $GITHUB_STEP_SUMMARY."""
     jobs: Number = None
     """Worker processes."""
     json: Json = False
@@ -263,9 +276,15 @@ def do(command: Request | Try | Vet | List | Show | Report | Claims | Check) -> 
                 print(write_page(command.results, command.out))
             return code, {}
         case Check():
-            from optbench.gate import check_suite
+            from optbench.gate.check import check
 
-            return check_suite(command.suite, command.baselines, command.update, command.jobs), {}
+            return check(
+                **{
+                    field.name: getattr(command, field.name)
+                    for field in fields(Check)
+                    if field.name != "json"
+                }
+            )
 
 
 def once(words: Sequence[str]) -> None:

@@ -1,11 +1,24 @@
-"""`optbench check`: which differences count, and the file of baselines."""
+"""`optbench check`: what counts as moved, the files it is compared with, and what it catches."""
 
+import dataclasses
+import importlib.metadata
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
-from optbench import gate
 from optbench.fields import UserError
+from optbench.gate import baseline, check, fingerprint, output
+from optbench.gate import trajectory as gate
+from optbench.gate.fingerprint import Value
+from optbench.gate.rows import rows
+from optbench.optimizers import listed
+from tests.mutants import ROOT, mutants
+from tests.mutants.__main__ import outcome
 
 ADAM, SGD = ("quadratic_10", "adam", "0.01"), ("quadratic_10", "sgd", "0.1")
 NUMBERS = {ADAM: gate.Number(1e-5, 120.0, steps_tolerance=6.0), SGD: gate.Number(math.inf, math.inf)}
@@ -36,19 +49,19 @@ def test_what_is_written_is_read_back_and_reads_well(tmp_path):
         ((1e-5, math.inf), "steps to target 120 -> inf (worse)"),
     ],
 )
-def test_a_number_that_moved_is_named_and_fails(capsys, tmp_path, new, words):
-    code = gate.compare(NUMBERS, {**NUMBERS, ADAM: gate.Number(*new)}, tmp_path)
-    out = capsys.readouterr().out
-    assert code == bool(words)
-    parts = ("moved: quadratic_10 adam 0.01: ", words, "optbench check --update")
-    assert all(part in out for part in parts) if words else out.startswith("2 of 2 numbers as in ")
+def test_a_number_that_moved_is_named(new, words):
+    moved = gate.compare(NUMBERS, {**NUMBERS, ADAM: gate.Number(*new)})
+    assert len(moved) == (1 if words else 0)
+    if words:
+        assert moved[0][:4] == ("trajectory", "adam", "jax", "quadratic_10 0.01")
+        assert words in moved[0].sentence
 
 
-def test_what_is_not_run_any_more_and_what_is_new_are_named(capsys, tmp_path):
-    assert gate.compare(NUMBERS, {ADAM: NUMBERS[ADAM]}, tmp_path) == 1
-    assert "sgd 0.1: not run any more" in capsys.readouterr().out
-    assert gate.compare({ADAM: NUMBERS[ADAM]}, NUMBERS, tmp_path) == 1
-    assert "sgd 0.1: not in the baselines" in capsys.readouterr().out
+def test_what_is_not_run_any_more_and_what_is_new_are_named():
+    [gone] = gate.compare(NUMBERS, {ADAM: NUMBERS[ADAM]})
+    assert (gone.optimizer, gone.sentence) == ("sgd", "not run any more")
+    [new] = gate.compare({ADAM: NUMBERS[ADAM]}, NUMBERS)
+    assert (new.optimizer, new.sentence) == ("sgd", "not in the baselines")
 
 
 def test_rounding_noise_below_the_floor_is_equal():
@@ -82,3 +95,185 @@ def test_tolerances_are_three_times_what_rounding_does():
     assert found[ADAM].steps_tolerance == 12.0
     assert found[SGD].loss_tolerance == pytest.approx(3.0)
     assert found[SGD].steps_tolerance == math.inf
+
+
+# --- fingerprints -------------------------------------------------------------------------------------------
+
+LEAF = ("fingerprint", "adam", "jax", "defaults", "matrix")
+MEAN = ("distribution", "kron", "jax", "defaults", "mean loss")
+TIME, BYTES = (("cost", "adam", "jax", "defaults", what) for what in ("time", "bytes"))
+TABLE = {
+    LEAF: {1: Value(0.25, fingerprint.least(0.25)), 2: Value(0.5, 1e-6)},
+    MEAN: {32: Value(2.0, 0.01)},
+    TIME: {32: Value(1.5, 0.9)},
+    BYTES: {32: Value(80.0, 0.0)},
+}
+
+
+@pytest.mark.parametrize("name", ["numbers.tsv", "deep/numbers.json"])
+def test_a_table_is_read_back_and_is_sorted(tmp_path, name):
+    baseline.write(tmp_path / name, TABLE, "optbench check")
+    assert baseline.read(tmp_path / name) == TABLE
+    text = (tmp_path / name).read_text()
+    assert text.index("bytes") < text.index("mean loss") < text.index("matrix")
+    assert "optbench check" in text.splitlines()[0]
+
+
+def test_a_torn_table_is_a_message(tmp_path):
+    (tmp_path / "numbers.tsv").write_text("layer\nfingerprint\tadam\n")
+    with pytest.raises(UserError, match="--update"):
+        baseline.read(tmp_path / "numbers.tsv")
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "words"),
+    [
+        (LEAF, {1: Value(0.25 + 9e-10, 0), 2: Value(0.5, 0)}, None),
+        (LEAF, {1: Value(0.25, 0), 2: Value(0.51, 0)}, "matrix after step 2: 0.5 -> 0.51 (allowed 1e-06)"),
+        (LEAF, {1: Value(math.nan, 0), 2: Value(math.nan, 0)}, "matrix after step 1: 0.25 -> nan"),
+        (LEAF, {1: Value(0.25, 0)}, "matrix is missing after step 2"),
+        (MEAN, {32: Value(2.08, 0.01)}, None),
+        (MEAN, {32: Value(2.2, 0.01)}, "mean loss after step 32: 2 -> 2.2"),
+        (TIME, {32: Value(0.5, 0)}, None),
+        (TIME, {32: Value(3.0, 0)}, "time: 1.5 -> 3"),
+        (BYTES, {32: Value(81.0, 0)}, "bytes: 80 -> 81"),
+    ],
+)
+def test_the_leaf_and_the_first_step_are_named(key, values, words):
+    found = fingerprint.compare(TABLE, {**TABLE, key: values})
+    assert [each[:4] for each in found] == ([key[:4]] if words else [])
+    assert not words or words in found[0].sentence
+
+
+def test_rows_that_come_or_go_are_named():
+    error = {("fingerprint", "adam", "jax", "defaults", "error: ValueError: no"): {}}
+    [gone] = fingerprint.compare({LEAF: TABLE[LEAF]}, {})
+    assert gone.sentence == "is not measured any more"
+    [raises] = fingerprint.compare({LEAF: TABLE[LEAF]}, error)
+    assert "ValueError: no" in raises.sentence
+
+
+@pytest.mark.parametrize("name", listed())
+def test_every_option_has_another_value_in_some_row(name):
+    optimizer = listed()[name]
+    settings = [row.optimizer for row in rows(optimizer) if type(row.optimizer) is type(optimizer)]
+    for spec in dataclasses.fields(optimizer):
+        wanted = set(spec.metadata["choices"] or ())
+        values = {getattr(each, spec.name) for each in settings}
+        assert len(values) > 1, f"{spec.name} is {values} in every row"
+        assert wanted <= values, f"{spec.name} is never {wanted - values}"
+
+
+def test_sgd_is_as_in_the_committed_file():
+    table = fingerprint.measure(listed()["sgd"], "torch", first_seed=101)
+    old = {
+        key: each for key, each in baseline.read(ROOT / check.OURS).items() if key[1:3] == ("sgd", "torch")
+    }
+    assert not [each for each in fingerprint.compare(old, table) if "time" not in each.sentence]
+
+
+def test_the_files_for_services_hold_what_differs(tmp_path):
+    found = [fingerprint.Difference("cost", "adam", "jax", "defaults", "bytes: 80 -> 81 | more")]
+    output.write_junit(tmp_path / "deep" / "junit.xml", ["adam", "sgd"], found)
+    suite = ElementTree.parse(tmp_path / "deep" / "junit.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures")) == ("8", "1")
+    [failure] = suite.iter("failure")
+    assert "bytes: 80 -> 81" in failure.get("message")
+    output.append_summary(tmp_path / "summary.md", ["adam"], found)
+    output.append_summary(tmp_path / "summary.md", ["adam"], [])
+    text = (tmp_path / "summary.md").read_text()
+    assert "bytes: 80 -> 81 \\| more |" in text
+    assert "No difference: adam." in text
+
+
+# --- what it catches ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mutant", mutants(), ids=lambda mutant: mutant.name)
+def test_a_mutant_still_fits_the_code(mutant):
+    compile(mutant.source_code(), mutant.module, "exec")
+
+
+def test_the_table_lists_every_mutant():
+    text = (ROOT / "docs" / "gate.md").read_text()
+    missing = [mutant.name for mutant in mutants() if f"| {mutant.name}" not in text]
+    assert not missing, f"run make power: {missing}"
+
+
+SAMPLE = (
+    "an option ignored: eps",
+    "sign of the update missing",
+    "a bias correction where none must be",
+    "state twice as large",
+)
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_a_mutant_is_caught(name):
+    [mutant] = [each for each in mutants() if each.name == name]
+    assert outcome(mutant)["layer"] == ("cost" if name == "state twice as large" else "fingerprint")
+
+
+# --- outside ------------------------------------------------------------------------------------------------
+
+MINE = """
+import torch
+
+class Mine(torch.optim.Optimizer):
+    def __init__(self, params, lr=0.1, decay=0.01):
+        super().__init__(params, {"lr": lr, "decay": decay})
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.data.mul_(1 - group["lr"] * group["decay"]).add_(p.grad, alpha=-group["lr"])
+"""
+TEST = """
+def test_mine(optbench_gate):
+    optbench_gate("mine:Mine")
+"""
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A repository of somebody else, with one optimizer and one test."""
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "test_mine.py").write_text(TEST)
+    (tmp_path / ".gitignore").write_text("__pycache__\n")
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "Begin"]):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def typed(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    env = {name: value for name, value in env.items() if not name.startswith("PYTEST")}
+    return subprocess.run([sys.executable, "-m", *words], cwd=folder, env=env, capture_output=True, text=True)
+
+
+def test_the_plugin_guards_an_optimizer_of_another_repository(repository):
+    known = {point.name for point in importlib.metadata.entry_points(group="pytest11")}
+    plugin = [] if "optbench" in known else ["-p", "optbench.gate.plugin"]
+    words = ["pytest", "-q", *plugin, "-p", "no:cacheprovider"]
+    first = typed(repository, *words)
+    assert first.returncode == 1
+    assert "--update" in first.stdout
+    assert typed(repository, *words, "--optbench-update").returncode == 0
+    done = typed(repository, *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (repository / "mine.py").write_text(MINE.replace("1 - ", "1 + "))
+    done = typed(repository, *words)
+    assert done.returncode == 1
+    assert "fingerprint: defaults in torch: column after step 1" in done.stdout
+
+
+def test_an_optimizer_is_compared_with_another_commit(repository):
+    words = ["optbench", "check", "--opt", "mine:Mine", "--against", "HEAD", "--jobs", "1"]
+    done = typed(repository, *words, "--summary", "summary.md")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "No difference: mine:Mine." in (repository / "summary.md").read_text()
+    (repository / "mine.py").write_text(MINE.replace("decay=0.01", "decay=0.02"))
+    done = typed(repository, *words)
+    assert done.returncode == 1
+    assert "fingerprint: mine:Mine defaults in torch" in done.stdout

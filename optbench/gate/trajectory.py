@@ -1,4 +1,4 @@
-"""`optbench check`: has an optimizer silently got worse? A small suite against committed numbers.
+"""Layer 1: has an optimizer silently got worse? A small suite in float32 against committed numbers.
 
 For each (task, optimizer, learning rate) the median over seeds of the final loss is compared, on a log10
 scale, with the baseline. A difference above the tolerance fails. On one machine the same code gives the same
@@ -20,11 +20,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from optbench import environment
+from optbench import catalogue, environment
 from optbench.execute.order import Order
 from optbench.execute.request import Request
 from optbench.execute.session import Session
 from optbench.fields import UserError
+from optbench.gate.fingerprint import Difference
 from optbench.stats.curves import middle
 from optbench.stats.outcomes import final, steps_to
 from optbench.stats.settings import question_of
@@ -42,6 +43,7 @@ TWINS = 4
 FLOOR = 1e-7
 """Losses below this are rounding noise in float32 and count as equal to it."""
 KEY = ("task", "optimizer", "trial")
+FAILED = Difference("trajectory", "", "jax", "", "a program failed")
 
 
 class Number(NamedTuple):
@@ -56,28 +58,37 @@ class Number(NamedTuple):
 Numbers = dict[tuple[str, str, str], Number]
 
 
-def check_suite(suite: str, baselines: str | None, update: bool, jobs: int | None) -> int:
-    """Run the suite, compare or rewrite; 0 if nothing moved."""
-    Request(suite=suite, jobs=jobs).resolve()  # what is wrong with the request is said first
+def check_suite(
+    suite: str, baselines: str | None, update: bool, jobs: int | None, opt: Sequence[str] | None = None
+) -> list[Difference]:
+    """Run the suite, compare or rewrite; what moved."""
+    request = Request(suite=suite, jobs=jobs, opt=tuple(opt) if opt else None)
+    request.resolve()  # an invalid request is an error before anything runs
     path = Path(baselines or f"results/baselines/{suite}.tsv")
     if not update and not path.is_file():
         raise UserError(
             f"no baselines at {str(path)!r}. Write them with: optbench check --suite {suite} --update"
         )
-    old = {} if update else read(path)
-    numbers = run(Request(suite=suite, jobs=jobs))
+    names = None if opt is None else {catalogue.optimizer(text).label() for text in opt}
+    old = read(path) if path.is_file() and (opt or not update) else {}
+    kept = {} if names is None else {key: number for key, number in old.items() if key[1] not in names}
+    old = {key: number for key, number in old.items() if key not in kept}
+    numbers = run(request)
     if numbers is None:
-        return 1
+        return [FAILED]
     if not update:
-        return compare(old, numbers, path)
-    others = [run(Request(suite=suite, jobs=jobs, lanes=lanes)) for lanes in ("map", "vmap")]
-    others += [run(Request(suite=suite, jobs=jobs), twin) for twin in range(1, TWINS + 1)]
+        moved = compare(old, numbers)
+        same = len(old) - sum(each.sentence != "not in the baselines" for each in moved)
+        print(f"{same} of {len(old)} numbers as in {path}" + ("" if not moved else f"; {len(moved)} moved"))
+        return moved
+    others = [run(dataclasses.replace(request, lanes=lanes)) for lanes in ("map", "vmap")]
+    others += [run(request, twin) for twin in range(1, TWINS + 1)]
     if None in others:
-        return 1
-    numbers = tolerant(numbers, list(filter(None, others)))
+        return [FAILED]
+    numbers = kept | tolerant(numbers, list(filter(None, others)))
     write(path, suite, numbers)
     print(f"wrote {len(numbers)} numbers to {path}")
-    return 0
+    return []
 
 
 def run(request: Request, twin: int | None = None) -> Numbers | None:
@@ -160,30 +171,29 @@ def read(path: Path) -> Numbers:
         ) from error
 
 
-def compare(old: Numbers, new: Numbers, path: Path) -> int:
-    """Print what moved; 1 if something did."""
+def compare(old: Numbers, new: Numbers) -> list[Difference]:
+    """What moved."""
     moved = []
     for key in sorted(old.keys() | new.keys()):
-        name = " ".join(key)
-        if key not in new or key not in old:
-            moved.append(f"{name}: {'not run any more' if key not in new else 'not in the baselines'}")
-            continue
-        (loss, steps, loss_tolerance, steps_tolerance), new_number = old[key], new[key]
-        if apart(loss, new_number.loss) > loss_tolerance:
-            word = "worse" if new_number.loss > loss or math.isnan(new_number.loss) else "better"
-            digits = digits_apart((loss, new_number.loss), 4)
-            both = " -> ".join(short(each, digits, "failed") for each in (loss, new_number.loss))
-            moved.append(f"{name}: loss {both} ({word})")
-        elif steps != new_number.steps and abs(steps - new_number.steps) > steps_tolerance:
-            word = "worse" if new_number.steps > steps else "better"
-            moved.append(f"{name}: steps to target {steps:g} -> {new_number.steps:g} ({word})")
-    for line in moved:
-        print(f"moved: {line}")
-    same = len(old) - sum(not line.endswith("not in the baselines") for line in moved)
-    print(f"{same} of {len(old)} numbers as in {path}" + ("" if not moved else f"; {len(moved)} moved"))
-    if moved:
-        print("If this is meant: optbench check --update, and a line under Results in CHANGELOG.md.")
-    return 1 if moved else 0
+        if (sentence := movement(old.get(key), new.get(key))) is not None:
+            task, optimizer, trial = key
+            moved.append(Difference("trajectory", optimizer, "jax", f"{task} {trial}", sentence))
+    return moved
+
+
+def movement(old: Number | None, new: Number | None) -> str | None:
+    """A sentence, if a number moved by more than it may."""
+    if old is None or new is None:
+        return "not run any more" if old else "not in the baselines"
+    if apart(old.loss, new.loss) > old.loss_tolerance:
+        word = "worse" if new.loss > old.loss or math.isnan(new.loss) else "better"
+        digits = digits_apart((old.loss, new.loss), 4)
+        both = " -> ".join(short(each, digits, "failed") for each in (old.loss, new.loss))
+        return f"loss {both} ({word})"
+    if old.steps != new.steps and abs(old.steps - new.steps) > old.steps_tolerance:
+        word = "worse" if new.steps > old.steps else "better"
+        return f"steps to target {old.steps:g} -> {new.steps:g} ({word})"
+    return None
 
 
 def apart(old: float, new: float) -> float:

@@ -1,0 +1,205 @@
+"""`optbench check`: every layer of the gate against committed numbers, or against another commit."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optbench import catalogue, environment, origin
+from optbench.execute.pool import Pool
+from optbench.fields import UserError, split_brackets
+from optbench.gate import baseline as files
+from optbench.gate import output, trajectory
+from optbench.gate.fingerprint import Difference, Table, Value, compare
+from optbench.optimizer import Optimizer
+
+OURS = Path("results/baselines/optimizers.tsv")
+"""The numbers of the listed optimizers."""
+TIMEOUT = 1800.0
+CHECKED_FROM = 101
+"""The first seed of a check; a baseline has other seeds, so that the distribution is tested and not the draws."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All rows of one optimizer in one framework, as a worker runs them."""
+
+    optimizer: Optimizer
+    framework: str
+    twins: bool
+    roomy = False
+
+    @property
+    def cost(self) -> float:
+        return self.optimizer.flops({"matrix": (4, 6)})
+
+    @property
+    def family(self) -> tuple[str, str]:
+        return (self.optimizer.label(), self.framework)
+
+    def halves(self) -> tuple[Job, ...]:
+        return ()
+
+    def message(self) -> dict[str, Any]:
+        self.optimizer.spec()  # every part has its origin before it travels
+        inputs = {
+            "packed": origin.pack(self.optimizer, self.optimizer.made_of()),
+            "framework": self.framework,
+            "twins": self.twins,
+            "first_seed": 1 if self.twins else CHECKED_FROM,
+        }
+        return {"call": "optbench.gate.fingerprint:in_worker", "inputs": inputs, "framework": self.framework}
+
+
+def measured(optimizers: Sequence[Optimizer], jobs: int | None, twins: bool = False) -> Table:
+    """The fingerprints, distributions and costs of optimizers; `twins` measures tolerances too."""
+    table: Table = {}
+    for framework in ("jax", "torch"):  # on workers of their own: none imports two frameworks
+        work = [Job(each, framework, twins) for each in optimizers if framework in each.frameworks()]
+        work.sort(key=lambda job: job.cost)
+        for event in Pool[Job](os.devnull, jobs or len(environment.cores()), TIMEOUT).run(work):
+            if event.kind == "failed" and event.program is not None:
+                name = (*event.program.family, "defaults")
+                table["fingerprint", *name, f"error: {event.facts['reason']}"] = {}
+            elif event.kind == "done":
+                for *key, values in event.facts["numbers"]:
+                    table[tuple(key)] = {int(step): Value(*value) for step, value in values.items()}
+    return table
+
+
+def check_optimizers(
+    texts: Sequence[str], path: Path, update: bool, against: str | None, jobs: int | None
+) -> list[Difference]:
+    """Compare optimizers with a file or a commit, or write the file."""
+    optimizers = [catalogue.optimizer(text) for text in texts]
+    labels = {each.label() for each in optimizers}
+    if update:
+        kept = files.read(path) if path.is_file() else {}
+        kept = {key: values for key, values in kept.items() if key[1] not in labels}
+        new = measured(optimizers, jobs, twins=True)
+        failed = sorted(
+            {f"{key[1]} {key[3]} in {key[2]}: {key[4]}" for key in new if key[4].startswith("error")}
+        )
+        print(*(f"left out: {line}" for line in failed), sep="\n", end="\n" if failed else "")
+        new = {key: values for key, values in new.items() if not key[4].startswith("error")}
+        files.write(path, kept | new, f"optbench check --opt {','.join(texts)} --update")
+        print(f"wrote {len(new)} lines to {path}")
+        return []
+    old = at_commit(against, texts, jobs) if against else committed(path, texts)
+    old = {key: values for key, values in old.items() if key[1] in labels}
+    found = compare(old, measured(optimizers, jobs))
+    rows = {key[:4] for key in old}
+    print(f"{len(rows - {each[:4] for each in found})} of {len(rows)} rows as in {against or path}")
+    return found
+
+
+def committed(path: Path, texts: Sequence[str]) -> Table:
+    """The table of a file that must be there."""
+    if not path.is_file():
+        ours = "" if path == OURS else f" --opt {','.join(texts)} --baseline {path}"
+        raise UserError(f"no baselines at {str(path)!r}. Write them with: optbench check{ours} --update")
+    return files.read(path)
+
+
+def at_commit(reference: str, texts: Sequence[str], jobs: int | None) -> Table:
+    """The numbers that the code of another commit gives, from a worktree that is removed again."""
+    with worktree(reference) as folder, tempfile.TemporaryDirectory() as kept:
+        path = Path(kept) / "baseline.json"
+        words = ["check", "--opt", *texts, "--baseline", str(path), "--update"]
+        words += ["--jobs", str(jobs)] if jobs else []
+        paths = [str(folder), str(folder / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        done = subprocess.run(
+            [sys.executable, "-m", "optbench", *words],
+            cwd=folder / Path.cwd().relative_to(top()),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if not path.is_file():
+            last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+            raise UserError(f"--against {reference}: its code cannot be measured: {' '.join(last)}")
+        return files.read(path)
+
+
+def top() -> Path:
+    """The top folder of the repository that this runs in."""
+    return Path(git("rev-parse", "--show-toplevel"))
+
+
+@contextmanager
+def worktree(reference: str) -> Iterator[Path]:
+    """A worktree of a commit."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder).resolve() / "tree"
+        git("worktree", "add", "--detach", str(path), reference)
+        try:
+            yield path
+        finally:
+            git("worktree", "remove", "--force", str(path))
+
+
+def git(*words: str) -> str:
+    done = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"git {' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def check(
+    suite: str = "gate",
+    baselines: str | None = None,
+    update: bool = False,
+    jobs: int | None = None,
+    opt: Sequence[str] | None = None,
+    baseline: str | None = None,
+    against: str | None = None,
+    junit: str | None = None,
+    summary: str | None = None,
+) -> tuple[int, dict[str, Any]]:
+    """All layers; with a suite or its baselines given, the trajectories alone.
+
+    Returns exit code 1 if something differs, and what `--json` prints.
+    """
+    from optbench.optimizers import listed
+
+    found: list[Difference] = []
+    alone = suite != "gate" or baselines is not None
+    own = baseline is not None or against is not None
+    if update and against:
+        raise UserError("--against compares with a commit: there is nothing to --update.")
+    if not alone:
+        texts = [part for text in opt for part in split_brackets(text)] if opt else list(listed())
+        if not own and (unknown := sorted({text.partition("[")[0] for text in texts} - set(listed()))):
+            raise UserError(
+                f"{unknown[0]} has no numbers in {OURS}. Give a file: --baseline tests/optbench.json"
+            )
+        found += check_optimizers(texts, Path(baseline or OURS), update, against, jobs)
+    if not own:
+        found += trajectory.check_suite(suite, baselines, update, jobs, None if alone else opt)
+    for each in found:
+        print(f"{each.layer}: {each.optimizer} {each.row} in {each.framework}: {each.sentence}")
+    if found and not against:
+        given = {
+            "suite": suite if alone else None,
+            "baselines": baselines,
+            "opt": opt and ",".join(opt),
+            "baseline": baseline,
+        }
+        words = [word for name, value in given.items() if value for word in (f"--{name}", value)]
+        command = shlex.join(["optbench", "check", *words, "--update"])
+        print(f"If this is intended: {command}, and a line under Results in CHANGELOG.md.")
+    names = [*(opt or ([suite] if alone else listed()))]
+    if junit:
+        output.write_junit(Path(junit), names, found)
+    if summary:
+        output.append_summary(Path(summary), names, found)
+    return int(bool(found)), {"checked": names, "differences": [each._asdict() for each in found]}

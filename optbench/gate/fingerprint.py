@@ -1,0 +1,203 @@
+"""Layers 0, 2 and 3: what an optimizer does in 32 steps of a tiny tree, over seeds, and what that costs.
+
+0. fingerprint: for each option row, a weighted sum of each leaf after 1, 2, 4, .. 32 steps in float64. The learning
+   rate moved by a rounding gives the tolerance: `AMPLIFIED` times the largest change that it makes, or the least.
+2. distribution: where an optimizer draws, the mean loss over seeds; other seeds must give the same within
+   `DEVIATIONS` standard errors of the difference.
+3. cost: gradients and Hessian-vector products, bytes of state, compiled programs for five learning rates, and the
+   processor time of a step relative to adam's in the same process.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from optbench import catalogue, origin
+from optbench.cell import Status, Trace
+from optbench.execute.worker import ENGINES, reason
+from optbench.gate.rows import STEPS, Row, rows
+from optbench.optimizer import Optimizer
+from optbench.optimizers.adapter import Standard
+from optbench.optimizers.foreign import Foreign
+
+LAYERS = ("fingerprint", "trajectory", "distribution", "cost")
+LEAST = 1e-9
+"""The least difference that counts, in units of one plus the number's size."""
+DRAWN = 2e-7
+"""The same where PyTorch draws: its normal numbers are float32, and their last digits depend on the instruction set."""
+TWINS = (1 + 2.0**-51, 1 - 2.0**-51, 1 + 2.0**-48)
+AMPLIFIED = 30.0
+CHAOS = 1e-2
+"""A number that roundings move by more is not compared."""
+SEEDS = 12
+DEVIATIONS = 6.0
+SLOWER = 2.0
+"""By how many times itself, or times adam's, the relative time of a step may grow: a busy machine doubles it."""
+
+
+class Value(NamedTuple):
+    """A number, and by how much another run's may differ from it."""
+
+    value: float
+    tolerance: float
+
+
+def least(value: float, floor: float = LEAST) -> float:
+    """The least tolerance of a number."""
+    return floor * (1 + abs(value))
+
+
+Key = tuple[str, str, str, str, str]
+"""Layer, optimizer, framework, row, and what: a leaf, or a quantity."""
+Table = dict[Key, dict[int, Value]]
+"""The values of each after some steps."""
+
+
+def measure(optimizer: Optimizer, framework: str, twins: bool = False, first_seed: int = 1) -> Table:
+    """All numbers of an optimizer in one framework; with tolerances that were measured, if `twins`."""
+    table: Table = {}
+    for row in rows(optimizer):
+        if row.framework == framework:
+            table |= measure_row(optimizer.label(), row, twins, first_seed)
+    return table
+
+
+def measure_row(name: str, row: Row, twins: bool = False, first_seed: int = 1) -> Table:
+    """The numbers of one row; what it raises is a number that nothing equals."""
+    is_default = row.name == "defaults"
+    draws = getattr(row.optimizer, "draws", not isinstance(row.optimizer, Standard))
+    floor = DRAWN if draws and row.framework == "torch" else LEAST
+    cells = [row.cell(1.0 + lane, lane) for lane in range(row.lanes)]
+    cells += [row.cell(factor) for factor in TWINS if twins and row.optimizer.swept() is not None]
+    first, seeds = len(cells), SEEDS if is_default and draws and not isinstance(row.optimizer, Foreign) else 0
+    cells += [row.cell(1.0, first_seed + k) for k in range(seeds)]
+    key = (name, row.framework, row.name)
+    try:
+        traces = ENGINES[row.framework]("cpu").run(cells, row.mode)
+    except Exception as error:
+        return {("fingerprint", *key, f"error: {reason(error)}"): {}}
+    table: Table = {}
+    for lane in range(row.lanes):
+        others = traces[row.lanes : first] if lane == 0 else []
+        found = leaves(traces[lane], others, floor)
+        if row.varied:
+            losses = enumerate(traces[lane].losses.tolist(), 1)
+            found["loss"] = {
+                step: Value(loss, least(loss)) for step, loss in losses if step in (1, 2, 8, STEPS)
+            }
+        for leaf, values in found.items():
+            table["fingerprint", *key, leaf if lane == 0 else f"{leaf} of lane {lane}"] = values
+    if is_default:
+        if seeds:
+            table["distribution", *key, "mean loss"] = spread(traces[first:])
+        table |= {("cost", *key, what): {STEPS: value} for what, value in cost(row, traces).items()}
+    return table
+
+
+def leaves(trace: Trace, twins: list[Trace], floor: float) -> dict[str, dict[int, Value]]:
+    """Each leaf's number after each step that is looked at."""
+    found: dict[str, dict[int, Value]] = {}
+    for leaf, values in trace.evaluations.items():
+        found[leaf] = {}
+        for i, (step, value) in enumerate(zip(trace.evaluation_steps.tolist(), values.tolist(), strict=True)):
+            others = [t.evaluations[leaf][i] if i < len(t.evaluations[leaf]) else math.nan for t in twins]
+            moved = max((abs(other - value) for other in others), default=0.0)
+            if step and not moved <= CHAOS * (1 + abs(value)) and math.isfinite(value):
+                break
+            if step:
+                found[leaf][step] = Value(value, max(least(value, floor), AMPLIFIED * moved))
+    if trace.status is not Status.DONE:
+        found["diverged"] = {len(trace.losses): Value(1.0, 0.0)}
+    return found
+
+
+def spread(traces: list[Trace]) -> dict[int, Value]:
+    """The mean loss over seeds at some steps, with its standard error; nothing where no seed changes it."""
+    import numpy as np
+
+    losses = np.stack([np.resize(trace.losses, STEPS) for trace in traces])
+    errors = losses.std(axis=0, ddof=1) / math.sqrt(len(losses))
+    steps = [step for step in (8, 16, 32) if errors[step - 1] > 0]
+    return {step: Value(float(losses[:, step - 1].mean()), float(errors[step - 1])) for step in steps}
+
+
+def cost(row: Row, traces: list[Trace]) -> dict[str, Value]:
+    """What 32 steps ask for and keep, and their processor time over that of adam."""
+    counts, facts = traces[0].counts, traces[0].facts
+    adam = Row("adam", catalogue.optimizer("adam"), row.framework, row.schedule, row.mode)
+    reference = ENGINES[row.framework]("cpu").run([adam.cell(seed=k) for k in range(3)], row.mode)
+    ratio = step_seconds(traces) / step_seconds(reference)
+    rates = {row.cell(1.0 + k).program_key() for k in range(5)}
+    exact = {
+        "gradients": counts.gradients,
+        "products": counts.hvps,
+        "bytes": facts["state_bytes"],
+        "programs": len(rates),
+    }
+    found = {what: Value(float(value), 0.0) for what, value in exact.items()}
+    return found | {"time": Value(ratio, SLOWER * max(ratio, 1.0))}
+
+
+def step_seconds(traces: list[Trace]) -> float:
+    """Processor seconds of one step of one lane."""
+    return traces[0].facts["program_cpu_seconds"] / (STEPS * len(traces))
+
+
+def in_worker(packed: Mapping[str, Any], framework: str, twins: bool, first_seed: int) -> list[Any]:
+    """The table of a packed optimizer, as JSON data."""
+    table = measure(origin.unpack(packed), framework, twins, first_seed)
+    return [[*key, {str(step): value for step, value in values.items()}] for key, values in table.items()]
+
+
+# --- comparing ----------------------------------------------------------------------------------------------
+
+
+class Difference(NamedTuple):
+    """What differs first in one row of one layer, and how much of it."""
+
+    layer: str
+    optimizer: str
+    framework: str
+    row: str
+    sentence: str
+
+
+def compare(old: Table, new: Table) -> list[Difference]:
+    """What differs, for each row: the leaf and the first step, and how many leaves."""
+    found = []
+    for row in sorted({key[:4] for key in old} | {key[:4] for key in new}):
+        before, after = ({k[4]: v for k, v in table.items() if k[:4] == row} for table in (old, new))
+        if not before or not after:
+            raised = [what for what in {**before, **after} if what.startswith("error")]
+            gone = "is not measured any more" if before else "is not in the baseline"
+            found.append(Difference(*row, "; ".join([gone, *raised])))
+            continue
+        moved = [
+            each for each in (differs(row[0], before, after, what) for what in {**before, **after}) if each
+        ]
+        if moved:
+            _, sentence = min(moved)
+            others = f"; {len(moved)} of {len(before)} differ" if len(before) > 1 else ""
+            found.append(Difference(*row, sentence + others))
+    return found
+
+
+def differs(
+    layer: str, before: dict[str, dict[int, Value]], after: dict[str, dict[int, Value]], what: str
+) -> tuple[int, str] | None:
+    """The first step at which something differs, and a sentence; None where nothing does."""
+    if what not in before or what not in after:
+        return 0, what if what not in before else f"{what} is missing"
+    for step, (value, tolerance) in sorted(before[what].items()):
+        if step not in after[what]:
+            return step, f"{what} is missing after step {step}"
+        new, error = after[what][step]
+        allowed = DEVIATIONS * math.hypot(tolerance, error) if layer == "distribution" else tolerance
+        slower = layer == "cost" and what == "time" and new < value
+        if abs(new - value) <= allowed or slower or (math.isnan(new) and math.isnan(value)):
+            continue
+        at = f" after step {step}" if layer != "cost" else ""
+        return step, f"{what}{at}: {value:.10g} -> {new:.10g} (allowed {allowed:.1g})"
+    return None

@@ -1,0 +1,37 @@
+"""What a continuous-integration service reads: JUnit, and a table in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+
+from optbench.gate.fingerprint import LAYERS, Difference
+
+
+def write_junit(path: Path, names: Sequence[str], found: Sequence[Difference]) -> None:
+    """A test case for each layer and optimizer."""
+    suite = ElementTree.Element("testsuite", name="optbench check", failures=str(len(found)))
+    for layer in LAYERS:
+        for name in sorted({*names, *(each.optimizer for each in found)}):
+            own = [each for each in found if (each.layer, each.optimizer) == (layer, name)]
+            case = ElementTree.SubElement(suite, "testcase", classname=f"optbench.{layer}", name=name)
+            for each in own:
+                text = f"{each.row} in {each.framework}: {each.sentence}"
+                ElementTree.SubElement(case, "failure", message=text).text = text
+    suite.set("tests", str(len(suite)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ElementTree.ElementTree(suite).write(path, encoding="unicode", xml_declaration=True)
+
+
+def append_summary(path: Path, names: Sequence[str], found: Sequence[Difference]) -> None:
+    """A table of what differs, at the end of a file such as GITHUB_STEP_SUMMARY."""
+    lines = ["### optbench check", ""]
+    if found:
+        cells = [tuple(str(part).replace("|", "\\|") for part in each) for each in found]
+        lines += ["| layer | optimizer | framework | row | difference |", "|---|---|---|---|---|"]
+        lines += [f"| {' | '.join(cell)} |" for cell in cells]
+    else:
+        lines.append(f"No difference: {', '.join(names)}.")
+    with path.open("a", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")

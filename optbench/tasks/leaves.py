@@ -1,0 +1,121 @@
+"""One tiny tree that holds every kind of leaf, with a polynomial loss: what `optbench check` takes fingerprints on.
+
+    loss = sum_i lit_i(t) [ h_i (x_i - c_i)^2 / 2 + (x_i - c_i)^4 / 50 + z_i(t) x_i ] + (sum_i lit_i(t) a_i x_i)^2 / 20
+
+x are the numbers of all leaves but `dead`. The last term couples the leaves, the fourth power makes the Hessian depend
+on the parameters, z is gradient noise, and `lit` is 1 but for the leaves `late` and `sparse`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from optbench.fields import hyper
+from optbench.task import Functions, Task, stream
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SHAPES: dict[str, tuple[int, ...]] = {
+    "column": (5, 1),
+    "cube": (3, 2, 6),
+    "dead": (2, 3),
+    "kernel": (2, 3, 2, 2),
+    "late": (3, 2),
+    "matrix": (4, 6),
+    "row": (1, 5),
+    "scalar": (),
+    "sparse": (6,),
+}
+"""The gradient of `dead` is always 0, of `late` on the first steps, of each entry of `sparse` on two steps of three."""
+WAKES = 12
+"""The first step at which `late` has a gradient."""
+LARGE = {"long": (2, 260), "middle": (40, 3)}
+"""Leaves whose products are computed in blocks, or apart from those of small leaves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leaves(Task):
+    __doc__ = __doc__
+    name: ClassVar[str] = "leaves"
+
+    large: bool = hyper(False, "adds large leaves", choices=(False, True))
+    varied: bool = hyper(
+        False,
+        "first parameters and gradient noise differ between seeds, and not only what an optimizer draws",
+        choices=(False, True),
+    )
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each leaf, sorted by name."""
+        return dict(sorted((SHAPES | LARGE).items())) if self.large else SHAPES
+
+    def count(self) -> int:
+        """How many numbers have a gradient."""
+        return sum(math.prod(shape) for name, shape in self.shapes().items() if name != "dead")
+
+    def own(self, seed: int) -> int:
+        """What parameters and noise are drawn from."""
+        return seed if self.varied else 7
+
+    def init(self, seed: int) -> dict[str, np.ndarray]:
+        own = self.own(seed)
+        return {name: stream(own, name).uniform(-1.5, 1.5, shape) for name, shape in self.shapes().items()}
+
+    def data(self) -> dict[str, np.ndarray]:
+        """Curvatures h, minima c, couplings a, and the weights with which a leaf is projected to a number."""
+        kinds = {"h": (0.3, 3.0), "c": (-1.0, 1.0), "a": (-1.0, 1.0)}
+        return {
+            **{kind: stream(7, f"{kind}.").uniform(*ends, self.count()) for kind, ends in kinds.items()},
+            **{
+                f"w.{name}": stream(7, f"w.{name}").uniform(0.5, 1.5, shape)
+                for name, shape in self.shapes().items()
+            },
+        }
+
+    def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
+        import numpy as np
+
+        before = sum(
+            math.prod(shape) for name, shape in self.shapes().items() if name < "sparse" and name != "dead"
+        )
+        lit = np.ones((stop - start, self.count()))
+        lit[:, before:] = [(np.arange(6) + t) % 3 == 0 for t in range(start, stop)]
+        noise = [
+            stream(self.own(seed), f"z/{t}").uniform(-0.5, 0.5, self.count()) for t in range(start, stop)
+        ]
+        return {"z": np.stack(noise), "lit": lit}
+
+    def jax(self) -> Functions:
+        import jax.numpy as jnp
+
+        return self.functions(jnp.concatenate)
+
+    def torch(self) -> Functions:
+        import torch
+
+        return self.functions(torch.cat)
+
+    def functions(self, join: Any) -> Functions:
+        """The loss and the weighted sum of each leaf."""
+
+        def loss(params: Any, data: Any, draw: Any) -> Any:
+            x = join([params[name].reshape(-1) for name in sorted(params) if name != "dead"])
+            apart = x - data["c"]
+            each = draw["lit"] * (data["h"] * apart**2 / 2 + apart**4 / 50 + draw["z"] * x)
+            return each.sum() + (draw["lit"] * data["a"] * x).sum() ** 2 / 20
+
+        def evaluate(params: Any, data: Any) -> dict[str, Any]:
+            return {name: (data[f"w.{name}"] * params[name]).sum() for name in sorted(params)}
+
+        return Functions(loss, evaluate)
+
+    def evaluation_steps(self, steps: int) -> tuple[int, ...]:
+        """0, powers of two, and the last."""
+        return tuple(sorted({0, *(2**i for i in range(20) if 2**i < steps), steps}))
+
+    def flops(self) -> float:
+        """Few: lanes of it are small."""
+        return 20.0 * self.count()
