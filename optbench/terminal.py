@@ -298,10 +298,8 @@ def speed(rows: Frame) -> list[str]:
     first = rows.iloc[0]
     if not first.get("examples_per_second"):
         return []
-    part = first["peak_fraction"]
-    return [f"{first['examples_per_second']:,.0f} {first['unit']}/s"] + [f"{part:.0%} of peak"] * (
-        part == part
-    )
+    part, rate = first["peak_fraction"], f"{first['examples_per_second']:,.0f} {first['unit']}/s"
+    return [rate, f"{part:.0%} of peak"] if part == part else [rate]
 
 
 def print_table(session: Session, frame: Frame) -> dict[str, Any]:

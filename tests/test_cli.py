@@ -90,7 +90,7 @@ def test_python_callers_get_the_same_messages(tmp_path):
         ({"lr": -1}, "--lr must be numbers above 0, such as --lr 0.1,0.01; got '-1'"),
         ({"lr": [0.1, float("nan")]}, "got 'nan'"),
         ({"steps": "many"}, "--steps must be an integer of at least 1, got 'many'"),
-        ({"seeds": True}, "--seeds True"),
+        ({"seeds": True}, "--seeds must be an integer of at least 1, got True"),
         ({"jobs": 1.5}, "--jobs 1.5"),
     ):
         with pytest.raises(UserError, match=re.escape(words)):

@@ -141,7 +141,7 @@ def test_the_program_of_a_killed_worker_is_tried_again_in_halves(tmp_path):
         code, out, err = run.end()
     assert (code, err) == (0, "")
     assert "out of memory: the worker was killed (signal 9)" in out
-    assert "tried again in halves" in out
+    assert "retried in two halves" in out
     assert "[3/3]" in out, "both halves and the other program ran"
     assert set(run.store.frame()["status"]) == {"done"}
     assert "nothing to compute" in finish(tmp_path, *SLOW)
@@ -154,7 +154,7 @@ def test_ctrl_c_is_a_sentence_and_code_130(tmp_path):
         code, out, err = run.end()
         assert gone(workers)
     assert code == 130
-    assert "Interrupted. What had finished is stored; the same command goes on from there." in out
+    assert "Interrupted. Finished programs are stored; run the same command to continue." in out
     assert "Traceback" not in err
     assert [path for path in (tmp_path / "results").rglob("*") if path.is_file()] == []
 

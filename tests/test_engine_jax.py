@@ -14,7 +14,6 @@ from optbench import optimizers
 from optbench.cell import Cell, Status
 from optbench.engines import jax as engine
 from optbench.engines import lanes
-from tests import contract
 from tests.contract import TINY_QUADRATIC, cells_of, run, same_bits
 
 NAMED = ("adam", "esgd", "kron")
@@ -123,9 +122,3 @@ def test_kron_lanes_on_two_threads_do_not_stand_still():
         check=False,
     )
     assert "4 lanes ended" in done.stdout, f"{time.monotonic() - begun:.0f} s: {done.stderr[-500:]}"
-
-
-def test_the_contract_module_is_used():
-    """Every name of the catalogue has a page that holds the contract."""
-    for each in optimizers.names().values():
-        contract.check_page(each)

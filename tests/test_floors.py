@@ -23,8 +23,14 @@ HOMES = {
     "tyro": (("cli.py",), ()),
     "rich": ((), ("terminal.py",)),
     "pyarrow": ((), ("store.py",)),
-    "pandas": (("stats/*.py", "report/**.py"), ("api.py", "store.py")),
-    "matplotlib": (("report/**.py",), ()),
+    "pandas": (("stats/*.py", "report/*.py", "report/panels/*.py"), ("api.py", "store.py")),
+    "matplotlib": (
+        (
+            "report/*.py",
+            "report/panels/*.py",
+        ),
+        (),
+    ),
     "jinja2": (("report/page.py",), ("report/*.py",)),
     "vl_convert": (("report/vega.py",), ("report/*.py",)),
     "jax": (("engines/jax*.py", "rules/optax*.py", *BOTH, *ROOMS), INSIDE),

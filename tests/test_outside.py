@@ -100,7 +100,8 @@ def test_an_installed_package_offers_things_by_entry_points(folder):
     text = "".join(f"[optbench.{kind}]\n{point}\n" for kind, point in points.items())
     (info / "entry_points.txt").write_text(text)
     (folder / "lists.py").write_text(
-        f"from optbench import pages\nfor kind in {[*points]}:\n    print(kind, pages.listing(kind), sep='\\n')\n"
+        f"from optbench import pages\nfor kind in {[*points]}:\n"
+        "    print(kind, pages.as_table(pages.listing(kind)), sep='\\n')\n"
     )
     listed = output(folder, "python lists.py")
     for kind, point in points.items():
@@ -186,7 +187,7 @@ def test_a_suite_with_classes_of_its_own_by_the_older_import_paths(folder):
     assert "sign_momentum" in output(folder, line)
     assert "nothing to compute" in output(folder, line)
     text = output(folder, "optbench report --suite own_suite.py --results own --out own-reports")
-    assert "2 problems, 2 optimizers" in text
+    assert "2 tasks, 2 optimizers" in text
     command = text.partition("Next: ")[2].splitlines()[0]
     assert " to compute" in output(folder, f"{command} --dry-run")
 

@@ -38,7 +38,11 @@ def test_both_frameworks_read_the_same_table(schedule, dtype):
     in_torch = EagerBackend(inputs, "eager", torch.device("cpu")).factors()
     with jax.enable_x64(dtype == "float64"):
         backend = jax_engine.JaxBackend(inputs, "map", jax.devices("cpu")[0])
-        in_jax = np.concatenate([np.asarray(backend.inputs_of(t)["factors"]) for t in (0, BLOCK)])[:steps]
+        parts = []
+        for start in (0, BLOCK):
+            backend.prepare(start)
+            parts.append(np.asarray(backend.shared["factors"]))
+        in_jax = np.concatenate(parts)[:steps]
     np.testing.assert_array_equal(np.array(in_torch, dtype), in_jax)
     np.testing.assert_array_equal(in_jax, schedule.factors(steps).astype(dtype))
 
