@@ -13,7 +13,7 @@ from scipy import optimize, stats
 
 import optbench
 from optbench.fields import UserError
-from optbench.stats.paired import same_bits
+from optbench.stats.comparison import same_bits
 from optbench.stats.sequence import FAR, Estimate, estimate, half_width, looks, overall, seeds_needed
 from tests.banks import banks
 

@@ -112,7 +112,7 @@ def look(
 
     True where the next seeds would take longer than is left.
     """
-    from optbench.stats.paired import choose, report
+    from optbench.stats.comparison import choose, report
     from optbench.stats.sequence import looks
 
     rates = points(both, options.lr)
