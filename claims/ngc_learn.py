@@ -1,15 +1,14 @@
 """ngc-learn: what the docstrings of ngclearn.utils.optim say."""
 
 from optbench.claim import Document, Measurement, Numbers, Ruling, graded
+from optbench.claim.rules import only_rounding
 
 document = Document(
-    name="ngc-learn",
-    title="ngclearn 3.2.1: docstrings of ngclearn.utils.optim",
-    source="https://github.com/NACLab/ngc-learn (6cfadd5)",
+    name="ngc-learn", title="ngclearn 3.2.1: docstrings of ngclearn.utils.optim",
     optimizers=("ngc_adam", "ngc_nag", "ngc_sgd"),
-)
+    source="https://github.com/NACLab/ngc-learn (6cfadd5)",
+)  # fmt: skip
 claim = document.claim
-ROUNDING = 1e-12
 EQUATIONS = Measurement.of("ngc:equations", steps=50, shape=[3, 2], seed=0)
 DEFAULTS = Measurement.of("ngc:defaults")
 DOCUMENTED = {
@@ -20,14 +19,9 @@ DOCUMENTED = {
 """The defaults that the docstrings of the three step functions state."""
 
 
-def follows(m: Numbers, rule: str, text: str) -> Ruling:
-    """Whether a rule does what its docstring's equations say."""
-    apart = m["apart"][rule]
-    return Ruling(
-        graded(apart < ROUNDING, apart < 1e-5),
-        f"{apart:.1g} apart",
-        f"50 steps in float64 against {text} in NumPy, relative to how far the parameters get.",
-    )
+def follows(m: Numbers, rule: str, equations: str) -> Ruling:
+    why = f"50 steps in float64 against {equations} in NumPy, relative to the distance the parameters move."
+    return only_rounding(m["apart"][rule], why)
 
 
 @claim("param = param - lr * g1_unbiased / (sqrt(g2_unbiased) + epsilon)", "five equations", EQUATIONS)
@@ -51,25 +45,18 @@ def sgd_equations(m: Numbers) -> Ruling:
 @claim("mu = 0 iff t <= 1 (first iteration)", "no momentum at the first step", EQUATIONS)
 def nag_first_step(m: Numbers) -> Ruling:
     """NAG's first step has no momentum."""
-    apart = m["first nag step over a plain one"]
-    return Ruling(
-        graded(apart < ROUNDING),
-        f"{apart:.1g} from a plain step",
-        "The first step is one of gradient descent, whatever mu is; phi starts from zeros and is not used.",
-    )
+    why = "The first step is one of gradient descent, whatever mu is; phi starts from zeros and is not used."
+    return only_rounding(m["first nag step over a plain one"], why)
 
 
 @claim("step size coefficient for NAG update (Default: 0.001)", "0.001", DEFAULTS)
 def nag_step_size(m: Numbers) -> Ruling:
     """The default step size of NAG is 0.001."""
-    found, said = m["nag"]["eta"], DOCUMENTED["nag"]["eta"]
-    return Ruling(
-        graded(found == said),
-        f"{found:g}",
-        f"The signature has {found:g}, {found / said:g} times what the docstring says."
-        if found != said
-        else "The signature has the same.",
+    default, documented = m["nag"]["eta"], DOCUMENTED["nag"]["eta"]
+    times = (
+        f"{default / documented:g} times the documented value" if default != documented else "as documented"
     )
+    return Ruling(graded(default == documented), f"{default:g}", f"The signature has {default:g}, {times}.")
 
 
 @claim("Default: 0.001, 0.9, 0.999, 1e-8; mu 0.9; sgd 0.001", "all other defaults", DEFAULTS)

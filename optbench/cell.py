@@ -167,9 +167,19 @@ class Status(StrEnum):
         return SENTENCES[self]
 
     @property
+    def finished(self) -> bool:
+        """Whether the lane ran to its end, and its last values count."""
+        return self in (Status.DONE, Status.REACHED)
+
+    @property
     def final(self) -> bool:
         """Whether the cell counts as stored."""
-        return self in (Status.DONE, Status.REACHED, Status.DIVERGED)
+        return self.finished or self is Status.DIVERGED
+
+
+FINISHED = tuple(status for status in Status if status.finished)
+"""For columns of a frame."""
+FINAL = tuple(status for status in Status if status.final)
 
 
 SENTENCES = {

@@ -1,4 +1,4 @@
-"""How long a run will still take: at first as planned, soon at the pace of what was done."""
+"""The remaining time of a run: at first as planned, soon at the measured pace."""
 
 from __future__ import annotations
 
@@ -24,16 +24,15 @@ class Countdown:
         self.believed = BELIEVED * self.cost
         self.finished = 0.0
         self.running: dict[int, float] = {}
-        """What each worker has done of the program that it is at."""
+        """What each worker has done of its current program."""
         self.begun = self.heard = clock()
 
     @property
     def done(self) -> float:
-        """What is done of the cost, programs that are running included."""
+        """The part of the cost that is done, running programs included."""
         return self.finished + sum(self.running.values())
 
     def follow(self, event: Event) -> None:
-        """Take in what happened."""
         program = event.program
         if program is None:
             return

@@ -29,7 +29,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def check_choice(owner: str, value: Any, allowed: Sequence[Any]) -> None:
     """Raise a UserError with the nearest names unless `value` is one of `allowed` or None."""
     if value is not None and value not in allowed:
-        raise UserError(f"{owner} {value!r} is not known. {nearest(str(value), allowed)}")
+        raise UserError(f"Unknown {owner} {value!r}. {nearest(str(value), allowed)}")
 
 
 class Bounds(NamedTuple):

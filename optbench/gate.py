@@ -25,7 +25,9 @@ from optbench.execute.order import Order
 from optbench.execute.request import Request
 from optbench.execute.session import Session
 from optbench.fields import UserError
-from optbench.stats.summary import final, middle, question_of, steps_to
+from optbench.stats.curves import middle
+from optbench.stats.outcomes import final, steps_to
+from optbench.stats.settings import question_of
 from optbench.wording import digits_apart
 from optbench.wording import number as short
 

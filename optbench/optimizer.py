@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from optbench.fields import Named, Search, UserError, grid
-from optbench.protocol import FRAMEWORKS, Rule, Setting, Shapes
+from optbench.protocol import FRAMEWORKS, Rule, Setting, Shapes, size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +56,7 @@ class Optimizer(Named):
     def flops(self, shapes: Shapes) -> float:
         """Floating-point operations of one step beyond the gradient, roughly; only the order of programs needs it."""
         known = self.state_floats(shapes)
-        return 10.0 * (sum(math.prod(shape) for shape in shapes.values()) if known is None else known)
+        return 10.0 * (size(shapes) if known is None else known)
 
     def vectorizes(self, shapes: Shapes) -> bool:
         """Whether a step may run under vmap over lanes (False: lanes run one after the other)."""

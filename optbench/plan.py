@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from optbench import origin
 from optbench.cell import DTYPE_BYTES, Cell
-from optbench.engines.lanes import WIDTH
+from optbench.engines.lanes import SIDE_BY_SIDE, WIDTH
 from optbench.fields import UserError, digest
 from optbench.metrics import Metric
-from optbench.protocol import Shapes
+from optbench.protocol import Shapes, size
 from optbench.task import MEASURED
 
-MODES = ("vmap", "map", "loop")
-"""The ways lanes run in JAX; engines/jax.py says what they are."""
-WAYS = {"jax": MODES, "torch": ("eager", "ensemble", "compiled")}
-"""The ways lanes run in each framework; engines/torch.py says what torch's are."""
-SIDE_BY_SIDE = ("vmap", "ensemble")
-"""The ways in which all lanes of a group take a step at once, at a fixed width."""
+MODES = {"jax": ("vmap", "map", "loop"), "torch": ("eager", "ensemble", "compiled")}
+"""How lanes may run in each framework; engines/jax.py and engines/torch.py describe the modes."""
 VECTORISE_BELOW = {"cpu": 1e5}
 """FLOP of one gradient below which lanes side by side beat lanes one after the other (`make bench` measures it)."""
 VECTORISE_BELOW_ELSEWHERE = 1e10
-"""The same on an accelerator, which one lane of less does not fill; reckoned, not measured."""
+"""The same on an accelerator, which one lane of less does not fill; estimated, not measured."""
 VECTORISE_ABOVE = 8
-"""Parameters of a lane up to which bits under vmap depend on its place among the lanes (engines/jax.py)."""
+"""Parameters of a lane up to which bits under vmap depend on its index among the lanes (engines/jax.py)."""
 MEMORY = 2e9
 """Bytes that the lanes of one program may take on a CPU; more lanes are cut into groups."""
 SHARE = 0.8
@@ -36,7 +31,7 @@ SHARE = 0.8
 ROOMY_FROM = 4e6
 """Bytes of parameters and temporaries of one gradient from which a worker gets an allocator that keeps memory."""
 FLOP_A_SECOND = 1e11
-"""What a core does of the products of small networks."""
+"""Of a core, in the products of small networks."""
 ARRAY_SECONDS = 1e-5
 """What a step takes for each array of parameters beside its arithmetic, lane by lane."""
 COMPILE_SECONDS = 0.3
@@ -44,7 +39,7 @@ COMPILE_SECONDS = 0.3
 SPREAD_FROM = 20.0
 """Seconds of steps in a part of a program that is worth a compilation of its own on another core."""
 UNKNOWN_STATE = 8
-"""State floats per parameter that are reckoned with where an optimizer cannot say."""
+"""State floats per parameter that are assumed where an optimizer declares none."""
 
 
 @dataclass(frozen=True)
@@ -74,27 +69,25 @@ class Program:
 
     @property
     def unnamed(self) -> bool:
-        """Whether something in it lives in this process only, and so do its results."""
+        """Whether a part lives in this process only, and so do its results."""
         return any(part in origin.UNNAMED for part in self.parts)
 
     @property
     def family(self) -> tuple[str, str]:
-        """What the parts of a program that was cut have in common: a lane of each takes the same memory."""
+        """Of programs a lane of which takes the same memory, such as the parts of one that was cut."""
         return self.cells[0].program_key(), self.mode
 
     @functools.cached_property
     def shapes(self) -> Shapes:
-        """Of the parameters of a lane."""
         return shapes_of(self.cells[0])
 
     @functools.cached_property
     def cost(self) -> float:
-        """CPU seconds, roughly; only the order of programs and the time that is said to be left depend on it."""
+        """CPU seconds, roughly; only the order of programs and the displayed remaining time depend on it."""
         return self.stepping + self.compiling
 
     @functools.cached_property
     def stepping(self) -> float:
-        """Seconds of its steps, roughly."""
         cell = self.cells[0]
         step = (cell.task.flops() + cell.optimizer.flops(self.shapes)) / FLOP_A_SECOND
         beside = ARRAY_SECONDS * len(self.shapes) / (self.width if self.mode in SIDE_BY_SIDE else 1)
@@ -102,12 +95,11 @@ class Program:
 
     @functools.cached_property
     def compiling(self) -> float:
-        """Seconds of its compilation, roughly."""
         return COMPILE_SECONDS * len(self.shapes) if self.cells[0].framework == "jax" else 0.0
 
     @property
     def bytes(self) -> int:
-        """What its lanes take at a time, roughly: one after the other in JAX and PyTorch, or a whole width."""
+        """What its lanes take at a time, roughly: all under `map`, a width side by side, else one lane."""
         at_once = self.width if self.mode in SIDE_BY_SIDE else len(self.cells) if self.mode == "map" else 1
         return at_once * lane_bytes(self.cells[0], self.shapes)
 
@@ -115,7 +107,7 @@ class Program:
     def roomy(self) -> bool:
         """Whether its steps make temporaries so large that the usual allocator gives them back every time."""
         cell = self.cells[0]
-        floats = floats_of(self.shapes) + cell.task.working_floats()
+        floats = size(self.shapes) + cell.task.working_floats()
         return self.device == "cpu" and DTYPE_BYTES[cell.dtype] * floats >= ROOMY_FROM
 
     def halves(self) -> tuple[Program, ...]:
@@ -128,7 +120,6 @@ class Program:
         return tuple(dataclasses.replace(self, cells=part, width=width) for part in parts)
 
     def message(self) -> dict[str, Any]:
-        """As JSON data, for a worker."""
         self.id  # noqa: B018 - every part has its origin before any travels
         task = self.cells[0].task
         return {"id": self.id, **origin.pack((self, task, MEASURED.get(task)), self.parts)}
@@ -148,13 +139,7 @@ class Program:
 
 
 def shapes_of(cell: Cell) -> Shapes:
-    """The shapes of the parameters."""
     return {name: tuple(array.shape) for name, array in cell.task.init(0).items()}
-
-
-def floats_of(shapes: Shapes) -> int:
-    """How many numbers the parameters are."""
-    return sum(math.prod(shape) for shape in shapes.values())
 
 
 def choose_mode(cell: Cell, shapes: Shapes, device: str) -> str:
@@ -163,36 +148,23 @@ def choose_mode(cell: Cell, shapes: Shapes, device: str) -> str:
     In PyTorch each lane is a loop of its own. In JAX convolutions must not be inside a compiled loop on CPU;
     small steps run side by side if the optimizer allows it; everything else runs lane after lane, where each
     keeps the bits it has alone. So do functions of a handful of parameters, whose bits side by side would
-    depend on the place.
+    depend on the lane's index.
     """
     if cell.framework == "torch":
         return "eager"
     if cell.task.convolves and device == "cpu":
         return "loop"
     below = VECTORISE_BELOW.get(device, VECTORISE_BELOW_ELSEWHERE)
-    small = cell.task.flops() <= below and (floats_of(shapes) > VECTORISE_ABOVE or device != "cpu")
+    small = cell.task.flops() <= below and (size(shapes) > VECTORISE_ABOVE or device != "cpu")
     return "vmap" if small and cell.optimizer.vectorizes(shapes) else "map"
-
-
-def lanes_that_fit(cell: Cell, shapes: Shapes, memory: float) -> int:
-    """How many lanes stay within so many bytes: parameters, gradients, updates, state and activations of each."""
-    return max(1, int(memory / lane_bytes(cell, shapes)))
 
 
 def lane_bytes(cell: Cell, shapes: Shapes) -> int:
     """What one lane takes: parameters, gradients, updates, state and activations."""
-    floats = floats_of(shapes)
+    floats = size(shapes)
     state = cell.optimizer.state_floats(shapes)
     state = UNKNOWN_STATE * floats if state is None else state
     return DTYPE_BYTES[cell.dtype] * (4 * floats + state + cell.task.working_floats() + 1)
-
-
-def width_that_fits(lanes: int) -> int:
-    """The full width, or the half, quarter, .. of it that so many lanes allow, whoever asks for how many."""
-    width = WIDTH
-    while width > max(1, lanes):
-        width //= 2
-    return width
 
 
 def programs(
@@ -203,7 +175,7 @@ def programs(
     memory: float | None = None,
     metrics: tuple[Metric, ...] = (),
 ) -> list[Program]:
-    """Each cell in exactly one program; cheap programs first, so that something shows soon.
+    """Each cell in exactly one program; cheap programs first, so that a row shows soon.
 
     Lanes are spread over the workers: in PyTorch always, since they share no compilation; in JAX where they run one
     after the other for long enough.
@@ -215,15 +187,20 @@ def programs(
     for group in groups.values():
         shapes = shapes_of(group[0])
         how = mode or choose_mode(group[0], shapes, device)
-        size = fit = lanes_that_fit(group[0], shapes, MEMORY if memory is None else memory)
-        width = width_that_fits(fit) if how in SIDE_BY_SIDE else WIDTH
+        fit = max(1, int((MEMORY if memory is None else memory) / lane_bytes(group[0], shapes)))
+        width = WIDTH
         if how in SIDE_BY_SIDE:
-            size = max(width, fit // width * width)
-        elif group[0].framework == "torch":
-            size = min(fit, -(-len(group) // jobs))
+            # A width depends on the memory and not on the number of lanes: bits depend on it.
+            while width > fit:
+                width //= 2
+            lanes = max(width, fit // width * width)
         else:
-            parts = max(1, min(jobs, int(Program(tuple(group), how, device).stepping / SPREAD_FROM)))
-            size = min(fit, -(-len(group) // parts))
-        parts = [tuple(group[i : i + size]) for i in range(0, len(group), size)]
-        made += [Program(part, how, device, width, metrics) for part in parts]
+            parts = jobs
+            if group[0].framework == "jax":
+                parts = max(1, min(jobs, int(Program(tuple(group), how, device).stepping / SPREAD_FROM)))
+            lanes = min(fit, -(-len(group) // parts))
+        made += [
+            Program(tuple(group[i : i + lanes]), how, device, width, metrics)
+            for i in range(0, len(group), lanes)
+        ]
     return sorted(made, key=lambda program: program.cost)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -9,6 +10,11 @@ FRAMEWORKS = ("jax", "torch")
 
 Shapes = Mapping[str, tuple[int, ...]]
 """The shape of each parameter."""
+
+
+def size(shapes: Shapes) -> int:
+    """How many numbers the parameters are."""
+    return sum(math.prod(shape) for shape in shapes.values())
 
 
 class Counts(NamedTuple):

@@ -1,4 +1,4 @@
-"""results/: one immutable Parquet file for each finished program, written whole or not at all.
+"""results/: one immutable Parquet file for each finished program, written completely or not at all.
 
 A row is a cell. Nothing is ever changed or deleted; where a cell was computed again, the newest row counts.
 """
@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from optbench import catalogue
-from optbench.cell import FORMAT, Cell, Schedule, Status, Trace
+from optbench.cell import FINAL, FORMAT, Cell, Schedule, Trace
+from optbench.environment import whole
 from optbench.fields import UserError
 from optbench.record import question_text, record
 
@@ -30,15 +31,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KEY = ("cell", "device_kind", "mode")
-"""What a stored row is found by: the same cell elsewhere, or in another mode, is another result."""
-
-
+"""The key of a stored row: the same cell elsewhere, or in another mode, is another result."""
 READABLE = {2, FORMAT}
 """Record formats that reports show; only rows of the newest count as stored."""
 
 
 class Stored(NamedTuple):
-    """What a finished row was computed by, and what was evaluated beside its task's metrics."""
+    """The code that computed a finished row, and the extra metrics that it has."""
 
     code: str
     metrics: frozenset[str]
@@ -58,11 +57,9 @@ class Store:
         """Rows of older code that the last frame left out."""
 
     def prepare(self) -> None:
-        """Make the folder, or say why it cannot be written to."""
+        """Make the folder; UserError if it cannot be written to."""
         if self.folder.exists() and not self.folder.is_dir():
-            raise UserError(
-                f"results folder {str(self.folder)!r} is a file. Give another one with --results."
-            )
+            raise UserError(f"results folder {str(self.folder)!r} is a file. Use another with --results.")
         probe = self.runs / f".probe-{os.getpid()}"
         try:
             self.runs.mkdir(parents=True, exist_ok=True)
@@ -74,23 +71,18 @@ class Store:
             raise self.unwritable(error) from error
 
     def unwritable(self, error: OSError) -> UserError:
-        """What to say when the folder cannot be written to."""
-        room = (
-            "What is stored stays: make room and run again, or give"
-            if error.errno == errno.ENOSPC
-            else "Give"
-        )
+        full = "Stored results are kept: make room and run again, or use"
+        advice = full if error.errno == errno.ENOSPC else "Use"
         return UserError(
             f"results folder {str(self.folder)!r} cannot be written: {error.strerror}. "
-            f"{room} another one with --results."
+            f"{advice} another with --results."
         )
 
     def write(self, traces: Sequence[Trace], facts: Mapping[str, Any], unnamed: bool = False) -> Path:
-        """One new file with a row for each trace."""
         return self.put(encoded(traces, facts), stem(traces[0].cell), unnamed)
 
     def put(self, rows: bytes, name: str, unnamed: bool = False) -> Path:
-        """One new file; what is `unnamed` is kept as long as this process lives."""
+        """One new file; an `unnamed` one is deleted when this process ends."""
         folder = fleeting(self.runs) if unnamed else self.runs
         path = folder / f"{name}-{time.time_ns():x}-{os.getpid():x}.parquet"
         try:
@@ -118,37 +110,34 @@ class Store:
                     raise ValueError("not a result of optbench")
                 chosen = None if columns is None else [name for name in columns if name in schema.names]
                 table = pq.read_table(path, columns=chosen, use_threads=False)
-                formats = set(table["format"].to_pylist()) if "format" in table.column_names else {FORMAT}
+                formats = set(table["format"].to_pylist())
                 if not formats <= READABLE:
-                    raise ValueError(
-                        f"of record format {', '.join(map(str, formats))}, which is not read here"
-                    )
+                    raise ValueError(f"unknown record format {', '.join(map(str, formats))}")
                 if formats != {FORMAT}:
                     self.older += table.num_rows
-                    table = asked(table)
+                    table = with_questions(table)
             except (pa.ArrowException, OSError, ValueError) as error:
                 self.passed_over[path.name] = (str(error).splitlines() or [type(error).__name__])[0][:120]
                 continue
             yield table
 
     def read(self, path: Path) -> pd.DataFrame:
-        """The rows of one file."""
         import pyarrow.parquet as pq
 
         return pq.read_table(path, use_threads=False).to_pandas()
 
     def finished(self) -> dict[tuple[str, str, str], Stored]:
-        """The keys of the cells that need not be computed again, with the code and the metrics of their newest row."""
+        """The keys of the cells that need not be computed again, with code and metrics of their newest row."""
         newest: dict[tuple[str, str, str], tuple[float, str, Stored]] = {}
         self.older = 0
         for table in self.tables([*KEY, "created", "status", "format", "code", "metrics"]):
             for row in table.to_pylist():
                 if row["format"] == FORMAT:
                     key = (row["cell"], row["device_kind"], row["mode"])
-                    its = Stored(row.get("code") or "", frozenset((row.get("metrics") or "").split()))
-                    newest[key] = max(newest.get(key, (0.0, "", its)), (row["created"], row["status"], its))
-        final = {status for status in Status if status.final}
-        return {key: its for key, (_, status, its) in newest.items() if status in final}
+                    stored = Stored(row.get("code") or "", frozenset((row.get("metrics") or "").split()))
+                    latest = (row["created"], row["status"], stored)
+                    newest[key] = max(newest.get(key, latest), latest)
+        return {key: stored for key, (_, status, stored) in newest.items() if status in FINAL}
 
     def frame(self, every: bool = False, older: bool = False) -> pd.DataFrame:
         """One row for each cell, the newest of each key, or `every` one that was ever stored.
@@ -162,7 +151,7 @@ class Store:
         frames = [table.to_pandas() for table in self.tables()]
         if not frames:
             return pd.DataFrame()
-        # Columns that are empty in one file would change the dtype of the whole.
+        # Columns that are empty in one file would change the dtype for all.
         merged = pd.concat([frame.dropna(axis="columns", how="all") for frame in frames], ignore_index=True)
         merged["code"] = "of format 2" if "code" not in merged else merged["code"].fillna("of format 2")
         ordered = merged.sort_values("created", kind="stable")
@@ -179,7 +168,6 @@ class Store:
         return kept.reset_index(drop=True)
 
     def keep(self, name: str) -> Kept:
-        """Where a running program keeps its carry."""
         return Kept(self.folder / "partial" / f"{name}.npz")
 
 
@@ -190,7 +178,7 @@ class Kept:
         self.path = path
 
     def load(self) -> dict[str, np.ndarray] | None:
-        """What was kept; a torn file is nothing."""
+        """The saved arrays; None if the file is damaged or missing."""
         try:
             with self.path.open("rb") as file, np.load(file) as arrays:
                 return dict(arrays)
@@ -198,53 +186,22 @@ class Kept:
             return None
 
     def save(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Keep this, whole or not at all."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         with whole(self.path) as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
 
     def clear(self) -> None:
-        """Forget it."""
         self.path.unlink(missing_ok=True)
 
 
 class Held(Kept):
-    """A carry that outlives the end of its lanes: until the whole program is stored, a crash may need it again."""
+    """A carry that outlives the end of its lanes: until all of the program is stored, a crash may need it again."""
 
     def clear(self) -> None:
-        """Not yet; `Kept.clear` forgets it."""
+        """Not yet: `Kept.clear` deletes it."""
 
 
-class whole:
-    """A temporary path that becomes `path` when the block ends well: synced, then renamed."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-    def __enter__(self) -> Path:
-        return self.temporary
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if kind is not None:
-            self.temporary.unlink(missing_ok=True)
-            return
-        sync(self.temporary)
-        self.temporary.replace(self.path)
-        sync(self.path.parent)
-
-
-def sync(path: Path) -> None:
-    """Make the kernel write a file, or a folder's entries, to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def asked(table: Any) -> Any:
-    """A table of record format 2, whose rows do not carry their question: that of its task as the catalogue has it."""
+def with_questions(table: Any) -> Any:
+    """A table of record format 2, whose rows have no question, with that of its task as the catalogue has it."""
     import pyarrow as pa
 
     if "question" in table.column_names or "spec" not in table.column_names:
@@ -261,7 +218,6 @@ def asked(table: Any) -> Any:
 
 
 def encoded(traces: Sequence[Trace], facts: Mapping[str, Any]) -> bytes:
-    """A Parquet file with a row for each trace."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -273,14 +229,13 @@ def encoded(traces: Sequence[Trace], facts: Mapping[str, Any]) -> bytes:
 
 
 GROUP = ("task", "optimizer", "schedule", "framework", "dtype", "precision", "steps", "device_kind")
-"""What rows have in common that go into one median, or are trials of one choice."""
+"""The columns that are equal in rows of one median, or of the trials of one choice."""
 
 
 def newest_code(frame: pd.DataFrame) -> pd.Series:
     """Whether each row, oldest first, is of the code that its group was last run with: other code does not mix."""
     names = [name for name in GROUP if name in frame]
-    last = frame.groupby(names, dropna=False, sort=False)["code"].transform("last")
-    return frame["code"] == last
+    return frame["code"] == frame.groupby(names, dropna=False, sort=False)["code"].transform("last")
 
 
 FLEETING: dict[Path, Path] = {}
@@ -296,6 +251,5 @@ def fleeting(runs: Path) -> Path:
 
 
 def stem(cell: Cell) -> str:
-    """The first part of a file's name."""
     name = re.sub(r"\W+", "-", f"{cell.task.name}-{cell.optimizer.name}")
     return f"{name}-{cell.id()[:8]}"

@@ -276,8 +276,9 @@ def row(session: Session, event: Event) -> str:
     if event.kind in ("failed", "halved"):
         again = "; retried in two halves" if event.kind == "halved" else ""
         return f"{name:<44} {event.facts['status']}: {event.facts['reason']}{again}"
+    from optbench.stats.curves import middle
     from optbench.stats.outcomes import chosen, final
-    from optbench.stats.summary import middle, question_of
+    from optbench.stats.settings import question_of
 
     rows = session.store.read(event.facts["path"])
     metric = question_of(rows).selection

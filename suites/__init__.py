@@ -1,1 +1,1 @@
-"""The suites that travel with optbench: one file per question."""
+"""The suites that come with optbench: one file per question."""

@@ -2,7 +2,7 @@
 
 Quadratics of condition numbers 1e2, 1e4 and 1e6 in 10 and 100 dimensions, one of 1,000 dimensions with clustered
 eigenvalues, and Rosenbrock's valley in 2 to 1,000 dimensions; nine learning rates over four decades, five seeds.
-All of it is toys: it shows what conditioning, curvature and dimension do to a method, not how it will rank on a
+All are toys: they show what conditioning, curvature and dimension do to a method, not how it will rank on a
 network. About a minute on two cores.
 
     optbench run --suite classic --opt kron,adam,novograd

@@ -1,8 +1,8 @@
-"""Which way does each optimizer take?
+"""Which path does each optimizer take?
 
-Two functions of two numbers, a curved valley and a bowl that lies askew, at nine learning rates. A few seconds for each
-optimizer on two cores. Nothing is random and both are toys: this is for looking, not for ranking. `optbench report`
-draws the paths of the optimizers that it shows.
+Two functions of two numbers, a curved valley and a rotated bowl, at nine learning rates. A few seconds for each
+optimizer on two cores. Nothing is random and both are toys: this is for illustration, not for ranking.
+`optbench report` draws the path of each optimizer.
 
     optbench run --suite paths --opt kron,adam,novograd
 """
@@ -14,6 +14,6 @@ from optbench.tasks import parse as task
 suite = Suite(
     name="paths",
     tasks=(task("valley"), task("bowl")),
-    optimizers=(optimizer("kron"), optimizer("adam"), optimizer("sgd")),
+    optimizers=tuple(map(optimizer, ("kron", "adam", "sgd"))),
     seeds=1,
 )

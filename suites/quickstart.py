@@ -12,16 +12,10 @@ from optbench.optimizers import parse as optimizer
 from optbench.suite import Suite
 from optbench.tasks import parse as task
 
+TOYS = ("rosenbrock_2", "quadratic_10", "quadratic_100", "rosenbrock_100")
+
 suite = Suite(
     name="quickstart",
-    tasks=(
-        task("rosenbrock_2"),
-        task("quadratic_10"),
-        task("quadratic_100"),
-        task("rosenbrock_100"),
-        task("mlp"),
-        task("resnet_quick"),
-        task("transformer_8"),
-    ),
-    optimizers=(optimizer("kron"), optimizer("adam"), optimizer("sgd")),
+    tasks=tuple(map(task, (*TOYS, "mlp", "resnet_quick", "transformer_8"))),
+    optimizers=tuple(map(optimizer, ("kron", "adam", "sgd"))),
 )

@@ -2,7 +2,7 @@
 
 The classics of second-order methods: a deep autoencoder (Hinton and Salakhutdinov; Martens), the delayed XOR of a
 recurrent network at two lengths (the problem of PSGD's authors), a quadratic of condition 1e6 and Rosenbrock's valley
-in 100 dimensions; nine learning rates over four decades, five seeds. What a step costs is in the report, in gradients
+in 100 dimensions; nine learning rates over four decades, five seeds. The report has the cost of a step, in gradients
 and in microseconds. About six minutes on two cores.
 
     optbench run --suite second-order --opt kron,esgd,adam

@@ -1,7 +1,7 @@
 """One core for the process that runs the tests, before jax is imported; and compiled programs kept between runs.
 
-XLA sizes its thread pool then, and a vmapped triangular solve can stand still for ever on a pool of more than one
-thread; the workers of optbench pin themselves in the same way.
+XLA sizes its thread pool then, and a vmapped triangular solve can deadlock on a pool of more than one thread; the
+workers of optbench pin themselves in the same way.
 """
 
 import os
@@ -12,13 +12,14 @@ if hasattr(os, "sched_getaffinity"):
 
 
 def pytest_configure(config):
-    """Pin whoever runs tests; the one who only hands them out counts the cores."""
-    hands_out = not hasattr(config, "workerinput") and config.getoption("numprocesses", None)
-    if hands_out or not hasattr(os, "sched_setaffinity"):
+    """Pin a process that runs tests, not one that only distributes them."""
+    distributes = not hasattr(config, "workerinput") and config.getoption("numprocesses", None)
+    if distributes or not hasattr(os, "sched_setaffinity"):
         return
     cores = [int(core) for core in os.environ["OPTBENCH_TEST_CORES"].split(",")]
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
-    os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+    # A session without workers takes any core: of several sessions not all share the first.
+    number = os.environ.get("PYTEST_XDIST_WORKER", f"gw{os.getpid()}").removeprefix("gw")
+    os.sched_setaffinity(0, {cores[int(number) % len(cores)]})
 
 
 cache = Path(__file__).parent.parent / ".cache" / "jax"

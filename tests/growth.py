@@ -43,20 +43,17 @@ class Measured(NamedTuple):
 
 def declared() -> list[str]:
     """Every optimizer that both frameworks have and that is the same method in both."""
-    return [
-        name for name, each in optimizers.names().items() if each.frameworks() == FRAMEWORKS and each.parity
-    ]
+    known = optimizers.names().items()
+    return [name for name, each in known if each.frameworks() == FRAMEWORKS and each.parity]
 
 
 def measure(name: str, task: str) -> Measured:
     """Run the twins as lanes of one program, and PyTorch beside them."""
-    optimizer = optimizers.parse(SPECIAL.get(name, name)).trials(1)[0]
-    cells = [
-        Cell(TASKS[task], optimizer, steps=STEPS, dtype="float64", twin=twin) for twin in range(TWINS + 1)
-    ]
+    what = TASKS[task], optimizers.parse(SPECIAL.get(name, name)).trials(1)[0]
+    fields = {"steps": STEPS, "dtype": "float64"}
+    cells = [Cell(*what, twin=twin, **fields) for twin in range(TWINS + 1)]
     straight, *twins = (trace.losses for trace in run(cells, "map"))
-    torch = Cell(TASKS[task], optimizer, steps=STEPS, dtype="float64", twin=0, framework="torch")
-    other = run([torch])[0].losses
+    other = run([Cell(*what, twin=0, framework="torch", **fields)])[0].losses
     assert len(straight) == len(other) == STEPS
     return Measured(
         float(np.max([distance(straight, twin).max() for twin in twins])),
@@ -65,15 +62,12 @@ def measure(name: str, task: str) -> Measured:
 
 
 def committed() -> dict[tuple[str, str], Measured]:
-    """The measurement that lies in the golden file."""
+    """The measurements of the golden file."""
     rows = [line.split("\t") for line in GOLDEN.read_text().splitlines() if not line.startswith("#")][1:]
-    return {
-        (task, name): Measured(float(growth), float(difference)) for task, name, growth, difference in rows
-    }
+    return {(task, name): Measured(*map(float, numbers)) for task, name, *numbers in rows}
 
 
 def write(found: dict[tuple[str, str], Measured]) -> None:
-    """The golden file."""
     order = sorted(found, key=lambda key: (list(TASKS).index(key[0]), declared().index(key[1])))
     lines = [
         f"# Largest relative distance of the losses over {STEPS} steps in float64: of JAX's {TWINS} twins, moved",
@@ -81,10 +75,7 @@ def write(found: dict[tuple[str, str], Measured]) -> None:
         f"# {FACTOR:g} x growth).",
         "# python -m tests.growth",
         "task\toptimizer\tgrowth\tdifference",
-        *(
-            f"{task}\t{name}\t{found[task, name].growth:.3g}\t{found[task, name].difference:.3g}"
-            for task, name in order
-        ),
+        *("\t".join([*key, f"{found[key].growth:.3g}", f"{found[key].difference:.3g}"]) for key in order),
     ]
     GOLDEN.write_text("\n".join(lines) + "\n")
 

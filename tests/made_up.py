@@ -11,7 +11,7 @@ from optbench.claim.session import Ledger
 from optbench.claims import esgd_m, expectigrad, novograd, psgd_kron, psgd_variants
 
 HOLDS, CONDITION, FAILS = Verdict.HOLDS, Verdict.CONDITION, Verdict.FAILS
-IRREPRODUCIBLE, UNTESTABLE = Verdict.IRREPRODUCIBLE, Verdict.UNTESTABLE
+IRREPRODUCIBLE, UNDECIDED = Verdict.IRREPRODUCIBLE, Verdict.INCONCLUSIVE
 NEVER = math.inf
 
 
@@ -44,29 +44,53 @@ def factors(diagonal_layer: bool = False, one_diag: int = 0) -> dict[str, Any]:
     return {"None": usual, "one_diag": one, "all_diag": every}
 
 
-def moved(kron: list[str], adam: list[str]) -> dict[str, Any]:
-    default = {"default": [1.0, 1.1]}
-    return {name: {**default, **{f"{field}=1": [2.0, 2.1] for field in fields}, "calm=1": [1.0, 3.0]}
-            for name, fields in (("kron", kron), ("adam", adam))}  # fmt: skip
+def moved(kron: dict[str, list[float]], adam: dict[str, list[float]]) -> dict[str, Any]:
+    """The losses of some settings beside a default of 1 with every seed, and of one that does harm."""
+    return {
+        name: {"default": [1.0] * 5, **cases, "harm=1": [3.0] * 5}
+        for name, cases in (("kron", kron), ("adam", adam))
+    }
 
 
-def rates(*finals: float, width: float = 0.01, never: float = 10.0) -> dict[str, Any]:
+HELPS, MIXED = [0.5] * 5, [0.5, 0.5, 1.0, 1.0, 1.0]
+SEEDS = 5
+
+
+def rates(*finals: float, width: float = 0.01, never: float = 10.0, **changes: Any) -> dict[str, Any]:
     """One optimizer at 0.001, 0.01, 0.1, ...: final values; those above `never` do not reach the first target."""
+    spread = [width * (seed - SEEDS // 2) / 2 for seed in range(SEEDS)]
     rows = [
-        {"rate": 10.0 ** (i - 3), "final": [x, x - width, x + width], "steps": 40.0 if x < never else NEVER}
+        {
+            "rate": 10.0 ** (i - 3),
+            "loss": [x + d for d in spread],
+            "score": [0.03 + d / 10 for d in spread],
+            "first": [40.0 if x < never else NEVER] * SEEDS,
+            "steps": [50.0] * SEEDS,
+        }
         for i, x in enumerate(finals)
     ]
-    best = min(rows, key=lambda row: row["final"][0])
-    return {"rates": rows, "best_rate": best["rate"], "best_at_edge": False, "steps": 50.0, "decades": 2.0,
-            "decades_meet_edge": False, "score": [0.03, 0.02, 0.04], "gradients_per_step": 1.0}  # fmt: skip
+    best = min(rows, key=lambda row: row["loss"][0])
+    base = {
+        "best": best,
+        "best_rates": [best["rate"]] * SEEDS,
+        "decades": [2.0] * SEEDS,
+        "open": False,
+        "gradients_per_step": 1.0,
+        "rates": rows,
+    }
+    return {**base, **changes}  # fmt: skip
 
 
 def study(task: str = "mlp", *more: dict[str, Any], **optimizers: dict[str, Any]) -> dict[str, Any]:
     return {"runs": [{task: optimizers}, *({task: run} for run in more)]}
 
 
-def at(score: list[float], **changes: Any) -> dict[str, Any]:
-    return {**rates(0.2, 0.1, 0.3), "score": score, **changes}
+def at(score: list[float], high: list[float] | None = None, **changes: Any) -> dict[str, Any]:
+    """An optimizer with these errors at its best learning rate, and with others at a higher one."""
+    row = rates(0.2, 0.1, 0.3, **changes)
+    for place, values in ((1, score), (2, high or score)):
+        row["rates"][place] |= {"score": values}
+    return row
 
 
 def whitening(old: Any = None, nearest: float = 0.17, rank: float = 0.5, ten: int = 79) -> dict[str, Any]:
@@ -85,17 +109,27 @@ def memory(n: int = 1000, **floats: int) -> dict[str, Any]:
     return {"parameters": n, "leaves": 2, "floats": {**usual, **floats}}
 
 
-def products(cheap: float) -> dict[str, Any]:
-    often, seldom = ({**rates(1.0, 0.5), "gradients_per_step": g} for g in (3.0, cheap))
-    return study("quadratic_10", **{psgd_variants.OFTEN: often, psgd_variants.SELDOM: seldom})
+def products(*seldom: float, spread: float = 0.0) -> dict[str, Any]:
+    """Steps at a third of the cost, for tasks on which a step that always costs three takes 50."""
+    often = rates(0.5, gradients_per_step=3.0)
+    steps = [[count - spread, count, count, count, count + spread] for count in seldom]
+    few = [rates(0.5, gradients_per_step=1.0) for _ in seldom]
+    for row, counts in zip(few, steps, strict=True):
+        row["best"]["steps"] = counts
+    names = (psgd_variants.OFTEN, psgd_variants.SELDOM)
+    return {"runs": [{f"task {i}": dict(zip(names, (often, row), strict=True)) for i, row in enumerate(few)}]}
 
 
-def gains(ours: float, adam: float) -> dict[str, Any]:
-    """Errors of 0 up to so many decades on either side of 1."""
+def gains(ours: float, adam: float, some: int = SEEDS) -> dict[str, Any]:
+    """Errors of 0 up to so many decades on either side of 1; NovoGrad's only with some of the seeds."""
     scales = [10.0**e for e in (-2, -1, 0, 1, 2)]
-    final = {name: [[0.0 if abs(math.log10(s)) <= width else 0.5] for s in scales]
-             for name, width in (("novograd", ours), ("adam", adam))}  # fmt: skip
-    return {"final": final, "metric": "validation_error", "target": 0.1, "scales": scales, "rates": [0.01]}
+
+    def errors(scale: float, width: float, good: int) -> list[float]:
+        return [0.0 if abs(math.log10(scale)) <= width * (seed < good) else 0.5 for seed in range(SEEDS)]
+
+    final = {name: [[errors(scale, width, good)] for scale in scales]
+             for name, width, good in (("novograd", ours, some), ("adam", adam, SEEDS))}  # fmt: skip
+    return {"final": final, "target": 0.1, "scales": scales, "rates": [0.01]}
 
 
 def periodic(wrong: tuple[str, ...]) -> dict[str, Any]:
@@ -116,9 +150,8 @@ def equations(apart: float = 1e-16, refused: bool = True, lr: float = 0.001) -> 
     return {"apart": dict.fromkeys(settings, apart), "defaults": defaults, "refused": refusals}
 
 
-def divisor(apart: float = 0.0, noise: float = 0.01) -> dict[str, Any]:
-    spread = {"expectigrad": [noise, noise], "adam": [0.02, 0.02]}
-    return {"apart": {"expectigrad": apart, "adam": 0.2}, "noise": spread, "steps": [10, 40], "seeds": 5}
+def divisor(apart: float = 0.0) -> dict[str, Any]:
+    return {"apart": {"expectigrad": apart, "adam": 0.2}, "of": 40}
 
 
 def laws(off: float = 1e-16, exact: float = 1e-16, exponent: float = 0.0) -> list[dict[str, Any]]:
@@ -136,17 +169,36 @@ def curvature(nearest: str, diagonal: float = 0.0) -> dict[str, Any]:
     return {"apart": {name: 0.01 if name == nearest else 0.5 for name in names}, "diagonal": diagonal}
 
 
-def esgd(fast: tuple[float, float, float], rate: float = 0.1) -> dict[str, Any]:
-    tasks = ("mlp", "quadratic_10", "rosenbrock_2")
-    plain = {**rates(0.1), "steps": 100.0}
-    ours = [{**rates(0.1), "steps": steps, "best_rate": rate} for steps in fast]
-    return {"runs": [{t: {"esgd": o, "esgd[nu=0.0]": plain} for t, o in zip(tasks, ours, strict=True)}]}
+def esgd(*fast: float, rate: float = 0.1, spread: float = 0.0) -> dict[str, Any]:
+    """Steps with momentum for tasks that take 100 without, and the best learning rate of each seed."""
+    run = {}
+    for i, count in enumerate(fast):
+        ours = rates(0.1, best_rates=[rate] * SEEDS if not spread else [rate / 10, *[rate] * (SEEDS - 1)])
+        plain = rates(0.1)
+        ours["best"]["steps"] = [count - spread, count, count, count, count + spread]
+        plain["best"]["steps"] = [100.0] * SEEDS
+        run[f"task {i}"] = {"esgd": ours, "esgd[nu=0.0]": plain}
+    return {"runs": [run]}
 
 
 MOMENTA = ("default is nesterov", "nu=1 is plain momentum", "qhm")
-BOTH = {"expectigrad": at([0.02, 0.018, 0.022]), "adam": at([0.05, 0.04, 0.06])}
-TIED = {"expectigrad": at([0.02, 0.018, 0.022]), "adam": at([0.02, 0.018, 0.022])}
-PLAIN, HELPED = at([0.03, 0.028, 0.032]), at([0.02, 0.018, 0.022])
+LOW, MIDDLE, HIGH = (
+    [0.020, 0.021, 0.022, 0.023, 0.024],
+    [0.018, 0.022, 0.028, 0.04, 0.05],
+    [0.05, 0.06, 0.07, 0.08, 0.09],
+)
+WIDE, EVEN, SOME = [3.0] * SEEDS, [2.0] * SEEDS, [2.0, 2.0, 2.5, 3.0, 3.0]
+PLAIN = at(LOW)
+
+
+def losses(ours: list[float], adam: list[float], task: str, name: str) -> dict[str, Any]:
+    """Final losses of two optimizers, each at its best learning rate."""
+    pair = {name: rates(0.1), "adam": rates(0.1)}
+    for row, values in zip(pair.values(), (ours, adam), strict=True):
+        row["best"] |= {"loss": values, "score": values}
+    return {"runs": [{task: pair}]}
+
+
 README = [f"{loss!r}" for loss in psgd_variants.README_TRACE]
 DIGITS = novograd.DOCUMENTED_TRACE
 
@@ -174,28 +226,31 @@ CASES: dict[str, list[tuple[Any, Verdict]]] = {
         (schedule(every={"0.7": 2, "0.5": 2}), CONDITION),
         (schedule(every={"0.7": 2, "0.5": 3}), FAILS),
     ],
-    "psgd-kron.slow-start": [(cost(1, 2, 2.2), HOLDS), (cost(1, 2, 8), CONDITION), (cost(1, 2, 1.5), FAILS)],
+    "psgd-kron.slow-start": [(cost(1, 2, 2.2), HOLDS), (cost(1, 2, 8), FAILS), (cost(1, 2, 1.5), FAILS)],
     "psgd-kron.factor-shapes": [(factors(), HOLDS), (factors(diagonal_layer=True), FAILS)],
     "psgd-kron.mostly-triangular": [(factors(), HOLDS), (factors(diagonal_layer=True), FAILS)],
     "psgd-kron.one-diag": [(factors(), HOLDS), (factors(one_diag=1), FAILS)],
-    "psgd-kron.no-b2-or-epsilon": [({"kron": ["b1"]}, HOLDS), ({"kron": ["b1", "eps"]}, FAILS)],
     "psgd-kron.fewer-hyperparameters": [
-        (moved(["b1"], ["b1", "b2"]), HOLDS), (moved(["b1"], ["b2"]), CONDITION), (moved(["b1"], []), FAILS),
+        (moved({}, {"b1=1": HELPS}), HOLDS), (moved({"b1=1": HELPS}, {"b2=1": HELPS}), FAILS),
+        (moved({"b1=1": HELPS}, {}), FAILS), (moved({}, {}), FAILS), (moved({}, {"b1=1": MIXED}), UNDECIDED),
+        (moved({"b1=1": MIXED}, {"b1=1": HELPS}), UNDECIDED),
     ],
     "psgd-kron.learning-rate": [
         (study(kron=rates(1, 0.1, 1), adam=rates(1, 0.1, 1)), HOLDS),
-        (study(kron=rates(0.1, 1, 1), adam=rates(1, 0.1, 1)), CONDITION),
         (study(kron=rates(0.1, 1, 1), adam=rates(1, 1, 0.1)), FAILS),
+        (study(kron=rates(0.1, best_rates=[0.001, 0.01, 0.01, 0.01, 0.01]), adam=rates(1, 0.1, 1)), UNDECIDED),
     ],
     "psgd-kron.drop-in": [
         (study(kron=rates(0.1, 0.1, 1), adam=rates(1, 0.1, 1)), HOLDS),
-        (study(kron=rates(0.5, 0.6, 1), adam=rates(1, 0.1, 1)), CONDITION),
+        (study(kron=rates(0.1, 0.6, 1), adam=rates(1, 0.1, 1)), CONDITION),
+        (study(kron=rates(0.5, 0.6, 1), adam=rates(1, 0.1, 1)), FAILS),
         (study(kron=rates(99, 99, 0.1), adam=rates(1, 0.1, 1)), FAILS),
+        (study(kron=rates(0.5, 0.11, width=0.04), adam=rates(1, 0.1, 1)), UNDECIDED),
     ],
     "psgd-kron.contracting-axis": [({"first": 0.0, "last": 1.0}, HOLDS), ({"first": 1.0, "last": 0.0}, FAILS)],
     "psgd-kron.whitening": [
         ({"whiteness": {"kron": white}, "before": 80.0, "apart": 0.0}, verdict)
-        for white, verdict in ((1.3, HOLDS), (4.0, CONDITION), (60.0, FAILS))
+        for white, verdict in ((1.3, HOLDS), (4.0, FAILS))
     ],
     "psgd-variants.whitening-trace": [
         (whitening(), IRREPRODUCIBLE), (whitening(old=README), HOLDS), (whitening(nearest=0.0), CONDITION),
@@ -208,7 +263,10 @@ CASES: dict[str, list[tuple[Any, Verdict]]] = {
         ({"old": ["14.0", "7.460699e-14"]}, HOLDS), ({"old": ["14.0", "1.1e-13"]}, CONDITION),
         ({"old": ["14.0", "0.5"]}, FAILS),
     ],
-    "psgd-variants.hessian-less-often": [(products(1.2), HOLDS), (products(2.9), FAILS)],
+    "psgd-variants.hessian-less-often": [
+        (products(60, 50), HOLDS), (products(60, 200), CONDITION), (products(200, NEVER), FAILS),
+        (products(150, 150, spread=50), UNDECIDED),
+    ],
     "psgd-variants.xmat-memory": [(memory(), HOLDS), (memory(xmat=4000), CONDITION),
                                   (memory(xmat=4000, **{"xmat[b1=0]": 3000}), FAILS)],
     "psgd-variants.lra-memory": [(memory(), FAILS), (memory(lra=21_000, **{"lra[b1=0]": 20_000}), HOLDS)],
@@ -217,7 +275,7 @@ CASES: dict[str, list[tuple[Any, Verdict]]] = {
         (memory(**{"affine[max_size_triangular=0]": 5000}), FAILS),
     ],
     "psgd-variants.affine-like-kron": [
-        ({"apart": apart}, verdict) for apart, verdict in ((0.04, HOLDS), (0.2, CONDITION), (0.9, FAILS))
+        ({"apart": apart}, verdict) for apart, verdict in ((0.04, HOLDS), (0.2, FAILS))
     ],
     "novograd.docstring-trace": [
         ({"optax": DIGITS, "ours": DIGITS}, HOLDS), ({"optax": DIGITS, "ours": ["1.4E+01"]}, CONDITION),
@@ -225,15 +283,24 @@ CASES: dict[str, list[tuple[Any, Verdict]]] = {
     ],
     "novograd.half-the-memory": [(memory(), HOLDS), (memory(novograd=1500), FAILS)],
     "novograd.robust-to-the-rate": [
-        (study(novograd=at([0, 0, 0], decades=3.0), adam=at([0, 0, 0])), HOLDS),
-        (study(novograd=at([0, 0, 0], decades_meet_edge=True), adam=at([0, 0, 0])), CONDITION),
-        (study(novograd=at([0, 0, 0], decades=None), adam=at([0, 0, 0])), FAILS),
+        (study(novograd=at(LOW, decades=WIDE), adam=at(LOW, decades=EVEN)), HOLDS),
+        (study(novograd=at(LOW, decades=EVEN), adam=at(LOW, decades=EVEN)), FAILS),
+        (study(novograd=at(LOW, decades=EVEN, open=True), adam=at(LOW, decades=EVEN)), UNDECIDED),
+        (study(novograd=at(LOW, decades=WIDE), adam=at(LOW, decades=EVEN, open=True)), UNDECIDED),
+        (study(novograd=at(LOW, decades=SOME), adam=at(LOW, decades=EVEN)), UNDECIDED),
     ],
-    "novograd.robust-to-the-weights": [(gains(2, 1), HOLDS), (gains(1, 1), FAILS), (gains(0, 1), FAILS)],
-    "novograd.no-warmup": [(same(PLAIN, PLAIN), HOLDS), (same(PLAIN, HELPED), CONDITION),
-                           (same({**PLAIN, "steps": NEVER}, HELPED), FAILS)],
-    "novograd.others-need-warmup": [(same(PLAIN, PLAIN), FAILS), (same(PLAIN, HELPED), HOLDS)],
-    "novograd.large-batches": [({"flops": 1e11}, UNTESTABLE), ({"flops": 1e15}, UNTESTABLE)],
+    "novograd.robust-to-the-weights": [
+        (gains(2, 1), HOLDS), (gains(1, 1), FAILS), (gains(0, 1), FAILS), (gains(2, 1, some=3), UNDECIDED),
+    ],
+    "novograd.no-warmup": [
+        (same(PLAIN, PLAIN), HOLDS), (same(at(LOW, HIGH), PLAIN), CONDITION), (same(at(HIGH), PLAIN), FAILS),
+        (same(at(MIDDLE), PLAIN), UNDECIDED), (same(at(LOW, never=0.25), PLAIN), CONDITION),
+    ],
+    "novograd.others-need-warmup": [
+        (same(PLAIN, PLAIN), FAILS), (same(at(LOW, HIGH), PLAIN), CONDITION), (same(at(HIGH), PLAIN), HOLDS),
+        (same(at(MIDDLE), PLAIN), UNDECIDED), (same(at(MIDDLE, HIGH), PLAIN), CONDITION),
+        (same(at(LOW, never=0.25), PLAIN), CONDITION),
+    ],
     "expectigrad.pseudocode": [(equations(), HOLDS), (equations(apart=0.1), FAILS)],
     "expectigrad.sparse-counter": [(equations(), HOLDS), (equations(apart=0.1), FAILS)],
     "expectigrad.defaults": [(equations(), HOLDS), (equations(lr=0.01), FAILS)],
@@ -246,13 +313,16 @@ CASES: dict[str, list[tuple[Any, Verdict]]] = {
         (periodic(("Adam",)), HOLDS), (periodic(("RMSProp",)), CONDITION), (periodic(("Expectigrad",)), FAILS),
     ],
     "expectigrad.arithmetic-rms": [(divisor(), HOLDS), (divisor(apart=0.1), FAILS)],
-    "expectigrad.less-noise": [(divisor(), HOLDS), (divisor(noise=0.1), FAILS)],
+    "expectigrad.less-noise": [
+        (losses(low, high, "quadratic[noise=1.0]", "expectigrad"), verdict)
+        for low, high, verdict in ((LOW, HIGH, HOLDS), (HIGH, LOW, FAILS), (LOW, MIDDLE, UNDECIDED))
+    ],
     "expectigrad.outer-momentum": [
         ({"expectigrad": 0.0, "adam": 0.3}, HOLDS), ({"expectigrad": 0.3, "adam": 0.3}, FAILS),
     ],
     "expectigrad.better-on-benchmarks": [
-        (study(**BOTH), CONDITION), (study(**TIED), UNTESTABLE),
-        (study(expectigrad=BOTH["adam"], adam=BOTH["expectigrad"]), FAILS),
+        (losses(low, high, "mlp", "expectigrad"), verdict)
+        for low, high, verdict in ((LOW, HIGH, CONDITION), (HIGH, LOW, FAILS), (LOW, MIDDLE, UNDECIDED))
     ],
     **{
         f"esgd-m.scaling-{name}": [(laws(), HOLDS), (laws(off=0.3), CONDITION), (laws(exponent=0.5), FAILS)]
@@ -270,18 +340,16 @@ CASES: dict[str, list[tuple[Any, Verdict]]] = {
         (curvature("row norms"), CONDITION), (curvature("diagonal of |H|"), HOLDS),
         (curvature("row norms", diagonal=0.5), FAILS),
     ],
-    "esgd-m.lower-variance": [
-        ({"d_warmup=20": {"products": 20, "deviation": d}, "d_warmup=1": {"products": 2, "deviation": 0.4}}, verdict)
-        for d, verdict in ((0.1, HOLDS), (0.5, FAILS))
-    ],
     **{
         f"esgd-m.{name}": [(dict.fromkeys(MOMENTA, 1e-16), HOLDS), (dict.fromkeys(MOMENTA, 0.1), FAILS)]
         for name in ("nesterov", "quasi-hyperbolic", "plain-momentum")
     },
     "esgd-m.momentum-helps": [
-        (esgd((50.0, 50.0, 50.0)), HOLDS), (esgd((50.0, 99.0, NEVER)), CONDITION), (esgd((99.0, 99.0, NEVER)), FAILS),
+        (esgd(50, 50), HOLDS), (esgd(50, 99), CONDITION), (esgd(99, NEVER), FAILS), (esgd(80, spread=20), UNDECIDED),
     ],
-    "esgd-m.learning-rates": [(esgd((50.0, 50.0, 50.0)), HOLDS), (esgd((50.0, 50.0, 50.0), rate=3.2), FAILS)],
+    "esgd-m.learning-rates": [
+        (esgd(50), HOLDS), (esgd(50, rate=3.2), FAILS), (esgd(50, rate=3.2, spread=1), UNDECIDED),
+    ],
     "esgd-m.weight-decay": [
         ({"ratio_low": 1.0, "ratio_high": 1.0}, HOLDS), ({"ratio_low": 0.5, "ratio_high": 1.0}, FAILS),
     ],
@@ -289,11 +357,11 @@ CASES: dict[str, list[tuple[Any, Verdict]]] = {
         ({"share": {"100": 0.634, "300": 0.951}}, HOLDS), ({"share": {"100": 1.0, "300": 1.0}}, FAILS),
     ],
     "esgd-m.create-graph": [
-        ({"asked": [1, 2], "of": 9, "error": "no graph"}, HOLDS), ({"asked": [1, 2], "of": 9, "error": ""}, CONDITION),
-        ({"asked": [1, 2], "of": 2, "error": ""}, FAILS),
+        ({"steps": [1, 2], "of": 9, "error": "no graph"}, HOLDS), ({"steps": [1, 2], "of": 9, "error": ""}, CONDITION),
+        ({"steps": [1, 2], "of": 2, "error": ""}, FAILS),
     ],
     **{
-        f"ngc-learn.{name}-equations": [(ngc(1e-16), HOLDS), (ngc(1e-7), CONDITION), (ngc(0.1), FAILS)]
+        f"ngc-learn.{name}-equations": [(ngc(1e-16), HOLDS), (ngc(1e-7), FAILS)]
         for name in ("adam", "nag", "sgd")
     },
     "ngc-learn.nag-first-step": [(ngc(0.0), HOLDS), (ngc(0.0, first=0.9), FAILS)],
@@ -307,6 +375,6 @@ FACTS = {"cpu_seconds": 1.0, "wall_seconds": 1.0}
 def make_up(folder: Path) -> None:
     """Store every measurement in a results folder: the first of the cases of a claim on it."""
     ledger = Ledger(folder)
-    first = {asked.claim.measurement.id: asked for asked in reversed(every())}
+    first = {asked.measurement.id: asked for asked in reversed(every())}
     for asked in first.values():
-        ledger.write(asked.claim.measurement, CASES[asked.name][0][0], FACTS)
+        ledger.write(asked.measurement, CASES[asked.name][0][0], FACTS)

@@ -3,8 +3,6 @@
 python -m tests.picture reports/sample/quickstart
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import sys
@@ -25,10 +23,8 @@ def take(folder: Path) -> Path:
         tab.drawn()
         data = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"]
     picture = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
-    path = folder / "page.png"
-    picture.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
-        path, optimize=True
-    )
+    picture = picture.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    picture.save(path := folder / "page.png", optimize=True)
     return path
 
 

@@ -87,9 +87,9 @@ def test_python_callers_get_the_same_messages(tmp_path):
     for options, words in (
         ({"opt": "krn"}, "Did you mean kron"),
         ({"opt": ()}, "no optimizer was given"),
-        ({"lr": -1}, "'-1' is not a learning rate"),
-        ({"lr": [0.1, float("nan")]}, "'nan' is not a learning rate"),
-        ({"steps": "many"}, "--steps 'many' is not a number of steps"),
+        ({"lr": -1}, "--lr must be numbers above 0, such as --lr 0.1,0.01; got '-1'"),
+        ({"lr": [0.1, float("nan")]}, "got 'nan'"),
+        ({"steps": "many"}, "--steps must be an integer of at least 1, got 'many'"),
         ({"seeds": True}, "--seeds True"),
         ({"jobs": 1.5}, "--jobs 1.5"),
     ):

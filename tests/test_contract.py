@@ -1,14 +1,16 @@
 """Every optimizer of the catalogue on tiny tasks by default; on every task, marked slow.
 
-Two compilations for each optimizer and task cost the most, so the standard methods are checked on one tiny task
-in JAX by default, and the listed ones on both. In torch nothing compiles, and everything is checked on both.
+Compiling costs the most, so in JAX the standard methods are checked on one tiny task by default, the listed ones on
+both. In torch nothing compiles, and everything is checked on both.
 """
+
+import math
 
 import numpy as np
 import pytest
 
 from optbench import optimizers, tasks
-from tests.contract import SMALLER, TINY, TINY_QUADRATIC, cells_of, check, check_page, check_record, run
+from tests.contract import SMALLER, TINY, TINY_QUADRATIC, cells_of, check, check_record, run
 
 OFFERED = [(name, framework) for name, each in optimizers.names().items() for framework in each.frameworks()]
 
@@ -31,15 +33,19 @@ PAIRS = [
 ]
 
 
-@pytest.mark.parametrize("name", optimizers.names())
-def test_page(name):
-    """Source, memory, ranges and a sentence for each hyperparameter."""
-    check_page(optimizers.names()[name])
+@pytest.mark.parametrize("optimizer", optimizers.names().values(), ids=lambda optimizer: optimizer.name)
+def test_page(optimizer):
+    """Source, memory and ranges; test_fields checks the sentence of each field."""
+    assert any(letter.isdigit() for letter in optimizer.source), "an identifier or a year"
+    assert optimizer.memory
+    assert type(optimizer).__doc__
+    if (swept := optimizer.swept()) is not None:
+        low, high = swept.metadata["sweep"]
+        assert math.isclose(high / low, 1e4), "every optimizer is swept over four decades"
 
 
 @pytest.mark.parametrize(("name", "framework", "task"), PAIRS)
 def test_contract(name, framework, task):
-    """Records agree with declarations, same cell same bits, lane = alone, and it lowers the loss."""
     finer = {} if is_quick(name, framework, task) else {"rates": 5, "steps": 300}
     check(optimizers.names()[name], task, framework=framework, **finer)
 

@@ -12,28 +12,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from optbench.cell import Status
+from optbench.cell import Status, Trace
+from optbench.execute import pool, worker
+from optbench.execute.order import Order
+from optbench.execute.request import Request
+from optbench.execute.session import Session
 from optbench.fields import UserError
+from optbench.plan import programs
 from optbench.store import Store
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
 
 ROOT = Path(__file__).parent.parent
 # Two programs of about a second each; a learning rate this small neither reaches nor diverges.
-SLOW = (
-    "--task",
-    "rosenbrock_2",
-    "--opt",
-    "adam,sgd",
-    "--lr",
-    "1e-6",
-    "--seeds",
-    "2",
-    "--steps",
-    "200000",
-    "--jobs",
-    "1",
-)
+LINE = "--task rosenbrock_2 --opt adam,sgd --lr 1e-6 --seeds 2 --steps 200000 --jobs 1"
+SLOW = tuple(LINE.split())
 PATIENCE = 120.0
 
 
@@ -79,7 +72,6 @@ class Run:
         return found
 
     def workers(self) -> list[int]:
-        """The worker processes that this driver started."""
         return [pid for pid, parent in processes().items() if parent == self.process.pid]
 
     def end(self) -> tuple[int, str, str]:
@@ -213,28 +205,26 @@ def test_kills_at_any_moment_lose_nothing_that_was_stored(tmp_path):
     assert store.passed_over == {}
 
 
+def one_cell(folder: Path) -> Order:
+    """An order of one cell."""
+    return Order.of(Request(task=("rosenbrock_2",), opt=("adam",), lr=("0.1",), seeds=1, results=str(folder)))
+
+
 @pytest.fixture
 def dying_session(monkeypatch, tmp_path):
     """A session of one program whose worker dies in the middle of a word."""
-    from optbench.execute import pool
-    from optbench.execute.order import Order
-    from optbench.execute.request import Request
-    from optbench.execute.session import Session
-
     dying = "import sys; sys.stdin.readline(); print('{\"event\": \"prog', end='', flush=True); sys.exit(3)"
     real = subprocess.Popen
     monkeypatch.setattr(
         pool.subprocess, "Popen", lambda words, **rest: real([sys.executable, "-c", dying], **rest)
     )
-    return Session(
-        Order.of(Request(task=("rosenbrock_2",), opt=("adam",), lr=("0.1",), seeds=1, results=str(tmp_path)))
-    )
+    return Session(one_cell(tmp_path))
 
 
 def test_a_torn_event_of_a_dying_worker_does_not_hang_the_run(dying_session):
     [event] = list(dying_session.run())
     assert event.kind == "failed"
-    assert event.facts == {"status": "error", "reason": "the worker ended with code 3: it said nothing"}
+    assert event.facts == {"status": "error", "reason": "the worker ended with code 3: no error output"}
     assert [json.loads(spec)["seed"] for spec in dying_session.frame()["spec"]] == [0]
 
 
@@ -249,13 +239,6 @@ def test_a_disk_that_fills_up_during_a_run_is_a_message(dying_session, monkeypat
 
 
 def test_a_carry_is_forgotten_only_when_the_result_is_stored(monkeypatch, tmp_path):
-    from optbench.cell import Trace
-    from optbench.execute import worker
-    from optbench.execute.order import Order
-    from optbench.execute.request import Request
-    from optbench.execute.session import Session
-    from optbench.plan import programs
-
     class Engine:
         dies = True
 
@@ -277,7 +260,7 @@ def test_a_carry_is_forgotten_only_when_the_result_is_stored(monkeypatch, tmp_pa
             return lambda: None
 
     monkeypatch.setitem(worker.ENGINES, "jax", lambda device: Engine)
-    [program] = programs(Request(task=("rosenbrock_2",), opt=("adam",), lr=("0.1",), seeds=1).cells())
+    [program] = programs(one_cell(tmp_path).cells)
     message = {"program": program.message(), "results": str(tmp_path)}
     Store(tmp_path).prepare()
     with pytest.raises(MemoryError):
@@ -286,9 +269,6 @@ def test_a_carry_is_forgotten_only_when_the_result_is_stored(monkeypatch, tmp_pa
     Engine.dies = False
     done = worker.work(message, lambda event, facts: None)
     assert len(list((tmp_path / "partial").iterdir())) == 2
-    session = Session(
-        Order.of(Request(task=("rosenbrock_2",), opt=("adam",), seeds=1, results=str(tmp_path)))
-    )
-    session.keep("done", program, done)
+    Session(one_cell(tmp_path)).keep("done", program, done)
     assert list((tmp_path / "partial").iterdir()) == []
     assert len(Store(tmp_path).files()) == 1

@@ -50,7 +50,7 @@ def test_the_framework_that_runs_is_asked_for_its_devices(framework, two_gpus, m
     assert asked == [framework] * 2
     assert resolve("cpu", framework) == CPU
     assert asked == [framework] * 2, "who asks for the CPU need not wait"
-    with pytest.raises(UserError, match=f"--device tpu is not here: {framework} sees cpu, gpu. Try"):
+    with pytest.raises(UserError, match=f"--device tpu is not available: {framework} sees cpu, gpu. Try"):
         resolve("tpu", framework)
 
 
@@ -112,36 +112,37 @@ def test_a_precision_that_means_nothing_is_refused(tmp_path, two_gpus):
 @pytest.mark.parametrize(
     ("precision", "word"), [("float32", "HIGHEST"), ("tensorfloat32", "HIGH"), ("bfloat16", "BF16_BF16_F32")]
 )
-def test_jax_is_told_the_precision_of_products(precision, word):
+def test_jax_gets_the_precision_of_products(precision, word, monkeypatch):
     import jax
     import jax.numpy as jnp
 
     cell = Cell(TINY_MLP, optimizers.parse("adam"), precision=precision)
-    with jax_device.numbers(cell, "gpu"):
+    monkeypatch.setattr(jax_device, "devices", lambda platform: jax.devices())
+    with jax_device.entered(cell, "gpu"):
         text = str(jax.make_jaxpr(lambda a: a @ a)(jnp.ones((4, 4))))
     assert f".{word}" in text or f"={word}" in text, text
 
 
-def test_torch_is_told_the_precision_of_products(monkeypatch):
+def test_torch_gets_the_precision_of_products(monkeypatch):
     import torch
 
     from optbench.engines import torch as torch_engine
 
-    told = []
-    monkeypatch.setattr(torch, "set_float32_matmul_precision", told.append)
+    calls = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", calls.append)
     before = torch.backends.cudnn.allow_tf32
     try:
         for precision in ("float32", "tensorfloat32", "bfloat16"):
             cell = Cell(TINY_MLP, optimizers.parse("adam"), framework="torch", precision=precision)
             rounds = precision != "float32"
             torch.backends.cudnn.allow_tf32 = not rounds
-            torch_engine.set_precision(cell, torch.device("cpu"))
+            torch_engine.entered(cell, "cpu")
             assert torch.backends.cudnn.allow_tf32 is not rounds, "nothing changes on a CPU"
-            torch_engine.set_precision(cell, torch.device("cuda"))
+            torch_engine.entered(cell, "gpu")
             assert torch.backends.cudnn.allow_tf32 is rounds
     finally:
         torch.backends.cudnn.allow_tf32 = before
-    assert told == ["highest", "high", "medium"]
+    assert calls == ["highest", "high", "medium"]
 
 
 # --- memory --------------------------------------------------------------------------------------------------
@@ -204,7 +205,7 @@ def test_a_run_on_two_accelerators(tmp_path):
     """The whole pipeline: a worker on each, lanes side by side, rows kept under the device's kind."""
     (tmp_path / "sitecustomize.py").write_text(DISGUISE)
     words = "--opt adam,sgd --lr 0.01,0.1 --seeds 2 --steps 4 --precision tensorfloat32"
-    told = {
+    variables = {
         "PYTHONPATH": f"{tmp_path}:{ROOT}",
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
         "JAX_PLATFORMS": "cpu",
@@ -212,7 +213,7 @@ def test_a_run_on_two_accelerators(tmp_path):
     done = subprocess.run(
         [*RUN, "--task", "mlp[width=8,layers=1,batch=16]", *words.split()],
         cwd=tmp_path,
-        env={**os.environ, **told},
+        env={**os.environ, **variables},
         capture_output=True,
         text=True,
         timeout=240,

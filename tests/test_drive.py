@@ -12,6 +12,8 @@ from optbench.cell import Cell, Schedule, Status
 from optbench.engines import lanes
 from optbench.engines.lanes import BLOCK, Inputs, chunks, drive
 from optbench.protocol import Counts
+from tests import contract
+from tests.contract import same_bits
 
 
 class Plain:
@@ -66,21 +68,16 @@ class Plain:
         self.x, self.t = leaves[0].copy(), int(leaves[1])
 
 
-class Memory:
-    """A kept carry, in memory."""
+class Memory(contract.Memory):
+    """Notes the steps at which it saved."""
 
     def __init__(self):
-        self.arrays, self.saves = None, []
-
-    def load(self):
-        return self.arrays
+        super().__init__()
+        self.steps = []
 
     def save(self, arrays):
-        self.arrays = {name: np.array(array) for name, array in arrays.items()}
-        self.saves.append(int(arrays["scalars"][0]))
-
-    def clear(self):
-        self.arrays = None
+        super().save(arrays)
+        self.steps.append(int(arrays["scalars"][0]))
 
 
 def cells(rates=(0.1, 0.5), seeds=2, steps=90, task="quadratic_10", **rest) -> list[Cell]:
@@ -101,17 +98,7 @@ def run(of, keep=None, **options):
 def same(ones, others) -> None:
     """Fail unless traces are equal in everything but seconds."""
     for one, other in zip(ones, others, strict=True):
-        assert (one.cell, one.status, one.reason, one.counts) == (
-            other.cell,
-            other.status,
-            other.reason,
-            other.counts,
-        )
-        assert one.losses.tobytes() == other.losses.tobytes()
-        assert list(one.evaluation_steps) == list(other.evaluation_steps)
-        assert {k: v.tobytes() for k, v in one.evaluations.items()} == {
-            k: v.tobytes() for k, v in other.evaluations.items()
-        }
+        same_bits(one, other)
 
 
 @settings(max_examples=50, deadline=None)
@@ -192,23 +179,19 @@ def test_a_reached_lane_does_not_stop_the_others():
 @pytest.mark.parametrize("die_at", [1, 40, 89, BLOCK + 7, 2 * BLOCK - 1])
 def test_an_interrupted_program_goes_on_with_the_same_bits(monkeypatch, die_at):
     monkeypatch.setattr(lanes, "SAVE_EVERY", 0.0)
-    grid = cells(
-        rates=(1e-3, 0.3, 30.0),
-        steps=2 * BLOCK,
-        schedule=Schedule("wsd", 0.2),
-        task="quadratic[condition=1e6]",
-    )
+    schedule, task = Schedule("wsd", 0.2), "quadratic[condition=1e6]"
+    grid = cells(rates=(1e-3, 0.3, 30.0), steps=2 * BLOCK, schedule=schedule, task=task)
     whole, backend = run(grid)
     memory = Memory()
     with pytest.raises(KeyboardInterrupt):
         run(grid, memory, die_at=die_at)
-    saved_at = memory.saves[-1] if memory.saves else 0
+    saved_at = memory.steps[-1] if memory.steps else 0
     assert saved_at <= die_at
     resumed, second = run(grid, memory)
     assert second.spans[0][0] == saved_at
     same(resumed, whole)
-    assert memory.arrays is None, "what is finished needs no carry"
-    assert set(memory.saves) <= set(backend.looks)
+    assert memory.kept is None, "what is finished needs no carry"
+    assert set(memory.steps) <= set(backend.looks)
     assert resumed[0].facts["program_seconds"] > 0
 
 
@@ -221,13 +204,13 @@ def test_it_can_be_interrupted_again_and_again(monkeypatch):
             run(grid, memory, die_at=die_at)
     resumed, _ = run(grid, memory)
     same(resumed, run(grid)[0])
-    assert memory.saves == sorted(memory.saves)
+    assert memory.steps == sorted(memory.steps)
 
 
 def test_short_programs_save_nothing():
     memory = Memory()
     run(cells(), memory)
-    assert memory.saves == []
+    assert memory.steps == []
 
 
 def test_lanes_of_two_programs_do_not_mix():

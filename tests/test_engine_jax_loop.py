@@ -1,4 +1,4 @@
-"""What must not run inside a compiled loop: single steps that nobody waits for, and the question that finds it out."""
+"""What must not run inside a compiled loop: asynchronous single steps, the probe, and what else is measured."""
 
 import json
 
@@ -10,8 +10,8 @@ import pytest
 from optbench import optimizers, plan, tasks
 from optbench.cell import Cell
 from optbench.engines import jax as engine
-from optbench.engines import jax_trap, lanes, measured
-from tests.contract import TINY_QUADRATIC, Memory, cells_of, run, same_bits
+from optbench.engines import jax_task, lanes, measured
+from tests.contract import TINY_QUADRATIC, cells_of, run
 from tests.convnet import ConvNet
 
 TINY_CONVNET = ConvNet(width=2, batch=4)
@@ -26,29 +26,6 @@ def test_convolutions_run_in_single_steps_on_a_cpu_and_scanned_elsewhere():
     shapes = plan.shapes_of(cell)
     assert plan.choose_mode(cell, shapes, "cpu") == "loop"
     assert plan.choose_mode(cell, shapes, "gpu") == "vmap"
-
-
-def test_a_lane_has_the_bits_it_has_alone():
-    cells = grid()
-    together = run(cells)
-    assert {trace.facts["mode"] for trace in together} == {"loop"}
-    for trace in run(cells[::-1]):
-        same_bits(trace, together[cells.index(trace.cell)])
-    same_bits(run(cells[1:])[0], together[1])
-
-
-def test_resumed_equals_uninterrupted_and_other_chunks_change_no_bits(monkeypatch):
-    monkeypatch.setattr(lanes, "SAVE_EVERY", -1.0)
-    cells = grid("momentum", steps=8)
-    kept = Memory(stop_after=3)
-    with pytest.raises(KeyboardInterrupt):
-        run(cells, keep=lambda group: kept)
-    kept.stop_after = None
-    resumed, whole = run(cells, keep=lambda group: kept), run(cells)
-    monkeypatch.setattr(ConvNet, "evaluation_steps", lambda self, steps: (0, 3, steps))
-    for one, other, rarely in zip(whole, resumed, run(cells), strict=True):
-        same_bits(one, other)
-        np.testing.assert_array_equal(one.losses, rarely.losses)
 
 
 def test_nothing_crosses_to_the_host_before_the_end_of_a_chunk(monkeypatch):
@@ -84,13 +61,13 @@ def put(tree):
 def test_a_convolution_in_a_compiled_loop_is_found(monkeypatch, fresh_cache):
     """jax-ml/jax#12868: the day this fails, convolutions may be scanned on a CPU."""
     sgd = optimizers.parse("sgd")
-    assert jax_trap.slowdown(Cell(ConvNet(width=16, batch=8, enlarge=2), sgd), put) > 3
-    assert jax_trap.slowdown(Cell(tasks.parse("mlp"), sgd), put) < 3
+    assert jax_task.slowdown(Cell(ConvNet(width=16, batch=8, enlarge=2), sgd), put) > 3
+    assert jax_task.slowdown(Cell(tasks.parse("mlp"), sgd), put) < 3
 
 
 def test_what_was_found_is_recorded_and_never_changes_how_lanes_run(monkeypatch, fresh_cache):
-    monkeypatch.setattr(jax_trap, "ASKED_FROM", 0.0)
-    monkeypatch.setattr(jax_trap, "slowdown", lambda cell, put: 34.0)
+    monkeypatch.setattr(jax_task, "PROBED_FROM", 0.0)
+    monkeypatch.setattr(jax_task, "slowdown", lambda cell, put: 34.0)
     [trace] = run(cells_of(optimizers.parse("sgd"), TINY_QUADRATIC, steps=2, rates=1, seeds=1), "map")
     assert (trace.facts["loop_slowdown"], trace.facts["mode"]) == (34.0, "map")
     [file] = (fresh_cache / "measured").iterdir()
@@ -99,13 +76,13 @@ def test_what_was_found_is_recorded_and_never_changes_how_lanes_run(monkeypatch,
 
 def test_the_question_is_asked_once_and_not_of_small_tasks(monkeypatch, fresh_cache):
     asked = []
-    monkeypatch.setattr(jax_trap, "slowdown", lambda cell, put: asked.append(cell.task) or 1.5)
-    small = lanes.Inputs.of(cells_of(optimizers.parse("sgd"), TINY_QUADRATIC))
-    large = lanes.Inputs.of(cells_of(optimizers.parse("sgd"), tasks.parse("mlp[batch=1000]")))
-    assert jax_trap.loop_facts(small, "map", None) == {}
-    assert jax_trap.loop_facts(large, "loop", None) == {}
+    monkeypatch.setattr(jax_task, "slowdown", lambda cell, put: asked.append(cell.task) or 1.5)
+    small = Cell(TINY_QUADRATIC, optimizers.parse("sgd"))
+    large = Cell(tasks.parse("mlp[batch=1000]"), optimizers.parse("sgd"))
+    assert jax_task.loop_facts(small, "map", None) == {}
+    assert jax_task.loop_facts(large, "loop", None) == {}
     for _ in range(2):
-        assert jax_trap.loop_facts(large, "map", None) == {"loop_slowdown": 1.5}
+        assert jax_task.loop_facts(large, "map", None) == {"loop_slowdown": 1.5}
     assert len(asked) == 1
 
 
@@ -128,36 +105,3 @@ def test_the_peak_is_measured_once_for_tasks_of_some_size(framework, fresh_cache
     assert len(list((fresh_cache / "measured").glob("peak-*.json"))) == 1
     [toy] = run([Cell(TINY_QUADRATIC, optimizers.parse("sgd"), framework=framework, steps=2)])
     assert "peak_flops_per_second" not in toy.facts
-
-
-# --- groups of lanes -----------------------------------------------------------------------------------------
-
-
-def test_a_group_that_had_ended_is_not_computed_again_after_a_crash(monkeypatch):
-    """`drive` used to save at evaluation steps before the last one only."""
-    monkeypatch.setattr(lanes, "SAVE_EVERY", -1.0)
-    cells = cells_of(optimizers.parse("adam"), TINY_QUADRATIC, steps=12, rates=4, seeds=1)
-    kept = {}
-
-    class Held(Memory):
-        def clear(self):
-            pass  # as the worker's, until the whole program is stored
-
-    def keep(group):
-        return kept.setdefault(group, Held(stop_after=3 if group == 1 else None))
-
-    with pytest.raises(KeyboardInterrupt):
-        engine.run(cells, "vmap", keep=keep, width=2)
-    kept[1].stop_after = None
-    stepped = []
-    real = engine.JaxBackend.advance
-    monkeypatch.setattr(
-        engine.JaxBackend,
-        "advance",
-        lambda self, start, stop: stepped.append((self.inputs.cells[0], start)) or real(self, start, stop),
-    )
-    resumed = engine.run(cells, "vmap", keep=keep, width=2)
-    assert {cell for cell, _ in stepped} == {cells[2]}, "the first group was stepped again"
-    assert min(start for _, start in stepped) > 0
-    for one, other in zip(resumed, engine.run(cells, "vmap", width=2), strict=True):
-        same_bits(one, other)

@@ -1,4 +1,4 @@
-"""Names, hyperparameters, ranges and ids: what is typed, what is printed, and that they are the same thing."""
+"""Names, hyperparameters, ranges and ids: text is parsed to what it was printed from."""
 
 import dataclasses
 import itertools
@@ -41,15 +41,15 @@ def values(spec: dataclasses.Field) -> st.SearchStrategy:
     return st.none() | numbers if "None" in declared else numbers
 
 
-def with_changes(thing, changes: dict):
-    """The changed thing; combinations that it refuses are no examples."""
+def with_changes(thing, changes):
+    """The changed thing; refused combinations are no examples."""
     try:
-        made = thing.replace(**changes)
-        if isinstance(made, Task):
-            made.data_hash()
-        return made
+        thing = thing.replace(**changes)
+        if isinstance(thing, Task):
+            thing.data_hash()
     except UserError:
         reject()
+    return thing
 
 
 def changed(things: tuple) -> st.SearchStrategy:
@@ -91,14 +91,14 @@ def test_ids_are_equal_exactly_where_cells_are(one, other):
 
 @given(cells, st.data())
 def test_an_id_changes_with_every_field(cell, data):
-    moved = {
+    changes = {
         "schedule": Schedule("constant" if cell.schedule.shape != "constant" else "wsd", 0.5),
         "framework": "torch" if cell.framework == "jax" else "jax",
         "dtype": "float64" if cell.dtype == "float32" else "float32",
         "seed": cell.seed + 1,
         "steps": cell.steps + 1,
     }
-    others = [dataclasses.replace(cell, **{name: value}) for name, value in moved.items()]
+    others = [dataclasses.replace(cell, **{name: value}) for name, value in changes.items()]
     for role in ("task", "optimizer"):
         thing = getattr(cell, role)
         for spec in dataclasses.fields(thing):
@@ -112,13 +112,12 @@ def test_an_id_changes_with_every_field(cell, data):
 @given(changed(OPTIMIZERS))
 def test_an_optimizer_is_what_its_label_says(optimizer):
     swept = optimizer.swept()
-    told = optimizers.parse(optimizer.label())
-    assert (told.replace(**{swept.name: getattr(optimizer, swept.name)}) if swept else told) == optimizer
+    parsed = optimizers.parse(optimizer.label())
+    assert (parsed.replace(**{swept.name: getattr(optimizer, swept.name)}) if swept else parsed) == optimizer
 
 
 @given(changed(TASKS))
 def test_a_task_is_what_its_label_says(task):
-    assert tasks.parse(task.label()) == task
     assert tasks.parse(task.label()) == task
 
 
@@ -126,8 +125,7 @@ def test_a_task_is_what_its_label_says(task):
 def test_the_factors_of_a_schedule_lie_in_0_1(schedule, steps):
     factors = schedule.factors(steps)
     assert factors.shape == (steps,)
-    assert (factors >= 0).all()
-    assert (factors <= 1).all()
+    assert 0 <= factors.min() <= factors.max() <= 1
 
 
 @given(st.sampled_from(OPTIMIZERS), st.integers(2, 30))
@@ -152,15 +150,13 @@ def test_a_grid_of_one_lies_in_the_middle():
 def test_every_field_says_what_it_is(thing: Optimizer | Task):
     for spec in dataclasses.fields(thing):
         assert spec.metadata["doc"], spec.name
-        limited = (
-            spec.metadata["bounds"] or spec.metadata["choices"] or spec.name == "dataset"
-        )  # a file's name
-        assert limited, f"{spec.name} takes anything"
+        if spec.name != "dataset":  # a file's name
+            assert spec.metadata["bounds"] or spec.metadata["choices"], f"{spec.name} takes anything"
 
 
 def test_equal_numbers_are_one_thing():
     kron, quadratic = optimizers.names()["kron"], tasks.names()["quadratic"]
-    for one, other in (
+    for pair in (
         (kron.replace(b1=0), kron.replace(b1=0.0)),
         (kron.replace(weight_decay=-0.0), kron),
         (kron.replace(max_size_triangular=8192.0), kron),
@@ -168,12 +164,8 @@ def test_equal_numbers_are_one_thing():
         (quadratic.replace(condition=100), quadratic),
         (Schedule("cosine", 0), Schedule("cosine", 0.0)),
     ):
-        assert repr(one) == repr(other)
-        ids = {
-            digest(thing.spec() if hasattr(thing, "spec") else dataclasses.asdict(thing))
-            for thing in (one, other)
-        }
-        assert len(ids) == 1
+        specs = [thing.spec() if hasattr(thing, "spec") else dataclasses.asdict(thing) for thing in pair]
+        assert len({*map(repr, pair)}) == len({*map(digest, specs)}) == 1
 
 
 @given(
@@ -208,11 +200,11 @@ NEXT = ("See: optbench", "field=value", "Write module:name", "Install it")
 @example("0:0")
 @given(st.text(max_size=12))
 def test_any_text_is_something_or_a_message(text):
-    """A text is an optimizer or a task, or its message says what to do next."""
+    """Otherwise the message says what to do next."""
     for parse in (optimizers.parse, tasks.parse):
-        for whole in (text, f"kron[{text}]", f"quadratic[dim={text}]"):
+        for full in (text, f"kron[{text}]", f"quadratic[dim={text}]"):
             try:
-                parse(whole)
+                parse(full)
             except UserError as error:
                 assert any(words in str(error) for words in NEXT), str(error)  # noqa: PT017
 

@@ -84,6 +84,8 @@ def test_a_traced_number_is_not_checked():
     jax.eval_shape(lambda b1: novograd(0.1, b1=b1).init({"w": jnp.ones(3)}), 0.9)
 
 
-def test_the_numbers_of_a_group_are_checked():
+def test_a_wrong_number_is_named_in_a_group_too():
+    with pytest.raises(ValueError, match=r"novograd: b1=1.5 is outside \[0, 1\)"):
+        novograd(0.1, b1=1.5)
     with pytest.raises(ValueError, match=r"novograd: b1=1.5 is outside \[0, 1\)"):
         Novograd([{"params": [torch.zeros(1)], "b1": 1.5}])

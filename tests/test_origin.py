@@ -1,4 +1,4 @@
-"""Where a user's code comes from: edits that count, edits that do not, in one process and in many."""
+"""The digest of a user's code: which edits change it."""
 
 import importlib
 import sys
@@ -13,7 +13,6 @@ PLAIN = "import helper\n\n\ndef make(learning_rate):\n    return helper.rate(lea
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with a module and a local one that it imports."""
     (tmp_path / "theirs_here.py").write_text(PLAIN)
     (tmp_path / "helper.py").write_text("def rate(x):\n    return x\n")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -37,7 +36,7 @@ def test_comments_and_docstrings_do_not_count(other, same):
 
 @pytest.mark.parametrize("edited", ["theirs_here.py", "helper.py"])
 def test_an_edited_module_that_is_imported_again_is_other_code(folder, edited):
-    """As in a notebook: the process goes on, and the file or one beside it is edited."""
+    """As in a notebook, whose process outlives edits."""
     module = importlib.import_module("theirs_here")
     before = origin.code(module.make)
     path = folder / edited

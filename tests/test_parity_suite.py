@@ -1,4 +1,4 @@
-"""The suite that compares the frameworks: its draws, its twins, and that it can tell right from wrong."""
+"""The suite that compares the frameworks: draws, twins, and the verdict on right and wrong versions."""
 
 import dataclasses
 import json
@@ -15,18 +15,11 @@ from optbench.stats.parity import EPS, FACTOR, FLOOR, parity
 
 
 def row(losses, framework="jax", twin=0, seed=0, dtype="float64"):
-    """One stored row, as far as the comparison reads it."""
-    spec = {"framework": framework, "twin": twin, "seed": seed, "task": {"name": "t"}}
-    return {
-        "spec": json.dumps(spec),
-        "task": "t",
-        "optimizer": "o",
-        "framework": framework,
-        "twin": float(twin),
-        "dtype": dtype,
-        "steps_run": len(losses),
-        "losses": np.array(losses, np.float64),
-    }
+    """The columns of a stored row that the comparison reads."""
+    keys = {"framework": framework, "twin": twin, "seed": seed}
+    spec = json.dumps({**keys, "task": {"name": "t"}})
+    row = {**keys, "spec": spec, "task": "t", "optimizer": "o", "dtype": dtype, "steps_run": len(losses)}
+    return {**row, "twin": float(twin), "losses": np.array(losses, np.float64)}
 
 
 def judged(torch, jax=(2.0, 1.0, 0.5), twins=((2.0, 1.0 + 1e-12, 0.5),)):
@@ -52,16 +45,14 @@ def test_a_difference_before_the_growth_is_one():
 
 
 def test_a_version_that_did_not_run_does_not_agree():
-    """A failure never improves a verdict."""
     for found in (judged(torch=()), judged(torch=(2.0, 1.0, 0.5), twins=((),))):
         assert not found["holds"]
         assert found["missing"] == 1
 
 
 def test_the_worst_seed_counts():
-    """Two seeds, of which one parts."""
     rows = [
-        {**row(losses, framework, twin, seed), "optimizer": "o"}
+        row(losses, framework, twin, seed)
         for seed, torch in ((0, (1.0, 0.5)), (1, (1.0, 0.6)))
         for losses, framework, twin in ((torch, "torch", 0), ((1.0, 0.5), "jax", 0), ((1.0, 0.5), "jax", 1))
     ]
@@ -72,7 +63,7 @@ def test_the_worst_seed_counts():
 
 
 def test_torch_gets_the_draws_of_jax():
-    """Same name, step and seed: the same bits in both dtypes."""
+    """The same bits for the same name, step and seed."""
     import jax
     import jax.numpy as jnp
     import torch
@@ -84,7 +75,7 @@ def test_torch_gets_the_draws_of_jax():
         with jax.enable_x64(dtype == "float64"):
             ours, theirs = KeyNoise.seeded(7), TorchKeyNoise(7)
             for step in (0, 3):
-                want = np.asarray(ours.normal("probe.w", step, jnp.zeros((3, 2), dtype)))
+                want = ours.normal("probe.w", step, jnp.zeros((3, 2), dtype))
                 got = theirs.normal("probe.w", step, torch.zeros((3, 2), dtype=getattr(torch, dtype)))
                 np.testing.assert_array_equal(got.numpy(), want)
                 want = np.asarray(ours.uniform("u", step, dtype))
@@ -95,11 +86,10 @@ def test_torch_gets_the_draws_of_jax():
                 got = theirs.normals("probe", step, likes)
                 assert list(got) == list(shapes)
                 for key in shapes:
-                    np.testing.assert_array_equal(got[key].numpy(), np.asarray(want[key]))
+                    np.testing.assert_array_equal(got[key].numpy(), want[key])
 
 
 def cells(optimizer, steps=40):
-    """The cells of one comparison on a small quadratic."""
     shared = (tasks.parse("quadratic_10"), parse(optimizer), Schedule())
     sides = [("torch", 0), ("jax", 0), ("jax", 1), ("jax", 2)]
     return [Cell(*shared, framework, "float64", 0, steps, twin) for framework, twin in sides]
@@ -113,7 +103,7 @@ def frame_of(optimizer, **changes):
 
     torch_cell, *jax_cells = cells(optimizer)
     wrong = dataclasses.replace(torch_cell, optimizer=torch_cell.optimizer.replace(**changes))
-    [trace] = torch_engine.run([wrong])
+    [trace] = torch_engine.run([wrong], "eager")
     trace.cell = torch_cell
     traces = [trace, *jax_engine.run(jax_cells, "map")]
     return pd.DataFrame([record(trace) for trace in traces])
@@ -134,10 +124,8 @@ def test_a_twin_is_its_cell_moved_by_roundings():
 
     _, straight, bent, further = cells("adam")
     ordinary = dataclasses.replace(straight, twin=None)
-    [plain], [one, other, third] = (
-        engine.run([ordinary], "map"),
-        engine.run([straight, bent, further], "map"),
-    )
+    [plain] = engine.run([ordinary], "map")
+    one, other, third = engine.run([straight, bent, further], "map")
     np.testing.assert_array_equal(plain.losses, one.losses)
     # Already before the first step: esgd divides by what it measures there.
     assert any(twin.losses[0] != one.losses[0] for twin in (other, third))
@@ -146,7 +134,7 @@ def test_a_twin_is_its_cell_moved_by_roundings():
 
 
 def test_only_jax_has_twins_and_the_ids_of_old_cells_stay():
-    """A cell without a twin says nothing of it, so that what is stored is still found."""
+    """The spec of a cell without a twin has no such field, so that stored cells keep their ids."""
     torch_cell, straight, *_ = cells("adam")
     with pytest.raises(UserError, match="twin=1"):
         dataclasses.replace(torch_cell, twin=1)

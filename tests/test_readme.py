@@ -1,6 +1,5 @@
-"""What the README tells people to type, typed; and the wheel that `pip install .` makes."""
+"""The commands of the README are executed or parsed; the wheel of `pip install .` has everything."""
 
-import importlib.metadata
 import os
 import re
 import shlex
@@ -18,30 +17,18 @@ RUN = "pip install -e . && optbench run --suite quickstart --opt kron,adam,novog
 TEST = "pip install -e '.[test]' && pytest"
 CHEAP = ("--task", "rosenbrock_2", "--lr", "0.01", "--seeds", "1", "--steps", "20", "--jobs", "1")
 
-needs_readme = pytest.mark.skipif(not README.exists(), reason="there is no README.md yet")
-
 
 def commands() -> list[str]:
-    """The lines of the README's fenced bash blocks, without prompts, comments and what is printed."""
-    blocks = re.findall(r"^```(?:bash|sh|console)\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return [
-        re.sub(r"\s+#.*", "", line).removeprefix("$ ").strip() for line in lines if not line.startswith("#")
-    ]
+    """The lines of the README's bash blocks, without comments."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
+    return [re.sub(r"\s+#.*", "", line).strip() for line in "".join(blocks).splitlines()]
 
 
-@needs_readme
-def test_the_two_commands_stand_there_in_full():
+def test_the_two_commands_are_there_and_the_first_runs(tmp_path):
     assert {RUN, TEST} <= set(commands())
-
-
-@needs_readme
-def test_the_run_command_runs(tmp_path):
-    [line] = [line for line in commands() if line == RUN]
-    words = shlex.split(line.partition("&&")[2])
-    assert words[0] == "optbench"
+    words = shlex.split(RUN.partition("&&")[2])
     done = subprocess.run(
-        [sys.executable, "-m", "optbench", *words[1:], *CHEAP],
+        [sys.executable, "-m", *words, *CHEAP],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.DEVNULL,
@@ -55,27 +42,21 @@ def test_the_run_command_runs(tmp_path):
         assert re.search(rf"^rosenbrock_2 +{optimizer} ", done.stdout, re.MULTILINE), done.stdout
 
 
-@needs_readme
 def test_every_command_is_one_that_optbench_understands():
     import tyro
 
     from optbench.cli import REGISTRY, Command
     from optbench.execute.request import Request
 
-    found = [
-        part.strip()
-        for line in commands()
-        for part in line.split("&&")
-        if part.strip().startswith("optbench ")
-    ]
-    assert found
-    for line in found:
+    parts = [part.strip() for line in commands() for part in line.split("&&")]
+    lines = [part for part in parts if part.startswith("optbench ")]
+    assert lines
+    for line in lines:
         command = tyro.cli(Command, prog="optbench", args=shlex.split(line)[1:], registry=REGISTRY)
         if isinstance(command, Request) and "mine:" not in line and "question.py" not in line:
             assert command.cells(), line
 
 
-@needs_readme
 def test_the_number_of_claims_is_that_of_the_code():
     from optbench.claim import every
 
@@ -85,14 +66,8 @@ def test_the_number_of_claims_is_that_of_the_code():
 
 
 @pytest.mark.slow
-@needs_readme
 def test_a_wheel_holds_the_package_its_suites_and_its_claims(tmp_path):
-    try:
-        setuptools = importlib.metadata.version("setuptools")
-    except importlib.metadata.PackageNotFoundError:
-        setuptools = "0"
-    if int(setuptools.partition(".")[0]) < 77:
-        pytest.skip("setuptools 77 or newer is not installed here, and a test downloads nothing")
+    pytest.importorskip("setuptools", "77", reason="a test downloads nothing")
     source = tmp_path / "source"
     skip = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "results", "reports")
     shutil.copytree(ROOT, source, ignore=skip)
@@ -110,25 +85,19 @@ def test_a_wheel_holds_the_package_its_suites_and_its_claims(tmp_path):
     assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == {"optbench"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
-    # It runs from there, in a folder that knows nothing of the checkout.
-    site = tmp_path / "site"
+    # It runs from there, in a folder without the checkout.
+    site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
     subprocess.run([*pip, "install", "-q", "--no-deps", "--target", site, wheel], **run)
-    elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    listed = subprocess.run(
-        [sys.executable, "-m", "optbench", "list", "suites"],
-        cwd=elsewhere,
-        env={**os.environ, "PYTHONPATH": str(site)},
-        **run,
+
+    def output(*words):
+        environment = {**os.environ, "PYTHONPATH": str(site)}
+        return subprocess.run([sys.executable, *words], cwd=elsewhere, env=environment, **run).stdout
+
+    assert "quickstart" in output("-m", "optbench", "list", "suites")
+    file = output("-c", "import optbench.suites.quickstart as q; print(q.__file__)").strip()
+    assert file == str(site / "optbench" / "suites" / "quickstart.py")
+    modules_of = (
+        "from optbench.claim import every; print({a.measurement.function().__module__ for a in every()})"
     )
-    assert "quickstart" in listed.stdout
-    where = "import optbench.suites.quickstart as q; print(q.__file__)"
-    found = subprocess.run(
-        [sys.executable, "-c", where], cwd=elsewhere, env={**os.environ, "PYTHONPATH": str(site)}, **run
-    )
-    assert found.stdout.strip() == str(site / "optbench" / "suites" / "quickstart.py")
-    call = "from optbench.claim import every; print({a.claim.measurement.function().__module__ for a in every()})"
-    called = subprocess.run(
-        [sys.executable, "-c", call], cwd=elsewhere, env={**os.environ, "PYTHONPATH": str(site)}, **run
-    )
-    assert "optbench.claims.programs.ngc" in called.stdout
+    assert "optbench.claims.programs.ngc" in output("-c", modules_of)

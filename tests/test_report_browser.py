@@ -12,9 +12,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from optbench.cell import Status
+from optbench.optimizers import parse
+from optbench.record import Surface
+from optbench.report.claims import write_page
+from optbench.report.compare import compare
+from optbench.report.content import Content
+from optbench.report.documents import measured
+from optbench.report.figures import files
+from optbench.report.panels.claims import parts_of
+from optbench.report.paths import Path, Terrain
+from optbench.report.selection import Selection, in_order
+from optbench.report.write import comparison
+from optbench.suite import load
+from optbench.tasks import Plane
 from tests.chromium import BROWSER, DRIVER, WIDE, Tab, browser
 from tests.made_up import make_up
-from tests.test_report import grid, stored
+from tests.test_report import grid, page, stored
 from tests.test_report_page import evil_content, small_content
 
 pytestmark = [
@@ -50,13 +64,6 @@ def small(tmp_path_factory):
 @pytest.fixture(scope="module")
 def path(small, tmp_path_factory):
     """The page of a small report, with paths and with claims of one document and their figure."""
-    from optbench.cell import Status
-    from optbench.record import Surface
-    from optbench.report.documents import measured
-    from optbench.report.page import page
-    from optbench.report.paths import Path, Terrain
-    from optbench.tasks import Plane
-
     turn = np.linspace(0, 3, 80)[:, None]
     points = np.hstack([np.cos(turn), np.sin(turn)]) * np.exp(-turn)
     ways = tuple(Path(name, 0.1, points * scale, Status.DONE) for name, scale in (("adam", 1), ("sgd", 0.7)))
@@ -67,24 +74,18 @@ def path(small, tmp_path_factory):
         small, terrains=(Terrain("bowl", Surface(*Plane(function="bowl").surface()), ways),), claims=claims
     )
     file = folder / "index.html"
-    file.write_bytes(page(shown, pictures(claims)))
+    file.write_text(page(shown, pictures(claims)))
     return file
 
 
 def pictures(claims) -> dict[str, bytes]:
     """The figures of claims, by path."""
-    from optbench.report.claims import drawings
-    from optbench.report.figures import rendered, style
-
-    with style():
-        return rendered(drawings(claims))
+    return files([("Claims", parts_of(claims))])
 
 
 @pytest.fixture(scope="module")
 def all_claims(tmp_path_factory):
     """The page of `optbench claims --out` with every document."""
-    from optbench.report.claims import write_page
-
     folder = tmp_path_factory.mktemp("claims")
     make_up(folder / "results")
     write_page(str(folder / "results"), str(folder))
@@ -329,10 +330,8 @@ def test_verdicts_stand_out_from_their_ground(tab, all_claims, scheme):
 
 
 def test_names_stay_text_in_the_browser(tab, small, tmp_path):
-    from optbench.report.page import page
-
     file = tmp_path / "index.html"
-    file.write_bytes(page(evil_content(small, tmp_path)))
+    file.write_text(page(evil_content(small, tmp_path)))
     tab.open(file)
     assert tab.complaints() == []
     assert tab.run("return document.scripts.length") == 4
@@ -341,15 +340,11 @@ def test_names_stay_text_in_the_browser(tab, small, tmp_path):
 
 
 def test_a_comparison_fits_and_loads_offline(tab, tmp_path):
-    from optbench.report.compare import compare
-    from optbench.report.page import comparison
-    from optbench.report.selection import Selection
-
     names = [
         str(stored(tmp_path / side, grid(level=level)).folder) for side, level in (("a", 1e-3), ("b", 2e-3))
     ]
     file = tmp_path / "index.html"
-    file.write_bytes(comparison(compare("results", tuple(names), Selection())))
+    file.write_bytes(comparison(compare("results", tuple(names), Selection()))["index.html"])
     tab.size(PHONE)
     tab.driver.get(file.as_uri())
     assert tab.complaints() == []
@@ -366,8 +361,6 @@ DIMENSIONS = range(2, 16)
 
 def many_cells(folder) -> pd.DataFrame:
     """The frame of a store with ten thousand cells: one real row for each pair, copied over rates and seeds."""
-    from optbench.optimizers import parse
-
     draw = np.random.default_rng(0)
     rows = []
     for dim in DIMENSIONS:
@@ -393,12 +386,6 @@ def many_cells(folder) -> pd.DataFrame:
 @pytest.mark.slow
 def test_ten_thousand_cells_are_a_small_page_that_shows_soon(tab, tmp_path, request):
     """Under 6 MB with every claim, the first paint within 2 s: the best of a few loads, as others use the machine."""
-    from optbench.report.content import Content
-    from optbench.report.documents import measured
-    from optbench.report.page import page
-    from optbench.report.selection import Selection, in_order
-    from optbench.suite import load
-
     frame = many_cells(tmp_path)
     assert len(frame) >= MANY
     labels = list(dict.fromkeys(frame["task"]))
@@ -407,7 +394,7 @@ def test_ten_thousand_cells_are_a_small_page_that_shows_soon(tab, tmp_path, requ
     selected = in_order(frame, labels, load("quickstart"))
     content = Content(Selection(task=tuple(labels)), selected, claims=claims)
     file = tmp_path / "index.html"
-    file.write_bytes(page(content, pictures(claims)))
+    file.write_text(page(content, pictures(claims)))
     size = file.stat().st_size
     first = np.inf
     for _ in range(5):

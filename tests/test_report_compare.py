@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from optbench import UserError
-from optbench.report.compare import compare, frame_of, texts
+from optbench.cell import Status
+from optbench.report.compare import Ratios, compare, frame_of, texts
 from optbench.report.selection import Selection
+from optbench.report.write import comparison, write_comparison
 from tests.test_report import FACTS, grid, stored
 
 
@@ -42,7 +44,7 @@ def test_what_moved_is_told_from_what_only_may_have(found):
     assert {each.optimizer: each.verdict for each in found.moves} == {
         "kron": "same bits", "adam": "better", "sgd": "worse", "novograd": "undecided",
     }  # fmt: skip
-    assert "1 moved for the better" in found.headline
+    assert "1 improved" in found.headline
     assert "20 of 80 cells" in found.headline
     assert found.alone == ([], ["adam on quadratic_10"])
 
@@ -59,16 +61,13 @@ def test_the_ratio_is_taken_seed_by_seed(found):
 
 
 def test_the_page_and_the_tables_show_it(found):
-    from optbench.report.index import moved
-    from optbench.report.page import comparison, ratios
-
-    page = comparison(found).decode()
+    page, markdown = (comparison(found)[name].decode() for name in ("index.html", "index.md"))
     assert page.count('scope="row"') == 8
     assert "1.5 [1.4, 1.6]" in page
-    assert "sgd | worse | final test error" in moved(found)
+    assert "sgd | worse | final test error" in markdown
     assert frame_of(found)["ratio"].tolist() == [each.ratio[0] for each in found.moves]
     assert all(len(texts(each)) == 12 for each in found.moves)
-    ends, bars = ratios(found)
+    ends, bars = Ratios(found).bars()
     assert math.prod(ends) == pytest.approx(1)
     places = {move.optimizer: float(middle) for move, _, middle, _ in bars}
     assert places["adam"] < places["kron"] == 50 < places["sgd"]
@@ -85,8 +84,6 @@ def test_versions_in_one_folder_are_sides_too(tmp_path):
 
 
 def test_where_lanes_stop_at_a_target_steps_are_compared(tmp_path):
-    from optbench.cell import Status
-
     def reached(folder, factor):
         traces = grid(level=1e-9, statuses=dict.fromkeys(range(4), Status.REACHED))
         for trace in traces:
@@ -119,15 +116,11 @@ def test_what_cannot_be_compared_is_a_message(tmp_path, names, said):
 
 
 def test_two_names_are_needed(tmp_path):
-    from optbench.report.write import write_comparison
-
     with pytest.raises(UserError, match="--compare was given 1 names"):
         write_comparison("results", str(tmp_path), Selection("quickstart"), ("a",))
 
 
 def test_it_is_written_beside_the_report(tmp_path, found):
-    from optbench.report.write import write_comparison
-
     _, said = write_comparison("results", str(tmp_path), Selection("quickstart"), [",".join(found.names)])
     assert (tmp_path / "quickstart-compare/index.html").is_file()
     assert found.headline in said

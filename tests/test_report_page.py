@@ -13,17 +13,33 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+import optbench
+from optbench import UserError
+from optbench.cell import Status
+from optbench.claim import Verdict, every, plots
+from optbench.report import figures, panels, tex
+from optbench.report.charts import POINTS, outline
+from optbench.report.claims import write_page
+from optbench.report.documents import measured
+from optbench.report.figures import files, new_figure
+from optbench.report.folder import MANIFEST, save
+from optbench.report.look import MARKERS
+from optbench.report.markdown import escape
+from optbench.report.panels import standings, verdict
+from optbench.report.panels.paths import paths
+from optbench.report.panels.verdict import GONE, ZERO, Strips
+from optbench.report.parts import Chart, Charts, Panel, Picture, Table, Text
+from optbench.report.selection import Selection
+from optbench.report.vega import library
 from optbench.store import Store
 from tests.made_up import make_up
-from tests.test_report import grid, stored, told
+from tests.test_report import grid, index, page, shown, stored, told
 
 EVIL = """<script>alert(1)</script> "]]>' & $x_1$ | `a` \\{b}% #{7*7} {{7*7}} <!-- </style>"""
 
 
 def small_content(folder):
     """Two tasks, a leader, a tie, a variant, lanes that were lost."""
-    from optbench.cell import Status
-
     store = stored(
         folder,
         grid(opt="adam", level=1e-5),
@@ -38,8 +54,6 @@ def small_content(folder):
 
 def evil_content(content, folder):
     """A content where everything that a user can name is named to break out."""
-    from optbench.report.selection import Selection
-
     path = folder / "evil.py"
     title = EVIL.replace("\\", "\\\\").replace('"', '\\"')
     path.write_text(
@@ -61,14 +75,11 @@ def evil_content(content, folder):
 
 def evil_claims(folder):
     """Claims of a document all of whose words break out; its figures are tested by themselves."""
-    from optbench.claim.plots import Table
-    from optbench.report.documents import measured
-
     make_up(folder)
     [told] = measured(folder, ["kron"])
     words = dict.fromkeys(("claim", "statement", "documented", "measured", "why"), EVIL)
     document = dataclasses.replace(told.document, title=EVIL, source=EVIL)
-    table = Table(name="t", caption=EVIL, header=(EVIL, EVIL), rows=((EVIL, EVIL),))
+    table = plots.Table(name="t", caption=EVIL, header=(EVIL, EVIL), rows=((EVIL, EVIL),))
     return (
         dataclasses.replace(
             told, document=document, rows=told.rows.assign(**words), tables=(table,), figures=()
@@ -115,34 +126,30 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-@pytest.fixture(scope="module")
-def page(content) -> str:
-    from optbench.report.page import page
-
-    return page(content).decode()
+@pytest.fixture(scope="module", name="text")
+def page_text(content) -> str:
+    return page(content)
 
 
 def parts(page: str) -> str:
     """The page without the library, whose text is not ours."""
-    from optbench.report.vega import library
-
     assert page.count(library()) == 1
     return page.replace(library(), "")
 
 
-def test_a_page_is_whole_and_needs_no_network(page):
-    found = Page(page)
+def test_a_page_is_whole_and_needs_no_network(text):
+    found = Page(text)
     assert not found.open
     assert found.tags[0] == ("html", {"lang": "en"})
     for tag, attributes in found.tags:
         for name in ("src", "href"):
             assert (attributes.get(name) or "#")[0] == "#" or attributes[name] == "data:,", (tag, attributes)
-    assert "@import" not in page
-    assert "url(" not in parts(page)
+    assert "@import" not in text
+    assert "url(" not in parts(text)
 
 
-def test_a_page_can_be_walked_by_headings_landmarks_and_tables(page):
-    found = Page(page)
+def test_a_page_can_be_walked_by_headings_landmarks_and_tables(text):
+    found = Page(text)
     names = [tag for tag, _ in found.tags]
     for landmark in ("header", "nav", "main", "footer", "h1"):
         assert names.count(landmark) == 1, landmark
@@ -159,8 +166,8 @@ def test_a_page_can_be_walked_by_headings_landmarks_and_tables(page):
     assert all("tabindex" in box for box in found.all("div") if "scroll" in (box.get("class") or ""))
 
 
-def test_every_chart_says_what_it_shows_and_its_numbers_are_beside_it(page, content):
-    found = Page(page)
+def test_every_chart_says_what_it_shows_and_its_numbers_are_beside_it(text, content):
+    found = Page(text)
     plots = [box for box in found.all("div") if box.get("class") == "plot"]
     assert {box["data-kind"] for box in plots} == {"progress", "rates", "trials", "profiles", "reached"}
     for box in plots:
@@ -168,31 +175,25 @@ def test_every_chart_says_what_it_shows_and_its_numbers_are_beside_it(page, cont
         assert box["tabindex"] == "0"
         assert box["aria-label"]
         assert box["aria-valuetext"]
-    assert page.count("quadratic_10: median loss</caption>") == 1
-    assert page.count("final validation loss by learning rate</caption>") == 1
+    assert text.count("quadratic_10: median loss</caption>") == 1
+    assert text.count("final validation loss by learning rate</caption>") == 1
 
 
 def test_the_charts_have_medians_and_bands_and_no_cells(content):
-    from optbench.report.charts import POINTS
-
-    shown = content.charts
-    json.dumps(shown, allow_nan=False)
-    assert [each["name"] for each in shown["optimizers"]] == content.optimizers
-    lines = shown["problems"][0]["progress"][0]["lines"]
+    data = content.charts[0]
+    json.dumps(content.charts, allow_nan=False)
+    lines = data["training"]["progress"][0]["lines"]
     assert [content.optimizers[line["o"]] for line in lines] == ["adam", "sgd"]
     for line in lines:
         assert len(line["x"]) == len(line["y"]) == len(line["low"]) == len(line["high"]) <= POINTS
         assert all(
             low <= y <= high for y, low, high in zip(line["y"], line["low"], line["high"], strict=True)
         )
-    lost = next(line for line in shown["problems"][0]["rates"]["lines"] if max(line["lost"]) > 0)
+    lost = next(line for line in data["rates"]["lines"] if max(line["lost"]) > 0)
     assert lost["lanes"] == [5, 5, 5, 5]
 
 
 def test_markers_of_the_page_are_those_of_paper():
-    from optbench.report.charts import outline
-    from optbench.report.look import MARKERS
-
     shapes = [outline(marker) for marker in MARKERS]
     assert len(set(shapes)) == len(MARKERS)
     assert outline("s") == "M-1,1L1,1L1,-1L-1,-1Z"
@@ -202,9 +203,7 @@ def test_markers_of_the_page_are_those_of_paper():
 
 
 def test_verdict_intervals_lie_on_their_axis(content):
-    from optbench.report.page import GONE, strips
-
-    rows = strips(content.verdicts[0])
+    rows = Strips(content.verdicts).rows(content.verdicts[0])
     assert [row["optimizer"] for row in rows] == ["adam", "sgd", "kron"]
     assert rows[-1]["middle_at"] == GONE
     for row in rows[:-1]:
@@ -213,38 +212,32 @@ def test_verdict_intervals_lie_on_their_axis(content):
 
 def test_a_zero_keeps_away_from_the_least_value_on_a_strip(tmp_path):
     """An error of 47 % stood on the same spot as one of 0 %, which has no place on a log axis."""
-    from optbench.report.page import ZERO, strips
-
     store = stored(tmp_path, grid("mlp", "adam", 1e-300), grid("mlp", "sgd", 0.47), grid("mlp", "kron", 0.5))
     [verdict] = told(store).verdicts
     for row in verdict.rows[:1]:
         row.update(middle=0.0, low=0.0, high=0.0)
-    zero, least, most = strips(verdict)
+    zero, least, most = Strips([verdict]).rows(verdict)
     assert zero["middle_at"] == ZERO
     assert ZERO + 10 < least["low_at"] < most["high_at"] <= 95.0
 
 
 def test_one_learning_rate_is_said_to_be_no_tuning(tmp_path):
     """Its report had empty charts of tuning, said that rates were chosen, and left open that nothing was tuned."""
-    from optbench.report.page import page
-
     found = told(stored(tmp_path, *(grid("mlp", name, trials=1) for name in ("adam", "kron"))))
     assert not found.searched
     assert found.selected == ""
-    [said] = [line for line in found.doubts if "nothing was tuned" in line]
-    assert "flatters" not in " ".join(found.doubts)
-    kinds = {box["data-kind"] for box in Page(parts(page(found).decode())).all("div") if "data-kind" in box}
+    [said] = [line for line in found.caveats if "nothing was tuned" in line]
+    assert "same seeds" not in " ".join(found.caveats)
+    kinds = {box["data-kind"] for box in Page(parts(page(found))).all("div") if "data-kind" in box}
     assert "progress" in kinds
     assert not kinds & {"rates", "trials"}
     more = told(stored(tmp_path / "more", *(grid("mlp", name) for name in ("adam", "kron"))))
     assert more.searched
-    assert said not in more.doubts
+    assert said not in more.caveats
 
 
 def test_names_do_not_break_out_of_the_page(evil):
-    from optbench.report.page import page
-
-    text = parts(page(evil).decode())
+    text = parts(page(evil))
     found = Page(text)
     assert not found.open
     assert "<script>alert" not in text
@@ -257,9 +250,6 @@ def test_names_do_not_break_out_of_the_page(evil):
 
 def test_the_page_of_claims_is_whole_and_needs_no_network(tmp_path):
     """Every claim has its sentence, its verdict and its name; every picture is in the file."""
-    from optbench.claim import Verdict, every
-    from optbench.report.claims import write_page
-
     make_up(tmp_path / "results")
     write_page(str(tmp_path / "results"), str(tmp_path / "out"))
     page = (tmp_path / "out" / "claims" / "index.html").read_text()
@@ -281,15 +271,10 @@ def test_the_page_of_claims_is_whole_and_needs_no_network(tmp_path):
 
 def test_a_report_shows_the_claims_about_its_optimizers_and_how_to_measure_them(content, tmp_path):
     """A store with all claims: of the optimizers shown, only kron has a document."""
-    from optbench.report.documents import measured
-    from optbench.report.index import index
-    from optbench.report.page import page
-    from optbench.report.write import figures
-
     make_up(tmp_path)
     told = dataclasses.replace(content, claims=tuple(measured(tmp_path, content.optimizers)))
     assert "optbench claims psgd-kron" in told.commands
-    found = Page(parts(page(told, figures(told)).decode()))
+    found = Page(parts(page(told, files(shown(told)))))
     assert "#claims" in [link["href"] for link in found.all("a")]
     assert len(found.all("img")) == 1
     text = index(told)
@@ -299,10 +284,6 @@ def test_a_report_shows_the_claims_about_its_optimizers_and_how_to_measure_them(
 
 
 def test_names_do_not_break_out_of_markdown_or_latex(evil):
-    from optbench.report import tex
-    from optbench.report.index import index
-    from optbench.report.markdown import escape
-
     text = index(evil).partition("## Reproduce")[0]
     assert escape(EVIL) in text
     assert not re.search(r"(?<!\\)<(script|!--|/style)", text)
@@ -317,17 +298,13 @@ def test_names_do_not_break_out_of_markdown_or_latex(evil):
 
 
 def test_names_do_not_break_out_of_figures(evil):
-    from optbench.report import figures
-
     with figures.style():
-        for figure in (figures.overview(evil), figures.standings(evil)):
+        for figure in (verdict.overview(evil), standings.draw(evil, standings.data(evil)["steps"])):
             tree = ET.parse(io.BytesIO(figures.render(figure)["svg"]))
             assert not [element for element in tree.iter() if "script" in str(element.tag).lower()]
 
 
 def test_an_earlier_report_is_replaced_and_what_is_not_ours_stays(tmp_path):
-    from optbench.report.folder import MANIFEST, save
-
     folder = tmp_path / "report"
     save(folder, {"figures/old.svg": b"old", "figures/edited.svg": b"old", "index.md": b"one"})
     (folder / "figures/edited.svg").write_bytes(b"by hand")
@@ -345,8 +322,6 @@ def test_an_earlier_report_is_replaced_and_what_is_not_ours_stays(tmp_path):
 
 
 def test_an_image_that_a_link_leads_out_to_is_not_deleted(tmp_path):
-    from optbench.report.folder import save
-
     folder = tmp_path / "report"
     save(folder, {"figures/old.svg": b"old"})
     (tmp_path / "kept.svg").write_bytes(b"old")
@@ -357,17 +332,12 @@ def test_an_image_that_a_link_leads_out_to_is_not_deleted(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_to_is_a_message(tmp_path):
-    from optbench import UserError
-    from optbench.report.folder import save
-
     (tmp_path / "report").write_text("a file")
     with pytest.raises(UserError, match="Give another --out"):
         save(tmp_path / "report", {"index.md": b"one"})
 
 
 def test_the_latex_table_has_a_row_for_each_optimizer(content):
-    from optbench.report import tex
-
     lines = tex.table(content).splitlines()
     assert lines[-1] == r"\end{tabular}"
     assert sum(r"\midrule" in line for line in lines) == 2
@@ -377,9 +347,6 @@ def test_the_latex_table_has_a_row_for_each_optimizer(content):
 
 def test_paths_are_drawn_of_what_is_stored(tmp_path):
     """A real run of a few steps: the path begins at the start and is as long as the run."""
-    import optbench
-    from optbench.report import figures
-
     optbench.run(
         task=["valley", "bowl"], opt=["adam", "sgd"], lr=[0.001, 0.01], steps=60, results=str(tmp_path)
     )
@@ -396,7 +363,37 @@ def test_paths_are_drawn_of_what_is_stored(tmp_path):
         for place in (terrain.surface.start, terrain.surface.minimum):
             assert all(low < at < high for at, (low, high) in zip(place, terrain.window, strict=True))
         assert len(terrain.contours) >= 5
-    shown = content.charts["terrains"][0]
-    assert shown["paths"][0]["steps"][:3] == [0, 1, 2]
+    [charts, picture] = paths(content)
+    assert charts.charts[0].data["paths"][0]["steps"][:3] == [0, 1, 2]
     with figures.style():
-        assert figures.render(figures.paths(content))["svg"].startswith(b"<?xml")
+        assert figures.render(picture.draw())["svg"].startswith(b"<?xml")
+
+
+def test_a_panel_is_one_entry_of_one_list(content, monkeypatch, tmp_path):
+    """Its text, table and chart are on the page; text, table and picture in Markdown; the picture is a file."""
+
+    def seeds(content):
+        least = int(content.summary["seeds"].min())
+        chart = Chart(
+            "Mine",
+            "trials",
+            content.charts[0]["trials"],
+            picture=Picture("mine", "", lambda: new_figure(2, 2)),
+        )
+        return [
+            Text(f"At least {least} <seeds>."),
+            Table("Seeds", ("a", "b"), [("x|y", "1")]),
+            Charts("Note.", [chart]),
+        ]
+
+    monkeypatch.setattr(panels, "PANELS", [*panels.PANELS, Panel("My seeds", seeds)])
+    markdown, found = index(content), Page(html := parts(page(content)))
+    assert "## My seeds\n\nAt least 5 \\<seeds\\>." in markdown
+    assert r"| x\|y | 1 |" in markdown
+    assert "figures/mine.png" in markdown
+    assert "<p>At least 5 &lt;seeds&gt;.</p>" in html
+    assert "#my-seeds" in [link["href"] for link in found.all("a")]
+    data = json.loads(next(shown for shown in found.texts["script"] if shown.startswith("{")))
+    assert data["charts"][-1] == content.charts[0]["trials"]
+    [section] = [each for each in shown(content) if each[0] == "My seeds"]
+    assert set(files([section])) == {"figures/mine.svg", "figures/mine.png"}

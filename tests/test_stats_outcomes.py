@@ -10,13 +10,14 @@ import pandas as pd
 import pytest
 
 from optbench.cell import Status
-from optbench.stats.budgets import certificate, refusal, unequal
+from optbench.stats.budgets import certificate, refusal, unequal, unequal_searches
 from optbench.stats.curves import middle
+from optbench.stats.leaders import winners
 from optbench.stats.lint import FINDINGS, lint_problems
-from optbench.stats.outcomes import at_best, complete, ladder, outcomes, progress
+from optbench.stats.outcomes import Seen, at_best, complete, crossings, ladder, outcomes, progress
+from optbench.stats.summary import summarise
 from optbench.stats.times import areas_under, runtimes
 from optbench.stats.tunability import best_of_trials, untuned
-from optbench.stats.winners import winners
 from tests.test_report import SECONDS, grid, stored
 
 
@@ -162,6 +163,34 @@ def test_the_best_of_trials_and_untuned_defaults(frame):
     assert (row["better"], row["trials"], row["rank"], row["others"]) == (3, 4, 1, 1)
 
 
+def test_times_between_evaluations_are_interpolated_on_a_log_scale():
+    """A loss that falls by a decade in ten steps; the metric that is known at each step is not touched."""
+    steps = np.array([0, 20, 40])
+    cell = Seen(steps, 10.0 ** (-steps / 10), True)
+    targets = np.array([1.0, 0.1, 10**-2.05, 1e-3, 1e-4, 1e-9])
+    assert crossings(cell, targets).tolist() == [0, 10, 21, 30, 40, math.inf]
+    dense = Seen(np.arange(5), np.array([5.0, 4.0, 4.5, 1.0, 0.5]), True)
+    assert crossings(dense, np.array([4.2, 2.0])).tolist() == [1, 3]
+    zero = Seen(steps, np.array([1.0, math.nan, 0.0]), True)
+    assert crossings(zero, np.array([0.5])).tolist() == [40]
+
+
+def test_unequal_searches_are_told():
+    rows = [("p", "kron", 3), ("p", "adam", 1), ("p", "sgd", 1), ("q", "adam", 1), ("q", "sgd", 1)]
+    table = pd.DataFrame(rows, columns=["problem", "optimizer", "dimensions"]).assign(searched=True, trials=8)
+    assert unequal_searches(table) == [
+        "Equal numbers of trials searched different numbers of hyperparameters on p: adam and sgd 1; kron 3."
+    ]
+    assert unequal_searches(table[table["problem"] == "q"]) == []
+
+
+def test_ranges_of_learning_rates_that_work_or_are_as_good_as_the_best(frame):
+    table = summarise(frame).set_index(["task", "optimizer"])
+    row = table.loc[("quadratic_10", "adam")]
+    assert row["trial_low"] == row["trial"] == row["trial_high"], "seeds agree which is best"
+    assert row["decades_low"] <= row["decades"] <= row["decades_high"]
+
+
 # --- budgets -----------------------------------------------------------------------------------------------
 
 
@@ -203,7 +232,7 @@ def test_what_was_never_counted_does_not_rank_by_gradients(tmp_path):
     assert table["counted"].tolist() == [True, False]
     assert unequal(table, "steps").empty
     [says] = unequal(table, "gradients")["says"]
-    assert says.startswith("quadratic_10: what a step of sgd asks for was not counted")
+    assert says.startswith("quadratic_10: the gradients of a step of sgd were not counted")
     failed = grid(opt="kron", statuses=dict.fromkeys(range(4), Status.ERROR))
     assert unequal(certificate(stored(tmp_path / "b", grid(), failed).frame()), "gradients").empty
 
@@ -238,7 +267,7 @@ def test_seconds_of_lanes_run_in_different_ways_do_not_rank(tmp_path):
         ("separates nobody", [[1, 3], [2, 4]], [[5, 5], [math.inf, math.inf]]),
         (
             "noise",
-            [[1, 10, 100], [1, 11, 101], [1, 12, 102], [1, 13, 103], [104, 110, 120]],
+            [[1, 10, 100], [1.1, 11.1, 112], [1, 12, 102], [1, 13, 103], [104, 110, 120]],
             [[5] * 3] * 4 + [[math.inf] * 3],
         ),
         ("solved by all", [[1, 1.1], [2, 2.1]], [[5, 5], [9, 9]]),

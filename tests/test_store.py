@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from optbench import optimizers, record, tasks
-from optbench.cell import FORMAT, Cell, Status, Trace
+from optbench.cell import FORMAT, Cell, Status, Trace, cell_id
 from optbench.fields import UserError
 from optbench.protocol import Counts
 from optbench.store import Kept, Store, whole
+from optbench.tasks.quadratic import Quadratic
 
 FACTS = {"device_kind": "cpu", "mode": "vmap"}
 
@@ -24,7 +25,7 @@ def cell(seed=0, task="quadratic_10", optimizer="adam") -> Cell:
 def trace(of: Cell, status=Status.DONE, last=0.5) -> Trace:
     losses = np.linspace(1, last, of.steps, dtype=np.float32)
     steps = np.array([0, 10, of.steps], np.int32)
-    if status not in (Status.DONE, Status.REACHED, Status.DIVERGED):
+    if not status.final:
         return Trace(of, status, "because")
     return Trace(of, status, "", losses, steps, {"loss": losses[[0, 10, -1]]}, Counts(20, 0, 0))
 
@@ -72,22 +73,17 @@ def test_the_newest_row_counts(here, monkeypatch):
     assert len(here.frame()) == 2, "the same cell in another mode is another result"
 
 
-@pytest.mark.parametrize("status", [s for s in Status if not s.final])
-def test_what_failed_is_tried_again(here, status):
+@pytest.mark.parametrize("status", Status)
+def test_what_failed_is_tried_again_and_what_ended_is_not(here, status):
+    wanted = keys(cell()) if status.final else set()
     here.write([trace(cell(), status)], FACTS)
-    assert set(here.finished()) == set()
+    assert set(here.finished()) == wanted
     assert list(here.frame()["status"]) == [status]
     here.write([trace(cell())], FACTS)
     assert set(here.finished()) == keys(cell())
     # A failed --again is what the frame shows, so it is tried again too.
     here.write([trace(cell(), status)], FACTS)
-    assert set(here.finished()) == set()
-
-
-@pytest.mark.parametrize("status", [s for s in Status if s.final])
-def test_what_ended_is_not_tried_again(here, status):
-    here.write([trace(cell(), status)], FACTS)
-    assert set(here.finished()) == keys(cell())
+    assert set(here.finished()) == wanted
 
 
 def test_files_that_are_not_results_are_named_and_passed_over(here, monkeypatch):
@@ -153,9 +149,7 @@ def test_two_writers_at_the_same_moment_do_not_meet(here, monkeypatch):
     assert len(here.files()) == 2
 
 
-def test_a_full_disk_is_told_apart_and_leaves_no_probe(tmp_path, monkeypatch):
-    from pathlib import Path
-
+def test_a_full_disk_has_its_message_and_leaves_no_probe(tmp_path, monkeypatch):
     def full(path, data):
         path.touch()
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -223,9 +217,6 @@ def test_rows_of_format_2_are_shown_but_do_not_count_or_mix(here, monkeypatch):
 
 
 def test_where_a_lane_stops_is_part_of_the_id(monkeypatch):
-    from optbench.cell import cell_id
-    from optbench.tasks.quadratic import Quadratic
-
     before = cell().id()
     cell_id.cache_clear()
     monkeypatch.setattr(Quadratic, "ceiling", 1e3)

@@ -73,7 +73,7 @@ def test_the_first_sentence_of_a_report_is_said_of_rows(tmp_path):
     assert (
         verdict(store.frame())
         == told(store).headline
-        == "Of 1 problem, adam leads alone on 1 (quadratic_10)."
+        == "Of 1 problem, adam leads alone on 1 (quadratic_10, all toys)."
     )
 
 

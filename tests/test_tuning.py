@@ -134,9 +134,9 @@ def test_what_is_no_ruleset_is_refused():
         suite(tuning="quas")
     with pytest.raises(UserError, match="at most 1000"):
         suite(seeds=1001)
-    with pytest.raises(UserError, match="--lr gives the trials"):
+    with pytest.raises(UserError, match="--lr fixes the trials"):
         Request(lr=("0.1",), tuning="quasi").cells()
-    with pytest.raises(UserError, match="--trials 0 is not a number of trials"):
+    with pytest.raises(UserError, match="--trials must be an integer of at least 1, got 0"):
         Request(trials=0).cells()
     request = Request(opt=("adam",), task=("quadratic_10",), tuning="random", trials=3, seeds=2)
     assert len(request.cells()) == 3 * 2 + 2
@@ -188,7 +188,7 @@ def test_the_winner_is_chosen_by_one_set_of_seeds_and_reported_on_another(tmp_pa
     table = with_untuned(summarise(found), found)
     assert table["optimizer"].tolist() == ["adam", "adam (untuned)"]
     assert table["score"].tolist() == pytest.approx([0.03, 0.5])
-    assert "median over 3 seeds; reported on 3 other seeds" in staged_note(found)
+    assert "median over 3 seeds; reported on 3 fresh seeds" in staged_note(found)
 
 
 def test_the_test_split_of_what_chose_is_never_read(tmp_path):
@@ -242,7 +242,7 @@ def test_a_winner_that_did_not_run_yet_is_told(tmp_path):
 def test_statistics_read_the_stage_that_is_theirs(tmp_path):
     one = suite(tasks=(task("quadratic_10"),), steps=40)
     found = outcomes(tuned(tmp_path, one, made(one, best=1, reported=2e-3)))
-    best = best_of_trials(found, fresh=True)
+    best = best_of_trials(found)
     assert best["middle"].tolist()[-1] == pytest.approx(1e-3)  # what chose
     [row] = untuned(found).to_dict("records")
     assert (row["value"], row["best"], row["trials"], row["better"]) == pytest.approx((0.5, 2e-3, 4, 4))

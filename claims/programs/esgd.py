@@ -1,5 +1,6 @@
-"""What ESGD-M does at each step: cadence, warmup, momentum, decay, and what its products estimate and cost."""
+"""ESGD-M step by step: cadence, warmup, momentum, decay; the estimate and the cost of its products."""
 
+import itertools
 from typing import Any
 
 import jax
@@ -22,19 +23,18 @@ def updates_of(gradients: np.ndarray, params: Any = None, **options: Any) -> np.
 
 
 def steps_of_products(steps: int) -> dict[str, Any]:
-    """The steps, from 1, on which the default asks for a Hessian-vector product."""
-    asked = np.flatnonzero(np.asarray(jax.vmap(due)(jnp.arange(steps)))) + 1
-    return {"steps": asked.tolist(), "of": steps}
+    """The steps, from 1, with a Hessian-vector product by default."""
+    return {"steps": (np.flatnonzero(jax.vmap(due)(jnp.arange(steps))) + 1).tolist(), "of": steps}
 
 
 def warmup(marks: list[int]) -> dict[str, Any]:
-    """The share of the learning rate that a step has, with a constant gradient and no momentum."""
+    """The size of a step over the learning rate, with a constant gradient and no momentum."""
     updates = -updates_of(np.ones(max(marks)), betas=(0.0, 0.999))
-    return {"share": {str(mark): float(updates[mark - 1]) for mark in marks}, "curve": updates[::5].tolist()}
+    return {"share": {str(mark): float(updates[mark - 1]) for mark in marks}}
 
 
 def momentum(steps: int, seed: int) -> dict[str, Any]:
-    """How far each preset is from its momentum as NumPy computes it: relative to the largest update."""
+    """The distance of each preset from its momentum in NumPy, relative to the largest update."""
     g, t = np.random.default_rng(seed).standard_normal(steps), np.arange(1, steps + 1)
 
     def gap(expected: np.ndarray, **options: Any) -> float:
@@ -42,11 +42,8 @@ def momentum(steps: int, seed: int) -> dict[str, Any]:
         return float(np.abs(found - expected).max() / np.abs(expected).max())
 
     def average(b: float) -> np.ndarray:
-        m, found = 0.0, []
-        for x in g:
-            m = b * m + (1 - b) * x
-            found.append(m)
-        return np.array(found)
+        means = itertools.accumulate(g, lambda m, x: b * m + (1 - b) * x, initial=0.0)
+        return np.array([*means][1:])
 
     b, slow = 0.9, 0.999
     return {
@@ -58,20 +55,16 @@ def momentum(steps: int, seed: int) -> dict[str, Any]:
 
 
 def decay(steps: int, weight_decay: float) -> dict[str, Any]:
-    """What decay takes off a parameter without gradient, over weight_decay times the learning rate of each step."""
+    """The decay of a parameter without gradient, over weight_decay times the learning rate of each step."""
     shrunk = -updates_of(np.zeros(steps), params=FIRST, weight_decay=weight_decay) / float(FIRST[0])
     ratio = shrunk / (weight_decay * (1 - 0.99 ** np.arange(1, steps + 1)))
     return {"ratio_low": float(ratio.min()), "ratio_high": float(ratio.max())}
 
 
-def quadratic(size: int, seed: int) -> np.ndarray:
-    root = np.random.default_rng(seed).standard_normal((size, size))
-    return (root + root.T) / 2
-
-
 def curvature(size: int, products: int, seed: int) -> dict[str, Any]:
-    """What sqrt(D) converges to on a quadratic: relative distance to three things it could be."""
-    hessian = quadratic(size, seed)
+    """Relative distance of the limit of sqrt(D) on a quadratic to three diagonals that it could be."""
+    root = np.random.default_rng(seed).standard_normal((size, size))
+    hessian = (root + root.T) / 2
     values, vectors = np.linalg.eigh(hessian)
     candidates = {
         "absolute diagonal": np.abs(np.diag(hessian)),
@@ -79,11 +72,11 @@ def curvature(size: int, products: int, seed: int) -> dict[str, Any]:
         "row norms": np.linalg.norm(hessian, axis=1),
     }
     with jax.enable_x64(True):
-        full = estimate(jnp.asarray(hessian), products, 1 - 1 / products, 0)
-        diagonal = estimate(jnp.diag(jnp.diag(jnp.asarray(hessian))), products, 0.999, 0)
+        full = estimate(jnp.asarray(hessian), products, 1 - 1 / products)
+        diagonal = estimate(jnp.diag(jnp.diag(jnp.asarray(hessian))), products, 0.999)
 
-    def apart(found: Any, want: np.ndarray) -> float:
-        return float(np.abs(found - want).max() / want.max())
+    def apart(estimated: Any, want: np.ndarray) -> float:
+        return float(np.abs(estimated - want).max() / want.max())
 
     return {
         "apart": {name: apart(full, want) for name, want in candidates.items()},
@@ -91,28 +84,16 @@ def curvature(size: int, products: int, seed: int) -> dict[str, Any]:
     }
 
 
-def estimate(hessian: jax.Array, products: int, b2: float, seed: Any) -> Any:
-    """sqrt of the bias-corrected D after so many products."""
+def estimate(hessian: jax.Array, products: int, b2: float) -> Any:
+    """sqrt of the bias-corrected D."""
     optimizer, zeros = esgd(betas=(0.9, b2), d_warmup=products), jnp.zeros(len(hessian))
 
     def step(state: Any, t: Any) -> Any:
-        product = hessian @ signs(KeyNoise.seeded(seed), t, zeros)
+        product = hessian @ signs(KeyNoise.seeded(0), t, zeros)
         return optimizer.update(zeros, state, Hvp=product, update_preconditioner=jnp.asarray(True))[1], None
 
     state: Any = jax.lax.scan(step, optimizer.init(zeros), jnp.arange(products))[0]
     return jnp.sqrt(state.exp_avg_d / (1 - b2**products))
-
-
-def early(size: int, steps: int, seeds: int) -> dict[str, Any]:
-    """The relative deviation over seeds of the estimate after so many steps, with the first products and without."""
-    hessian, found = jnp.asarray(quadratic(size, 0)), {}
-    for d_warmup in (20, 1):
-        products = int(jnp.sum(due(jnp.arange(steps), 10, d_warmup)))
-        one = jax.vmap(lambda seed, n=products: estimate(hessian, n, 0.999, seed))
-        values = np.asarray(one(jnp.arange(seeds)))
-        deviation = float((values.std(axis=0) / values.mean(axis=0)).mean())
-        found[f"d_warmup={d_warmup}"] = {"products": products, "deviation": deviation}
-    return found
 
 
 def product_cost(problem: str, steps: int, rounds: int) -> dict[str, Any]:

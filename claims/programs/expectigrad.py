@@ -1,4 +1,4 @@
-"""Expectigrad's equations, its divisor, its momentum, and the problems on which Adam goes to the wrong end."""
+"""Expectigrad's equations, divisor and momentum, and the problems on which Adam diverges."""
 
 import inspect
 from typing import Any
@@ -17,13 +17,13 @@ Array = np.ndarray
 
 
 def gradients_with_zeros(steps: int, size: int, seed: int) -> Array:
-    """Normal gradients of which a third is zero."""
+    """From N(0, 1), a third replaced by zero."""
     rng = np.random.default_rng(seed)
     return rng.standard_normal((steps, size)) * (rng.random((steps, size)) > 1 / 3)
 
 
 def pseudocode(gradients: Array, lr: float, beta: float, eps: float, sparse: bool) -> Array:
-    """The moves of x, line by line as the document writes them."""
+    """The changes of x, line by line as in the document."""
     s, n, m = np.zeros((3, *gradients[0].shape))
     moves = []
     for t, g in enumerate(gradients, 1):
@@ -39,10 +39,11 @@ def equations(steps: int, size: int, seed: int) -> dict[str, Any]:
     """The largest relative distance between our updates and the document's pseudocode; the defaults; the ranges."""
     g, gaps = gradients_with_zeros(steps, size, seed), {}
     for beta, sparse in ((0.9, True), (0.9, False), (0.0, True)):
-        found = streamed(expectigrad(beta=beta, sparse_counter=sparse), g)[1]
+        moves = streamed(expectigrad(beta=beta, sparse_counter=sparse), g)[1]
         want = pseudocode(g, 0.001, beta, 1e-8, sparse)
-        gap = float(np.abs(found - want).max() / np.abs(want).max())
-        gaps[f"beta={beta:g}, sparse_counter={sparse}"] = gap
+        gaps[f"beta={beta:g}, sparse_counter={sparse}"] = float(
+            np.abs(moves - want).max() / np.abs(want).max()
+        )
     named = inspect.signature(expectigrad).parameters
     edges = (("beta", 1.0), ("beta", -0.1), ("eps", 0.0), ("beta", 0.0), ("eps", 1e-8))
     return {
@@ -60,59 +61,46 @@ def refuses(**options: Any) -> bool:
     return False
 
 
-def divisor(steps: int, seeds: int, seed: int) -> dict[str, Any]:
-    """What the gradient is divided by, against the root mean square of the gradients that were not zero.
-
-    `noise` is its relative deviation over seeds for gradients from N(1, 1), after a quarter of the steps and after all,
-    for Expectigrad and for Adam with its default decay.
-    """
-    g, marks = gradients_with_zeros(steps, 8, seed), [steps // 4, steps]
+def divisor(steps: int, seed: int) -> dict[str, Any]:
+    """Relative distance of sqrt(s / n), and of Adam's bias-corrected root, from the RMS of the nonzero gradients."""
+    g = gradients_with_zeros(steps, 8, seed)
+    ours, adam = (streamed(each, g)[0][0] for each in (expectigrad(), optax.adam(0.001)))
     true = np.sqrt((g**2).sum(axis=0) / (g != 0).sum(axis=0))
-    apart = {name: float(np.abs(root / true - 1).max()) for name, root in divisors(g).items()}
-    noisy = np.random.default_rng(seed).normal(1, 1, (steps, seeds))
-    roots = [divisors(noisy[:count]) for count in marks]
-    noise = {name: [float(root[name].std() / root[name].mean()) for root in roots] for name in apart}
-    return {"apart": apart, "noise": noise, "steps": marks, "seeds": seeds}
-
-
-def divisors(gradients: Array) -> dict[str, Array]:
-    """sqrt(s / n), and the root of Adam's bias-corrected second moment, after a stream."""
-    ours, adam = (streamed(each, gradients)[0][0] for each in (expectigrad(), optax.adam(0.001)))
+    roots = {"expectigrad": np.sqrt(ours.sum / ours.counter), "adam": np.sqrt(adam.nu / (1 - 0.999**steps))}
     return {
-        "expectigrad": np.sqrt(ours.sum / ours.counter),
-        "adam": np.sqrt(adam.nu / (1 - 0.999 ** len(gradients))),
+        "apart": {name: float(np.abs(root / true - 1).max()) for name, root in roots.items()},
+        "of": steps,
     }
 
 
 def superposition(steps: int, size: int, seed: int) -> dict[str, Any]:
-    """How far the momentum of adapted gradients is from the sum of what each adapted gradient alone would do.
+    """Distance of the updates from an average of the steps without momentum, relative to the largest update.
 
-    Outer momentum is an average of the steps that the method takes without momentum; inner momentum is not. Relative to
-    the largest update.
+    It is zero for momentum after the adaptation (outer), not for momentum before it (inner).
     """
     g = np.random.default_rng(seed).standard_normal((steps, size)) * np.geomspace(0.1, 10, steps)[:, None]
     pairs = {
         "expectigrad": (expectigrad(lr=1.0), expectigrad(lr=1.0, beta=0.0)),
         "adam": (optax.adam(1.0), optax.adam(1.0, b1=0.0)),
     }
-    found = {}
+    apart = {}
     for name, (moving, plain) in pairs.items():
-        m, want, got = np.zeros(size), [], streamed(moving, g)[1]
+        m, want, updates = np.zeros(size), [], streamed(moving, g)[1]
         for t, u in enumerate(streamed(plain, g)[1], 1):
             m = 0.9 * m + 0.1 * u
             want.append(m / (1 - 0.9**t))
-        found[name] = float(np.abs(got - np.array(want)).max() / np.abs(got).max())
-    return found
+        apart[name] = float(np.abs(updates - np.array(want)).max() / np.abs(updates).max())
+    return apart
 
 
 def periodic(
     methods: dict[str, str], period: int, spike: float, rest: float, steps: int, points: int
 ) -> dict[str, Any]:
-    """x in [-1, 1] from 0 under gradients `spike` once in a period and `rest` otherwise; the best x is -1.
+    """x in [-1, 1] from 0 under gradients `spike` once in a period and `rest` otherwise.
 
     Over a period the gradients add up to spike + (period - 1) rest > 0, so x = -1 is the minimum.
     """
-    found: dict[str, Any] = {}
+    paths: dict[str, Any] = {}
     shown = np.unique(np.geomspace(1, steps, points).astype(int)) - 1
     for label, text in methods.items():
         transform = built(optimizers.parse(text), steps=steps).transform
@@ -126,5 +114,5 @@ def periodic(
 
         first = jnp.zeros(1)
         path = np.asarray(jax.lax.scan(step, (first, transform.init(first)), jnp.arange(steps))[1])[:, 0]
-        found[label] = {"end": float(path[-steps // 10 :].mean()), "path": path[shown].tolist()}
-    return {"methods": found, "steps": (shown + 1).tolist(), "mean": (spike + (period - 1) * rest) / period}
+        paths[label] = {"end": float(path[-steps // 10 :].mean()), "path": path[shown].tolist()}
+    return {"methods": paths, "steps": (shown + 1).tolist(), "mean": (spike + (period - 1) * rest) / period}

@@ -1,4 +1,4 @@
-"""What the preconditioners converge to when gradients come from a known distribution."""
+"""What the preconditioners converge to for gradients from a known distribution."""
 
 from typing import Any
 
@@ -26,11 +26,12 @@ def matrix_fits(shape: list[int], steps: int, rates: list[float], seed: int) -> 
 
     kron = fitted(lambda rate: scale_by_kron(0.0, 1.0, preconditioner_lr=rate), gradient, steps, rates, seed)
     affine = fitted(lambda rate: scale_by_affine(1.0, 0.0, precond_lr=rate), gradient, steps, rates, seed)
-    sides = [affine.factors[0]["left"], affine.factors[0]["right"]]
-    p = {}
-    for name, factors in (("kron", kron["Qs_preconditioners"]), ("affine", sides)):
-        q = np.kron(*(np.asarray(factor, float) for factor in factors))
-        p[name] = q.T @ q
+    sides = {
+        "kron": kron["Qs_preconditioners"],
+        "affine": [affine.factors[0][side] for side in ("left", "right")],
+    }
+    q = {name: np.kron(*(np.asarray(factor, float) for factor in factors)) for name, factors in sides.items()}
+    p = {name: matrix.T @ matrix for name, matrix in q.items()}
     return {
         "apart": float(np.linalg.norm(p["kron"] - p["affine"]) / np.linalg.norm(p["affine"])),
         "whiteness": {name: whiteness(matrix, covariance) for name, matrix in p.items()},
@@ -39,7 +40,7 @@ def matrix_fits(shape: list[int], steps: int, rates: list[float], seed: int) -> 
 
 
 def fitted(make: Any, gradient: Any, steps: int, rates: list[float], seed: int) -> Any:
-    """The state after so many gradients at each step size of the fit, from coarse to fine."""
+    """The state after `steps` gradients at each step size of the fit, from coarse to fine."""
     key = jax.random.key(seed)
 
     @jax.jit
@@ -61,7 +62,7 @@ def whiteness(p: np.ndarray, covariance: np.ndarray) -> float:
 
 
 def contraction(shape: list[int], seed: int) -> dict[str, float]:
-    """How far P G is from the direction that contracts the first axis of each factor, and from that with the last."""
+    """Relative distance of P G from the product that contracts the first axis of each factor, and from the last."""
     rng = np.random.default_rng(seed)
     left, right = (np.triu(rng.standard_normal((k, k))) for k in shape)
     g = rng.standard_normal(shape)

@@ -1,4 +1,4 @@
-"""When kron fits its preconditioner, and what that costs over a training."""
+"""The steps on which kron fits its preconditioner, and the cost over a training."""
 
 from typing import Any
 
@@ -13,16 +13,17 @@ from . import interleaved
 from .training import Training, built, stepping
 
 NEVER = 1e-9
-"""An update probability that comes to no fit in any training."""
+"""An update probability without a fit in any training."""
 
 
 def update_steps(steps: int, constants: list[float], marks: list[int], window: int) -> dict[str, Any]:
-    """The default schedule, the steps on which kron really fits, and the same for constant probabilities."""
+    """The default schedule, the measured fits of kron, and the steps between fits for constant probabilities."""
     probability = np.asarray(jax.vmap(precond_update_prob_schedule())(jnp.arange(1, steps + 1)))
     least = probability.min()
     real = np.asarray(fits(steps, None))
     drawn = np.asarray(fits(steps, precond_update_prob_schedule(), upstream="0.2.7"))
     rows = np.asarray(jax.lax.map(lambda p: fits(200, p), jnp.array(constants)))
+    gaps = [int(np.diff(np.flatnonzero(row))[-1]) for row in rows]
     return {
         "flat_until": int(np.flatnonzero(probability == 1)[-1]) + 1,
         "least": float(least),
@@ -30,9 +31,7 @@ def update_steps(steps: int, constants: list[float], marks: list[int], window: i
         "fits": {str(mark): int(real[:mark].sum()) for mark in marks},
         "promised": {str(mark): float(probability[:mark].sum()) for mark in marks},
         "drawn": {str(mark): int(drawn[:mark].sum()) for mark in marks},
-        "every": {
-            f"{p:g}": int(np.diff(np.flatnonzero(row))[-1]) for p, row in zip(constants, rows, strict=True)
-        },
+        "every": dict(zip(map("{:g}".format, constants), gaps, strict=True)),
         "curve": {
             "step": list(range(window, steps + 1, window)),
             "probability": probability[window - 1 :: window].tolist(),
@@ -42,7 +41,7 @@ def update_steps(steps: int, constants: list[float], marks: list[int], window: i
 
 
 def fits(steps: int, probability: Any, **options: Any) -> jax.Array:
-    """Whether each step fits the preconditioner, bool [steps]: the factors change where they are fitted."""
+    """Whether the factors change at each step, bool [steps]."""
     optimizer: Any = kron(preconditioner_update_probability=probability, **options)
 
     def step(state: Any, t: Any) -> Any:
@@ -66,7 +65,7 @@ def update_cost(problem: str, steps: int, rounds: int) -> dict[str, Any]:
 
 
 def loop(training: Training, name: str) -> Any:
-    """A compiled loop of so many steps of an optimizer on one batch; hyperparameters are arguments of it."""
+    """A compiled loop of an optimizer on one batch; steps and hyperparameters are its arguments."""
     optimizer, (objective, first) = optimizers.parse(name), training.batch()
 
     @jax.jit

@@ -1,4 +1,4 @@
-"""The programs of psgd-jax's README, with our `xmat` and `hessian_helper` fed from the package's own random stream."""
+"""The programs of psgd-jax's README, with our `xmat` and `hessian_helper` and the package's random stream."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ LAYOUTS = {"old": False, "new": True}
 
 
 def drawn(key: jax.Array, steps: int) -> jax.Array:
-    """What the package draws at each step: split for a uniform, split for the probe, split for its one leaf."""
+    """The package's draws at each step: split for a uniform, split for the probe, split for its one leaf."""
 
     def draw(key: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
         key, _uniform = jax.random.split(key)
@@ -38,23 +38,23 @@ def whitening_xmat(table: jax.Array) -> optax.GradientTransformationExtraArgs:
 
 def whitening(seeds: int, steps: int, documented: list[float]) -> dict[str, Any]:
     """The whitening program with the package's key under both layouts, and with many other keys."""
-    found: dict[str, Any] = {}
+    traces: dict[str, Any] = {}
     for name, partitionable in LAYOUTS.items():
         with jax.threefry_partitionable(partitionable):
             table = drawn(jax.random.PRNGKey(PACKAGE_SEED), steps)
-        found[name] = [str(loss) for loss in printed(table)]
+        traces[name] = [str(loss) for loss in printed(table)]
     with jax.threefry_partitionable(False):
         keys = jax.vmap(jax.random.PRNGKey)(jnp.arange(seeds))
         losses = np.asarray(jax.jit(jax.vmap(lambda key: path(drawn(key, steps))))(keys), float)
-    return found | band(losses, np.array(documented)) | {"seeds": seeds, "lengths": lengths(losses)}
+    return traces | band(losses, np.array(documented)) | {"seeds": seeds, "lengths": lengths(losses)}
 
 
 def band(losses: np.ndarray, documented: np.ndarray) -> dict[str, Any]:
-    """Where a trace lies among those of many seeds [seeds, steps]: quantiles, ranks, and the nearest of them."""
+    """The position of a trace among those of many seeds [seeds, steps]: quantiles, ranks, nearest distance."""
     shown = losses[:, : len(documented)]
     logs = np.log(shown[:, 1:])
     gaps = np.max(np.abs(logs - np.log(documented[1:])), axis=1)
-    # How near a seed comes to its own nearest neighbour says what near means.
+    # The scale of that distance: from a seed to its own nearest neighbour.
     own = [np.partition(np.max(np.abs(logs - logs[i]), axis=1), 1)[1] for i in range(min(200, len(logs)))]
     levels = (0.0, 0.025, 0.5, 0.975, 1.0)
     return {
@@ -67,16 +67,13 @@ def band(losses: np.ndarray, documented: np.ndarray) -> dict[str, Any]:
 
 
 def lengths(losses: np.ndarray) -> dict[str, int]:
-    """How many seeds print how many losses before they are done."""
+    """The number of seeds by the number of losses that they print; 0 if they do not finish."""
     solved = np.where((losses < SOLVED).any(axis=1), np.argmax(losses < SOLVED, axis=1) + 1, 0)
     return {str(length): int(count) for length, count in enumerate(np.bincount(solved)) if count}
 
 
 def printed(table: jax.Array) -> list[np.float32]:
-    """The losses that the README's loop prints, until it says that it is done.
-
-    Operation by operation: a compiled update is rounded elsewhere, and differently on each machine.
-    """
+    """The losses that the README's loop prints, operation by operation: compiled rounding depends on the machine."""
     optimizer, shown = whitening_xmat(table), []
     with jax.disable_jit():
         params: Any = jnp.array(START)
@@ -110,13 +107,13 @@ def path(table: jax.Array) -> jax.Array:
 
 
 def hessian(seed: int, probability: float) -> dict[str, Any]:
-    """The README's program for Hessian-vector products, called as it is there and as the newest release asks."""
-    found: dict[str, Any] = {}
+    """The README's program for Hessian-vector products, called as it is there and as the newest release requires."""
+    traces: dict[str, Any] = {}
     for name, partitionable in LAYOUTS.items():
         with jax.threefry_partitionable(partitionable):
             for form in ("README", "with train_step"):
-                found[f"{name}, {form}"] = curved(seed, probability, form)
-    return found
+                traces[f"{name}, {form}"] = curved(seed, probability, form)
+    return traces
 
 
 def curved(seed: int, probability: float, form: str) -> list[str]:

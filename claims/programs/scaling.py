@@ -1,4 +1,4 @@
-"""How the learning rate must move when the loss or the parameters are rescaled, so that the path stays the same."""
+"""How the learning rate must move with the scale of the loss and of the parameters, so that the path stays the same."""
 
 from typing import Any
 
@@ -31,49 +31,50 @@ def network(seed: int) -> tuple[Params, Any]:
 def laws(
     methods: dict[str, list[Any]], factors: list[float], steps: int, rate: float, seed: int
 ) -> list[dict[str, Any]]:
-    """For each method, how its first step moves with the loss and with the parameters, and the path with it.
+    """For each method and rescaling by n: the exponents of the law, measured, and the distance of paths under the law.
 
-    `methods` maps a name to the exponents of n with which its learning rate should move, for the loss and for the
-    parameters, and to the constant of the size of a gradient or a curvature, with the value that takes it away (None if
-    it has none). `exponents` are minus the logarithm to the base n of how much longer the first step becomes, for each
-    factor n, without that constant; `off` the largest distance between the paths, relative to how far they get, in
-    float64, when the learning rate moves as it should.
+    `methods` maps a name to the exponents of n for the loss and for the parameters, and to the constant on the scale of
+    a gradient or curvature, with the value that removes it (None without one). `exponents` are minus the logarithm to
+    the base n of the first step's growth, without that constant; `off` the largest distance between paths over their
+    length, in float64.
     """
     rows = []
     for name, (loss, params, exact) in methods.items():
-        optimizer, expected = optimizers.parse(name), {"loss": loss, "parameters": params}
-        constants = [{exact[0]: getattr(optimizer, exact[0])}, {exact[0]: exact[1]}] if exact else [{}]
+        optimizer = optimizers.parse(name)
+        usual, without = (
+            ({}, {}) if exact is None else ({exact[0]: getattr(optimizer, exact[0])}, dict([exact]))
+        )
         with jax.enable_x64(True):
-            parts = rescaled(optimizer, expected, factors, steps, rate, seed, constants)
-        usual, without = parts[0], parts[-1]
-        rows += [
-            {"method": name, "what": what, "documented": expected[what], "exponents": without[what][0],
-             "off": max(usual[what][1]), "off_exact": max(without[what][1])}
-            for what in expected
-        ]  # fmt: skip
+            path = jax.jit(walk(optimizer, steps, seed))
+            base, plain = (np.asarray(path(1.0, 1.0, rate, constant)) for constant in (usual, without))
+            for what, law in (("loss", loss), ("parameters", params)):
+                scales = [(n, 1.0) if what == "loss" else (1.0, n) for n in factors]
+                rates = [rate * n**law for n in factors]
+                same = [np.linalg.norm(path(*scale, rate, without)[0]) for scale in scales]
+                longer = np.array(same) / np.linalg.norm(plain[0])
+                moved, exactly = (
+                    [path(*scale, moved, constant) for scale, moved in zip(scales, rates, strict=True)]
+                    for constant in (usual, without)
+                )
+                exponents = (-np.log(longer) / np.log(factors) + 0.0).tolist()
+                off = {"off": apart(moved, base), "off_exact": apart(exactly, plain)}
+                rows.append({"method": name, "what": what, "documented": law, "exponents": exponents, **off})
     return rows
 
 
-Found = dict[str, tuple[list[float], list[float]]]
-"""For the loss and for the parameters: the exponent that each factor asks for, and how far its path is off."""
+def apart(paths: list[Any], base: np.ndarray) -> float:
+    return float(np.abs(np.array(paths) - base).max() / np.abs(base).max())
 
 
-def rescaled(
-    optimizer: Optimizer, expected: dict[str, float], factors: list[float], steps: int, rate: float, seed: int,
-    constants: list[dict[str, float]],
-) -> list[Found]:  # fmt: skip
-    """What rescaling does to a method with each of its constants, all as lanes of one program."""
+def walk(optimizer: Optimizer, steps: int, seed: int) -> Any:
+    """The path from the start in the first units, with the loss times `up` and the parameters times `size`."""
     first, loss = network(seed)
 
-    def path(given: jax.Array) -> jax.Array:
-        """How far each step has got in the first units, when the loss is `up` times and parameters `size` times."""
-        up, size, learning_rate, *value = given
-
+    def path(up: Any, size: Any, learning_rate: Any, constant: dict[str, Any]) -> jax.Array:
         def shrunk(params: Params) -> Params:
             return jax.tree.map(lambda x: x / size, params)
 
-        numbers = {"learning_rate": learning_rate} | dict(zip(constants[0], value, strict=True))
-        rule = built(optimizer, numbers, seed, steps)
+        rule = built(optimizer, {"learning_rate": learning_rate, **constant}, seed, steps)
         body = stepping(rule, lambda t: JaxObjective(lambda p: up * loss(shrunk(p))))
 
         def step(carry: Any, t: Any) -> Any:
@@ -83,21 +84,4 @@ def rescaled(
         params = jax.tree.map(lambda x: x * size, first)
         return jax.lax.scan(step, (params, rule.init(params)), jnp.arange(steps))[1]
 
-    lanes = [(1.0, 1.0, rate)]
-    for what, exponent in expected.items():
-        for n in factors:
-            scale = (n, 1.0) if what == "loss" else (1.0, n)
-            lanes += [(*scale, rate), (*scale, rate * n**exponent)]
-    table = jnp.array([(*lane, *constant.values()) for constant in constants for lane in lanes])
-    moved = np.asarray(jax.jit(lambda table: jax.lax.map(path, table))(table))
-    return [compared(part, list(expected), factors) for part in np.split(moved, len(constants))]
-
-
-def compared(moved: np.ndarray, names: list[str], factors: list[float]) -> Found:
-    """What paths show: first the base, then each scale with the same learning rate and with that of the law."""
-    base, same, lawful = moved[0], moved[1::2], moved[2::2]
-    longer = np.linalg.norm(same[:, 0], axis=1) / np.linalg.norm(base[0])
-    exponents = -np.log(longer) / np.log(np.tile(factors, len(names))) + 0.0
-    off = np.abs(lawful - base).max(axis=(1, 2)) / np.abs(base).max()
-    halves = zip(np.split(exponents, len(names)), np.split(off, len(names)), strict=True)
-    return {what: (e.tolist(), o.tolist()) for what, (e, o) in zip(names, halves, strict=True)}
+    return path

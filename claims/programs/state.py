@@ -1,12 +1,10 @@
-"""How much state a method really keeps, counted in what its rule makes."""
+"""The size of a method's state, counted in the state that its rule makes."""
 
-import inspect
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from optbench import optimizers
 from optbench.optimizers.kron.jax import kron
@@ -17,34 +15,23 @@ Shapes = dict[str, list[int]]
 
 
 def first_state(init: Any, shapes: Shapes) -> Any:
-    """The shapes of the state before the first step."""
-    return jax.eval_shape(
-        init, {leaf: jax.ShapeDtypeStruct((*s,), jnp.float32) for leaf, s in shapes.items()}
-    )
+    leaves = {leaf: jax.ShapeDtypeStruct((*shape,), jnp.float32) for leaf, shape in shapes.items()}
+    return jax.eval_shape(init, leaves)
 
 
 def floats(methods: list[str], shapes: Shapes) -> dict[str, Any]:
-    """How many floating-point numbers each method keeps for leaves of these shapes."""
-
-    def kept(name: str) -> int:
+    """The number of floating-point numbers in each method's state for leaves of these shapes."""
+    kept = {}
+    for name in methods:
         state = jax.tree.leaves(first_state(built(optimizers.parse(name)).init, shapes))
-        return sum(leaf.size for leaf in state if jnp.issubdtype(leaf.dtype, jnp.floating))
-
-    parameters = sum(math.prod(shape) for shape in shapes.values())
-    return {"parameters": parameters, "leaves": len(shapes), "floats": {name: kept(name) for name in methods}}
+        kept[name] = sum(leaf.size for leaf in state if jnp.issubdtype(leaf.dtype, jnp.floating))
+    return {"parameters": sum(map(math.prod, shapes.values())), "leaves": len(shapes), "floats": kept}
 
 
 def factor_shapes(shapes: Shapes, modes: list[str | None]) -> dict[str, Any]:
     """The shapes of kron's factors of each leaf, in each mode of saving memory."""
-    found: dict[str, Any] = {}
-    for mode in modes:
-        factors = first_state(kron(memory_save_mode=mode).init, shapes)[0]["Qs_preconditioners"]
-        found[str(mode)] = {leaf: [list(q.shape) for q in factors[leaf]] for leaf in shapes}
-    return found
-
-
-def arguments() -> dict[str, list[str]]:
-    """The names that the factories of kron and of optax's Adam take, in order."""
+    states = {mode: first_state(kron(memory_save_mode=mode).init, shapes)[0] for mode in modes}
     return {
-        name: [*inspect.signature(make).parameters] for name, make in (("kron", kron), ("adam", optax.adam))
+        str(mode): {leaf: [list(q.shape) for q in state["Qs_preconditioners"][leaf]] for leaf in shapes}
+        for mode, state in states.items()
     }

@@ -1,4 +1,4 @@
-"""ESGD-M in PyTorch, which its document speaks of: what a product costs and when it needs a graph."""
+"""ESGD-M in PyTorch, as in its document: the cost of a product, and when it needs a graph."""
 
 import warnings
 from typing import Any
@@ -17,8 +17,8 @@ def product_cost(problem: str, steps: int, rounds: int) -> dict[str, Any]:
     loss = given.torch().loss
 
     def tensors(arrays: dict[str, Any]) -> dict[str, torch.Tensor]:
-        found = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        return {name: x.float() if x.is_floating_point() else x.long() for name, x in found.items()}
+        made = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return {name: x.float() if x.is_floating_point() else x.long() for name, x in made.items()}
 
     data = tensors(given.data())
     draw = tensors({name: rows[0] for name, rows in given.draws(0, 0, 1).items()})
@@ -26,37 +26,35 @@ def product_cost(problem: str, steps: int, rounds: int) -> dict[str, Any]:
     leaves = list(params.values())
     signs = [torch.ones_like(leaf) for leaf in leaves]
 
-    def gradient(count: int) -> None:
+    def run(count: int, product: bool) -> None:
         for _ in range(count):
-            torch.autograd.grad(loss(params, data, draw), leaves)
+            grads = torch.autograd.grad(loss(params, data, draw), leaves, create_graph=product)
+            if product:
+                torch.autograd.grad(grads, leaves, signs)
 
-    def both(count: int) -> None:
-        for _ in range(count):
-            grads = torch.autograd.grad(loss(params, data, draw), leaves, create_graph=True)
-            torch.autograd.grad(grads, leaves, signs)
-
-    return interleaved({"gradient": gradient, "both": both}, steps, rounds)
+    cases = {"gradient": lambda count: run(count, False), "both": lambda count: run(count, True)}
+    return interleaved(cases, steps, rounds)
 
 
 def graphs(steps: int) -> dict[str, Any]:
-    """On which steps `should_create_graph` asks for a graph, and what happens on those without one."""
+    """The steps on which `should_create_graph` requests a graph, and the error on such a step without one."""
     param = torch.ones(3, requires_grad=True)
 
     def step(optimizer: ESGD, create: bool) -> None:
         optimizer.zero_grad()
         with warnings.catch_warnings():
-            # torch warns of the cycle that the document asks for; zero_grad ends it
+            # of the cycle that the document requires; zero_grad breaks it
             warnings.filterwarnings("ignore", "Using backward\\(\\) with create_graph=True", UserWarning)
             (param**4).sum().backward(create_graph=create)
         optimizer.step()
 
-    optimizer, asked, error = ESGD([param]), [], ""
+    optimizer, requested, error = ESGD([param]), [], ""
     for t in range(1, steps + 1):
         create = optimizer.should_create_graph()
         step(optimizer, create)
-        asked += [t] * create
+        requested += [t] * create
     try:
         step(ESGD([param]), create=False)
     except RuntimeError as raised:
         error = str(raised)
-    return {"asked": asked, "of": steps, "error": error}
+    return {"steps": requested, "of": steps, "error": error}

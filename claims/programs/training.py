@@ -1,4 +1,4 @@
-"""Short trainings whose lanes differ in more than a suite's do: in hyperparameters, or in the scale of the weights."""
+"""Short trainings whose lanes differ in hyperparameters or in the scale of the first weights."""
 
 import itertools
 from collections.abc import Callable
@@ -25,8 +25,8 @@ def stepping(rule: Any, objective: Callable[[Any], JaxObjective]) -> Callable[[A
     """The body of a loop over (parameters, state); `objective` gives the loss of step t."""
 
     def body(t: Any, carry: Any) -> Any:
-        done = rule.step(*carry, objective(t), t)
-        return done.params, done.state
+        after = rule.step(*carry, objective(t), t)
+        return after.params, after.state
 
     return body
 
@@ -44,21 +44,20 @@ def streamed(transform: Any, gradients: np.ndarray, params: Any = None, **more: 
 
 
 class Training:
-    """A task for so many steps; `run` trains lanes of one optimizer, one after the other in one program."""
+    """A task for a number of steps; `run` trains lanes of one optimizer, one after the other in one program."""
 
     def __init__(self, problem: str, steps: int, seeds: int):
         self.task, self.steps, self.seeds = task(problem), steps, seeds
         self.functions = self.task.jax()
-        self.data = single(self.task.data())
-        self.draws = single(stacked([self.task.draws(seed, 0, steps) for seed in range(seeds)]))
-        self.first = single(stacked([self.task.init(seed) for seed in range(seeds)]))
+        self.data = at(single(self.task.data()), 0)
+        self.draws = single(*(self.task.draws(seed, 0, steps) for seed in range(seeds)))
+        self.first = single(*(self.task.init(seed) for seed in range(seeds)))
 
     def objective(self, draw: Any) -> JaxObjective:
-        """The loss of a batch."""
         return JaxObjective(lambda p: self.functions.loss(p, self.data, draw))
 
     def batch(self) -> tuple[JaxObjective, dict[str, jax.Array]]:
-        """The first batch as an objective, and the first weights: those of seed 0."""
+        """The first batch and the first weights of seed 0."""
         return self.objective(at(at(self.draws, 0), 0)), at(self.first, 0)
 
     def run(
@@ -79,53 +78,49 @@ class Training:
 
         seeds = jnp.tile(jnp.arange(self.seeds), len(gains))
         lanes = ({name: spread(values) for name, values in numbers.items()}, spread(gains), seeds)
-        found = np.asarray(jax.jit(lambda lanes: jax.lax.map(lane, lanes))(lanes), float)
-        return np.where(np.isfinite(found), found, np.inf).reshape(len(gains), self.seeds)
+        values = np.asarray(jax.jit(lambda lanes: jax.lax.map(lane, lanes))(lanes), float)
+        return np.where(np.isfinite(values), values, np.inf).reshape(len(gains), self.seeds)
 
 
 def at(tables: Any, i: Any) -> Any:
     return {name: table[i] for name, table in tables.items()}
 
 
-def stacked(arrays: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.stack([each[name] for each in arrays]) for name in arrays[0]}
-
-
-def single(arrays: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """On the device, floating-point numbers as float32."""
-    return {name: jnp.asarray(a, jnp.float32 if a.dtype.kind == "f" else None) for name, a in arrays.items()}
+def single(*arrays: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    """Stacked on the device, floating-point numbers as float32."""
+    tables = {name: np.stack([each[name] for each in arrays]) for name in arrays[0]}
+    return {name: jnp.asarray(a, jnp.float32 if a.dtype.kind == "f" else None) for name, a in tables.items()}
 
 
 def hyperparameters(
     problem: str, steps: int, seeds: int, rates: list[float], moved: dict[str, dict[str, list[float]]]
 ) -> dict[str, Any]:
-    """What moving one hyperparameter costs when the learning rate is tuned again.
+    """The loss of each seed after moving one hyperparameter, at the learning rate with the least median.
 
-    `moved` maps an optimizer to its hyperparameters and the values that each is moved to. A value is the least median
-    over seeds among the learning rates.
+    `moved` maps an optimizer to its hyperparameters and the values that each is moved to.
     """
-    training, found = Training(problem, steps, seeds), {}
+    training, losses = Training(problem, steps, seeds), {}
     for name, fields in moved.items():
         optimizer = optimizers.parse(name)
-        # What is a schedule by default starts from its first value.
+        # A hyperparameter with a default schedule starts from its first value.
         defaults = {k: 1.0 if (value := getattr(optimizer, k)) is None else value for k in fields}
         cases = {"default": {}} | {f"{k}={v:g}": {k: v} for k, values in fields.items() for v in values}
         lanes = [{**defaults, **case, "learning_rate": rate} for case in cases.values() for rate in rates]
         numbers = {k: np.array([lane[k] for lane in lanes]) for k in lanes[0]}
         values = training.run(optimizer, numbers, np.ones(len(lanes)), training.task.selection)
         rows = zip(cases, values.reshape(len(cases), len(rates), seeds), strict=True)
-        found[name] = {case: row[np.argmin(np.median(row, axis=1))].tolist() for case, row in rows}
-    return found
+        losses[name] = {case: row[np.argmin(np.median(row, axis=1))].tolist() for case, row in rows}
+    return losses
 
 
 def gains(
     problem: str, steps: int, seeds: int, methods: list[str], rates: list[float], scales: list[float]
 ) -> dict[str, Any]:
-    """The final value of the first target's metric for first weights of other sizes, [scales][rates]."""
-    training, found = Training(problem, steps, seeds), {}
+    """The final value of the first target's metric for first weights of other sizes, [scales][rates][seeds]."""
+    training, final = Training(problem, steps, seeds), {}
     target, lanes = training.task.targets()[0], np.array(list(itertools.product(scales, rates)))
     numbers = {"learning_rate": lanes[:, 1]}
     for name in methods:
         values = training.run(optimizers.parse(name), numbers, lanes[:, 0], target.metric)
-        found[name] = np.median(values, axis=1).reshape(len(scales), len(rates)).tolist()
-    return {"final": found, "metric": target.metric, "target": target.value, "scales": scales, "rates": rates}
+        final[name] = values.reshape(len(scales), len(rates), seeds).tolist()
+    return {"final": final, "target": target.value, "scales": scales, "rates": rates}

@@ -1,4 +1,4 @@
-"""What the documents of the originals say, held against what is measured.
+"""What the documents of the originals claim, tested by measurement.
 
 A document is a README or a docstring that an optimizer comes from, and has a file in claims/. A claim quotes a phrase
 of it and names the measurement that tests it; its rule turns the measured numbers into a verdict. Numbers are stored
@@ -12,52 +12,18 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from optbench.cell import FORMAT
 from optbench.claim.plots import Figure, Table
+from optbench.claim.rules import CONTENT, Kind, Ruling, Verdict, digest_of_rule, graded, registered
 from optbench.execute.request import Request
 from optbench.fields import UserError, digest, nearest
 
-CONTENT = "optbench.claims"
-"""What claims/ is installed as."""
+__all__ = ["Claim", "Document", "Kind", "Measurement", "Numbers", "Ruling", "Verdict", "graded", "select"]
 
 Numbers = Mapping[str, Any]
 """What a measurement gives: JSON data."""
-
-
-class Verdict(StrEnum):
-    """What a measurement says about a sentence: a closed set, each with its meaning."""
-
-    sentence: str
-    HOLDS = "holds", "the measurement says the same"
-    CONDITION = "holds with a condition", "true under a condition that the document does not name"
-    FAILS = "does not hold", "the measurement says otherwise"
-    IRREPRODUCIBLE = (
-        "not reproducible",
-        "nothing that was released or written down gives the documented value",
-    )
-    UNTESTABLE = "not testable here", "what it would take is not here"
-
-    def __new__(cls, word: str, sentence: str) -> Verdict:
-        """A word, with what it means."""
-        found = str.__new__(cls, word)
-        found._value_, found.sentence = word, sentence
-        return found
-
-
-class Ruling(NamedTuple):
-    """A verdict with the measured value in a few words, and one sentence of why."""
-
-    verdict: Verdict
-    measured: str
-    why: str
-
-
-def graded(holds: bool, under_a_condition: bool = False) -> Verdict:
-    """Holds, holds with a condition, or neither."""
-    return Verdict.HOLDS if holds else Verdict.CONDITION if under_a_condition else Verdict.FAILS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,17 +38,17 @@ class Measurement:
     framework: str = "jax"
     cost: float = 2.0
     """CPU seconds, roughly and with compilation; only the order depends on it."""
-    roomy: bool = False
-    """Whether its temporaries are large, as `plan.Program.roomy` says."""
     version: int = 1
-    """Counts up when the function changes what it gives, so that older numbers are not shown for it."""
+    """Counts up when the function's result changes, so that older numbers are not used for it."""
+    kind: Kind = Kind.EXACT
 
     @classmethod
     def of(
-        cls, call: str, *runs: Request, cost: float = 2.0, framework: str = "jax", **inputs: Any
-    ) -> Measurement:
-        """What a call measures from these inputs, and from the rows of these runs."""
-        return cls(call=call, runs=runs, cost=cost, framework=framework, inputs=inputs)
+        cls, call: str, *runs: Request, cost: float = 2.0, framework: str = "jax", version: int = 1,
+        kind: Kind = Kind.EXACT, **inputs: Any,
+    ) -> Measurement:  # fmt: skip
+        fields: dict[str, Any] = {"cost": cost, "framework": framework, "version": version, "kind": kind}
+        return cls(call=call, runs=runs, inputs=inputs, **fields)
 
     @functools.cached_property
     def id(self) -> str:
@@ -92,12 +58,17 @@ class Measurement:
         return digest({"format": FORMAT, **own, "framework": self.framework, "cells": cells})
 
     @property
+    def roomy(self) -> bool:
+        """As `plan.Program.roomy`: its temporaries are small."""
+        return False
+
+    @property
     def family(self) -> tuple[str, str]:
-        """It shares its need of memory with no other."""
+        """Its memory needs are its own."""
         return self.id, ""
 
     def halves(self) -> tuple[Measurement, ...]:
-        """It cannot be cut."""
+        """It cannot be divided."""
         return ()
 
     @property
@@ -110,20 +81,22 @@ class Measurement:
         return {"call": self.path, "inputs": dict(self.inputs), "framework": self.framework}
 
     def function(self) -> Callable[..., Any]:
-        """What it calls."""
         module, _, name = self.path.partition(":")
         return getattr(importlib.import_module(module), name)
 
 
 Lookup = Callable[[Measurement], Any]
 """The numbers of a measurement, None where it is not stored."""
+Rule = TypeVar("Rule", bound=Callable[..., Ruling])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """A checkable statement of a document."""
 
-    name: str
+    document: Document = field(repr=False, compare=False)
+    short: str
+    """Its name within the document."""
     statement: str
     """What is claimed, in a sentence."""
     says: str
@@ -132,10 +105,19 @@ class Claim:
     """The documented value in a few words."""
     measurement: Measurement
     ruling: Callable[[Any], Ruling]
-    """What numbers say: the rule."""
+    """The rule: from numbers to a verdict."""
 
+    @property
+    def name(self) -> str:
+        """`document.claim`."""
+        return f"{self.document.name}.{self.short}"
 
-Rule = TypeVar("Rule", bound=Callable[..., Ruling])
+    def judge(self, numbers: Any) -> Ruling:
+        """The rule's ruling, with the registered verdict where the rule has changed since."""
+        ruling, old = self.ruling(numbers), registered().get(self.name)
+        if old is None or old.rule == digest_of_rule(self.ruling):
+            return ruling
+        return ruling._replace(why=f"{ruling.why} (Rule changed; it was: {old.verdict}.)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,27 +132,27 @@ class Document:
     """The optimizers that it is about, by name."""
     claims: list[Claim] = field(default_factory=list)
     shows: list[tuple[Callable[..., Figure | Table], tuple[Measurement, ...]]] = field(default_factory=list)
-    """What makes a figure or a table beside the verdicts, and of which numbers."""
+    """Functions that make a figure or a table, with the measurements that they take."""
 
     def claim(self, says: str, documented: str, measurement: Measurement) -> Callable[[Rule], Rule]:
         """Add the claim of a rule: the function's name is the claim's, its docstring the statement."""
 
         def add(rule: Rule) -> Rule:
             name, statement = getattr(rule, "__name__", "").replace("_", "-"), (rule.__doc__ or "").strip()
-            told = {"name": name, "statement": statement, "says": says, "documented": documented}
-            self.claims.append(Claim(**told, measurement=measurement, ruling=rule))
+            texts = {"short": name, "statement": statement, "says": says, "documented": documented}
+            self.claims.append(Claim(document=self, **texts, measurement=measurement, ruling=rule))
             return rule
 
         return add
 
     def show(self, *measurements: Measurement) -> Callable[[Callable[..., Figure | Table]], None]:
-        """Add what makes a figure or a table of the numbers of these measurements."""
+        """Add a function that makes a figure or a table from the numbers of these measurements."""
         return lambda make: self.shows.append((make, measurements))
 
     def shown(self, numbers: Lookup) -> list[Figure | Table]:
         """Every figure and table whose numbers are all stored."""
-        given = [(make, [numbers(measurement) for measurement in of]) for make, of in self.shows]
-        return [make(*found) for make, found in given if None not in found]
+        inputs = [(make, [numbers(measurement) for measurement in of]) for make, of in self.shows]
+        return [make(*stored) for make, stored in inputs if None not in stored]
 
 
 @functools.cache
@@ -181,38 +163,26 @@ def documents() -> dict[str, Document]:
     return {document.name: document for document in (importlib.import_module(f).document for f in files)}
 
 
-class Asked(NamedTuple):
-    """A claim with the document that it is from."""
-
-    document: Document
-    claim: Claim
-
-    @property
-    def name(self) -> str:
-        """`document.claim`."""
-        return f"{self.document.name}.{self.claim.name}"
-
-
-def every() -> list[Asked]:
+def every() -> list[Claim]:
     """All claims of all documents."""
-    return [Asked(document, claim) for document in documents().values() for claim in document.claims]
+    return [claim for document in documents().values() for claim in document.claims]
 
 
-def select(names: Sequence[str] | None) -> list[Asked]:
-    """The claims asked for: all, those of a document, or one by `document.claim` or its own name."""
+def select(names: Sequence[str] | None) -> list[Claim]:
+    """All claims, those of some documents, or single ones by `document.claim` or their own name."""
     if names is None:
         return every()
-    chosen: list[Asked] = []
+    chosen: dict[str, Claim] = {}
     for name in [part.strip() for text in names for part in text.split(",") if part.strip()]:
-        found = [asked for asked in every() if name in (asked.document.name, asked.name, asked.claim.name)]
-        if not found:
-            near = nearest(name, {*documents(), *(asked.claim.name for asked in every())})
+        matches = [claim for claim in every() if name in (claim.document.name, claim.name, claim.short)]
+        if not matches:
+            near = nearest(name, {*documents(), *(claim.short for claim in every())})
             if not near.startswith("Did"):
                 near = f"The documents are {', '.join(documents())}."
             raise UserError(f"no claim or document is called {name!r}. {near} See: optbench claims")
-        chosen += [asked for asked in found if asked not in chosen]
+        chosen |= {claim.name: claim for claim in matches}
     if not chosen:
         raise UserError(
             "no claim was named. Name at least one, or none at all for every claim: optbench claims"
         )
-    return chosen
+    return [*chosen.values()]

@@ -1,4 +1,4 @@
-"""`optbench claims` on a terminal: what is stored, what is measured, then a table or everything about a few."""
+"""`optbench claims` on a terminal: what is stored and measured, then a table, or everything about a few claims."""
 
 from __future__ import annotations
 
@@ -11,181 +11,160 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from optbench.claim import Asked, Measurement, Ruling, Verdict, documents, select
+from optbench.claim import Claim, Kind, Measurement, Ruling, Verdict, documents, select
 from optbench.claim.plots import Table
-from optbench.claim.session import Inquiry, Record
+from optbench.claim.session import Inquiry
+from optbench.wording import columns, count, number
 
 FEW = 3
-"""Up to so many claims are shown in full."""
+"""Up to this many claims are shown in full."""
 WIDTH = 100
 HEADER = ("claim", "documented", "measured", "verdict")
 COLUMNS = (21, 27, 25, 22)
 NOT_MEASURED = "not measured"
 FAILED = "measurement failed"
-INDENT = " " * 6
+VERSIONS = ("jax", "optax", "torch")
 
 
 def claims_in_terminal(
     names: Sequence[str] | None, results: str, again: bool, strict: bool, jobs: int | None, timeout: float
 ) -> int:
-    """Measure what is asked for and not stored, and print it; 1 with `strict` if a measurement failed."""
+    """Measure what is selected and not stored, and print it; 1 with `strict` if a measurement failed."""
     begun = time.monotonic()
     asked = select(names)
     inquiry = Inquiry(asked, results, jobs, again, timeout)
-    say_plan(inquiry)
+    print(plan(inquiry), flush=True)
     try:
-        measure(inquiry, begun)
+        for what, reason in inquiry.measure():
+            if isinstance(what, Measurement):
+                name = inquiry.serves(what)
+            else:
+                cell = what.cells[0]
+                name = f"{cell.task.label()} / {cell.optimizer.label()}, {count(len(what.cells), 'lane')}"
+            text = textwrap.shorten(
+                f"failed: {reason}: {name}" if reason else name, WIDTH - 10, placeholder=" ..."
+            )
+            print(f"{time.monotonic() - begun:6.1f} s  {text}", flush=True)
     except KeyboardInterrupt:
-        print("\nInterrupted. What was measured is stored; the same command goes on from there.", flush=True)
+        print(
+            "\nInterrupted. Finished measurements are stored; the same command continues from there.",
+            flush=True,
+        )
         return 130
     for name, why in inquiry.ledger.passed_over.items():
-        print(f"passed over {name} in {inquiry.ledger.folder}: {why}", file=sys.stderr)
+        print(f"skipped unreadable file {name} in {inquiry.ledger.folder}: {why}", file=sys.stderr)
     in_full = names is not None and len(asked) <= FEW
-    print("\n" + "\n\n".join(details(inquiry, one) for one in asked) if in_full else "\n" + table(inquiry))
-    close(inquiry, time.monotonic() - begun, in_full)
+    print("\n" + ("\n\n".join(details(inquiry, one) for one in asked) if in_full else table(inquiry)))
+    stored = f"{sum(m.id in inquiry.records for m in inquiry.measurements)} of {len(inquiry.measurements)}"
+    print(f"{stored} measurements are in {inquiry.ledger.folder} ({time.monotonic() - begun:.1f} s).")
+    odd = (a.name for a in asked if (r := judged(inquiry, a)) and r.verdict != Verdict.HOLDS)
+    where = "" if results == "results" else f" --results {shlex.quote(results)}"
+    print(f"Next: optbench claims{'' if in_full else ' ' + next(odd, asked[0].name)}{where}")
     return 1 if strict and inquiry.failures else 0
 
 
-def say_plan(inquiry: Inquiry) -> None:
-    """One line: how much is stored, how much there is to do."""
+def plan(inquiry: Inquiry) -> str:
+    """How much is stored, and how much there is to do."""
     total, missing = len(inquiry.measurements), len(inquiry.missing)
-    said = f"optbench: {len(inquiry.asked)} claim{'s' * (len(inquiry.asked) > 1)}"
+    claims = f"optbench: {count(len(inquiry.asked), 'claim')}"
     if not missing:
-        print(
-            f"{said}; all {total} measurements are stored in {inquiry.ledger.folder} (--again measures anew)."
-        )
-        return
-    workers = f"{inquiry.jobs} worker{'s' * (inquiry.jobs > 1)}"
-    print(f"{said}; {total - missing} measurements stored, {missing} to do on {workers}.", flush=True)
+        return f"{claims}; all {total} measurements are stored in {inquiry.ledger.folder} (--again repeats them)."
+    return f"{claims}; {total - missing} measurements stored, {missing} to do on {count(inquiry.jobs, 'worker')}."
 
 
-def measure(inquiry: Inquiry, begun: float) -> None:
-    """A line for each thing that ends."""
-    for what, reason in inquiry.measure():
-        if isinstance(what, Measurement):
-            name = inquiry.serves(what)
-        else:
-            cell = what.cells[0]
-            name = f"{cell.task.label()} / {cell.optimizer.label()}, {len(what.cells)} lanes"
-        text = f"failed: {reason}: {name}" if reason else name
-        shown = textwrap.shorten(text, WIDTH - 10, placeholder=" ...")
-        print(f"{time.monotonic() - begun:6.1f} s  {shown}", flush=True)
+def judged(inquiry: Inquiry, asked: Claim) -> Ruling | None:
+    numbers = inquiry.numbers(asked.measurement)
+    return None if numbers is None else asked.judge(numbers)
 
 
-def close(inquiry: Inquiry, seconds: float, in_full: bool) -> None:
-    """Where the numbers are, and what to type next."""
-    where = "" if inquiry.results == "results" else f" --results {shlex.quote(inquiry.results)}"
-    stored = f"{sum(m.id in inquiry.records for m in inquiry.measurements)} of {len(inquiry.measurements)}"
-    print(f"{stored} measurements are in {inquiry.ledger.folder} ({seconds:.1f} s).")
-    odd = (a.name for a in inquiry.asked if (r := judged(inquiry, a)) and r.verdict != Verdict.HOLDS)
-    example = next(odd, inquiry.asked[0].name)
-    print("Next: " + (f"optbench claims{where}" if in_full else f"optbench claims {example}{where}"))
-
-
-def judged(inquiry: Inquiry, asked: Asked) -> Ruling | None:
-    """What the stored numbers say; None where there are none."""
-    numbers = inquiry.numbers(asked.claim.measurement)
-    return None if numbers is None else asked.claim.ruling(numbers)
-
-
-def table(inquiry: Inquiry) -> str:
-    """All claims that were asked about, by document, then how many of each verdict."""
-    parts = []
-    for document in documents().values():
-        claims = [asked for asked in inquiry.asked if asked.document is document]
-        if not claims:
-            continue
-        lines = [f"{document.name}: {document.title}", row(HEADER), row(["-" * width for width in COLUMNS])]
-        parts.append("\n".join(lines + [entry(inquiry, asked) for asked in claims]))
-        tables = (one for one in document.shown(inquiry.numbers) if isinstance(one, Table))
-        parts += [f"{textwrap.fill(one.caption, WIDTH)}\n\n{plain_table(one)}" for one in tables]
-    return "\n\n".join([*parts, counts(inquiry)])
-
-
-def outcome(inquiry: Inquiry, asked: Asked) -> tuple[str, str, str]:
-    """What there is to say of a claim: verdict, measured and why."""
-    if failed := inquiry.failures.get(asked.claim.measurement.id):
+def outcome(inquiry: Inquiry, asked: Claim) -> tuple[str, str, str]:
+    """Verdict, measured value and why; of a claim without a measurement, the reason."""
+    if failed := inquiry.failures.get(asked.measurement.id):
         return FAILED, "-", failed
     return judged(inquiry, asked) or (NOT_MEASURED, "-", f"Measure it: optbench claims {asked.name}")
 
 
-def entry(inquiry: Inquiry, asked: Asked) -> str:
-    """One claim: its cells, and below them why."""
+def table(inquiry: Inquiry) -> str:
+    """The selected claims by document and kind, then the number of each verdict."""
+    parts = []
+    for document in documents().values():
+        claims = [asked for asked in inquiry.asked if asked.document is document]
+        if claims:
+            lines = [
+                f"{document.name}: {document.title}",
+                row(HEADER),
+                row(["-" * width for width in COLUMNS]),
+            ]
+            for kind in Kind:
+                entries = [entry(inquiry, asked) for asked in claims if asked.measurement.kind == kind]
+                lines += [f"  {kind}:", *entries] if entries else []
+            parts.append("\n".join(lines))
+            tables = (shown for shown in document.shown(inquiry.numbers) if isinstance(shown, Table))
+            parts += [
+                f"{textwrap.fill(t.caption, WIDTH)}\n\n{columns((t.header, *t.rows), 7)}" for t in tables
+            ]
+    return "\n\n".join([*parts, counts(inquiry)])
+
+
+def entry(inquiry: Inquiry, asked: Claim) -> str:
+    """A claim's row, and below it why."""
     verdict, measured, why = outcome(inquiry, asked)
-    cells = row((asked.claim.name, asked.claim.documented, measured, verdict))
-    return f"{cells}\n{textwrap.fill(why, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)}"
+    cells = row((asked.short, asked.documented, measured, verdict))
+    return f"{cells}\n{textwrap.fill(why, WIDTH, initial_indent=' ' * 6, subsequent_indent=' ' * 6)}"
 
 
 def row(cells: Sequence[str]) -> str:
-    """Cells in columns; a long one goes on below."""
-    columns = [textwrap.wrap(cell, width) for cell, width in zip(cells, COLUMNS, strict=True)]
-    return "\n".join("  " + aligned(line, COLUMNS, " ") for line in zip_longest(*columns, fillvalue=""))
-
-
-def aligned(texts: Sequence[str], widths: Sequence[int], gap: str) -> str:
-    """Texts in columns."""
-    return gap.join(text.ljust(width) for text, width in zip(texts, widths, strict=True)).rstrip()
+    """Cells in columns, wrapped."""
+    wrapped = [textwrap.wrap(cell, width) for cell, width in zip(cells, COLUMNS, strict=True)]
+    lines = [map(str.ljust, line, COLUMNS) for line in zip_longest(*wrapped, fillvalue="")]
+    return "\n".join(("  " + " ".join(line)).rstrip() for line in lines)
 
 
 def counts(inquiry: Inquiry) -> str:
-    """`60 claims. Holds: 40, ...`."""
-    found = Counter(outcome(inquiry, asked)[0] for asked in inquiry.asked)
-    said = [f"{word} {found[word]}" for word in (*Verdict, NOT_MEASURED, FAILED) if found[word]]
-    return textwrap.fill(f"{len(inquiry.asked)} claims: {', '.join(said)}.", WIDTH)
+    """`57 claims.`, then a line for each kind: `equations and counts: 39; holds 31, ...`."""
+    lines = [f"{count(len(inquiry.asked), 'claim')}."]
+    for kind in Kind:
+        found = Counter(outcome(inquiry, a)[0] for a in inquiry.asked if a.measurement.kind == kind)
+        verdicts = [f"{word} {found[word]}" for word in (*Verdict, NOT_MEASURED, FAILED) if found[word]]
+        lines += [textwrap.fill(f"{kind}: {found.total()}; {', '.join(verdicts)}.", WIDTH)] if found else []
+    return "\n".join(lines)
 
 
-def plain_table(shown: Table) -> str:
-    """A table of texts, as wide as it must be."""
-    lines = [shown.header, *shown.rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(aligned(line, widths, "  ") for line in lines)
-
-
-def details(inquiry: Inquiry, asked: Asked) -> str:
-    """Everything about one claim: the sentence, the rule's result, what measured it and from what."""
-    claim, measurement, ruling = asked.claim, asked.claim.measurement, judged(inquiry, asked)
-    record, failed = inquiry.records.get(measurement.id), inquiry.failures.get(measurement.id)
+def details(inquiry: Inquiry, asked: Claim) -> str:
+    """Everything about one claim: the sentence, the verdict, the measurement and its origin."""
+    measurement, ruling = asked.measurement, judged(inquiry, asked)
     inputs = ", ".join(f"{name}={json.dumps(value)}" for name, value in measurement.inputs.items())
     lines = [
-        ("Claim", claim.statement),
+        ("Claim", asked.statement),
         ("Document", f"{asked.document.title}; {asked.document.source}"),
-        ("Says", f'"{claim.says}"'),
-        ("Documented", claim.documented),
+        ("Says", f'"{asked.says}"'),
+        ("Documented", asked.documented),
     ]
     if ruling is not None:
         verdict = f"{ruling.verdict}: {ruling.verdict.sentence}."
         lines += [("Measured", ruling.measured), ("Verdict", verdict), ("Why", ruling.why)]
+    if failed := inquiry.failures.get(measurement.id):
+        lines.append(("Failed", failed))
+    if record := inquiry.records.get(measurement.id):
+        facts, when = record.facts, time.strftime("%Y-%m-%d %H:%M", time.localtime(record.created))
+        code = f"optbench {facts['optbench_version']} {facts['commit']}".rstrip()
+        versions = [f"{name} {facts[key]}" for name in VERSIONS if facts.get(key := f"version.{name}")]
+        lines += [
+            ("Taken", f"{when}, {number(facts['cpu_seconds'])} CPU-s, {code}"),
+            ("On", f"{facts['cpu_model']}; {', '.join(versions)}"),
+            ("Rules then", f"table {facts.get('registered_rules', 'unknown')}"),
+            ("Numbers", str(record.path)),
+        ]
     lines += [
-        *([("Failed", failed)] if failed else []),
-        *(provenance(record) if record else []),
         ("Measure again", f"optbench claims {asked.name} --again"),
         ("Measured by", measurement.path),
         ("Inputs", textwrap.shorten(inputs, 400, placeholder=" ...") or "none"),
-        *(("Reads", f"optbench run --task {','.join(run.task or ())} --opt '{','.join(run.opt or ())}'"
-           + (f" --schedule '{run.schedule}'" if run.schedule else "")) for run in measurement.runs),
-        ("Judged by", f"{claim.ruling.__module__}.{claim.ruling.__name__}"),
-    ]  # fmt: skip
-    return "\n".join([asked.name, *(field(name, text) for name, text in lines), ""])
-
-
-def provenance(record: Record) -> list[tuple[str, str]]:
-    """Where the numbers come from."""
-    facts = record.facts
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.created))
-    code = f"optbench {facts['optbench_version']} {facts['commit']}"
-    versions = [
-        f"{name} {facts[key]}" for name in ("jax", "optax", "torch") if facts.get(key := f"version.{name}")
     ]
-    return [
-        ("Taken", f"{when}, {facts['cpu_seconds']:.1f} CPU-s, {code}".rstrip()),
-        ("On", f"{facts['cpu_model']}; {', '.join(versions)}"),
-        ("Numbers", str(record.path)),
-    ]
-
-
-def field(name: str, text: str) -> str:
-    """A name and its text, wrapped."""
-    shape = textwrap.TextWrapper(
-        WIDTH, f"  {name:<14}", " " * 16, break_long_words=False, break_on_hyphens=False
-    )
-    return shape.fill(text)
+    for run in measurement.runs:
+        schedule = f" --schedule '{run.schedule}'" if run.schedule else ""
+        tasks, optimizers = ",".join(run.task or ()), ",".join(run.opt or ())
+        lines.append(("Reads", f"optbench run --task '{tasks}' --opt '{optimizers}'{schedule}"))
+    lines.append(("Judged by", f"{asked.ruling.__module__}.{asked.ruling.__name__}"))
+    look = {"subsequent_indent": " " * 16, "break_long_words": False, "break_on_hyphens": False}
+    texts = [textwrap.fill(text, WIDTH, initial_indent=f"  {name:<14}", **look) for name, text in lines]
+    return "\n".join([asked.name, *texts, ""])

@@ -1,4 +1,4 @@
-"""Figures and tables as data: what a report draws with matplotlib, and a page may draw in another way."""
+"""Figures and tables as data, which a report draws."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Series:
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
     optimizer: str | None = None
-    """Drawn with the look of this optimizer; otherwise in the colour of its place in the panel."""
+    """Drawn in the colour and glyph of this optimizer; otherwise in the colour of its index in the panel."""
     line: bool = True
     markers: bool = False
     quiet: bool = False
@@ -34,7 +34,7 @@ class Mark:
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """One pair of axes; `rows` names the places 0, 1, ... of y from the top, where y is not a number."""
+    """One pair of axes; `rows` labels y = 0, 1, ... from the top, where y is categorical."""
 
     title: str
     x: str

@@ -1,4 +1,4 @@
-"""Measuring: what is stored is not measured again; what is missing is computed on one set of workers.
+"""Measuring: stored measurements are not repeated; missing ones are computed by one set of workers.
 
 results/claims/ has one immutable JSON file for each measurement, written whole or not at all.
 """
@@ -17,18 +17,19 @@ from typing import Any, NamedTuple
 
 from optbench import environment
 from optbench.cell import FORMAT, Status
-from optbench.claim import Asked, Lookup, Measurement
+from optbench.claim import Claim, Lookup, Measurement
+from optbench.claim.rules import digest_of_rule, registered
 from optbench.execute.order import Order
 from optbench.execute.pool import Event, Pool
 from optbench.execute.request import Request, check_numbers
 from optbench.execute.session import Session
-from optbench.fields import UserError
+from optbench.fields import UserError, digest
 from optbench.plan import Program
 from optbench.protocol import FRAMEWORKS
 from optbench.store import Store, whole
 
-TOLD = ("optimizer", "status", "reason")
-"""What is said of a run that failed."""
+FAILURE = ("optimizer", "status", "reason")
+"""The columns that describe a failed run."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,6 @@ class Record:
 
 
 def lookup(records: Mapping[str, Record]) -> Lookup:
-    """What finds the numbers of a measurement among records, by its id."""
     return lambda measurement: records[measurement.id].numbers if measurement.id in records else None
 
 
@@ -52,11 +52,11 @@ class Ledger:
     def __init__(self, results: str | Path):
         self.folder = Path(results) / "claims"
         self.passed_over: dict[str, str] = {}
-        """Files that could not be read, and why."""
+        """Unreadable files, and why."""
 
     def records(self) -> dict[str, Record]:
         """The newest record of each measurement id."""
-        found: dict[str, Record] = {}
+        newest: dict[str, Record] = {}
         for path in sorted(self.folder.glob("[!.]*.json"), key=lambda path: path.name):
             try:
                 data = json.loads(path.read_text())
@@ -67,20 +67,20 @@ class Ledger:
             except (OSError, ValueError, KeyError, TypeError) as error:
                 self.passed_over[path.name] = f"{type(error).__name__}: {error}"[:120]
                 continue
-            if name not in found or found[name].created <= record.created:
-                found[name] = record
-        return found
+            if name not in newest or newest[name].created <= record.created:
+                newest[name] = record
+        return newest
 
     def write(self, measurement: Measurement, numbers: Any, facts: Mapping[str, Any]) -> Record:
-        """One new file."""
-        created, facts = time.time(), {**environment.facts(), **facts}
-        told = {"format": FORMAT, "id": measurement.id, **measurement.message()}
+        """A new file; it carries the digest of the registered rules, which are older than what it measured."""
+        rules = digest([list(row) for row in registered().values()])[:12]
+        created, facts = time.time(), {**environment.facts(), "registered_rules": rules, **facts}
         name = f"{measurement.call.replace(':', '-')}-{measurement.id[:8]}-{time.time_ns():x}-{os.getpid():x}.json"
-        path = self.folder / name
+        path, record = self.folder / name, {"format": FORMAT, "id": measurement.id, **measurement.message()}
+        record |= {"numbers": numbers, "facts": facts, "created": created}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with whole(path) as temporary:
-                record = {**told, "numbers": numbers, "facts": facts, "created": created}
                 temporary.write_text(json.dumps(record, indent=1))
         except OSError as error:
             raise UserError(
@@ -90,18 +90,18 @@ class Ledger:
 
 
 class Done(NamedTuple):
-    """A measurement that ended, or lanes that measurements read; `reason` says why it failed and is '' if not."""
+    """A finished measurement, or finished lanes that measurements read; `reason` is '' or why it failed."""
 
     what: Measurement | Program
     reason: str = ""
 
 
 class Inquiry:
-    """Claims that are asked about: what there is to measure, measuring it, and the records that came out."""
+    """Selected claims: their measurements, which of them are missing, and the records."""
 
     def __init__(
         self,
-        asked: Sequence[Asked],
+        asked: Sequence[Claim],
         results: str,
         jobs: int | None = None,
         again: bool = False,
@@ -111,39 +111,40 @@ class Inquiry:
         self.asked, self.results, self.again, self.timeout = asked, results, again, timeout
         self.jobs = jobs or len(environment.cores())
         self.ledger = Ledger(results)
+        for one in asked:
+            digest_of_rule(one.ruling)  # cached now: the source may be edited during a long measurement
         self.records: dict[str, Record] = self.ledger.records()
         if self.missing:
-            Store(results).prepare()  # a folder that cannot be written to is told before anything is measured
+            Store(results).prepare()  # fails before anything is measured if the folder cannot be written
         self.failures: dict[str, str] = {}
-        """Measurement id to what went wrong."""
+        """Measurement id to the reason."""
 
     @cached_property
     def measurements(self) -> list[Measurement]:
         """Each once, in the order of the claims."""
-        return list({a.claim.measurement.id: a.claim.measurement for a in self.asked}.values())
+        return list({a.measurement.id: a.measurement for a in self.asked}.values())
 
     @cached_property
     def missing(self) -> list[Measurement]:
-        """What is not stored, or all with `again`; cheap ones first, as a pool expects them."""
+        """Not stored, or all with `again`; cheap ones first, as a pool expects them."""
         missing = [m for m in self.measurements if self.again or m.id not in self.records]
         return sorted(missing, key=lambda m: m.cost)
 
     @property
     def numbers(self) -> Lookup:
-        """What a measurement found, among what is stored by now."""
         return lookup(self.records)
 
     def serves(self, measurement: Measurement) -> str:
-        """The claims that a measurement is for, as a person reads them."""
+        """The claims that read a measurement: `document: claim, claim; document: claim`."""
         names: dict[str, list[str]] = {}
-        for asked in self.asked:
-            if asked.claim.measurement.id == measurement.id:
-                names.setdefault(asked.document.name, []).append(asked.claim.name)
+        for claim in self.asked:
+            if claim.measurement.id == measurement.id:
+                names.setdefault(claim.document.name, []).append(claim.short)
         return "; ".join(f"{document}: {', '.join(claims)}" for document, claims in names.items())
 
     @cached_property
     def session(self) -> Session | None:
-        """The runs that missing measurements read, all together: lanes that several of them ask for run once."""
+        """All runs that missing measurements read; each lane runs once."""
         requests = [request for m in self.missing for request in m.runs]
         if not requests:
             return None
@@ -152,19 +153,16 @@ class Inquiry:
         return Session(order.only(tuple(cells.values())))
 
     def placed(self, request: Request) -> Request:
-        """A request with this inquiry's workers and time limit, on the processor, and with a store of its own.
-
-        In that of the results, a report would show these runs beside those that a user asked for.
-        """
+        """A request on the CPU with this inquiry's workers and time limit, and a store apart from the user's runs."""
         own = {"jobs": self.jobs, "timeout": self.timeout, "device": "cpu"}
         return dataclasses.replace(request, results=str(self.ledger.folder), **own)
 
     def read(self) -> Iterator[Done]:
-        """Measure what reads runs; these must be stored by now."""
+        """Measure what reads runs, after these are stored."""
         for measurement in (m for m in self.missing if m.runs):
             wall, cpu = time.perf_counter(), time.process_time()
             frames = [Session(Order.of(self.placed(request))).frame() for request in measurement.runs]
-            rows = [row for frame in frames for row in zip(*(frame[name] for name in TOLD), strict=True)]
+            rows = [row for frame in frames for row in zip(*(frame[name] for name in FAILURE), strict=True)]
             lost = [": ".join(map(str, row)) for row in rows if not Status(row[1]).final]
             if lost:
                 yield self.failed(measurement, lost[0])
@@ -174,17 +172,16 @@ class Inquiry:
             yield self.kept(measurement, numbers, seconds)
 
     def measure(self) -> Iterator[Done]:
-        """Measure what is missing: beside the runs what JAX measures, then what reads them, then what PyTorch does."""
+        """First the runs, with JAX's programs in the same pool; then what reads runs; then PyTorch's programs."""
         calls, where = [m for m in self.missing if not m.runs], os.path.abspath(self.ledger.folder)
         programs = {name: [m for m in calls if m.framework == name] for name in FRAMEWORKS}
         beside = programs.pop("jax")
         yield from self.settled((self.session or Pool(where, self.jobs, self.timeout)).run(beside))
         yield from self.read()
-        for others in programs.values():  # on workers of their own: none imports two frameworks
+        for others in programs.values():  # in another pool: no worker imports two frameworks
             yield from self.settled(Pool(where, self.jobs, self.timeout).run(others))
 
     def settled(self, events: Iterator[Event]) -> Iterator[Done]:
-        """Keep what workers found, or why they did not."""
         for event in events:
             if event.program is None or event.kind not in ("done", "failed"):
                 continue
@@ -198,11 +195,10 @@ class Inquiry:
                 yield self.kept(what, facts.pop("numbers"), facts)
 
     def kept(self, measurement: Measurement, numbers: Any, facts: dict[str, Any]) -> Done:
-        """Write a record."""
         self.records[measurement.id] = self.ledger.write(measurement, numbers, facts)
         return Done(measurement)
 
     def failed(self, measurement: Measurement, reason: str) -> Done:
-        """Say so beside its claims, which keep what was stored before; nothing is stored."""
+        """Nothing is stored; older records stay."""
         self.failures[measurement.id] = reason
         return Done(measurement, reason)

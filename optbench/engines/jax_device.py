@@ -17,18 +17,20 @@ MATMULS = {
     "gpu": {"float32": "highest", "tensorfloat32": "high", "bfloat16": "BF16_BF16_F32"},
     "tpu": {"float32": "highest", "tensorfloat32": "high", "bfloat16": "default"},
 }
-"""What JAX calls the precisions of matrix products on each platform; left to itself it takes the least."""
+"""JAX's names for the precisions of matrix products on each platform; by default it takes the lowest."""
 
 
 @contextlib.contextmanager
-def numbers(cell: Cell, device: str) -> Iterator[None]:
-    """The cell's dtype and, on an accelerator, its precision; on a CPU there is one precision only."""
-    with jax.enable_x64(cell.dtype == "float64"):
-        if device == "cpu":
-            yield
-        else:
-            with jax.default_matmul_precision(MATMULS[device][cell.precision]):
-                yield
+def entered(cell: Cell, platform: str) -> Iterator[Any]:
+    """The first device of a platform, as the default, in the cell's dtype and precision (a CPU has one only)."""
+    device = devices(platform)[0]
+    precision = None if platform == "cpu" else MATMULS[platform][cell.precision]
+    with (
+        jax.enable_x64(cell.dtype == "float64"),
+        contextlib.nullcontext() if precision is None else jax.default_matmul_precision(precision),
+        jax.default_device(device),
+    ):
+        yield device
 
 
 def placed(tree: Any, dtype: str, device: Any = None) -> Any:
@@ -41,41 +43,39 @@ def placed(tree: Any, dtype: str, device: Any = None) -> Any:
     return jax.tree.map(one, tree)
 
 
-def product(n: int, dtype: str) -> Callable[[], Any]:
-    """A function that multiplies two n x n matrices and waits for the result."""
-    square, multiply = jnp.ones((n, n), dtype), jax.jit(jnp.matmul)
+def product(n: int, dtype: str, device: Any = None) -> Callable[[], Any]:
+    square, multiply = jnp.ones((n, n), dtype, device=device), jax.jit(jnp.matmul)
     return lambda: multiply(square, square).block_until_ready()
 
 
 def devices(platform: str) -> list[Any]:
-    """The devices of a platform."""
     return jax.devices(platform)
 
 
-def device_facts(device: str) -> dict[str, Any]:
+def device_facts(platform: str) -> dict[str, Any]:
     """What kind of device programs run on."""
-    found = devices(device)[0]
+    device = devices(platform)[0]
     return {
-        "device": str(found),
-        "device_kind": found.device_kind,
-        "platform_version": found.client.platform_version,
+        "device": str(device),
+        "device_kind": device.device_kind,
+        "platform_version": device.client.platform_version,
     }
 
 
-def watch_memory(device: str) -> Callable[[], int | None]:
+def watch_memory(platform: str) -> Callable[[], int | None]:
     """A function that gives the most bytes that the device held since now; None where that is not known."""
-    if device == "cpu":
+    if platform == "cpu":
         return environment.watch_memory()
-    before = held(device)
+    before = held(platform)
 
     def since() -> int | None:
         # The mark is the process's and cannot be set back: unless it rose, an earlier program needed more.
-        now = held(device)
+        now = held(platform)
         return None if now is None or now == before else now
 
     return since
 
 
-def held(device: str) -> int | None:
+def held(platform: str) -> int | None:
     """The most bytes that were ever allocated on the device, where its client counts them."""
-    return (devices(device)[0].memory_stats() or {}).get("peak_bytes_in_use")
+    return (devices(platform)[0].memory_stats() or {}).get("peak_bytes_in_use")

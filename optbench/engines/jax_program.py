@@ -1,7 +1,8 @@
-"""One lane as pure functions, and the programs that run many of them: side by side, or one after the other.
+"""One lane as pure functions, and the programs that run many of them: side by side, one after the other, or one.
 
-A chunk of steps is a `fori_loop` with a traced bound that writes into a buffer of fixed length: one compile
-for every chunk length, and the same bits for all of them.
+A program is three functions over a flat carry: init(lanes, shared), chunk(carry, lanes, shared, ...) and
+evaluate(carry, lanes, shared). A chunk of steps is a `fori_loop` with a traced bound that writes into a buffer of
+fixed length: one compile for every chunk length, and the same bits for all of them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ class JaxObjective:
         self.value = loss
 
     def value_and_grad(self, params: Any) -> tuple[Any, Any]:
-        """The loss and its gradient."""
         return jax.value_and_grad(self.value)(params)
 
     def value_grad_hvp(self, params: Any, vector: Any) -> tuple[Any, Any, Any]:
@@ -54,13 +54,11 @@ class Lane:
         return made if hasattr(made, "step") else AskingRule(made)  # pyright: ignore[reportArgumentType]
 
     def objective(self, lane: Any, shared: Any, t: Any) -> JaxObjective:
-        """The loss of this step's batch."""
         index = t - shared["base"]
         draw = {name: table[lane["slot"], index] for name, table in shared["draws"].items()}
         return JaxObjective(lambda params: self.loss(params, shared["data"], draw))
 
     def init(self, lane: Any, shared: Any) -> Any:
-        """The carry before the first step."""
         # The first gradient is rounded like every other, so a twin is moved before it too.
         params = nudged(lane["params"], lane["twin"], self.steps) if self.twinned else lane["params"]
         zero = jnp.zeros((), jnp.int32)
@@ -73,22 +71,22 @@ class Lane:
     def step(self, carry: Any, lane: Any, shared: Any, t: Any) -> tuple[Any, Any]:
         """One step: the new carry and the loss before it."""
         objective = self.objective(lane, shared, t)
-        done = self.rule(lane, shared).step(carry["params"], carry["state"], objective, t)
-        counts = Counts(
-            *(a + jnp.asarray(b, jnp.int32) for a, b in zip(carry["counts"], done.counts, strict=True))
+        params, state, loss, used = self.rule(lane, shared).step(
+            carry["params"], carry["state"], objective, t
         )
-        params = nudged(done.params, lane["twin"], t) if self.twinned else done.params
-        return {"params": params, "state": done.state, "counts": counts}, done.loss
+        counts = [a + jnp.asarray(b, jnp.int32) for a, b in zip(carry["counts"], used, strict=True)]
+        params = nudged(params, lane["twin"], t) if self.twinned else params
+        return {"params": params, "state": state, "counts": Counts(*counts)}, loss
 
     def evaluate(self, carry: Any, lane: Any, shared: Any) -> dict[str, jax.Array]:
-        """Every metric at the parameters that the rule says to evaluate."""
+        """Every metric at the parameters that the rule evaluates."""
         params = self.rule(lane, shared).evaluated(carry["params"], carry["state"])
-        found = self.evaluated(params, shared["data"])
+        metrics = self.evaluated(params, shared["data"])
         if self.metrics:
             draw = {name: table[lane["slot"]] for name, table in shared["first"].items()}
             objective = JaxObjective(lambda params: self.loss(params, shared["data"], draw))
-            found = found | {metric.name: metric.function(params, objective) for metric in self.metrics}
-        return found
+            metrics = metrics | {metric.name: metric.function(params, objective) for metric in self.metrics}
+        return metrics
 
 
 def nudged(params: Any, twin: Any, t: Any) -> Any:
@@ -103,7 +101,7 @@ def nudged(params: Any, twin: Any, t: Any) -> Any:
 
 
 def touched(lane: Lane, lanes: Any, shared: Any) -> list[bool]:
-    """Which leaves of the carry differ between lanes, found by tracing two steps under vmap.
+    """Which leaves of the carry differ between lanes, by tracing two steps under vmap.
 
     An identity whose batching rule reports what reaches it batched; leaves that never do are counters that
     all lanes share, and batching them would turn every branch on them into a select.
@@ -130,11 +128,29 @@ def touched(lane: Lane, lanes: Any, shared: Any) -> list[bool]:
     return [any(leaf) for leaf in zip(*seen, strict=True)]
 
 
+def stepped(lane: Lane, structure: Any, axes: Any) -> tuple[Callable, Callable, Callable]:
+    """One step of one lane, which also counts the step: nothing but the carry is made between two of them."""
+
+    def init(one: Any, shared: Any) -> list[Any]:
+        return jax.tree.leaves(lane.init(one, shared))
+
+    def step(carry: list[Any], one: Any, shared: Any, t: Any) -> tuple[list[Any], Any, Any]:
+        new, loss = lane.step(structure.unflatten(carry), one, shared, t)
+        return jax.tree.leaves(new), t + 1, loss
+
+    def evaluate(carry: list[Any], one: Any, shared: Any) -> dict[str, Any]:
+        return lane.evaluate(structure.unflatten(carry), one, shared)
+
+    return init, step, evaluate
+
+
 def mapped(lane: Lane, structure: Any, axes: Any) -> tuple[Callable, Callable, Callable]:
     """One lane after the other, inside the program."""
 
+    init_one, step, evaluate_one = stepped(lane, structure, axes)
+
     def init(lanes: Any, shared: Any) -> list[Any]:
-        return jax.lax.map(lambda one: jax.tree.leaves(lane.init(one, shared)), lanes)
+        return jax.lax.map(lambda one: init_one(one, shared), lanes)
 
     def chunk(carry: list[Any], lanes: Any, shared: Any, start: Any, stop: Any) -> tuple[list[Any], Any]:
         def run(i: Any, both: Any) -> Any:
@@ -144,8 +160,8 @@ def mapped(lane: Lane, structure: Any, axes: Any) -> tuple[Callable, Callable, C
 
             def body(t: Any, state: Any) -> Any:
                 leaves, losses = state
-                new, loss = lane.step(structure.unflatten(leaves), one, shared, t)
-                return jax.tree.leaves(new), write(losses, loss, t - start, i)
+                leaves, _, loss = step(leaves, one, shared, t)
+                return leaves, write(losses, loss, t - start, i)
 
             leaves, losses = jax.lax.fori_loop(start, stop, body, (leaves, losses))
             return [write(all_of, leaf, i) for all_of, leaf in zip(carry, leaves, strict=True)], losses
@@ -155,9 +171,7 @@ def mapped(lane: Lane, structure: Any, axes: Any) -> tuple[Callable, Callable, C
         return jax.lax.fori_loop(0, count, run, (carry, losses))
 
     def evaluate(carry: list[Any], lanes: Any, shared: Any) -> dict[str, Any]:
-        return jax.lax.map(
-            lambda both: lane.evaluate(structure.unflatten(both[0]), both[1], shared), (carry, lanes)
-        )
+        return jax.lax.map(lambda both: evaluate_one(*both, shared), (carry, lanes))
 
     return init, chunk, evaluate
 
@@ -165,34 +179,25 @@ def mapped(lane: Lane, structure: Any, axes: Any) -> tuple[Callable, Callable, C
 def vectorised(lane: Lane, structure: Any, axes: list[int | None]) -> tuple[Callable, Callable, Callable]:
     """All lanes in one step; leaves that no lane touches stay unbatched."""
 
-    def init(lanes: Any, shared: Any) -> list[Any]:
-        return jax.vmap(lambda one: jax.tree.leaves(lane.init(one, shared)), out_axes=axes)(lanes)
+    init_one, step_one, evaluate_one = stepped(lane, structure, axes)
+    init = jax.vmap(init_one, in_axes=(0, None), out_axes=axes)
+    step = jax.vmap(step_one, in_axes=(axes, 0, None, None), out_axes=(axes, None, 0))
+    evaluate = jax.vmap(evaluate_one, in_axes=(axes, 0, None))
 
     def chunk(carry: list[Any], lanes: Any, shared: Any, start: Any, stop: Any) -> tuple[list[Any], Any]:
-        def one_step(leaves: list[Any], one: Any, t: Any) -> Any:
-            carry, loss = lane.step(structure.unflatten(leaves), one, shared, t)
-            return jax.tree.leaves(carry), loss
-
-        step = jax.vmap(one_step, in_axes=(axes, 0, None), out_axes=(axes, 0))
-
         def body(t: Any, state: Any) -> Any:
             leaves, losses = state
-            leaves, loss = step(leaves, lanes, t)
+            leaves, _, loss = step(leaves, lanes, shared, t)
             return leaves, write(losses, loss, t - start)
 
         example = jax.tree.map(lambda array: array[0], lanes)
         buffer = jnp.zeros((BLOCK, len(lanes["slot"])), loss_dtype(lane, example, shared))
         return jax.lax.fori_loop(start, stop, body, (carry, buffer))
 
-    def evaluate(carry: list[Any], lanes: Any, shared: Any) -> dict[str, Any]:
-        return jax.vmap(
-            lambda leaves, one: lane.evaluate(structure.unflatten(leaves), one, shared), in_axes=(axes, 0)
-        )(carry, lanes)
-
     return init, chunk, evaluate
 
 
-PROGRAMS = {"map": mapped, "vmap": vectorised}
+PROGRAMS = {"map": mapped, "vmap": vectorised, "loop": stepped}
 
 
 def write(into: jax.Array, values: jax.Array, *place: Any) -> jax.Array:

@@ -1,22 +1,27 @@
-"""What is the same for the lanes of every framework: inputs, clock, evaluation, early stop, resuming.
+"""What is the same for the lanes of every framework: inputs, clock, evaluation, early stopping, resuming.
 
-A backend knows how to advance all lanes by some steps and to evaluate them; `drive` decides when, keeps
-time only while the backend computes, cuts each lane's trace on the host (a lane that diverged or is done
-runs on beside the others and changes none of them), and stops when no lane has anything left to do.
+A backend advances all lanes by some steps and evaluates them. `drive` decides when, keeps time only while
+the backend steps, cuts each lane's trace on the host (a lane that diverged or is done runs on beside the others and
+changes none of them), and stops when no lane has anything left to do. An `Engine` is a framework's backends and what
+else differs between frameworks.
 """
 
 from __future__ import annotations
 
 import itertools
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from optbench.cell import Cell, Trace
-from optbench.engines.progress import Ends, Progress
+from optbench.engines.measured import peak_facts
+from optbench.engines.progress import Progress
+from optbench.metrics import Metric
 from optbench.protocol import Counts
 from optbench.task import stream
 
@@ -24,7 +29,9 @@ BLOCK = 512
 """Steps whose inputs lie on the device at a time, and the length of the buffer that losses are written to."""
 WIDTH = 48
 """Lanes in one vectorised step: 40 or 45 lanes (8 or 9 learning rates, 5 seeds) fill one group, which takes a
-quarter less time than two of 32 (quadratics) or as long (Rosenbrock); whole vectors on every machine."""
+quarter less time than two of 32 (quadratics) or as long (Rosenbrock); full vectors on every machine."""
+SIDE_BY_SIDE = ("vmap", "ensemble")
+"""The modes in which all lanes of a group take a step at once, at a fixed width."""
 SAVE_EVERY = 30.0
 """Seconds of computation after which the carry is saved at an evaluation step."""
 
@@ -37,11 +44,10 @@ class Inputs:
 
     cells: tuple[Cell, ...]
     seeds: tuple[int, ...]
-    """The distinct seeds; a lane's `slot` is the place of its seed."""
+    """The distinct seeds; a lane's `slot` is the index of its seed."""
 
     @classmethod
     def of(cls, cells: Sequence[Cell]) -> Inputs:
-        """The inputs of cells that share a program."""
         keys = {cell.program_key() for cell in cells}
         if len(keys) != 1:
             raise ValueError(f"{len(keys)} programs in one group of lanes; lanes must share one")
@@ -54,8 +60,12 @@ class Inputs:
 
     def first_draws(self) -> dict[str, Any]:
         """The draws of the first step, whose batch metrics are evaluated on: [seeds, ...]."""
-        per_seed = [self.cell.task.draws(seed, 0, 1) for seed in self.seeds]
-        return {name: np.stack([draws[name][0] for draws in per_seed]) for name in per_seed[0]}
+        return {name: table[:, 0] for name, table in self.draws(0, 1).items()}
+
+    def draws(self, start: int, stop: int) -> dict[str, Any]:
+        """[seeds, stop - start, ...]."""
+        per_seed = [self.cell.task.draws(seed, start, stop) for seed in self.seeds]
+        return {name: np.stack([draws[name] for draws in per_seed]) for name in per_seed[0]}
 
     def lane_arrays(self) -> dict[str, Any]:
         """Per lane: slot [L], noise seed [L], twin [L], the optimizer's lane numbers [L], parameters [L, ...]."""
@@ -74,47 +84,74 @@ class Inputs:
 
     def block(self, index: int) -> dict[str, Any]:
         """Inputs of the steps of one block: schedule factors [BLOCK] and draws [seeds, BLOCK, ...]."""
-        start, steps = index * BLOCK, self.cell.steps
-        factors = self.cell.schedule.factors(steps)[start : start + BLOCK]
-        per_seed = [self.cell.task.draws(seed, start, start + BLOCK) for seed in self.seeds]
+        start = index * BLOCK
+        factors = self.cell.schedule.factors(self.cell.steps)[start : start + BLOCK]
         return {
             "factors": np.pad(factors, (0, BLOCK - len(factors))),
-            "draws": {name: np.stack([draws[name] for draws in per_seed]) for name in per_seed[0]},
+            "draws": self.draws(start, start + BLOCK),
         }
 
 
-class Backend(Protocol):
+class Backend(ABC):
     """One framework's way of advancing a group of lanes."""
 
-    facts: dict[str, Any]
+    def __init__(
+        self, inputs: Inputs, mode: str, device: Any, width: int = WIDTH, metrics: Sequence[Metric] = ()
+    ):
+        self.inputs, self.mode, self.device, self.width, self.metrics = inputs, mode, device, width, metrics
+        self.facts: dict[str, Any] = {"mode": mode} | ({"width": width} if mode in SIDE_BY_SIDE else {})
+        self.data = self.put(inputs.cell.task.data())
+        self.load(inputs)
 
-    def start(self) -> None:
-        """Make the first carry."""
-        ...
+    def load(self, inputs: Inputs) -> None:
+        """Take the inputs of another group of lanes of the same program."""
+        self.inputs, self.block_index = inputs, -1
+        self.first_draws = self.put(inputs.first_draws()) if self.metrics else {}
 
     def prepare(self, start: int) -> None:
         """Put the inputs of the block that holds this step on the device, so that `advance` need not."""
-        ...
+        if start // BLOCK != self.block_index:
+            self.block_index = start // BLOCK
+            self.put_block(self.inputs.block(self.block_index))
 
+    @abstractmethod
+    def put(self, tree: Any) -> Any:
+        """On the device, with floating-point numbers in the cell's dtype."""
+
+    @abstractmethod
+    def put_block(self, block: dict[str, Any]) -> None:
+        """Put the inputs of a block on the device, and wait for them."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Make the first carry."""
+
+    @abstractmethod
     def advance(self, start: int, stop: int) -> np.ndarray:
-        """Run the steps start <= t < stop (within one block) of all lanes; losses [stop - start, lanes]."""
-        ...
+        """Run the steps start <= t < stop of all lanes, within the block that is prepared.
 
+        The losses, [stop - start, lanes], are the one thing that crosses to the host.
+        """
+
+    @abstractmethod
     def evaluate(self) -> dict[str, np.ndarray]:
         """Every metric, [lanes]."""
-        ...
 
+    @abstractmethod
     def counts(self) -> Counts:
-        """What each lane asked for so far, arrays [lanes]."""
-        ...
+        """Gradients, Hessian-vector products and values so far, arrays [lanes]."""
 
+    @abstractmethod
+    def state_bytes(self) -> Sequence[int]:
+        """Bytes of the optimizer's state, [lanes]."""
+
+    @abstractmethod
     def save(self) -> list[np.ndarray]:
         """The carry as arrays."""
-        ...
 
+    @abstractmethod
     def restore(self, leaves: list[np.ndarray]) -> None:
-        """Go on from a saved carry."""
-        ...
+        """Continue from a saved carry; `start` was called before."""
 
 
 class Keep(Protocol):
@@ -122,15 +159,12 @@ class Keep(Protocol):
 
     def load(self) -> dict[str, np.ndarray] | None:
         """What was kept, if anything."""
-        ...
 
     def save(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Keep this, whole or not at all."""
-        ...
+        """Keep all of this or nothing."""
 
     def clear(self) -> None:
-        """Forget it."""
-        ...
+        """Delete it."""
 
 
 class Saves:
@@ -145,15 +179,13 @@ class Saves:
 
     @property
     def due(self) -> bool:
-        """Whether that was long enough ago."""
         return time.monotonic() - self.at > SAVE_EVERY
 
     def save(self, keep: Keep, arrays: dict[str, np.ndarray]) -> None:
         """Save the groups that have ended, and then this one."""
-        for other, its in self.ended:
-            other.save(its)
+        for ended, its_arrays in [*self.ended, (keep, arrays)]:
+            ended.save(its_arrays)
         self.ended.clear()
-        keep.save(arrays)
         self.at = time.monotonic()
 
     def end(self, keep: Keep, arrays: dict[str, np.ndarray]) -> None:
@@ -173,58 +205,84 @@ def drive(
     last: bool = True,
 ) -> list[Trace]:
     """Run a group of lanes to the end, or until none has anything left to do; `last`: no group follows."""
-    cell = inputs.cell
+    cell, lanes = inputs.cell, len(inputs.cells)
     saves = saves or Saves()
     backend.start()
-    progress = Progress()
+    progress = Progress(inputs.cells)
     kept = keep.load() if keep else None
     if kept is not None:
-        progress, carry = Progress.of(kept)
-        backend.restore(carry)
+        backend.restore(progress.restore(kept))
     else:
-        look(backend, progress)
-    ends = Ends(cell, len(inputs.cells))
-    for chunk in progress.losses:
-        ends.see(chunk)
-    looks = frozenset(cell.task.evaluation_steps(cell.steps))
-    for start, stop in () if ends.all_over else chunks(cell, progress.at):
+        progress.evaluate(backend)
+    evaluated = frozenset(cell.task.evaluation_steps(cell.steps))
+    for start, stop in chunks(cell, progress.at):
+        if progress.all_ended:
+            break
         backend.prepare(start)
-        wall, cpu = time.perf_counter(), time.process_time()
-        losses = backend.advance(start, stop)
-        progress.seconds += time.perf_counter() - wall
-        progress.cpu_seconds += time.process_time() - cpu
-        progress.losses.append(losses)
-        progress.at = stop
-        ends.see(losses)
-        if stop in looks:
-            look(backend, progress)
+        with progress.stepping:
+            losses = backend.advance(start, stop)
+        progress.add(losses)
+        if stop in evaluated:
+            progress.evaluate(backend)
             if keep and saves.due and stop < cell.steps:
                 saves.save(keep, progress.arrays(backend.save()))
-        observe("progress", {"steps": stop, "of": cell.steps, "lanes": len(inputs.cells)})
-        if ends.all_over:
-            break
+        observe("progress", {"steps": stop, "of": cell.steps, "lanes": lanes})
     if keep and last:
         keep.clear()
     elif keep:
         saves.end(keep, progress.arrays(backend.save()))
-    traces = ends.traces(inputs.cells, progress)
+    traces = progress.traces()
     for trace in traces:
-        trace.facts |= backend.facts | progress.facts(len(inputs.cells))
+        trace.facts |= backend.facts | progress.facts()
     return traces
 
 
 def chunks(cell: Cell, at: int) -> Iterable[tuple[int, int]]:
     """The spans between evaluation steps and block borders, from step `at` on."""
     borders = {*cell.task.evaluation_steps(cell.steps), *range(0, cell.steps, BLOCK), cell.steps, at}
-    points = sorted(point for point in borders if point >= at)
-    return itertools.pairwise(points)
+    return itertools.pairwise(sorted(border for border in borders if border >= at))
 
 
-def look(backend: Backend, progress: Progress) -> None:
-    """Evaluate all lanes, off the clock."""
-    begun = time.perf_counter()
-    for name, values in backend.evaluate().items():
-        progress.evaluations.setdefault(name, []).append(values)
-    progress.evaluation_steps.append(progress.at)
-    progress.counts_at.append(backend.counts())
-    progress.evaluation_seconds += time.perf_counter() - begun
+@dataclass(frozen=True)
+class Engine:
+    """What one framework needs to run lanes."""
+
+    backends: Mapping[str, type[Backend]]
+    """By mode."""
+    device: Callable[[Cell, str], AbstractContextManager[Any]]
+    """In it programs run on a platform's device in a cell's dtype and precision; gives the device."""
+    facts: Callable[[str], Mapping[str, Any]]
+    """What kind of device a platform has."""
+    product: Callable[[int, str, Any], Callable[[], Any]]
+    """For n, a dtype and a device: a function that multiplies two n x n matrices and waits for the result."""
+
+    def run(
+        self,
+        cells: Sequence[Cell],
+        mode: str,
+        device: str = "cpu",
+        observe: Observe = lambda event, facts: None,
+        keep: Callable[[int], Keep | None] = lambda group: None,
+        width: int = WIDTH,
+        metrics: Sequence[Metric] = (),
+    ) -> list[Trace]:
+        """Run cells that share a program; returns their traces in the same order."""
+        size = width if mode in SIDE_BY_SIDE else len(cells)
+        groups = [Inputs.of(cells[i : i + size]) for i in range(0, len(cells), size)]
+        traces: list[Trace] = []
+        saves = Saves()
+        with self.device(cells[0], device) as chosen:
+            backend = self.backends[mode](groups[0], mode, chosen, width, metrics)
+            observe("compiled", backend.facts)
+            for number, inputs in enumerate(groups):
+                if number:
+                    backend.load(inputs)
+                made = drive(inputs, backend, observe, keep(number), saves, number == len(groups) - 1)
+                for trace, state_bytes in zip(made, backend.state_bytes(), strict=True):
+                    trace.facts["state_bytes"] = state_bytes
+                traces += made
+            kind = self.facts(device)["device_kind"]
+            peak = peak_facts(cells[0], device, kind, lambda n: self.product(n, cells[0].dtype, chosen))
+        for trace in traces:
+            trace.facts |= peak
+        return traces

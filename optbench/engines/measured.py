@@ -1,13 +1,12 @@
-"""What is measured of a machine rather than of a cell: once, and kept in the cache folder."""
+"""What is timed: blocks of code, and what belongs to a machine and not to a cell, once, kept in the cache folder."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from optbench import environment
@@ -15,9 +14,29 @@ from optbench.cell import Cell
 from optbench.fields import digest
 
 PEAK_FROM = 1e6
-"""FLOP of one gradient from which comparing it with matrix products says something."""
+"""FLOP of one gradient from which it can be compared with matrix products."""
 SIDES = {"cpu": 1024}
 """Rows of the square matrices that are multiplied on a platform; 4096 where it is an accelerator."""
+
+
+@dataclass
+class Stopwatch:
+    """Sums the wall and CPU seconds of the blocks that it is entered for."""
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+    def __enter__(self) -> Stopwatch:
+        self.begun = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        wall, cpu = self.begun
+        self.seconds += time.perf_counter() - wall
+        self.cpu_seconds += time.process_time() - cpu
+
+    def facts(self, name: str) -> dict[str, float]:
+        return {f"{name}_seconds": self.seconds, f"{name}_cpu_seconds": self.cpu_seconds}
 
 
 def remembered(name: str, key: Mapping[str, Any], measure: Callable[[], float]) -> float:
@@ -26,17 +45,9 @@ def remembered(name: str, key: Mapping[str, Any], measure: Callable[[], float]) 
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return float(json.loads(path.read_text())["value"])
     value = measure()
-    with contextlib.suppress(OSError):  # a cache that cannot be written is measured again
-        write(path, {**key, "value": value})
+    with contextlib.suppress(OSError), environment.whole(path) as temporary:  # else it is measured again
+        temporary.write_text(json.dumps({**key, "value": value}, sort_keys=True, indent=1))
     return value
-
-
-def write(path: Path, facts: Mapping[str, Any]) -> None:
-    """Whole or not at all: two workers may measure the same."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(facts, sort_keys=True, indent=1))
-    temporary.replace(path)
 
 
 def peak_facts(
@@ -61,12 +72,17 @@ def peak_facts(
     return {"peak_flops_per_second": flops}
 
 
-def quickest(run: Callable[[], Any], seconds: float = 0.2, least: int = 3) -> float:
-    """The shortest time of a few runs, after one that is not counted."""
+def quickest(
+    run: Callable[[], Any],
+    seconds: float = 0.2,
+    least: int = 3,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """The shortest time of at least so many runs and seconds, after one run that is not counted."""
     run()
-    best, begun, times = float("inf"), time.perf_counter(), 0
-    while times < least or time.perf_counter() - begun < seconds:
-        start = time.perf_counter()
+    best, begun, times = float("inf"), clock(), 0
+    while times < least or clock() - begun < seconds:
+        start = clock()
         run()
-        best, times = min(best, time.perf_counter() - start), times + 1
+        best, times = min(best, clock() - start), times + 1
     return best

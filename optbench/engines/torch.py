@@ -12,64 +12,35 @@ One thread (the worker sets it). Losses stay on the device until the end of a ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from optbench import environment
-from optbench.cell import Cell, Trace
-from optbench.engines.lanes import WIDTH, Inputs, Keep, Observe, Saves, drive
-from optbench.engines.measured import peak_facts
+from optbench.cell import Cell
+from optbench.engines.lanes import Engine
 from optbench.engines.torch_eager import EagerBackend
 from optbench.engines.torch_ensemble import EnsembleBackend
-from optbench.metrics import Metric
 
 BACKENDS = {"eager": EagerBackend, "compiled": EagerBackend, "ensemble": EnsembleBackend}
 CALLED = {"gpu": "cuda"}
 """Platforms that torch has another word for."""
 MATMULS = {"float32": "highest", "tensorfloat32": "high", "bfloat16": "medium"}
-"""What torch calls the precisions of matrix products."""
+"""torch's names for the precisions of matrix products."""
 
 
-def run(
-    cells: Sequence[Cell],
-    mode: str = "eager",
-    device: str = "cpu",
-    observe: Observe = lambda event, facts: None,
-    keep: Callable[[int], Keep | None] = lambda group: None,
-    width: int = WIDTH,
-    metrics: Sequence[Metric] = (),
-) -> list[Trace]:
-    """Run cells that share a program; returns their traces in the same order."""
-    size = width if mode == "ensemble" else len(cells)
-    groups = [Inputs.of(cells[i : i + size]) for i in range(0, len(cells), size)]
-    traces: list[Trace] = []
-    chosen, saves = torch.device(CALLED.get(device, device)), Saves()
-    set_precision(cells[0], chosen)
-    for number, inputs in enumerate(groups):
-        backend = BACKENDS[mode](inputs, mode, chosen, width, metrics)
-        observe("compiled", backend.facts)
-        made = drive(inputs, backend, observe, keep(number), saves, number == len(groups) - 1)
-        for trace, size in zip(made, backend.state_bytes(), strict=True):
-            trace.facts["state_bytes"] = size
-        traces += made
-    kind = device_facts(device)["device_kind"]
-    peak = peak_facts(cells[0], device, kind, lambda n: product(n, cells[0].dtype, chosen))
-    for trace in traces:
-        trace.facts |= peak
-    return traces
-
-
-def set_precision(cell: Cell, device: torch.device) -> None:
-    """What float32 matrix products are rounded to on an accelerator; on a CPU there is one precision only."""
+def entered(cell: Cell, platform: str) -> contextlib.AbstractContextManager[torch.device]:
+    """The device of a platform; on an accelerator, float32 matrix products get the cell's precision."""
+    device = torch.device(CALLED.get(platform, platform))
     if device.type != "cpu":
         torch.set_float32_matmul_precision(MATMULS[cell.precision])
         torch.backends.cudnn.allow_tf32 = cell.precision != "float32"
+    return contextlib.nullcontext(device)
 
 
 def product(n: int, dtype: str, device: torch.device) -> Callable[[], Any]:
-    """A function that multiplies two n x n matrices and waits for the result."""
     square = torch.ones((n, n), dtype=getattr(torch, dtype), device=device)
 
     def multiply() -> None:
@@ -80,18 +51,20 @@ def product(n: int, dtype: str, device: torch.device) -> Callable[[], Any]:
     return multiply
 
 
-def watch_memory(device: str) -> Callable[[], int | None]:
+def watch_memory(platform: str) -> Callable[[], int | None]:
     """A function that gives the most bytes that the device held since now; None where that is not known."""
-    if device == "cpu":
+    if platform == "cpu":
         return environment.watch_memory()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     return torch.cuda.max_memory_allocated
 
 
-def device_facts(device: str) -> dict[str, Any]:
-    """What kind of device programs run on."""
-    if device == "cpu":
+def device_facts(platform: str) -> dict[str, Any]:
+    if platform == "cpu":
         return {"device": "cpu", "device_kind": "cpu", "platform_version": ""}
     name = torch.cuda.get_device_name()
     return {"device": "cuda:0", "device_kind": name, "platform_version": torch.version.cuda or ""}
+
+
+run = Engine(BACKENDS, entered, device_facts, product).run

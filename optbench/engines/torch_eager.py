@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,8 @@ import numpy as np
 import torch
 
 from optbench.cell import Cell
-from optbench.engines.lanes import BLOCK, WIDTH, Inputs
+from optbench.engines.lanes import BLOCK, WIDTH, Backend, Inputs
+from optbench.engines.measured import Stopwatch
 from optbench.metrics import Metric
 from optbench.protocol import Counts, Noise, Rule, Setting
 from optbench.rules.torch import Parameters, SeedNoise
@@ -36,7 +36,6 @@ class TorchObjective:
             return self.loss(params)
 
     def value_and_grad(self, params: Parameters) -> tuple[torch.Tensor, Parameters]:
-        """The loss and its gradient."""
         loss = self.quick(params)
         return loss.detach(), self.gradient(loss, params, graph=False)
 
@@ -66,9 +65,9 @@ class TorchObjective:
         return dict(zip(params, grads, strict=True))
 
 
-def placed(tree: Mapping[str, np.ndarray], dtype: torch.dtype, device: torch.device) -> Parameters:
+def placed(tree: Mapping[str, np.ndarray], dtype: str, device: torch.device | str) -> Parameters:
     """On the device, with floating-point numbers in a dtype, bytes as they are and integers as int64."""
-    kinds = {"f": dtype, "u1": torch.uint8}
+    kinds = {"f": getattr(torch, dtype), "u1": torch.uint8}
     return {
         name: torch.tensor(
             array, dtype=kinds.get(array.dtype.kind) or kinds.get(array.dtype.str[1:], torch.int64)
@@ -77,63 +76,102 @@ def placed(tree: Mapping[str, np.ndarray], dtype: torch.dtype, device: torch.dev
     }
 
 
-class TorchBackend:
+class Stepped:
+    """Parameters that one optimizer steps, of a lane or of several, and its counts so far."""
+
+    def __init__(self, params: Parameters, rule: Rule):
+        self.params, self.rule, self.state, self.counts = params, rule, rule.init(params), Counts()
+
+    def evaluated(self) -> Parameters:
+        return self.rule.evaluated(self.params, self.state)
+
+    def packed(self) -> np.ndarray:
+        """Parameters, optimizer and counts, as bytes."""
+        buffer = io.BytesIO()
+        detached = {name: tensor.detach() for name, tensor in self.params.items()}
+        torch.save((detached, self.state.state_dict(), list(map(int, self.counts))), buffer)
+        return np.frombuffer(buffer.getvalue(), np.uint8)
+
+    def unpack(self, leaf: np.ndarray) -> None:
+        """Continue from what `packed` gave, in the same tensors."""
+        saved, state, counts = torch.load(io.BytesIO(leaf.tobytes()), weights_only=True)
+        with torch.no_grad():
+            for name, tensor in self.params.items():
+                tensor.copy_(saved[name])
+        self.state.load_state_dict(state)
+        self.counts = Counts(*counts)
+
+    def state_bytes(self) -> int:
+        """The bytes of all tensors that the optimizer keeps."""
+
+        def size(value: Any) -> int:
+            if isinstance(value, torch.Tensor):
+                return value.nbytes
+            if isinstance(value, Mapping):
+                return sum(map(size, value.values()))
+            if isinstance(value, list | tuple):
+                return sum(map(size, value))
+            return size(vars(value)) if hasattr(value, "__dict__") else 0
+
+        return size(self.state.state_dict()["state"])
+
+
+class TorchBackend(Backend):
     """What every way of running lanes in PyTorch shares: data and draws on the device, and the record's facts."""
 
+    parts: list[Any]
+    """Of type `Stepped`."""
+
     def __init__(
-        self,
-        inputs: Inputs,
-        mode: str,
-        device: torch.device,
-        width: int = WIDTH,
-        metrics: Sequence[Metric] = (),
+        self, inputs: Inputs, mode: str, device: Any, width: int = WIDTH, metrics: Sequence[Metric] = ()
     ):
-        self.inputs, self.device, self.width = inputs, device, width
-        self.dtype = getattr(torch, inputs.cell.dtype)
-        (self.loss, self.evaluated), self.metrics = inputs.cell.task.torch(), metrics
-        self.data = self.put(inputs.cell.task.data())
-        self.first_draws = self.put(inputs.first_draws()) if metrics else {}
-        self.facts: dict[str, Any] = {"mode": mode, "compile_seconds": 0.0, "compile_cpu_seconds": 0.0}
-        self.block_index = -1
+        self.loss, self.task_metrics = inputs.cell.task.torch()
+        self.quick = torch.compile(self.loss, dynamic=False) if mode == "compiled" else self.loss
+        super().__init__(inputs, mode, device, width, metrics)
+        self.facts |= Stopwatch().facts("compile")
 
     def put(self, tree: Mapping[str, np.ndarray]) -> Parameters:
-        """On the device, in the cell's dtype."""
-        return placed(tree, self.dtype, self.device)
+        return placed(tree, self.inputs.cell.dtype, self.device)
 
-    def prepare(self, start: int) -> None:
-        """Put the draws of the block that holds this step on the device."""
-        index = start // BLOCK
-        if index != self.block_index:
-            self.block_index = index
-            self.draws = self.put(self.inputs.block(index)["draws"])
-
-    def measure(self, params: Parameters, slot: int) -> dict[str, torch.Tensor]:
-        """The task's metrics at some parameters, and the others on the batch of the first step."""
-        with torch.no_grad():
-            found = dict(self.evaluated(params, self.data))
-        if self.metrics:
-            draw = {name: table[slot] for name, table in self.first_draws.items()}
-            leaves = {name: tensor.detach().requires_grad_() for name, tensor in params.items()}
-            objective = TorchObjective(lambda params: self.loss(params, self.data, draw))
-            for metric in self.metrics:
-                value = metric.function(leaves, objective)
-                found[metric.name] = torch.as_tensor(value, device=self.device).detach()
-        return found
+    def put_block(self, block: dict[str, Any]) -> None:
+        self.draws = self.put(block["draws"])
 
     def factors(self) -> list[float]:
         """The schedule's factor at each step, rounded as every number of the cell is."""
         cell = self.inputs.cell
         return cell.schedule.factors(cell.steps).astype(cell.dtype).tolist()
 
+    def measure(self, params: Parameters, slot: int) -> dict[str, torch.Tensor]:
+        """The task's metrics at some parameters, and the others on the batch of the first step."""
+        with torch.no_grad():
+            metrics = {name: value.detach() for name, value in self.task_metrics(params, self.data).items()}
+        if self.metrics:
+            draw = {name: table[slot] for name, table in self.first_draws.items()}
+            leaves = {name: tensor.detach().requires_grad_() for name, tensor in params.items()}
+            objective = TorchObjective(lambda params: self.loss(params, self.data, draw))
+            for metric in self.metrics:
+                value = metric.function(leaves, objective)
+                metrics[metric.name] = torch.as_tensor(value, device=self.device).detach()
+        return metrics
 
-class Lane:
-    """One cell's parameters, rule and state, and how often it asked for what."""
+    def describe(self, params: Parameters) -> None:
+        """Note the size of one lane's parameters."""
+        self.facts["parameters"] = sum(tensor.numel() for tensor in params.values())
+        self.facts["parameter_bytes"] = sum(tensor.nbytes for tensor in params.values())
+
+    def save(self) -> list[np.ndarray]:
+        return [part.packed() for part in self.parts]
+
+    def restore(self, leaves: list[np.ndarray]) -> None:
+        for part, leaf in zip(self.parts, leaves, strict=True):
+            part.unpack(leaf)
+
+
+class Lane(Stepped):
+    """One cell's parameters and optimizer, and the loss of the current step's batch."""
 
     def __init__(self, cell: Cell, params: Parameters, setting: Setting, backend: EagerBackend):
-        self.params = params
-        self.rule: Rule = cell.optimizer.torch(setting)
-        self.state = self.rule.init(params)
-        self.counts = Counts()
+        super().__init__(params, cell.optimizer.torch(setting))
         self.draw: Parameters = {}
         self.objective = TorchObjective(
             lambda params: backend.loss(params, backend.data, self.draw),
@@ -150,8 +188,8 @@ class Lane:
         )
         for t, row in zip(range(start, stop), rows, strict=False):
             self.draw = dict(zip(names, row, strict=True))
-            self.params, self.state, loss, asked = self.rule.step(self.params, self.state, self.objective, t)
-            gradients, hvps, values = gradients + asked[0], hvps + asked[1], values + asked[2]
+            self.params, self.state, loss, used = self.rule.step(self.params, self.state, self.objective, t)
+            gradients, hvps, values = gradients + used[0], hvps + used[1], values + used[2]
             losses.append(loss)
         self.counts = Counts(gradients, hvps, values)
         return torch.stack(losses).detach()
@@ -167,100 +205,44 @@ def shared_noise(seed: int) -> Noise:
 class EagerBackend(TorchBackend):
     """Advances a group of lanes, one after the other."""
 
-    def __init__(self, inputs: Inputs, mode: str, device: torch.device, *rest: Any):
-        super().__init__(inputs, mode, device, *rest)
-        self.quick = torch.compile(self.loss, dynamic=False) if mode == "compiled" else self.loss
-
     def start(self) -> None:
-        """Make each lane's parameters and optimizer."""
         arrays, factors = self.inputs.lane_arrays(), self.factors()
         self.slots = arrays["slot"].tolist()
-        self.lanes = []
+        self.parts = []
         for i, (cell, noise) in enumerate(zip(self.inputs.cells, arrays["noise"].tolist(), strict=True)):
             first = self.put({name: stack[i] for name, stack in arrays["params"].items()})
             params = {name: tensor.requires_grad_() for name, tensor in first.items()}
             drawn = SeedNoise(noise) if cell.twin is None else shared_noise(noise)
-            setting = Setting(factors.__getitem__, drawn, cell.steps)
-            self.lanes.append(Lane(cell, params, setting, self))
-        params = self.lanes[0].params.values()
-        self.facts["parameters"] = sum(tensor.numel() for tensor in params)
-        self.facts["parameter_bytes"] = sum(tensor.nbytes for tensor in params)
-        if self.quick is not self.loss:
+            self.parts.append(Lane(cell, params, Setting(factors.__getitem__, drawn, cell.steps), self))
+        self.describe(self.parts[0].params)
+        if self.mode == "compiled":
             self.compile()
 
     def compile(self) -> None:
         """Take one gradient that nobody uses, so that it compiles off the clock."""
-        wall, cpu = time.perf_counter(), time.process_time()
-        lane = self.lanes[0]
-        self.prepare(0)
-        lane.draw = {name: table[self.slots[0], 0] for name, table in self.draws.items()}
-        lane.objective.value_and_grad(lane.params)
-        self.facts["compile_seconds"] = time.perf_counter() - wall
-        self.facts["compile_cpu_seconds"] = time.process_time() - cpu
+        with Stopwatch() as compiling:
+            self.prepare(0)
+            lane = self.parts[0]
+            lane.draw = {name: table[self.slots[0], 0] for name, table in self.draws.items()}
+            lane.objective.value_and_grad(lane.params)
+        self.facts |= compiling.facts("compile")
 
     def advance(self, start: int, stop: int) -> np.ndarray:
-        """Run steps start <= t < stop of each lane; the losses cross to the host at the end."""
-        self.prepare(start)
         span = slice(start % BLOCK, start % BLOCK + stop - start)
         columns = [
             lane.advance({name: table[slot, span] for name, table in self.draws.items()}, start, stop)
-            for lane, slot in zip(self.lanes, self.slots, strict=True)
+            for lane, slot in zip(self.parts, self.slots, strict=True)
         ]
         return torch.stack(columns, dim=1).cpu().numpy()
 
     def evaluate(self) -> dict[str, np.ndarray]:
-        """Every metric, [lanes]."""
         with torch.no_grad():
-            points = [lane.rule.evaluated(lane.params, lane.state) for lane in self.lanes]
+            points = [lane.evaluated() for lane in self.parts]
         rows = [self.measure(params, slot) for params, slot in zip(points, self.slots, strict=True)]
         return {name: torch.stack([row[name] for row in rows]).cpu().numpy() for name in rows[0]}
 
     def counts(self) -> Counts:
-        """What each lane asked for so far."""
-        return Counts(*np.array([lane.counts for lane in self.lanes], np.int64).T)
-
-    def save(self) -> list[np.ndarray]:
-        """Each lane's parameters, optimizer and counts, as bytes."""
-        return [packed(lane.params, lane.state, lane.counts) for lane in self.lanes]
-
-    def restore(self, leaves: list[np.ndarray]) -> None:
-        """Go on from saved lanes; the optimizers were made over the same parameters by `start`."""
-        for lane, leaf in zip(self.lanes, leaves, strict=True):
-            lane.counts = unpack(leaf, lane.params, lane.state)
+        return Counts(*np.array([lane.counts for lane in self.parts], np.int64).T)
 
     def state_bytes(self) -> list[int]:
-        """The bytes of the tensors that each lane's optimizer keeps."""
-        return [state_bytes(lane.state) for lane in self.lanes]
-
-
-def packed(params: Parameters, state: Any, counts: Counts) -> np.ndarray:
-    """Parameters, an optimizer and its counts, as bytes."""
-    buffer = io.BytesIO()
-    detached = {name: tensor.detach() for name, tensor in params.items()}
-    torch.save((detached, state.state_dict(), list(map(int, counts))), buffer)
-    return np.frombuffer(buffer.getvalue(), np.uint8)
-
-
-def unpack(leaf: np.ndarray, params: Parameters, state: Any) -> Counts:
-    """Put what was packed back into parameters and optimizer; the counts."""
-    saved, saved_state, counts = torch.load(io.BytesIO(leaf.tobytes()), weights_only=True)
-    with torch.no_grad():
-        for name, tensor in params.items():
-            tensor.copy_(saved[name])
-    state.load_state_dict(saved_state)
-    return Counts(*counts)
-
-
-def state_bytes(state: Any) -> int:
-    """The bytes of all tensors that an optimizer keeps."""
-
-    def size(value: Any) -> int:
-        if isinstance(value, torch.Tensor):
-            return value.nbytes
-        if isinstance(value, Mapping):
-            return sum(map(size, value.values()))
-        if isinstance(value, list | tuple):
-            return sum(map(size, value))
-        return size(vars(value)) if hasattr(value, "__dict__") else 0
-
-    return size(state.state_dict()["state"])
+        return [lane.state_bytes() for lane in self.parts]

@@ -1,4 +1,4 @@
-"""Which device a run uses, found out without importing jax or torch into the driver."""
+"""Which device a run uses, determined without importing jax or torch into the driver."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from optbench.fields import UserError
 
 PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin", "jax_rocm7_plugin", "jax_rocm60_plugin", "libtpu")
-"""Packages that give jax an accelerator; without one, nobody need ask."""
+"""Packages that give jax an accelerator; without one, no process need be started."""
 LIBRARIES = ("libtorch_cuda.so", "libtorch_hip.so", "torch_cuda.dll", "torch_hip.dll")
 """Files inside torch that give it an accelerator."""
 ADVICE = {
@@ -29,46 +29,44 @@ class Device(NamedTuple):
     platform: str
     kind: str
     number: int = 1
-    """How many of them there are; each gets a worker of its own."""
+    """How many the machine has; each gets a worker of its own."""
     memory: int = 0
-    """Bytes that programs may take of one of them; 0 where it does not say."""
+    """Bytes of one that programs may use; 0 if unknown."""
 
 
 CPU = Device("cpu", "cpu")
 
 
 def resolve(name: str, framework: str) -> Device:
-    """The device asked for; `auto` is the accelerator where there is one. UserError if it is not there."""
+    """The device of this name; `auto` is the accelerator where there is one. UserError if there is none."""
     equipped = {"jax": jax_is_equipped, "torch": torch_is_equipped}[framework]()
     if name == "cpu" or (name == "auto" and not equipped):
         return CPU
-    there = ask(framework) if equipped else [CPU]
-    if name == "auto":
-        return next((device for device in there if device.platform != "cpu"), CPU)
-    for device in there:
-        if device.platform == name:
+    available = ask(framework) if equipped else [CPU]
+    for device in available:
+        if device.platform == name or (name == "auto" and device.platform != "cpu"):
             return device
-    found = ", ".join(sorted({device.platform for device in there}))
+    if name == "auto":
+        return CPU
+    platforms = ", ".join(sorted({device.platform for device in available}))
     raise UserError(
-        f"--device {name} is not here: {framework} sees {found}. Try --device auto, or: {ADVICE[framework]}"
+        f"--device {name} is not available: {framework} sees {platforms}. Try --device auto, or: {ADVICE[framework]}"
     )
 
 
 def jax_is_equipped() -> bool:
-    """Whether jax has been installed with a plugin for an accelerator."""
     return any(map(importlib.util.find_spec, PLUGINS))
 
 
 def torch_is_equipped() -> bool:
-    """Whether torch has been installed with the libraries for an accelerator."""
-    found = importlib.util.find_spec("torch")
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
         return False
-    return any((Path(found.origin).parent / "lib" / name).exists() for name in LIBRARIES)
+    return any((Path(spec.origin).parent / "lib" / name).exists() for name in LIBRARIES)
 
 
 def ask(framework: str) -> list[Device]:
-    """What a framework sees, asked in a process of its own; the CPU alone if it cannot say."""
+    """What a framework sees in a process of its own; the CPU alone if that fails."""
     done = subprocess.run(
         [sys.executable, "-m", __name__, framework],
         capture_output=True,
@@ -80,20 +78,18 @@ def ask(framework: str) -> list[Device]:
 
 
 def seen_by_jax() -> list[Device]:
-    """The kinds of devices that jax has."""
     import jax
 
     platforms = {"cuda": "gpu", "rocm": "gpu"}
-    found = jax.devices()
-    first = found[0]
+    devices = jax.devices()
+    first = devices[0]
     memory = (first.memory_stats() or {}).get("bytes_limit", 0)
     # One process at a time may hold TPUs, all of them.
-    count = 1 if first.platform == "tpu" else len(found)
+    count = 1 if first.platform == "tpu" else len(devices)
     return [Device(platforms.get(first.platform, first.platform), first.device_kind, count, memory)]
 
 
 def seen_by_torch() -> list[Device]:
-    """The kinds of devices that torch has."""
     import torch
 
     if not torch.cuda.is_available():

@@ -30,7 +30,7 @@ class Order:
 
     @classmethod
     def of(cls, request: Request) -> Order:
-        """A request with its names looked up and everything checked; UserError if it cannot be done."""
+        """A request with its names resolved and everything checked; UserError if it is invalid."""
         suite = request.resolve()
         cells = tuple(suite.cells(request.rates))
         frameworks = dict.fromkeys(cell.framework for cell in cells)
@@ -40,7 +40,7 @@ class Order:
         )
         if device.platform == "cpu" and suite.precision != PRECISIONS[0]:
             raise UserError(
-                f"--precision {suite.precision} is for accelerators; on a CPU products of float32 are whole. "
+                f"--precision {suite.precision} is for accelerators; CPUs always use full float32 products. "
                 "Leave it out, or choose another --device."
             )
         jobs = workers(request.jobs, device)
@@ -49,16 +49,13 @@ class Order:
         return cls(request, suite, cells, device, jobs)
 
     def reporting(self, winners: Mapping[tuple[Task, Optimizer], Optimizer]) -> Order:
-        """The second stage: what won, with seeds that chose nothing."""
         return self.only(tuple(self.suite.reporting(winners)))
 
     def only(self, cells: tuple[Cell, ...]) -> Order:
-        """The same with other cells."""
         return dataclasses.replace(self, cells=cells)
 
     @property
     def twinned(self) -> bool:
-        """Whether the question is how far the frameworks are apart."""
         return self.suite.twins is not None
 
     @cached_property
@@ -69,14 +66,14 @@ class Order:
         return plan.programs(self.cells, *where, self.suite.metrics)
 
 
-def workers(asked: int | None, device: Device) -> int:
-    """How many workers run programs: one for each core, or one for each accelerator."""
+def workers(jobs: int | None, device: Device) -> int:
+    """How many workers run programs: by default one for each core, or one for each accelerator."""
     if device.platform == "cpu":
-        return asked or len(environment.cores())
-    there = device.number
-    if asked is not None and asked > there:
+        return jobs or len(environment.cores())
+    available = device.number
+    if jobs is not None and jobs > available:
         raise UserError(
-            f"--jobs {asked} is more than the {there} {device.platform} here ({device.kind}), and "
-            f"each worker needs one of its own. Leave --jobs out, or give --jobs {there}."
+            f"--jobs {jobs} is more than the {available} {device.platform} here ({device.kind}), and "
+            f"each worker needs one of its own. Leave --jobs out, or give --jobs {available}."
         )
-    return asked or there
+    return jobs or available

@@ -1,4 +1,4 @@
-"""A pool of worker processes, each on its own core or accelerator, watched, and replaced when dead or silent."""
+"""A pool of worker processes, each on its own core or accelerator, monitored, and replaced when dead or silent."""
 
 from __future__ import annotations
 
@@ -48,42 +48,37 @@ class Place:
         return ["--core", str(cores[self.number % len(cores)])]
 
     def environment(self) -> dict[str, str]:
-        """What a worker's process is told: on a CPU one thread and no search for accelerators, else its own one."""
-        told = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        """A worker's variables: on a CPU one thread and no search for accelerators, else its own accelerator."""
+        variables = {**os.environ, "PYTHONUNBUFFERED": "1"}
         if self.device == "cpu":
-            return {**told, **ONE_THREAD, "JAX_PLATFORMS": "cpu", **(ROOMY if self.roomy else {})}
+            return {**variables, **ONE_THREAD, "JAX_PLATFORMS": "cpu", **(ROOMY if self.roomy else {})}
         if self.device == "gpu":
-            visible = told.get("CUDA_VISIBLE_DEVICES")
+            visible = variables.get("CUDA_VISIBLE_DEVICES")
             names = visible.split(",") if visible else []
-            told["CUDA_VISIBLE_DEVICES"] = names[self.number] if names else str(self.number)
-        return told
+            variables["CUDA_VISIBLE_DEVICES"] = names[self.number] if names else str(self.number)
+        return variables
 
 
 class Job(Protocol):
-    """What a worker can be given: a `plan.Program`, or a call of a function."""
+    """What a worker runs: a `plan.Program`, or a call of a function.
+
+    `cost` is in CPU seconds, roughly. A `roomy` job needs an allocator that keeps what is freed. Jobs of one `family`
+    need the same memory; `halves` are jobs that need about half of it each, none if the job cannot be cut. The
+    `message` is JSON data.
+    """
 
     @property
-    def cost(self) -> float:
-        """CPU seconds, roughly."""
-        ...
+    def cost(self) -> float: ...
 
     @property
-    def roomy(self) -> bool:
-        """Whether its worker's allocator should keep what is freed."""
-        ...
+    def roomy(self) -> bool: ...
 
     @property
-    def family(self) -> tuple[str, str]:
-        """What else needs the same memory."""
-        ...
+    def family(self) -> tuple[str, str]: ...
 
-    def halves(self) -> tuple[Self, ...]:
-        """What takes about half the memory each; none if it cannot be cut."""
-        ...
+    def halves(self) -> tuple[Self, ...]: ...
 
-    def message(self) -> dict[str, Any]:
-        """As JSON data."""
-        ...
+    def message(self) -> dict[str, Any]: ...
 
 
 J = TypeVar("J", bound=Job)
@@ -91,7 +86,7 @@ J = TypeVar("J", bound=Job)
 
 @dataclass(frozen=True)
 class Event(Generic[J]):
-    """Something a worker said, or was found to have done, about a program (None: about itself)."""
+    """What happened to a program (None: to a worker itself)."""
 
     kind: str
     worker: int
@@ -100,14 +95,14 @@ class Event(Generic[J]):
 
 
 class Executor(Protocol):
-    """Where jobs run: processes of this machine (`Pool`), or anything that takes jobs and yields what happens.
+    """Where jobs run: processes of this machine (`Pool`), or anything that takes jobs and yields events.
 
-    Events: `compiled` and `progress` with facts about a running job; `done` with what it gave (a program: its `rows`);
-    `failed` with `status` and `reason`; `halved` where it goes on as smaller ones.
+    Events: `compiled` and `progress` with facts about a running job; `done` with its result (a program: its `rows`);
+    `failed` with `status` and `reason`; `halved` where smaller jobs replace it.
     """
 
     def run(self, programs: Sequence[Any]) -> Iterator[Event[Any]]:
-        """Every job once."""
+        """Run every job once."""
         ...
 
 
@@ -134,11 +129,10 @@ class Worker:
 
     @property
     def number(self) -> int:
-        """Its place in the pool."""
         return self.place.number
 
     def listen(self) -> None:
-        """Pass on what the worker says; the end of its output is its death."""
+        """Pass on the worker's messages; the end of its output is its death."""
         assert self.process.stdout is not None
         with self.process.stdout as lines:
             for line in lines:
@@ -153,7 +147,6 @@ class Worker:
             self.errors.extend(line.rstrip() for line in lines)
 
     def give(self, program: Job, results: str) -> None:
-        """Send a program."""
         assert self.process.stdin is not None
         self.program, self.heard = program, time.monotonic()
         message = {"program": program.message(), "results": results}
@@ -161,7 +154,7 @@ class Worker:
             self.process.stdin.write(json.dumps(message) + "\n")
 
     def end(self) -> None:
-        """Kill the process and whatever it started."""
+        """Kill the process and its children."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -171,7 +164,7 @@ class Worker:
 
 
 class Pool(Generic[J]):
-    """Runs programs on `jobs` workers and yields what happens, in the order it happens."""
+    """Runs programs on `jobs` workers and yields events in the order in which they happen."""
 
     def __init__(self, results: str, jobs: int, timeout: float, device: str = "cpu", stay: bool = False):
         self.stay = stay
@@ -184,7 +177,7 @@ class Pool(Generic[J]):
         """Families of programs of which a single lane did not fit."""
 
     def run(self, programs: Sequence[J]) -> Iterator[Event[J]]:
-        """Every program once; cheap ones first on the first worker, dear ones first on the others."""
+        """Every program once: cheapest first on the first worker, most expensive first on the others."""
         self.waiting = list(programs)
         try:
             for worker in self.workers:
@@ -205,18 +198,18 @@ class Pool(Generic[J]):
 
     def take(self, number: int, roomy: bool | None) -> J:
         """The next program for a worker, of its own kind while there are any."""
-        places = range(len(self.waiting)) if number == 0 else range(len(self.waiting) - 1, -1, -1)
-        alike = (place for place in places if roomy in (None, self.waiting[place].roomy))
-        return self.waiting.pop(next(alike, places[0]))
+        indices = range(len(self.waiting)) if number == 0 else range(len(self.waiting) - 1, -1, -1)
+        alike = (i for i in indices if roomy in (None, self.waiting[i].roomy))
+        return self.waiting.pop(next(alike, indices[0]))
 
     def hire(self, number: int, program: J) -> Worker:
-        """A new process, with the allocator that a program is for, and the program."""
+        """A new process with the allocator that suits a program, running it."""
         worker = Worker(Place(self.device, number, program.roomy), self.outbox)
         worker.give(program, self.results)
         return worker
 
     def feed(self, worker: Worker) -> None:
-        """Give a worker the next program, if there is one; one that is gone or of another kind is replaced."""
+        """Send a worker the next program, if there is one; a dead worker or one of another kind is replaced."""
         worker.program = None
         if not self.waiting:
             return
@@ -228,14 +221,14 @@ class Pool(Generic[J]):
             self.workers[worker.number] = self.hire(worker.number, program)
 
     def listen(self) -> Iterator[Event[J]]:
-        """Wait for one message, or for a worker to have been silent too long."""
+        """Wait for one message, or for a worker to be silent too long."""
         try:
             worker, message = self.outbox.get(timeout=0.25)
         except queue.Empty:
             yield from self.watch()
             return
         if worker is not self.workers[worker.number]:
-            return  # the last words of one that was replaced
+            return  # from a worker that was replaced
         worker.heard = time.monotonic()
         kind = message.pop("event")
         if kind == "died" or message.get("status") == "out of memory":
@@ -248,7 +241,6 @@ class Pool(Generic[J]):
         yield from self.watch()
 
     def watch(self) -> Iterator[Event[J]]:
-        """End workers that have been silent for longer than the time limit."""
         for worker in list(self.workers):
             silent = time.monotonic() - worker.heard
             if worker.program is not None and silent > self.timeout:
@@ -256,7 +248,7 @@ class Pool(Generic[J]):
                 yield from self.lose(worker, {"status": "timeout", "reason": reason})
 
     def lose(self, worker: Worker, facts: dict[str, Any]) -> Iterator[Event[J]]:
-        """A worker is gone, or its memory is not to be trusted: settle its program and take a fresh process."""
+        """A worker died, or its memory cannot be trusted: settle its program and start a fresh process."""
         program, worker.program = worker.program, None
         worker.end()
         if program is not None:
@@ -265,7 +257,7 @@ class Pool(Generic[J]):
             self.feed(idle)
 
     def settle(self, number: int, program: J, facts: dict[str, Any]) -> Iterator[Event[J]]:
-        """What becomes of a program that failed: halves of it, if there was not enough memory and they may fit."""
+        """Replace a program that failed by halves, if memory ran out and they may fit."""
         full = facts["status"] == "out of memory"
         halves = program.halves() if full and program.family not in self.too_large else ()
         if halves:
@@ -283,11 +275,8 @@ class Pool(Generic[J]):
 
 
 def death(code: int, errors: Sequence[str]) -> dict[str, Any]:
-    """Why a worker's program failed when the worker is simply gone."""
     if code == -signal.SIGKILL:
-        return {
-            "status": "out of memory",
-            "reason": "the worker was killed (signal 9), most often for lack of memory",
-        }
-    last = errors[-1] if errors else "it said nothing"
+        reason = "the worker was killed (signal 9), most often for lack of memory"
+        return {"status": "out of memory", "reason": reason}
+    last = errors[-1] if errors else "no error output"
     return {"status": "error", "reason": f"the worker ended with code {code}: {last}"[:300]}

@@ -1,4 +1,4 @@
-"""The options of `optbench run`, validated before anything heavy is imported."""
+"""The options of a run: the fields of `optbench run`, checked before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from optbench.suite import Suite
     from optbench.task import Task
 
-DEVICES = ("auto", "cpu", "gpu", "tpu")
+CHOICES: dict[str, Sequence[str]] = {
+    "tuning": RULESETS,
+    "framework": FRAMEWORKS,
+    "dtype": DTYPES,
+    "device": ("auto", "cpu", "gpu", "tpu"),
+    "precision": PRECISIONS,
+}
+SUITE_FIELDS = ("framework", "dtype", "precision", "seeds", "steps", "tuning", "trials")
+"""Fields that replace those of the suite as they are."""
 
 
 # Spelled with Union, and None first: tyro then checks the defaults without typeguard, whose import costs as much
@@ -29,7 +37,7 @@ Number = Union[None, int]  # noqa: UP007
 
 @dataclass(frozen=True)
 class Request:
-    """What to run. None means the suite's own value."""
+    """What to run; the fields are those of `optbench run`, None meaning the suite's value."""
 
     suite: str = "quickstart"
     """A suite's name (see `optbench list suites`), or a Python file that defines one."""
@@ -41,48 +49,49 @@ class Request:
     lr: Texts = None
     """Learning rates in place of the equal grid: 0.1,0.01"""
     metrics: Texts = None
-    """Additional metrics: grad_norm, param_norm, sharpness or mymodule:function."""
+    """Evaluated beside the tasks' own metrics: grad_norm, param_norm, sharpness or mymodule:function."""
     tuning: Text = None
-    """How trials are chosen: grid (of learning rates), random or quasi (over all searched hyperparameters)."""
+    """How trials are drawn: grid (of learning rates), random or quasi (over all searched hyperparameters)."""
     trials: Number = None
-    """Number of trials per optimizer."""
+    """Number of trials of every optimizer."""
     fresh: bool = False
     """Re-run winners and defaults on fresh seeds (always on for random and quasi)."""
     schedule: Text = None
-    """Learning-rate schedule: constant, cosine, wsd or linear, or 'cosine[warmup=0.1]'."""
+    """Of the learning rate: constant, cosine, wsd or linear, or 'cosine[warmup=0.1]'."""
     framework: Text = None
     """jax or torch."""
     dtype: Text = None
     """float32 or float64."""
     precision: Text = None
-    """Precision of float32 matrix products on an accelerator: float32, tensorfloat32 or bfloat16."""
+    """Of float32 matrix products on an accelerator: float32, tensorfloat32 or bfloat16."""
     seeds: Number = None
     """Number of seeds."""
     steps: Number = None
-    """Number of steps, in place of each task's own."""
+    """Steps of every task, in place of its own horizon."""
     data: Text = None
-    """Folder with data that is not part of the package (CIFAR-10, MNIST, text); default: OPTBENCH_DATA."""
+    """The folder with data that does not come with the package (CIFAR-10, MNIST, text); default: OPTBENCH_DATA."""
     device: str = "auto"
     """auto, cpu, gpu or tpu."""
     jobs: Number = None
     """Worker processes, one core or one accelerator each; default: all."""
     results: str = "results"
-    """Results folder."""
+    """The results folder."""
     again: bool = False
-    """Recompute what is stored."""
+    """Recompute stored results."""
     dry_run: bool = False
-    """Print the programs, their time and memory, and run nothing."""
+    """Print what would run, how long it would take and in how much memory, and run nothing."""
     vet: bool = True
-    """Check your own optimizers and tasks first, once per code version."""
+    """Check optimizers and tasks of your own first, once for each version of their code."""
     timeout: float = 600.0
-    """Seconds without progress after which a program is stopped."""
+    """Seconds without a message after which a program is killed."""
     lanes: Text = None
-    """How lanes run: vmap, map or loop in jax; eager, ensemble or compiled in torch; default: chosen by the plan."""
+    """How lanes run in place of the plan's choice: vmap, map or loop in jax, eager, ensemble or compiled in torch."""
 
     json: bool = False
     """Print one JSON object on standard output (docs/json.md), the rest on standard error."""
 
     def cells(self) -> list[Cell]:
+        """The requested cells; of a run in stages, those of the first."""
         return self.resolve().cells(self.rates)
 
     @property
@@ -90,7 +99,7 @@ class Request:
         return None if self.lr is None else learning_rates(self.lr)
 
     def resolve(self) -> Suite:
-        """The suite with these options applied; UserError if one does not fit."""
+        """The suite with the requested changes; UserError if they are invalid."""
         # Imported here, so that `optbench --help` need not build a catalogue.
         from optbench import catalogue, plan
         from optbench.tasks.data import folder
@@ -99,9 +108,8 @@ class Request:
             folder.use(self.data)
         suite = catalogue.suite(self.suite)
         check_numbers(self.timeout, seeds=self.seeds, trials=self.trials, steps=self.steps, jobs=self.jobs)
-        ways = [way for ways in plan.WAYS.values() for way in ways]
-        choices = {"tuning": RULESETS, "framework": FRAMEWORKS, "dtype": DTYPES, "device": DEVICES}
-        for name, allowed in (choices | {"precision": PRECISIONS, "lanes": ways}).items():
+        modes = [mode for modes in plan.MODES.values() for mode in modes]
+        for name, allowed in {**CHOICES, "lanes": modes}.items():
             check_choice(f"--{name}", getattr(self, name), allowed)
         changes: dict[str, Any] = {
             "optimizers": parsed("optimizer", self.opt, catalogue.optimizer),
@@ -109,13 +117,12 @@ class Request:
             "metrics": parsed("metric", self.metrics, catalogue.metric),
             "schedule": None if self.schedule is None else catalogue.schedule(self.schedule),
             "fresh": self.fresh or None,
+            **{name: getattr(self, name) for name in SUITE_FIELDS},
         }
-        same = ("framework", "dtype", "precision", "seeds", "steps", "tuning", "trials")
-        changes |= {name: getattr(self, name) for name in same}
         for name in ("framework", "lanes", "tuning", "fresh"):
             if suite.twins is not None and getattr(self, name):
                 raise UserError(
-                    f"suite {suite.name} compares the frameworks and runs in both; leave --{name} out."
+                    f"suite {suite.name} compares the frameworks and runs in both; omit --{name}."
                 )
         suite = dataclasses.replace(suite, **{k: v for k, v in changes.items() if v is not None})
         for optimizer in suite.optimizers:
@@ -124,12 +131,12 @@ class Request:
         for task in suite.tasks:
             check_runs(suite, task)
         if self.lanes is not None:
-            check_lanes(self.lanes, suite.framework, plan.WAYS, suite.optimizers)
+            check_lanes(self.lanes, suite.framework, plan.MODES, suite.optimizers)
         for task in suite.tasks:
-            task.data_hash()  # data that is not there or torn is found before anything is run or written
+            task.data_hash()  # missing or damaged data is an error before anything is run or written
         if self.lr is not None and (suite.staged or self.trials is not None):
             raise UserError(
-                "--lr gives the trials of a plain run itself. Leave it out, or --tuning, --trials and --fresh."
+                "--lr fixes the trials of a run without stages. Omit it, or --tuning, --trials and --fresh."
             )
         return suite
 
@@ -138,14 +145,10 @@ def check_runs(suite: Suite, task: Task) -> None:
     offered = task.frameworks()
     for framework in FRAMEWORKS if suite.twins is not None else (suite.framework,):
         if framework not in offered:
-            raise UserError(
-                f"task {task.label()} is not offered in {framework}; "
-                + (
-                    f"it is in {', '.join(offered)}. Try: --framework {offered[0]}"
-                    if offered
-                    else "it has no loss. Write loss(self, params, batch), or jax(self), or torch(self)."
-                )
-            )
+            other = "it has no loss. Write loss(self, params, batch), or jax(self), or torch(self)."
+            if offered:
+                other = f"it is in {', '.join(offered)}. Try: --framework {offered[0]}"
+            raise UserError(f"task {task.label()} is not offered in {framework}; {other}")
 
 
 def check_offered(suite: Suite, optimizer: Optimizer) -> None:
@@ -168,70 +171,65 @@ def check_offered(suite: Suite, optimizer: Optimizer) -> None:
 
 
 def refuse_fixed(optimizer: Optimizer) -> None:
-    """Refuse a value in brackets for the hyperparameter that the grid sweeps: it would be overwritten silently."""
+    """A value in brackets for the swept hyperparameter would be overwritten silently."""
     swept = optimizer.swept()
     if swept is None or getattr(optimizer, swept.name) == swept.default:
         return
     value = getattr(optimizer, swept.name)
     raise UserError(
         f"{optimizer.name}[{swept.name}={value:g}] fixes what the suite sweeps. "
-        f"Leave it out, or give the values to sweep: --lr {value:g}"
+        f"Omit it, or give the values to sweep: --lr {value:g}"
     )
 
 
 def check_lanes(
-    lanes: str, framework: str, ways: Mapping[str, Sequence[str]], chosen: Sequence[Optimizer]
+    mode: str, framework: str, modes: Mapping[str, Sequence[str]], optimizers: Sequence[Optimizer]
 ) -> None:
-    """Refuse a lane mode that the framework does not have or an optimizer does not support."""
-    own = ways[framework]
-    if lanes not in own:
-        other = next(name for name, its in ways.items() if lanes in its)
+    own = modes[framework]
+    if mode not in own:
+        other = next(name for name, its_modes in modes.items() if mode in its_modes)
         raise UserError(
-            f"{framework} has no lane mode {lanes!r}; it has {', '.join(own[:-1])} and {own[-1]}. "
-            f"Use one of these, or: --framework {other}"
+            f"{framework} has no lane mode {mode!r}; it has {', '.join(own[:-1])} and {own[-1]}. "
+            f"Use --lanes with one of these, or: --framework {other}"
         )
-    for optimizer in chosen:
-        if lanes == "ensemble" and not optimizer.elementwise:
+    for optimizer in optimizers:
+        if mode == "ensemble" and not optimizer.elementwise:
             raise UserError(
-                f"--lanes ensemble stacks the lanes of element-wise optimizers, and {optimizer.label()} is not known "
-                "to be element-wise. Leave out --lanes or that optimizer."
+                f"{optimizer.label()} is not element-wise, so its lanes cannot be stacked. "
+                "Omit --lanes ensemble, or that optimizer."
             )
 
 
 def check_numbers(timeout: float, **counts: int | None) -> None:
     for name, value in counts.items():
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise UserError(f"--{name} must be a whole number of at least 1, got {value!r}.")
+            raise UserError(f"--{name} must be an integer of at least 1, got {value!r}.")
     if not isinstance(timeout, int | float) or not timeout > 0:
-        raise UserError(f"--timeout must be seconds above 0, got {timeout!r}.")
+        raise UserError(f"--timeout must be a number of seconds above 0, got {timeout!r}.")
 
 
 def parsed(kind: str, texts: Sequence[Any] | None, parse: Callable[[Any], Any]) -> tuple[Any, ...] | None:
-    """The things of a list: text is split at commas outside brackets, objects are taken as they are."""
+    """Objects as they are, or text parsed, split at the commas outside brackets."""
     if texts is None:
         return None
     parts = [part for text in texts for part in (split_brackets(text) if isinstance(text, str) else [text])]
-    parts = [part for part in parts if not (isinstance(part, str) and not part)]
-    if not parts:
-        raise UserError(f"no {kind} was given. Name at least one; see: optbench list {kind}s")
-    things: dict[Any, str] = {}
-    for part in parts:
+    parsed: dict[Any, Any] = {}
+    for part in (part for part in parts if part != ""):
         thing = parse(part)
-        if thing in things:
-            twice = (
-                f"{part!r} is the same as {things[thing]!r}"
-                if part != things[thing]
-                else f"{part!r} was given twice"
-            )
-            raise UserError(f"{kind} {twice}. Give each once.")
-        things[thing] = part
-    return tuple(things)
+        if thing in parsed:
+            same = parsed[thing]
+            twice = "was given twice" if part == same else f"is the same as {same!r}"
+            raise UserError(f"{kind} {part!r} {twice}. Give each once.")
+        parsed[thing] = part
+    if not parsed:
+        raise UserError(f"no {kind} was given. Name at least one; see: optbench list {kind}s")
+    return tuple(parsed)
 
 
 def learning_rates(texts: Sequence[str | float]) -> list[float]:
     parts = [part.strip() for text in texts for part in str(text).split(",")]
     if not any(parts):
-        raise UserError("--lr was given no learning rate. Write --lr 0.1,0.01")
+        raise UserError("--lr has no learning rate. Write --lr 0.1,0.01")
     rates = []
     for part in parts:
         try:
@@ -239,10 +237,8 @@ def learning_rates(texts: Sequence[str | float]) -> list[float]:
         except ValueError:
             rate = float("nan")
         if not 0 < rate < float("inf"):
-            raise UserError(
-                f"--lr {part!r} is not a learning rate; give numbers above 0, such as --lr 0.1,0.01"
-            )
+            raise UserError(f"--lr must be numbers above 0, such as --lr 0.1,0.01; got {part!r}")
         if rate in rates:
-            raise UserError(f"--lr names {part} twice. Give each learning rate once.")
+            raise UserError(f"--lr has {part} twice. Give each learning rate once.")
         rates.append(rate)
     return rates

@@ -1,4 +1,4 @@
-"""One order on its way: what the store has, what the executor does, the rows that come out."""
+"""Runs an order: what the store has, what the executor does, and the rows."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """An order and the store that its rows go to; the executor may be another than processes on this machine."""
+    """An order, the store of its rows, and an executor, by default processes on this machine."""
 
     stage = ""
-    """What this is of a run that has stages (see `execute.tuning`)."""
+    """The headline of a stage, in a run that has them (see `execute.tuning`)."""
 
     def __init__(self, order: Order, executor: Executor | None = None):
         self.order, self.cells = order, order.cells
@@ -35,50 +35,41 @@ class Session:
 
     @cached_property
     def stored(self) -> dict[Cell, Stored]:
-        """The cells of the order that need not be computed: they are there, with every metric that is asked for."""
-        found = {} if self.order.request.again else self.store.finished()
-        wanted = {metric.key() for metric in self.order.suite.metrics}
-        keys = {
-            cell: (cell.id(), self.order.device.kind, program.mode)
+        """The cells of the order that need not be computed: they are stored, with every requested metric."""
+        finished = {} if self.order.request.again else self.store.finished()
+        metrics = {metric.key() for metric in self.order.suite.metrics}
+        rows = {
+            cell: finished.get((cell.id(), self.order.device.kind, program.mode))
             for program in self.order.planned
             for cell in program.cells
         }
-        return {
-            cell: its
-            for cell, key in keys.items()
-            if (its := found.get(key)) is not None and wanted <= its.metrics
-        }
+        return {cell: row for cell, row in rows.items() if row is not None and metrics <= row.metrics}
 
     @cached_property
     def programs(self) -> list[plan.Program]:
         """What is not in the store yet."""
         missing = [
-            dataclasses.replace(
-                program, cells=tuple(cell for cell in program.cells if cell not in self.stored)
-            )
+            (program, tuple(cell for cell in program.cells if cell not in self.stored))
             for program in self.order.planned
         ]
-        return [program for program in missing if program.cells]
+        return [dataclasses.replace(program, cells=cells) for program, cells in missing if cells]
 
     @property
     def outdated(self) -> int:
-        """How many of the stored cells were computed by other code."""
-        return sum(its.code != code_of(cell) for cell, its in self.stored.items())
+        return sum(row.code != code_of(cell) for cell, row in self.stored.items())
 
     @property
     def notes(self) -> list[str]:
-        """What is worth saying about the data that is read."""
         return [note for task in dict.fromkeys(cell.task for cell in self.cells) for note in task.notes()]
 
     @property
     def missing(self) -> int:
-        """How many cells will be computed."""
         return sum(len(program.cells) for program in self.programs)
 
     def run(self, beside: Sequence[Job] = ()) -> Iterator[Event]:
-        """Compute what is missing, and other jobs beside it on the same workers.
+        """Compute what is missing, and other jobs on the same workers.
 
-        A program that fails leaves rows that say so, and the others go on.
+        A program that fails leaves rows that say so, and the others continue.
         """
         order, request = self.order, self.order.request
         executor = self.executor or Pool[Any](
@@ -90,7 +81,7 @@ class Session:
             yield event
 
     def keep(self, kind: str, program: plan.Program, facts: dict[str, Any]) -> None:
-        """Store the rows of a program that is done, or rows that say why there are none."""
+        """Store the rows of a program that is done, or of one that failed, with the reason."""
         if kind == "done":
             rows = base64.b64decode(facts.pop("rows"))
             facts["path"] = self.store.put(rows, stem(program.cells[0]), program.unnamed)
@@ -103,7 +94,7 @@ class Session:
             self.store.write(traces, environment.facts() | where, program.unnamed)
 
     def frame(self) -> pd.DataFrame:
-        """The rows of this order's cells, on its device and in its modes, in its sequence."""
+        """The rows of this order's cells on its device and in its modes, in its order."""
         frame = self.store.frame()
         if frame.empty:
             return frame

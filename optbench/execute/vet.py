@@ -1,4 +1,4 @@
-"""Checks of a user's own things before a run, in workers: their mistakes are said before anything is computed."""
+"""Checks of a user's own optimizers and tasks before a run, in workers, before anything is computed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from optbench import environment, origin
@@ -16,7 +17,7 @@ from optbench.task import MEASURED, Measured, Task
 
 @dataclass(frozen=True)
 class Vetting:
-    """One thing to be checked in one framework, as a job."""
+    """A job that checks one optimizer or task in one framework."""
 
     thing: Named
     framework: str
@@ -25,7 +26,6 @@ class Vetting:
 
     @property
     def family(self) -> tuple[str, str]:
-        """It shares its need of memory with no other."""
         return (self.key, "")
 
     @property
@@ -33,12 +33,15 @@ class Vetting:
         """Changes with its code."""
         return digest([self.thing.spec(), self.framework, environment.version(self.framework), VERSION])
 
+    @property
+    def path(self) -> Path:
+        """Where its report is kept if all checks hold."""
+        return environment.cache_folder() / "vetted" / f"{self.key}.json"
+
     def halves(self) -> tuple[Vetting, ...]:
-        """It cannot be cut."""
         return ()
 
     def message(self) -> dict[str, Any]:
-        """As JSON data."""
         _ = self.key  # every part has its origin before it travels
         packed = origin.pack(self.thing, self.thing.made_of())
         inputs = {"packed": packed, "framework": self.framework}
@@ -52,9 +55,9 @@ VERSION = 1
 def reports(
     jobs: Sequence[Vetting], workers: int, timeout: float
 ) -> Iterator[tuple[Vetting, dict[str, Any]]]:
-    """Each thing with what was found: `findings`, `flops`, `floats`."""
-    by_framework = {job.framework: [each for each in jobs if each.framework == job.framework] for job in jobs}
-    for own in by_framework.values():  # on workers of their own: none imports two frameworks
+    """Each job with its `findings`, `flops` and `floats`."""
+    for framework in dict.fromkeys(job.framework for job in jobs):
+        own = [job for job in jobs if job.framework == framework]  # no worker imports two frameworks
         for event in Pool[Vetting](os.devnull, workers, timeout).run(own):
             if event.kind == "failed" and event.program is not None:
                 yield event.program, {"findings": [["runs", False, f"{event.facts['reason']}."]]}
@@ -64,37 +67,32 @@ def reports(
 
 
 def vet(things: Sequence[Named], frameworks: Sequence[str], workers: int, timeout: float) -> None:
-    """Check a user's own things once for each version of their code; UserError if one fails."""
-    own = [Vetting(thing, name) for thing in things for name in frameworks if is_users(thing)]
-    folder, known = environment.cache_folder() / "vetted", {}
-    for job in own:
-        path = folder / f"{job.key}.json"
-        if path.is_file() and not any(part in origin.UNNAMED for part in job.thing.made_of()):
-            known[job] = json.loads(path.read_text())
-    for job, found in reports([job for job in own if job not in known], workers, timeout):
-        known[job] = found
-        if not faults(found):
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{job.key}.json").write_text(json.dumps(found))
-    said = [
+    """Check a user's own optimizers and tasks once for each version of their code; UserError if one fails."""
+    jobs = [Vetting(thing, name) for thing in things for name in frameworks if is_users(thing)]
+    known = {}
+    for job in jobs:
+        if job.path.is_file() and not any(part in origin.UNNAMED for part in job.thing.made_of()):
+            known[job] = json.loads(job.path.read_text())
+    for job, report in reports([job for job in jobs if job not in known], workers, timeout):
+        known[job] = report
+        if all(holds for _, holds, _ in report["findings"]):
+            with environment.whole(job.path) as temporary:
+                temporary.write_text(json.dumps(report))
+    faults = [
         f"{job.thing.kind} {job.thing.label()} in {job.framework}: {sentence}"
-        for job in own
-        for sentence in faults(known[job])
+        for job in jobs
+        for _, holds, sentence in known[job]["findings"]
+        if not holds
     ]
-    if said:
-        more = "See all checks with: optbench vet TARGET. Run it all the same with --no-vet."
-        raise UserError("\n".join([*said, more]))
-    for job, found in known.items():
-        if isinstance(job.thing, Task) and found["flops"]:
-            MEASURED[job.thing] = Measured(found["flops"], found["floats"])
-
-
-def faults(found: dict[str, Any]) -> list[str]:
-    """The sentences of what does not hold."""
-    return [sentence for _, holds, sentence in found["findings"] if not holds]
+    if faults:
+        more = "See all checks with: optbench vet TARGET. Skip them with --no-vet."
+        raise UserError("\n".join([*faults, more]))
+    for job, report in known.items():
+        if isinstance(job.thing, Task) and report["flops"]:
+            MEASURED[job.thing] = Measured(report["flops"], report["floats"])
 
 
 def is_users(thing: Named) -> bool:
-    """Whether the source of a thing is a user's own, and no released distribution's."""
+    """Whether the source is a user's own, and not a released distribution's."""
     parts = [part for part in thing.made_of() if is_own(part)]
     return any("==" not in origin.code(part) for part in parts)

@@ -2,10 +2,10 @@
 
     python -m optbench.execute.worker --core 0
 
-Reads programs as JSON lines from standard input, writes events and rows as JSON lines to standard output; who owns
-the store keeps them. It pins itself before jax or torch is imported, because their thread pools are sized then (and a
-vmapped triangular solve can stand still for ever on XLA's CPU pool of more than one thread). When standard
-input closes, the driver is gone, and so is the worker, in whatever it is doing.
+Reads programs as JSON lines from standard input, writes events and rows as JSON lines to standard output; the driver
+stores them. It pins itself before jax or torch is imported, because their thread pools are sized then (and a
+vmapped triangular solve can hang on XLA's CPU pool of more than one thread). When standard input closes, the driver
+is gone, and the worker exits at once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from typing import Any
 
 
 def main() -> None:
-    """Pin, listen, run what arrives."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--core", type=int, default=None)
     arguments = parser.parse_args()
@@ -47,9 +46,8 @@ def main() -> None:
         try:
             say("done", work(message, say))
         except BaseException as error:
-            say(
-                "failed", {"status": failure(error), "reason": reason(error), "trace": traceback.format_exc()}
-            )
+            facts = {"status": failure(error), "reason": reason(error), "trace": traceback.format_exc()}
+            say("failed", facts)
 
 
 def listen(inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
@@ -60,7 +58,7 @@ def listen(inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
 
 
 def work(message: Mapping[str, Any], say: Any) -> dict[str, Any]:
-    """Run one program and store its traces; or call a function."""
+    """Run one program, whose rows are returned; or call a function."""
     if "call" in message["program"]:
         return called(**message["program"])
     from optbench import environment
@@ -80,7 +78,7 @@ def work(message: Mapping[str, Any], say: Any) -> dict[str, Any]:
             last[0] = now
             say(event, {key: value for key, value in facts.items() if isinstance(value, int | float | str)})
 
-    # Another version of the code or of the framework would go on from a carry that is not its own.
+    # Another version of the code or of the framework must not continue from this one's carry.
     code = digest([environment.version("optbench"), environment.commit(), environment.version(framework)])[:8]
 
     kept: list[Kept] = []
@@ -89,11 +87,11 @@ def work(message: Mapping[str, Any], say: Any) -> dict[str, Any]:
         kept.append(store.keep(f"{program.id}-{group}-{code}"))
         return Held(kept[-1].path)
 
-    most = engine.watch_memory(program.device)
+    peak = engine.watch_memory(program.device)
     how = (program.cells, program.mode, program.device, observe, keep, program.width, program.metrics)
     traces = engine.run(*how)
     facts = environment.facts() | engine.device_facts(program.device)
-    facts |= memory_facts(most(), len(program.cells)) | {"roomy": program.roomy}
+    facts |= memory_facts(peak(), len(program.cells)) | {"roomy": program.roomy}
     if program.metrics:
         facts["metrics"] = " ".join(metric.key() for metric in program.metrics)
     rows = base64.b64encode(encoded(traces, facts)).decode()
@@ -101,7 +99,9 @@ def work(message: Mapping[str, Any], say: Any) -> dict[str, Any]:
 
 
 def called(call: str, inputs: Mapping[str, Any], framework: str) -> dict[str, Any]:
-    """What `module:function` makes of JSON data, on the processor, and how long it took."""
+    """The result of `module:function` for JSON data, on the CPU, and how long it took."""
+    from optbench.engines.measured import Stopwatch
+
     ENGINES[framework]("cpu")
     if framework == "jax":
         import jax
@@ -109,14 +109,13 @@ def called(call: str, inputs: Mapping[str, Any], framework: str) -> dict[str, An
         jax.config.update("jax_platforms", "cpu")
     module, _, name = call.partition(":")
     function = getattr(importlib.import_module(module), name)
-    wall, cpu = time.perf_counter(), time.process_time()
-    numbers = function(**inputs)
-    seconds = {"wall_seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
-    return {"numbers": numbers, **seconds}
+    with Stopwatch() as watch:
+        numbers = function(**inputs)
+    return {"numbers": numbers, "wall_seconds": watch.seconds, "cpu_seconds": watch.cpu_seconds}
 
 
 class Unavailable(Exception):
-    """The framework or device that a program asks for is not here."""
+    """The framework or device of a program is not available."""
 
 
 def jax_engine(device: str) -> Any:
@@ -134,7 +133,6 @@ def jax_engine(device: str) -> Any:
 
 
 def torch_engine(device: str) -> Any:
-    """PyTorch's engine; on a CPU, on one thread."""
     import torch
 
     if device == "cpu":
@@ -149,20 +147,19 @@ def torch_engine(device: str) -> Any:
 ENGINES = {"jax": jax_engine, "torch": torch_engine}
 
 
-def memory_facts(most: int | None, lanes: int) -> dict[str, Any]:
-    """The most memory this worker has held so far, and this program on the device, in all and for each lane."""
+def memory_facts(peak: int | None, lanes: int) -> dict[str, Any]:
+    """Peak memory: of this worker so far, and of this program on the device, in total and per lane."""
     import resource
 
     facts: dict[str, Any] = {"worker_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
-    return facts if most is None else facts | {"device_peak_bytes": most, "bytes_per_lane": most / lanes}
+    return facts if peak is None else facts | {"device_peak_bytes": peak, "bytes_per_lane": peak / lanes}
 
 
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "out of memory", "can't allocate memory", "Cannot allocate memory")
-"""What XLA, CUDA, torch's allocator and the system say."""
+"""Messages of XLA, CUDA, torch's allocator and the system."""
 
 
 def failure(error: BaseException) -> str:
-    """The status that an exception stands for."""
     text = f"{type(error).__name__} {error}".lower()
     if isinstance(error, MemoryError) or any(words.lower() in text for words in OUT_OF_MEMORY):
         return "out of memory"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import math
 from collections.abc import Callable
 from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, fields
 from typing import Any, ClassVar, TypeVar, dataclass_transform
@@ -15,6 +14,7 @@ from typing import Any, ClassVar, TypeVar, dataclass_transform
 from optbench.fields import Search, hyper
 from optbench.optimizer import Optimizer
 from optbench.protocol import Rule, Setting, Shapes
+from optbench.protocol import size as size
 
 T = TypeVar("T")
 Rate = Callable[[Any], Any]
@@ -200,10 +200,6 @@ class Room(Method):
 
         given = self.given(setting)
         return TorchRule(lambda named: method(named, self.learning_rate, **given), setting.factor)
-
-
-def size(shapes: Shapes) -> int:
-    return sum(math.prod(shape) for shape in shapes.values())
 
 
 # --- the fields that most methods have ----------------------------------------------------------------------

@@ -1,17 +1,16 @@
-"""What one pair of axes shows of a chart's data (`report.charts`), as the page shows it too."""
+"""Drawing the data of a chart (`report.charts`) on axes for print, as charts.js draws them on the page."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from optbench.report.charts import ticks
 from optbench.report.look import Look
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 GREY = "#8a8a8a"
 BAND = 0.16
@@ -53,7 +52,6 @@ def draw_progress(
 
 
 def log_scale(axes: Axes, chart: Chart) -> None:
-    """The chart's scale along the height."""
     axes.set_yscale("log")
     axes.set_ylim(*chart["span"])
     few_ticks(axes.yaxis, *chart["span"], percent=chart["percent"])
@@ -61,8 +59,6 @@ def log_scale(axes: Axes, chart: Chart) -> None:
 
 def few_ticks(axis: Any, low: float, high: float, percent: bool = False) -> None:
     """Ticks at powers of ten, or between them too where there are few."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
     axis.set_major_locator(FixedLocator(ticks(low, high)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%" if percent else tick(value)))
     axis.set_minor_locator(NullLocator())
@@ -94,7 +90,7 @@ def draw_rates(axes: Axes, chart: Chart, looks: Looks) -> None:
     make_strip(axes, row * len(losing))
     for place, line in enumerate(lines):
         style = looks[line["o"]]
-        if None in line["x"]:  # nothing to sweep: the same value wherever one looks
+        if None in line["x"]:  # nothing to sweep: the same value everywhere
             axes.axhline(numbers(line, "y")[0][0], color=style.colour, linestyle=style.dash, lw=1)
             continue
         height = 1 - row * (losing.index(line["o"]) + 0.5) if line["o"] in losing else 1.0
@@ -105,9 +101,7 @@ def draw_rates(axes: Axes, chart: Chart, looks: Looks) -> None:
 
 
 def make_strip(axes: Axes, share: float) -> None:
-    """Room along the top edge for what has no value, shaded so that nobody reads it against the scale."""
-    from matplotlib.ticker import FixedLocator
-
+    """Room along the top edge for what has no value, shaded since the scale does not apply to it."""
     low, high = axes.get_ylim()
     axes.set_ylim(low, low * (high / low) ** (1 / (1 - share)))
     axes.yaxis.set_major_locator(FixedLocator([tick for tick in axes.get_yticks() if low <= tick <= high]))

@@ -1,6 +1,6 @@
-"""What the charts show, as JSON data: medians and bands, never cells, so that its size stays small.
+"""The data of the charts, as JSON: medians and bands, never cells, so that a page stays small.
 
-Made once: the page's script draws it, and `report.axes` draws it on paper.
+Made once: charts.js draws it on the page, and `report.axes` for print.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.markers import MarkerStyle
+from matplotlib.ticker import MaxNLocator
 
-from optbench.cell import Status
 from optbench.report.look import Look
 from optbench.report.paths import STATIONS, Terrain
 from optbench.report.paths import thinned as thinned_steps
-from optbench.report.problem import Problem
-from optbench.report.standing import Standing
+from optbench.report.problem import Problem, lost
 from optbench.stats import Frame
 from optbench.stats.tunability import best_of_trials
 from optbench.wording import spoken
@@ -29,27 +29,30 @@ NARROWEST = 2.0
 """How many times apart the ends of an axis are at least, so that noise does not fill it."""
 
 
-def data(
-    looks: Mapping[str, Look], problems: Sequence[Problem], summary: Frame, standings: Mapping[str, Standing],
-    terrains: Sequence[Terrain],
-) -> dict[str, Any]:  # fmt: skip
-    """All that is drawn: how optimizers look, and what there is of each problem."""
-    places = {name: place for place, name in enumerate(looks)}
+def of_problems(
+    problems: Sequence[Problem], summary: Frame, outcomes: Frame, places: dict[str, int]
+) -> list[dict[str, Any]]:
+    """The data of each problem's charts: training curves, final values by learning rate, best of k trials."""
     rows = {key: part.set_index("optimizer") for key, part in summary.groupby("problem", sort=False)}
-    tuning = best_of_trials(standings["steps"].outcomes)
-    trials = {key: part for key, part in tuning.groupby("problem", sort=False)}
-    return {
-        "optimizers": [appearance(name, style) for name, style in looks.items()],
-        "terrains": [of_terrain(terrain, places) for terrain in terrains],
-        "standings": {axis: of_standing(standing, places) for axis, standing in standings.items()},
-        "problems": [
-            of_problem(problem, rows[problem.name], trials.get(problem.name), places) for problem in problems
-        ],
-    }
+    tuned = (
+        best_of_trials(outcomes)
+        .groupby(["problem", "optimizer"], sort=False)
+        .filter(lambda part: len(part) > 1)
+    )
+    return [
+        {
+            "training": training(problem, rows[problem.name], places),
+            "rates": (found := rates(problem, places)),
+            "trials": {
+                **found,
+                "lines": lines(tuned[tuned["problem"] == problem.name], "k", "middle", places),
+            },
+        }
+        for problem in problems
+    ]
 
 
 def of_terrain(terrain: Terrain, places: dict[str, int]) -> dict[str, Any]:
-    """Contours and paths."""
     paths = []
     for path in terrain.paths:
         steps = thinned_steps(path.points)
@@ -74,8 +77,6 @@ def appearance(name: str, style: Look) -> dict[str, Any]:
 
 def outline(marker: str) -> str:
     """A marker of matplotlib as an SVG path in [-1, 1], so that paper and page have the same."""
-    from matplotlib.markers import MarkerStyle
-
     style = MarkerStyle(marker)
     path = style.get_path().transformed(style.get_transform())
     letters = {1: "M", 2: "L", 3: "Q", 4: "C", 79: "Z"}
@@ -83,67 +84,45 @@ def outline(marker: str) -> str:
     size = 1 / max(1e-9, float(np.abs(path.vertices).max()))
     parts = []
     for numbers, kind in path.iter_segments(simplify=False):
-        points = (
-            ""
-            if kind == path.CLOSEPOLY
-            else ",".join(f"{round(v * size, 3) + 0.0:g}" for v in flipped(numbers))
-        )
+        # Points with y downwards, as on a screen.
+        scaled = np.asarray(numbers, float) * np.tile([size, -size], len(numbers) // 2)
+        points = "" if kind == path.CLOSEPOLY else ",".join(f"{round(v, 3) + 0.0:g}" for v in scaled)
         parts.append(letters[int(kind)] + points)
     return "".join(parts)
 
 
-def flipped(numbers: np.ndarray) -> np.ndarray:
-    """Points with y downwards, as on a screen."""
-    return np.asarray(numbers, float) * np.tile([1.0, -1.0], len(numbers) // 2)
+def training(problem: Problem, summary: Frame, places: dict[str, int]) -> dict[str, Any]:
+    """Curves of each metric, and what turns steps into seconds and gradients."""
 
+    def per_step(column: str, unit: float) -> list[float | None]:
+        return [short(summary[column].get(name, math.nan) * unit) for name in places]
 
-def of_problem(
-    problem: Problem, summary: Frame, tuning: Frame | None, places: dict[str, int]
-) -> dict[str, Any]:
-    """Curves of each metric, final values by learning rate, and what turns steps into seconds and gradients."""
     return {
-        "name": problem.name,
         "progress": [progress(problem, metric, places) for metric in problem.metrics],
-        "lost": [[places[name], step] for name, step in ends(problem)],
-        "seconds": [per_step(summary, name, "microseconds", 1e-6) for name in places],
-        "gradients": [per_step(summary, name, "gradients_per_step", 1.0) for name in places],
-        "rates": rates(problem, places),
-        "trials": trials_of(tuning, places),
+        "lost": [
+            [places[name], len(losses)]
+            for name, rows in problem.best.items()
+            for losses in lost(rows)["losses"]
+        ],
+        "seconds": per_step("microseconds", 1e-6),
+        "gradients": per_step("gradients_per_step", 1.0),
     }
-
-
-def per_step(summary: Frame, name: str, column: str, unit: float) -> float | None:
-    """What one step of an optimizer takes."""
-    return short(summary.loc[name, column] * unit) if name in summary.index else None
-
-
-def ends(problem: Problem) -> Iterable[tuple[str, int]]:
-    """Where lanes at the best learning rate diverged or failed."""
-    for name, rows in problem.best.items():
-        lost = rows[~rows["status"].isin([Status.DONE, Status.REACHED])]
-        yield from ((name, len(losses)) for losses in lost["losses"])
 
 
 def progress(problem: Problem, metric: str, places: dict[str, int]) -> dict[str, Any]:
     """Median and band over seeds against steps, for each optimizer at its best learning rate."""
-    curves = {
-        name: thinned(curve[np.isfinite(curve["middle"])]) for name, curve in problem.curves(metric).items()
-    }
-    bottom, top = span(problem.curves(metric))
-    lines = []
-    for name, shown in curves.items():
-        if shown.empty:
+    bottom, top = span(problem.curves[metric])
+    shown = []
+    for name, curve in problem.curves[metric].items():
+        if (finite := thinned(curve[np.isfinite(curve["middle"])])).empty:
             continue
-        middle, low, high = (
-            np.maximum(shown[key].to_numpy(float), bottom / 10) for key in ("middle", "low", "high")
-        )
-        lines.append({
-            "o": places[name], "x": shown["step"].astype(int).tolist(), "y": shorts(middle), "low": shorts(low),
-            "high": shorts(np.minimum(high, top * 1e3)), "end": stop(middle, problem, metric),
-        })  # fmt: skip
+        ends = finite[["middle", "low", "high"]].astype(float).clip(lower=bottom / 10)
+        ends = ends.assign(step=finite["step"], high=ends["high"].clip(upper=top * 1e3))
+        stopped = stop(ends["middle"].to_numpy(), problem, metric)
+        shown.append({**line(ends, places[name], "step", "middle"), "end": stopped})
     targets = [target.value for target in problem.question.targets if target.metric == metric]
-    sighted = [short(value) for value in targets if value >= bottom / 2]
-    return {**scale(metric, bottom, top), "targets": sighted, "lines": lines}
+    visible = [short(value) for value in targets if value >= bottom / 2]
+    return {**scale(metric, bottom, top), "targets": visible, "lines": shown}
 
 
 def stop(middles: np.ndarray, problem: Problem, metric: str) -> int:
@@ -162,7 +141,7 @@ def span(curves: Mapping[str, Frame]) -> tuple[float, float]:
 
 def sensitivity_span(problem: Problem) -> tuple[float, float]:
     """From the least median to well above where training starts; what is worse is marked at the upper end."""
-    curves = problem.curves(problem.question.selection).values()
+    curves = problem.curves[problem.question.selection].values()
     starts = positive([curve["middle"].to_numpy(float)[:1] for curve in curves])
     return ends_of(problem.sensitivities.values(), 100 * float(starts.max()) if len(starts) else math.inf)
 
@@ -183,48 +162,24 @@ def positive(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def rates(problem: Problem, places: dict[str, int]) -> dict[str, Any]:
-    """Final value of the selection metric at each learning rate."""
     bottom, top = sensitivity_span(problem)
-    lines = []
+    shown = []
     for name, table in problem.sensitivities.items():
-        best = problem.best[name]["trial"].iloc[0]
-        lines.append({
-            "o": places[name], "x": shorts(table["trial"]), "y": shorts(table["middle"]),
-            "low": shorts(table["low"]), "high": shorts(table["high"]),
-            "lost": table["lost"].astype(int).tolist(), "lanes": table["lanes"].astype(int).tolist(),
-            "best": None if name in problem.never else short(best),
-        })  # fmt: skip
-    return {**scale(problem.question.selection, bottom, top), "range": [bottom, top], "lines": lines}
+        best = None if name in problem.failed else short(problem.best[name]["trial"].iloc[0])
+        counts = {key: table[key].astype(int).tolist() for key in ("lost", "lanes")}
+        shown.append({**line(table, places[name], "trial", "middle"), **counts, "best": best})
+    return {**scale(problem.question.selection, bottom, top), "range": [bottom, top], "lines": shown}
 
 
-def trials_of(tuning: Frame | None, places: dict[str, int]) -> list[dict[str, Any]]:
-    """The median best of k trials, for each optimizer that has several."""
-    if tuning is None:
-        return []
-    return [
-        {"o": places[str(name)], "x": rows["k"].astype(int).tolist(), "y": shorts(rows["middle"]),
-         "low": shorts(rows["low"]), "high": shorts(rows["high"])}
-        for name, rows in tuning.groupby("optimizer", sort=False) if len(rows) > 1
-    ]  # fmt: skip
+def lines(table: Frame, x: str, y: str, places: dict[str, int]) -> list[dict[str, Any]]:
+    groups = table.groupby("optimizer", sort=False)
+    return [line(rows, places[str(name)], x, y) for name, rows in groups]
 
 
-def of_standing(standing: Standing, places: dict[str, int]) -> dict[str, Any] | None:
-    """Performance profiles and runtime distributions; nothing where nobody is ranked."""
-    if standing.refusals:
-        return None
-    return {
-        "profiles": shares(standing.profiles, "ratio", places),
-        "reached": shares(standing.distributions, "spent", places),
-    }
-
-
-def shares(found: Frame, x: str, places: dict[str, int]) -> list[dict[str, Any]]:
-    """A share that grows along x, for each optimizer."""
-    return [
-        {"o": places[str(name)], "x": shorts(rows[x]), "y": shorts(rows["share"]),
-         **{end: shorts(rows[end]) for end in ("low", "high") if end in rows}}
-        for name, rows in found.groupby("optimizer", sort=False)
-    ]  # fmt: skip
+def line(table: Frame, place: int, x: str, y: str) -> dict[str, Any]:
+    """Two columns of a table, with an interval if it has one."""
+    columns = {"x": x, "y": y, "low": "low", "high": "high"}
+    return {"o": place, **{key: shorts(table[name]) for key, name in columns.items() if name in table}}
 
 
 def scale(metric: str, bottom: float, top: float) -> dict[str, Any]:
@@ -245,13 +200,7 @@ def ticks(low: float, high: float, least: int = 3, most: int = 6) -> list[float]
         values = [value for value in values if low <= value <= high]
         if len(values) >= least:
             return values
-    return even_ticks(low, high, least, most)
-
-
-def even_ticks(low: float, high: float, least: int, most: int) -> list[float]:
-    """Round numbers at even distances, in a range too narrow for the parts of a decade."""
-    from matplotlib.ticker import MaxNLocator
-
+    # Round numbers at even distances, in a range too narrow for the parts of a decade.
     found = MaxNLocator(most - 1, steps=[1, 2, 5, 10], min_n_ticks=least).tick_values(low, high)
     return [float(f"{value:.6g}") for value in found if low <= value <= high]
 
@@ -269,5 +218,4 @@ def short(value: Any) -> float | None:
 
 
 def shorts(values: Iterable[float]) -> list[float | None]:
-    """The same for each."""
     return [short(value) for value in values]

@@ -1,66 +1,40 @@
-"""The claims of the originals' documents as a section of a report, and as a page of their own."""
+"""The page of all measured claims."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from optbench.fields import UserError
-from optbench.report.documents import HEADER, INTRODUCTION, TITLE, Told, counts, measured
-from optbench.report.figures import rendered, style
+from optbench.report.documents import TITLE, measured
+from optbench.report.figures import files
 from optbench.report.folder import save
-from optbench.report.markdown import code, escape, picture, table
-from optbench.report.page import claims_page
-from optbench.report.plots import draw
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Canvas
-
-
-def drawings(told: Sequence[Told]) -> dict[str, Canvas]:
-    """Every figure by the name of its file; to be called within `figures.style`."""
-    return {f"claims-{each.name}": draw(each) for document in told for each in document.figures}
-
-
-def section(told: Sequence[Told]) -> str:
-    """What was measured, as Markdown."""
-    rows = [(str(verdict), verdict.sentence, str(count)) for verdict, count in counts(told)]
-    parts = [INTRODUCTION, table(("verdict", "meaning", "claims"), rows, left=2)]
-    for each in told:
-        document, rows = each.document, each.rows
-        said = rows["statement"] + " (" + rows["document"] + "." + rows["claim"] + ")"
-        cells = rows.assign(claim=said)[list(HEADER)].itertuples(index=False, name=None)
-        parts += [f"### {escape(document.title)}", f"Source: {escape(document.source)}"]
-        parts.append(table(HEADER, cells, left=len(HEADER)))
-        for one in each.tables:
-            parts += [escape(one.caption), table(one.header, one.rows, left=3)]
-        for one in each.figures:
-            parts += [picture(f"claims-{one.name}", one.name), f"*{escape(one.caption)}*"]
-    return "\n\n".join(parts)
+from optbench.report.index import document
+from optbench.report.page import render
+from optbench.report.panels.claims import parts_of
+from optbench.report.parts import Code, Section
+from optbench.report.reproduce import command_line
 
 
 def write_page(results: str, out: str) -> str:
-    """Write all measured claims to <out>/claims/ and say what was written.
+    """Write all measured claims to <out>/claims/ and return a sentence that names the files.
 
     Raises:
         UserError: nothing has been measured, or the folder cannot be written to.
     """
-    told = measured(results)
-    if not told:
+    findings = measured(results)
+    if not findings:
         raise UserError(f"no claim has been measured in {results!r}. Measure first: optbench claims")
-    with style():
-        drawn = rendered(drawings(told))
-    again = "optbench claims" + ("" if results == "results" else f" --results {shlex.quote(results)}")
-    folder, figures = Path(out) / "claims", len(drawn) // 2
-    files = {
-        "claims.csv": pd.concat([each.rows for each in told]).to_csv(index=False).encode(),
-        "index.md": f"# {TITLE}\n\n{section(told)}\n\n## Reproduce\n\n{code([again])}\n".encode(),
-        "index.html": claims_page(told, drawn, again),
+    again = command_line("claims", results=None if results == "results" else results)
+    sections: list[Section] = [("Claims", parts_of(findings)), ("Reproduce", [Code([again])])]
+    figures = files(sections)
+    folder = Path(out) / "claims"
+    pages = {
+        "claims.csv": pd.concat([each.rows for each in findings]).to_csv(index=False).encode(),
+        "index.md": document(TITLE, [], sections),
+        "index.html": render("claims_page.html", sections, {}, figures, question=TITLE),
     }
-    save(folder, {**drawn, **files})
-    beside = f"index.md, {figures} figures (SVG and PNG) and claims.csv"
+    save(folder, figures | pages)
+    beside = f"index.md, {len(figures) // 2} figures (SVG and PNG) and claims.csv"
     return f"Wrote {folder / 'index.html'}. Beside it: {beside}."

@@ -1,9 +1,10 @@
-"""`optbench report --compare A B`: what moved between two result folders or two versions, against its spread.
+"""`optbench report --compare A B`: what changed between two result folders or two versions, against its spread.
 
 Cells are paired: the same task, optimizer, learning rate and seed on both sides. For each optimizer on each problem
 the ratio B/A of final values (or of steps to a target at which lanes stop, where A reaches it) is taken seed by seed,
-at the learning rate that A chose, and its median is given with its 95 % bootstrap interval (min-max below 5 seeds).
-It moved if that interval leaves out 1.
+at the learning rate that A chose, and its median is given with its interval over seeds (exact
+order statistics; min-max below 5 seeds).
+It changed if that interval excludes 1.
 """
 
 from __future__ import annotations
@@ -12,25 +13,24 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from optbench.fields import UserError, nearest
 from optbench.record import Question
-from optbench.report.look import order
+from optbench.report.parts import Code, Part, Section, Table, Terms, Text
+from optbench.report.problem import groups, lost
+from optbench.report.reproduce import environment
 from optbench.report.selection import Selection
 from optbench.stats import Frame
 from optbench.stats.costs import RAN, costs
 from optbench.stats.curves import median_interval, middle
 from optbench.stats.outcomes import chosen, final, steps_to
-from optbench.stats.settings import PROBLEM, labels, modern, newest, question_of
+from optbench.stats.settings import labels, modern, newest, question_of
 from optbench.store import Store
 from optbench.wording import interval, listed, number, spoken, value, whole
-
-VERSION = ("commit", "optbench_version")
-KEYS = (*PROBLEM, "optimizer")
 
 
 class Move(NamedTuple):
@@ -40,8 +40,8 @@ class Move(NamedTuple):
     optimizer: str
     metric: str
     """What is compared; less is better."""
-    trial: float | None
-    trial_b: float | None
+    trial: float
+    trial_b: float
     a: tuple[float, float, float]
     b: tuple[float, float, float]
     """Median, low and high at A's learning rate."""
@@ -50,15 +50,14 @@ class Move(NamedTuple):
     seeds: int
     identical: int
     cells: int
-    """How many of the cells that both have show the same losses to the last bit."""
+    """Cells that both have; `identical` of them have bit-identical losses."""
     speed: float
-    """Microseconds a step, B/A."""
+    """Microseconds per step, B/A."""
     lost: tuple[int, int]
     """Lanes that diverged or failed."""
 
     @property
     def verdict(self) -> str:
-        """Same bits, better, worse, or undecided."""
         middle, low, high = self.ratio
         if self.identical == self.cells:
             return "same bits"
@@ -67,8 +66,13 @@ class Move(NamedTuple):
         return "better" if high < 1 else "worse"
 
     @property
+    def change(self) -> str:
+        """`0.93 [0.9, 1.1]`."""
+        return interval(*self.ratio)
+
+    @property
     def of_spread(self) -> float:
-        """How large the change is, in half-widths of A's interval over seeds, on a log scale; NaN without one."""
+        """The size of the change in half-widths of A's interval over seeds, on a log scale; NaN without one."""
         _, low, high = self.a
         if not (0 < low < high < math.inf):
             return math.nan
@@ -84,43 +88,82 @@ class Comparison:
     sides: tuple[Frame, Frame]
 
     @cached_property
-    def moves(self) -> list[Move]:
-        """What both sides have, in the order of the report."""
-        a, b = (groups(frame) for frame in self.sides)
-        names = labels(self.sides[0])
-        shared = [key for key in a if key in b]
-        return [move(str(names[a[key].index[0]]), key[-1], a[key], b[key]) for key in sorted_keys(shared)]
+    def groups(self) -> tuple[dict[tuple[str, ...], Frame], ...]:
+        """The cells of each problem and optimizer, on each side."""
+        return tuple(map(groups, self.sides))
 
     @cached_property
-    def alone(self) -> tuple[list[str], list[str]]:
-        """What only one side has."""
-        a, b = (set(groups(frame)) for frame in self.sides)
-        return tuple(  # pyright: ignore[reportReturnType]
-            sorted(f"{key[-1]} on {key[0]}" for key in more - less) for more, less in ((a, b), (b, a))
-        )
+    def moves(self) -> list[Move]:
+        """What both sides have, in the order of the report."""
+        a, b = self.groups
+        names = labels(self.sides[0])
+        return [move(str(names[a[key].index[0]]), key[-1], a[key], b[key]) for key in a if key in b]
 
-    @property
-    def command(self) -> str:
-        """What writes this comparison."""
-        return self.selection.report_command(compare=self.names)
+    @cached_property
+    def alone(self) -> tuple[list[str], ...]:
+        """What only one side has."""
+        a, b = map(set, self.groups)
+        return tuple(sorted(f"{key[-1]} on {key[0]}" for key in more) for more in (a - b, b - a))
 
     @property
     def headline(self) -> str:
-        """What moved, in a sentence."""
         counts = {word: sum(each.verdict == word for each in self.moves) for word in WORDS}
-        said = [f"{counts[word]} {text}" for word, text in WORDS.items() if counts[word]]
+        texts = [f"{counts[word]} {text}" for word, text in WORDS.items() if counts[word]]
         cells, same = (sum(getattr(each, name) for each in self.moves) for name in ("cells", "identical"))
         return (
-            f"Of {len(self.moves)} pairs of problem and optimizer, {listed(said)}. "
-            f"{same:,} of {cells:,} cells that both have show the same bits."
+            f"Of {len(self.moves)} pairs of problem and optimizer, {listed(texts)}. "
+            f"{same:,} of {cells:,} cells that both have are bit-identical."
         )
 
+    def sections(self) -> list[Section]:
+        rows = [texts(each) for each in self.moves]
+        alone = {name: "; ".join(only) for name, only in zip("AB", self.alone, strict=True) if only}
+        facts: list[Part] = []
+        for name, frame in zip(self.names, self.sides, strict=True):
+            facts += [Text(name, "heading"), Terms(environment(frame), "pairs")]
+        return [
+            ("Verdict", [Text(self.headline, "headline"), Text(RATIO, "note"), Ratios(self)]),
+            ("Table", [Table("Every problem and optimizer that both sides have", HEADER, rows, 4, COLUMNS)]),
+            *([("On one side only", [Terms(alone)])] if alone else []),
+            ("Environment", facts),
+            ("Reproduce", [Code([self.selection.report_command(compare=self.names)])]),
+        ]
 
+
+@dataclass(frozen=True)
+class Ratios(Part):
+    """The ratio of each move on a log axis around 1."""
+
+    comparison: Comparison
+
+    def bars(self) -> tuple[tuple[float, float], list[tuple[Move, str, str, str]]]:
+        """The ends of the axis, and each move with low, median and high in percent of it."""
+        moves = self.comparison.moves
+        logs = [math.log(v) for each in moves for v in each.ratio if math.isfinite(v) and v > 0]
+        far = max(math.log(1.1), *map(abs, logs))
+
+        def place(ratio: float) -> str:
+            at = -far if ratio <= 0 else far if not math.isfinite(ratio) else math.log(ratio)
+            return f"{50 + 47 * at / far:.1f}"
+
+        bars = [(each, place(each.ratio[1]), place(each.ratio[0]), place(each.ratio[2])) for each in moves]
+        return (math.exp(-far), math.exp(far)), bars
+
+
+TITLE = "What changed between two results?"
+RATIO = (
+    "The ratio B/A of the final values, seed by seed, at the learning rate that A chose: the median and its "
+    "interval over seeds (exact order statistics), min-max below 5 seeds. Left of the line is better. A result changed if it excludes 1."
+)
+COLUMNS = (
+    "change/spread: the change in half-widths of A's interval over seeds, on a log scale. lost: lanes that diverged or "
+    "failed. same bits: cells whose losses are bit-identical, of those that both have. An arrow: from A to B."
+)
 WORDS = {
-    "better": "moved for the better",
-    "worse": "moved for the worse",
-    "undecided": "stayed within the spread of the seeds",
-    "same bits": "the same to the last bit",
+    "better": "improved",
+    "worse": "got worse",
+    "undecided": "stayed within the spread over seeds",
+    "same bits": "are bit-identical",
 }
 
 
@@ -152,60 +195,42 @@ def side(name: str, results: str, selection: Selection) -> Frame:
         return newest(selection.rows(selection.read(store), store.folder))
     store = Store(results)
     frame = store.frame(every=True) if store.runs.is_dir() else pd.DataFrame()
-    known = sorted({str(value) for column in VERSION if column in frame for value in frame[column].dropna()})
-    if frame.empty or not any(text == name or (len(name) >= 4 and text.startswith(name)) for text in known):
-        said = nearest(name, known) if known else f"Nothing is stored in {results!r}."
+    versions = frame.reindex(columns=["commit", "optbench_version"]).fillna("").astype(str)
+    begins = versions.apply(lambda texts: texts.str.startswith(name) & (len(name) >= 4))
+    rows = frame[(begins | (versions == name)).any(axis=1)]
+    if rows.empty:
+        known = sorted({*versions.to_numpy().flat} - {""})
+        hint = nearest(name, known) if known else f"Nothing is stored in {results!r}."
         raise UserError(
-            f"{name!r} is neither a folder nor a version that {results!r} has rows of. {said} "
+            f"{name!r} is neither a folder nor a version that {results!r} has rows of. {hint} "
             "Give two folders, or two commits: optbench report --compare A B"
         )
-    commits = frame["commit"].astype(str)
-    rows = frame[
-        (commits == name)
-        | (frame["optbench_version"] == name)
-        | (len(name) >= 4) & commits.str.startswith(name)
-    ]
     return newest(selection.rows(modern(rows.reset_index(drop=True)), store.folder))
 
 
-def groups(frame: Frame) -> dict[tuple[str, ...], Frame]:
-    """The rows of each problem and optimizer, by the text of their keys."""
-    keys = [frame[name].astype(str) for name in KEYS]
-    return {
-        tuple(map(str, key)): rows.drop_duplicates("cell") for key, rows in frame.groupby(keys, sort=False)
-    }
-
-
-def sorted_keys(keys: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Problems as the report lists them, optimizers as everywhere."""
-    problems = list(dict.fromkeys(key[:-1] for key in keys))
-    names = order(key[-1] for key in keys)
-    return sorted(keys, key=lambda key: (problems.index(key[:-1]), names.index(key[-1])))
-
-
 def move(problem: str, optimizer: str, a: Frame, b: Frame) -> Move:
-    """One optimizer on one problem."""
-    question = question_of(a)
+    a, b = (rows.drop_duplicates("cell") for rows in (a, b))
     best, best_b = chosen(a), chosen(b)
     pairs = a.merge(b, on="cell", suffixes=("", "_b"))
-    same = [bits(row, "") == bits(row, "_b") for row in pairs[PAIRED].to_dict("records")]
-    metric, finals = paired(best, b, question)
-    ratios = np.exp([log_ratio(x, y) for x, y in zip(*finals, strict=True)])
-    lost, lost_b = (int((~rows["status"].isin(["done", "reached"])).sum()) for rows in (a, b))
+    same = [
+        status == status_b and np.asarray(losses).tobytes() == np.asarray(losses_b).tobytes()
+        for status, status_b, losses, losses_b in zip(*(pairs[name] for name in PAIRED), strict=True)
+    ]
+    metric, finals = paired(best, b, question_of(a))
+    ours, theirs = (np.maximum(values, 1e-300) for values in finals)
+    failed = np.isinf(ours) & np.isinf(theirs)  # on both sides: no change
+    ratios = np.divide(theirs, ours, out=np.ones_like(ours), where=~failed)
     speed, speed_b = (costs(rows[rows["status"].isin(RAN)])["microseconds"] for rows in (a, b))
     return Move(
-        problem=problem, optimizer=optimizer, metric=metric, trial=trial_of(best), trial_b=trial_of(best_b),
+        problem=problem, optimizer=optimizer, metric=metric, trial=best["trial"].astype(float).iloc[0],
+        trial_b=best_b["trial"].astype(float).iloc[0],
         a=median_interval(finals[0]), b=median_interval(finals[1]), ratio=median_interval(ratios),
-        seeds=len(ratios), identical=sum(same), cells=len(same), speed=speed_b / speed, lost=(lost, lost_b),
+        seeds=len(ratios), identical=sum(same), cells=len(same), speed=speed_b / speed,
+        lost=(len(lost(a)), len(lost(b))),
     )  # fmt: skip
 
 
 PAIRED = ["status", "status_b", "losses", "losses_b"]
-
-
-def bits(row: dict[Any, Any], suffix: str) -> tuple[str, bytes]:
-    """What must be equal for two runs of a cell to be the same."""
-    return row[f"status{suffix}"], np.asarray(row[f"losses{suffix}"]).tobytes()
 
 
 def paired(best: Frame, b: Frame, question: Question) -> tuple[str, tuple[np.ndarray, np.ndarray]]:
@@ -220,50 +245,24 @@ def paired(best: Frame, b: Frame, question: Question) -> tuple[str, tuple[np.nda
     return f"final {spoken(question.score)}", (final(ours, question.score), final(theirs, question.score))
 
 
-def log_ratio(a: float, b: float) -> float:
-    """log(b / a); no change where both failed."""
-    if math.isinf(a) and math.isinf(b):
-        return 0.0
-    tiny = 1e-300
-    return (
-        math.log(max(b, tiny)) - math.log(max(a, tiny))
-        if math.isfinite(a + b)
-        else math.copysign(math.inf, b - a)
-    )
-
-
-def trial_of(rows: Frame) -> float | None:
-    """The learning rate of rows that share one."""
-    value = rows["trial"].iloc[0]
-    return None if value != value else value
-
-
 HEADER = (
-    "task", "optimizer", "verdict", "metric", "A", "B", "B/A", "of its spread", "best lr",
+    "task", "optimizer", "verdict", "metric", "A", "B", "B/A", "change/spread", "best lr",
     "us/step B/A", "lost", "same bits",
 )  # fmt: skip
 
 
 def texts(each: Move) -> tuple[str, ...]:
-    """One row of the table, a text for each entry of `HEADER`."""
-    rates = dict.fromkeys("-" if rate is None else number(rate) for rate in (each.trial, each.trial_b))
+    rates = dict.fromkeys(map(number, (each.trial, each.trial_b)))
     return (
         each.problem, each.optimizer, each.verdict, each.metric,
-        shown(each.metric, each.a), shown(each.metric, each.b), change(each.ratio),
-        number(each.of_spread, 2),
-        " → ".join(rates), "-" if math.isnan(each.speed) else f"{each.speed:.2f}",
+        shown(each.metric, each.a), shown(each.metric, each.b), each.change,
+        number(each.of_spread, 2), " → ".join(rates), "-" if math.isnan(each.speed) else f"{each.speed:.2f}",
         " → ".join(dict.fromkeys(map(str, each.lost))), f"{each.identical}/{each.cells}",
     )  # fmt: skip
 
 
 def shown(metric: str, numbers: tuple[float, float, float]) -> str:
-    """A median with its interval."""
     return whole(*numbers) if metric.startswith("steps") else value(metric, *numbers)
-
-
-def change(ratio: tuple[float, float, float]) -> str:
-    """`0.93 [0.9, 1.1]`."""
-    return interval(*ratio)
 
 
 def frame_of(found: Comparison) -> Frame:

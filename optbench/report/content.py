@@ -1,4 +1,4 @@
-"""Everything that a report says, once, as plain text and tables; each form of the page escapes it for itself."""
+"""The rows that a report shows, and what follows from them; panels say it, as plain text that each writer escapes."""
 
 from __future__ import annotations
 
@@ -6,59 +6,35 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from optbench.report import charts, doubts, reproduce, resolve
-from optbench.report.documents import Told, measured
+from optbench.report import caveats, charts, reproduce, resolve
+from optbench.report.documents import Findings, measured
 from optbench.report.look import Look, looks, order
-from optbench.report.paths import STATIONS, Terrain, terrains
-from optbench.report.problem import Problem, problems
+from optbench.report.paths import Terrain, terrains
+from optbench.report.problem import Problem, groups, problems
 from optbench.report.selection import Selection
 from optbench.report.standing import Standing, standings
 from optbench.stats import Frame
-from optbench.stats.curves import INTERVAL_FROM
-from optbench.stats.settings import PROBLEM, SETTING, labels, newest, sentence
+from optbench.stats.budgets import unequal_searches
+from optbench.stats.settings import PROBLEM, labels, newest
 from optbench.stats.stages import staged_note, with_untuned
 from optbench.stats.summary import summarise
 from optbench.stats.verdict import Verdict, headline, verdicts
 from optbench.store import Store
 from optbench.suite import Suite
-from optbench.wording import listed, number, spoken
-
-HOW_TO_READ = {
-    "Curves": "the median over seeds at the optimizer's best learning rate. The band is the 95 % bootstrap interval "
-    f"of the median, or min-max with fewer than {INTERVAL_FROM} seeds. A lane that diverged or failed counts as "
-    "infinite from there on, and a cross at the top edge marks where it ended. A curve stops where the median "
-    "reached the final target; lanes stop there. Dashed grey lines are targets. Seconds are steps times the measured "
-    "time of one step of one lane, without compilation and evaluation; gradient equivalents are steps times what a "
-    "step asks for.",
-    "Final, by learning rate": "one point for each learning rate of the grid, a bar for the interval (or min-max), a "
-    "ring around the best. A cross in the grey strip: lanes diverged or failed there, a small cross if fewer than "
-    "half. An open triangle: the value is off the scale. Points are moved a little sideways so that bars do not hide "
-    "each other. Of random and quasi-random trials, other hyperparameters move along the line too.",
-    "best lr": "the least median of the selection metric, or the fewest steps to the final target; * at the edge of "
-    "the grid. steps: to the target named with each task. decades: the longest run of learning rates whose median "
-    "seed reaches the task's first target; ≥ where it meets the edge of the grid, - if none does.",
-    "test": "the reported metric: an error in percent, or a loss; a dash where it is the loss beside it.",
-    "us/step": "microseconds of one lane, without compilation and evaluation. state/param: floats of state for each "
-    "parameter. diverged: lanes that diverged, of all; +n! lanes that failed. grads/step: gradient equivalents, "
-    "where a Hessian-vector product counts 2.",
-    "Paths": "each optimizer at the learning rate that got lowest. A ring: the start. A star: the minimum. Markers: "
-    f"after {listed([str(step) for step in STATIONS])} steps. Contours are even on a log scale. A picture, not a "
-    "ranking.",
-    "Tie": "the ranges overlap. That does not say that two methods are equal, only that these seeds cannot tell.",
-}  # fmt: skip
+from optbench.wording import listed
 
 
 @dataclass(frozen=True)
 class Content:
-    """The rows that are shown, and what is said about them."""
+    """The rows of a report, and what was selected."""
 
     selection: Selection
     stored: Frame
     terrains: tuple[Terrain, ...] = ()
     """Paths of the same optimizers, where they are stored."""
-    claims: tuple[Told, ...] = ()
-    """What documents claim of the same optimizers, where it was measured."""
-    passed_over: tuple[str, ...] = ()
+    claims: tuple[Findings, ...] = ()
+    """Measured claims of the documents of these optimizers."""
+    unreadable: tuple[str, ...] = ()
     """Result files that could not be read."""
     allow_unequal: bool = False
     """Whether optimizers are ranked although their budgets differ."""
@@ -69,13 +45,13 @@ class Content:
         frame = selection.read(store)
         rows = selection.rows(frame, store.folder)
         claims = measured(store.folder, rows["optimizer"].unique())
-        passed_over = tuple(sorted(store.passed_over))
-        return cls(selection, rows, tuple(terrains(frame, rows)), tuple(claims), passed_over, allow_unequal)
+        unreadable = tuple(sorted(store.passed_over))
+        return cls(selection, rows, tuple(terrains(frame, rows)), tuple(claims), unreadable, allow_unequal)
 
     @cached_property
     def suite(self) -> Suite:
-        """The suite whose question is answered, with the tuning that is shown."""
-        return self.selection.asked()
+        """The suite with the tuning that is shown."""
+        return self.selection.tuned_suite()
 
     @cached_property
     def question(self) -> str:
@@ -90,23 +66,24 @@ class Content:
 
     @cached_property
     def problems(self) -> list[Problem]:
-        """The tasks at their settings."""
         return problems(self.stored)
 
     @cached_property
     def optimizers(self) -> list[str]:
-        """Everybody who is shown, in the order of every figure."""
         return order(self.stored["optimizer"])
 
     @cached_property
     def looks(self) -> dict[str, Look]:
-        """How each of them is drawn, in every figure."""
         return looks(self.optimizers)
 
     @cached_property
-    def charts(self) -> dict[str, Any]:
-        """What is drawn."""
-        return charts.data(self.looks, self.problems, self.summary, self.standings, self.terrains)
+    def places(self) -> dict[str, int]:
+        """By which charts refer to optimizers."""
+        return {name: place for place, name in enumerate(self.optimizers)}
+
+    @cached_property
+    def charts(self) -> list[dict[str, Any]]:
+        return charts.of_problems(self.problems, self.summary, self.standings["steps"].outcomes, self.places)
 
     @cached_property
     def newest(self) -> Frame:
@@ -115,124 +92,84 @@ class Content:
 
     @cached_property
     def summary(self) -> Frame:
-        """One row for each problem and optimizer."""
-        found = summarise(self.stored)
-        found.insert(0, "problem", labels(found))
-        return found.assign(command=[self.command(row) for row in found.to_dict("records")])
+        """One row for each problem and optimizer, with the commands that compute it."""
+        table = summarise(self.stored)
+        table.insert(0, "problem", labels(table))
+        runs = [" && ".join(self.runs(self.rows_of(row))) for row in table.to_dict("records")]
+        return table.assign(command=runs)
 
     @cached_property
     def with_untuned(self) -> Frame:
         """The summary, with a row for each untuned optimizer where there are stages."""
-        found = with_untuned(self.summary, self.stored)
-        return found.assign(problem=labels(found))
+        table = with_untuned(self.summary, self.stored)
+        return table.assign(problem=labels(table))
+
+    @property
+    def staged(self) -> bool:
+        """Whether trials were chosen on other seeds than those reported."""
+        return "stage" in self.stored
 
     @property
     def searched(self) -> bool:
-        """Whether any optimizer was given more than one trial."""
+        """Whether any optimizer ran more than one trial."""
         return bool((self.summary["trials"] > 1).any())
 
     @property
     def selected(self) -> str:
-        """Which seeds chose, and which are reported; said of every number in the table."""
+        """Which seeds chose and which are reported; '' where nothing was chosen."""
         if not self.searched:
             return ""
-        if "stage" in self.stored:
+        if self.staged:
             return staged_note(self.stored)
-        return (
-            "Selected and reported on the same seeds, which flatters every method a little: "
-            "optbench run --fresh, or --tuning quasi, reports on others."
-        )
-
-    @cached_property
-    def overall(self) -> str:
-        """Who stands best over all problems, and how sure that is; nothing where nobody is ranked."""
-        return self.standings["steps"].sentence
+        return f"{caveats.SAME_SEEDS} optbench run --fresh, or --tuning quasi, reports on fresh seeds."
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
-        """Who leads on each problem."""
         return verdicts(self.stored)
 
     @cached_property
     def headline(self) -> str:
-        """Who leads where, in one sentence."""
         return headline(self.verdicts)
 
     @cached_property
     def standings(self) -> dict[str, Standing]:
-        """Who stands where over all problems, on each axis."""
+        """The ranking over all problems on each axis, steps first."""
         return standings(self.newest, self.allow_unequal)
 
     @cached_property
-    def tuning(self) -> list[str]:
-        """How carefully each optimizer must be tuned."""
-        return doubts.tuning(self.summary)
-
-    @cached_property
-    def doubts(self) -> list[str]:
-        """What weakens the verdict."""
-        found = doubts.weaknesses(self.problems, self.summary, self.stored, self.suite)
+    def caveats(self) -> list[str]:
+        """What limits the verdict."""
+        lines = caveats.caveats(self.problems, self.summary, self.stored, self.suite)
+        lines += unequal_searches(self.standings["steps"].certified)
         if self.allow_unequal:
-            found += self.standings["steps"].unequal
-        if self.passed_over:
-            found.append(f"Files that could not be read: {listed(self.passed_over)}.")
-        return found
-
-    @cached_property
-    def failures(self) -> list[doubts.Failure]:
-        """What diverged or failed."""
-        return doubts.failures(self.problems)
+            lines += self.standings["steps"].differing["says"].tolist()
+        if self.unreadable:
+            lines.append(f"Skipped unreadable files: {listed(self.unreadable)}.")
+        return lines
 
     def rows_of(self, row: dict[str, Any]) -> Frame:
         """The cells behind a row of the summary."""
-        keys = (*PROBLEM, "optimizer")
-        return self.newest.loc[self.places[tuple(str(row[name]) for name in keys)]]
+        return self.cells[tuple(str(row[name]) for name in (*PROBLEM, "optimizer"))]
 
     @cached_property
-    def places(self) -> dict[tuple[str, ...], Any]:
-        """Where the cells of each problem and optimizer are."""
-        keys = [self.newest[name].astype(str) for name in (*PROBLEM, "optimizer")]
-        groups = self.newest.index.to_series().groupby(keys, sort=False)
-        return {tuple(map(str, key)): index for key, index in groups}
-
-    def command(self, row: dict[str, Any]) -> str:
-        """The run that computes a row of the summary again; two where rates outside the grid were added."""
-        return " && ".join(self.runs(self.rows_of(row)))
+    def cells(self) -> dict[tuple[str, ...], Frame]:
+        """The cells of each problem and optimizer."""
+        return groups(self.newest)
 
     def runs(self, rows: Frame) -> list[str]:
-        """The runs that compute some rows."""
         return reproduce.commands(rows, self.suite, self.selection.named, self.selection.results)
 
     @cached_property
     def environment(self) -> dict[str, str]:
-        """What the rows were computed with."""
         return reproduce.environment(self.newest)
 
     @property
     def report_command(self) -> str:
-        """What writes this report."""
         return self.selection.report_command() + " --allow-unequal" * self.allow_unequal
 
     @cached_property
     def commands(self) -> list[str]:
-        """The runs that compute every row again, the claims that are shown, and this report."""
-        runs = self.runs(self.newest)
-        documents = ",".join(told.document.name for told in self.claims)
-        return [*runs, *([f"optbench claims {documents}"] if documents else []), self.report_command]
-
-
-def setting(problem: Problem) -> str:
-    """How a problem was run, what decides on it, and where it comes from."""
-    question = problem.question
-    targets = ", ".join(
-        f"{spoken(target.metric)} {number(target.value)}" + " (lanes stop there)" * target.final
-        for target in question.targets
-    )
-    counted = f"Targets: {targets}; steps are counted to {spoken(question.main.metric)} {number(question.main.value)}."
-    reported = f", reported by {spoken(question.score)}" if question.score != question.selection else ""
-    return (
-        f"{sentence(problem.rows.iloc[0].to_dict(), SETTING)}. Learning rate chosen by "
-        f"{spoken(question.selection)}{reported}. {counted if targets else 'It declares no target.'}"
-        + f" Source: {question.source}."
-        * bool(question.source)
-    )
+        """The commands that reproduce every row, the claims that are shown, and this report."""
+        documents = ",".join(each.document.name for each in self.claims)
+        claims = [f"optbench claims {documents}"] if documents else []
+        return [*self.runs(self.newest), *claims, self.report_command]

@@ -1,4 +1,4 @@
-"""What the originals' documents claim and what was measured of it, as rows."""
+"""The claims of the originals' documents and their measurements, as rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from optbench.claim import Document, Verdict, documents
+from optbench.claim import Document, Kind, Verdict, documents
 from optbench.claim.plots import Figure, Table
 from optbench.claim.session import Ledger, Record, lookup
 from optbench.stats import Frame
@@ -17,13 +17,13 @@ from optbench.stats import Frame
 TITLE = "What do the originals' documents claim, and what was measured?"
 COLUMNS = (
     "document", "title", "claim", "statement", "says", "documented", "measured", "verdict", "why",
-    "measurement", "file", "created",
+    "measurement", "file", "created", "kind",
 )  # fmt: skip
 """Of the rows: text, but for `created`, seconds since 1970; `file` is in results/claims/."""
 HEADER = ("verdict", "claim", "documented", "measured", "why")
 INTRODUCTION = (
-    "What the READMEs and docstrings of the originals say, and what was measured. Verdicts are computed "
-    "from the stored measurements by rules; optbench claims NAME shows everything about one."
+    "Claims of the READMEs and docstrings of the originals, and their measurements. Rules compute the verdicts from "
+    "the stored measurements; optbench claims NAME shows one claim in full."
 )
 
 
@@ -32,16 +32,16 @@ def ruled(document: Document, records: Mapping[str, Record]) -> Frame:
     found: list[tuple[object, ...]] = []
     for claim in document.claims:
         if record := records.get(claim.measurement.id):
-            verdict, measured, why = claim.ruling(record.numbers)
+            verdict, measured, why = claim.judge(record.numbers)
             texts = (claim.statement, claim.says, claim.documented, measured, str(verdict), why)
-            where = (claim.measurement.call, record.path.name, record.created)
-            found.append((document.name, document.title, claim.name, *texts, *where))
+            where = (claim.measurement.call, record.path.name, record.created, str(claim.measurement.kind))
+            found.append((document.name, document.title, claim.short, *texts, *where))
     return pd.DataFrame(found, columns=list(COLUMNS))
 
 
 @dataclass(frozen=True)
-class Told:
-    """A document, its measured claims, and what is shown beside them."""
+class Findings:
+    """A document with its measured claims, tables and figures."""
 
     document: Document
     rows: Frame
@@ -49,8 +49,8 @@ class Told:
     figures: tuple[Figure, ...]
 
 
-def measured(results: str | Path, only: Iterable[str] | None = None) -> list[Told]:
-    """The documents of which something has been measured, narrowed to those about some optimizers."""
+def measured(results: str | Path, only: Iterable[str] | None = None) -> list[Findings]:
+    """The documents with measured claims, optionally only those about some optimizers."""
     records, found = Ledger(results).records(), []
     wanted = None if only is None else {name.partition("[")[0] for name in only}
     for document in documents().values():
@@ -59,11 +59,17 @@ def measured(results: str | Path, only: Iterable[str] | None = None) -> list[Tol
             shown = document.shown(lookup(records))
             tables = tuple(each for each in shown if isinstance(each, Table))
             figures = tuple(each for each in shown if isinstance(each, Figure))
-            found.append(Told(document, rows, tables, figures))
+            found.append(Findings(document, rows, tables, figures))
     return found
 
 
-def counts(told: Sequence[Told]) -> list[tuple[Verdict, int]]:
-    """How many claims have each verdict that occurs."""
-    found = Counter(verdict for each in told for verdict in each.rows["verdict"])
-    return [(verdict, found[verdict]) for verdict in Verdict if found[verdict]]
+def counts(findings: Sequence[Findings]) -> list[tuple[Kind, list[tuple[Verdict, int]]]]:
+    """The number of claims of each kind and verdict that occurs."""
+    number = Counter(
+        pair for each in findings for pair in zip(each.rows["kind"], each.rows["verdict"], strict=True)
+    )
+    rows = [
+        (kind, [(v, number[str(kind), str(v)]) for v in Verdict if number[str(kind), str(v)]])
+        for kind in Kind
+    ]
+    return [(kind, verdicts) for kind, verdicts in rows if verdicts]

@@ -1,4 +1,4 @@
-"""The folder of a report: every file whole, and nothing left of an earlier report but what a person changed."""
+"""The folder of a report: files are written atomically; of an earlier report only files that a user changed remain."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ MANIFEST = "files.sha256"
 
 
 def save(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write all files, the pages last, so that none names a figure that is not there; then clear what is stale.
+    """Write all files, the pages last, so that none refers to a missing figure; then delete stale ones.
 
-    Only what the manifest of the earlier report names, in this folder and unchanged since, is deleted.
+    Deleted are only files of this folder that the earlier report's manifest lists and that have not changed since.
     """
     sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     manifest = "".join(f"{total}  {name}\n" for name, total in sorted(sums.items()))
@@ -45,7 +45,6 @@ def read(path: Path) -> dict[str, str]:
 
 
 def is_ours(folder: Path, name: str, total: str) -> bool:
-    """Whether a file that a manifest names lies in the folder and is what was written there."""
     path = folder / name
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or not path.is_file():
         return False

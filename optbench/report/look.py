@@ -2,9 +2,9 @@
 
 It follows from the optimizer's name alone: from its place in `NAMED`, or from a hash, so an optimizer that is added
 recolours no other. A colour is a hue in two strengths, for white and for dark ground. Each stands out from its
-ground by 3:1 (WCAG 2.2, 1.4.11), and the first seven, which are drawn solid, are told apart by eyes with any of the
+ground by 3:1 (WCAG 2.2, 1.4.11), and the first seven, which are drawn solid, are distinguishable with any of the
 common colour deficiencies; the hues are those of Okabe and Ito (2008), moved until both hold, which a test measures.
-Lines and markers tell them apart in grey, and two optimizers of one report that share a colour in print too.
+Lines and markers distinguish them in grey, and two optimizers of one report that share a colour in print too.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def order(labels: Iterable[str]) -> list[str]:
 
 
 def look(label: str) -> Look:
-    """How an optimizer is drawn when nobody clashes with it, by its label."""
+    """How an optimizer is drawn unless another has the same look, by its label."""
     name, bracket, _ = label.partition("[")
     place = NAMED.index(name) if name in NAMED else number(name)
     hue, dash, marker = (place, place // FIRST, place) if name in NAMED else (place, place // 14, place // 56)

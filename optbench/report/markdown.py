@@ -15,19 +15,23 @@ def escape(text: object) -> str:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
     """A table of escaped cells; the first `left` columns are aligned left, the others right."""
+    return escaped_table(
+        [escape(cell) for cell in header], ([escape(cell) for cell in row] for row in rows), left
+    )
+
+
+def escaped_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """The same from cells that are Markdown."""
     marks = ["---" if i < left else "---:" for i in range(len(header))]
-    lines = [[escape(cell) for cell in line] for line in (header, *rows)]
-    lines.insert(1, marks)
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, marks, *rows))
 
 
-def picture(name: str, alt: str) -> str:
-    """A figure of the report: a PNG that leads to its SVG."""
+def image(name: str, alt: str) -> str:
+    """A figure of the report: a PNG that links to its SVG."""
     return f"[![{escape(alt)}](figures/{name}.png)](figures/{name}.svg)"
 
 
 def bullets(lines: Iterable[str]) -> str:
-    """A list of escaped lines."""
     return "\n".join(f"- {line}" for line in lines)
 
 

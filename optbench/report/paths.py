@@ -1,4 +1,4 @@
-"""Paths over functions of two numbers: what each optimizer did at its best learning rate, for those on the page."""
+"""Paths across functions of two numbers: each optimizer of the report at its best learning rate."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from optbench.cell import Status
 from optbench.record import Question, Surface
@@ -18,7 +20,7 @@ from optbench.stats.settings import newest, question_of
 LEVELS = 14
 """How many contours."""
 FAR = 100.0
-"""A path ends where it goes so far, long after it left the window."""
+"""A path ends at this distance, far outside the window."""
 STATIONS = (1, 10, 100)
 """The steps at which a path carries a marker."""
 ALIKE = ("schedule", "framework", "dtype", "precision")
@@ -26,7 +28,7 @@ ALIKE = ("schedule", "framework", "dtype", "precision")
 
 @dataclass(frozen=True)
 class Path:
-    """Where one optimizer went."""
+    """The path of one optimizer."""
 
     optimizer: str
     trial: float | None
@@ -54,26 +56,16 @@ class Terrain:
         middle, half = (low + high) / 2, 0.58 * max(high - low)
         return tuple((float(center - half), float(center + half)) for center in middle)  # pyright: ignore
 
-    def heights(self, count: int = 101) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """x [count], y [count] and the function's values [count, count] in the window."""
-        x, y = (np.linspace(*ends, count) for ends in self.window)
-        return x, y, self.surface.height(x[None, :], y[:, None])
-
-    @cached_property
-    def levels(self) -> np.ndarray:
-        """Heights of the contours, evenly on a log scale."""
-        top = np.quantile(self.heights()[2], 0.97)
-        return np.geomspace(top * 1e-4, top, LEVELS)
-
     @cached_property
     def contours(self) -> list[np.ndarray]:
-        """Lines of equal height, each [points, 2]."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
+        """Lines of equal height, each [points, 2], evenly on a log scale."""
+        x, y = (np.linspace(*ends, 101) for ends in self.window)
+        heights = self.surface.height(x[None, :], y[:, None])
+        top = np.quantile(heights, 0.97)
+        levels = np.geomspace(top * 1e-4, top, LEVELS)
         figure = Figure()
         FigureCanvasAgg(figure)
-        found = figure.subplots().contour(*self.heights(), levels=self.levels)
+        found = figure.subplots().contour(x, y, heights, levels=levels)
         return [line for lines in found.allsegs for line in lines if len(line) > 1]
 
 

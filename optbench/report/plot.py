@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
 
 from optbench.report.look import looks
 from optbench.stats import Frame
@@ -12,14 +13,9 @@ from optbench.stats.outcomes import chosen
 from optbench.stats.settings import question_of
 from optbench.wording import spoken
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 
 def plot(frame: Frame, metric: str | None = None) -> Figure:
     """The median over seeds against steps with its interval, a chart for each task."""
-    from matplotlib.figure import Figure
-
     tasks = list(dict.fromkeys(frame["task"]))
     figure = Figure(figsize=(4.5 * min(3, len(tasks)), 3.2 * -(-len(tasks) // 3)), layout="constrained")
     axes = figure.subplots(-(-len(tasks) // 3), min(3, len(tasks)), squeeze=False).flat

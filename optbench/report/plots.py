@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from optbench.claim.plots import Figure as Described
 from optbench.claim.plots import Mark, Panel, Series
 from optbench.report.axes import BAND, GREY, few_ticks
 from optbench.report.figures import WIDTH, new_figure
 from optbench.report.look import COLOURS, MARKERS, look
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 ROW = 0.19
 """Inches of a named row."""
@@ -41,7 +40,6 @@ def draw(described: Described) -> Figure:
 
 
 def draw_panel(axes: Axes, panel: Panel, legend: bool) -> None:
-    """One panel on axes."""
     axes.set_title(panel.title)
     axes.set_xlabel(panel.x)
     axes.set_ylabel(panel.y)
@@ -62,7 +60,7 @@ def draw_panel(axes: Axes, panel: Panel, legend: bool) -> None:
 
 
 def scale(axes: Axes, which: str, log: bool) -> None:
-    """A log scale with few ticks, or a plain one whose thousands are told apart."""
+    """A log scale with few ticks, or a linear one with thousands separators."""
     axis = getattr(axes, f"{which}axis")
     if log:
         axes.set(**{f"{which}scale": "log"})
@@ -96,7 +94,7 @@ def draw_series(axes: Axes, series: Series, place: int) -> None:
 
 
 def draw_mark(axes: Axes, mark: Mark) -> None:
-    """A thin dashed line with its word at the end."""
+    """A thin dashed line with its text at the end."""
     where: dict[str, Any] = {"fontsize": 6.5, "color": "#555555"}
     if mark.x is not None:
         axes.axvline(mark.x, color=GREY, lw=0.8, ls=(0, (3, 2)), zorder=1)

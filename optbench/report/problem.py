@@ -1,23 +1,23 @@
-"""A task at one setting, with its optimizers in the order in which every figure and table lists them."""
+"""A task at one setting, with its optimizers in the order of every figure and table."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
 
-from optbench.cell import Status
+from optbench.cell import FINISHED
 from optbench.record import Question
 from optbench.report.look import order
 from optbench.stats import Frame
 from optbench.stats.curves import curve
 from optbench.stats.leaders import sensitivity
 from optbench.stats.outcomes import chosen
-from optbench.stats.settings import kept_apart, labels, question_of
+from optbench.stats.settings import PROBLEM, kept_apart, labels, question_of
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is drawn and written about together."""
+    """A task at one setting."""
 
     name: str
     question: Question
@@ -25,7 +25,6 @@ class Problem:
 
     @cached_property
     def optimizers(self) -> dict[str, Frame]:
-        """The rows of each optimizer."""
         return {name: self.rows[self.rows["optimizer"] == name] for name in order(self.rows["optimizer"])}
 
     @cached_property
@@ -35,51 +34,48 @@ class Problem:
 
     @cached_property
     def sensitivities(self) -> dict[str, Frame]:
-        """Final value against learning rate, for each optimizer."""
-        return {name: sensitivity(rows, self.question) for name, rows in self.optimizers.items()}
+        return {name: sensitivity(rows) for name, rows in self.optimizers.items()}
 
     @cached_property
-    def drawn(self) -> dict[str, dict[str, Frame]]:
-        """The curves that were asked for so far, by metric."""
-        return {}
-
-    def curves(self, metric: str) -> dict[str, Frame]:
-        """A metric against steps at the best learning rate, for each optimizer."""
-        if metric not in self.drawn:
-            self.drawn[metric] = {name: curve(rows, metric) for name, rows in self.best.items()}
-        return self.drawn[metric]
+    def curves(self) -> dict[str, dict[str, Frame]]:
+        """The drawn metrics against steps at the best learning rate, for each metric and optimizer."""
+        metrics = {*self.metrics, self.question.selection}
+        return {metric: {name: curve(rows, metric) for name, rows in self.best.items()} for metric in metrics}
 
     @property
     def training(self) -> str:
-        """The metric that shows training: the loss, or that on all training data where steps see batches."""
-        return (
-            "loss"
-            if "evaluation.loss" in self.rows and self.rows["evaluation.loss"].notna().any()
-            else "train_loss"
-        )
+        """The training metric: the loss, or that on all training data where steps see batches."""
+        full = "evaluation.loss" in self.rows and self.rows["evaluation.loss"].notna().any()
+        return "loss" if full else "train_loss"
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What curves are drawn of: training, and what targets are set on where that is something else."""
+        """The metrics with curves: that of training, and that of the targets."""
         return tuple(dict.fromkeys((self.training, self.question.first.metric)))
 
     @cached_property
-    def never(self) -> set[str]:
+    def failed(self) -> set[str]:
         """The optimizers that finished at no learning rate, so that none of these is the best."""
-        ends = {
-            name: rows["status"].isin([Status.DONE, Status.REACHED]) for name, rows in self.optimizers.items()
-        }
-        return {name for name, finished in ends.items() if not finished.any()}
+        return {name for name, rows in self.optimizers.items() if len(lost(rows)) == len(rows)}
 
     def lost(self, name: str) -> str:
-        """`2 of 5 diverged` among the best learning rate's lanes, or ''."""
-        counts = self.best[name]["status"].value_counts(sort=False)
-        bad = {status: n for status, n in counts.items() if status not in (Status.DONE, Status.REACHED)}
-        total = len(self.best[name])
-        return ", ".join(f"{n} of {total} {status}" for status, n in sorted(bad.items()))
+        rows = self.best[name]
+        counts = lost(rows)["status"].value_counts().sort_index()
+        return ", ".join(f"{n} of {len(rows)} {status}" for status, n in counts.items())
 
 
 def problems(frame: Frame) -> list[Problem]:
-    """The problems of a frame, in its order."""
     names = labels(frame)
     return [Problem(names[rows.index[0]], question_of(rows), rows) for rows in kept_apart(frame)]
+
+
+def groups(frame: Frame) -> dict[tuple[str, ...], Frame]:
+    """The cells of each problem and optimizer, by the text of their keys."""
+    keys = [frame[name].astype(str) for name in (*PROBLEM, "optimizer")]
+    parts = frame.groupby(keys, sort=False)
+    return {tuple(map(str, key)): rows for key, rows in parts}
+
+
+def lost(rows: Frame) -> Frame:
+    """The rows of lanes that diverged or failed."""
+    return rows[~rows["status"].isin(FINISHED)]

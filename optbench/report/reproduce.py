@@ -1,10 +1,10 @@
-"""The commands that compute a report's rows again, and what they ran on."""
+"""The commands that reproduce a report's rows, and the environment of the rows."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,13 +26,16 @@ def command_line(verb: str, **options: Any) -> str:
         if value is True:
             parts.append(f"--{name}")
         elif value is not None:
-            text = (
-                ",".join(map(str, value))
-                if isinstance(value, Sequence) and not isinstance(value, str)
-                else value
-            )
-            parts += [f"--{name}", str(text)]
+            parts += [f"--{name}", value if isinstance(value, str) else listing(value)]
     return shlex.join(parts)
+
+
+def listing(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, Sequence) else str(value)
+
+
+def rates_text(rates: Iterable[float]) -> str:
+    return ",".join(f"{rate:g}" for rate in sorted(rates))
 
 
 def commands(frame: Frame, suite: Suite, name: str, results: str = "results") -> list[str]:
@@ -43,9 +46,8 @@ def commands(frame: Frame, suite: Suite, name: str, results: str = "results") ->
     for _, rows in frame.groupby([*PROBLEM, "optimizer", "mode"], sort=False, dropna=False):
         text = names_typed[rows["optimizer"].iloc[0]]
         for options in options_of(rows, suite, text):
-            runs.setdefault(tuple(sorted(options.items())), []).append(
-                (names_typed[rows["task"].iloc[0]], text)
-            )
+            pair = names_typed[rows["task"].iloc[0]], text
+            runs.setdefault(tuple(sorted(options.items())), []).append(pair)
     merged: dict[tuple, list[str]] = {}
     for options, pairs in runs.items():
         by_task: dict[str, list[str]] = {}
@@ -60,7 +62,7 @@ def commands(frame: Frame, suite: Suite, name: str, results: str = "results") ->
 
 
 def options_of(rows: Frame, suite: Suite, optimizer: str) -> list[dict[str, Any]]:
-    """How one optimizer's rows on one problem are asked for; two runs if rates outside the equal grid were added."""
+    """The options that reproduce one optimizer's rows on one problem; two runs if rates outside the grid were added."""
     spec = json.loads(rows["spec"].iloc[0])
     question = question_of(rows)
     schedule, steps = Schedule(**spec["schedule"]), spec["steps"]
@@ -84,14 +86,12 @@ def options_of(rows: Frame, suite: Suite, optimizer: str) -> list[dict[str, Any]
         return [{**options, "tuning": suite.tuning, "trials": suite.trials, **fresh}]
     rates, grid = set(rows["trial"].dropna()), equal_grid(optimizer, suite.trials)
     if not rates >= grid:  # fewer than the grid would be
-        return [{**options, "lr": ",".join(f"{rate:g}" for rate in sorted(rates))}]
-    outside = sorted(rates - grid)
+        return [{**options, "lr": rates_text(rates)}]
     found = [options] if grid or not rates else []
-    return found + ([{**options, "lr": ",".join(f"{rate:g}" for rate in outside)}] if outside else [])
+    return found + ([{**options, "lr": rates_text(rates - grid)}] if rates - grid else [])
 
 
 def typed_names(frame: Frame, suite: str) -> dict[str, str]:
-    """What one types for each task and optimizer of some rows."""
     found: dict[str, str] = {}
     for _, row in frame.drop_duplicates(["task", "optimizer"]).iterrows():
         spec = json.loads(row["spec"])
@@ -100,20 +100,17 @@ def typed_names(frame: Frame, suite: str) -> dict[str, str]:
 
 
 def environment(frame: Frame) -> dict[str, str]:
-    """What the rows were computed with, each fact with all its values."""
-    versions = [name for name in frame if str(name).startswith("version.")]
-    packages = [
-        f"{str(name)[8:]} {values(frame, str(name))}" for name in versions if values(frame, str(name))
-    ]
+    """Code, packages and machine of the rows, each with all its values."""
+    versions = [str(name) for name in frame if str(name).startswith("version.")]
+    packages = [f"{name[8:]} {text}" for name in versions if (text := values(frame, name))]
+    modes = frame["mode"].value_counts().sort_index()
     times = pd.to_numeric(frame["created"])
     facts = {
         "code": f"optbench {values(frame, 'optbench_version')}, commit {values(frame, 'commit') or 'unknown'}",
         "packages": ", ".join([f"python {values(frame, 'python')}", *packages]),
         "machine": f"{values(frame, 'cpu_model')}; {values(frame, 'platform')}",
         "device": f"{values(frame, 'device_kind')}; threads in each worker: {values(frame, 'threads')}",
-        "lanes": ", ".join(
-            f"{mode} {count:,}" for mode, count in frame["mode"].value_counts().sort_index().items()
-        ),
+        "lanes": ", ".join(f"{mode} {count:,}" for mode, count in modes.items()),
         "dates": " to ".join(dict.fromkeys((day(times.min()), day(times.max())))),
     }
     if "program_seconds" in frame and frame["program_seconds"].notna().any():
@@ -122,9 +119,9 @@ def environment(frame: Frame) -> dict[str, str]:
 
 
 def seconds(ran: Frame) -> str:
-    """Where the time went; all lanes of a program carry its seconds, and all its groups of lanes one compilation."""
-    programs = ran.drop_duplicates([*PROBLEM, "optimizer", "mode", "compile_seconds"])
-    groups = ran.drop_duplicates([*PROBLEM, "optimizer", "mode", "compile_seconds", "program_seconds"])
+    """Total times; all lanes of a program carry its seconds, and all its groups of lanes one compilation."""
+    key = [*PROBLEM, "optimizer", "mode", "compile_seconds"]
+    programs, groups = ran.drop_duplicates(key), ran.drop_duplicates([*key, "program_seconds"])
     return (
         f"{programs['compile_seconds'].sum():.1f} compiling, {groups['program_seconds'].sum():.1f} stepping, "
         f"{groups['evaluation_seconds'].sum():.1f} evaluating, in {len(programs)} programs"
@@ -141,5 +138,4 @@ def values(frame: Frame, name: str) -> str:
 
 
 def day(seconds: float) -> str:
-    """A date and minute in UTC."""
     return datetime.fromtimestamp(float(seconds), UTC).strftime("%Y-%m-%d %H:%M UTC")

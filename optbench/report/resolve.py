@@ -1,6 +1,6 @@
-"""The one file of the report that knows the catalogue of today: from what is typed to what rows are called, and back.
+"""The one file of the report that knows today's catalogue: from what is typed to the labels of rows, and back.
 
-Everything else reads rows. What is no longer listed is still shown; only how it would be run again is not known.
+Everything else reads rows. What is no longer in the catalogue is still shown, but without a command that reproduces it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from optbench.optimizer import Optimizer
 from optbench.suite import Suite
 
 
-def label(kind: str, text: str, there: Collection[str]) -> str:
-    """The task or optimizer that is meant, as rows name it; what rows have is shown though it can't be made here."""
-    if text in there:
+def label(kind: str, text: str, stored: Collection[str]) -> str:
+    """The label of a task or optimizer in rows; a stored label is kept even if it cannot be made here."""
+    if text in stored:
         return text
     return (tasks.parse(text) if kind == "task" else optimizers.parse(text)).label()
 
@@ -39,7 +39,7 @@ def equal_grid(text: str, trials: int) -> set[float]:
 
 
 def planned_lanes(spec: dict[str, Any], platform: str) -> str:
-    """How the lanes of a cell run unless it is said; '' if its task or optimizer is not listed here."""
+    """The default lane mode of a cell; '' if its task or optimizer is not listed here."""
     given = dict(spec)
     task, own = given.pop("task"), dict(given.pop("optimizer"))
     found = optimizers.find(own.pop("name"))
@@ -59,12 +59,11 @@ def all_of(texts: Sequence[str]) -> list[Optimizer]:
 
 
 def suite(given: str | Suite) -> Suite:
-    """The suite of a name or file."""
     return catalogue.suite(given)
 
 
 def docstring(given: str | Suite) -> str:
-    """What a suite says of itself; a Suite of one's own says nothing."""
+    """The docstring of a suite; '' for a Suite object."""
     try:
         return "" if isinstance(given, Suite) else suites.docstring(given)
     except OSError:  # of an installed package

@@ -1,33 +1,29 @@
-"""Who stands where over all problems, on one axis; or why nobody is ranked."""
+"""The comparison over problems on one axis, or why there is no ranking."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from optbench.stats import Frame
-from optbench.stats.aggregates import improvement
 from optbench.stats.budgets import certificate, refusal, unequal
 from optbench.stats.outcomes import AXES, Block, at_best, complete, outcomes
-from optbench.stats.profiles import performance_profiles
 from optbench.stats.ranking import ALPHA, cliques, friedman, mean_ranks, pairs, problems_needed
-from optbench.stats.stability import flips
-from optbench.stats.times import distributions, runtimes
+from optbench.stats.stability import disagreements, flips, lead_of_first
+from optbench.stats.times import runtimes
 from optbench.wording import count, listed, p_value
 
 SPOKEN = {"steps": "steps", "seconds": "seconds", "gradients": "gradient equivalents"}
-"""What an axis is called."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """The comparison over problems on one axis."""
+    """Outcomes over problems on one axis, with what several panels need of them."""
 
     frame: Frame
     certified: Frame
-    """What each optimizer was given, as `stats.budgets.certificate` says it."""
+    """The budget of each optimizer (`stats.budgets.certificate`)."""
     axis: str
     allow_unequal: bool = False
 
@@ -43,43 +39,32 @@ class Standing:
 
     @cached_property
     def block(self) -> Block:
-        """What can be compared over several problems."""
+        """The optimizers and problems that are ranked: all of them on all of them."""
         return complete(self.best)
 
     @property
     def rows(self) -> Frame:
-        """The outcomes that are ranked."""
         return self.block.rows
 
     @cached_property
     def refusals(self) -> list[str]:
-        """Why nobody is ranked, if so."""
         problems, names = (self.rows[column].nunique() for column in ("problem", "optimizer"))
         if problems < 2 or names < 2:
             return ["A ranking needs at least two optimizers that were run on the same two problems."]
-        said = refusal(self.differing)
-        return [] if self.allow_unequal or not said else [said]
+        text = refusal(self.differing)
+        return [text] if text and not self.allow_unequal else []
 
     @cached_property
     def differing(self) -> Frame:
-        """Where budgets differ, as `stats.budgets.unequal` says it."""
-        certified = self.certified
-        inside = [certified[column].isin(self.rows[column]) for column in ("problem", "optimizer")]
-        return unequal(certified[inside[0] & inside[1]], self.axis)
-
-    @property
-    def unequal(self) -> list[str]:
-        """The same in words."""
-        return self.differing["says"].tolist()
+        """Where budgets differ (`stats.budgets.unequal`)."""
+        inside = [self.certified[column].isin(self.rows[column]) for column in ("problem", "optimizer")]
+        return unequal(self.certified[inside[0] & inside[1]], self.axis)
 
     @property
     def left_out(self) -> str:
-        """Who and what is not ranked, in a sentence."""
-        parts = [
-            f"{kind} {listed(names)}"
-            for kind, names in (("optimizers", self.block.optimizers), ("problems", self.block.problems))
-            if names
-        ]
+        """The optimizers and problems that are not ranked, in a sentence."""
+        names = {"optimizers": self.block.optimizers, "problems": self.block.problems}
+        parts = [f"{kind} {listed(each)}" for kind, each in names.items() if each]
         return f"Left out, since not all were run on all: {'; '.join(parts)}." if parts else ""
 
     @cached_property
@@ -89,104 +74,93 @@ class Standing:
 
     @cached_property
     def tested(self) -> Frame:
-        """Every pair, tested."""
         return pairs(self.rows)
 
     @cached_property
     def cliques(self) -> list[list[str]]:
-        """Neighbours in rank that cannot be told apart."""
+        """Neighbours in rank that do not differ significantly."""
         found = cliques(self.ranks, self.tested)
         return [rows["optimizer"].tolist() for _, rows in found.groupby("clique")]
 
     @cached_property
     def sentences(self) -> list[str]:
-        """What the tests say."""
-        solved, names = self.rows["problem"].nunique(), len(self.ranks)
+        over, names = self.rows["problem"].nunique(), len(self.ranks)
         test = friedman(self.rows)
-        said = []
+        lines = []
         if math.isfinite(test.f_p):
-            can = "can" if test.f_p <= ALPHA else "cannot"
-            said.append(
-                f"Friedman's test (Iman and Davenport's form) {can} tell them from equals: {p_value(test.f_p)}."
+            verb = "rejects" if test.f_p <= ALPHA else "does not reject"
+            lines.append(
+                f"Friedman's test (Iman and Davenport's form) {verb} equality of the optimizers: {p_value(test.f_p)}."
             )
-        apart = self.tested[self.tested["differ"]]
-        said += [
-            f"{row['optimizer']} differs from {row['other']}: better on {row['better']} problems, worse on "
-            f"{row['worse']} (Wilcoxon, Holm, {p_value(row['holm'])})."
-            for row in apart.to_dict("records")
+        significant = self.tested[self.tested["differ"]]
+        lines += [
+            f"{row['optimizer']} differs significantly from {row['other']}: better on {row['better']} problems, worse "
+            f"on {row['worse']} (Wilcoxon's signed-rank test, Holm, {p_value(row['holm'])})."
+            for row in significant.to_dict("records")
         ]
         needed = problems_needed(names)
-        if apart.empty:
+        if significant.empty:
             least = (
-                f"; with {names} optimizers it takes at least {needed} problems" if solved < needed else ""
+                f"; with {names} optimizers, significance takes at least {needed}" if over < needed else ""
             )
-            said.append(
-                f"No pair can be told apart over {solved} problems{least} (Wilcoxon's signed ranks, Holm)."
+            lines.append(
+                f"No pairwise difference is significant over {over} problems{least} (Wilcoxon, Holm)."
             )
-        return said
+        lines += [
+            f"The mean rank puts {one} before {other}, AlgoPerf's score {other} before {one}."
+            for one, other in disagreements(self.rows)
+        ]
+        for by, name in (("rank", "mean rank"), ("score", "AlgoPerf's score")):
+            row = lead_of_first(self.rows, by)
+            lines.append(
+                f"{row['optimizer']}'s lead over {row['other']} in {name} is {row['difference']:.2g} "
+                f"[{row['low']:.2g}, {row['high']:.2g}] over problems ({p_value(row['p'])})."
+            )
+        return lines
 
     @property
     def sentence(self) -> str:
-        """Who ranks best, how sure that is and what it hangs on; nothing where nobody is ranked."""
+        """The best mean rank, how sure it is and what it depends on; '' without a ranking."""
         if self.refusals:
             return ""
-        best, over = self.ranks.iloc[0], self.rows["problem"].nunique()
+        best = self.ranks.iloc[0]
         name = best["optimizer"]
-        apart = {row.other if row.optimizer == name else row.optimizer for row in self.tested.itertuples()
-                 if row.differ and name in (row.optimizer, row.other)}  # fmt: skip
-        tied = [other for other in self.ranks["optimizer"] if other != name and other not in apart]
-        sure = f"these {over} cannot tell it from {listed(tied)}" if tied else "every other differs from it"
-        hangs = len(self.flips)
-        orders = (
-            f"; {count(hangs, 'order')} of two change when one optimizer or task is left out (see Ranks)"
-            if hangs
+        rows = self.tested[self.tested["differ"] & self.tested[["optimizer", "other"]].eq(name).any(axis=1)]
+        tied = [
+            other
+            for other in self.ranks["optimizer"]
+            if other not in {name, *rows["optimizer"], *rows["other"]}
+        ]
+        sure = (
+            f"not significantly better than {listed(tied, 'or')}"
+            if tied
+            else "significantly better than every other"
+        )
+        flips = len(self.flips)
+        depends = (
+            f"; leaving out one optimizer or task would reverse {count(flips, 'pair')} (see Ranks)"
+            if flips
             else ""
         )
         return (
-            f"Over the {over} problems {name} has the best mean rank, {best['rank']:.2g} of {len(self.ranks)} "
-            f"(over problems drawn anew {best['low_tasks']:.2g} to {best['high_tasks']:.2g}): {sure}{orders}."
+            f"Over the {self.rows['problem'].nunique()} problems {name} has the best mean rank, {best['rank']:.2g} of "
+            f"{len(self.ranks)} (95% interval over problems {best['low_tasks']:.2g} to {best['high_tasks']:.2g}); "
+            f"{sure}{depends}."
         )
 
     @cached_property
     def flips(self) -> list[str]:
-        """Every order that hangs on one other optimizer or problem."""
-        return flips(self.rows)["says"].tolist()
-
-    @cached_property
-    def profiles(self) -> Frame:
-        """Performance profiles."""
-        return performance_profiles(self.rows)
+        """Every order that is reversed without one other optimizer or problem."""
+        return flips(self.rows).query("flipped")["says"].tolist()
 
     @cached_property
     def runtimes(self) -> Frame:
         """When each target of the ladder was reached."""
         return runtimes(self.frame, self.rows)
 
-    @cached_property
-    def distributions(self) -> Frame:
-        """Runtime distributions."""
-        return distributions(self.runtimes)
-
-    @cached_property
-    def improvement(self) -> tuple[list[str], list[list[tuple[str, bool]]]]:
-        """Optimizers, best first, and for each pair the chance that the first's run is better; whether that is sure."""
-        names = self.ranks["optimizer"].tolist()
-        found = improvement(self.rows).set_index(["optimizer", "other"])
-        rows = [
-            [chance(found.loc[(one, other)]) if one != other else ("", False) for other in names]
-            for one in names
-        ]
-        return names, rows
-
 
 def standings(frame: Frame, allow_unequal: bool) -> dict[str, Standing]:
     """One for each axis, steps first."""
     certified = certificate(frame)
-    return {
-        axis: Standing(frame, certified, axis, allow_unequal) for axis in sorted(AXES, key=list(SPOKEN).index)
-    }
-
-
-def chance(row: Any) -> tuple[str, bool]:
-    """A probability of improvement, and whether its interval over problems leaves out one half."""
-    return f"{100 * row['probability']:.0f} %", bool(row["low_tasks"] > 0.5 or row["high_tasks"] < 0.5)
+    axes = sorted(AXES, key=list(SPOKEN).index)
+    return {axis: Standing(frame, certified, axis, allow_unequal) for axis in axes}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from optbench.report import tables
 from optbench.report.content import Content
+from optbench.report.panels.verdict import main
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
@@ -11,7 +11,7 @@ SPECIAL = {
     ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\symbol{34}", "≥": r"$\geq$", "`": r"\textasciigrave{}",
     "[": "{[}", "]": "{]}",
 }  # fmt: skip
-"""What LaTeX does not print as it is; brackets too, which after a line break are an option."""
+"""Characters that LaTeX does not print as they are; brackets too, which after a line break are an option."""
 SHOWN = ("optimizer", "best lr", "final loss", "test", "steps", "decades", "us/step", "state/param")
 
 
@@ -21,14 +21,13 @@ def escape(text: str) -> str:
 
 
 def comment(text: str) -> str:
-    """A line that LaTeX passes over."""
     return f"% {' '.join(text.split())}"
 
 
 def table(content: Content) -> str:
     """A tabular with a group of rows for each problem; who leads is bold."""
-    whole = tables.main(content)
-    places = [whole.header.index(name) for name in SHOWN]
+    shown = main(content)
+    places = [shown.header.index(name) for name in SHOWN]
     leaders = {each.name: set(each.leaders) if each.contested else set() for each in content.verdicts}
     lines = [
         comment("Needs the package booktabs. Bold: leads its problem, alone or tied. Written by:"),
@@ -38,7 +37,7 @@ def table(content: Content) -> str:
         " & ".join(escape(name).replace("us/", r"$\mu$s/") for name in SHOWN) + r" \\",
     ]
     before = None
-    for row in whole.rows:
+    for row in shown.rows:
         problem, name = row[:2]
         if problem != before:
             lines += [r"\midrule", rf"\multicolumn{{{len(SHOWN)}}}{{l}}{{\emph{{{escape(problem)}}}}} \\"]

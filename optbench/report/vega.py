@@ -22,11 +22,7 @@ def library() -> str:
     path = cache_folder() / f"vega-{digest([SNIPPET, version('vl-convert-python')])}.js"
     if path.is_file():
         return path.read_text()
-    text = (
-        vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-        .replace("</script", "<\\/script")
-        .replace("<!--", "<\\!--")
-    )
+    text = vl_convert.javascript_bundle(SNIPPET).replace("</script", "<\\/script").replace("<!--", "<\\!--")
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as temporary:
         temporary.write_text(text)

@@ -1,4 +1,4 @@
-"""`optbench report`: what is stored for a suite, as a page, as Markdown with figures, and as tables."""
+"""`optbench report`: the results of a suite as a page, as Markdown with figures, and as tables."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from optbench.fields import UserError
-from optbench.report import claims, compare, tex
-from optbench.report import figures as draw
+from optbench.report import compare, tex
 from optbench.report.content import Content
+from optbench.report.figures import files
 from optbench.report.folder import save
-from optbench.report.index import index, moved
-from optbench.report.markdown import slug
-from optbench.report.page import comparison, page
+from optbench.report.index import document, index
+from optbench.report.look import looks
+from optbench.report.markdown import bullets, escape, slug
+from optbench.report.page import page, render
+from optbench.report.panels import PANELS
+from optbench.report.parts import sections
 from optbench.report.selection import Selection
+from optbench.stats import Frame
 from optbench.store import Store
 from optbench.wording import count
 
@@ -21,7 +25,7 @@ from optbench.wording import count
 def write_report(
     results: str, out: str, selection: Selection, allow_unequal: bool = False
 ) -> tuple[Path, str]:
-    """Write the report to <out>/<suite>/; gives the folder, and what was written, in words.
+    """Write the report to <out>/<suite>/; returns the folder and what the terminal prints.
 
     Args:
         results: the folder that results are kept in.
@@ -30,23 +34,23 @@ def write_report(
         allow_unequal: rank optimizers although their budgets differ.
 
     Raises:
-        UserError: nothing is stored that could be shown, or the folder cannot be written to.
+        UserError: no stored row matches, or the folder cannot be written to.
     """
     content = Content.of(selection, Store(results), allow_unequal)
     folder = Path(out) / slug(selection.own.name)
-    drawn = figures(content)
-    save(
-        folder,
-        {**drawn, **tables(content), "index.md": index(content).encode(), "index.html": page(content, drawn)},
-    )
-    return folder, closing(folder, content, len(drawn))
+    shown = sections(content, PANELS)
+    figures = files(shown)
+    tables = {"table.csv": csv(content.summary), "table.tex": tex.table(content).encode()}
+    pages = {"index.md": index(content, shown), "index.html": page(content, shown, figures)}
+    save(folder, {**figures, **tables, **pages})
+    return folder, closing(folder, content, len(figures) // 2)
 
 
 def write_comparison(results: str, out: str, selection: Selection, sides: Sequence[str]) -> tuple[Path, str]:
-    """Write what moved between two sides to <out>/<suite>-compare/ and say so; see `report.compare`.
+    """Write the comparison of two sides to <out>/<suite>-compare/ and return what the terminal prints.
 
     Raises:
-        UserError: a side is not there, they have nothing in common, or the folder cannot be written to.
+        UserError: a side does not exist, they have nothing in common, or the folder cannot be written to.
     """
     names = [name for side in sides for name in side.split(",") if name]
     if len(names) != 2:
@@ -55,34 +59,33 @@ def write_comparison(results: str, out: str, selection: Selection, sides: Sequen
         )
     found = compare.compare(results, (names[0], names[1]), selection)
     folder = Path(out) / f"{slug(selection.own.name)}-compare"
-    csv = compare.frame_of(found).to_csv(index=False, float_format="%.6g")
-    save(
-        folder,
-        {"table.csv": csv.encode(), "index.md": moved(found).encode(), "index.html": comparison(found)},
-    )
+    save(folder, {"table.csv": csv(compare.frame_of(found)), **comparison(found)})
     return folder, f"Wrote {folder / 'index.html'}, index.md and table.csv.\n{found.headline}"
 
 
-def tables(content: Content) -> dict[str, bytes]:
-    """The comparison for a program and for a paper."""
-    csv = content.summary.to_csv(index=False, float_format="%.6g")
-    return {"table.csv": csv.encode(), "table.tex": tex.table(content).encode()}
+def comparison(found: compare.Comparison) -> dict[str, bytes]:
+    shown, drawn = found.sections(), looks(move.optimizer for move in found.moves)
+    values = {"question": compare.TITLE, "suite": found.selection.own.name, "names": found.names}
+    head = bullets(f"{side}: {escape(name)}" for side, name in zip("AB", found.names, strict=True))
+    return {
+        "index.md": document(compare.TITLE, [head], shown),
+        "index.html": render("compare.html", shown, drawn, {}, **values),
+    }
 
 
-def figures(content: Content) -> dict[str, bytes]:
-    """Every figure as SVG and PNG, by path."""
-    with draw.style():
-        return draw.rendered({**draw.drawings(content), **claims.drawings(content.claims)})
+def csv(table: Frame) -> bytes:
+    """A table for a program; the columns are described in docs/columns.md."""
+    names = {name: name.replace("trial", "learning_rate") for name in table if name != "trials"}
+    return table.rename(columns=names).to_csv(index=False, float_format="%.6g").encode()
 
 
-def closing(folder: Path, content: Content, files: int) -> str:
-    """What the terminal says."""
-    names, tasks = len(content.optimizers), len(content.problems)
+def closing(folder: Path, content: Content, figures: int) -> str:
+    names, tasks = len(content.optimizers), content.stored["task"].nunique()
     cells = int(content.summary["lanes"].sum())
     seeded = {problem.rows["task"].iloc[0] for problem in content.problems if problem.question.seeded}
     return (
-        f"Wrote {folder / 'index.html'}: {count(tasks, 'problem')}, {count(names, 'optimizer')}, "
-        f"{count(cells, 'cell')}. Beside it: index.md, {files // 2} figures (SVG and PNG), table.csv and table.tex.\n"
+        f"Wrote {folder / 'index.html'}: {count(tasks, 'task')}, {count(names, 'optimizer')}, "
+        f"{count(cells, 'cell')}. Beside it: index.md, {figures} figures (SVG and PNG), table.csv and table.tex.\n"
         f"{content.headline}\n"
         f"Next: {content.selection.next_command(content.newest, content.summary, seeded, bool(content.terrains))}"
     )

@@ -1,30 +1,29 @@
 """The array behind every comparison, and its stratified bootstrap.
 
-Seeds are drawn anew within each optimizer and problem, or problems are drawn anew for all optimizers alike; the
-first says how far other seeds would have moved a number, the second how far other tasks of the same kind would.
+Two uncertainties are kept apart: that due to seeds, which are resampled within each optimizer and problem, and that
+due to the choice of problems, which is a t interval over problems (of a score that is no mean, by the jackknife).
 
-Sources: Efron 1979, doi:10.1214/aos/1176344552; stratified as in Agarwal et al. 2021, arXiv:2108.13264.
+Sources: Efron 1979, doi:10.1214/aos/1176344552; stratified as in Agarwal et al. 2021, arXiv:2108.13264; Tukey 1958
+(jackknife).
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from optbench.stats import Frame
-from optbench.stats.curves import RESAMPLES
-
-LEVEL = 0.95
-"""Of every interval."""
+from optbench.stats.curves import LEVEL, RESAMPLES
+from optbench.stats.paired import half_width
 
 
 class Table(NamedTuple):
     """One number for each optimizer [O], problem [P] and seed [N]; less is better, failures are infinite.
 
-    The names are sorted, and so are the seeds' values: nothing that follows depends on the order of rows.
+    Names and values are sorted, so that no statistic depends on the order of rows.
     """
 
     optimizers: tuple[str, ...]
@@ -32,7 +31,7 @@ class Table(NamedTuple):
     values: np.ndarray
     """[O, P, N], ascending along the last axis; infinite past the count."""
     counts: np.ndarray
-    """[O, P]: how many seeds there are."""
+    """[O, P], of seeds."""
 
 
 def table(rows: Frame, column: str) -> Table:
@@ -41,76 +40,46 @@ def table(rows: Frame, column: str) -> Table:
     Raises:
         ValueError: an optimizer has no row on a problem.
     """
-    optimizers, problems = (tuple(sorted(map(str, rows[name].unique()))) for name in ("optimizer", "problem"))
-    places = [
-        np.searchsorted(names, rows[name].astype(str).to_numpy(dtype=str))
-        for names, name in ((optimizers, "optimizer"), (problems, "problem"))
-    ]
-    cells = places[0] * len(problems) + places[1]
-    counts = np.bincount(cells, minlength=len(optimizers) * len(problems))
-    if not len(rows) or (counts == 0).any():
-        raise ValueError(
-            f"{int((counts == 0).sum())} pairs of optimizer and problem have no row; see `complete`"
-        )
-    numbers = rows[column].to_numpy(float)
-    order = np.lexsort((numbers, cells))
-    within = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-    values = np.full((len(counts), counts.max()), math.inf)
-    values[cells[order], within] = numbers[order]
-    shape = (len(optimizers), len(problems))
-    return Table(optimizers, problems, values.reshape(*shape, -1), counts.reshape(shape))
+    rows = rows.sort_values(column)
+    keys = [rows[name].astype(str) for name in ("optimizer", "problem")]
+    seat = rows.groupby(keys).cumcount().rename("seat")
+    wide = rows[column].set_axis(pd.MultiIndex.from_arrays([*keys, seat])).unstack("seat")
+    names = [wide.index.levels[level] for level in (0, 1)]
+    wide = wide.reindex(pd.MultiIndex.from_product(names))
+    shape = tuple(map(len, names))
+    counts = wide.notna().sum(axis=1).to_numpy().reshape(shape)
+    if (counts == 0).any():
+        raise ValueError(f"{(counts == 0).sum()} pairs of optimizer and problem have no row; see `complete`")
+    values = wide.fillna(math.inf).to_numpy(float).reshape(*shape, -1)
+    return Table(*(tuple(map(str, each)) for each in names), values, counts)
 
 
 def medians(data: Table) -> np.ndarray:
-    """The median seed of each optimizer and problem, [O, P]; the upper of the middle two, as everywhere."""
-    return np.take_along_axis(data.values, (data.counts // 2)[..., None], -1)[..., 0]
+    """The median over seeds for each optimizer and problem, [O, P]."""
+    middles = np.stack([(data.counts - 1) // 2, data.counts // 2], axis=-1)
+    return np.take_along_axis(data.values, middles, -1).mean(axis=-1)
 
 
 def resampled_medians(data: Table, draws: int = RESAMPLES) -> np.ndarray:
     """The medians in `draws` resamples of the seeds, [B, O, P].
 
-    The median of a resample is one of the seeds; which, follows a law that depends on nothing but their number, so
-    it is drawn at once and no seed is.
+    The j-th of n sorted draws from n values is the value at ceil(n U), where U, the j-th of n sorted uniform numbers,
+    has the distribution Beta(j, n + 1 - j); so only the middle one or two are drawn.
     """
-    uniform = np.random.default_rng(0).random((draws, *data.counts.shape))
-    ranks = np.zeros(uniform.shape, int)
-    for count in np.unique(data.counts):
-        here = data.counts == count
-        ranks[:, here] = np.searchsorted(median_law(int(count)), uniform[:, here])
-    optimizer, problem = np.indices(data.counts.shape)
-    return data.values[optimizer, problem, ranks]
-
-
-@functools.cache
-def median_law(count: int) -> np.ndarray:
-    """The probability that the median of a resample of `count` sorted values is at most the j-th, [count].
-
-    It is, when at least count // 2 + 1 draws are at most the j-th: a binomial tail.
-    """
-    need = count // 2 + 1
-    shares = np.arange(1, count + 1) / count
-    chances = [
-        sum(math.comb(count, k) * share**k * (1 - share) ** (count - k) for k in range(need, count + 1))
-        for share in shares
-    ]
-    return np.array([*chances[:-1], 1.0])
+    generator = np.random.default_rng(0)
+    count = data.counts
+    half = (count + 1) // 2
+    lower = generator.beta(half, count + 1 - half, (draws, *count.shape))
+    upper = lower + (1 - lower) * generator.beta(1, np.maximum(count - half, 1), lower.shape)
+    places = np.stack([lower, np.where(count % 2, lower, upper)], axis=-1)
+    places = np.minimum((places * count[..., None]).astype(int), count[..., None] - 1)
+    return np.take_along_axis(data.values[None], places, -1).mean(axis=-1)
 
 
 def resampled_weights(data: Table, draws: int = RESAMPLES) -> np.ndarray:
     """How often each seed is drawn in `draws` resamples, [B, O, P, N]; along N it sums to the count."""
-    width = data.values.shape[-1]
-    generator = np.random.default_rng(0)
-    strata = data.counts.size
-    picks = (generator.random((draws, strata, width)) * data.counts.reshape(-1, 1)).astype(np.int64)
-    picks += np.arange(draws * strata).reshape(draws, strata, 1) * width
-    drawn = np.broadcast_to(np.arange(width) < data.counts.reshape(-1, 1), picks.shape)
-    weights = np.bincount(picks[drawn], minlength=draws * strata * width)
-    return weights.reshape(draws, *data.counts.shape, width)
-
-
-def resampled_problems(count: int, draws: int = RESAMPLES) -> np.ndarray:
-    """The share of each problem in `draws` resamples of the problems, [B, P]; a row sums to 1."""
-    return np.random.default_rng(1).multinomial(count, np.full(count, 1 / count), draws) / count
+    shares = (np.arange(data.values.shape[-1]) < data.counts[..., None]) / data.counts[..., None]
+    return np.random.default_rng(0).multinomial(data.counts, shares, (draws, *data.counts.shape))
 
 
 def interval(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -118,3 +87,40 @@ def interval(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ends = math.floor((1 - LEVEL) / 2 * (len(draws) - 1)), math.ceil((1 + LEVEL) / 2 * (len(draws) - 1))
     low, high = np.partition(draws, ends, axis=0)[list(ends)]
     return low, high
+
+
+def left_out(each: np.ndarray) -> np.ndarray:
+    """The means over problems with each problem left out, [..., P], from the contributions of the problems."""
+    return (each.sum(axis=-1, keepdims=True) - each) / max(each.shape[-1] - 1, 1)
+
+
+def over_problems(values: np.ndarray, without: np.ndarray, within: tuple[float, float]) -> list[np.ndarray]:
+    """The ends of the 95 % interval over problems of scores [...], from those without each problem [..., P].
+
+    A t interval of the jackknife's pseudo-values: of a mean over problems, the plain t interval. Scores and ends lie
+    `within` two bounds.
+    """
+    with np.errstate(invalid="ignore"):  # an infinite score has no interval but the bounds
+        half = half_width((without.shape[-1] - 1) * without)
+        return [np.fmax(values - half, within[0]), np.fmin(values + half, within[1])]
+
+
+def scored(
+    data: Table,
+    name: str,
+    values: np.ndarray,
+    seeds: np.ndarray,
+    without: np.ndarray,
+    within: tuple[float, float] = (0.0, 1.0),
+    up: bool = False,
+    **others: np.ndarray,
+) -> Frame:
+    """A table of scores [O], best first, with their intervals over seeds and over problems.
+
+    From the scores in resamples of the seeds [B, O] and without each problem [O, P]; `up`: less is better. Columns
+    optimizer, `name`, low, high, low_tasks, high_tasks, the others, problems (their number).
+    """
+    ends = [*interval(seeds), *over_problems(values, without, within)]
+    columns = {"optimizer": data.optimizers, name: values, **others, "problems": len(data.problems)}
+    columns |= dict(zip(("low", "high", "low_tasks", "high_tasks"), ends, strict=True))
+    return pd.DataFrame(columns).sort_values([name, "optimizer"], ascending=[up, True], ignore_index=True)

@@ -1,38 +1,38 @@
-"""The equal-budget certificate: what each optimizer was given to choose with and to run on, and whether that is fair.
+"""The equal-budget certificate: the tuning and running budget of each optimizer, and whether they are equal.
 
-What must be equal follows from the question, which is the axis of the ranking:
+What must be equal depends on the axis of the ranking:
 
-- on every axis: trials, and seeds of each trial. More trials are more tuning, and tuning is what rankings hang on
-  (Sivaprasad et al. 2020, arXiv:1910.11758; Schmidt, Schneider and Hennig 2021, arXiv:2007.01547).
+- on every axis: trials, and seeds of each trial, because rankings depend on the tuning budget (Sivaprasad et al. 2020,
+  arXiv:1910.11758; Schmidt, Schneider and Hennig 2021, arXiv:2007.01547).
 - steps: the horizon. Gradients and seconds of a step differ between methods, and are shown.
-- gradients, seconds: the gradient-equivalents or seconds that count, which `outcomes` makes equal by reading everyone
-  where the budget of the cheapest ends. Seconds also need one machine and one lane mode: a vectorised lane of one
-  method takes a tenth of the time of the same lane alone.
+- gradients, seconds: `outcomes` makes them equal by comparing all optimizers at the cheapest one's total budget.
+  Seconds also need one machine and one lane mode: a vectorised lane takes a tenth of the time of the same lane alone.
 """
 
 from __future__ import annotations
 
-import numpy as np
+import json
+
 import pandas as pd
 
 from optbench.stats import Frame
 from optbench.stats.costs import RAN, costs_of, gradients_per_step
+from optbench.stats.outcomes import trying
 from optbench.stats.settings import PROBLEM, kept_apart, labels
+from optbench.wording import listed
 
 TOLERANCE = 0.05
-"""By how much budgets may differ, as a share of the largest."""
+"""The difference between budgets that is allowed, as a share of the largest."""
 
 
 def certificate(frame: Frame) -> Frame:
-    """What every optimizer was given on every problem: lanes are counted whole, also those that ended early.
+    """The budget of every optimizer on every problem; lanes that ended early count in full.
 
-    Where there are stages, trials and seeds are those that chose. An optimizer that declares nothing to search was
-    given as many trials as the others: the rest of them would repeat its only one.
-
-    Returns:
-        One row for each problem and optimizer: columns of `PROBLEM`, problem, optimizer, trials, seeds (for each
-        trial, the least), lanes (cells, all stages), searched (False: it declares nothing to search), steps,
-        gradients, seconds (granted to all lanes together), where (lane modes and processors).
+    Where there are stages, trials and seeds are those that chose. An optimizer with nothing to tune runs one trial;
+    that counts as the full number. One row for each problem and optimizer: columns of `PROBLEM`, problem, optimizer,
+    trials, seeds (of a trial, the least), lanes (cells, all stages), searched (False: it has nothing to tune),
+    dimensions (hyperparameters that its trials vary), steps, gradients, seconds (of all lanes together), where (lane
+    modes and processors), counted (its gradients were).
     """
     names = labels(frame)
     found = []
@@ -40,12 +40,11 @@ def certificate(frame: Frame) -> Frame:
         steps = float(rows["steps"].iloc[0])
         costs = {axis: costs_of(rows, axis) for axis in ("steps", "gradients", "seconds")}
         for optimizer, own in rows.groupby("optimizer", sort=False):
-            choosing = own[own["stage"] == "tuning"] if "stage" in own else own
-            seeds = choosing.groupby("trial", dropna=False)["seed"].nunique()
+            seeds = trying(own).groupby("trial", dropna=False)["seed"].nunique()
             found.append({
                 **own[list(PROBLEM)].iloc[0].to_dict(), "problem": names.loc[own.index[0]],
                 "optimizer": str(optimizer), "trials": len(seeds), "seeds": int(seeds.min()),
-                "lanes": len(own), "searched": bool(own["trial"].notna().all()),
+                "lanes": len(own), "searched": bool(own["trial"].notna().all()), "dimensions": dimensions(trying(own)),
                 **{axis: len(own) * steps * float(cost.loc[optimizer]) for axis, cost in costs.items()},
                 "where": where(own),
                 "counted": bool(gradients_per_step(own).notna().any() or not own["status"].isin(RAN).any()),
@@ -53,72 +52,73 @@ def certificate(frame: Frame) -> Frame:
     return pd.DataFrame(found)
 
 
+def dimensions(tried: Frame) -> int:
+    """The number of hyperparameters that the trials of one optimizer vary."""
+    specs = [json.loads(spec)["optimizer"] for spec in tried.drop_duplicates("trial")["spec"]]
+    return int((pd.DataFrame(specs).astype(str).nunique() > 1).sum())
+
+
+def unequal_searches(certified: Frame) -> list[str]:
+    """Sentences on problems where equal numbers of trials searched different numbers of hyperparameters."""
+    found: dict[str, list[str]] = {}
+    searching = certified[certified["searched"] & (certified["trials"] > 1)]
+    for problem, rows in searching.groupby("problem", sort=False):
+        if rows["dimensions"].nunique() > 1:
+            each = [f"{listed(list(names))} {n}" for n, names in rows.groupby("dimensions")["optimizer"]]
+            found.setdefault("; ".join(each), []).append(str(problem))
+    return [
+        f"Equal numbers of trials searched different numbers of hyperparameters on {listed(names)}: {each}."
+        for each, names in found.items()
+    ]
+
+
 def where(rows: Frame) -> str:
-    """What seconds depend on besides the method: the lane mode (and under vmap how many lanes), the processor."""
+    """The lane mode (with the number of lanes under vmap) and the processor, on which seconds depend."""
     if "lanes" not in rows:
         return ""
-    ways = rows[["mode", "lanes", "cpu_model"]].dropna().drop_duplicates().itertuples(index=False)
-    return ", ".join(
-        sorted(
-            {
-                f"{way.mode}{f' of {way.lanes:.0f} lanes' * (way.mode == 'vmap')} on {way.cpu_model}"
-                for way in ways
-            }
-        )
+    modes = rows[["mode", "lanes", "cpu_model"]].dropna().drop_duplicates().itertuples(index=False)
+    vectorised = {"vmap": " of {:.0f} lanes"}
+    texts = (
+        f"{row.mode}{vectorised.get(row.mode, '').format(row.lanes)} on {row.cpu_model}" for row in modes
     )
+    return ", ".join(sorted({*texts}))
 
 
 def unequal(certified: Frame, axis: str = "steps") -> Frame:
-    """Where a ranking on an axis would compare unequal budgets.
+    """The unequal budgets behind a ranking on an axis.
 
-    Args:
-        certified: what `certificate` gives.
-        axis: what the ranking is made on.
-
-    Returns:
-        Columns problem, what (trials, seeds, gradients or where), least, most (their budgets), says (the sentence).
+    From `certificate`. Columns problem, what (trials, seeds, gradients or where), least, most (their budgets), says.
     """
     found = []
     for problem, rows in certified.groupby("problem", sort=False):
-        searching = rows[rows["searched"]]
-        for what, counted in (("trials", searching), ("seeds", rows)):
-            if len(counted) and differ(counted[what].to_numpy(float)):
-                low, high = (counted.loc[at] for at in (counted[what].idxmin(), counted[what].idxmax()))
-                says = (
-                    f"{problem}: {low['optimizer']} got {low[what]} {what}, {high['optimizer']} {high[what]}"
-                )
+        for what, counted in (("trials", rows[rows["searched"]]), ("seeds", rows)):
+            each = counted.sort_values(what).to_dict("records")
+            if each and (low := each[0])[what] < (1 - TOLERANCE) * (high := each[-1])[what]:
+                says = f"{low['optimizer']} got {low[what]} {what}, {high['optimizer']} {high[what]}"
                 found.append((problem, what, str(low[what]), str(high[what]), says))
         if axis == "gradients":
-            for row in rows[~rows["counted"]].itertuples():
-                says = f"{problem}: what a step of {row.optimizer} asks for was not counted, its lanes ended too soon"
+            for name in rows.loc[~rows["counted"], "optimizer"]:
+                says = f"the gradients of a step of {name} were not counted, its lanes ended too soon"
                 found.append((problem, "gradients", "nan", "nan", says))
         if axis == "seconds" and rows["where"].nunique() > 1:
-            ways = rows.drop_duplicates("where")
-            told = ", ".join(f"{row.optimizer} by {row.where}" for row in ways.itertuples())
-            low, high = ways["where"].iloc[0], ways["where"].iloc[1]
-            found.append(
-                (problem, "where", low, high, f"{problem}: seconds of lanes run in different ways, {told}")
-            )
-    return pd.DataFrame(found, columns=["problem", "what", "least", "most", "says"])
-
-
-def differ(given: np.ndarray) -> bool:
-    """Whether the least is more than the tolerance below the largest."""
-    return bool(given.min() < (1 - TOLERANCE) * given.max())
+            modes = rows.drop_duplicates("where")
+            each = ", ".join(f"{row.optimizer} by {row.where}" for row in modes.itertuples())
+            says = f"lanes ran in different modes, {each}"
+            found.append((problem, "where", *modes["where"].iloc[:2], says))
+    table = pd.DataFrame(found, columns=["problem", "what", "least", "most", "says"])
+    return table.assign(says=table["problem"] + ": " + table["says"])
 
 
 def refusal(found: Frame) -> str:
-    """Why nobody is ranked, with the numbers and what to do next; nothing where `unequal` found nothing."""
+    """Why there is no ranking, and what to do; empty where `unequal` is."""
     if found.empty:
         return ""
-    said = list(found["says"])
-    more = f"; and {len(said) - 3} more" if len(said) > 3 else ""
-    way = (
-        "Run all with the same --lanes, on one machine"
-        if set(found["what"]) == {"where"}
-        else "Run what is missing, leave an optimizer out with --opt"
-    )
+    says = list(found["says"])
+    more = f"; and {len(says) - 3} more" if len(says) > 3 else ""
+    fix = "Run what is missing, leave an optimizer out with --opt"
+    if set(found["what"]) == {"where"}:
+        fix = "Run all with the same --lanes, on one machine"
     return (
-        f"A ranking needs equal budgets, and these differ by more than {TOLERANCE:.0%}: {'; '.join(said[:3])}{more}. "
-        f"{way}, or rank all the same: --allow-unequal"
+        f"A ranking needs equal budgets, and these differ by more than {TOLERANCE:.0%}: {'; '.join(says[:3])}{more}. "
+        f"{fix}, or rank them anyway: --allow-unequal"
     )

@@ -13,6 +13,7 @@ from optbench.stats import Frame
 from optbench.stats.costs import costs, memory
 from optbench.stats.curves import middle
 from optbench.stats.outcomes import compared, known, on_problem, steps_to
+from optbench.stats.paired import t_test
 from optbench.stats.sequence import estimate, seeds_needed
 from optbench.stats.settings import question_of
 from optbench.wording import count, number
@@ -132,10 +133,7 @@ def warnings(names: Sequence[str], rows: Sequence[Frame], sides: Sequence[dict[s
 
 def moved_by_names(name: str, rows: Frame, renamed: Frame | None) -> Iterator[str]:
     """A sentence where a paired t test at 1 % sees other losses after parameters were renamed."""
-    from scipy.stats import t
-
     if renamed is not None:
         apart = log_losses(renamed) - log_losses(rows[rows["seed"].isin(renamed["seed"])])
-        edge = t.ppf(0.995, len(apart) - 1) * apart.std(ddof=1) / math.sqrt(len(apart))
-        if abs(apart.mean()) > edge:
+        if t_test(apart) < 0.01:
             yield f"{name} depends on the names of parameters: renamed, {number(10 ** apart.mean())} times the loss."

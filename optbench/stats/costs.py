@@ -1,4 +1,4 @@
-"""What rows say of cost: seconds, gradients, state and memory."""
+"""Costs of a step: seconds, gradients, state and memory."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import math
 import numpy as np
 import pandas as pd
 
-from optbench.cell import Status
+from optbench.cell import FINAL
 from optbench.stats import Frame
 
-RAN = (Status.DONE, Status.REACHED, Status.DIVERGED)
+RAN = FINAL
 """The statuses of cells that say something about the method."""
 
 
 def costs(ran: Frame) -> dict[str, float]:
-    """What a step takes: microseconds, state floats per parameter, gradient equivalents; NaN if nothing ran."""
+    """Microseconds, state floats per parameter and gradient equivalents of a step; NaN if nothing ran."""
     if ran.empty or "seconds_per_step" not in ran:
         return dict.fromkeys(("microseconds", "state", "gradients_per_step"), math.nan)
     return {
@@ -26,43 +26,41 @@ def costs(ran: Frame) -> dict[str, float]:
 
 
 def memory(ran: Frame) -> dict[str, float]:
-    """Megabytes, the most of any row; NaN where nothing was counted.
+    """Megabytes, the maximum over rows; NaN where nothing was counted.
 
     Of parameters and state, which a lane keeps from step to step; of the compiled program, as XLA counts it; and the
-    peak: on a CPU the most that the worker had held by then, on an accelerator the most that the program took there.
+    peak: on a CPU the worker's largest resident memory so far, on an accelerator that of the program on the device.
     """
-
-    def most(*names: str) -> float:
-        if ran.empty or not set(names) <= set(ran):
-            return math.nan
-        return float(ran[list(names)].sum(axis=1, skipna=False).max()) / 1e6
-
     on_cpu = ran.empty or ran["device_kind"].iloc[0] == "cpu"
+    parts = {
+        "lane_megabytes": ["parameter_bytes", "state_bytes"],
+        "program_megabytes": ["program_bytes"],
+        "peak_megabytes": ["worker_peak_bytes" if on_cpu else "device_peak_bytes"],
+    }
     return {
-        "lane_megabytes": most("parameter_bytes", "state_bytes"),
-        "program_megabytes": most("program_bytes"),
-        "peak_megabytes": most("worker_peak_bytes" if on_cpu else "device_peak_bytes"),
+        name: math.nan
+        if ran.empty or not set(columns) <= set(ran)
+        else float(ran[columns].sum(axis=1, skipna=False).max()) / 1e6
+        for name, columns in parts.items()
     }
 
 
 def gradients_per_step(ran: Frame) -> Frame:
-    """Gradient equivalents a step of each row, a series; NaN where nothing was counted."""
+    """Gradient equivalents per step of each row, a series; NaN where nothing was counted."""
     # Counts are taken at evaluations, so they belong to the last of these, not to the step a lane ended at.
     counted = [steps[-1] if np.size(steps) and steps[-1] else math.nan for steps in ran["evaluation_steps"]]
     return ran["gradient_equivalents"] / counted
 
 
 def costs_of(rows: Frame, axis: str) -> Frame:
-    """What a step costs each optimizer on an axis (steps, gradients, seconds), a series by optimizer.
+    """The cost of a step on an axis (steps, gradients, seconds), a series by optimizer; NaN if nothing ran.
 
     The median over its lanes on one problem, each amortised over the steps that it ran: an optimizer that does more
-    at first, or now and then, costs more over a short horizon than over a long one. NaN if nothing ran.
+    at first, or now and then, costs more over a short horizon than over a long one.
     """
     names = rows["optimizer"]
-    if axis == "steps":
-        return pd.Series(1.0, index=names.unique())
     ran = rows[rows["status"].isin(RAN)]
-    if "seconds_per_step" not in rows or ran.empty:
-        return pd.Series(math.nan, index=names.unique())
+    if axis == "steps" or "seconds_per_step" not in rows or ran.empty:
+        return pd.Series(1.0 if axis == "steps" else math.nan, index=names.unique())
     each = ran["seconds_per_step"] if axis == "seconds" else gradients_per_step(ran)
     return each.groupby(ran["optimizer"]).median().reindex(names.unique())

@@ -1,8 +1,10 @@
-"""Curves: a metric against steps, and its final value against the learning rate, over seeds."""
+"""Curves: a metric against steps, and intervals of a median over seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+import functools
+import math
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ from optbench.cell import Status
 from optbench.record import Question
 from optbench.stats import Frame
 
+LEVEL = 0.95
+"""Of every interval that can have it."""
 INTERVAL_FROM = 5
 """With fewer seeds than this the spread is shown as min-max, not as an interval."""
 RESAMPLES = 2000
@@ -20,33 +24,49 @@ POINTS = 300
 
 
 def middle(values: np.ndarray) -> float:
-    """The median; for an even count the upper of the middle two, so that it is a value that occurred."""
-    return float(np.sort(values)[len(values) // 2])
+    return float(np.median(values)) if len(values) else np.nan
 
 
 def median_interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Median with its 95 % percentile-bootstrap interval, or with min and max for fewer than 5 values."""
+    """Median with its interval: order statistics that cover the median with probability `coverage(count)`."""
     if len(values) == 0:
         return np.nan, np.nan, np.nan
-    middle_, low, high = np.sort(values)[list(ranks(len(values)))]
-    return float(middle_), float(low), float(high)
+    low, high = np.sort(values)[list(ranks(len(values)))]
+    return middle(values), float(low), float(high)
 
 
-def ranks(count: int) -> tuple[int, int, int]:
-    """Which of `count` sorted values are the median and the ends of its interval.
+@functools.cache
+def ranks(count: int) -> tuple[int, int]:
+    """The ends of the interval of a median, as places among `count` sorted values.
 
-    A resampled median is one of the values, so the interval is a pair of ranks that depends on nothing but the
-    count: drawn once, it serves every step of a curve, and infinite values need no special case.
+    The narrowest symmetric pair that covers the median with 95 % or more; the extremes where none does, which is so
+    with up to 5 values. Infinite values need no special case.
     """
-    if count < INTERVAL_FROM:
-        return count // 2, 0, count - 1
-    picks = np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
-    medians = np.sort(np.sort(picks, axis=1)[:, count // 2])
-    return count // 2, int(medians[int(0.025 * RESAMPLES)]), int(medians[int(0.975 * RESAMPLES) - 1])
+    low = max((r for r in range((count + 1) // 2) if coverage(count, r) >= LEVEL), default=0)
+    return low, count - 1 - low
+
+
+def coverage(count: int, low: int | None = None) -> float:
+    """The exact probability that the interval of a median (or its `low`-th value and that from above) covers it.
+
+    For continuous values, whatever their distribution: 1 - 2 P(Binomial(count, 1/2) <= low).
+    """
+    low = ranks(count)[0] if low is None else low
+    return 1 - 2 * sum(math.comb(count, k) for k in range(low + 1)) / 2**count
+
+
+def interval_label(counts: Iterable[int]) -> str:
+    """`96.9% interval`, `93.8-97.9% intervals`, `min-max`: the coverage of medians' intervals over so many seeds."""
+    covers = sorted(coverage(count) for count in counts if count >= INTERVAL_FROM)
+    if not covers:
+        return "min-max"
+    few = f", min-max below {INTERVAL_FROM} seeds" * any(count < INTERVAL_FROM for count in counts)
+    span = f"{100 * covers[0]:.1f}" + f"-{100 * covers[-1]:.1f}" * (covers[0] < covers[-1])
+    return f"{span}% interval{few}"
 
 
 def records(rows: Frame, metric: str) -> Iterator[dict[Hashable, Any]]:
-    """The rows as dicts of the few columns that a metric's history needs; a frame has a hundred, and it shows."""
+    """The rows as dicts of the few columns that a metric's history needs; a frame has a hundred, which is slow."""
     wanted = ("status", "reason", "losses", "evaluation_steps", "question", f"evaluation.{metric}")
     names = [name for name in wanted if name in rows]
     columns = [rows[name].tolist() for name in names]
@@ -54,7 +74,7 @@ def records(rows: Frame, metric: str) -> Iterator[dict[Hashable, Any]]:
 
 
 def history(row: Mapping[Hashable, Any], metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """The steps at which a row knows a metric, and its values there; empty if it never did.
+    """The steps at which a row has a value of a metric, and the values; empty if it has none.
 
     A training loss without noise is known after each step, everything else at the evaluations.
     """
@@ -83,16 +103,16 @@ def curve(rows: Frame, metric: str, points: int = POINTS) -> Frame:
     if len(grid) > points:
         grid = grid[np.unique(np.linspace(0, len(grid) - 1, points).round().astype(int))]
     lanes = np.sort([held(steps, values, status, grid) for (steps, values), status in ran], axis=0)
-    center, low, high = ranks(len(lanes))
-    return pd.DataFrame({"step": grid, "middle": lanes[center], "low": lanes[low], "high": lanes[high]})
+    low, high = ranks(len(lanes))
+    return pd.DataFrame(
+        {"step": grid, "middle": np.median(lanes, axis=0), "low": lanes[low], "high": lanes[high]}
+    )
 
 
 def held(steps: np.ndarray, values: np.ndarray, status: str, grid: np.ndarray) -> np.ndarray:
-    """One lane's values at the steps of a grid: the latest known, infinite after it diverged or failed."""
-    if not len(steps):
-        return np.full(len(grid), np.inf)
+    """One lane's latest values at the steps of a grid; infinite after it diverged or failed."""
     index = np.searchsorted(steps, grid, side="right") - 1
-    found = np.where(index >= 0, values[np.maximum(index, 0)], np.inf)
-    if status not in (Status.DONE, Status.REACHED):
+    found = np.where(index >= 0, np.append(values, np.inf)[index], np.inf)
+    if not Status(status).finished and len(steps):
         found = np.where(grid > steps[-1], np.inf, found)
     return np.where(np.isfinite(found), found, np.inf)

@@ -1,79 +1,69 @@
-"""Who leads on each problem, and whether the seeds are enough to say so."""
+"""The leaders of each problem, by its ranking number, its training loss and its reported metric."""
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
 import pandas as pd
 
-from optbench.record import Question
 from optbench.stats import Frame
 from optbench.stats.curves import median_interval, middle
-from optbench.stats.outcomes import chosen, final, steps_to
-from optbench.stats.settings import PROBLEM, kept_apart, question_of
-from optbench.stats.summary import trying
+from optbench.stats.outcomes import at_best, on_problem, trying
+from optbench.stats.paired import spreads
+from optbench.stats.settings import PROBLEM, question_of
 
 
-def leaders(frame: Frame) -> Frame:
-    """For each problem and optimizer at its best learning rate: the compared number and whether it leads.
+def leaders(rows: Frame) -> Frame:
+    """For each optimizer of one problem at its best learning rate: the compared number and whether it leads.
 
     Where an optimizer reaches a final target, at which lanes stop, the losses no longer compare and the steps to
-    that target do (`by` is 'steps'); elsewhere it is the final value of the reported metric (`by` is 'value').
-    The least median leads, and with it everything whose interval overlaps its interval. Columns: those of
-    `PROBLEM`, optimizer, by, metric, target, middle, low, high, seeds, leads.
+    that target do (`by` is 'steps'); elsewhere it is the final value of the reported metric (`by` is 'value'). The test
+    takes the outcome `compared`, so that a run that stopped short of the target still counts with its loss. Columns:
+    those of `PROBLEM` and `spreads`, optimizer, by, metric, target, reached (seeds that reached the final target).
     """
-    return pd.concat([on_problem(rows) for rows in kept_apart(frame)], ignore_index=True)
-
-
-def on_problem(rows: Frame) -> Frame:
-    """The optimizers of one problem."""
     question = question_of(rows)
-    best = {str(name): chosen(group) for name, group in rows.groupby("optimizer", sort=False)}
-    by, metric, target, values = compared(best, question)
-    problem = {name: rows[name].iloc[0] for name in PROBLEM}
-    spreads = {name: median_interval(value) for name, value in values.items()}
-    _, _, first = min(spreads.values())  # the upper end of the least median's interval
-    found = [
-        {
-            "optimizer": name,
-            "seeds": len(values[name]),
-            "middle": center,
-            "low": low,
-            "high": high,
-            "leads": math.isfinite(center) and low <= first,
-        }
-        for name, (center, low, high) in spreads.items()
-    ]
-    return pd.DataFrame(found).assign(by=by, metric=metric, target=target, **problem)
+    best, target = at_best(on_problem(rows)), question.last
+    by_steps = bool((best.groupby("optimizer")["finish"].agg(middle) < math.inf).any())
+    reached = (best["finish"] < math.inf).groupby(best["optimizer"], sort=False).sum()
+    table = spreads(best, "finish" if by_steps else "score", "compared").assign(reached=reached)
+    return table.reset_index().assign(
+        by="steps" if by_steps else "value", metric=target.metric if by_steps else question.score,
+        target=target.value if by_steps else math.nan, **{name: rows[name].iloc[0] for name in PROBLEM},
+    )  # fmt: skip
 
 
-def compared(best: dict[str, Frame], question: Question) -> tuple[str, str, float, dict[str, np.ndarray]]:
-    """What is compared: (by, metric, target value, optimizer to a number for each seed; less is better)."""
-    target = question.last
-    if target.final:
-        steps = {name: steps_to(rows, target.metric, target.value) for name, rows in best.items()}
-        if any(middle(value) < math.inf for value in steps.values()):
-            return "steps", target.metric, target.value, steps
-    return (
-        "value",
-        question.score,
-        math.nan,
-        {name: final(rows, question.score) for name, rows in best.items()},
-    )
+def winners(found: Frame) -> Frame:
+    """The leaders by training loss beside the leaders by the reported metric, where these differ.
+
+    Which of the two decides, and chooses the learning rate, decides many comparisons: Wilson et al. 2017,
+    arXiv:1705.08292; Choi et al. 2019, arXiv:1910.05446. So the training loss is taken at the trial with its least
+    median, the reported metric at the trial that validation chose; with fresh seeds there is only the latter.
+
+    Takes outcomes of all trials. Columns problem, optimizer, training, training_low, training_high, minimises, score,
+    score_low, score_high, generalises.
+    """
+    parts = []
+    for problem, rows in found.groupby("problem", sort=False):
+        if not (rows["training"] == rows["score"]).all():
+            minimising = at_best(rows.assign(selection=rows["training"], finish=math.inf))
+            sides = [spreads(minimising, "training"), spreads(at_best(rows), "score")]
+            for side, (name, word) in zip(
+                sides, (("training", "minimises"), ("score", "generalises")), strict=True
+            ):
+                side.columns = [name, f"{name}_low", f"{name}_high", "seeds", "p", word]
+            both = pd.concat([side.drop(columns=["seeds", "p"]) for side in sides], axis=1).reset_index()
+            parts.append(both.assign(problem=problem))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["problem", "optimizer"])
 
 
-def sensitivity(rows: Frame, question: Question) -> Frame:
+def sensitivity(rows: Frame) -> Frame:
     """The final selection metric of one optimizer at each learning rate.
 
     Columns: trial, middle, low, high, lanes, lost (lanes that diverged or failed).
     """
-    found = []
-    for trial, group in trying(rows).groupby("trial", dropna=False):
-        values = final(group, question.selection)
-        center, low, high = median_interval(values)
-        lost = int(np.isinf(values).sum())
-        found.append(
-            {"trial": trial, "middle": center, "low": low, "high": high, "lanes": len(group), "lost": lost}
-        )
-    return pd.DataFrame(found)
+    groups = trying(on_problem(rows)).groupby("trial", dropna=False)["selection"]
+    columns = ["trial", "middle", "low", "high", "lanes", "lost"]
+    found = [
+        (at, *median_interval(each.to_numpy()), len(each), (each == math.inf).sum()) for at, each in groups
+    ]
+    return pd.DataFrame(found, columns=columns)

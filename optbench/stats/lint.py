@@ -1,4 +1,4 @@
-"""Task lint: does a problem tell optimizers apart at all, with what was run on it?
+"""Task lint: does a problem separate the optimizers that were run on it?
 
 After the suite checks of benchmark design in Bartz-Beielstein et al. 2020, arXiv:2007.03488, section 4.
 """
@@ -12,50 +12,43 @@ import pandas as pd
 
 from optbench.stats import Frame
 from optbench.stats.bootstrap import Table, medians, table
-from optbench.stats.curves import median_interval
-from optbench.stats.ranking import log_gaps
+from optbench.stats.paired import ALPHA, differences, log_gaps
 
 FINDINGS = {
     "solved at the start": "the first parameters already meet the main target",
     "solved by none": "no optimizer reaches the main target in its median seed, so times to it say nothing",
-    "separates nobody": "every optimizer's interval overlaps every other's",
+    "separates nobody": "no pair of optimizers is distinguishable with these seeds",
     "noise": "seeds differ more than optimizers do",
     "solved by all": "every optimizer reaches the main target: it separates by time, not by whether",
     "": "it separates",
 }
-"""What can be said of a problem, the gravest first; the last is that nothing is wrong."""
+"""Findings, the most serious first; the last is that nothing is wrong."""
 
 
 def lint_problems(rows: Frame) -> Frame:
-    """One row for each problem that several optimizers were run on: what is wrong with it as a test, if anything.
+    """One row for each problem that several optimizers were run on, with its most serious finding.
 
-    Args:
-        rows: outcomes at the reported trials.
-
-    Returns:
-        Columns problem, finding (a key of `FINDINGS`, the gravest that holds; '' if none does), optimizers, reached
-        (how many reach the main target in the median seed), apart (pairs whose intervals do not overlap), pairs,
-        between (decades between the optimizers: half the distance of their quartiles), within (decades between the
-        seeds of one, the median over optimizers, likewise; nan for a single seed), says (the sentence).
+    Columns problem, finding (a key of `FINDINGS`; '' if none holds), optimizers, reached (number of optimizers whose
+    median seed reaches the main target), apart (pairs that differ significantly, paired by seed), pairs, between
+    (decades between the optimizers: half their interquartile range), within (likewise between the seeds of one, the
+    median over optimizers; nan for a single seed), says (the sentence).
     """
-    found = []
-    for problem, group in rows.groupby("problem", sort=False):
-        if group["optimizer"].nunique() > 1:
-            found.append({"problem": str(problem), **one(group)})
-    return pd.DataFrame(found)
+    return pd.DataFrame(
+        [
+            {"problem": str(problem), **one(group)}
+            for problem, group in rows.groupby("problem", sort=False)
+            if group["optimizer"].nunique() > 1
+        ]
+    )
 
 
 def one(rows: Frame) -> dict[str, float | str]:
-    """The lint of one problem."""
     times, values = table(rows, "time"), table(rows, "compared")
     reached = np.isfinite(medians(times)).sum()
     count = len(values.optimizers)
-    spreads = [median_interval(values.values[i, 0, : values.counts[i, 0]]) for i in range(count)]
-    apart = sum(
-        spreads[i][2] < spreads[j][1] or spreads[j][2] < spreads[i][1] for i in range(count) for j in range(i)
-    )
+    apart = (differences(rows)["p"] < ALPHA).sum()
     between, within = decades_apart(values)
-    seeded = int(values.counts.min()) > 1
+    seeded = bool(values.counts.min() > 1)
     holds = {
         "solved at the start": bool((medians(times) == 0).all()),
         "solved by none": reached == 0,
@@ -73,21 +66,17 @@ def one(rows: Frame) -> dict[str, float | str]:
 
 
 def decades_apart(values: Table) -> tuple[float, float]:
-    """Half the distance of the quartiles in decades: of the optimizers' medians, and of the seeds of one (median)."""
-    middles = medians(values)[:, 0]
-    within = [
-        half_range(values.values[i, 0, : values.counts[i, 0]], middles[i])
-        for i in range(len(middles))
-        if math.isfinite(middles[i])
-    ]
-    finite = middles[np.isfinite(middles)]
+    """Half the interquartile range in decades: of the optimizers' medians, and of the seeds of one (median)."""
+    middles, counts = medians(values)[:, 0], values.counts[:, 0]
+    finite = np.flatnonzero(np.isfinite(middles))
     if not len(finite):
         return math.nan, math.nan
-    return half_range(middles, float(np.median(finite))), float(np.median(within))
+    within = [half_range(values.values[i, 0, : counts[i]], middles[i]) for i in finite]
+    return half_range(middles, float(np.median(middles[finite]))), float(np.median(within))
 
 
 def half_range(numbers: np.ndarray, around: float) -> float:
     """Half the interquartile range of log10(numbers / around); failures lie beyond the largest of them."""
-    gaps = log_gaps(numbers, np.full(len(numbers), around)) / math.log(10)
+    gaps = log_gaps(numbers, np.full(len(numbers), around))
     low, high = np.quantile(gaps, (0.25, 0.75))
     return float(high - low) / 2

@@ -1,15 +1,14 @@
-"""Outcomes: what each cell gave within a common budget, as numbers that every comparison starts from.
+"""Outcomes: the results of each cell within a common budget; every comparison starts from them.
 
-An axis says in what a budget is counted. On `steps` every optimizer may use the whole horizon. On `gradients`
-(gradient-equivalents) and `seconds` a step costs each optimizer something else, so all are read where the budget of
-the cheapest ends: its horizon times its cost of a step. What is reached later than that is not reached.
+The budget is counted on an axis. On `steps` every optimizer may use the full horizon. On `gradients`
+(gradient-equivalents) and `seconds` the cost of a step differs between optimizers, so all are compared at the cheapest
+one's total budget: its horizon times its cost of a step. Anything later does not count.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,27 +21,28 @@ from optbench.stats.curves import history, middle, records
 from optbench.stats.settings import PROBLEM, SETTING, kept_apart, labels, question_of
 
 AXES = ("steps", "gradients", "seconds")
-"""In what a budget can be counted: optimizer steps, gradient-equivalents, seconds of one lane."""
+"""The units of a budget: optimizer steps, gradient-equivalents, seconds of one lane."""
 
 
 def outcomes(frame: Frame, axis: str = "steps") -> Frame:
-    """One row for each cell: what it had reached when the common budget ended. The index is that of `frame`.
+    """One row for each cell: its state at the end of the common budget. The index is that of `frame`.
 
     Columns: those of `PROBLEM`, `problem` (its label), optimizer, trial, seed, status, `trial_default` and
     `stage` where the frame has them, and
 
     - cost: what a step costs on the axis, the median over the optimizer's lanes, amortised over the steps they ran
     - budget: the common budget on the axis
-    - time: until the task's main target was reached, on the axis; infinite if never
-    - finish: until the final target, at which lanes stop; infinite if never, or if there is none
-    - selection, training, score: the metric that chooses, the training loss, the reported metric; less is better
-    - compared: what a problem ranks by: the reported metric, and below it, for a run that reached the final target
-      (where it stopped, so that its loss no longer compares), that target times the share of the budget it took
-    - progress: the share of the way from the first value of the selection metric to its hardest target, 0 to 1, on
-      a log scale: 1 is solved, 0 is no better than at the start
-    - first, hardest: the ends of that way
+    - works, time, finish: until the first, the main and the final target was reached, on the axis; infinite if never.
+      Lanes stop at the final target; not every task has one
+    - selection, training, score: the selection metric, the training loss, the reported metric; less is better
+    - compared: the number that optimizers are ranked by: the reported metric, and below it, for a run that stopped at
+      the final target (so that its loss no longer compares), that target times the share of the budget it took
+    - over: the main target's metric over the target; resolution: steps between its evaluations; seeded: whether
+      anything in the task is random
+    - progress: from 0 at the first value of the selection metric to 1 at its hardest target, on a log scale
+    - first, hardest: these two values
 
-    A cell that diverged or failed is infinite in time, finish and values (unless it got there before), 0 in progress.
+    A cell that diverged or failed is infinite in times and values (unless it got there before), 0 in progress.
     """
     if frame.empty:
         return pd.DataFrame(columns=[*PROBLEM, "problem", "optimizer"])
@@ -53,7 +53,6 @@ def outcomes(frame: Frame, axis: str = "steps") -> Frame:
 
 
 def on_problem(rows: Frame, axis: str = "steps") -> Frame:
-    """The outcomes of one problem."""
     question = question_of(rows)
     per_step = costs_of(rows, axis)
     least = per_step.min()  # NaN, where nothing ran, is skipped
@@ -61,60 +60,53 @@ def on_problem(rows: Frame, axis: str = "steps") -> Frame:
     cost = rows["optimizer"].map(per_step).to_numpy(float)
     # A horizon divided and multiplied by the same cost must not lose its last step.
     stop = np.nan_to_num(np.floor(budget / cost * (1 + 1e-9)), nan=0.0)
-    goals = {"time": question.main, "finish": question.last if question.last.final else None}
+    goals = {"works": question.first, "time": question.main}
+    goals |= {"finish": question.last} if question.last.final else {}
     training = "loss" if question.score == "loss" else "train_loss"
     metrics = {"selection": question.selection, "training": training, "score": question.score}
-    looked = dict.fromkeys([*metrics.values(), *(goal.metric for goal in goals.values() if goal)])
-    seen = {metric: known(rows, metric) for metric in looked}
+    needed = dict.fromkeys([*metrics.values(), *(goal.metric for goal in goals.values())])
+    seen = {metric: known(rows, metric) for metric in needed}
     values = {name: value_at(seen[metric], stop) for name, metric in metrics.items()}
-    times = {
-        name: np.full(len(rows), math.inf)
-        if goal is None
-        else cost * step_to(seen[goal.metric], goal.value, stop)
-        for name, goal in goals.items()
-    }
+    times = {"finish": np.full(len(rows), math.inf)}
+    for name, goal in goals.items():
+        reached = cost * step_to(seen[goal.metric], goal.value, stop)
+        times[name] = np.where(np.isnan(reached), math.inf, reached)
+    goal = seen[question.main.metric]
+    over = value_at(goal, stop) / question.main.value if question.main.value > 0 else math.nan
+    resolution = max((int(np.diff(cell.steps).max(initial=0)) for cell in goal), default=0)
     first, hardest = ends(seen[question.selection], values["selection"], question)
     wanted = (*PROBLEM, "optimizer", "trial", "trial_default", "seed", "status", "stage")
-    kept = [name for name in wanted if name in rows]
-    return rows[kept].assign(
-        cost=cost, budget=budget,
-        **{name: np.where(np.isnan(time), math.inf, time) for name, time in times.items()},
-        **values, compared=compared(values["score"], times["finish"] / budget, question),
+    return rows[[name for name in wanted if name in rows]].assign(
+        cost=cost, budget=budget, **times, **values, over=over, resolution=resolution, seeded=question.seeded,
+        compared=compared(values["score"], times["finish"] / budget, question),
         progress=progress(values["selection"], first, hardest, question), first=first, hardest=hardest,
     )  # fmt: skip
 
 
 class Seen(NamedTuple):
-    """What one cell showed of a metric: the steps at which it is known, the values, and whether it ended well."""
+    """The history of a metric in one cell."""
 
     steps: np.ndarray
     values: np.ndarray
     well: bool
+    """Whether the cell neither diverged nor failed."""
 
 
 def known(rows: Frame, metric: str) -> list[Seen]:
-    """Each row's history of a metric; a lane that reached its final target also knows the loss it reached."""
+    """Each row's history of a metric; that of a lane that reached its final target ends with the loss it reached."""
     found = []
     for row in records(rows, metric):
         steps, values = history(row, metric)
         if metric == "loss" and row["status"] == Status.REACHED:
-            steps, values = with_last(row, steps, values)
-        found.append(Seen(steps, values, row["status"] in (Status.DONE, Status.REACHED)))
+            at = len(row["losses"]) - 1
+            if not len(steps) or at > steps[-1]:
+                steps, values = np.append(steps, at), np.append(values, float(row["losses"][-1]))
+        found.append(Seen(steps, values, Status(row["status"]).finished))
     return found
 
 
-def with_last(
-    row: Mapping[Hashable, Any], steps: np.ndarray, values: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """A history with the step at which its lane stopped, and the loss there."""
-    at, loss = len(row["losses"]) - 1, row["losses"][-1]
-    if len(steps) and int(at) <= steps[-1]:
-        return steps, values
-    return np.append(steps, int(at)), np.append(values, float(loss))
-
-
 def value_at(seen: list[Seen], stops: np.ndarray) -> np.ndarray:
-    """The latest value known at a step, for each cell; infinite if it had been lost by then, or never ran."""
+    """The latest value at a step, for each cell; infinite if it had diverged or failed by then, or never ran."""
     found = np.full(len(seen), math.inf)
     for i, (cell, stop) in enumerate(zip(seen, stops, strict=True)):
         at = int(np.searchsorted(cell.steps, stop, side="right")) - 1
@@ -123,23 +115,41 @@ def value_at(seen: list[Seen], stops: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(found), found, math.inf)
 
 
+def crossings(cell: Seen, targets: np.ndarray) -> np.ndarray:
+    """The first whole step of a cell at or below each target; infinite if never.
+
+    Between two evaluations the logarithm of the value is interpolated, so that times do not depend on how often a task
+    evaluates; a metric that is known at every step needs none of it.
+    """
+    values = np.where(np.isnan(cell.values), np.inf, cell.values)
+    best = np.minimum.accumulate(values)
+    hits = np.searchsorted(
+        -best, -targets, side="left"
+    )  # `best` falls, so a prefix of it lies above a target
+    after = np.append(cell.steps.astype(float), math.inf)[hits]
+    inside = np.flatnonzero((hits > 0) & (hits < len(values)))
+    last, hit = hits[inside] - 1, hits[inside]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        above, at, below = np.log([best[last], targets[inside], values[hit]])
+        part = (above - at) / (above - below) * (cell.steps[hit] - cell.steps[last])
+    between = np.clip(cell.steps[last] + np.ceil(part - 1e-9), cell.steps[last] + 1, cell.steps[hit])
+    after[inside] = np.where(np.isfinite(above - below), between, after[inside])
+    return after
+
+
 def step_to(seen: list[Seen], value: float, stops: np.ndarray) -> np.ndarray:
-    """The first step at which each cell is known to be at or below a value, infinite if not within its budget."""
-    found = np.full(len(seen), math.inf)
-    for i, (cell, stop) in enumerate(zip(seen, stops, strict=True)):
-        hits = np.flatnonzero(cell.values <= value)
-        if len(hits) and cell.steps[hits[0]] <= stop:
-            found[i] = cell.steps[hits[0]]
-    return found
+    """The first step at which each cell is at or below a value; infinite if not within its budget."""
+    steps = np.array([crossings(cell, np.array([value]))[0] for cell in seen])
+    return np.where(steps <= stops, steps, math.inf)
 
 
 def final(rows: Frame, metric: str) -> np.ndarray:
-    """The last value of a metric for each row, the loss it reached for a lane that stopped there; infinite if lost."""
+    """The last value of a metric in each row; infinite if it diverged or failed."""
     return value_at(known(rows, metric), np.full(len(rows), math.inf))
 
 
 def steps_to(rows: Frame, metric: str, value: float) -> np.ndarray:
-    """The first step at which each row's metric is known to be at or below a value; infinite if never."""
+    """The first step at which each row's metric is at or below a value; infinite if never."""
     return step_to(known(rows, metric), value, np.full(len(rows), math.inf))
 
 
@@ -152,7 +162,7 @@ def ends(seen: list[Seen], values: np.ndarray, question: Question) -> tuple[floa
 
 
 def compared(values: np.ndarray, spent: np.ndarray, question: Question) -> np.ndarray:
-    """Values above the optimum, runs that reached the final target below them, in the order in which they did."""
+    """Distances to the optimum; below all of them, runs that reached the final target, in the order of their times."""
     least, last = question.optimum or 0.0, question.last
     goal = last.value - least
     if not last.final or goal <= 0:
@@ -162,20 +172,19 @@ def compared(values: np.ndarray, spent: np.ndarray, question: Question) -> np.nd
 
 
 def progress(values: np.ndarray, first: float, hardest: float, question: Question) -> np.ndarray:
-    """How far each value is on the way from `first` to `hardest`, by the logarithm of what is left to the optimum."""
+    """From 0 at `first` to 1 at `hardest`, in the logarithm of the distance to the optimum."""
     least = question.optimum or 0.0
     start, end = first - least, hardest - least
-    if not (math.isfinite(start) and end > 0 and start > end):
+    if not 0 < end < start < math.inf:
         return (values <= hardest).astype(float)
-    left = np.clip(values - least, end, start)
-    return np.log(start / left) / math.log(start / end)
+    return np.log(start / np.clip(values - least, end, start)) / math.log(start / end)
 
 
 def ladder(first: float, hardest: float, question: Question, rungs: int) -> np.ndarray:
     """Targets from just below `first` to `hardest`, evenly spaced in progress."""
     least = question.optimum or 0.0
     start, end = first - least, hardest - least
-    if not (math.isfinite(start) and end > 0 and start > end):
+    if not 0 < end < start < math.inf:
         return np.full(rungs, hardest)
     return least + start * (end / start) ** (np.arange(1, rungs + 1) / rungs)
 
@@ -188,12 +197,17 @@ def at_best(found: Frame) -> Frame:
     """
     if "stage" in found:
         return found[found["stage"] == "report"]
-    place = ["finish", "selection"]
+    by = ["finish", "selection"]
     keys = [*PROBLEM, "optimizer", "trial"]
-    medians = found.groupby(keys, sort=False, dropna=False)[place].agg(lambda x: middle(x.to_numpy()))
-    best = medians.reset_index().sort_values([*place, "trial"]).drop_duplicates(keys[:-1])
+    medians = found.groupby(keys, sort=False, dropna=False)[by].agg(middle)
+    best = medians.reset_index().sort_values([*by, "trial"]).drop_duplicates(keys[:-1])
     wanted = pd.MultiIndex.from_frame(best[keys].fillna(-1))
     return found[pd.MultiIndex.from_frame(found[keys].fillna(-1)).isin(wanted)]
+
+
+def trying(rows: Frame) -> Frame:
+    """The rows of trials: those of stage 'tuning', or all where there are no stages."""
+    return rows[rows["stage"] == "tuning"] if "stage" in rows else rows
 
 
 def chosen(rows: Frame) -> Frame:
@@ -202,7 +216,7 @@ def chosen(rows: Frame) -> Frame:
 
 
 class Block(NamedTuple):
-    """Optimizers that were run on the same problems, and what that leaves out, by name."""
+    """Optimizers that were run on the same problems, and the names of those that are left out."""
 
     rows: Frame
     optimizers: list[str]
@@ -210,7 +224,7 @@ class Block(NamedTuple):
 
 
 def complete(found: Frame) -> Block:
-    """What can be compared over several problems: optimizers all of which were run on each of them.
+    """The largest set of optimizers all of which were run on each of a set of problems.
 
     One setting, since JAX's numbers are not PyTorch's, and one horizon of each task, the longest, since two would
     count it twice. Of the sets of problems that some optimizer was run on, the one that gives most outcomes.

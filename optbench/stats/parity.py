@@ -1,4 +1,4 @@
-"""Do two versions of a method agree? Their distance beside the growth of a rounding."""
+"""Parity of two versions of a method: their distance, compared with the growth of a rounding error."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from optbench.stats import Frame
 from optbench.stats.settings import modern
 
 FACTOR = 10.0
-"""The frameworks may be so many times as far apart as runs that differ by roundings only: they differ in more
-roundings than one a step, and the largest of three twins is a rough measure."""
+"""The distance that is allowed, over that of runs that differ by roundings only: the frameworks differ in more than
+one rounding per step, and the largest of three twins is a rough measure."""
 FLOOR = 64
-"""Units in the last place of the loss below which nothing is a difference: a loss is itself a rounded sum."""
+"""Units in the last place of the loss that are always allowed: a loss is itself a rounded sum."""
 EPS = {"float32": 2.0**-23, "float64": 2.0**-52, "tensorfloat32": 2.0**-10, "bfloat16": 2.0**-7}
-"""By the precision of products, or of all where that is the usual one."""
+"""By the precision of products, or the dtype where that is the default."""
 
 
 def parity(frame: Frame) -> Frame:
@@ -32,27 +32,18 @@ def parity(frame: Frame) -> Frame:
     rows = []
     for names, group in frame.assign(pair=keys).groupby(["task", "optimizer"], sort=False):
         found = [pair(members) for _, members in group.groupby("pair", sort=False)]
-        whole = [each for each in found if each is not None]
-        rows.append(
-            {
-                "task": names[0],
-                "optimizer": names[1],
-                "difference": max((each[0] for each in whole), default=np.nan),
-                "growth": max((each[1] for each in whole), default=np.nan),
-                "worst": max((each[2] for each in whole), default=np.inf),
-                "compared": len(whole),
-                "missing": len(found) - len(whole),
-            }
-        )
-    table = pd.DataFrame(rows)
-    table["holds"] = (table["worst"] <= 1) & (table["missing"] == 0)
-    return table
+        ran = [each for each in found if each is not None]
+        most = map(max, zip(*ran, strict=True)) if ran else (np.nan, np.nan, np.inf)
+        rows.append((*names, *most, len(ran), len(found) - len(ran)))
+    columns = ["task", "optimizer", "difference", "growth", "worst", "compared", "missing"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.assign(holds=(table["worst"] <= 1) & (table["missing"] == 0))
 
 
 def key_of(spec: str) -> str:
-    """What the cells of one comparison share: everything but the framework and the twin."""
-    told = json.loads(spec)
-    return json.dumps({key: value for key, value in told.items() if key not in ("framework", "twin")})
+    """The spec without framework and twin, which all cells of one comparison share."""
+    cell = json.loads(spec)
+    return json.dumps({key: value for key, value in cell.items() if key not in ("framework", "twin")})
 
 
 def pair(members: Frame) -> tuple[float, float, float] | None:
@@ -73,13 +64,13 @@ def pair(members: Frame) -> tuple[float, float, float] | None:
 
 
 def rounding(rows: Frame) -> float:
-    """The distance of one from the next number in what is coarsest of a cell."""
+    """The machine epsilon of the coarsest type in a cell."""
     dtype, precision = modern(rows)[["dtype", "precision"]].iloc[0]
     return EPS[dtype if precision == PRECISIONS[0] else precision]
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """How far two traces are apart at each step that both have, relative to the largest loss so far."""
+    """The distance of two traces at each step that both have, relative to the largest loss so far."""
     steps = min(len(one), len(other))
     scale = np.maximum.accumulate(np.abs(one[:steps]))
     return np.abs(np.asarray(other, np.float64)[:steps] - one[:steps]) / np.maximum(scale, 1e-300)

@@ -1,20 +1,25 @@
-"""Performance profiles and their area: on what share of the problems is an optimizer how far from the fastest?
+"""Performance profiles: the share of problems that an optimizer solves within a factor of the fastest; and their area.
 
 Sources: Dolan and More 2002, arXiv:cs/0102001, doi:10.1007/s101070100263; the area is the score of AlgoPerf,
-Dahl et al. 2023, arXiv:2306.07179, section 4.4. Unlike there, a problem's time is that of the best trial of the
-tuning ruleset in use, and nothing is held out.
+Dahl et al. 2023, arXiv:2306.07179, section 4.4, and scoring/performance_profile.py of mlcommons/algorithmic-efficiency.
+A problem's time is that of the median seed at the best trial of the tuning ruleset in use.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from optbench.stats import Frame
-from optbench.stats.bootstrap import Table, interval, medians, resampled_medians, resampled_problems, table
+from optbench.stats.bootstrap import interval, left_out, medians, resampled_medians, scored, table
 
 CEILING = 4.0
 """The ratio to the fastest up to which the area is taken, as in AlgoPerf."""
+POINTS = 100
+"""The number of ratios at which AlgoPerf evaluates a profile."""
 
 
 def ratios(times: np.ndarray) -> np.ndarray:
@@ -27,24 +32,18 @@ def ratios(times: np.ndarray) -> np.ndarray:
 
 
 def areas(ratio: np.ndarray, ceiling: float = CEILING) -> np.ndarray:
-    """What each problem adds to the area under an optimizer's profile, [..., O, P]: 1 if fastest, 0 past the ceiling.
+    """Each problem's contribution to the area under a profile, [..., O, P]: 1 if fastest, 0 past the ceiling.
 
-    A profile is the mean of steps at the ratios, so its area up to the ceiling, over the width, is their mean.
+    A profile is the mean over problems of step functions, so its normalised area is the mean of theirs.
     """
     return np.clip((ceiling - ratio) / (ceiling - 1), 0, 1)
 
 
 def performance_profiles(rows: Frame, ceiling: float = CEILING, points: int = 61) -> Frame:
-    """The share of problems that each optimizer solves within a factor of the fastest (Dolan and More 2002).
+    """The share of problems that each optimizer's median seed solves within a factor of the fastest.
 
-    Args:
-        rows: outcomes of a complete block at the reported trials (`outcomes`, `at_best`, `complete`).
-        ceiling: the largest factor.
-        points: how many factors, evenly spaced on a log scale from 1.
-
-    Returns:
-        Columns optimizer, ratio (to the fastest), share (of problems solved within it in the median seed), low and
-        high (the 95 % interval over seeds, stratified).
+    Factors are `points` numbers from 1 to `ceiling`, evenly spaced on a log scale. Columns optimizer, ratio (to the
+    fastest), share, low, high.
     """
     data = table(rows, "time")
     at = np.geomspace(1, ceiling, points)
@@ -59,35 +58,39 @@ def performance_profiles(rows: Frame, ceiling: float = CEILING, points: int = 61
     })  # fmt: skip
 
 
-def algoperf_scores(rows: Frame, ceiling: float = CEILING) -> Frame:
-    """The area under each optimizer's performance profile up to a ratio of `ceiling` (AlgoPerf, arXiv:2306.07179).
+def contributions(
+    times: np.ndarray, problems: Sequence[str], rule: str = "exact", held_out: Mapping[str, str] | None = None
+) -> np.ndarray:
+    """Each problem's contribution to AlgoPerf's score, from median times [..., O, P] to [..., O, scored problems].
 
-    1: the fastest on every problem; 0: on none within `ceiling` times the fastest. It compares with the company it
-    was reckoned in only: another optimizer can change every ratio.
+    rule="exact" is the exact area under the profile. rule="algoperf" is the published definition: a time of more than
+    four times the fastest does not count; a problem counts for an optimizer only if its held-out variants
+    (`held_out`: their names, each with that of its base problem; not scored themselves) do; the fastest is found after
+    that; and the area is the trapezoidal rule at 100 ratios from 1 to 4.
+    """
+    held_out = held_out or {}
+    if rule == "algoperf":
+        times = np.where(times > CEILING * times.min(axis=-2, keepdims=True), math.inf, times)
+        for held, base in held_out.items():
+            lost = np.isinf(times[..., problems.index(held)])
+            times[..., problems.index(base)] = np.where(lost, math.inf, times[..., problems.index(base)])
+    ratio = ratios(times[..., [name not in held_out for name in problems]])
+    if rule == "exact":
+        return areas(ratio)
+    first = np.searchsorted(np.linspace(1, CEILING, POINTS), ratio)
+    return np.maximum(POINTS - 1 - first + 0.5 * (first > 0), 0) / (POINTS - 1)
 
-    Returns:
-        Columns optimizer, score, low and high (95 % interval over seeds, stratified), low_tasks and high_tasks (over
-        problems drawn anew), solved (problems whose target the median seed reached), fastest (problems on which none
-        was faster), problems; best first.
+
+def algoperf_scores(rows: Frame, rule: str = "exact", held_out: Mapping[str, str] | None = None) -> Frame:
+    """The area under each optimizer's performance profile (AlgoPerf, arXiv:2306.07179); `contributions` has the rules.
+
+    1: the fastest on every problem; 0: on none within four times the fastest. It is relative to the optimizers that are
+    compared, so each resample applies the rule again to all of them. Further columns: solved (problems whose target
+    the median seed reached), fastest (problems on which none was faster).
     """
     data = table(rows, "time")
     times = medians(data)
-    each = areas(ratios(times), ceiling)
-    low, high = interval(areas(ratios(resampled_medians(data)), ceiling).mean(axis=-1))
-    low_tasks, high_tasks = interval(resampled_problems(len(data.problems)) @ each.T)
-    found = pd.DataFrame({
-        "optimizer": data.optimizers, "score": each.mean(axis=-1), "low": low, "high": high,
-        "low_tasks": low_tasks, "high_tasks": high_tasks, "solved": np.isfinite(times).sum(axis=-1),
-        "fastest": (ratios(times) == 1).sum(axis=-1), "problems": len(data.problems),
-    })  # fmt: skip
-    return ordered(found, "score", up=False)
-
-
-def ordered(found: Frame, by: str, up: bool) -> Frame:
-    """Best first; equals by name."""
-    return found.sort_values([by, "optimizer"], ascending=[up, True]).reset_index(drop=True)
-
-
-def scores_of(data: Table) -> np.ndarray:
-    """The scores of a table of times, [O]."""
-    return areas(ratios(medians(data))).mean(axis=-1)
+    each = contributions(times, data.problems, rule, held_out)
+    draws = contributions(resampled_medians(data), data.problems, rule, held_out).mean(axis=-1)
+    counts = {"solved": np.isfinite(times).sum(axis=-1), "fastest": (ratios(times) == 1).sum(axis=-1)}
+    return scored(data, "score", each.mean(axis=-1), draws, left_out(each), **counts)

@@ -1,4 +1,4 @@
-"""What must be equal for rows to be averaged or compared: how a task was run, and where."""
+"""Settings: rows are averaged or compared only where these are equal."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ SETTING = ("schedule", "framework", "dtype", "precision", "steps", "device_kind"
 PROBLEM = ("task", *SETTING)
 """A task at one setting: what optimizers are compared on."""
 
+SPOKEN = ("steps", "schedule", "framework", "dtype", "precision", "device_kind")
+"""The order in which settings are listed."""
+
 NEEDED = (
     "question", "spec", "trial", "trial_default", "stage", "status", "reason", "seed", "cell", "optimizer", "losses",
     "evaluation_steps", "seconds_per_step", "state_floats_per_parameter", "gradient_equivalents", "mode", "lanes",
@@ -26,7 +29,7 @@ NEEDED = (
 def kept_apart(frame: Frame, by: Sequence[str] = PROBLEM) -> list[Frame]:
     """The rows of each problem (or of each combination of other columns), in the order of the frame.
 
-    Of the columns only those that statistics use: selecting rows of a hundred columns takes a hundred times as long.
+    With the columns that statistics use: selecting rows of a hundred columns takes a hundred times as long.
     """
     known = {*PROBLEM, *NEEDED}
     columns = [name for name in frame.columns if name in known or str(name).startswith("evaluation.")]
@@ -34,16 +37,16 @@ def kept_apart(frame: Frame, by: Sequence[str] = PROBLEM) -> list[Frame]:
 
 
 def modern(frame: Frame) -> Frame:
-    """Rows whose precision is a column: older ones said it in the dtype, as `float32 with bfloat16 products`."""
+    """Rows whose precision is a column; older ones have it in the dtype, as `float32 with bfloat16 products`."""
     if "precision" in frame and not frame["dtype"].str.contains(" with ", regex=False).any():
         return frame
-    told = frame["dtype"].str.extract("^([^ ]*)(?: with ([^ ]*) products)?$")
+    parts = frame["dtype"].str.extract("^([^ ]*)(?: with ([^ ]*) products)?$")
     known = frame["precision"] if "precision" in frame else PRECISIONS[0]
-    return frame.assign(dtype=told[0], precision=told[1].fillna(known))
+    return frame.assign(dtype=parts[0], precision=parts[1].fillna(known))
 
 
 def question_of(rows: Frame) -> Question:
-    """The question of the rows of one problem: that of the first, should an edited task have left several."""
+    """The question of the rows of one problem: the first one's, should an edited task have left several."""
     return Question.read(rows["question"].iloc[0])
 
 
@@ -58,7 +61,7 @@ def newest(frame: Frame) -> Frame:
 
 
 def labels(frame: Frame) -> Frame:
-    """What to call each row's problem: the task, and in words whatever its settings do not all share."""
+    """A label for each row's problem: the task, and the settings in which rows of the task differ."""
     frame = modern(frame)
     problems = frame[list(PROBLEM)].drop_duplicates()
     names = {}
@@ -71,19 +74,15 @@ def labels(frame: Frame) -> Frame:
 
 
 def key_of(row: dict) -> tuple[str, ...]:
-    """A row's problem as a key; text, because a missing value is not equal to itself."""
+    # Text, because a missing value is not equal to itself.
     return tuple(str(row[name]) for name in PROBLEM)
 
 
 def sentence(row: dict, fields: Sequence[str] = SETTING) -> str:
-    """`60 steps, constant learning rate, jax, float32, cpu`, or those of it that are asked for."""
+    """`60 steps, constant schedule, jax, float32, cpu`, or some of its fields."""
+    shown = fields != SETTING or row["precision"] != PRECISIONS[0]
     words = {
-        "steps": f"{row['steps']:,} steps",
+        **row, "steps": f"{row['steps']:,} steps", "precision": f"{row['precision']} products" * shown,
         "schedule": f"{row['schedule']} schedule" if len(fields) == len(SETTING) else row["schedule"],
-        "framework": row["framework"],
-        "dtype": row["dtype"],
-        "precision": f"{row['precision']} products"
-        * (fields != SETTING or row["precision"] != PRECISIONS[0]),
-        "device_kind": row["device_kind"],
-    }
-    return ", ".join(str(text) for name, text in words.items() if name in fields and text)
+    }  # fmt: skip
+    return ", ".join(str(words[name]) for name in SPOKEN if name in fields and words[name])

@@ -1,42 +1,43 @@
-"""Rank stability: does the order of two optimizers hang on a third, or on one task?
+"""Rank stability: does the order of two optimizers depend on a third, or on one task?
 
-Mean ranks and AlgoPerf's scores depend on who and what is included; Benavoli, Corani and Mangili 2016 (JMLR
-17(5):1-10) show how far. So each optimizer and each problem is left out in turn, and every order that changes is told.
+Mean ranks and AlgoPerf's scores depend on the set of optimizers and problems (Benavoli, Corani and Mangili 2016, JMLR
+17(5):1-10). So each optimizer and each problem is left out in turn, and every order that changes is listed.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from optbench.stats import Frame
 from optbench.stats.bootstrap import Table, medians, table
-from optbench.stats.profiles import scores_of
+from optbench.stats.paired import score_differences
+from optbench.stats.profiles import contributions
 from optbench.stats.ranking import ranks
 
 ORDERS: dict[str, tuple[str, str, Callable[[Table], np.ndarray]]] = {
     "rank": ("compared", "mean rank", lambda data: ranks(medians(data)).mean(axis=-1)),
-    "score": ("time", "AlgoPerf score", lambda data: -scores_of(data)),
+    "score": (
+        "time",
+        "AlgoPerf score",
+        lambda data: -contributions(medians(data), data.problems).mean(axis=-1),
+    ),
 }
-"""What an order can go by: the column, what to call it, and a number for each optimizer, less being better."""
-COLUMNS = ("left_out", "kind", "ahead", "behind", "before", "after", "says")
+"""The column that an order is made from, the order's name, and a number for each optimizer, less being better."""
+COLUMNS = ("left_out", "kind", "ahead", "behind", "before", "after", "flipped", "says")
 
 
 def flips(rows: Frame, by: str = "rank") -> Frame:
     """Every pair of optimizers whose order changes when one other optimizer, or one problem, is left out.
 
-    A pair that was apart and is then level counts; one that was level before has no order to lose.
-
-    Args:
-        rows: outcomes of a complete block at the reported trials.
-        by: 'rank' (mean ranks of what problems rank by) or 'score' (AlgoPerf).
-
-    Returns:
-        Columns left_out, kind ('optimizer' or 'problem'), ahead and behind (their order with everything included),
-        before and after (how far `ahead` is in front; negative once it is behind), says (the sentence).
+    A pair that then shares a mean rank is listed too, but has not `flipped`; one that shares it before has no order.
+    `by` is 'rank' (mean rank) or 'score' (AlgoPerf). Columns left_out, kind ('optimizer' or 'problem'), ahead and
+    behind (their order with everything included), before and after (the lead of `ahead`; negative once it is behind),
+    says (the sentence).
     """
     column, word, number = ORDERS[by]
     data = table(rows, column)
@@ -55,25 +56,45 @@ def flips(rows: Frame, by: str = "rank") -> Frame:
                 ahead, behind = (i, j) if before > 0 else (j, i)
                 pair = (data.optimizers[ahead], data.optimizers[behind])
                 gap = -abs(float(after)) if abs(after) > 1e-12 else 0.0
-                found.append(
-                    (name, kind, *pair, abs(float(before)), gap, sentence(name, kind, *pair, gap, word, by))
-                )
+                says = sentence(name, kind, *pair, gap, word)
+                found.append((name, kind, *pair, abs(float(before)), gap, gap < 0, says))
     return pd.DataFrame(found, columns=list(COLUMNS))
 
 
+def disagreements(rows: Frame) -> list[tuple[str, str]]:
+    """Pairs of which the first has the better mean rank and the second the better AlgoPerf score."""
+    ranks_, scores = (number(table(rows, column)) for column, _, number in ORDERS.values())
+    names = sorted(rows["optimizer"].unique())
+    pairs = itertools.permutations(range(len(names)), 2)
+    return [
+        (names[i], names[j])
+        for i, j in pairs
+        if ranks_[i] < ranks_[j] - 1e-12 and scores[i] > scores[j] + 1e-12
+    ]
+
+
+def lead_of_first(rows: Frame, by: str = "rank") -> dict[str, Any]:
+    """The lead of the first optimizer over the second, with its interval and p over problems (`score_differences`)."""
+    column, _, number = ORDERS[by]
+    data = table(rows, column)
+    first, second = np.argsort(number(data), kind="stable")[:2]
+    each = contributions(medians(data), data.problems) if by == "score" else -ranks(medians(data))
+    names = [data.optimizers[i] for i in (first, second)]
+    return score_differences(names, each[[first, second]]).iloc[0].to_dict()
+
+
 def without(data: Table, kind: str, out: int) -> Table:
-    """The table less one optimizer or problem."""
-    axis = 0 if kind == "optimizer" else 1
-    optimizers, problems = (
-        tuple(name for i, name in enumerate(names) if axis != place or i != out)
-        for place, names in enumerate((data.optimizers, data.problems))
+    axis = ("optimizer", "problem").index(kind)
+    names = [list(data.optimizers), list(data.problems)]
+    del names[axis][out]
+    return Table(
+        tuple(names[0]), tuple(names[1]), np.delete(data.values, out, axis), np.delete(data.counts, out, axis)
     )
-    return Table(optimizers, problems, np.delete(data.values, out, axis), np.delete(data.counts, out, axis))
 
 
-def sentence(name: str, kind: str, ahead: str, behind: str, gap: float, word: str, by: str) -> str:
+def sentence(name: str, kind: str, ahead: str, behind: str, gap: float, word: str) -> str:
     """`Without mlp, kron falls behind adam (mean rank, by 0.5).`"""
-    change = "is level with" if gap == 0 else "falls behind"
+    change = "draws level with" if gap == 0 else "falls behind"
     what = f"task {name}" if kind == "problem" else name
     far = "" if gap == 0 else f", by {-gap:.2g}"
     return f"Without {what}, {ahead} {change} {behind} ({word}{far})."

@@ -1,4 +1,4 @@
-"""The comparison table: for each task and optimizer, its best learning rate and what it gives there."""
+"""The comparison table: for each task and optimizer, its best learning rate and its results there."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from optbench.cell import Status
-from optbench.record import Question
 from optbench.stats import Frame
 from optbench.stats.costs import RAN, costs, memory
-from optbench.stats.curves import INTERVAL_FROM, median_interval, middle
-from optbench.stats.outcomes import chosen, final, steps_to
+from optbench.stats.curves import interval_label, median_interval, middle
+from optbench.stats.outcomes import at_best, outcomes, trying
+from optbench.stats.paired import spreads
 from optbench.stats.settings import PROBLEM, kept_apart, question_of
 from optbench.wording import columns, digits_apart, interval, number, shortened, spoken, value
 
@@ -23,56 +24,56 @@ HEADER: tuple[str, ...] = (
     "task", "optimizer", "best lr", "final loss", "test", "steps", "dec", "us", "st/p", "div",
 )  # fmt: skip
 SPARED = ("st/p", "us", "dec", "div", "steps", "best lr")
-"""Which columns a narrow terminal does without, the least needed first."""
+"""The columns that a narrow terminal leaves out, the least needed first."""
 LABELS = (28, 20, 16, 12)
-"""To how many letters labels are cut before a column is left out."""
+"""The widths to which labels are cut before a column is left out."""
 SCORE = ("metric", "score", "score_low", "score_high")
 
 
-def working_range(rows: Frame, question: Question) -> tuple[float, bool]:
-    """Decades of the longest run of learning rates that reach the task's first target in the median seed.
+def working_range(tried: Frame) -> dict[str, Any]:
+    """Decades of the longest run of learning rates that reach the task's first target (median seed).
 
-    Returns (decades, whether the range meets an edge of the grid, so that it is at least that wide).
+    Takes outcomes of the trials of one optimizer. `decades_low` and `decades_high` count a learning rate if the upper,
+    or the lower, end of its median's interval is finite. `decades_open`: the range meets an edge of the grid, so that
+    it is at least that wide.
     """
-    target = question.first
-    groups = dict(list(rows.groupby("trial")))
-    trials = list(groups)
-    works = [middle(steps_to(group, target.metric, target.value)) < math.inf for group in groups.values()]
-    best = longest_run(works)
-    if best is None or len(trials) < 2:
-        return math.nan, False
-    first, last = best
-    return math.log10(trials[last] / trials[first]), first == 0 or last == len(trials) - 1
+    groups = tried.groupby("trial")["works"]
+    ends = np.array([median_interval(times) for _, times in groups]).reshape(-1, 3)
+    trials = np.array(list(groups.groups), float)
+    found: dict[str, Any] = {"decades_open": False}
+    for name, times in zip(("decades", "decades_high", "decades_low"), ends.T, strict=True):
+        found[name] = math.nan
+        if len(trials) > 1 and (works := times < math.inf).any():
+            first, after = longest_run(works)
+            found[name] = math.log10(trials[after - 1] / trials[first])
+            found["decades_open"] |= name == "decades" and bool(first == 0 or after == len(trials))
+    return found
 
 
-def longest_run(flags: list[bool]) -> tuple[int, int] | None:
-    """First and last index of the longest run of True."""
-    best, start = None, None
-    for i, flag in enumerate([*flags, False]):
-        if flag and start is None:
-            start = i
-        elif not flag and start is not None:
-            if best is None or i - 1 - start > best[1] - best[0]:
-                best = (start, i - 1)
-            start = None
-    return best
+def longest_run(works: np.ndarray) -> tuple[int, int]:
+    """The first place of the longest run of True, and the place after it."""
+    edges = np.flatnonzero(np.diff([0, *works, 0])).reshape(-1, 2)
+    first, after = edges[np.argmax(edges[:, 1] - edges[:, 0])]
+    return int(first), int(after)
 
 
-def best_trial(rows: Frame, question: Question) -> tuple[Any, bool]:
-    """The trial that is reported of one optimizer (`outcomes.at_best`), and whether it is at the grid's edge.
+def rate_range(tried: Frame) -> tuple[float, float]:
+    """The least and the largest trial that is not significantly worse than the best, paired by seed."""
+    metric = "finish" if (tried.groupby("trial")["finish"].agg(middle) < math.inf).any() else "selection"
+    kept = spreads(tried, metric, of="trial").query("leads").index
+    return (min(kept), max(kept)) if len(kept) else (math.nan, math.nan)
+
+
+def best_trial(seen: Frame) -> tuple[Any, bool]:
+    """The trial that is reported, from outcomes of one optimizer, and whether it is at the grid's edge.
 
     None where there is nothing to search. Random trials have no edge.
     """
-    trial = chosen(rows)["trial"].dropna()
+    trial = at_best(seen)["trial"].dropna()
     if trial.empty:
         return None, False
-    trials = sorted(rows["trial"].unique())
-    return trial.iloc[0], "stage" not in rows and len(trials) > 1 and trial.iloc[0] in (trials[0], trials[-1])
-
-
-def trying(rows: Frame) -> Frame:
-    """The rows of trials: all, or those that chose, where there are stages."""
-    return rows[rows["stage"] == "tuning"] if "stage" in rows else rows
+    trials = sorted(seen["trial"].unique())
+    return trial.iloc[0], "stage" not in seen and len(trials) > 1 and trial.iloc[0] in (trials[0], trials[-1])
 
 
 def summarise(frame: Frame) -> Frame:
@@ -82,33 +83,35 @@ def summarise(frame: Frame) -> Frame:
     """
     if frame.empty:
         return pd.DataFrame(columns=[*PROBLEM, "optimizer"])
-    return pd.DataFrame([summarise_one(rows) for rows in kept_apart(frame, [*PROBLEM, "optimizer"])])
+    found = outcomes(frame)
+    apart = kept_apart(frame, [*PROBLEM, "optimizer"])
+    return pd.DataFrame([summarise_one(rows, found.loc[rows.index]) for rows in apart])
 
 
-def summarise_one(rows: Frame) -> dict[str, Any]:
-    """What one optimizer gave on one task."""
+def summarise_one(rows: Frame, seen: Frame) -> dict[str, Any]:
+    """One row of the summary, from the cells of one optimizer on one problem and their outcomes."""
     question = question_of(rows)
-    trial, edge = best_trial(rows, question)
-    best, tried, ran = chosen(rows), trying(rows), rows[rows["status"].isin(RAN)]
-    main = question.main
-    decades, open_ended = working_range(tried, question) if trial is not None else (math.nan, False)
-    loss_metric = "loss" if question.score == "loss" else "train_loss"
-    loss, loss_low, loss_high = median_interval(final(best, loss_metric))
-    score, score_low, score_high = median_interval(final(best, question.score))
+    trial, edge = best_trial(seen)
+    best, tried, ran = at_best(seen), trying(seen), rows[rows["status"].isin(RAN)]
+    swept = tried if trial is not None else tried.iloc[:0]
+    low, high = rate_range(swept) if trial is not None else (math.nan, math.nan)
+    loss, loss_low, loss_high = median_interval(best["training"])
+    score, score_low, score_high = median_interval(best["score"])
     return {
         **rows[[*PROBLEM, "optimizer"]].iloc[0].to_dict(), "trial": trial, "trial_at_edge": edge,
+        "trial_low": low, "trial_high": high,
         "trials": tried["trial"].nunique(), "seeds": len(best), "loss": loss, "loss_low": loss_low,
         "loss_high": loss_high, "metric": question.score, "score": score, "score_low": score_low,
-        "score_high": score_high, "target": f"{main.metric} {number(main.value)}",
-        "steps_to_target": middle(steps_to(best, main.metric, main.value)), "decades": decades,
-        "decades_open": open_ended, **costs(ran), **memory(ran), "lanes": len(rows),
+        "score_high": score_high, "target": f"{question.main.metric} {number(question.main.value)}",
+        "steps_to_target": middle(best["time"]),
+        **working_range(swept), **costs(ran), **memory(ran), "lanes": len(rows),
         "diverged": int((rows["status"] == Status.DIVERGED).sum()),
         "failed": int((~rows["status"].isin(RAN)).sum()), "toy": question.toy,
     }  # fmt: skip
 
 
 def texts(row: Mapping[str, Any], digits: int = 3) -> tuple[str, ...]:
-    """One row of the table as it is printed, a text for each entry of `HEADER`; `digits` of what has no interval."""
+    """One printed row, a text for each entry of `HEADER`; `digits` of numbers without an interval."""
     nowhere = pd.isna(row["trial"]) or math.isinf(row["loss"])
     return (
         row["task"],
@@ -125,17 +128,17 @@ def texts(row: Mapping[str, Any], digits: int = 3) -> tuple[str, ...]:
 
 
 def all_texts(table: Frame) -> list[tuple[str, ...]]:
-    """The same for every row; losses of one task that differ are written differently."""
+    """Every printed row; different losses of one task get enough digits to differ."""
     losses = table["loss"].groupby([table[name].astype(str) for name in PROBLEM])
     digits = losses.transform(digits_apart).astype(int)
     return [texts(row, at) for row, at in zip(table.to_dict("records"), digits, strict=True)]
 
 
 def fitting(table: Frame, width: int) -> list[tuple[str, ...]]:
-    """Header and rows that fit a width: first long labels are cut in their brackets, then the columns of `SPARED` go.
+    """Header and rows that fit a width: long labels are cut in their brackets, then columns of `SPARED` are left out.
 
-    Before the last two of these, one interval a row stays: that of what is reported, beside the final loss alone. In a
-    terminal too narrow for what is left, the intervals go, and names are cut as far as it takes.
+    Before the last two of these, only the reported metric keeps its interval. In a terminal too narrow for the rest,
+    all intervals are left out, and names are cut until the table fits.
     """
     rows, header, lines = all_texts(table), HEADER, [HEADER]
     gone: set[object] = set() if (table["metric"] != "loss").any() else {"test"}
@@ -159,12 +162,11 @@ def fitting(table: Frame, width: int) -> list[tuple[str, ...]]:
 
 
 def alone(text: str) -> str:
-    """A value without its interval."""
     return text.partition(" [")[0]
 
 
 def as_text(table: Frame, width: int | None = None) -> str:
-    """The table for a terminal or a log, at most so wide; unless said, as wide as the terminal, 80 if unknown."""
+    """The table for a terminal or a log; default: as wide as the terminal, 80 if unknown."""
     width = width or terminal_width()
     lines = fitting(table, width)
     wide = columns(lines)
@@ -172,28 +174,25 @@ def as_text(table: Frame, width: int | None = None) -> str:
 
 
 def terminal_width() -> int:
-    """How many columns the terminal has."""
     return shutil.get_terminal_size((80, 24)).columns
 
 
 def legend(table: Frame, width: int | None = None) -> str:
-    """What the columns mean that the table shows at this width."""
+    """The meaning of the columns that the table shows at this width."""
     width = width or terminal_width()
     shown = fitting(table, width)[0]
-    enough = table["seeds"] >= INTERVAL_FROM
-    bootstrap = "95% bootstrap interval" + ("" if enough.all() else f", min-max below {INTERVAL_FROM} seeds")
     goals: dict[str, list[str]] = {}
     for task, target in dict.fromkeys(zip(table["task"], table["target"], strict=True)):
         if not target.endswith(" -"):  # a task without targets
             goals.setdefault(spoken(target), []).append(task)
     targets = "; ".join(f"{', '.join(names)}: {target}" for target, names in goals.items())
     meanings = {
-        "dec": "decades of lr that reach the first target (>=: meets the grid's edge)",
-        "us": "microseconds a step, one lane, one core",
+        "dec": "width of the working learning-rate range in decades (>=: it reaches the grid's edge)",
+        "us": "microseconds per step, one lane, one core",
         "st/p": "state floats per parameter",
         "div": "lanes that diverged (+n!: lanes that failed)",
     }
-    spread = f"median [{bootstrap if enough.any() else 'min-max'}] over seeds."
+    spread = f"median [{interval_label(table['seeds'])}] over seeds."
     lines = [
         "best lr: chosen by the median over seeds of the loss, on validation data where there are some; * at the "
         "edge of the grid." * ("best lr" in shown),

@@ -13,110 +13,86 @@ import numpy as np
 import pandas as pd
 
 from optbench.stats import Frame
-from optbench.stats.bootstrap import interval, resampled_weights, table
+from optbench.stats.bootstrap import left_out, resampled_weights, scored, table
 from optbench.stats.curves import median_interval
-from optbench.stats.outcomes import Seen, known, ladder
+from optbench.stats.outcomes import crossings, known, ladder
+from optbench.stats.paired import below, half_width, share_interval
 from optbench.stats.settings import PROBLEM, question_of
 
 PENALTY = 10
-"""The k of PAR-k: how many budgets a run counts that did not reach the target."""
+"""The k of PAR-k: a run that did not reach the target counts as k budgets."""
 TARGETS = 51
 """Rungs of the ladder of targets, as in COCO."""
 DECADES = 3.0
-"""How far below the whole budget the area under a runtime distribution begins."""
+"""The area under a runtime distribution begins so many decades below the full budget."""
 
 
 def times_to_target(rows: Frame) -> Frame:
-    """How long each optimizer takes to each problem's main target, failures kept, on the axis of the outcomes.
+    """The time of each optimizer to each problem's main target, failures included, on the axis of the outcomes.
 
-    A run that did not reach the target has spent its whole budget, also where it diverged early: whoever fails fast
-    is not faster.
-
-    Args:
-        rows: outcomes at the reported trials.
-
-    Returns:
-        One row for each problem and optimizer: problem, optimizer, runs, reached (how many of them), middle, low,
-        high (the median and its interval, infinite where the median seed never did), ert (what all runs spent over
-        how many reached; infinite if none), ert_low, ert_high, par (the mean, a failure counting PENALTY budgets),
-        par_low, par_high (95 % bootstrap intervals over seeds), budget.
+    A run that did not reach the target counts its full budget, also where it diverged early: failing fast is not being
+    fast. One row for each problem and optimizer: problem, optimizer, runs, reached (number of them), share_low and
+    share_high (the 95 % interval of the share that reaches), middle, low, high (the median and its interval, infinite
+    where the median seed never reaches it), ert (total time of all runs over the number that reached; infinite if
+    none), par (the mean, a failure counting PENALTY budgets), their 95 % intervals ert_low, ert_high, par_low, par_high
+    (t intervals of the jackknife on logarithms), below (the one-sided p that the mean log of the target's metric at the
+    end is below the target; NaN without that column), resolution (steps between evaluations), budget.
     """
     found = []
     for (problem, optimizer), group in rows.groupby(["problem", "optimizer"], sort=False):
-        data, budget = table(group, "time"), float(group["budget"].iloc[0])
-        times, count = data.values[0, 0], len(group)
-        once, drawn = np.ones((1, count)), resampled_weights(data)[:, 0, 0]
-        spent, penalised = np.minimum(times, budget), np.where(np.isfinite(times), times, PENALTY * budget)
-        reached = np.isfinite(times)
-        middle, low, high = median_interval(times)
-        ert_low, ert_high = interval(expected(drawn, spent, reached))
-        par_low, par_high = interval(drawn @ penalised / count)
-        found.append(
-            {
-                "problem": problem, "optimizer": optimizer, "runs": count, "reached": int(reached.sum()),
-                "middle": middle, "low": low, "high": high,
-                "ert": expected(once, spent, reached)[0], "ert_low": ert_low, "ert_high": ert_high,
-                "par": penalised.mean(), "par_low": par_low, "par_high": par_high, "budget": budget,
-            }
-        )  # fmt: skip
+        times, budget = group["time"].to_numpy(float), float(group["budget"].iloc[0])
+        reached, count = np.isfinite(times), len(group)
+        penalised = np.where(reached, times, PENALTY * budget)
+        found.append({
+            "problem": problem, "optimizer": optimizer, "runs": count, "reached": int(reached.sum()),
+            **dict(zip(("share_low", "share_high"), share_interval(int(reached.sum()), count), strict=True)),
+            **dict(zip(("middle", "low", "high"), median_interval(times), strict=True)),
+            **dict(zip(("ert", "ert_low", "ert_high"), mean_ratio(np.minimum(times, budget), reached), strict=True)),
+            **dict(zip(("par", "par_low", "par_high"), mean_ratio(penalised, np.ones(count)), strict=True)),
+            "below": below(group["over"].to_numpy(float), 1.0) if "over" in group else math.nan,
+            "resolution": group["resolution"].max() if "resolution" in group else math.nan, "budget": budget,
+        })  # fmt: skip
     return pd.DataFrame(found)
 
 
-def expected(weights: np.ndarray, spent: np.ndarray, reached: np.ndarray) -> np.ndarray:
-    """Expected running time under weights of the runs [B, N], [B]: what is spent until one of them reaches."""
-    with np.errstate(divide="ignore"):
-        return (weights @ spent) / (weights @ reached.astype(float))
+def mean_ratio(spent: np.ndarray, reached: np.ndarray) -> tuple[float, float, float]:
+    """sum(spent) / sum(reached), with the t interval of the jackknife of its logarithm."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = float(spent.sum() / reached.sum())
+        without = np.log((spent.sum() - spent) / (reached.sum() - reached))
+    if not (np.isfinite(without).all() and math.isfinite(ratio)):
+        return ratio, 0.0 if math.isfinite(ratio) else math.inf, math.inf
+    half = float(half_width((len(spent) - 1) * without))
+    return ratio, ratio * math.exp(-half), ratio * math.exp(min(half, 700))
 
 
 def runtimes(frame: Frame, rows: Frame, targets: int = TARGETS) -> Frame:
-    """When each reported run reached each of many targets.
+    """The time of each reported run to each of many targets.
 
-    The targets of a problem lie between its median first value of the selection metric and the hardest target set on
-    it, evenly on a log scale of what is left, so they do not depend on who is compared. No restarts are simulated.
-
-    Args:
-        frame: rows of cells.
-        rows: their outcomes at the reported trials.
-        targets: how many for each problem.
-
-    Returns:
-        Columns problem, optimizer, seed, rung (1 to targets, from easy to hard), target (its value), time (on the
-        axis of the outcomes, infinite if never), budget.
+    The targets of a problem lie between its median first value of the selection metric and the hardest target, evenly
+    in the logarithm of the distance to the optimum, so they do not depend on which optimizers are compared. No
+    restarts are simulated. Takes rows of cells, and their outcomes at the reported trials. Columns problem, optimizer,
+    seed, rung (1 to targets, from easy to hard), target (its value), time (infinite if never), budget.
     """
     found = []
     for _, group in rows.groupby([*PROBLEM, "optimizer"], sort=False, dropna=False):
         lanes = frame.loc[group.index]
         question = question_of(lanes)
-        first, hardest, cost, budget = (
-            group[name].iloc[0] for name in ("first", "hardest", "cost", "budget")
-        )
+        first, hardest, cost, budget = group[["first", "hardest", "cost", "budget"]].iloc[0]
         rungs = ladder(first, hardest, question, targets)
-        steps = np.stack([first_below(lane, rungs) for lane in known(lanes, question.selection)])
+        steps = np.stack([crossings(lane, rungs) for lane in known(lanes, question.selection)])
         times = np.nan_to_num(steps * cost, nan=math.inf)
-        told = group[["problem", "optimizer", "seed", "budget"]].loc[group.index.repeat(targets)]
+        runs = group[["problem", "optimizer", "seed", "budget"]].loc[group.index.repeat(targets)]
         each = {"rung": np.tile(np.arange(1, targets + 1), len(group)), "target": np.tile(rungs, len(group))}
         within = np.where(times <= budget * (1 + 1e-9), times, math.inf)
-        found.append(told.assign(**each, time=within.ravel()))
+        found.append(runs.assign(**each, time=within.ravel()))
     return pd.concat(found, ignore_index=True)
-
-
-def first_below(lane: Seen, rungs: np.ndarray) -> np.ndarray:
-    """The step at which a cell was first at or below each of falling values; infinite if never."""
-    best = np.minimum.accumulate(np.where(np.isnan(lane.values), np.inf, lane.values))
-    # `best` falls, so what lies above a rung is its beginning.
-    return np.append(lane.steps.astype(float), math.inf)[np.searchsorted(-best, -rungs, side="left")]
 
 
 def distributions(reached: Frame, points: int = 61, decades: float = DECADES) -> Frame:
     """The share of (problem, target, seed) that each optimizer had reached by a share of the budget (COCO's ECDF).
-
-    Args:
-        reached: what `runtimes` gives, of problems that all its optimizers were run on.
-        points: how many shares of the budget, evenly spaced on a log scale.
-        decades: how far below the whole budget the first one lies.
-
-    Returns:
-        Columns optimizer, spent (share of the budget), share. Each problem counts the same.
+    From `runtimes` of a complete block, at `points` shares of the budget, evenly spaced on a log scale over so many
+    decades below 1. Columns optimizer, spent (share of the budget), share. Problems have equal weight.
     """
     at = np.geomspace(10.0**-decades, 1, points)
     found = []
@@ -133,10 +109,7 @@ def distributions(reached: Frame, points: int = 61, decades: float = DECADES) ->
 def areas_under(reached: Frame, decades: float = DECADES) -> Frame:
     """The area under each optimizer's runtime distribution over the logarithm of the budget, 0 to 1.
 
-    1: every target reached at the first thousandth of the budget (with three decades); 0: none ever.
-
-    Returns:
-        Columns optimizer, area, low and high (95 % interval over seeds, stratified), problems; the largest first.
+    1: every target reached within a thousandth of the budget (with three decades); 0: none ever.
     """
     share = (reached["time"] / reached["budget"]).to_numpy(float)
     with np.errstate(divide="ignore"):
@@ -146,9 +119,5 @@ def areas_under(reached: Frame, decades: float = DECADES) -> Frame:
     there = np.arange(data.values.shape[-1]) < data.counts[..., None]
     values = np.where(there, data.values, 0.0)
     drawn = np.einsum("bopn,opn->bop", resampled_weights(data), values) / data.counts
-    low, high = interval(drawn.mean(axis=-1))
-    found = pd.DataFrame({
-        "optimizer": data.optimizers, "area": (values.sum(axis=-1) / data.counts).mean(axis=-1), "low": low,
-        "high": high, "problems": len(data.problems),
-    })  # fmt: skip
-    return found.sort_values(["area", "optimizer"], ascending=[False, True]).reset_index(drop=True)
+    each = values.sum(axis=-1) / data.counts
+    return scored(data, "area", each.mean(axis=-1), drawn.mean(axis=-1), left_out(each))

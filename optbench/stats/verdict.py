@@ -1,4 +1,4 @@
-"""Who leads where, in plain words, from rows alone; each form of the page escapes them for itself."""
+"""Sentences that say who leads where, as plain text; each form of the page escapes them for itself."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from optbench.record import Question
 from optbench.stats import Frame
 from optbench.stats.curves import INTERVAL_FROM
-from optbench.stats.leaders import on_problem
+from optbench.stats.leaders import leaders
+from optbench.stats.paired import share_interval
 from optbench.stats.settings import kept_apart, labels, question_of
-from optbench.wording import count, listed, number, spoken, value, whole
+from optbench.wording import count, listed, number, p_value, spoken, value, whole
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class Verdict:
 
     @cached_property
     def table(self) -> Frame:
-        """The compared number of each optimizer, as `stats.leaders.on_problem` gives it."""
-        return on_problem(self.of)
+        """From `stats.leaders.leaders`."""
+        return leaders(self.of)
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
@@ -35,103 +37,110 @@ class Verdict:
 
     @property
     def leaders(self) -> list[str]:
-        """One that leads alone, several that tie, or nobody."""
+        """The best median, and all that it is not significantly better than; nobody if no median finished."""
         return [row["optimizer"] for row in self.rows if row["leads"]]
 
     @property
     def contested(self) -> bool:
-        """Whether there is anybody to lead."""
         return len(self.rows) > 1
+
+    @cached_property
+    def question(self) -> Question:
+        return question_of(self.of)
 
     @property
     def compared(self) -> str:
-        """What the optimizers are compared by."""
+        """`final test error`."""
         first = self.rows[0]
         metric = spoken(first["metric"])
         return f"steps to {metric} {number(first['target'])}" if first["by"] == "steps" else f"final {metric}"
 
     @cached_property
     def sentence(self) -> str:
-        """Who leads; a tie where intervals overlap."""
-        return f"{self.said()}.{self.caution()}"
-
-    def caution(self) -> str:
-        """Why this is less than a finding, if it is."""
+        """Who leads, and what is not distinguishable."""
         seeds = int(self.table["seeds"].min())
-        if not question_of(self.of).seeded:
-            return " (nothing is random: one run)"
-        return "" if seeds >= INTERVAL_FROM else f" ({count(seeds, 'seed')}, so no interval)"
+        caution = "" if seeds >= INTERVAL_FROM else f" ({count(seeds, 'seed')}, so no interval)"
+        if not self.question.seeded:
+            caution = " (nothing is random: one run)"
+        return f"{self.finding()}.{caution}"
 
-    def said(self) -> str:
+    def finding(self) -> str:
         """The sentence without its caution."""
-        leading = [row for row in self.rows if row["leads"]]
+        first, leading = self.rows[0], self.leaders
         if not leading:
             return "no optimizer finished in the median seed"
-        first, by_steps = leading[0], leading[0]["by"] == "steps"
+        by_steps, name, shown = first["by"] == "steps", first["optimizer"], measured(first)
         goal = f"{spoken(first['metric'])} {number(first['target'])}" if by_steps else spoken(first["metric"])
-        names = listed([row["optimizer"] for row in leading])
-        values = listed([measured(row) for row in leading])
         if not self.contested:
-            shown = f"reaches {goal} after {values}" if by_steps else f"ends at {goal} {values}"
-            return f"only {names} was run; it {shown}"
+            return f"only {name} was run; it {f'reaches {goal} after' if by_steps else f'ends at {goal}'} {shown}"
+        reaches = f"is first to reach {goal}, after" if by_steps else f"has the lowest final {goal},"
+        best = f"{name} {reaches} {shown}"
         if len(leading) > 1:
-            return f"{names} tie on {self.compared}, {values}: the ranges overlap"
-        if by_steps:
-            return f"{names} is first to reach {goal}, after {values}; {self.following()}"
-        return f"{names} has the lowest final {goal}, {values}; {self.following()}"
-
-    def following(self) -> str:
-        """The best that does not lead."""
-        row = next(row for row in self.rows if not row["leads"])
-        if math.isfinite(row["middle"]):
-            return f"next is {row['optimizer']} with {measured(row)}"
-        return (
-            "no other does in the median seed"
-            if row["by"] == "steps"
-            else "no other finished in the median seed"
-        )
+            rest = [row for row in self.rows[1:] if row["leads"]]
+            others = listed([f"{row['optimizer']} ({measured(row)})" for row in rest])
+            if not self.question.seeded:
+                return f"{best}; equal: {others}"
+            verb = "is" if len(leading) == 2 else "are"
+            return f"{best}; {others} {verb} not distinguishable from it with these seeds"
+        following = self.rows[1]
+        if not math.isfinite(following["middle"]):
+            then = f"no other optimizer {'reaches it' if by_steps else 'finished'} (median seed)"
+        else:
+            then = f"next is {following['optimizer']} with {measured(following)}"
+        worst = max(row["p"] for row in self.rows[1:])
+        sure = "p < 0.001" if worst < 1e-3 else p_value(worst)
+        tested = f"better than each other optimizer (paired t test, {sure})"
+        return f"{best}; {tested if self.question.seeded else 'better than each other optimizer'}; {then}"
 
 
 def measured(row: dict[str, Any]) -> str:
-    """A compared number with its spread."""
+    """`1,900 steps [1,874, never], reached in 3 of 5 seeds (95% interval 15% to 95%)`, or a value with its interval."""
     numbers = row["middle"], row["low"], row["high"]
     if row["by"] == "value":
         return value(row["metric"], *numbers)
-    return whole(*numbers) + " steps" * math.isfinite(row["middle"])
+    shown = whole(*numbers) + " steps" * math.isfinite(row["middle"])
+    if row["reached"] == row["seeds"]:
+        return shown
+    low, high = share_interval(row["reached"], row["seeds"])
+    share = f"{row['reached']} of {row['seeds']} seeds (95% interval {low:.0%} to {high:.0%})"
+    return f"{shown}, reached in {share}"
 
 
 def verdicts(frame: Frame) -> list[Verdict]:
-    """Who leads on each problem."""
+    """One for each problem."""
     names = labels(frame)
     return [Verdict(names[rows.index[0]], rows) for rows in kept_apart(frame)]
 
 
 def verdict(frame: Frame) -> str:
-    """Who leads where, from rows of cells: the first sentence of a report, and the last but one of a run."""
+    """The first sentence of a report, and the last but one of a run."""
     return headline(verdicts(frame))
 
 
 def headline(verdicts: Sequence[Verdict]) -> str:
-    """Who leads alone where; nothing is said where one optimizer was run alone."""
+    """Who leads alone where; problems with one optimizer are left out."""
+    by_framework: dict[str, list[Verdict]] = {}
+    for each in verdicts:
+        by_framework.setdefault(str(each.of["framework"].iloc[0]), []).append(each)
+    if len(by_framework) > 1:  # the same task in two frameworks is not two tasks
+        return " ".join(f"In {name}: {headline(part)}" for name, part in by_framework.items())
     contests = [verdict for verdict in verdicts if verdict.contested]
     if not contests:
         return "Only one optimizer was run on each task, so nothing is compared."
-    alone: dict[str, list[str]] = {}
+    alone: dict[str, list[Verdict]] = {}
     for verdict in contests:
         if len(verdict.leaders) == 1:
-            alone.setdefault(verdict.leaders[0], []).append(verdict.name)
-    listing = dict.fromkeys(name for verdict in contests for name in verdict.table["optimizer"])
-    names = sorted(filter(alone.__contains__, listing), key=lambda name: -len(alone[name]))
-    parts = [f"{name} leads alone on {len(alone[name])} ({listed(alone[name])})" for name in names]
-    for many, word in (
-        (sum(len(verdict.leaders) > 1 for verdict in contests), "tied"),
-        (sum(not verdict.leaders for verdict in contests), "finished by none"),
-    ):
-        parts += [f"{many} {'is' if many == 1 else 'are'} {word}"] if many else []
-    few = min(int(verdict.table["seeds"].min()) for verdict in contests) < INTERVAL_FROM
-    caution = (
-        f" Where there are fewer than {INTERVAL_FROM} seeds this is an indication, not a finding."
-        if few
-        else ""
-    )
-    return f"Of {count(len(contests), 'problem')}, {listed(parts)}.{caution}"
+            alone.setdefault(verdict.leaders[0], []).append(verdict)
+    listing = list(dict.fromkeys(name for verdict in contests for name in verdict.table["optimizer"]))
+    parts = []
+    for name in sorted(alone, key=lambda name: (-len(alone[name]), listing.index(name))):
+        toys = ", all toys" * all(verdict.question.toy for verdict in alone[name])
+        where = listed([verdict.name for verdict in alone[name]])
+        parts.append(f"{name} leads alone on {len(alone[name])} ({where}{toys})")
+    level = sum(len(verdict.leaders) > 1 for verdict in contests)
+    parts += [f"on {level} the best are not distinguishable with these seeds"] if level else []
+    none = sum(not verdict.leaders for verdict in contests)
+    parts += [f"on {none} no optimizer finished"] if none else []
+    few = min(int(verdict.table["seeds"].min()) for verdict in contests)
+    caution = f" Where there are fewer than {INTERVAL_FROM} seeds this is an indication, not a finding."
+    return f"Of {count(len(contests), 'problem')}, {listed(parts)}.{caution * (few < INTERVAL_FROM)}"

@@ -14,28 +14,24 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 from optbench.fields import UserError, hyper
-from optbench.task import Functions, Target, Task, permutations, stream
+from optbench.task import Functions, Target, stream
 from optbench.tasks.data import digits
-from optbench.tasks.evaluation import PARTS, means_by_part
-
-if TYPE_CHECKING:
-    import numpy as np
+from optbench.tasks.network import PARTS, DigitsNetwork, Operations, joined, means_by_part
 
 INCOMING = 15
 """Weights of a unit that do not start from 0, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Autoencoder(Task):
+class Autoencoder(DigitsNetwork):
     __doc__ = __doc__
     name: ClassVar[str] = "autoencoder"
     source: ClassVar[str] = (
         "doi:10.1126/science.1127647; Martens, ICML 2010; digits of UCI 1998 (scikit-learn)"
     )
-    selection: ClassVar[str] = "validation_loss"
     score: ClassVar[str] = "test_mse"
 
     width: int = hyper(128, "units of the first and the last hidden layer", bounds="[1, 16384]")
@@ -66,15 +62,7 @@ class Autoencoder(Task):
         half = [digits.PIXELS, *[self.width // 2**i for i in range(self.layers)]]
         return [*half, self.code, *half[::-1]]
 
-    def data(self) -> dict[str, np.ndarray]:
-        """The images."""
-        return {f"{part}_x": digits.splits()[f"{part}_x"] for part in PARTS}
-
-    def data_hash(self) -> str:
-        """Of the digits' file."""
-        return digits.data_hash()
-
-    def init(self, seed: int) -> dict[str, np.ndarray]:
+    def init(self, seed: int) -> dict[str, Any]:
         """Sparse weights [out, in], zero biases."""
         import numpy as np
 
@@ -86,75 +74,33 @@ class Autoencoder(Task):
             params[f"b{i}"] = np.zeros(fan_out)
         return params
 
-    def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
-        """The rows of each batch."""
-        rows = len(digits.splits()["train_y"])
-        return {"rows": permutations(seed, start, stop, rows, self.batch)}
-
-    def jax(self) -> Functions:
-        """The network in JAX."""
-        import jax
-        import jax.numpy as jnp
-
-        last, linear = len(self.sizes) - 2, self.layers
+    def functions(self, ops: Operations) -> Functions:
+        last = len(self.sizes) - 2
 
         def logits(params, x):
             for i in range(last):
-                x = x @ params[f"w{i}"].T + params[f"b{i}"]
-                x = x if i == linear else jax.nn.sigmoid(x)
-            return x @ params[f"w{last}"].T + params[f"b{last}"]
+                x = ops.linear(x, params[f"w{i}"], params[f"b{i}"])
+                x = x if i == self.layers else ops.nn.sigmoid(x)
+            return ops.linear(x, params[f"w{last}"], params[f"b{last}"])
 
         def cross_entropy(z, x):
-            return jnp.sum(jax.nn.softplus(z) - x * z, axis=1)
-
-        def loss(params, data, draw):
-            x = data["train_x"][draw["rows"]]
-            return jnp.mean(cross_entropy(logits(params, x), x))
-
-        def evaluate(params, data):
-            x = jnp.concatenate([data[f"{part}_x"] for part in PARTS])
-            z = logits(params, x)
-            rows = {"loss": cross_entropy(z, x), "mse": (jax.nn.sigmoid(z) - x) ** 2}
-            return means_by_part(rows, [len(data[f"{part}_x"]) for part in PARTS])
-
-        return Functions(loss, evaluate)
-
-    def torch(self) -> Functions:
-        """The network in PyTorch."""
-        import torch
-        from torch.nn.functional import linear, softplus
-
-        last, code = len(self.sizes) - 2, self.layers
-
-        def logits(params, x):
-            for i in range(last):
-                x = linear(x, params[f"w{i}"], params[f"b{i}"])
-                x = x if i == code else x.sigmoid()
-            return linear(x, params[f"w{last}"], params[f"b{last}"])
-
-        def cross_entropy(z, x):
-            return (softplus(z) - x * z).sum(dim=1)
+            return (ops.nn.softplus(z) - x * z).sum(1)
 
         def loss(params, data, draw):
             x = data["train_x"][draw["rows"]]
             return cross_entropy(logits(params, x), x).mean()
 
         def evaluate(params, data):
-            x = torch.cat([data[f"{part}_x"] for part in PARTS])
+            x = joined(ops, data, "x")
             z = logits(params, x)
-            rows = {"loss": cross_entropy(z, x), "mse": (z.sigmoid() - x) ** 2}
+            rows = {"loss": cross_entropy(z, x), "mse": (ops.nn.sigmoid(z) - x) ** 2}
             return means_by_part(rows, [len(data[f"{part}_x"]) for part in PARTS])
 
         return Functions(loss, evaluate)
-
-    def examples(self) -> int:
-        """Images."""
-        return self.batch
 
     def working_floats(self) -> int:
         """Units before and after their nonlinearity."""
         return self.batch * 2 * sum(self.sizes)
 
     def flops(self) -> float:
-        """Six for each weight and image."""
         return 6.0 * self.batch * sum(a * b for a, b in itertools.pairwise(self.sizes))

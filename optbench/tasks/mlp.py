@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 from optbench.fields import hyper
-from optbench.task import Functions, Target, Task, permutations, stream
+from optbench.task import Functions, Target, stream
 from optbench.tasks.data import digits
-from optbench.tasks.evaluation import PARTS, jax_cross_entropy, jax_scores, torch_scores
-
-if TYPE_CHECKING:
-    import numpy as np
+from optbench.tasks.network import DigitsNetwork, Operations, joined, scores
 
 
 @dataclass(frozen=True, kw_only=True)
-class MLP(Task):
+class MLP(DigitsNetwork):
     __doc__ = __doc__
     name: ClassVar[str] = "mlp"
     source: ClassVar[str] = digits.SOURCE
-    selection: ClassVar[str] = "validation_loss"
     score: ClassVar[str] = "test_error"
     evaluations: ClassVar[int] = 20
 
@@ -45,15 +41,7 @@ class MLP(Task):
             Target("validation_loss", 0.06),
         )
 
-    def data(self) -> dict[str, np.ndarray]:
-        """The digits."""
-        return digits.splits()
-
-    def data_hash(self) -> str:
-        """Of the digits' file."""
-        return digits.data_hash()
-
-    def init(self, seed: int) -> dict[str, np.ndarray]:
+    def init(self, seed: int) -> dict[str, Any]:
         """He-normal weights [out, in], zero biases."""
         import numpy as np
 
@@ -65,60 +53,25 @@ class MLP(Task):
             params[f"b{i}"] = np.zeros(fan_out)
         return params
 
-    def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
-        """The rows of each batch."""
-        rows = len(self.data()["train_y"])
-        return {"rows": permutations(seed, start, stop, rows, self.batch)}
-
-    def jax(self) -> Functions:
-        """The network in JAX."""
-        import jax
-        import jax.numpy as jnp
-
+    def functions(self, ops: Operations) -> Functions:
         def logits(params, x):
             for i in range(self.layers):
-                x = jax.nn.relu(x @ params[f"w{i}"].T + params[f"b{i}"])
-            return x @ params[f"w{self.layers}"].T + params[f"b{self.layers}"]
+                x = ops.nn.relu(ops.linear(x, params[f"w{i}"], params[f"b{i}"]))
+            return ops.linear(x, params[f"w{self.layers}"], params[f"b{self.layers}"])
 
         def loss(params, data, draw):
             rows = draw["rows"]
-            return jnp.mean(jax_cross_entropy(logits(params, data["train_x"][rows]), data["train_y"][rows]))
+            return ops.mean_cross_entropy(logits(params, data["train_x"][rows]), data["train_y"][rows])
 
         def evaluate(params, data):
-            z = logits(params, jnp.concatenate([data[f"{part}_x"] for part in PARTS]))
-            return jax_scores(z, {part: data[f"{part}_y"] for part in PARTS})
+            return scores(ops, logits(params, joined(ops, data, "x")), data)
 
         return Functions(loss, evaluate)
-
-    def torch(self) -> Functions:
-        """The network in PyTorch."""
-        import torch
-        from torch.nn.functional import cross_entropy, linear, relu
-
-        def logits(params, x):
-            for i in range(self.layers):
-                x = relu(linear(x, params[f"w{i}"], params[f"b{i}"]))
-            return linear(x, params[f"w{self.layers}"], params[f"b{self.layers}"])
-
-        def loss(params, data, draw):
-            rows = draw["rows"]
-            return cross_entropy(logits(params, data["train_x"][rows]), data["train_y"][rows])
-
-        def evaluate(params, data):
-            z = logits(params, torch.cat([data[f"{part}_x"] for part in PARTS]))
-            return torch_scores(z, {part: data[f"{part}_y"] for part in PARTS})
-
-        return Functions(loss, evaluate)
-
-    def examples(self) -> int:
-        """Images."""
-        return self.batch
 
     def working_floats(self) -> int:
         """Inputs, units before and after each ReLU, logits."""
         return self.batch * (64 + 2 * self.layers * self.width + digits.CLASSES)
 
     def flops(self) -> float:
-        """Six for each weight and image."""
         weights = 64 * self.width + (self.layers - 1) * self.width**2 + self.width * digits.CLASSES
         return 6.0 * weights * self.batch

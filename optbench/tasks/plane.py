@@ -1,31 +1,28 @@
-"""Functions of two numbers whose whole path is kept, for pictures: every step is evaluated, and x and y are metrics.
+"""Functions of two numbers whose complete path is kept, for figures: every step is evaluated, and x and y are metrics.
 
     valley   f(x, y) = 100 (y - x^2)^2 + (1 - x)^2, from (-1.2, 1), minimum 0 at (1, 1): Rosenbrock's
     bowl     f(x, y) = (u^2 + 25 v^2) / 2, from (-1.8, 0.4), minimum 0 at (0, 0): a quadratic whose axes u and v lie
              30 degrees askew, since methods that scale each coordinate by itself would find straight ones too easy
 
 Nothing is random. To compare optimizers take `rosenbrock` and `quadratic`, which run many seeds and are timed without
-a look at every step.
+an evaluation at every step.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from optbench.fields import hyper
-from optbench.task import Functions, Presets, Target, Task
-
-if TYPE_CHECKING:
-    import numpy as np
+from optbench.task import Arrays, Presets, Target, Task
 
 STARTS = {"valley": (-1.2, 1.0), "bowl": (-1.8, 0.4)}
 MINIMA = {"valley": (1.0, 1.0), "bowl": (0.0, 0.0)}
 COSINE, SINE = math.cos(math.pi / 6), math.sin(math.pi / 6)
 """Of the angle of the bowl's axes."""
 DENSE = 1000
-"""Steps up to which every one is looked at."""
+"""Steps up to which every one is evaluated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,19 +43,22 @@ class Plane(Task):
 
     @property
     def horizon(self) -> int:
-        """Short: every step is looked at."""
+        """Short: every step is evaluated."""
         return 500
 
     def targets(self) -> tuple[Target, ...]:
         """From about a sixth of the way down to well below what a picture shows."""
         return (Target("loss", 1e-1), Target("loss", 1e-3), Target("loss", 1e-6, final=True))
 
-    def height(self, x: Any, y: Any) -> Any:
-        """The function at a point."""
+    def loss(self, params: Arrays, data: Arrays) -> Any:
+        x, y = params["x"][0], params["x"][1]
         if self.function == "valley":
             return 100 * (y - x * x) ** 2 + (1 - x) ** 2
         u, v = COSINE * x + SINE * y, COSINE * y - SINE * x
         return (u * u + 25 * v * v) / 2
+
+    def evaluate(self, params: Arrays, data: Arrays) -> dict[str, Any]:
+        return {"loss": self.loss(params, data), "x": params["x"][0], "y": params["x"][1]}
 
     def surface(self) -> tuple[Any, Any, Any]:
         """The function multiplied out."""
@@ -69,32 +69,12 @@ class Plane(Task):
             table = [[0, 0, square], [0, mixed, 0], [(COSINE**2 + 25 * SINE**2) / 2, 0, 0]]
         return table, STARTS[self.function], MINIMA[self.function]
 
-    def init(self, seed: int) -> dict[str, np.ndarray]:
-        """The start."""
+    def init(self, seed: int) -> dict[str, Any]:
         import numpy as np
 
         return {"x": np.array(STARTS[self.function])}
 
-    def jax(self) -> Functions:
-        """The function, and where it is evaluated."""
-        return self._functions()
-
-    def torch(self) -> Functions:
-        """The function, and where it is evaluated."""
-        return self._functions()
-
-    def _functions(self) -> Functions:
-        # Both frameworks spell arithmetic the same way.
-        def value(params):
-            return self.height(params["x"][0], params["x"][1])
-
-        def evaluate(params, data):
-            return {"loss": value(params), "x": params["x"][0], "y": params["x"][1]}
-
-        return Functions(lambda params, data, draw: value(params), evaluate)
-
     def flops(self) -> float:
-        """A dozen operations and their gradient."""
         return 50.0
 
     def evaluation_steps(self, steps: int) -> tuple[int, ...]:

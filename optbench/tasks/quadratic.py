@@ -12,13 +12,10 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 from optbench.fields import hyper
 from optbench.task import Functions, Presets, Target, Task, stream
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,18 +52,18 @@ class Quadratic(Task):
             return (Target("loss", 1e-1), Target("loss", 1e-2))
         return (Target("loss", 1e-2), Target("loss", 1e-4), Target("loss", 1e-8, final=True))
 
-    def data(self) -> dict[str, np.ndarray]:
+    def data(self) -> dict[str, Any]:
         """The matrix A [dim, dim]."""
         return {"A": matrix(self.dim, self.condition, self.spectrum, self.rotation)}
 
-    def init(self, seed: int) -> dict[str, np.ndarray]:
+    def init(self, seed: int) -> dict[str, Any]:
         """A random direction, scaled so that the loss is 1."""
         import numpy as np
 
         x = stream(seed, "init").standard_normal(self.dim)
         return {"x": x / np.sqrt(x @ self.data()["A"] @ x / 2)}
 
-    def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
+    def draws(self, seed: int, start: int, stop: int) -> dict[str, Any]:
         """The linear term of each step's loss, where there is noise."""
         import numpy as np
 
@@ -77,14 +74,6 @@ class Quadratic(Task):
         return {"z": scale * np.stack(normal)}
 
     def jax(self) -> Functions:
-        """x^T A x / 2."""
-        return self._functions()
-
-    def torch(self) -> Functions:
-        """x^T A x / 2."""
-        return self._functions()
-
-    def _functions(self) -> Functions:
         # Both frameworks spell a matrix product the same way.
         def value(params, data):
             x = params["x"]
@@ -95,13 +84,14 @@ class Quadratic(Task):
 
         return Functions(loss, lambda params, data: {"loss": value(params, data)})
 
+    torch = jax
+
     def flops(self) -> float:
-        """Two matrix-vector products."""
         return 4.0 * self.dim**2
 
 
 @functools.lru_cache(maxsize=8)
-def matrix(dim: int, condition: float, spectrum: str, rotation: int | None) -> np.ndarray:
+def matrix(dim: int, condition: float, spectrum: str, rotation: int | None) -> Any:
     """A = R diag(lambda) R^T, symmetric to the last bit."""
     import numpy as np
 

@@ -78,6 +78,30 @@ def torch_logits(layers: Sequence[tuple[Layer, ...]], groups: int, params: Array
     return linear(x.mean((2, 3)), params["head"], params["head_shift"])
 
 
+def jax_cut(images: Any, draw: Arrays, size: int) -> Any:
+    """From images with a rim: those of a batch, each cut out at its corner, and mirrored if drawn so."""
+    import jax
+    import jax.numpy as jnp
+
+    def one(row, corner):
+        start = (row, jnp.zeros_like(row), corner[0], corner[1])
+        return jax.lax.dynamic_slice(images, start, (1, images.shape[1], size, size))[0]
+
+    x = jax.vmap(one)(draw["rows"], draw["corner"])
+    return jnp.where(draw["mirrored"][:, None, None, None] == 1, x[..., ::-1], x)
+
+
+def torch_cut(images: Any, draw: Arrays, size: int) -> Any:
+    import torch
+
+    channels = torch.arange(images.shape[1], device=images.device)
+    across = torch.arange(size, device=images.device)
+    down = across + draw["corner"][:, :1]
+    along = torch.where(draw["mirrored"][:, None] == 1, across.flip(0), across) + draw["corner"][:, 1:]
+    rows = draw["rows"][:, None, None, None]
+    return images[rows, channels[:, None, None], down[:, None, :, None], along[:, None, None, :]]
+
+
 def unfolded(x: Any, weights: Any, stride: int) -> Any:
     """[in, h, w, n] to [out, h / stride, w / stride, n], as one matrix product (im2col).
 

@@ -19,25 +19,14 @@ from 1, shifts from 0.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 from optbench.fields import UserError, hyper
-from optbench.task import Functions, Presets, Target, Task, permutations, stream
-from optbench.tasks.data import images
-from optbench.tasks.evaluation import (
-    PARTS,
-    jax_cross_entropy,
-    jax_in_pieces,
-    jax_scores,
-    torch_in_pieces,
-    torch_scores,
-)
-from optbench.tasks.residual import Layer, jax_logits, torch_logits
-
-if TYPE_CHECKING:
-    import numpy as np
+from optbench.task import Functions, Presets, Target, stream
+from optbench.tasks.data import digits, images
+from optbench.tasks.network import Network, Operations, joined, scores
+from optbench.tasks.residual import Layer, jax_cut, jax_logits, torch_cut, torch_logits
 
 UNFOLDED = 8
 """Images up to this many pixels along a side are convolved by matrix products in JAX.
@@ -50,7 +39,7 @@ PIECE = 600
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResNet(Task):
+class ResNet(Network):
     __doc__ = __doc__
     name: ClassVar[str] = "resnet"
     presets: ClassVar[Presets] = {
@@ -59,7 +48,6 @@ class ResNet(Task):
         "resnet_14": {"depth": 14},
     }
     source: ClassVar[str] = "arXiv:1512.03385, arXiv:1803.08494; scikit-learn's digits, or a local folder"
-    selection: ClassVar[str] = "validation_loss"
     score: ClassVar[str] = "test_error"
     evaluations: ClassVar[int] = 10
 
@@ -116,7 +104,7 @@ class ResNet(Task):
                 channels, size = outputs, half
         return made
 
-    def init(self, seed: int) -> dict[str, np.ndarray]:
+    def init(self, seed: int) -> dict[str, Any]:
         """He-normal weights [out, in, 3, 3] and [out, in], gains of 1, shifts of 0."""
         import numpy as np
 
@@ -126,12 +114,12 @@ class ResNet(Task):
             params[layer.name] = scale * rng.standard_normal(shape)
             params[f"{layer.name}_gain"] = np.ones(layer.outputs)
             params[f"{layer.name}_shift"] = np.zeros(layer.outputs)
-        shape = (self.facts.classes, 4 * self.width)
+        shape = (digits.CLASSES, 4 * self.width)
         params["head"] = rng.standard_normal(shape) * np.sqrt(1 / shape[1])
         params["head_shift"] = np.zeros(shape[0])
         return params
 
-    def data(self) -> dict[str, np.ndarray]:
+    def data(self) -> dict[str, Any]:
         """Training images with a rim as wide as they may move, and what is evaluated of each part."""
         import numpy as np
 
@@ -149,118 +137,55 @@ class ResNet(Task):
 
     @property
     def rim(self) -> int:
-        """How many pixels an image may move."""
         return self.facts.shift if self.augment else 0
 
-    def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
+    def draws(self, seed: int, start: int, stop: int) -> dict[str, Any]:
         """The rows of each batch, the corner at which each image is cut out, and whether it is mirrored."""
         import numpy as np
 
-        rows = len(images.load(self.dataset)["train_y"])
-        found = {"rows": permutations(seed, start, stop, rows, self.batch)}
+        drawn = super().draws(seed, start, stop)
         if self.augment:
             rngs = [stream(seed, f"augmentation/{t}") for t in range(start, stop)]
             corners = [rng.integers(2 * self.rim + 1, size=(self.batch, 2)) for rng in rngs]
             mirrored = [rng.integers(1 + self.facts.flips, size=self.batch) for rng in rngs]
-            found |= {
-                "corner": np.stack(corners).astype(np.int32),
-                "mirrored": np.stack(mirrored).astype(np.uint8),
-            }
-        return found
+            drawn["corner"] = np.stack(corners).astype(np.int32)
+            drawn["mirrored"] = np.stack(mirrored).astype(np.uint8)
+        return drawn
+
+    def rows(self) -> int:
+        return len(images.load(self.dataset)["train_y"])
 
     def data_hash(self) -> str:
-        """Of images and labels."""
-        rows = len(images.load(self.dataset)["train_y"])
-        if self.batch > rows:
+        if self.batch > self.rows():
             raise UserError(
-                f"task resnet: batch={self.batch} is more than the {rows} training images. Give fewer."
+                f"task resnet: batch={self.batch} is more than the {self.rows()} training images. Give fewer."
             )
         return images.data_hash(self.dataset)
 
     def notes(self) -> list[str]:
-        """Whether the files are those that were published."""
         return images.notes(self.dataset)
 
-    def jax(self) -> Functions:
-        """The network in JAX."""
-        layers, groups = self.layers(), self.groups
-        import jax
-        import jax.numpy as jnp
+    def functions(self, ops: Operations) -> Functions:
+        layers, groups, size = self.layers(), self.groups, self.facts.size
+        cut = jax_cut if ops.framework == "jax" else torch_cut
 
-        size = self.facts.size
-
-        def cut(data, row, corner):
-            start = (row, jnp.zeros_like(row), corner[0], corner[1])
-            return jax.lax.dynamic_slice(data["rimmed"], start, (1, self.facts.channels, size, size))[0]
-
-        def standard(data, x, dtype):
-            return (x.astype(dtype) - data["mean"]) / data["deviation"]
+        def logits(params, data, x, convolve):
+            x = (ops.cast(x, data["mean"].dtype) - data["mean"]) / data["deviation"]
+            if ops.framework == "jax":
+                return jax_logits(layers, groups, params, x, convolve)
+            return torch_logits(layers, groups, params, x)
 
         def loss(params, data, draw):
-            if self.augment:
-                x = jax.vmap(functools.partial(cut, data))(draw["rows"], draw["corner"])
-                x = jnp.where(draw["mirrored"][:, None, None, None] == 1, x[..., ::-1], x)
-            else:
-                x = data["rimmed"][draw["rows"]]
-            z = jax_logits(layers, groups, params, standard(data, x, params["head"].dtype), self.convolves)
-            return jnp.mean(jax_cross_entropy(z, data["labels"][draw["rows"]]))
+            rows = draw["rows"]
+            x = cut(data["rimmed"], draw, size) if self.augment else data["rimmed"][rows]
+            return ops.mean_cross_entropy(logits(params, data, x, self.convolves), data["labels"][rows])
 
         def evaluate(params, data):
-            def logits(x):
-                # In a loop: never by XLA's convolution.
-                return jax_logits(
-                    self.layers(),
-                    self.groups,
-                    params,
-                    standard(data, x, params["head"].dtype),
-                    convolve=False,
-                )
-
-            x = jnp.concatenate([data[f"{part}_x"] for part in PARTS])
-            z = jax_in_pieces(logits, x, PIECE)
-            return jax_scores(z, {part: data[f"{part}_y"] for part in PARTS})
+            # In a loop: never by XLA's convolution.
+            z = ops.in_pieces(lambda x: logits(params, data, x, False), joined(ops, data, "x"), PIECE)
+            return scores(ops, z, data)
 
         return Functions(loss, evaluate)
-
-    def torch(self) -> Functions:
-        """The network in PyTorch."""
-        layers, groups = self.layers(), self.groups
-        import torch
-        from torch.nn.functional import cross_entropy
-
-        def standard(data, x):
-            return (x.to(data["mean"].dtype) - data["mean"]) / data["deviation"]
-
-        def cut(data, draw):
-            device = data["rimmed"].device
-            channels = torch.arange(self.facts.channels, device=device)
-            across = torch.arange(self.facts.size, device=device)
-            down = across + draw["corner"][:, :1]
-            along = (
-                torch.where(draw["mirrored"][:, None] == 1, across.flip(0), across) + draw["corner"][:, 1:]
-            )
-            rows = draw["rows"][:, None, None, None]
-            return data["rimmed"][
-                rows, channels[:, None, None], down[:, None, :, None], along[:, None, None, :]
-            ]
-
-        def loss(params, data, draw):
-            x = cut(data, draw) if self.augment else data["rimmed"][draw["rows"]]
-            return cross_entropy(
-                torch_logits(layers, groups, params, standard(data, x)),
-                data["labels"][draw["rows"]],
-            )
-
-        def evaluate(params, data):
-            x = torch.cat([data[f"{part}_x"] for part in PARTS])
-            z = torch_in_pieces(lambda x: torch_logits(layers, groups, params, standard(data, x)), x, PIECE)
-            return torch_scores(z, {part: data[f"{part}_y"] for part in PARTS})
-
-        return Functions(loss, evaluate)
-
-    def examples(self) -> int:
-        """Images."""
-        return self.batch
 
     def working_floats(self) -> int:
         """Of each convolution: its input (nine times where it is unfolded), output, and two steps of the norm."""
@@ -269,5 +194,4 @@ class ResNet(Task):
         return self.batch * sum(floats)
 
     def flops(self) -> float:
-        """Six for each weight and place."""
         return 6.0 * self.batch * sum(9 * e.inputs * e.outputs * e.made**2 for e in sum(self.layers(), ()))

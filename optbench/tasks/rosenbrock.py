@@ -3,19 +3,16 @@
     f(x) = sum_i 100 (x_{i+1} - x_i^2)^2 + (1 - x_i)^2,  minimum 0 at (1, .., 1)
 
 In two dimensions the classic, started at (-1.2, 1); in n dimensions the chain, started at (-1.2, 1, -1.2, ..).
-The start is jittered by the seed with standard deviation `jitter`; without it one seed says everything.
+The start is jittered by the seed with standard deviation `jitter`; without it one seed is enough.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 from optbench.fields import hyper
-from optbench.task import Functions, Presets, Target, Task, stream
-
-if TYPE_CHECKING:
-    import numpy as np
+from optbench.task import Arrays, Presets, Target, Task, stream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,32 +51,16 @@ class Rosenbrock(Task):
             Target("loss", 1e-8 * scale, final=True),
         )
 
-    def init(self, seed: int) -> dict[str, np.ndarray]:
+    def init(self, seed: int) -> dict[str, Any]:
         """(-1.2, 1, -1.2, ..) and the jitter."""
         import numpy as np
 
         start = np.where(np.arange(self.dim) % 2 == 0, -1.2, 1.0)
         return {"x": start + self.jitter * stream(seed, "init").standard_normal(self.dim)}
 
-    def jax(self) -> Functions:
-        """The chain."""
-        return self._functions()
-
-    def torch(self) -> Functions:
-        """The chain."""
-        return self._functions()
-
-    def _functions(self) -> Functions:
-        # Both frameworks slice and sum the same way.
-        def value(params):
-            x = params["x"]
-            head, tail = x[:-1], x[1:]
-            return (100 * (tail - head**2) ** 2 + (1 - head) ** 2).sum()
-
-        return Functions(
-            lambda params, data, draw: value(params), lambda params, data: {"loss": value(params)}
-        )
+    def loss(self, params: Arrays, data: Arrays) -> Any:
+        head, tail = params["x"][:-1], params["x"][1:]
+        return (100 * (tail - head**2) ** 2 + (1 - head) ** 2).sum()
 
     def flops(self) -> float:
-        """A dozen operations for each pair."""
         return 25.0 * self.dim

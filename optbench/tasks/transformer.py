@@ -15,23 +15,15 @@ Shakespeare, about what n = 1 and 2 give and what nanoGPT's README reports for i
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from optbench.fields import UserError, hyper
-from optbench.task import Arrays, Functions, Presets, Target, Task, stream
+from optbench.task import Arrays, Functions, Presets, Target, stream
 from optbench.tasks.data import text
-from optbench.tasks.evaluation import (
-    PARTS,
-    jax_cross_entropy,
-    jax_in_pieces,
-    means_by_part,
-    torch_in_pieces,
-)
-
-if TYPE_CHECKING:
-    import numpy as np
+from optbench.tasks.network import PARTS, Network, Operations, means_by_part
 
 ORDERS = (1, 2, 3, 4)
 BASELINES = {"pydoc": (3.31856, 2.70617, 2.19019, 1.93142), "shakespeare": (3.3, 2.5, 1.88, 1.47)}
@@ -49,7 +41,7 @@ EPSILON = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Transformer(Task):
+class Transformer(Network):
     __doc__ = __doc__
     name: ClassVar[str] = "transformer"
     presets: ClassVar[Presets] = {
@@ -57,7 +49,6 @@ class Transformer(Task):
         "transformer_tiny": {"d_model": 32, "layers": 1, "heads": 2, "context": 32},
     }
     source: ClassVar[str] = "arXiv:1706.03762; text of Python's help(), or a local file"
-    selection: ClassVar[str] = "validation_loss"
     score: ClassVar[str] = "test_loss"
     unit: ClassVar[str] = "tokens"
     evaluations: ClassVar[int] = 10
@@ -80,23 +71,20 @@ class Transformer(Task):
 
     @property
     def horizon(self) -> int:
-        """500; fewer for steps of few tokens, which are made for a quick look."""
+        """500; fewer for steps of few tokens, which are for quick runs."""
         return 500 if self.batch * self.context > FEW else 400
 
     def targets(self) -> tuple[Target, ...]:
-        """n-grams: see above."""
-        found = BASELINES.get(self.dataset)
-        if found is None:
-            found = tuple(text.baseline(self.dataset, order) for order in ORDERS)
-        return tuple(Target("validation_loss", value) for value in found)
+        values = BASELINES.get(self.dataset) or [text.baseline(self.dataset, order) for order in ORDERS]
+        return tuple(Target("validation_loss", value) for value in values)
 
-    def init(self, seed: int) -> dict[str, np.ndarray]:
+    def init(self, seed: int) -> dict[str, Any]:
         """Normal weights [out, in], gains of 1."""
         import numpy as np
 
         rng, d = stream(seed, "init"), self.d_model
 
-        def normal(rows: int, columns: int, scale: float = 1.0) -> np.ndarray:
+        def normal(rows: int, columns: int, scale: float = 1.0) -> Any:
             return scale / math.sqrt(columns) * rng.standard_normal((rows, columns))
 
         into = 1 / math.sqrt(2 * self.layers)
@@ -115,7 +103,7 @@ class Transformer(Task):
             }
         return params | {"gain": np.ones(d)}
 
-    def data(self) -> dict[str, np.ndarray]:
+    def data(self) -> dict[str, Any]:
         """The training part [n], and windows [w, context + 1] of each part, in their order, that are evaluated."""
         import numpy as np
 
@@ -123,15 +111,14 @@ class Transformer(Task):
         few = min(EVALUATED, EVALUATED_BATCHES * self.batch * self.context, len(parts["validation"]) - 1)
         arrays = {"tokens": np.asarray(parts["train"])}
         for part in PARTS:
-            whole = (len(parts[part]) - 1) // self.context
-            count = min(few // self.context, whole)
-            windows = np.arange(count) * whole // count
+            every = (len(parts[part]) - 1) // self.context
+            count = min(few // self.context, every)
+            windows = np.arange(count) * every // count
             at = self.context * windows[:, None] + np.arange(self.context + 1)
             arrays[part] = np.asarray(parts[part][at])
         return arrays
 
-    def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
-        """Where each window begins."""
+    def draws(self, seed: int, start: int, stop: int) -> dict[str, Any]:
         import numpy as np
 
         places = len(text.load(self.dataset).parts()["train"]) - self.context
@@ -139,7 +126,6 @@ class Transformer(Task):
         return {"starts": np.stack([rng.integers(places, size=self.batch) for rng in rngs]).astype(np.int32)}
 
     def data_hash(self) -> str:
-        """Of the tokens."""
         parts = text.load(self.dataset).parts()
         least, needed = min(map(len, parts.values())), max(self.context + 1, *ORDERS)
         if least < needed:
@@ -150,58 +136,33 @@ class Transformer(Task):
         return text.data_hash(self.dataset)
 
     def notes(self) -> list[str]:
-        """Whether the file is the one that was published."""
         return text.notes(self.dataset)
 
-    def jax(self) -> Functions:
-        """The network in JAX."""
-        import jax.numpy as jnp
+    def functions(self, ops: Operations) -> Functions:
+        network = jax_logits if ops.framework == "jax" else torch_logits
 
         def losses(params, windows):
-            windows = windows.astype(jnp.int32)
-            z = jax_logits(self, params, windows[:, :-1])
-            return jax_cross_entropy(z, windows[:, 1:].reshape(-1)).reshape(-1, self.context)
+            windows = ops.integers(windows)
+            z = network(self, params, windows[:, :-1])
+            return ops.cross_entropy(z, windows[:, 1:].reshape(-1)).reshape(-1, self.context)
 
         def loss(params, data, draw):
-            windows = data["tokens"][draw["starts"][:, None] + jnp.arange(self.context + 1)]
-            return jnp.mean(losses(params, windows))
-
-        def evaluate(params, data):
-            windows = jnp.concatenate([data[part] for part in PARTS])
-            found = jax_in_pieces(lambda piece: losses(params, piece), windows, self.windows)
-            return means_by_part({"loss": found}, [len(data[part]) for part in PARTS])
-
-        return Functions(loss, evaluate)
-
-    def torch(self) -> Functions:
-        """The network in PyTorch."""
-        import torch
-        from torch.nn.functional import cross_entropy
-
-        def losses(params, windows):
-            z = torch_logits(self, params, windows[:, :-1])
-            wanted = windows[:, 1:].reshape(-1)
-            return cross_entropy(z, wanted, reduction="none").reshape(-1, self.context)
-
-        def loss(params, data, draw):
-            places = torch.arange(self.context + 1, device=draw["starts"].device)
-            windows = data["tokens"][draw["starts"][:, None] + places]
+            starts = draw["starts"]
+            windows = data["tokens"][starts[:, None] + ops.arange(self.context + 1, starts)]
             return losses(params, windows).mean()
 
         def evaluate(params, data):
-            windows = torch.cat([data[part] for part in PARTS])
-            found = torch_in_pieces(lambda piece: losses(params, piece), windows, self.windows)
-            return means_by_part({"loss": found}, [len(data[part]) for part in PARTS])
+            windows = ops.np.concatenate([data[part] for part in PARTS])
+            each = ops.in_pieces(lambda piece: losses(params, piece), windows, self.windows)
+            return means_by_part({"loss": each}, [len(data[part]) for part in PARTS])
 
         return Functions(loss, evaluate)
 
     @property
     def windows(self) -> int:
-        """How many windows are evaluated at a time."""
         return max(1, PIECE // self.context)
 
     def examples(self) -> int:
-        """Tokens."""
         return self.batch * self.context
 
     def working_floats(self) -> int:
@@ -217,6 +178,20 @@ class Transformer(Task):
 
 
 # --- the network, in both frameworks: windows [b, t] to logits [b t, vocabulary] -----------------------------
+
+
+def logits(task: Transformer, params: Arrays, tokens: Any, norm, linear, gelu, attention) -> Any:
+    """The last four are what the frameworks compute in different ways, over [b t, d]."""
+    count, time = tokens.shape
+    x = (params["embedding"][tokens] + params["position"][:time]).reshape(count * time, task.d_model)
+    for i in range(task.layers):
+        at = f"layer{i}_"
+        its = {name.removeprefix(at): p for name, p in params.items() if name.startswith(at)}
+        mixed = attention(linear(norm(x, its["attention_gain"]), its["attention"]))
+        x = x + linear(mixed, its["attention_out"])
+        hidden = gelu(linear(norm(x, its["mlp_gain"]), its["mlp"]))
+        x = x + linear(hidden, its["mlp_out"])
+    return linear(norm(x, params["gain"]), params["embedding"])
 
 
 def jax_logits(task: Transformer, params: Arrays, tokens: Any) -> Any:
@@ -248,15 +223,7 @@ def jax_logits(task: Transformer, params: Arrays, tokens: Any) -> Any:
         total = weights.sum(3).swapaxes(1, 2)[..., None]
         return (jnp.einsum("bhqk,bkhd->bqhd", weights, value) / total).reshape(count * time, d)
 
-    x = (params["embedding"][tokens] + params["position"][:time]).reshape(count * time, d)
-    for i in range(task.layers):
-        its = {
-            name.removeprefix(f"layer{i}_"): p for name, p in params.items() if name.startswith(f"layer{i}_")
-        }
-        mixed = attention(linear(norm(x, its["attention_gain"]), its["attention"]))
-        x = x + linear(mixed, its["attention_out"])
-        x = x + linear(jax.nn.gelu(linear(norm(x, its["mlp_gain"]), its["mlp"])), its["mlp_out"])
-    return linear(norm(x, params["gain"]), params["embedding"])
+    return logits(task, params, tokens, norm, linear, jax.nn.gelu, attention)
 
 
 def torch_logits(task: Transformer, params: Arrays, tokens: Any) -> Any:
@@ -267,9 +234,6 @@ def torch_logits(task: Transformer, params: Arrays, tokens: Any) -> Any:
     count, time, d = *tokens.shape, task.d_model
     heads, each = task.heads, d // task.heads
 
-    def norm(x, gain):
-        return layer_norm(x, (d,), gain, eps=EPSILON)
-
     def attention(x):
         query, key, value = x.reshape(count, time, 3, heads, each).permute(2, 0, 3, 1, 4)
         scores = query @ key.transpose(2, 3) / math.sqrt(each)
@@ -277,14 +241,8 @@ def torch_logits(task: Transformer, params: Arrays, tokens: Any) -> Any:
         weights = scores.masked_fill(future, -torch.inf).softmax(3)
         return (weights @ value).transpose(1, 2).reshape(count * time, d)
 
-    x = (params["embedding"][tokens] + params["position"][:time]).reshape(count * time, d)
-    for i in range(task.layers):
-        its = {
-            name.removeprefix(f"layer{i}_"): p for name, p in params.items() if name.startswith(f"layer{i}_")
-        }
-        x = x + linear(
-            attention(linear(norm(x, its["attention_gain"]), its["attention"])), its["attention_out"]
-        )
-        hidden = gelu(linear(norm(x, its["mlp_gain"]), its["mlp"]), approximate="tanh")
-        x = x + linear(hidden, its["mlp_out"])
-    return linear(norm(x, params["gain"]), params["embedding"])
+    def norm(x, gain):
+        return layer_norm(x, (d,), gain, eps=EPSILON)
+
+    tanh_gelu = functools.partial(gelu, approximate="tanh")
+    return logits(task, params, tokens, norm, linear, tanh_gelu, attention)

@@ -9,32 +9,28 @@ with the numbers that the authors of PSGD use: tanh units, W_h starts orthogonal
 Each step sees fresh sequences drawn from the seed; those that are evaluated are fixed, 500 as training, validation and
 test part each, and alike.
 
-Guessing costs log 2 = 0.69; the network stays there until it has found the second bit, and then falls fast.
+Guessing costs log 2 = 0.69; the network stays there until it has learned the second bit, and then falls fast.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 from optbench.fields import hyper
-from optbench.task import Functions, Presets, Target, Task, stream
-from optbench.tasks.evaluation import PARTS, means_by_part
-
-if TYPE_CHECKING:
-    import numpy as np
+from optbench.task import Functions, Presets, Target, stream
+from optbench.tasks.network import PARTS, Network, Operations, joined, means_by_part
 
 HELD_OUT = 500
 """Sequences of each part that is evaluated."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class XorRNN(Task):
+class XorRNN(Network):
     __doc__ = __doc__
     name: ClassVar[str] = "xor_rnn"
     presets: ClassVar[Presets] = {"xor_rnn_32": {"length": 32}}
     source: ClassVar[str] = "doi:10.1162/neco.1997.9.8.1735; arXiv:1512.04202"
-    selection: ClassVar[str] = "validation_loss"
     score: ClassVar[str] = "test_error"
     unit: ClassVar[str] = "sequences"
 
@@ -55,33 +51,32 @@ class XorRNN(Task):
             Target("validation_loss", 0.1),
         )
 
-    def sequences(self, rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
+    def sequences(self, rng: Any, count: int) -> dict[str, Any]:
         """Signs as bits [count, length], and the two marked places [count, 2]."""
         import numpy as np
 
         first = np.floor(rng.random(count) * 0.1 * self.length)
         second = np.floor((0.1 + rng.random(count) * 0.4) * self.length)
-        # Where a tenth of the length is no whole number, both may fall on the same place: the second moves on.
+        # Where a tenth of the length is not an integer, both may fall on the same step: the second moves on.
         second = np.where(second == first, second + 1, second)
         marks = np.stack([first, second], axis=1).astype(np.int32)
         return {"bits": rng.integers(2, size=(count, self.length)).astype(np.uint8), "marks": marks}
 
-    def data(self) -> dict[str, np.ndarray]:
+    def data(self) -> dict[str, Any]:
         """The sequences that are evaluated, the same for every seed."""
-        found = {}
+        arrays = {}
         for number, part in enumerate(PARTS):
             drawn = self.sequences(stream(number, "evaluated"), HELD_OUT)
-            found |= {f"{part}_{key}": array for key, array in drawn.items()}
-        return found
+            arrays |= {f"{part}_{key}": array for key, array in drawn.items()}
+        return arrays
 
-    def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
-        """Fresh sequences for each step."""
+    def draws(self, seed: int, start: int, stop: int) -> dict[str, Any]:
         import numpy as np
 
         drawn = [self.sequences(stream(seed, f"batches/{t}"), self.batch) for t in range(start, stop)]
         return {key: np.stack([each[key] for each in drawn]) for key in drawn[0]}
 
-    def init(self, seed: int) -> dict[str, np.ndarray]:
+    def init(self, seed: int) -> dict[str, Any]:
         """Small normal weights [out, in], an orthogonal recurrent matrix, zero biases."""
         import numpy as np
 
@@ -95,73 +90,31 @@ class XorRNN(Task):
             "output_bias": np.zeros(1),
         }
 
-    def jax(self) -> Functions:
-        """The network in JAX, a scan over the sequence."""
-        import jax
-        import jax.numpy as jnp
-
+    def functions(self, ops: Operations) -> Functions:
         def margins(params, bits, marks):
-            marked = (jnp.arange(self.length) == marks[:, :1]) | (jnp.arange(self.length) == marks[:, 1:])
-            signs = 2.0 * bits.astype(params["bias"].dtype) - 1
-            fed = jnp.stack([signs, marked.astype(signs.dtype)], axis=2) @ params["input"].T + params["bias"]
-
-            def step(h, x):
-                return jnp.tanh(x + h @ params["recurrent"].T), None
-
-            h, _ = jax.lax.scan(step, jnp.zeros_like(fed[:, 0]), fed.swapaxes(0, 1))
-            z = (h @ params["output"].T)[:, 0] + params["output_bias"]
-            kept = jnp.take_along_axis(signs, marks, axis=1)
+            index = ops.arange(self.length, bits)
+            marked = (index == marks[:, :1]) | (index == marks[:, 1:])
+            signs = 2.0 * ops.cast(bits, params["bias"].dtype) - 1
+            inputs = ops.np.stack([signs, ops.cast(marked, signs.dtype)], 2)
+            fed = ops.linear(inputs, params["input"], params["bias"])
+            h = ops.last(lambda h, x: ops.np.tanh(x + ops.linear(h, params["recurrent"])), fed)
+            z = ops.linear(h, params["output"])[:, 0] + params["output_bias"]
+            kept = ops.take(signs, marks)
             return -kept[:, 0] * kept[:, 1] * z
 
         def loss(params, data, draw):
-            return jnp.mean(jax.nn.softplus(-margins(params, draw["bits"], draw["marks"])))
+            return ops.nn.softplus(-margins(params, draw["bits"], draw["marks"])).mean()
 
         def evaluate(params, data):
-            bits, marks = (
-                jnp.concatenate([data[f"{part}_{key}"] for part in PARTS]) for key in ("bits", "marks")
-            )
-            margin = margins(params, bits, marks)
-            rows = {"loss": jax.nn.softplus(-margin), "error": (margin <= 0).astype(margin.dtype)}
+            margin = margins(params, joined(ops, data, "bits"), joined(ops, data, "marks"))
+            rows = {"loss": ops.nn.softplus(-margin), "error": ops.cast(margin <= 0, margin.dtype)}
             return means_by_part(rows, [HELD_OUT] * len(PARTS))
 
         return Functions(loss, evaluate)
-
-    def torch(self) -> Functions:
-        """The network in PyTorch."""
-        import torch
-        from torch.nn.functional import linear, softplus
-
-        def margins(params, bits, marks):
-            places = torch.arange(self.length, device=bits.device)
-            marked = (places == marks[:, :1]) | (places == marks[:, 1:])
-            signs = 2.0 * bits.to(params["bias"].dtype) - 1
-            fed = linear(torch.stack([signs, marked.to(signs.dtype)], dim=2), params["input"], params["bias"])
-            h = torch.zeros_like(fed[:, 0])
-            for t in range(self.length):
-                h = torch.tanh(fed[:, t] + linear(h, params["recurrent"]))
-            z = linear(h, params["output"])[:, 0] + params["output_bias"]
-            kept = signs.gather(1, marks.to(torch.int64))
-            return -kept[:, 0] * kept[:, 1] * z
-
-        def loss(params, data, draw):
-            return softplus(-margins(params, draw["bits"], draw["marks"])).mean()
-
-        def evaluate(params, data):
-            bits, marks = (torch.cat([data[f"{part}_{key}"] for part in PARTS]) for key in ("bits", "marks"))
-            margin = margins(params, bits, marks)
-            rows = {"loss": softplus(-margin), "error": (margin <= 0).to(margin.dtype)}
-            return means_by_part(rows, [HELD_OUT] * len(PARTS))
-
-        return Functions(loss, evaluate)
-
-    def examples(self) -> int:
-        """Sequences."""
-        return self.batch
 
     def working_floats(self) -> int:
         """Inputs, what they feed, and the units after each step."""
         return self.batch * self.length * (2 + 3 * self.units)
 
     def flops(self) -> float:
-        """Six for each weight, sequence and step of it."""
         return 6.0 * self.batch * self.length * self.units * (self.units + 2)

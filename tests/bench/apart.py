@@ -1,71 +1,65 @@
-"""Contestants in a process of their own: what hangs on a process's environment, or runs on another core."""
-
-from __future__ import annotations
+"""Contestants in a process of their own, with an environment of its own or on another core."""
 
 import os
-from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import Any, Self
 from unittest import mock
 
-from optbench.cell import Cell
 from optbench.execute.pool import Place
 from tests.bench.clock import Contestant, clock
 
 CORES = [int(core) for core in os.environ.get("OPTBENCH_TEST_CORES", "0").split(",")]
-"""What the machine has; the process that runs the tests is pinned to the first."""
+"""Of the machine; the process that runs the tests is pinned to one of them."""
 
-MADE: dict[str, Contestant] = {}
-"""In such a process, its contestants."""
+CONTESTANTS: dict[str, Contestant] = {}
+"""In such a process."""
 
 
 class Apart:
-    """A process that is pinned and told what a worker's is told."""
+    """A pinned process with the environment of a worker."""
 
-    def __init__(self, number: int = 0, roomy: bool = False):
+    def __init__(self, number=0, roomy=False):
         self.pool = ProcessPoolExecutor(1, get_context("spawn"), pin, (CORES[number % len(CORES)],))
         with mock.patch.dict(os.environ, Place("cpu", number, roomy).environment()):
             self.pool.submit(os.getpid).result()  # the process starts here
 
-    def __enter__(self) -> Self:
+    def __enter__(self):
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_):
         self.pool.shutdown()
 
-    def contestant(self, name: str, cells: Sequence[Cell]) -> Contestant:
-        """One of `baselines`, made and called over there."""
-        made = Contestant(lambda: None, *self.pool.submit(make, name, cells).result())
+    def contestant(self, name, cells):
+        """One of `baselines`, made and called in that process."""
 
-        def call() -> Any:
+        def call():
             with clock.off():
                 losses, seconds = self.go(name).result()
-            clock.add(seconds)
+            clock.elsewhere += seconds
             return losses
 
-        return made._replace(call=call)
+        return Contestant(call, *self.pool.submit(make, name, cells).result())
 
-    def go(self, name: str) -> Future[tuple[Any, float]]:
-        """Begin a call of a contestant; what it gives, and its CPU seconds."""
+    def go(self, name):
+        """Begin a call of a contestant: a future of its result and its CPU seconds."""
         return self.pool.submit(go, name)
 
 
-def pin(core: int) -> None:
+def pin(core):
     """To a core, before jax is imported."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
 
 
-def make(name: str, cells: Sequence[Cell]) -> tuple[float, float]:
-    """Over there: make a contestant; its work and bytes."""
+def make(name, cells):
+    """In that process: make a contestant; its work and bytes."""
     from tests.bench import baselines
 
-    MADE[name] = getattr(baselines, name)(cells)
-    return MADE[name].work, MADE[name].bytes
+    CONTESTANTS[name] = getattr(baselines, name)(cells)
+    return CONTESTANTS[name][1:]
 
 
-def go(name: str) -> tuple[Any, float]:
-    """Over there: call a contestant."""
+def go(name):
+    """In that process: call a contestant."""
     begun = clock()
-    return MADE[name].call(), clock() - begun
+    return CONTESTANTS[name].call(), clock() - begun

@@ -4,11 +4,7 @@ Each function takes cells of one program and returns a call and how many steps o
 start from the same parameters, see the same batches as the engine and bring every loss to the host.
 """
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,21 +25,27 @@ RATES, SEEDS = 9, 5
 """The quickstart's grid: 45 lanes."""
 
 
-def grid(
-    task: str,
-    optimizer: str = "adam",
-    rates: int = RATES,
-    seeds: int = SEEDS,
-    steps: int | None = None,
-    framework: str = "jax",
-) -> list[Cell]:
+def grid(task, optimizer="adam", rates=RATES, seeds=SEEDS, steps=None, framework="jax"):
     """The cells of one program."""
     what, trials = tasks.parse(task), optimizers.parse(optimizer).trials(rates)
     given = {"framework": framework, "steps": steps or what.horizon}
     return [Cell(what, trial, seed=seed, **given) for trial in trials for seed in range(seeds)]
 
 
-def engine(cells: Sequence[Cell], mode: str | None = None) -> Contestant:
+def loops(cells, names, steps=20):
+    """Contestants by name, after a check that all do the same work in their first steps."""
+    contestants = {name: globals()[name](cells) for name in names}
+    same_losses(contestants, steps)
+    return contestants
+
+
+def same_losses(contestants, steps):
+    losses = {name: np.asarray(contestant.call()[:steps]) for name, contestant in contestants.items()}
+    for name in losses:
+        np.testing.assert_allclose(losses[name], losses["naive"], rtol=1e-4, err_msg=name)
+
+
+def engine(cells, mode=None):
     """The engine as a worker runs one group of lanes, chunk by chunk.
 
     Evaluation and the making of inputs are off the clock, as in every record and as for the other loops; the
@@ -53,25 +55,24 @@ def engine(cells: Sequence[Cell], mode: str | None = None) -> Contestant:
     inputs = Inputs.of(program.cells)
     backend = backend_of(program, inputs)
     backend.start()
-    found, start = backend.evaluate(), backend.start
-    backend.evaluate = lambda: found
+    values, start = backend.evaluate(), backend.start
+    backend.evaluate = lambda: values
     for name in ("prepare", "counts"):
         setattr(backend, name, clock.off()(getattr(backend, name)))
     if program.cells[0].framework == "torch":  # its `start` makes parameters and optimizers on the host
         backend.start = clock.off()(start)
 
-    def run() -> Any:
+    def run():
         return drive(inputs, backend, lambda event, facts: None)[0]
 
     steps = run().facts["program_steps"]
     return Contestant(lambda: run().losses, steps * len(cells), backend.facts.get("program_bytes", math.nan))
 
 
-def backend_of(program: plan.Program, inputs: Inputs) -> Any:
-    """What advances the lanes of a program."""
+def backend_of(program, inputs):
     if program.cells[0].framework == "jax":
-        made = jax_engine.BACKENDS[program.mode]
-        return made(inputs, program.mode, jax.devices("cpu")[0], program.width)
+        backend = jax_engine.BACKENDS[program.mode]
+        return backend(inputs, program.mode, jax.devices("cpu")[0], program.width)
     import torch as pytorch
 
     from optbench.engines import torch as torch_engine
@@ -80,18 +81,18 @@ def backend_of(program: plan.Program, inputs: Inputs) -> Any:
     return torch_engine.BACKENDS[program.mode](inputs, program.mode, pytorch.device("cpu"), program.width)
 
 
-def device(tree: Any) -> Any:
+def device(tree):
     """On the device, floating-point numbers as float32."""
     return jax.tree.map(
         lambda a: jnp.asarray(a.astype(np.float32) if np.issubdtype(a.dtype, np.floating) else a), tree
     )
 
 
-def step_of(cell: Cell) -> Callable[..., Any]:
+def step_of(cell):
     """One optax step: (params, state, rate, data, draw) to (params, state, loss)."""
     loss_of, make = plain_networks.loss_of(cell.task), OPTAX[cell.optimizer.name]
 
-    def step(params: Any, state: Any, rate: Any, data: Any, draw: Any) -> tuple[Any, Any, Any]:
+    def step(params, state, rate, data, draw):
         loss, grads = jax.value_and_grad(loss_of)(params, data, draw)
         updates, state = make(rate).update(grads, state, params)
         return optax.apply_updates(params, updates), state, loss
@@ -99,22 +100,17 @@ def step_of(cell: Cell) -> Callable[..., Any]:
     return step
 
 
-def rate_of(cell: Cell) -> float:
-    """The learning rate."""
-    return cell.optimizer.lane_numbers()["learning_rate"]
-
-
-def naive(cells: Sequence[Cell]) -> Contestant:
+def naive(cells):
     """A jitted step called from Python, with float(loss) after each, for one lane."""
     cell = cells[0]
     steps = min(cell.steps, 200)
-    step, rate = jax.jit(step_of(cell)), jnp.float32(rate_of(cell))
+    step, rate = jax.jit(step_of(cell)), jnp.float32(cell.optimizer.learning_rate)
     data, first = device(cell.task.data()), device(cell.task.init(cell.seed))
     table = cell.task.draws(cell.seed, 0, steps)
     draws = [{name: array[t] for name, array in table.items()} for t in range(steps)]
     start = OPTAX[cell.optimizer.name](1.0).init(first)
 
-    def call() -> list[float]:
+    def call():
         params, state, losses = first, start, []
         for draw in draws:
             params, state, loss = step(params, state, rate, data, draw)
@@ -124,35 +120,35 @@ def naive(cells: Sequence[Cell]) -> Contestant:
     return Contestant(call, steps)
 
 
-def scan(cells: Sequence[Cell]) -> Contestant:
+def scan(cells):
     """A `lax.scan` over all steps, for one lane."""
     cell = cells[0]
-    inputs = device((cell.task.init(cell.seed), np.float64(rate_of(cell)), draws_of(cell)))
+    inputs = device(inputs_of(cell))
     program = compiled(train_of(cell), *inputs, device(cell.task.data()))
     return Contestant(lambda: np.asarray(program.call()[1]), cell.steps, program.bytes)
 
 
-def vmap(cells: Sequence[Cell]) -> Contestant:
+def vmap(cells):
     """That scan under `vmap`, for all lanes."""
     cell = cells[0]
-    lanes = [(c.task.init(c.seed), np.float64(rate_of(c)), draws_of(c)) for c in cells]
-    inputs = device(jax.tree.map(lambda *leaves: np.stack(leaves), *lanes))
+    inputs = device(jax.tree.map(lambda *leaves: np.stack(leaves), *map(inputs_of, cells)))
     train = jax.vmap(train_of(cell), in_axes=(0, 0, 0, None))
     program = compiled(train, *inputs, device(cell.task.data()))
     return Contestant(lambda: np.asarray(program.call()[1])[0], cell.steps * len(cells), program.bytes)
 
 
-def draws_of(cell: Cell) -> dict[str, np.ndarray]:
-    """The batches of all steps."""
-    return cell.task.draws(cell.seed, 0, cell.steps)
+def inputs_of(cell):
+    """First parameters, learning rate and the batches of all steps."""
+    rate = np.float64(cell.optimizer.learning_rate)
+    return cell.task.init(cell.seed), rate, cell.task.draws(cell.seed, 0, cell.steps)
 
 
-def train_of(cell: Cell) -> Callable[..., Any]:
+def train_of(cell):
     """Training as one scan: (first parameters, rate, draws, data) to (last carry, losses)."""
     step = step_of(cell)
 
-    def train(first: Any, rate: Any, draws: Any, data: Any) -> Any:
-        def body(carry: Any, draw: Any) -> Any:
+    def train(first, rate, draws, data):
+        def body(carry, draw):
             params, state, loss = step(*carry, rate, data, draw)
             return (params, state), loss
 
@@ -162,15 +158,15 @@ def train_of(cell: Cell) -> Callable[..., Any]:
     return train
 
 
-def compiled(function: Callable[..., Any], *inputs: Any) -> Contestant:
+def compiled(function, *inputs):
     """The function compiled ahead of time, on these inputs."""
     program = jax.jit(function).lower(*inputs).compile()
-    found = program.memory_analysis()
-    size = found.temp_size_in_bytes + found.argument_size_in_bytes + found.output_size_in_bytes
+    memory = program.memory_analysis()
+    size = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
     return Contestant(lambda: jax.block_until_ready(program(*inputs)), 1, size)
 
 
-def torch(cells: Sequence[Cell], **options: Any) -> Contestant:
+def torch(cells, **options):
     """A plain PyTorch loop with loss.item() after each step, for one lane."""
     import torch as pytorch
 
@@ -179,22 +175,17 @@ def torch(cells: Sequence[Cell], **options: Any) -> Contestant:
     pytorch.set_num_threads(1)
     loss_of = cell.task.torch().loss
 
-    def tensors(arrays: Any) -> dict[str, pytorch.Tensor]:
-        return {
-            name: pytorch.as_tensor(
-                a, dtype=pytorch.float32 if np.issubdtype(a.dtype, np.floating) else pytorch.int64
-            )
-            for name, a in arrays.items()
-        }
+    def tensors(arrays):
+        types = {"f": pytorch.float32, "i": pytorch.int64, "u": pytorch.int64}
+        return {name: pytorch.as_tensor(a, dtype=types[a.dtype.kind]) for name, a in arrays.items()}
 
     data, table = tensors(cell.task.data()), tensors(cell.task.draws(cell.seed, 0, steps))
     draws = [{name: array[t] for name, array in table.items()} for t in range(steps)]
     params = {name: tensor.requires_grad_() for name, tensor in tensors(cell.task.init(cell.seed)).items()}
-    optimizer = getattr(pytorch.optim, TORCH[cell.optimizer.name])(
-        params.values(), lr=rate_of(cell), **options
-    )
+    kind = getattr(pytorch.optim, TORCH[cell.optimizer.name])
+    optimizer = kind(params.values(), lr=cell.optimizer.learning_rate, **options)
 
-    def call() -> list[float]:
+    def call():
         losses = []
         for draw in draws:
             optimizer.zero_grad()

@@ -1,18 +1,15 @@
 """Timing that means something on a shared machine: CPU time, short turns, contestants one after the other.
 
-A machine that others use too, or that its host slows down, has no seconds to speak of. What can be told is a
-ratio: contestants take turns (A B C A B C ...), each turn at least `TURN` seconds of CPU time, and only turns of
+Seconds on a machine that others use too, or that its host slows down, mean little. Ratios mean something:
+contestants take turns (A B C A B C ...), each turn takes at least `TURN` seconds of CPU time, and only turns of
 the same round are compared.
 """
-
-from __future__ import annotations
 
 import contextlib
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 TURN = 0.02
@@ -26,28 +23,24 @@ DISTURBED = 1.2
 
 
 class Clock:
-    """CPU seconds of this process and of those that it lets take turns, without what was spent off the clock."""
+    """CPU seconds of this process and, `elsewhere`, of contestants in others, without what was spent off the clock."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.away = self.elsewhere = 0.0
 
-    def __call__(self) -> float:
+    def __call__(self):
         return self.busy() - self.away
 
-    def busy(self) -> float:
+    def busy(self):
         """CPU seconds on and off the clock."""
         return time.process_time() + self.elsewhere
 
     @contextlib.contextmanager
-    def off(self) -> Iterator[None]:
+    def off(self):
         """Stop the clock."""
         begun = time.process_time()
         yield
         self.away += time.process_time() - begun
-
-    def add(self, seconds: float) -> None:
-        """Count what another process has spent."""
-        self.elsewhere += seconds
 
 
 clock = Clock()
@@ -62,33 +55,27 @@ class Contestant(NamedTuple):
     bytes: float = math.nan
 
 
-@dataclass(frozen=True)
-class Race:
+class Race(NamedTuple):
     """CPU seconds per unit of work of each contestant, by round; the first contestant is ours."""
 
     seconds: Mapping[str, list[float]]
     disturbed: bool
 
-    @property
-    def ours(self) -> str:
-        """The first contestant."""
-        return next(iter(self.seconds))
-
-    def best(self, name: str) -> float:
+    def best(self, name):
         """The fastest turn; noise can only make a turn slower."""
         return min(self.seconds[name])
 
-    def ratio(self, slow: str) -> float:
+    def ratio(self, slow):
         """How many times faster ours is, by the best turn of each."""
-        return self.best(slow) / self.best(self.ours)
+        return self.best(slow) / self.best(next(iter(self.seconds)))
 
-    def typical(self, slow: str) -> float:
+    def typical(self, slow):
         """The median over rounds of the ratio within a round."""
-        pairs = zip(self.seconds[slow], self.seconds[self.ours], strict=True)
+        pairs = zip(self.seconds[slow], next(iter(self.seconds.values())), strict=True)
         return statistics.median(a / b for a, b in pairs)
 
 
-def seconds_of(call: Callable[[], Any]) -> float:
+def seconds_of(call):
     """CPU seconds of one call; one before it only warms up."""
     call()
     begun = clock()
@@ -96,7 +83,7 @@ def seconds_of(call: Callable[[], Any]) -> float:
     return max(1e-6, clock() - begun)
 
 
-def race(benchmark: Any, contestants: Mapping[str, Contestant]) -> Race:
+def race(benchmark, contestants: Mapping[str, Contestant]) -> Race:
     """Let contestants take turns; the first is the one that pytest-benchmark records."""
     each = {name: seconds_of(contestant.call) for name, contestant in contestants.items()}
     calls = {name: round(max(TURN, *each.values()) / each[name]) for name in each}
@@ -104,14 +91,14 @@ def race(benchmark: Any, contestants: Mapping[str, Contestant]) -> Race:
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     ours, *rivals = contestants
 
-    def turn(name: str) -> None:
+    def turn(name):
         call, work, _ = contestants[name]
         begun = clock()
         for _ in range(calls[name]):
             call()
         seconds[name].append((clock() - begun) / (calls[name] * work))
 
-    def others() -> None:
+    def others():
         for name in rivals:
             turn(name)
 

@@ -30,9 +30,7 @@ def pytest_configure(config):
 
 
 def pytest_addoption(parser):
-    parser.addoption(
-        "--goals", type=Path, metavar="FILE", help="also write the goal table to a Markdown file"
-    )
+    parser.addoption("--goals", type=Path, metavar="FILE", help="write the goal table to a Markdown file too")
 
 
 @pytest.fixture
@@ -47,13 +45,13 @@ def race(benchmark):
 
 @pytest.fixture
 def cold():
-    """Programs are compiled anew, as on the first day."""
+    """Without the cache of compiled programs."""
     import jax
     from jax.experimental.compilation_cache import compilation_cache
 
     for use in (False, True):
         jax.config.update("jax_enable_compilation_cache", use)
-        compilation_cache.reset_cache()  # whether there is one is asked once in a process
+        compilation_cache.reset_cache()  # JAX checks once in a process whether there is a cache
         if not use:
             yield
 
@@ -68,14 +66,18 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 def page(table):
-    """The table with what it was measured on, and how to measure it again."""
+    """The table, the machine, and the command."""
     facts = environment.facts()
     versions = ", ".join(f"{name} {facts[f'version.{name}']}" for name in ("jax", "jaxlib", "optax", "torch"))
     cores = os.environ["OPTBENCH_TEST_CORES"].count(",") + 1
-    return (
-        "# What `make bench` measured\n\n"
-        f"On {datetime.date.today()}, at commit {facts['commit'] or 'unknown'}: {facts['cpu_model']}, {cores} cores, "
-        f"{facts['platform']},\nPython {facts['python']}, {versions}.\n\n"
-        "    make bench BENCH=--goals=docs/benchmarks.md\n\n"
-        f"```text\n{table}\n```\n"
-    )
+    return f"""# What `make bench` measured
+
+On {datetime.date.today()}, at commit {facts["commit"] or "unknown"}: {facts["cpu_model"]}, {cores} cores,
+{facts["platform"]}, Python {facts["python"]}, {versions}.
+
+    make bench BENCH=--goals=docs/benchmarks.md
+
+```text
+{table}
+```
+"""

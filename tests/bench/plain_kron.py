@@ -1,29 +1,22 @@
-"""PSGD Kron written plainly, one einsum for each formula: what the fast one is held against.
+"""PSGD Kron written plainly, one einsum for each formula: the baseline of the fast one.
 
 The arithmetic is that of psgd-jax 0.2.9 (one einsum applies all factors, one einsum for each Gram matrix, a
 right-hand triangular solve for each factor, a norm bound with a branch for the longest row or column), written
 from the formulas of `optbench.optimizers.kron`, without stacked layers, options or dtypes.
 """
 
-from __future__ import annotations
-
 import string
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from optbench.protocol import Noise
 from optbench.rules.optax import probes
 
 B1, RATE, DAMPING = 0.9, 0.1, 3.4526698e-4
 
 
-def init(params: Any) -> dict[str, Any]:
-    """Momentum, identities and two counters."""
-
-    def factors(leaf: jax.Array) -> list[jax.Array]:
+def init(params):
+    def factors(leaf):
         diagonal = leaf.ndim < 2
         return [jnp.ones(n) if diagonal or n == 1 else jnp.eye(n) for n in leaf.shape]
 
@@ -36,16 +29,14 @@ def init(params: Any) -> dict[str, Any]:
     }
 
 
-def update(
-    grads: dict[str, jax.Array], state: dict[str, Any], probability: float, noise: Noise
-) -> tuple[dict[str, jax.Array], dict[str, Any]]:
+def update(grads, state, probability, noise):
     """One step without learning rate: the preconditioned momentum and the new state."""
     t = state["count"] + 1
     mu = {name: (1 - B1) * g + B1 * state["mu"][name] for name, g in grads.items()}
     direction = {name: m / (1 - B1**t) for name, m in mu.items()}
     due = state["counter"] + 1 >= 1 / probability
 
-    def fit(factors: dict[str, list[jax.Array]]) -> dict[str, list[jax.Array]]:
+    def fit(factors):
         balance_now = noise.uniform("balance_u", state["count"], jnp.float32) < 0.01
         factors = jax.lax.cond(balance_now, balanced, lambda qs: qs, factors)
         probe = probes(noise, state["count"], direction)
@@ -57,10 +48,10 @@ def update(
     return updates, {"count": t, "counter": counter, "mu": mu, "factors": factors}
 
 
-def balanced(factors: dict[str, list[jax.Array]]) -> dict[str, list[jax.Array]]:
+def balanced(factors):
     """The factors of each leaf get the same largest entry."""
 
-    def one(qs: list[jax.Array]) -> list[jax.Array]:
+    def one(qs):
         norms = [jnp.max(jnp.abs(q)) for q in qs]
         mean = jnp.prod(jnp.stack(norms)) ** (1 / len(qs))
         return [q * mean / norm for q, norm in zip(qs, norms, strict=True)]
@@ -68,7 +59,7 @@ def balanced(factors: dict[str, list[jax.Array]]) -> dict[str, list[jax.Array]]:
     return {name: one(qs) if len(qs) > 1 else qs for name, qs in factors.items()}
 
 
-def fitted(qs: list[jax.Array], g: jax.Array, v: jax.Array) -> list[jax.Array]:
+def fitted(qs, g, v):
     """Q <- Q - lr tri(A A^T - B B^T) Q / |A A^T + B B^T| for each axis."""
     g = g + DAMPING * jnp.mean(jnp.abs(g)) * v
     small, capital = string.ascii_lowercase[: g.ndim], string.ascii_uppercase[: g.ndim]
@@ -97,20 +88,20 @@ def fitted(qs: list[jax.Array], g: jax.Array, v: jax.Array) -> list[jax.Array]:
     return new
 
 
-def norm_bound(a: jax.Array) -> jax.Array:
+def norm_bound(a):
     """A lower bound of the spectral norm from the longest row or column."""
     largest = jnp.max(jnp.abs(a))
 
-    def bound(a: jax.Array) -> jax.Array:
+    def bound(a):
         b = a / largest
         columns, rows = jnp.sum(b * b, axis=0), jnp.sum(b * b, axis=1)
         i, j = jnp.argmax(columns), jnp.argmax(rows)
 
-        def by_column() -> jax.Array:
+        def by_column():
             x = b[:, i] @ b
             return largest * jnp.linalg.norm((x / jnp.linalg.norm(x)) @ b.T)
 
-        def by_row() -> jax.Array:
+        def by_row():
             x = b @ b[j]
             return largest * jnp.linalg.norm(b.T @ (x / jnp.linalg.norm(x)))
 
@@ -119,7 +110,7 @@ def norm_bound(a: jax.Array) -> jax.Array:
     return jax.lax.cond(largest > 0, bound, lambda a: largest, a)
 
 
-def preconditioned(qs: list[jax.Array], g: jax.Array) -> jax.Array:
+def preconditioned(qs, g):
     """P G with P = Q^T Q along each axis, as one einsum."""
     small, capital = string.ascii_lowercase[: g.ndim], string.ascii_uppercase[: g.ndim]
     first, second, inner, outer = [], [], "", ""
@@ -133,9 +124,6 @@ def preconditioned(qs: list[jax.Array], g: jax.Array) -> jax.Array:
     return jnp.einsum(f"{','.join(first)},{','.join(second)},{inner}->{outer}", *qs, *qs, g)
 
 
-def clipped(u: jax.Array) -> jax.Array:
+def clipped(u):
     """Root mean square at most 1.1."""
     return u / jnp.maximum(1.0, jnp.sqrt(jnp.mean(u * u)) / 1.1)
-
-
-Update = Callable[[Any, Any], tuple[Any, Any]]

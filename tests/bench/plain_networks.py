@@ -1,21 +1,16 @@
 """The networks as people write them: products over [batch, time, width], convolutions by XLA."""
 
-from __future__ import annotations
-
 import dataclasses
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from optbench.task import Task
 from optbench.tasks.resnet import ResNet
 from optbench.tasks.transformer import EPSILON, Transformer
 
 
-def loss_of(task: Task) -> Callable[[Any, Any, Any], Any]:
+def loss_of(task):
     """The loss of a task: (parameters, data, draw) to a number."""
     if isinstance(task, Transformer):
         return transformer(task)
@@ -30,14 +25,14 @@ class Convolved(ResNet):
     convolves = True
 
 
-def transformer(task: Transformer) -> Callable[[Any, Any, Any], Any]:
+def transformer(task):
     """Next-token loss of a decoder with pre-norm layers, all activations [batch, time, ...]."""
 
-    def norm(x: jax.Array, gain: jax.Array) -> jax.Array:
+    def norm(x, gain):
         mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
         return (x - mean) / jnp.sqrt(variance + EPSILON) * gain
 
-    def attention(x: jax.Array, into: jax.Array, out: jax.Array) -> jax.Array:
+    def attention(x, into, out):
         batch, time, d = x.shape
         q, k, v = (part.reshape(batch, time, task.heads, -1) for part in jnp.split(x @ into.T, 3, axis=-1))
         scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / jnp.sqrt(q.shape[-1])
@@ -45,7 +40,7 @@ def transformer(task: Transformer) -> Callable[[Any, Any, Any], Any]:
         mixed = jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores), v)
         return mixed.reshape(batch, time, d) @ out.T
 
-    def logits(p: Any, tokens: jax.Array) -> jax.Array:
+    def logits(p, tokens):
         x = p["embedding"][tokens] + p["position"]
         for i in range(task.layers):
             name = f"layer{i}_"
@@ -55,7 +50,7 @@ def transformer(task: Transformer) -> Callable[[Any, Any, Any], Any]:
             x = x + h @ p[name + "mlp_out"].T
         return norm(x, p["gain"]) @ p["embedding"].T
 
-    def loss(params: Any, data: Any, draw: Any) -> jax.Array:
+    def loss(params, data, draw):
         windows = data["tokens"][draw["starts"][:, None] + jnp.arange(task.context + 1)].astype(jnp.int32)
         z = logits(params, windows[:, :-1])
         return optax.softmax_cross_entropy_with_integer_labels(z, windows[:, 1:]).mean()

@@ -1,4 +1,4 @@
-"""What a person waits for at the command line."""
+"""How long a person waits at the command line."""
 
 import os
 import re
@@ -13,10 +13,8 @@ import pytest
 from tests.bench.apart import CORES
 from tests.bench.goals import Waited
 
-TRIES = 5
 OTHERS = 0.1
 """Share of the machine that others may take before a wait is marked as disturbed."""
-QUICKSTART = ["run", "--suite", "quickstart", "--opt", "kron,adam,novograd"]
 
 
 def children():
@@ -26,12 +24,9 @@ def children():
 
 
 def machine():
-    """CPU seconds of everything on this machine; 0 where nobody tells."""
-    try:
-        user, nice, system = map(int, Path("/proc/stat").read_text().split()[1:4])
-    except OSError:
-        return 0.0
-    return (user + nice + system) / os.sysconf("SC_CLK_TCK")
+    """CPU seconds of everything on this machine; 0 where it is unknown."""
+    stat = Path("/proc/stat")
+    return sum(map(int, stat.read_text().split()[1:4])) / os.sysconf("SC_CLK_TCK") if stat.exists() else 0.0
 
 
 def optbench(*words, **environment):
@@ -62,7 +57,7 @@ def timed(*words, **environment):
 def test_light_command(words, goals):
     """CPU seconds of the whole process, the best of a few."""
     seconds = []
-    for _ in range(TRIES):
+    for _ in range(5):
         before = children()
         with optbench(*words.split()) as process:
             process.communicate()
@@ -73,7 +68,15 @@ def test_light_command(words, goals):
 
 def test_quickstart(goals, tmp_path):
     """On an empty cache and an empty store, and again."""
-    words = (*QUICKSTART, "--results", str(tmp_path / "results"))
+    words = [
+        "run",
+        "--suite",
+        "quickstart",
+        "--opt",
+        "kron,adam,novograd",
+        "--results",
+        str(tmp_path / "results"),
+    ]
     cold = {"OPTBENCH_CACHE": str(tmp_path / "cache"), "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
     first, whole = timed(*words, **cold)
     assert first is not None

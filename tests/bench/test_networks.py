@@ -1,20 +1,10 @@
 """Transformer and residual networks, against the same networks as people write them."""
 
-import numpy as np
 import pytest
 
 from tests import datafiles
-from tests.bench import baselines
 from tests.bench.apart import Apart
-from tests.bench.baselines import grid
-
-
-def same(contestants, steps):
-    """All must do the same work."""
-    naive = np.asarray(contestants["naive"].call()[:steps])
-    for name, contestant in contestants.items():
-        np.testing.assert_allclose(contestant.call()[:steps], naive, rtol=1e-4, err_msg=name)
-    return contestants
+from tests.bench.baselines import grid, loops, same_losses
 
 
 @pytest.mark.parametrize("width", [64, 128])
@@ -24,13 +14,13 @@ def test_transformer(width, race, goals):
     with Apart(roomy=True) as worker, Apart() as process:
         made = {"engine": worker.contestant("engine", cells)}
         made |= {name: process.contestant(name, cells) for name in ("naive", "scan")}
-        goals.faster(f"transformer, d={width}, adam", race(same(made, 5)), "naive", 1.8)
+        same_losses(made, 5)
+        goals.faster(f"transformer, d={width}, adam", race(made), "naive", 1.8)
 
 
 def test_small_images_are_unfolded(race, goals):
     cells = grid("resnet", rates=1, seeds=1, steps=20)
-    made = {name: getattr(baselines, name)(cells) for name in ("engine", "naive")}
-    goals.faster("resnet, 8x8, adam", race(same(made, 10)), "naive", 1.5)
+    goals.faster("resnet, 8x8, adam", race(loops(cells, ("engine", "naive"), 10)), "naive", 1.5)
 
 
 def test_larger_images_are_stepped(race, goals, monkeypatch, tmp_path):
@@ -38,5 +28,4 @@ def test_larger_images_are_stepped(race, goals, monkeypatch, tmp_path):
     datafiles.cifar_binary(tmp_path, images=64)
     monkeypatch.setenv("OPTBENCH_DATA", str(tmp_path))
     cells = grid("resnet[dataset=cifar10,batch=16]", rates=1, seeds=1, steps=5)
-    made = {name: getattr(baselines, name)(cells) for name in ("engine", "naive")}
-    goals.faster("resnet, 32x32, adam", race(same(made, 5)), "naive", 0.95)
+    goals.faster("resnet, 32x32, adam", race(loops(cells, ("engine", "naive"), 5)), "naive", 0.95)

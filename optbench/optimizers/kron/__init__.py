@@ -27,7 +27,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from optbench.fields import MOMENTUM, hyper
+from optbench.fields import MOMENTUM, Search, hyper
 from optbench.optimizers.adapter import Room, decay, declared, flag, step_size, weight_decay
 from optbench.protocol import Shapes
 
@@ -98,7 +98,9 @@ class Kron(Room):
         choices=MODES,
     )
     momentum_into_precond_update: bool = flag(True, "fit on the momentum, not on the gradient")
-    preconditioner_lr: float = hyper(0.1, "step size of the preconditioner's fit", bounds="(0, inf)")
+    preconditioner_lr: float = hyper(
+        0.1, "step size of the preconditioner's fit", bounds="(0, inf)", search=Search(0.01, 1.0)
+    )
     preconditioner_init_scale: float = hyper(1.0, "scale of the first preconditioner", bounds="(0, inf)")
     upstream: str | None = hyper(
         None, "None, or a release of psgd-jax whose numerics are wanted", choices=(None, *RELEASES)

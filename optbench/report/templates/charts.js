@@ -55,7 +55,7 @@ const logAxis = (scale, title) => ({
 });
 
 /** Steps as seconds or gradient equivalents: what one step of this optimizer takes, times steps. */
-const perStep = (problem, axis, o) => (axis === "steps" ? 1 : problem[axis][o]);
+const perStep = (data, axis, o) => (axis === "steps" ? 1 : data[axis][o]);
 
 /** Which points of a line carry its marker: about six, at different places for different lines. */
 function marked(count, place, of) {
@@ -66,11 +66,11 @@ function marked(count, place, of) {
 }
 
 /** Median and band while training. */
-function progress(problem, state) {
-  const chart = problem.progress[Math.min(state.metric, problem.progress.length - 1)];
-  const lines = chart.lines.filter((line) => !state.hidden.has(line.o) && perStep(problem, state.axis, line.o) !== null);
+function progress(data, state) {
+  const chart = data.progress[Math.min(state.metric, data.progress.length - 1)];
+  const lines = chart.lines.filter((line) => !state.hidden.has(line.o) && perStep(data, state.axis, line.o) !== null);
   const rows = lines.flatMap((line, place) => {
-    const factor = perStep(problem, state.axis, line.o);
+    const factor = perStep(data, state.axis, line.o);
     const shown = line.end;
     const markers = marked(shown, place, lines.length);
     return line.x.map((x, i) => ({
@@ -78,7 +78,7 @@ function progress(problem, state) {
       y: i < shown ? line.y[i] : null, marked: markers.has(i),
     }));
   }).filter((row) => !state.log || row.x > 0);
-  const lost = problem.lost.filter(([o]) => !state.hidden.has(o)).map(([o, step]) => ({ o: String(o), x: step * perStep(problem, state.axis, o), y: 3 }));
+  const lost = data.lost.filter(([o]) => !state.hidden.has(o)).map(([o, step]) => ({ o: String(o), x: step * perStep(data, state.axis, o), y: 3 }));
   const ends = rows.length ? [Math.min(...rows.map((row) => row.x)), Math.max(...rows.map((row) => row.x))] : [1, 10];
   const x = {
     field: "x", type: "quantitative", title: AXES[state.axis] + (state.axis === "seconds" ? " (one lane)" : ""),
@@ -95,7 +95,7 @@ function progress(problem, state) {
     layer(lost, { type: "point", shape: CROSS, size: 40, strokeWidth: 1.6 }, { x, y: pixel("y"), stroke: color }),
   ]);
   const read = (at) => lines.map((line) => {
-    const factor = perStep(problem, state.axis, line.o);
+    const factor = perStep(data, state.axis, line.o);
     let i = line.x.findLastIndex((step) => step * factor <= at * (1 + 1e-9));
     if (i < 0) return null;
     if (i === line.x.length - 1 && at > line.x[i] * factor * 1.02) return { o: line.o, value: null, text: "ended" };
@@ -106,8 +106,7 @@ function progress(problem, state) {
 }
 
 /** Final value at every learning rate; what was lost, in a strip along the top. */
-function rates(problem, state) {
-  const chart = problem.rates;
+function rates(chart, state) {
   const lines = chart.lines.filter((line) => !state.hidden.has(line.o));
   const swept = lines.filter((line) => line.x.every((x) => x !== null));
   const losing = swept.filter((line) => line.lost.some((count) => count > 0));
@@ -186,20 +185,19 @@ function shares(lines, state, { title, label, name, domain, format }) {
   return { spec, read, stops: shown[0]?.x ?? [], label, title: name };
 }
 
-const profiles = (standing, state) => shares(standing[state.axis]?.profiles ?? [], state, {
+const profiles = (data, state) => shares(data[state.axis] ?? [], state, {
   title: `${AXES[state.axis]} to the main target, over the fastest`, label: "share of problems solved", domain: [1, 4],
   format: { values: [1, 1.5, 2, 3, 4], format: "~r" }, name: (at) => `within ${short(at)} times the fastest`,
 });
-const reached = (standing, state) => shares(standing[state.axis]?.reached ?? [], state, {
+const reached = (data, state) => shares(data[state.axis] ?? [], state, {
   title: `share of the ${AXES[state.axis]}`, label: "share of targets reached", domain: [1e-3, 1],
   format: { values: [1e-3, 1e-2, 1e-1, 1], format: "~%" }, name: (at) => `after ${short(100 * at)}% of the budget`,
 });
 
 /** The best of k trials: how much tuning is worth. */
-function trials(problem, state) {
-  const chart = problem.rates;
+function trials(chart, state) {
   const [bottom, top] = chart.span;
-  const lines = problem.trials.filter((line) => !state.hidden.has(line.o));
+  const lines = chart.lines.filter((line) => !state.hidden.has(line.o));
   const rows = lines.flatMap((line) => line.x.map((x, i) => ({
     o: String(line.o), x, y: line.y[i] !== null && line.y[i] <= top ? Math.max(line.y[i], bottom) : null,
     low: Math.max(line.low[i] ?? top, bottom), high: Math.min(line.high[i] ?? top, top),

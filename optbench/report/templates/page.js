@@ -9,7 +9,7 @@ class Chart {
   constructor(plot) {
     this.plot = plot;
     this.kind = plot.dataset.kind;
-    this.problem = plot.dataset.place === "" ? page.standings : (this.kind === "paths" ? page.terrains : page.problems)[plot.dataset.place];
+    this.data = page.charts[plot.dataset.place];
     this.stale = true;
     this.at = null;
     plot.addEventListener("pointermove", (event) => this.point(event));
@@ -21,7 +21,7 @@ class Chart {
   async draw() {
     if (!this.stale) return;
     this.stale = false;
-    this.model = kinds[this.kind](this.problem, state);
+    this.model = kinds[this.kind](this.data, state);
     const caption = this.plot.closest("figure").querySelector(".metric");
     if (caption) caption.textContent = this.model.label;
     const box = this.plot.querySelector("div.drawing") ?? this.plot.appendChild(document.createElement("div"));

@@ -8,19 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from optbench.fields import UserError
 from optbench.tasks.data import folder, unpickle
+from optbench.tasks.data.folder import Labelled, labelled
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    Labelled = tuple[np.ndarray, np.ndarray]
-
-SOURCE = "A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009; a local folder"
+NAME = "CIFAR-10"
 WHERE = "Get cifar-10-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html and unpack it there."
-SIZE, CHANNELS, CLASSES = 32, 3, 10
+SIZE, CHANNELS = 32, 3
 PIXELS = CHANNELS * SIZE * SIZE
 
 BINARY = folder.Layout(
@@ -48,18 +44,7 @@ PYTHON = folder.Layout(
 LAYOUTS = (BINARY, PYTHON)
 
 
-def paths() -> list[Path]:
-    """The six files, five to train on and one to test on."""
-    return folder.locate("CIFAR-10", LAYOUTS, WHERE)
-
-
-def notes() -> list[str]:
-    """Whether the files are those that were published."""
-    return folder.notes(paths(), LAYOUTS)
-
-
 def read(paths: Sequence[Path]) -> tuple[Labelled, Labelled]:
-    """Pixels uint8 [n, 3, 32, 32] and labels uint8 [n] of the training and of the test part."""
     import numpy as np
 
     *batches, test = [binary(path) if path.suffix == ".bin" else pickled(path) for path in paths]
@@ -68,44 +53,34 @@ def read(paths: Sequence[Path]) -> tuple[Labelled, Labelled]:
 
 
 def binary(path: Path) -> Labelled:
-    """Images and labels of a file of the binary version."""
     import numpy as np
 
     raw = np.fromfile(path, np.uint8)
     if raw.size == 0 or raw.size % (1 + PIXELS):
         raise UserError(
-            f"'{path}' has {raw.size:,} bytes, which is no whole number of images of {1 + PIXELS:,} bytes. "
-            "It was cut short or is another file: get it again."
+            f"'{path}' has {raw.size:,} bytes, not a multiple of the {1 + PIXELS:,} bytes of an image. "
+            "It was cut short or is another file: download it again."
         )
     rows = raw.reshape(-1, 1 + PIXELS)
-    return checked(path, rows[:, 1:], rows[:, 0])
+    return labelled(path, shaped(rows[:, 1:]), rows[:, 0])
 
 
 def pickled(path: Path) -> Labelled:
-    """Images and labels of a file of the Python version."""
     import numpy as np
 
-    found = unpickle.load(path)
-    batch = found if isinstance(found, dict) else {}
+    content = unpickle.load(path)
+    batch = content if isinstance(content, dict) else {}
     pixels, labels = batch.get(b"data"), batch.get(b"labels")
     count = len(labels) if isinstance(labels, list) and all(type(label) is int for label in labels) else 0
     if not count or not isinstance(pixels, unpickle.Array) or pixels.shape != (count, PIXELS):
         raise UserError(
-            f"'{path}' is no batch of CIFAR-10: it wants a dict with 'data', an array [n, {PIXELS}] of bytes, and "
-            "'labels', n whole numbers. Get it again, or give the binary version."
+            f"'{path}' is not a batch of CIFAR-10, a dict with 'data', an array [n, {PIXELS}] of bytes, and 'labels', "
+            "n integers. Download it again, or give the binary version."
         )
-    return checked(path, np.frombuffer(pixels.data, np.uint8), np.array(labels))
+    return labelled(path, shaped(np.frombuffer(pixels.data, np.uint8)), np.array(labels))
 
 
-def checked(path: Path, pixels: np.ndarray, labels: np.ndarray) -> Labelled:
-    """The arrays in their shapes, once the labels are known to be labels."""
+def shaped(pixels: Any) -> Any:
     import numpy as np
 
-    wrong = np.flatnonzero((labels < 0) | (labels >= CLASSES))
-    if wrong.size:
-        raise UserError(
-            f"'{path}': image {wrong[0]} has label {labels[wrong[0]]}, and there are {CLASSES} classes (0 to 9). "
-            "It is damaged or another file: get it again."
-        )
-    shape = (len(labels), CHANNELS, SIZE, SIZE)
-    return np.ascontiguousarray(pixels).reshape(shape), labels.astype(np.uint8)
+    return np.ascontiguousarray(pixels).reshape(-1, CHANNELS, SIZE, SIZE)

@@ -17,6 +17,7 @@ from optbench.fields import UserError
 if TYPE_CHECKING:
     import numpy as np
 
+PARTS = ("train", "validation", "test")
 CLASSES = 10
 PIXELS = 64
 SOURCE = (
@@ -26,16 +27,14 @@ SOURCE = (
 
 @functools.cache
 def path() -> Path:
-    """The packed file inside scikit-learn."""
-    found = importlib.util.find_spec("sklearn")
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec("sklearn")
+    if spec is None or spec.origin is None:
         raise UserError("the digits need scikit-learn, which is not installed. Try: pip install scikit-learn")
-    return Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    return Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
 
 
 @functools.cache
 def data_hash() -> str:
-    """A digest of the packed file."""
     return hashlib.sha256(path().read_bytes()).hexdigest()[:16]
 
 
@@ -46,7 +45,7 @@ def splits() -> dict[str, np.ndarray]:
 
     table = np.loadtxt(path(), delimiter=",")
     images, labels = table[:, :-1] / 16.0, table[:, -1].astype(np.int32)
-    parts: dict[str, list[np.ndarray]] = {"train": [], "validation": [], "test": []}
+    parts: dict[str, list[np.ndarray]] = {part: [] for part in PARTS}
     rng = np.random.default_rng(0)
     for label in range(CLASSES):
         members = rng.permutation(np.flatnonzero(labels == label))

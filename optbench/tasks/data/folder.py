@@ -21,11 +21,16 @@ if TYPE_CHECKING:
 VARIABLE = "OPTBENCH_DATA"
 
 
+Labelled = tuple["np.ndarray", "np.ndarray"]
+"""Pixels uint8 [n, channels, size, size] and labels uint8 [n]."""
+CLASSES = 10
+
+
 class Layout(NamedTuple):
     """One way in which a data set is published."""
 
     folders: tuple[str, ...]
-    """Where the files are looked for, below the data folder."""
+    """Where the files may be, below the data folder."""
     checksums: dict[str, str]
     """Each file, and its published MD5 or SHA-256."""
 
@@ -47,36 +52,49 @@ def use(path: str) -> None:
 
 
 def given(missing: str, source: str) -> Path:
-    """The data folder; a UserError that says what is missing for want of one."""
+    """The data folder; UserError if there is none, with what is missing."""
     path = os.environ.get(VARIABLE)
     if not path:
         raise UserError(
-            f"{missing}, no data folder was given. Give it with --data DIR or in {VARIABLE}. {source}"
+            f"{missing}: no data folder was given. Give it with --data DIR or in {VARIABLE}. {source}"
         )
     if not Path(path).is_dir():
-        raise UserError(f"{missing}, {VARIABLE}={path!r} is no folder. Give one with --data DIR. {source}")
+        raise UserError(f"{missing}: {VARIABLE}={path!r} is not a folder. Give one with --data DIR. {source}")
     return Path(path)
 
 
 def locate(what: str, layouts: Sequence[Layout], source: str) -> list[Path]:
-    """The files of the first layout that is whole; else a UserError that names a file that is missing."""
+    """The files of the first layout that is complete; else a UserError that names a file that is missing."""
     first = next(iter(layouts[0].checksums))
     base = given(f"{what}: {first!r} is missing", source)
-    places = [(base / place, layout.checksums) for layout in layouts for place in layout.folders]
-    found = [[place / name for name in names if (place / name).is_file()] for place, names in places]
-    for (_, names), there in zip(places, found, strict=True):
-        if len(there) == len(names):
-            return there
-    for (place, names), there in zip(places, found, strict=True):
-        if there:
-            missing = next(name for name in names if place / name not in there)
-            raise UserError(f"{what}: {missing!r} is missing in '{place}'. {source}")
-    looked = ", ".join(dict.fromkeys(f"'{place}'" for place, _ in places))
-    raise UserError(f"{what}: {first!r} is missing; looked in {looked}. {source}")
+    wanted = [
+        [base / folder / name for name in layout.checksums] for layout in layouts for folder in layout.folders
+    ]
+    missing = [[path for path in paths if not path.is_file()] for paths in wanted]
+    for paths, lacking in zip(wanted, missing, strict=True):
+        if not lacking:
+            return paths
+    for paths, lacking in zip(wanted, missing, strict=True):
+        if len(lacking) < len(paths):
+            raise UserError(f"{what}: {lacking[0].name!r} is missing in '{lacking[0].parent}'. {source}")
+    searched = ", ".join(dict.fromkeys(f"'{paths[0].parent}'" for paths in wanted))
+    raise UserError(f"{what}: {first!r} is missing; searched {searched}. {source}")
+
+
+def labelled(path: Path, pixels: np.ndarray, labels: np.ndarray) -> Labelled:
+    """Images with their labels, once these are known to be labels."""
+    import numpy as np
+
+    wrong = np.flatnonzero((labels < 0) | (labels >= CLASSES))
+    if wrong.size:
+        raise UserError(
+            f"'{path}': image {wrong[0]} has label {labels[wrong[0]]}, and there are {CLASSES} classes (0 to 9). "
+            "It is damaged or another file: download it again."
+        )
+    return pixels, labels.astype(np.uint8)
 
 
 def stamps(paths: Sequence[Path]) -> tuple[Stamp, ...]:
-    """The files as they are now."""
     states = [(path, path.stat()) for path in paths]
     return tuple(Stamp(path, state.st_size, state.st_mtime_ns) for path, state in states)
 
@@ -109,8 +127,8 @@ def digest(*arrays: np.ndarray) -> str:
     """Sixteen hex digits of the numbers and shapes, whatever kind of file they came from."""
     import numpy as np
 
-    found = hashlib.sha256()
+    sha = hashlib.sha256()
     for array in arrays:
-        found.update(str((array.dtype.str, array.shape)).encode())
-        found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return found.hexdigest()[:16]
+        sha.update(str((array.dtype.str, array.shape)).encode())
+        sha.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return sha.hexdigest()[:16]

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from optbench.fields import UserError
 from optbench.tasks.data import cifar10, digits, folder, mnist
+from optbench.tasks.data.digits import PARTS
 
 if TYPE_CHECKING:
     import numpy as np
-
-PARTS = ("train", "validation", "test")
 
 
 class Kind(NamedTuple):
     """What is known of a data set before it is read."""
 
-    source: str
     size: int
     """Pixels along a side."""
     channels: int
@@ -27,15 +26,13 @@ class Kind(NamedTuple):
     """Whether an image and its mirror image show the same: not so for digits."""
     held_out: int
     """How many of the published training images are kept for validation."""
-    classes: int = 10
 
 
 KINDS = {
-    "digits": Kind(digits.SOURCE, 8, 1, shift=1, flips=False, held_out=0),
-    "mnist": Kind(mnist.SOURCE, mnist.SIZE, 1, shift=2, flips=False, held_out=5000),
-    "cifar10": Kind(cifar10.SOURCE, cifar10.SIZE, 3, shift=4, flips=True, held_out=5000),
+    "digits": Kind(8, 1, shift=1, flips=False, held_out=0),
+    "mnist": Kind(mnist.SIZE, 1, shift=2, flips=False, held_out=5000),
+    "cifar10": Kind(cifar10.SIZE, 3, shift=4, flips=True, held_out=5000),
 }
-
 
 FILES = {"mnist": mnist, "cifar10": cifar10}
 """The modules that read a data set from a local folder."""
@@ -47,18 +44,19 @@ def load(name: str) -> dict[str, np.ndarray]:
 
 
 def data_hash(name: str) -> str:
-    """A digest of what is read; UserError if it is not there or not what it should be."""
     return digits.data_hash() if name == "digits" else read(name, stamps(name))[1]
 
 
 def notes(name: str) -> list[str]:
-    """What is worth saying about the files."""
-    return FILES[name].notes() if name in FILES else []
+    return folder.notes(paths(name), FILES[name].LAYOUTS) if name in FILES else []
+
+
+def paths(name: str) -> list[Path]:
+    return folder.locate(FILES[name].NAME, FILES[name].LAYOUTS, FILES[name].WHERE)
 
 
 def stamps(name: str) -> tuple[folder.Stamp, ...]:
-    """The files that a data set is read from, as they are now."""
-    return folder.stamps(FILES[name].paths()) if name in FILES else ()
+    return folder.stamps(paths(name)) if name in FILES else ()
 
 
 @functools.lru_cache(maxsize=2)
@@ -66,12 +64,11 @@ def read(name: str, files: tuple[folder.Stamp, ...]) -> tuple[dict[str, np.ndarr
     """The arrays and their digest; the published test part is the test part."""
     import numpy as np
 
-    side = KINDS[name].size
     if name == "digits":
-        parts = digits.splits()
-        pixels = {f"{part}_x": np.rint(16 * parts[f"{part}_x"]).astype(np.uint8) for part in PARTS}
-        arrays = {key: array.reshape(-1, 1, side, side) for key, array in pixels.items()}
-        arrays |= {f"{part}_y": parts[f"{part}_y"] for part in PARTS}
+        arrays = dict(digits.splits())
+        for part in PARTS:
+            pixels = np.rint(16 * arrays[f"{part}_x"]).astype(np.uint8)
+            arrays[f"{part}_x"] = pixels.reshape(-1, 1, KINDS[name].size, KINDS[name].size)
     else:
         (x, y), (test_x, test_y) = FILES[name].read([file.path for file in files])
         held = min(KINDS[name].held_out, len(y) // 5)

@@ -13,18 +13,17 @@ from typing import TYPE_CHECKING
 
 from optbench.fields import UserError
 from optbench.tasks.data import folder
+from optbench.tasks.data.folder import Labelled, labelled
 
 if TYPE_CHECKING:
     import numpy as np
 
-    Labelled = tuple[np.ndarray, np.ndarray]
-
-SOURCE = "Y. LeCun et al. 1998, doi:10.1109/5.726791; a local folder"
+NAME = "MNIST"
 WHERE = (
     "Get train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz and "
     "t10k-labels-idx1-ubyte.gz from https://ossci-datasets.s3.amazonaws.com/mnist/."
 )
-SIZE, CLASSES = 28, 10
+SIZE = 28
 IMAGES, LABELS = 0x0803, 0x0801
 """What an idx file begins with: unsigned bytes (08) in 3 dimensions or 1, as a big-endian number."""
 
@@ -53,44 +52,24 @@ DOTTED = folder.Layout(
 LAYOUTS = (UNPACKED, PACKED, DOTTED)
 
 
-def paths() -> list[Path]:
-    """Training images and labels, test images and labels."""
-    return folder.locate("MNIST", LAYOUTS, WHERE)
-
-
-def notes() -> list[str]:
-    """Whether the files are those that were published."""
-    return folder.notes(paths(), LAYOUTS)
-
-
 def read(paths: Sequence[Path]) -> tuple[Labelled, Labelled]:
-    """Pixels uint8 [n, 1, 28, 28] and labels uint8 [n] of the training and of the test part."""
     train_images, train_labels, test_images, test_labels = paths
     return pair(train_images, train_labels), pair(test_images, test_labels)
 
 
 def pair(images: Path, labels: Path) -> Labelled:
-    """The images of one file with the labels of the other."""
-    import numpy as np
-
     pixels, classes = array(images, IMAGES), array(labels, LABELS)
     if pixels.shape[1:] != (SIZE, SIZE):
         raise UserError(
-            f"'{images}' holds images of {pixels.shape[1]} x {pixels.shape[2]} pixels; {SIZE} x {SIZE} are wanted. "
+            f"'{images}' holds images of {pixels.shape[1]} x {pixels.shape[2]} pixels; {SIZE} x {SIZE} are expected. "
             "Give the files of MNIST or of a set in its form."
         )
     if len(pixels) != len(classes):
         raise UserError(
             f"'{images}' holds {len(pixels):,} images and '{labels}' {len(classes):,} labels. "
-            "They do not belong together: get both again."
+            "They do not belong together: download both again."
         )
-    wrong = np.flatnonzero(classes >= CLASSES)
-    if wrong.size:
-        raise UserError(
-            f"'{labels}': image {wrong[0]} has label {classes[wrong[0]]}, and there are {CLASSES} classes (0 to 9). "
-            "It is damaged or another file: get it again."
-        )
-    return pixels[:, None], classes
+    return labelled(labels, pixels[:, None], classes)
 
 
 def array(path: Path, magic: int) -> np.ndarray:
@@ -102,19 +81,19 @@ def array(path: Path, magic: int) -> np.ndarray:
         try:
             raw = gzip.decompress(raw)
         except (EOFError, OSError, zlib.error) as error:
-            raise UserError(f"'{path}' cannot be unpacked: {error}. Get it again.") from None
-    found = int.from_bytes(raw[:4], "big")
-    if len(raw) < 4 or found != magic:
+            raise UserError(f"'{path}' cannot be unpacked: {error}. Download it again.") from None
+    begin = int.from_bytes(raw[:4], "big")
+    if len(raw) < 4 or begin != magic:
         raise UserError(
             f"'{path}' does not begin with the number {magic:#06x} of an idx file of "
-            f"{'images' if magic == IMAGES else 'labels'} but with {found:#06x}. It is another file: get it again."
+            f"{'images' if magic == IMAGES else 'labels'} but with {begin:#06x}. It is another file: download it again."
         )
     dims = magic & 0xFF
     shape = tuple(int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(dims))
     values = len(raw) - 4 - 4 * dims
     if not shape[0] or int(np.prod(shape, dtype=object)) != values:
         raise UserError(
-            f"'{path}' says that it holds {' x '.join(map(str, shape))} bytes and holds {max(0, values):,}. "
-            "It was cut short or is another file: get it again."
+            f"'{path}' declares {' x '.join(map(str, shape))} bytes and holds {max(0, values):,}. "
+            "It was cut short or is another file: download it again."
         )
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * dims).reshape(shape)

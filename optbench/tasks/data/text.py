@@ -52,12 +52,10 @@ class Text(NamedTuple):
 
 
 def load(name: str) -> Text:
-    """The text of this name; UserError if it is not there or not what it should be."""
     return read(name, stamp(name))[0]
 
 
 def data_hash(name: str) -> str:
-    """A digest of the tokens."""
     return read(name, stamp(name))[1]
 
 
@@ -71,22 +69,20 @@ def baseline(name: str, order: int) -> float:
 
 
 def notes(name: str) -> list[str]:
-    """What is worth saying about the file."""
     return folder.notes([stamp(name).path], SHAKESPEARE) if name == "shakespeare" else []
 
 
 def stamp(name: str) -> folder.Stamp:
-    """The file that a text is read from, as it is now."""
     if name == "pydoc":
         return folder.Stamp(PYDOC, 0, 0)
     if name == "shakespeare":
         return folder.stamps(folder.locate("tiny Shakespeare", SHAKESPEARE, SHAKESPEARE_WHERE))[0]
     path, known = PurePosixPath(name), "pydoc, shakespeare, or a file .txt or .bin in the folder of --data"
     if path.suffix not in (".txt", ".bin"):
-        raise UserError(f"text {name!r} is not known. Name one of: {known}.")
+        raise UserError(f"Unknown text {name!r}. Use one of: {known}.")
     if path.is_absolute() or ".." in path.parts:
         raise UserError(
-            f"text {name!r} lies outside the data folder. Give the folder with --data DIR and the name in it."
+            f"text {name!r} is outside the data folder. Give the folder with --data DIR and the name in it."
         )
     layout = folder.Layout((str(path.parent),), {path.name: ""})
     source = "Put it there, or name another folder with --data DIR."
@@ -95,12 +91,10 @@ def stamp(name: str) -> folder.Stamp:
 
 @functools.lru_cache(maxsize=4)
 def read(name: str, file: folder.Stamp) -> tuple[Text, str]:
-    """The text and the digest of its tokens."""
     text = numbers(file.path) if file.path.suffix == ".bin" else characters(file.path)
     if name == "pydoc" and folder.checksum(file, "sha256") != PYDOC_SHA256:
         raise UserError(
-            f"'{file.path}' was changed and is no longer the text that results are named for. "
-            "Install optbench again."
+            f"'{file.path}' was changed: results would be stored under the wrong text. Reinstall optbench."
         )
     return text, folder.digest(text.tokens)
 
@@ -129,7 +123,7 @@ def numbers(path: Path) -> Text:
 
     size = path.stat().st_size
     if size == 0 or size % 2:
-        what = "is empty" if size == 0 else f"has {size:,} bytes, which is no whole number of 16-bit tokens"
+        what = "is empty" if size == 0 else f"has {size:,} bytes, not a multiple of two (16-bit tokens)"
         raise UserError(
             f"'{path}' {what}. Write it as nanoGPT does: numpy.array(tokens, dtype='<u2').tofile(...)."
         )
@@ -147,9 +141,9 @@ def ngram(name: str, file: folder.Stamp, order: int) -> float:
     train, held_out = parts["train"][:COUNTED], parts["validation"][: COUNTED // 10]
     likely = np.full(len(held_out), 1 / text.vocabulary)
     for n in range(1, order + 1):
-        seen, asked = windows(train, n, text.vocabulary), windows(held_out, n, text.vocabulary)
-        whole, context = counted(seen, asked), counted(seen // text.vocabulary, asked // text.vocabulary)
-        likely = (whole + PRIOR * likely[-len(asked) :]) / (context + PRIOR)
+        seen, wanted = windows(train, n, text.vocabulary), windows(held_out, n, text.vocabulary)
+        full, context = counted(seen, wanted), counted(seen // text.vocabulary, wanted // text.vocabulary)
+        likely = (full + PRIOR * likely[-len(wanted) :]) / (context + PRIOR)
     return float(-np.log(likely).mean())
 
 
@@ -158,16 +152,16 @@ def windows(tokens: np.ndarray, n: int, vocabulary: int) -> np.ndarray:
     import numpy as np
 
     count = len(tokens) - n + 1
-    found = np.zeros(count, np.uint64)
+    runs = np.zeros(count, np.uint64)
     for i in range(n):
-        found = found * np.uint64(vocabulary) + tokens[i : i + count].astype(np.uint64)
-    return found
+        runs = runs * np.uint64(vocabulary) + tokens[i : i + count].astype(np.uint64)
+    return runs
 
 
-def counted(seen: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """How often each of `asked` is among `seen`."""
+def counted(seen: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """How often each of `wanted` is among `seen`."""
     import numpy as np
 
     values, counts = np.unique(seen, return_counts=True)
-    at = np.searchsorted(values, asked).clip(max=len(values) - 1)
-    return np.where(values[at] == asked, counts[at], 0)
+    at = np.searchsorted(values, wanted).clip(max=len(values) - 1)
+    return np.where(values[at] == wanted, counts[at], 0)

@@ -1,7 +1,7 @@
 """Pickled arrays of bytes, read without running anything: a pickle is a program, and these are strangers'.
 
 Only dict, list, tuple, int, str and bytes are made, and arrays of unsigned bytes. What a pickle names in
-NumPy is answered by stand-ins of our own; whatever else it names is refused before it is looked up.
+NumPy is answered by stand-ins of our own; any other name is refused before it is imported.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Dtype:
             raise pickle.UnpicklingError(f"it holds an array of {code!r}, not of unsigned bytes")
 
     def __setstate__(self, state: Any) -> None:
-        pass  # byte order and the like, which bytes have none of
+        pass  # byte order and the like, which bytes do not have
 
 
 class Array:
@@ -37,7 +37,7 @@ class Array:
         _, shape, kind, fortran, data = state
         sizes = isinstance(shape, tuple) and all(isinstance(size, int) and size >= 0 for size in shape)
         if not sizes or not isinstance(kind, Dtype) or fortran or not isinstance(data, bytes):
-            raise pickle.UnpicklingError("it holds an array in a form that is not known")
+            raise pickle.UnpicklingError("it holds an array in an unknown form")
         if math.prod(shape) != len(data):
             raise pickle.UnpicklingError(f"an array of shape {shape} has {len(data)} bytes")
         self.shape, self.data = shape, data
@@ -86,5 +86,5 @@ def load(path: Path) -> Any:
     except Exception as error:  # a torn pickle raises whatever its next byte happens to mean
         raise UserError(
             f"'{path}' cannot be read as a pickle of arrays: {str(error)[:200] or type(error).__name__}. "
-            "Get it again, or give the binary version of the data set."
+            "Download it again, or give the binary version of the data set."
         ) from None

@@ -1,0 +1,35 @@
+"""Registers the rules: `python -m optbench.claim.registry RESULTS` writes claims/registered.tsv.
+
+It adds the claims that have no row, removes those that are gone, and renews the digest of a changed rule whose verdict
+on the stored numbers is still the registered one. A rule whose change turned its verdict keeps its row, so that every
+page shows the old verdict beside the new one.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import sys
+from pathlib import Path
+
+from optbench.claim import every
+from optbench.claim.rules import CONTENT, TABLE, Registered, digest_of_rule, registered
+from optbench.claim.session import Ledger, lookup
+
+NONE = "not measured"
+
+
+def rows(results: str | Path) -> list[Registered]:
+    """The new table: a row for each claim, with its verdict on the numbers of a results folder."""
+    numbers, found = lookup(Ledger(results).records()), []
+    for asked in every():
+        measured, rule = numbers(asked.measurement), digest_of_rule(asked.ruling)
+        verdict = NONE if measured is None else str(asked.ruling(measured).verdict)
+        old = registered().get(asked.name)
+        new = Registered(asked.name, rule, verdict)
+        found.append(new if old is None or old.verdict in (verdict, NONE) else old)
+    return found
+
+
+if __name__ == "__main__":
+    lines = ["\t".join(row) for row in (Registered._fields, *rows(sys.argv[1]))]
+    Path(str(importlib.resources.files(CONTENT) / TABLE)).write_text("\n".join([*lines, ""]))

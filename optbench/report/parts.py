@@ -1,0 +1,201 @@
+"""What a panel is made of. Each part renders itself as Markdown, and `templates/<name>.html` renders it on the page."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from optbench.report.content import Content
+from optbench.report.markdown import bullets, code, escape, image, table
+
+
+class Part:
+    """Something that a panel shows; the template has its class's name and sees it as `part`."""
+
+    def markdown(self) -> str:
+        return ""
+
+    def inside(self) -> Sequence[Part]:
+        return ()
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A section of a report: the page, the Markdown and the figures loop over `panels.PANELS`."""
+
+    title: str
+    parts: Callable[[Content], Sequence[Part]]
+    """What it shows of a report; nothing where it does not apply."""
+
+
+Section = tuple[str, Sequence[Part]]
+"""The title of a panel, and its parts."""
+
+
+def sections(content: Content, panels: Sequence[Panel]) -> list[Section]:
+    """The panels that have something to show, each computed once for all forms of the report."""
+    shown = ((panel.title, panel.parts(content)) for panel in panels)
+    return [(title, parts) for title, parts in shown if parts]
+
+
+def all_parts(parts: Sequence[Part]) -> Iterator[Part]:
+    """Parts with those inside them, in the order of the page."""
+    for part in parts:
+        yield part
+        yield from all_parts(part.inside())
+
+
+def to_markdown(*parts: Part | str) -> str:
+    """Parts, and texts that are Markdown already, as paragraphs."""
+    texts = (part.markdown() if isinstance(part, Part) else part for part in parts)
+    return "\n\n".join(filter(None, texts))
+
+
+@dataclass(frozen=True)
+class Text(Part):
+    """A paragraph; or a heading within a panel."""
+
+    text: str
+    kind: str = ""
+    """heading, or a class of page.css: headline or note."""
+
+    def markdown(self) -> str:
+        return "### " * (self.kind == "heading") + escape(self.text)
+
+
+@dataclass(frozen=True)
+class Bullets(Part):
+    """A list, with a heading if it has a title."""
+
+    lines: Sequence[str]
+    title: str = ""
+    boxed: bool = False
+
+    def markdown(self) -> str:
+        return to_markdown(f"**{escape(self.title)}**" * bool(self.title), bullets(map(escape, self.lines)))
+
+
+@dataclass(frozen=True)
+class Terms(Part):
+    """Terms and what they mean."""
+
+    pairs: Mapping[str, str]
+    kind: str = ""
+    """A class of page.css: pairs, for short terms beside their texts."""
+
+    def markdown(self) -> str:
+        return bullets(f"**{escape(term)}**: {escape(text)}" for term, text in self.pairs.items())
+
+
+@dataclass(frozen=True)
+class Code(Part):
+    """Commands to copy."""
+
+    lines: Sequence[str]
+
+    def markdown(self) -> str:
+        return code(self.lines)
+
+
+@dataclass(frozen=True)
+class Table(Part):
+    """Rows of texts; the first `left` columns are words."""
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    left: int = 2
+    note: str = ""
+
+    def markdown(self) -> str:
+        return to_markdown(table(self.header, self.rows, self.left), escape(self.note))
+
+
+@dataclass(frozen=True)
+class Picture(Part):
+    """A figure for print, `figures/<name>.svg` and .png: shown in Markdown, on the page only if `embedded`."""
+
+    name: str
+    alt: str
+    draw: Callable[[], Figure]
+    """Called within `figures.style`."""
+    caption: str = ""
+    embedded: bool = False
+    narrow: bool = False
+
+    def markdown(self) -> str:
+        return to_markdown(image(self.name, self.alt), f"*{escape(self.caption)}*" * bool(self.caption))
+
+
+@dataclass(frozen=True, eq=False)
+class Chart(Part):
+    """A chart of the page; Markdown shows a picture of the same data, if there is one."""
+
+    name: str
+    kind: str
+    """A function of charts.js, which draws `data`."""
+    data: Any
+    label: str = ""
+    """What it shows, beside its name."""
+    problem: int | None = None
+    """The place of its problem, by which the page can be narrowed."""
+    text: str = ""
+    numbers: Sequence[Table] = ()
+    picture: Picture | None = None
+
+    def markdown(self) -> str:
+        if self.picture is None:
+            return ""
+        return to_markdown(f"### {escape(self.name)}", escape(self.text), self.picture)
+
+    def inside(self) -> Sequence[Part]:
+        return () if self.picture is None else (self.picture,)
+
+
+@dataclass(frozen=True)
+class Charts(Part):
+    """Charts side by side."""
+
+    note: str
+    charts: Sequence[Chart]
+    columns: int = 2
+
+    def markdown(self) -> str:
+        body = to_markdown(*self.charts)
+        return to_markdown(escape(self.note), body) if body else ""
+
+    def inside(self) -> Sequence[Part]:
+        return self.charts
+
+
+@dataclass(frozen=True)
+class Details(Part):
+    """Parts behind a summary."""
+
+    summary: str
+    parts: Sequence[Part]
+    open: bool = False
+
+    def markdown(self) -> str:
+        summary = f"<details><summary>{html.escape(self.summary)}</summary>"
+        return to_markdown(summary, *self.parts, "</details>")
+
+    def inside(self) -> Sequence[Part]:
+        return self.parts
+
+
+@dataclass(frozen=True)
+class ByAxis(Part):
+    """Parts for each axis, of which the page shows those of the chosen one and Markdown those of steps."""
+
+    axes: Mapping[str, Sequence[Part]]
+
+    def markdown(self) -> str:
+        return to_markdown(*next(iter(self.axes.values())))
+
+    def inside(self) -> Sequence[Part]:
+        return [part for parts in self.axes.values() for part in parts]
