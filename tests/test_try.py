@@ -268,6 +268,7 @@ def test_two_files_that_would_share_a_module_are_refused(folder):
     [
         ({"budget": "soon"}, "is not a time"),
         ({"margin": 0.9}, "--margin"),
+        ({"seed": 5}, "no option 'seed'. Did you mean max_seeds"),
         ({"tasks": ("valley",)}, "no randomness"),
         ({"x": "torch:NAdam"}, "not offered in"),
         ({"x": "adam[learning_rate=0.5]"}, "fixes what the suite sweeps"),
