@@ -123,10 +123,10 @@ def warnings(names: Sequence[str], rows: Sequence[Frame], sides: Sequence[dict[s
             yield f"{name} diverged in {side['diverged']} of {count(len(own), 'seed')}, which count as no progress."
     gradients = [side["gradients_per_step"] for side in sides]
     if max(gradients) > 1.02 * min(gradients):
-        yield "Equal steps are not equal cost: gradient equivalents per step are {:.3g} and {:.3g}.".format(
+        yield "Equal steps differ in cost: gradient equivalents per step are {:.3g} and {:.3g}.".format(
             *gradients
         )
-    first = [np.array([float(losses[0]) for losses in own["losses"]]) for own in rows]
+    first = [np.array([next(iter(losses), math.nan) for losses in own["losses"]]) for own in rows]
     if not np.allclose(*first, rtol=1e-4, equal_nan=True):
         yield "The first losses of the two sides differ: their seeds are no pairs."
 
