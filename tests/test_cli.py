@@ -69,10 +69,10 @@ def test_every_message_is_one_line_that_names_optbench(golden):
         ("run --timeout soon", "'soon' is not a number"),
         ("run --steps", "Missing value for argument '--steps'"),
         ("run --optt adam", "Perhaps you meant"),
-        ("runn", "Available subcommands: run, vet, list, show, report, claims, check"),
+        ("runn", "Available subcommands: run, try, vet, list, show, report, claims, check"),
         ("list optimisers", "Expected one of ('optimizers',"),
         ("show", "Missing from optbench show"),
-        ("", "Expected one of {run, vet, list, show, report, claims, check}"),
+        ("", "Expected one of {run, try, vet, list, show, report, claims, check}"),
     ],
 )
 def test_what_the_parser_refuses_is_said_plainly(case, words):

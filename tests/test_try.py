@@ -13,8 +13,8 @@ from scipy import optimize, stats
 
 import optbench
 from optbench.fields import UserError
+from optbench.stats.comparison import same_bits
 from optbench.stats.sequence import FAR, Estimate, estimate, half_width, looks, overall, seeds_needed
-from optbench.stats.versus import same_bits
 from tests.banks import banks
 
 ALPHA, MOST, RUNS = 0.05, 200, 2000
@@ -268,6 +268,7 @@ def test_two_files_that_would_share_a_module_are_refused(folder):
     [
         ({"budget": "soon"}, "is not a time"),
         ({"margin": 0.9}, "--margin"),
+        ({"seed": 5}, "no option 'seed'. Did you mean max_seeds"),
         ({"tasks": ("valley",)}, "no randomness"),
         ({"x": "torch:NAdam"}, "not offered in"),
         ({"x": "adam[learning_rate=0.5]"}, "fixes what the suite sweeps"),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from optbench.execute.request import Number, Text, Texts
+from optbench.fields import UserError, nearest
 
 if TYPE_CHECKING:
     from optbench.versus.result import Comparison
@@ -59,4 +60,6 @@ def compare(x: Any, against: Any, *, say: Callable[[str], None] | None = None, *
     """
     from optbench.versus.play import play
 
+    for name in options.keys() - Try.__dataclass_fields__.keys():
+        raise UserError(f"optbench.compare has no option {name!r}. {nearest(name, Try.__dataclass_fields__)}")
     return play(Try(x, against, **options), say or (lambda line: None))

@@ -112,8 +112,8 @@ def look(
 
     True where the next seeds would take longer than is left.
     """
+    from optbench.stats.comparison import choose, report
     from optbench.stats.sequence import looks
-    from optbench.stats.versus import choose, report
 
     rates = points(both, options.lr)
     tried = [

@@ -8,7 +8,7 @@ import tempfile
 import numpy as np
 
 import optbench
-from optbench.stats.versus import log_losses
+from optbench.stats.comparison import log_losses
 from tests.banks import FILE
 
 SEEDS = 240

@@ -13,6 +13,7 @@ from optbench.stats import Frame
 from optbench.stats.costs import costs, memory
 from optbench.stats.curves import middle
 from optbench.stats.outcomes import compared, known, on_problem, steps_to
+from optbench.stats.paired import t_test
 from optbench.stats.sequence import estimate, seeds_needed
 from optbench.stats.settings import question_of
 from optbench.wording import count, number
@@ -122,20 +123,17 @@ def warnings(names: Sequence[str], rows: Sequence[Frame], sides: Sequence[dict[s
             yield f"{name} diverged in {side['diverged']} of {count(len(own), 'seed')}, which count as no progress."
     gradients = [side["gradients_per_step"] for side in sides]
     if max(gradients) > 1.02 * min(gradients):
-        yield "Equal steps are not equal cost: gradient equivalents per step are {:.3g} and {:.3g}.".format(
+        yield "Equal steps differ in cost: gradient equivalents per step are {:.3g} and {:.3g}.".format(
             *gradients
         )
-    first = [np.array([float(losses[0]) for losses in own["losses"]]) for own in rows]
+    first = [np.array([next(iter(losses), math.nan) for losses in own["losses"]]) for own in rows]
     if not np.allclose(*first, rtol=1e-4, equal_nan=True):
         yield "The first losses of the two sides differ: their seeds are no pairs."
 
 
 def moved_by_names(name: str, rows: Frame, renamed: Frame | None) -> Iterator[str]:
     """A sentence where a paired t test at 1 % sees other losses after parameters were renamed."""
-    from scipy.stats import t
-
     if renamed is not None:
         apart = log_losses(renamed) - log_losses(rows[rows["seed"].isin(renamed["seed"])])
-        edge = t.ppf(0.995, len(apart) - 1) * apart.std(ddof=1) / math.sqrt(len(apart))
-        if abs(apart.mean()) > edge:
+        if t_test(apart) < 0.01:
             yield f"{name} depends on the names of parameters: renamed, {number(10 ** apart.mean())} times the loss."
