@@ -113,11 +113,6 @@ def options(optimizer: Optimizer) -> Iterator[tuple[str, Optimizer]]:
             numbers[spec.name] = moved(spec, value)
     if numbers:
         yield "numbers", dataclasses.replace(optimizer, **numbers)
-    off = {
-        spec.name: 0.0 for spec in dataclasses.fields(optimizer) if spec.metadata.get("search") == MOMENTUM
-    }
-    if off:
-        yield "no momentum", dataclasses.replace(optimizer, **off)
     swept = optimizer.swept()
     rate = {name: value for name, value in numbers.items() if swept and name == swept.name}
     for i in range(max(map(len, choices.values()), default=0)):
