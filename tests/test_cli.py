@@ -91,7 +91,7 @@ def test_python_callers_get_the_same_messages(tmp_path):
         ({"lr": [0.1, float("nan")]}, "got 'nan'"),
         ({"steps": "many"}, "--steps must be an integer of at least 1, got 'many'"),
         ({"seeds": True}, "--seeds must be an integer of at least 1, got True"),
-        ({"jobs": 1.5}, "--jobs 1.5"),
+        ({"jobs": 1.5}, "--jobs must be an integer of at least 1, got 1.5"),
     ):
         with pytest.raises(UserError, match=re.escape(words)):
             optbench.run(results=str(tmp_path / "results"), **options)
