@@ -277,3 +277,13 @@ def test_an_optimizer_is_compared_with_another_commit(repository):
     done = typed(repository, *words)
     assert done.returncode == 1
     assert "fingerprint: mine:Mine defaults in torch" in done.stdout
+
+
+def test_optimizers_that_are_given_in_one_word_are_checked_by_every_layer(monkeypatch):
+    """`--opt adam,sgd` was split for the fingerprints and taken for one name by the trajectories."""
+    given = []
+    monkeypatch.setattr(check, "check_optimizers", lambda texts, *_: given.append(list(texts)) or [])
+    monkeypatch.setattr(check.trajectory, "check_suite", lambda *words: given.append(list(words[-1])) or [])
+    code, data = check.check(opt=("adam,sgd",))
+    assert given == [["adam", "sgd"], ["adam", "sgd"]]
+    assert (code, data["checked"]) == (0, ["adam", "sgd"])

@@ -176,8 +176,9 @@ def check(
     own = baseline is not None or against is not None
     if update and against:
         raise UserError("--against compares with a commit: there is nothing to --update.")
+    opt = [part for text in opt for part in split_brackets(text)] if opt else None
     if not alone:
-        texts = [part for text in opt for part in split_brackets(text)] if opt else list(listed())
+        texts = opt or list(listed())
         if not own and (unknown := sorted({text.partition("[")[0] for text in texts} - set(listed()))):
             raise UserError(
                 f"{unknown[0]} has no numbers in {OURS}. Give a file: --baseline tests/optbench.json"
