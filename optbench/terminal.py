@@ -20,7 +20,7 @@ from optbench.execute.session import Session
 from optbench.execute.tuning import stages
 from optbench.fields import UserError
 from optbench.record import typed
-from optbench.wording import columns, count, number, spoken
+from optbench.wording import columns, count, number, spoken, terminal_width
 
 if TYPE_CHECKING:
     from optbench.execute.pool import Event
@@ -105,16 +105,10 @@ def vet_in_terminal(target: str, framework: str | None) -> tuple[int, dict[str, 
                 {"framework": job.framework, "check": check, "holds": bool(holds), "sentence": sentence}
             )
             lead = f"  {'ok  ' if holds else 'FAIL'}  {check}: "
-            print(textwrap.fill(sentence, screen(), initial_indent=lead, subsequent_indent=" " * 8))
+            print(textwrap.fill(sentence, terminal_width(), initial_indent=lead, subsequent_indent=" " * 8))
     failed = sum(not check["holds"] for check in checks)
     print(f"{failed} {'check fails' if failed == 1 else 'checks fail'}." if failed else "Every check holds.")
     return int(failed > 0), {"thing": thing.label(), "kind": thing.kind, "checks": checks}
-
-
-def screen() -> int:
-    from optbench.stats.summary import terminal_width
-
-    return terminal_width()
 
 
 def compute(session: Session) -> list[dict[str, Any]]:
@@ -308,7 +302,7 @@ def print_table(session: Session, frame: Frame) -> dict[str, Any]:
     from optbench.stats.summary import as_text, legend, summarise
     from optbench.stats.verdict import verdict
 
-    table, sentence, width = summarise(frame), verdict(frame), screen()
+    table, sentence, width = summarise(frame), verdict(frame), terminal_width()
     print(f"\n{as_text(with_untuned(table, frame))}\n\n{textwrap.fill(sentence, width)}\n\n{legend(table)}")
     if "stage" in frame:
         print(textwrap.fill(staged_note(frame), width))
@@ -358,7 +352,7 @@ def print_parity(frame: Frame) -> tuple[bool, dict[str, Any]]:
         "loss; above 1 (!) the frameworks differ by more than rounding."
     )
     differ = int((~table["holds"]).sum())
-    print(f"\n{columns(lines, left=len(lines[0]))}\n\n{textwrap.fill(meaning, screen())}")
+    print(f"\n{columns(lines, left=len(lines[0]))}\n\n{textwrap.fill(meaning, terminal_width())}")
     print(f"{len(table) - differ} of {len(table)} agree.")
     return differ > 0, {"table": table}
 

@@ -114,3 +114,10 @@ def columns(lines: Sequence[Sequence[str]], left: int = 2, gap: str = "  ") -> s
         return gap.join(padded).rstrip()
 
     return "\n".join(map(row, lines))
+
+
+def terminal_width() -> int:
+    """Columns of the terminal, 80 if unknown."""
+    import shutil
+
+    return shutil.get_terminal_size((80, 24)).columns

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import textwrap
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +17,7 @@ from optbench.stats.curves import interval_label, median_interval, middle
 from optbench.stats.outcomes import at_best, outcomes, trying
 from optbench.stats.paired import spreads
 from optbench.stats.settings import PROBLEM, kept_apart, question_of
-from optbench.wording import columns, digits_apart, interval, number, shortened, spoken, value
+from optbench.wording import columns, digits_apart, interval, number, shortened, spoken, terminal_width, value
 
 HEADER: tuple[str, ...] = (
     "task", "optimizer", "best lr", "final loss", "test", "steps", "dec", "us", "st/p", "div",
@@ -170,10 +169,6 @@ def as_text(table: Frame, width: int | None = None) -> str:
     lines = fitting(table, width)
     wide = columns(lines)
     return wide if max(map(len, wide.splitlines())) <= width else columns(lines, gap=" ")
-
-
-def terminal_width() -> int:
-    return shutil.get_terminal_size((80, 24)).columns
 
 
 def legend(table: Frame, width: int | None = None) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from optbench.wording import columns, count, interval, number, shortened
+from optbench.wording import columns, count, interval, number, shortened, terminal_width
 
 UNKNOWN = {"verdict": "cannot tell yet", "seeds": 0, "notes": []}
 """Of a task before its first look."""
@@ -54,8 +54,6 @@ class Comparison:
         return {"verdict": self.verdict, **self.found}
 
     def __str__(self) -> str:
-        from optbench.stats.summary import terminal_width
-
         found, width = self.found, terminal_width()
         lines = [["task", "loss ratio", "seeds", "verdict"]]
         lines += [[shortened(task["task"], width - BESIDE), *outcome(task)] for task in found["tasks"]]
