@@ -10,7 +10,9 @@ import platform
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from optbench.fields import UserError
 
 PACKAGES = ("jax", "jaxlib", "optax", "torch", "numpy", "scikit-learn", "pyarrow")
 
@@ -117,3 +119,35 @@ def cache_folder() -> Path:
         return Path(os.environ["OPTBENCH_CACHE"])
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "optbench"
+
+
+class Checkout(NamedTuple):
+    """A commit of the repository at `root`, checked out into `folder`."""
+
+    commit: str
+    root: Path
+    folder: Path
+
+
+@contextlib.contextmanager
+def checked_out(inside: Path, ref: str) -> Iterator[Checkout]:
+    """A commit of the repository that a folder lies in, as a worktree in a temporary folder."""
+    import tempfile
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(inside), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["git failed"])[-1]
+            raise UserError(f"no commit {ref!r} of {inside}: {last}. Give a commit, branch or tag.")
+        return done.stdout.strip()
+
+    root = Path(git("rev-parse", "--show-toplevel")).resolve()
+    commit = git("rev-parse", "--verify", "--end-of-options", f"{ref}^{{commit}}")
+    with tempfile.TemporaryDirectory(prefix="optbench-") as above:
+        folder = Path(above).resolve() / root.name
+        git("worktree", "add", "--detach", str(folder), commit)
+        try:
+            yield Checkout(commit, root, folder)
+        finally:
+            git("worktree", "remove", "--force", str(folder))

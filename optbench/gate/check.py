@@ -7,8 +7,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,14 +110,15 @@ def committed(path: Path, texts: Sequence[str]) -> Table:
 
 def at_commit(reference: str, texts: Sequence[str], jobs: int | None) -> Table:
     """The numbers that the code of another commit gives, from a worktree that is removed again."""
-    with worktree(reference) as folder, tempfile.TemporaryDirectory() as kept:
+    here = Path.cwd().resolve()
+    with environment.checked_out(here, reference) as (_, root, folder), tempfile.TemporaryDirectory() as kept:
         path = Path(kept) / "baseline.json"
         words = ["check", "--opt", *texts, "--baseline", str(path), "--update"]
         words += ["--jobs", str(jobs)] if jobs else []
         paths = [str(folder), str(folder / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
         done = subprocess.run(
             [sys.executable, "-m", "optbench", *words],
-            cwd=folder / Path.cwd().relative_to(top()),
+            cwd=folder / here.relative_to(root),
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             capture_output=True,
             text=True,
@@ -128,30 +128,6 @@ def at_commit(reference: str, texts: Sequence[str], jobs: int | None) -> Table:
             last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
             raise UserError(f"--against {reference}: its code cannot be measured: {' '.join(last)}")
         return files.read(path)
-
-
-def top() -> Path:
-    """The top folder of the repository that this runs in."""
-    return Path(git("rev-parse", "--show-toplevel"))
-
-
-@contextmanager
-def worktree(reference: str) -> Iterator[Path]:
-    """A worktree of a commit."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder).resolve() / "tree"
-        git("worktree", "add", "--detach", str(path), reference)
-        try:
-            yield path
-        finally:
-            git("worktree", "remove", "--force", str(path))
-
-
-def git(*words: str) -> str:
-    done = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise UserError(f"git {' '.join(words)}: {done.stderr.strip()}")
-    return done.stdout.strip()
 
 
 def check(

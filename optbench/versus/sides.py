@@ -13,9 +13,8 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,20 +39,12 @@ class BudgetSpent(Exception):
     """The time is over in the middle of a run; what had finished is stored."""
 
 
-class Checkout(NamedTuple):
-    """A commit of the repository at `root`, checked out into `folder`."""
-
-    commit: str
-    root: Path
-    folder: Path
-
-
 class Side(NamedTuple):
     """What is compared: its label, the optimizer as this process knows it, and the commit that it is run from."""
 
     label: str
     optimizer: Optimizer
-    checkout: Checkout | None
+    checkout: environment.Checkout | None
 
     @classmethod
     def of(cls, thing: Any, stack: contextlib.ExitStack) -> Side:
@@ -61,7 +52,9 @@ class Side(NamedTuple):
         text, at, ref = thing.rpartition("@") if isinstance(thing, str) else ("", "", "")
         optimizer = catalogue.optimizer(text if at else thing)
         check_imports(optimizer)
-        checkout = stack.enter_context(checked_out(source_of(optimizer), ref)) if at else None
+        checkout = (
+            stack.enter_context(environment.checked_out(source_of(optimizer).parent, ref)) if at else None
+        )
         return cls(thing if isinstance(thing, str) else optimizer.label(), optimizer, checkout)
 
 
@@ -85,29 +78,6 @@ def check_imports(optimizer: Optimizer) -> None:
             raise UserError(
                 f"{file} imports {name}, which the other side has from {path}. Rename one, or compare commits."
             )
-
-
-@contextlib.contextmanager
-def checked_out(path: Path, ref: str) -> Iterator[Checkout]:
-    """A commit of the repository that holds a file, as a worktree in a temporary folder."""
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(path.parent), *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["git failed"])[-1]
-            raise UserError(f"no commit {ref!r} of {path}: {last}. Give a commit, branch or tag.")
-        return done.stdout.strip()
-
-    root = Path(git("rev-parse", "--show-toplevel")).resolve()
-    commit = git("rev-parse", "--verify", "--end-of-options", f"{ref}^{{commit}}")
-    with tempfile.TemporaryDirectory(prefix="optbench-") as above:
-        folder = Path(above).resolve() / root.name
-        git("worktree", "add", "--detach", str(folder), commit)
-        try:
-            yield Checkout(commit, root, folder)
-        finally:
-            git("worktree", "remove", "--force", str(folder))
 
 
 class Part(NamedTuple):

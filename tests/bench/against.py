@@ -13,6 +13,8 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
+from optbench import environment
+
 ROOT = Path(__file__).parents[2]
 PAIRS = 7
 ROWS = (
@@ -52,19 +54,14 @@ def measured(tree: Path, row: str) -> tuple[float, float]:
 
 
 def main(commit: str) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        old = Path(folder) / "old"
-        subprocess.run(["git", "worktree", "add", "-q", "--detach", old, commit], cwd=ROOT, check=True)
-        try:
-            print(f"{'new / ' + commit[:12]:<90} steps   CPU")
-            for row in ROWS:
-                for tree in (old, ROOT):
-                    measured(tree, row)  # fills the compilation caches
-                pairs = [(measured(old, row), measured(ROOT, row)) for _ in range(PAIRS)]
-                steps, cpu = (median(new[k] / before[k] for before, new in pairs) for k in (0, 1))
-                print(f"{row:<90} {steps:5.3f} {cpu:5.3f}", flush=True)
-        finally:
-            subprocess.run(["git", "worktree", "remove", "--force", old], cwd=ROOT, check=False)
+    with environment.checked_out(ROOT, commit) as (_, _, old):
+        print(f"{'new / ' + commit[:12]:<90} steps   CPU")
+        for row in ROWS:
+            for tree in (old, ROOT):
+                measured(tree, row)  # fills the compilation caches
+            pairs = [(measured(old, row), measured(ROOT, row)) for _ in range(PAIRS)]
+            steps, cpu = (median(new[k] / before[k] for before, new in pairs) for k in (0, 1))
+            print(f"{row:<90} {steps:5.3f} {cpu:5.3f}", flush=True)
 
 
 if __name__ == "__main__":
