@@ -309,7 +309,7 @@ def pack(thing: Any, parts: Iterable[Any]) -> dict[str, Any]:
     Unnamed parts travel by value, from the memory of this process, and keep their origin.
     """
     own = list(dict.fromkeys(parts))
-    held = [(part, UNNAMED[part]) for part in own if part in UNNAMED]
+    held = [(part, origin(part)) for part in own if not is_named(part)]
     files = {part.__module__: FILES[part.__module__] for part in own if part.__module__ in FILES}
     if held:
         import cloudpickle as pickler

@@ -120,7 +120,6 @@ class Program:
         return tuple(dataclasses.replace(self, cells=part, width=width) for part in parts)
 
     def message(self) -> dict[str, Any]:
-        self.id  # noqa: B018 - every part has its origin before any travels
         task = self.cells[0].task
         return {"id": self.id, **origin.pack((self, task, MEASURED.get(task)), self.parts)}
 

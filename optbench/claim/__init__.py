@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from optbench.cell import FORMAT
 from optbench.claim.plots import Figure, Table
 from optbench.claim.rules import CONTENT, Kind, Ruling, Verdict, digest_of_rule, graded, registered
+from optbench.execute.pool import Call
 from optbench.execute.request import Request
 from optbench.fields import UserError, digest, nearest
 
@@ -27,7 +28,7 @@ Numbers = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measurement:
+class Measurement(Call):
     """What is run to test claims: a program in a worker, or a function that reads the rows of ordinary runs."""
 
     call: str
@@ -58,18 +59,9 @@ class Measurement:
         return digest({"format": FORMAT, **own, "framework": self.framework, "cells": cells})
 
     @property
-    def roomy(self) -> bool:
-        """As `plan.Program.roomy`: its temporaries are small."""
-        return False
-
-    @property
     def family(self) -> tuple[str, str]:
         """Its memory needs are its own."""
         return self.id, ""
-
-    def halves(self) -> tuple[Measurement, ...]:
-        """It cannot be divided."""
-        return ()
 
     @property
     def path(self) -> str:

@@ -81,6 +81,15 @@ class Job(Protocol):
     def message(self) -> dict[str, Any]: ...
 
 
+class Call:
+    """A job that calls a function in a worker. It cannot be divided, and its temporaries are small."""
+
+    roomy = False
+
+    def halves(self) -> tuple[Self, ...]:
+        return ()
+
+
 J = TypeVar("J", bound=Job)
 
 
@@ -280,3 +289,20 @@ def death(code: int, errors: Sequence[str]) -> dict[str, Any]:
         return {"status": "out of memory", "reason": reason}
     last = errors[-1] if errors else "no error output"
     return {"status": "error", "reason": f"the worker ended with code {code}: {last}"[:300]}
+
+
+class FrameworkJob(Job, Protocol):
+    """A job for workers that import one framework."""
+
+    @property
+    def framework(self) -> str: ...
+
+
+F = TypeVar("F", bound=FrameworkJob)
+
+
+def run_calls(jobs: Sequence[F], workers: int, timeout: float) -> Iterator[Event[F]]:
+    """Run calls on workers that are started for each framework, so that none imports two."""
+    for framework in dict.fromkeys(job.framework for job in jobs):
+        own = [job for job in jobs if job.framework == framework]
+        yield from Pool[F](os.devnull, workers, timeout).run(own)

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from optbench import environment, origin
-from optbench.execute.pool import Pool
+from optbench.execute.pool import Call, run_calls
 from optbench.fields import Named, UserError, digest, is_own
 from optbench.task import MEASURED, Measured, Task
 
 
 @dataclass(frozen=True)
-class Vetting:
+class Vetting(Call):
     """A job that checks one optimizer or task in one framework."""
 
     thing: Named
     framework: str
-    roomy = False
     cost = 1.0
 
     @property
@@ -38,11 +36,7 @@ class Vetting:
         """Where its report is kept if all checks hold."""
         return environment.cache_folder() / "vetted" / f"{self.key}.json"
 
-    def halves(self) -> tuple[Vetting, ...]:
-        return ()
-
     def message(self) -> dict[str, Any]:
-        _ = self.key  # every part has its origin before it travels
         packed = origin.pack(self.thing, self.thing.made_of())
         inputs = {"packed": packed, "framework": self.framework}
         return {"call": "optbench.testing:in_worker", "inputs": inputs, "framework": self.framework}
@@ -56,14 +50,12 @@ def reports(
     jobs: Sequence[Vetting], workers: int, timeout: float
 ) -> Iterator[tuple[Vetting, dict[str, Any]]]:
     """Each job with its `findings`, `flops` and `floats`."""
-    for framework in dict.fromkeys(job.framework for job in jobs):
-        own = [job for job in jobs if job.framework == framework]  # no worker imports two frameworks
-        for event in Pool[Vetting](os.devnull, workers, timeout).run(own):
-            if event.kind == "failed" and event.program is not None:
-                yield event.program, {"findings": [["runs", False, f"{event.facts['reason']}."]]}
-            elif event.kind == "done" and event.program is not None:
-                findings, flops, floats = event.facts["numbers"]
-                yield event.program, {"findings": findings, "flops": flops, "floats": floats}
+    for event in run_calls(jobs, workers, timeout):
+        if event.kind == "failed" and event.program is not None:
+            yield event.program, {"findings": [["runs", False, f"{event.facts['reason']}."]]}
+        elif event.kind == "done" and event.program is not None:
+            findings, flops, floats = event.facts["numbers"]
+            yield event.program, {"findings": findings, "flops": flops, "floats": floats}
 
 
 def vet(things: Sequence[Named], frameworks: Sequence[str], workers: int, timeout: float) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from optbench import catalogue, environment, origin
-from optbench.execute.pool import Pool
+from optbench.execute.pool import Call, run_calls
 from optbench.fields import UserError, split_brackets
 from optbench.gate import baseline as files
 from optbench.gate import output, trajectory
@@ -28,13 +28,12 @@ CHECKED_FROM = 101
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(Call):
     """All rows of one optimizer in one framework, as a worker runs them."""
 
     optimizer: Optimizer
     framework: str
     twins: bool
-    roomy = False
 
     @property
     def cost(self) -> float:
@@ -44,11 +43,7 @@ class Job:
     def family(self) -> tuple[str, str]:
         return (self.optimizer.label(), self.framework)
 
-    def halves(self) -> tuple[Job, ...]:
-        return ()
-
     def message(self) -> dict[str, Any]:
-        self.optimizer.spec()  # every part has its origin before it travels
         inputs = {
             "packed": origin.pack(self.optimizer, self.optimizer.made_of()),
             "framework": self.framework,
@@ -61,16 +56,15 @@ class Job:
 def measured(optimizers: Sequence[Optimizer], jobs: int | None, twins: bool = False) -> Table:
     """The fingerprints, distributions and costs of optimizers; `twins` measures tolerances too."""
     table: Table = {}
-    for framework in ("jax", "torch"):  # on workers of their own: none imports two frameworks
-        work = [Job(each, framework, twins) for each in optimizers if framework in each.frameworks()]
-        work.sort(key=lambda job: job.cost)
-        for event in Pool[Job](os.devnull, jobs or len(environment.cores()), TIMEOUT).run(work):
-            if event.kind == "failed" and event.program is not None:
-                name = (*event.program.family, "defaults")
-                table["fingerprint", *name, f"error: {event.facts['reason']}"] = {}
-            elif event.kind == "done":
-                for *key, values in event.facts["numbers"]:
-                    table[tuple(key)] = {int(step): Value(*value) for step, value in values.items()}
+    work = [Job(each, framework, twins) for each in optimizers for framework in each.frameworks()]
+    work.sort(key=lambda job: job.cost)
+    for event in run_calls(work, jobs or len(environment.cores()), TIMEOUT):
+        if event.kind == "failed" and event.program is not None:
+            name = (*event.program.family, "defaults")
+            table["fingerprint", *name, f"error: {event.facts['reason']}"] = {}
+        elif event.kind == "done":
+            for *key, values in event.facts["numbers"]:
+                table[tuple(key)] = {int(step): Value(*value) for step, value in values.items()}
     return table
 
 
