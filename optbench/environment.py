@@ -62,6 +62,12 @@ def facts() -> dict[str, Any]:
     }
 
 
+def provenance(*packages: str) -> str:
+    """Versions and processor in a line, for the head of a file of numbers."""
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    return f"optbench {version('optbench')}, {versions}, python {platform.python_version()}, {cpu_model()}"
+
+
 def watch_memory() -> Callable[[], int | None]:
     """A function that gives the most bytes by which this process has grown since now; None where nobody counts.
 

@@ -14,12 +14,7 @@ COLUMNS = ("layer", "optimizer", "framework", "row", "what", "values")
 
 def write(path: Path, table: Table, command: str) -> None:
     """One line for each leaf or quantity; `8=1.25~1e-7` is the number after step 8 and by how much it may differ."""
-    facts = environment.facts()
-    versions = ", ".join(f"{name} {facts[f'version.{name}']}" for name in ("jax", "optax", "torch", "numpy"))
-    provenance = [
-        command,
-        f"optbench {facts['optbench_version']}, {versions}, python {facts['python']}, {facts['cpu_model']}",
-    ]
+    provenance = [command, environment.provenance("jax", "optax", "torch", "numpy")]
     lines = sorted((*key, text_of(values)) for key, values in table.items())
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".json":

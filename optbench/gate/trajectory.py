@@ -138,11 +138,9 @@ def measure(session: Session) -> Numbers:
 
 def write(path: Path, suite: str, numbers: Mapping[tuple[str, str, str], Number]) -> None:
     """A sorted text file with its provenance on top."""
-    facts = environment.facts()
-    packages = ", ".join(f"{name} {facts[f'version.{name}']}" for name in ("jax", "optax", "numpy"))
     lines = [
         f"# optbench check --suite {suite} --update",
-        f"# optbench {facts['optbench_version']}, {packages}, python {facts['python']}, {facts['cpu_model']}",
+        f"# {environment.provenance('jax', 'optax', 'numpy')}",
         f"# tolerances: decades of loss (losses below {FLOOR} are equal) and steps, {SPREADS:g} times the largest",
         f"# difference to both modes of lanes and to {TWINS} runs whose parameters are moved by one rounding a step",
         "\t".join((*KEY, *Number._fields)),
