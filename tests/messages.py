@@ -188,6 +188,7 @@ claims ,
 check --suite gaet
 check
 check --baselines torn.tsv
+check --suite classic --baselines "no where.tsv"
 """.strip().splitlines()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -97,8 +96,9 @@ def check_optimizers(
 def committed(path: Path, texts: Sequence[str]) -> Table:
     """The table of a file that must be there."""
     if not path.is_file():
-        ours = "" if path == OURS else f" --opt {','.join(texts)} --baseline {path}"
-        raise UserError(f"no baselines at {str(path)!r}. Write them with: optbench check{ours} --update")
+        own = {} if path == OURS else {"opt": ",".join(texts), "baseline": str(path)}
+        command = output.update_command(**own)
+        raise UserError(f"no baselines at {str(path)!r}. Write them with: {command}")
     return files.read(path)
 
 
@@ -159,14 +159,10 @@ def check(
     for each in found:
         print(f"{each.layer}: {each.optimizer} {each.row} in {each.framework}: {each.sentence}")
     if found and not against:
-        given = {
-            "suite": suite if alone else None,
-            "baselines": baselines,
-            "opt": opt and ",".join(opt),
-            "baseline": baseline,
-        }
-        words = [word for name, value in given.items() if value for word in (f"--{name}", value)]
-        command = shlex.join(["optbench", "check", *words, "--update"])
+        names = None if opt is None else ",".join(opt)
+        command = output.update_command(
+            suite=suite if alone else None, baselines=baselines, opt=names, baseline=baseline
+        )
         print(f"If this is intended: {command}, and a line under Results in CHANGELOG.md.")
     names = [*(opt or ([suite] if alone else listed()))]
     if junit:

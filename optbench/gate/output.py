@@ -1,12 +1,19 @@
-"""What a continuous-integration service reads: JUnit, and a table in Markdown."""
+"""What `optbench check` gives beside its lines: JUnit, a table in Markdown, and the command that writes new numbers."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
 from optbench.gate.fingerprint import LAYERS, Difference
+
+
+def update_command(**given: str | None) -> str:
+    """The `optbench check` that writes the numbers that these options name."""
+    words = [word for name, value in given.items() if value for word in (f"--{name}", value)]
+    return shlex.join(["optbench", "check", *words, "--update"])
 
 
 def write_junit(path: Path, names: Sequence[str], found: Sequence[Difference]) -> None:

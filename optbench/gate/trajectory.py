@@ -25,6 +25,7 @@ from optbench.execute.order import Order
 from optbench.execute.request import Request
 from optbench.execute.session import Session
 from optbench.fields import UserError
+from optbench.gate import output
 from optbench.gate.fingerprint import Difference
 from optbench.stats.curves import middle
 from optbench.stats.outcomes import final, steps_to
@@ -66,9 +67,8 @@ def check_suite(
     request.resolve()  # an invalid request is an error before anything runs
     path = Path(baselines or f"results/baselines/{suite}.tsv")
     if not update and not path.is_file():
-        raise UserError(
-            f"no baselines at {str(path)!r}. Write them with: optbench check --suite {suite} --update"
-        )
+        command = output.update_command(suite=suite, baselines=baselines)
+        raise UserError(f"no baselines at {str(path)!r}. Write them with: {command}")
     names = None if opt is None else {catalogue.optimizer(text).label() for text in opt}
     old = read(path) if path.is_file() and (opt or not update) else {}
     kept = {} if names is None else {key: number for key, number in old.items() if key[1] not in names}
