@@ -1,12 +1,13 @@
 """Runs every mutant against the gate and writes docs/gate.md: `python -m tests.mutants [--jobs N] [--only TEXT]`.
 
-What is measured is kept in .cache/mutants.jsonl under a digest of the mutant and of the package, and is not measured
-again. Mutants run one after the other in a process: the package is imported again for each, jax and torch are not.
+What is measured is kept in .cache/mutants.jsonl under a digest of the mutant and of the optimizers that it concerns,
+and is not measured again. Mutants run one after the other in a process: the package is imported again for each, jax and torch are not.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import itertools
 import json
@@ -17,6 +18,8 @@ import time
 import warnings
 from collections.abc import Iterator
 
+from optbench import catalogue
+from optbench.protocol import FRAMEWORKS
 from tests.mutants import ROOT, Mutant, edited, mutants
 
 KEPT = ROOT / ".cache" / "mutants.jsonl"
@@ -109,13 +112,19 @@ def golden_steps_differ(old: dict, new: dict) -> bool:
     return False
 
 
+@functools.cache
+def numbers(opt: str) -> str:
+    """The version of the code that the gate's numbers of an optimizer come from, in both frameworks."""
+    from optbench.origin import version_of_numbers
+
+    home = type(catalogue.optimizer(opt)).__module__
+    return " ".join(version_of_numbers(home, "optbench.tasks.leaves", framework) for framework in FRAMEWORKS)
+
+
 def digest(mutant: Mutant) -> str:
-    """Changes with the mutant and with the package."""
-    found = hashlib.sha256(repr(mutant).encode())
-    for path in sorted((ROOT / "optbench").rglob("*.py")):
-        if path.relative_to(ROOT).parts[1] in ("optimizers", "rules", "engines", "tasks"):
-            found.update(path.read_bytes())
-    return found.hexdigest()[:16]
+    """Changes with the mutant and with the code of the optimizers that it concerns."""
+    parts = (repr(mutant), *map(numbers, mutant.opt.split(",")))
+    return hashlib.sha256("/".join(parts).encode()).hexdigest()[:16]
 
 
 def kept() -> dict[str, dict[str, str]]:
