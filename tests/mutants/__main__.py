@@ -1,7 +1,8 @@
 """Runs every mutant against the gate and writes docs/gate.md: `python -m tests.mutants [--jobs N] [--only TEXT]`.
 
 What is measured is kept in .cache/mutants.jsonl under a digest of the mutant and of the optimizers that it concerns,
-and is not measured again. Mutants run one after the other in a process: the package is imported again for each, jax and torch are not.
+and is not measured again. Mutants run one after the other in a process: the package is imported again for each, jax and
+torch are not.
 """
 
 from __future__ import annotations
