@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 FRAMEWORKS = ("jax", "torch")
 
 Shapes = Mapping[str, tuple[int, ...]]
 """The shape of each parameter."""
+
+
+ROLES = ("embedding", "matrix", "head", "vector", "scalar")
+"""What a parameter may be; a hidden layer's weights are a matrix, also with more than two axes."""
+
+
+def role_of(name: str, shape: tuple[int, ...], roles: Mapping[str, str] | None = None) -> str:
+    """The role of a parameter: as given by its name, else by the number of its axes."""
+    return (roles or {}).get(name) or ("scalar", "vector", "matrix")[min(len(shape), 2)]
 
 
 def size(shapes: Shapes) -> int:
@@ -94,8 +104,10 @@ class Rule(Protocol):
 
 
 class Setting(NamedTuple):
-    """What a rule is built for: the schedule's factor at step t, the noise, and the horizon."""
+    """What a rule is built for: the schedule's factor at step t, the noise, the horizon, and the parameters' roles."""
 
     factor: Callable[[Any], Any]
     noise: Noise
     steps: int
+    roles: Mapping[str, str] = MappingProxyType({})
+    """By name, where the shape does not tell it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from optbench.optimizer import Optimizer
-from optbench.optimizers.standard import adams, adaptive, curvature, descent, divisors, free, layerwise
+from optbench.optimizers.standard import adams, adaptive, bases, curvature, descent, divisors, free, layerwise
 
 CLASSES: tuple[type[Optimizer], ...] = (
     descent.Momentum,
@@ -34,6 +34,7 @@ CLASSES: tuple[type[Optimizer], ...] = (
     layerwise.LAMB,
     layerwise.Fromage,
     layerwise.Muon,
+    bases.SOAP,
     free.PolyakSGD,
     free.Momo,
     free.MomoAdam,

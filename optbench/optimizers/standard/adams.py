@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from optbench.fields import hyper
 from optbench.optimizers.adam import Moments
 from optbench.optimizers.adapter import Rate, Standard, decay, declared, small, step_size, weight_decay
+from optbench.optimizers.leafwise import At, Leafwise, State
 
 
 @declared
@@ -68,31 +69,38 @@ class RAdam(Moments):
 
 
 @declared
-class Adan(Standard):
+class Adan(Leafwise):
     """Nesterov's momentum as three means: of gradients, of their differences, of the squares of both.
 
-    d = g_t - g_{t-1};  m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) d
-    n <- b3 n + (1 - b3) (g + (1 - b2) d)^2;  all corrected as Adam's
-    theta <- theta - learning_rate ((m + (1 - b2) v) / (sqrt(n + eps_root) + eps) + weight_decay theta)
+    d = g_t - g_{t-1}, 0 at t = 1;  m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) d
+    n <- b3 n + (1 - b3) (g + b2 d)^2
+    u = (m / (1 - b1^t) + b2 v / (1 - b2^t)) / (sqrt(n / (1 - b3^t)) + eps)
+    theta <- (theta - learning_rate u) / (1 + learning_rate weight_decay)
 
-    b2 weighs the differences by 1 - b2, as in optax: the paper's decays are one minus these.
+    The decays are one minus the paper's. `optax.adan` weighs the differences by 1 - b2.
     """
 
-    source: ClassVar[str] = "arXiv:2208.06677; optax.adan"
+    source: ClassVar[str] = "arXiv:2208.06677"
     arrays: ClassVar[int] = 4
+    elementwise: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.001, 1e-4)
     b1: float = decay(0.98, "the mean of gradients")
     b2: float = decay(0.92, "the mean of differences")
     b3: float = decay(0.99, "the mean of squares")
     eps: float = small(1e-8)
-    eps_root: float = small(1e-8, "added inside the root")
-    weight_decay: float = weight_decay()
+    weight_decay: float = weight_decay(0.0, "decoupled weight decay, by division")
 
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        return optax.adan(
-            rate, self.b1, self.b2, self.b3, self.eps, self.eps_root, weight_decay=self.weight_decay
-        )
+    def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
+        return {name: xp.zeros(p) for name in ("m", "v", "n", "last")}
+
+    def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
+        d = (g - s["last"]) * (at.t > 1)
+        s["m"], s["v"] = xp.ema(s["m"], g, self.b1), xp.ema(s["v"], d, self.b2)
+        s["n"], s["last"] = xp.ema(s["n"], (g + self.b2 * d) ** 2, self.b3), g
+        ahead = s["m"] / xp.unbias(self.b1, at.t) + self.b2 / xp.unbias(self.b2, at.t) * s["v"]
+        u = ahead / ((s["n"] / xp.unbias(self.b3, at.t)) ** 0.5 + self.eps)
+        return (p - at.lr * u) / (1 + at.lr * self.weight_decay) - p
 
 
 @declared

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
 from optbench.optimizers.adapter import Rate, Standard, decay, declared, flag, size, step_size, weight_decay
+from optbench.optimizers.leafwise import At, Leafwise, State
 from optbench.optimizers.sgd import SGD
 from optbench.protocol import Shapes
 
@@ -72,7 +74,7 @@ class Signum(Standard):
 
 
 @declared
-class Lion(Standard):
+class Lion(Leafwise):
     """The sign of a mix of the gradient and a slower mean of gradients; weight decay is decoupled.
 
     u = sign(b1 m + (1 - b1) g);  m <- b2 m + (1 - b2) g
@@ -89,6 +91,14 @@ class Lion(Standard):
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
         return optax.lion(rate, self.b1, self.b2, weight_decay=self.weight_decay)
+
+    def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
+        return {"m": xp.zeros(p)}
+
+    def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
+        u = xp.np.sign(xp.ema(s["m"], g, self.b1))
+        s["m"] = xp.ema(s["m"], g, self.b2)
+        return -at.lr * (u + self.weight_decay * p)
 
 
 @declared
@@ -145,24 +155,32 @@ class Rprop(Standard):
 
 
 @declared
-class SM3(Standard):
+class SM3(Leafwise):
     """Adagrad with one accumulator for each index of each axis, and momentum.
 
     a_ij = min(row_i, col_j) + g_ij^2;  row_i <- max_j a_ij;  col_j <- max_i a_ij
-    m <- b1 m + (1 - b1) g / sqrt(a);  theta <- theta - learning_rate m
+    m <- b1 m + (1 - b1) g / sqrt(a), 0 where a is;  theta <- theta - learning_rate m
 
-    Likewise with more axes. optax's refuses parameters without an axis (scalars).
+    Likewise with other numbers of axes. `optax.sm3` adds 1e-8 inside the root, which the paper does not.
     """
 
-    source: ClassVar[str] = "arXiv:1901.11150; optax.scale_by_sm3"
+    source: ClassVar[str] = "arXiv:1901.11150"
     memory: ClassVar[str] = "n + the sum of the axes' lengths"
 
     learning_rate: float = step_size(0.1, 1e-3)
     b1: float = decay(0.9, "the momentum")
 
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.sm3, whose own learning rate takes no schedule."""
-        return optax.chain(optax.scale_by_sm3(self.b1), optax.scale_by_learning_rate(rate))
+    def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
+        axes = {f"a{i}": xp.full([1] * i + [n] + [1] * (p.ndim - i - 1), 0, p) for i, n in enumerate(p.shape)}
+        return {"m": xp.zeros(p), **(axes or {"a0": xp.zeros(p)})}
+
+    def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
+        places = range(max(p.ndim, 1))
+        a = functools.reduce(xp.np.minimum, (s[f"a{i}"] for i in places)) + g * g
+        for i in places:
+            s[f"a{i}"] = xp.largest(a, tuple(j for j in range(p.ndim) if j != i))
+        s["m"] = xp.ema(s["m"], g * xp.inverse_root(a), self.b1)
+        return -at.lr * s["m"]
 
     def state_floats(self, shapes: Shapes) -> int:
-        return size(shapes) + sum(sum(shape) for shape in shapes.values())
+        return size(shapes) + sum(sum(shape) or 1 for shape in shapes.values())

@@ -1,0 +1,95 @@
+"""Methods written once for both frameworks: the step of one parameter, in operations that both have.
+
+`xp` is a module, `leafwise.jax_arrays` or `leafwise.torch_arrays`: `xp.np` is jax.numpy or torch, and its functions are
+what the two have by different names. From the one step `leafwise.jax` makes an optax transformation and
+`leafwise.torch` a torch.optim class; both are used alone too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from optbench.optimizers.adapter import Standard
+from optbench.protocol import Rule, Setting
+
+State = dict[str, Any]
+
+
+class At(NamedTuple):
+    """What the step of a parameter knows beside its gradient, its value and its state."""
+
+    t: Any
+    """The number of the step, from 1."""
+    lr: Any
+    """The learning rate under the schedule."""
+    role: str
+    """One of `protocol.ROLES`."""
+    shared: State
+    """What all parameters share, after `agree`."""
+    diagonal: Any = None
+    """An estimate of the Hessian's diagonal, on the steps that have one."""
+
+
+class Leafwise(Standard):
+    """A method whose step is written once. A subclass overrides `start` and `step`.
+
+    Where optax has the method as its source says, `in_optax` gives it, and the step is PyTorch's.
+    """
+
+    stacks: ClassVar[bool] = False
+    """Whether JAX steps matrices of equal shape together; pays where a step is many small products."""
+    draws: ClassVar[bool] = False
+    """Whether `start` draws."""
+    averages: ClassVar[bool] = False
+    """Whether `evaluated` gives other parameters than those that are trained."""
+
+    def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
+        """The state of a parameter before its first step; `normal(like)` draws if `draws`."""
+        return {}
+
+    def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
+        """The update, theta <- theta + update; writes the new state into `s`."""
+        raise NotImplementedError
+
+    def share(self, xp: Any) -> State:
+        """What all parameters share, before the first step."""
+        return {}
+
+    def gather(self, xp: Any, g: Any, p: Any, s: State, at: At) -> tuple[Any, ...]:
+        """Numbers of one parameter that are summed over all before the steps; may write into `s`."""
+        return ()
+
+    def agree(self, xp: Any, sums: tuple[Any, ...], at: At) -> State:
+        """What is shared in the steps, from the sums."""
+        return at.shared
+
+    def evaluated(self, xp: Any, p: Any, s: State) -> Any:
+        """What is evaluated in the place of a parameter, if `averages`."""
+        return p
+
+    def options(self) -> dict[str, Any]:
+        return {
+            field.name: getattr(self, field.name) for field in fields(self) if field.name != "learning_rate"
+        }
+
+    def frameworks(self) -> tuple[str, ...]:
+        return ("jax", "torch")
+
+    def jax(self, setting: Setting) -> Rule:
+        if type(self).in_optax is not Standard.in_optax:
+            return super().jax(setting)
+        from optbench.optimizers.leafwise.jax import LeafwiseRule
+
+        return LeafwiseRule(self, self.rate(setting), setting)
+
+    def torch(self, setting: Setting) -> Rule:
+        if type(self).in_torch is not Standard.in_torch:
+            return super().torch(setting)
+        from optbench.optimizers.leafwise.torch import class_of, rule
+
+        return rule(class_of(type(self)), self, setting)
+
+
+if TYPE_CHECKING:  # what a method imports when it runs; the digest of the code reads it here
+    from optbench.optimizers.leafwise import jax, torch  # noqa: F401

@@ -1,0 +1,151 @@
+"""Methods written once, as optax transformations."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optbench.fields import hyper
+from optbench.optimizers.leafwise import At, Leafwise, jax_arrays
+from optbench.protocol import Counts, Noise, Setting, Step, role_of
+from optbench.rules.arguments import SCHEDULED, at, field, takes
+from optbench.rules.optax import KeyNoise, OptaxRule, leaf_names
+
+ROLES = hyper(None, "role of parameters by name, where their shape does not tell it; see `partition`")
+SEED = hyper(0, "seed of the first draws, an integer or a key")
+
+
+class LeafwiseState(NamedTuple):
+    """State of a method written once."""
+
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
+    shared: dict[str, Any]
+    leaves: list[dict[str, Any]]
+    """Of each parameter, in leaf order."""
+
+
+@functools.cache
+def factory(declared: type[Leafwise]) -> Callable[..., optax.GradientTransformationExtraArgs]:
+    """The function that makes the transformation of a method: of the learning rate and its options."""
+    options = [each.name for each in fields(declared) if each.name != "learning_rate"]
+    names = f"learning_rate * {' '.join(options)} roles {'seed' * declared.draws}"
+
+    def make(learning_rate: Any, roles: Any, seed: Any = 0, **options: Any) -> Any:
+        noise = KeyNoise.seeded(seed)
+        return transformation(declared().bind(options), learning_rate, roles, noise)
+
+    make.__name__ = make.__qualname__ = declared.name
+    make.__doc__ = f"{declared.__doc__}\n\nUpdates need `params`."
+    rate = field(declared, "learning_rate", doc=SCHEDULED, bounds=None)
+    return takes(declared, names, learning_rate=rate, roles=ROLES, seed=SEED)(make)
+
+
+def transformation(
+    method: Leafwise, rate: Any, roles: Mapping[str, str] | None, noise: Noise
+) -> optax.GradientTransformationExtraArgs:
+    """The transformation of a method whose options are bound."""
+
+    def roles_of(params: Any) -> list[str]:
+        named = zip(leaf_names(params), jax.tree.leaves(params), strict=True)
+        return [role_of(name, leaf.shape, roles) for name, leaf in named]
+
+    def init(params: Any) -> LeafwiseState:
+        leaves, names = jax.tree.leaves(params), leaf_names(params)
+        states = [
+            method.start(
+                jax_arrays, leaf, role, lambda like, name=name: noise.normal(f"start.{name}", 0, like)
+            )
+            for leaf, role, name in zip(leaves, roles_of(params), names, strict=True)
+        ]
+        return LeafwiseState(jnp.zeros((), jnp.int32), method.share(jax_arrays), states)
+
+    def update(
+        updates: Any, state: Any, params: Any = None, *, step: Any = None, **_: Any
+    ) -> tuple[Any, Any]:
+        """`step` is the count where the caller knows it better, as one number for many lanes."""
+        if params is None:
+            raise ValueError(f"{method.name}: update(grads, state, params) needs `params`")
+        count = state.count if step is None else step
+        known = At(count + 1, at(rate, count), "", state.shared)
+        grads, structure = jax.tree.flatten(updates)
+        leaves, states = structure.flatten_up_to(params), [dict(each) for each in state.leaves]
+        gathered = [
+            method.gather(jax_arrays, *leaf, known) for leaf in zip(grads, leaves, states, strict=True)
+        ]
+        shared = method.agree(jax_arrays, tuple(map(sum, zip(*gathered, strict=True))), known)
+        known = known._replace(shared=like(shared, state.shared))
+        new: list[Any] = [None] * len(leaves)
+
+        def advance(g: Any, p: Any, held: Any, role: str) -> Any:
+            after = dict(held)
+            moved = method.step(jax_arrays, g, p, after, known._replace(role=role))
+            return moved.astype(p.dtype), after
+
+        for members in alike(grads, leaves, states, roles_of(params), method.stacks):
+            role = members.role
+            if len(members.places) == 1:
+                (i,) = members.places
+                new[i] = advance(grads[i], leaves[i], states[i], role)
+                continue
+            stacked = jax.tree.map(
+                lambda *each: jnp.stack(each),
+                *[(grads[i], leaves[i], states[i]) for i in members.places],
+            )
+            done = jax.vmap(functools.partial(advance, role=role))(*stacked)
+            for row, i in enumerate(members.places):
+                new[i] = jax.tree.map(lambda each, row=row: each[row], done)
+        kept = [like(after, before) for (_, after), before in zip(new, state.leaves, strict=True)]
+        done = LeafwiseState(optax.safe_increment(state.count), known.shared, kept)
+        return structure.unflatten([moved for moved, _ in new]), done
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+class Alike(NamedTuple):
+    """Places of parameters that are stepped together."""
+
+    role: str
+    places: list[int]
+
+
+def alike(grads: Any, leaves: Any, states: Any, roles: list[str], stacks: bool) -> list[Alike]:
+    """Matrices of one shape, dtype and role together, if `stacks`; others one by one."""
+    found: dict[Any, Alike] = {}
+    for i, (grad, leaf, state, role) in enumerate(zip(grads, leaves, states, roles, strict=True)):
+        key: Any = i
+        if stacks and leaf.ndim > 1:
+            shapes = tuple((name, jax.tree.map(jnp.shape, each).__repr__()) for name, each in state.items())
+            key = (leaf.shape, leaf.dtype, grad.dtype, role, shapes)
+        found.setdefault(key, Alike(role, [])).places.append(i)
+    return list(found.values())
+
+
+def like(new: Any, old: Any) -> Any:
+    """A state with the dtypes of the one before it."""
+    return jax.tree.map(lambda x, before: jnp.asarray(x, jnp.result_type(before)), new, old)
+
+
+class LeafwiseRule(OptaxRule):
+    """The transformation under the step that all lanes share, so that a cadence is a branch."""
+
+    def __init__(self, method: Leafwise, rate: Any, setting: Setting):
+        super().__init__(transformation(method, rate, setting.roles, setting.noise))
+        self.method = method
+
+    def step(self, params: Any, state: Any, objective: Any, t: Any) -> Any:
+        loss, grads = objective.value_and_grad(params)
+        updates, state = self.transform.update(grads, state, params, step=t)
+        return Step(optax.apply_updates(params, updates), state, loss, Counts(gradients=1))
+
+    def evaluated(self, params: Any, state: Any) -> Any:
+        if not self.method.averages:
+            return params
+        leaves, structure = jax.tree.flatten(params)
+        pairs = zip(leaves, state.leaves, strict=True)
+        return structure.unflatten([self.method.evaluated(jax_arrays, p, s) for p, s in pairs])

@@ -1,0 +1,97 @@
+"""JAX as methods written once use it; `torch_arrays` has the same functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as np
+
+from optbench.rules.optax_transform import one_minus_power, wide
+
+
+def ema(mean: Any, x: Any, decay: Any) -> Any:
+    """decay mean + (1 - decay) x, in the dtype of the mean."""
+    return (decay * mean + (1 - decay) * x).astype(mean.dtype)
+
+
+def cast(x: Any, dtype: Any) -> Any:
+    return x.astype(dtype)
+
+
+def unbias(decay: Any, t: Any) -> Any:
+    """1 - decay^t."""
+    return one_minus_power(decay, t, np.result_type(float))
+
+
+def number(t: Any) -> Any:
+    """The number of a step, to compute with."""
+    return np.asarray(t, np.result_type(float))
+
+
+def zeros(like: Any) -> Any:
+    return np.zeros_like(like)
+
+
+def full(shape: Any, value: float, like: Any) -> Any:
+    return np.full(shape, value, like.dtype)
+
+
+def eye(n: int, like: Any) -> Any:
+    return np.eye(n, dtype=like.dtype)
+
+
+def norm(x: Any) -> Any:
+    """The Euclidean norm of all entries, in float32 at least."""
+    x = x.astype(wide(x.dtype))
+    return np.sqrt((x * x).sum())
+
+
+def at_most(x: Any, bound: Any) -> Any:
+    return np.minimum(x, bound)
+
+
+def at_least(x: Any, bound: Any) -> Any:
+    return np.maximum(x, bound)
+
+
+def clip(x: Any, low: Any, high: Any) -> Any:
+    return np.clip(x, low, high)
+
+
+def largest(x: Any, axes: tuple[int, ...]) -> Any:
+    """The maximum over axes, which stay with length 1."""
+    return x.max(axes, keepdims=True)
+
+
+def mean(x: Any, axes: tuple[int, ...]) -> Any:
+    """The mean over axes, which stay with length 1."""
+    return x.mean(axes, keepdims=True)
+
+
+def permuted(x: Any, axes: Any) -> Any:
+    return x.transpose(axes)
+
+
+def where(condition: Any, x: Any, other: Any) -> Any:
+    return np.where(condition, x, other)
+
+
+def inverse_root(x: Any) -> Any:
+    """x^(-1/2), and 0 where x is 0."""
+    return np.where(x == 0, 0, 1 / np.sqrt(np.where(x == 0, 1, x)))
+
+
+def qr(x: Any) -> Any:
+    return np.linalg.qr(x)[0]
+
+
+def eigh(x: Any) -> tuple[Any, Any]:
+    """Eigenvalues, rising, and eigenvectors as columns."""
+    return np.linalg.eigh(x)
+
+
+def branch(chosen: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
+    """One of two computations, and only that."""
+    return jax.lax.cond(chosen, yes, no)

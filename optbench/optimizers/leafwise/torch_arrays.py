@@ -1,0 +1,86 @@
+"""PyTorch as methods written once use it; `jax_arrays` has the same functions, and says what they do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+np: Any = torch
+
+
+def ema(mean: Any, x: Any, decay: Any) -> Any:
+    return mean.lerp(x, 1 - decay)
+
+
+def cast(x: Any, dtype: Any) -> Any:
+    return x.to(dtype)
+
+
+def unbias(decay: Any, t: Any) -> Any:
+    return 1 - decay**t
+
+
+def number(t: Any) -> Any:
+    return t
+
+
+def zeros(like: Any) -> Any:
+    return torch.zeros_like(like, memory_format=torch.preserve_format)
+
+
+def full(shape: Any, value: float, like: Any) -> Any:
+    return torch.full(shape, value, dtype=like.dtype, device=like.device)
+
+
+def eye(n: int, like: Any) -> Any:
+    return torch.eye(n, dtype=like.dtype, device=like.device)
+
+
+def norm(x: Any) -> Any:
+    return torch.linalg.vector_norm(x, dtype=torch.promote_types(x.dtype, torch.float32))
+
+
+def at_most(x: Any, bound: Any) -> Any:
+    return x.clamp(max=bound)
+
+
+def at_least(x: Any, bound: Any) -> Any:
+    return x.clamp(min=bound)
+
+
+def clip(x: Any, low: Any, high: Any) -> Any:
+    return x.clamp(low, high)
+
+
+def largest(x: Any, axes: tuple[int, ...]) -> Any:
+    return x.amax(axes, keepdim=True) if axes else x
+
+
+def mean(x: Any, axes: tuple[int, ...]) -> Any:
+    return x.mean(axes, keepdim=True)
+
+
+def permuted(x: Any, axes: Any) -> Any:
+    return x.permute(axes)
+
+
+def where(condition: Any, x: Any, other: Any) -> Any:
+    return torch.where(condition, x, other)
+
+
+def inverse_root(x: Any) -> Any:
+    return torch.where(x == 0, 0, x.rsqrt())
+
+
+def qr(x: Any) -> Any:
+    return torch.linalg.qr(x)[0]
+
+
+def eigh(x: Any) -> tuple[Any, Any]:
+    return torch.linalg.eigh(x)
+
+
+def branch(chosen: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
+    return yes() if chosen else no()
