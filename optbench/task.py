@@ -109,6 +109,10 @@ class Task(Named):
         """Initial parameters."""
         raise NotImplementedError
 
+    def roles(self) -> Mapping[str, str]:
+        """One of `protocol.ROLES` for each parameter whose role the number of its axes does not tell."""
+        return {}
+
     def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
         """Inputs of the steps start <= t < stop (batch indices, gradient noise); the first axis is t."""
         if not self.batch_size:

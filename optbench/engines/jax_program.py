@@ -42,6 +42,7 @@ class Lane:
     def __init__(self, cell: Cell, metrics: Sequence[Metric] = ()):
         self.optimizer, self.steps, self.twinned = cell.optimizer, cell.steps, cell.twin is not None
         (self.loss, self.evaluated), self.metrics = cell.task.jax(), metrics
+        self.roles = cell.task.roles()
 
     def rule(self, lane: Any, shared: Any) -> Any:
         """The optimizer's rule with this lane's numbers, noise and the schedule's table bound into it."""
@@ -49,7 +50,7 @@ class Lane:
         def factor(t: Any) -> jax.Array:
             return shared["factors"][t - shared["base"]]
 
-        setting = Setting(factor, KeyNoise.seeded(lane["noise"]), self.steps)
+        setting = Setting(factor, KeyNoise.seeded(lane["noise"]), self.steps, self.roles)
         made = self.optimizer.bind(lane["numbers"]).jax(setting)
         return made if hasattr(made, "step") else AskingRule(made)  # pyright: ignore[reportArgumentType]
 

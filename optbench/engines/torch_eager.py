@@ -213,7 +213,8 @@ class EagerBackend(TorchBackend):
             first = self.put({name: stack[i] for name, stack in arrays["params"].items()})
             params = {name: tensor.requires_grad_() for name, tensor in first.items()}
             drawn = SeedNoise(noise) if cell.twin is None else shared_noise(noise)
-            self.parts.append(Lane(cell, params, Setting(factors.__getitem__, drawn, cell.steps), self))
+            setting = Setting(factors.__getitem__, drawn, cell.steps, cell.task.roles())
+            self.parts.append(Lane(cell, params, setting, self))
         self.describe(self.parts[0].params)
         if self.mode == "compiled":
             self.compile()

@@ -93,11 +93,11 @@ def documented(doc: str | None, arguments: Arguments, errors: str = "") -> str |
 def check(owner: str, arguments: Arguments, given: Mapping[str, Any]) -> None:
     """Raise ValueError, naming field, value and range, for a number outside the bounds of its field.
 
-    Schedules, arrays and traced numbers pass, and None where it is the default.
+    Schedules, arrays and traced numbers pass, and None where it is the default or of the field's type.
     """
     for name, field in arguments.items():
         bounds, value = field.metadata["bounds"], given.get(name, field.default)
-        if bounds is None or callable(value) or (value is None and field.default is None):
+        if bounds is None or callable(value) or (value is None and "None" in f"{field.default} {field.type}"):
             continue
         require(owner, bounds.text, **{name: value})
         if "int" in str(field.type) and isinstance(value, Real) and value % 1:

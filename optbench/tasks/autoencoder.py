@@ -62,6 +62,9 @@ class Autoencoder(DigitsNetwork):
         half = [digits.PIXELS, *[self.width // 2**i for i in range(self.layers)]]
         return [*half, self.code, *half[::-1]]
 
+    def roles(self) -> dict[str, str]:
+        return {f"w{len(self.sizes) - 2}": "head"}
+
     def init(self, seed: int) -> dict[str, Any]:
         """Sparse weights [out, in], zero biases."""
         import numpy as np

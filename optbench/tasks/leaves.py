@@ -64,6 +64,9 @@ class Leaves(Task):
         own = self.own(seed)
         return {name: stream(own, name).uniform(-1.5, 1.5, shape) for name, shape in self.shapes().items()}
 
+    def roles(self) -> dict[str, str]:
+        return {"column": "embedding", "row": "head"}
+
     def data(self) -> dict[str, np.ndarray]:
         """Curvatures h, minima c, couplings a, and the weights with which a leaf is projected to a number."""
         kinds = {"h": (0.3, 3.0), "c": (-1.0, 1.0), "a": (-1.0, 1.0)}

@@ -41,6 +41,9 @@ class MLP(DigitsNetwork):
             Target("validation_loss", 0.06),
         )
 
+    def roles(self) -> dict[str, str]:
+        return {f"w{self.layers}": "head"}
+
     def init(self, seed: int) -> dict[str, Any]:
         """He-normal weights [out, in], zero biases."""
         import numpy as np

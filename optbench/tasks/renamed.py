@@ -50,6 +50,10 @@ class Renamed(Task):
         first = self.inner.init(seed + SEEDS * self.salt)
         return {new: first[name] for name, new in self.names().items()}
 
+    def roles(self) -> dict[str, str]:
+        names = self.names()
+        return {names[name]: role for name, role in self.inner.roles().items()}
+
     def draws(self, seed: int, start: int, stop: int) -> dict[str, Any]:
         return self.inner.draws(seed + SEEDS * self.salt, start, stop)
 

@@ -104,6 +104,9 @@ class ResNet(Network):
                 channels, size = outputs, half
         return made
 
+    def roles(self) -> dict[str, str]:
+        return {"head": "head"}
+
     def init(self, seed: int) -> dict[str, Any]:
         """He-normal weights [out, in, 3, 3] and [out, in], gains of 1, shifts of 0."""
         import numpy as np

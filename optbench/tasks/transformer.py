@@ -78,6 +78,9 @@ class Transformer(Network):
         values = BASELINES.get(self.dataset) or [text.baseline(self.dataset, order) for order in ORDERS]
         return tuple(Target("validation_loss", value) for value in values)
 
+    def roles(self) -> dict[str, str]:
+        return {"embedding": "embedding", "position": "embedding"}
+
     def init(self, seed: int) -> dict[str, Any]:
         """Normal weights [out, in], gains of 1."""
         import numpy as np

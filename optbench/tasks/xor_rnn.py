@@ -76,6 +76,9 @@ class XorRNN(Network):
         drawn = [self.sequences(stream(seed, f"batches/{t}"), self.batch) for t in range(start, stop)]
         return {key: np.stack([each[key] for each in drawn]) for key in drawn[0]}
 
+    def roles(self) -> dict[str, str]:
+        return {"output": "head"}
+
     def init(self, seed: int) -> dict[str, Any]:
         """Small normal weights [out, in], an orthogonal recurrent matrix, zero biases."""
         import numpy as np

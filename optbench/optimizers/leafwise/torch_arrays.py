@@ -43,11 +43,11 @@ def norm(x: Any) -> Any:
 
 
 def at_most(x: Any, bound: Any) -> Any:
-    return x.clamp(max=bound)
+    return x.clamp(max=bound) if isinstance(x, torch.Tensor) else min(x, bound)
 
 
 def at_least(x: Any, bound: Any) -> Any:
-    return x.clamp(min=bound)
+    return x.clamp(min=bound) if isinstance(x, torch.Tensor) else max(x, bound)
 
 
 def clip(x: Any, low: Any, high: Any) -> Any:
@@ -67,7 +67,9 @@ def permuted(x: Any, axes: Any) -> Any:
 
 
 def where(condition: Any, x: Any, other: Any) -> Any:
-    return torch.where(condition, x, other)
+    if isinstance(condition, torch.Tensor):
+        return torch.where(condition, x, other)
+    return x if condition else other
 
 
 def inverse_root(x: Any) -> Any:

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from optbench.optimizer import Optimizer
-from optbench.optimizers.standard import adams, adaptive, bases, curvature, descent, divisors, free, layerwise
+from optbench.optimizers.standard import (
+    adams,
+    adaptive,
+    bases,
+    curvature,
+    descent,
+    divisors,
+    free,
+    layerwise,
+    spectral,
+)
 
 CLASSES: tuple[type[Optimizer], ...] = (
     descent.Momentum,
@@ -33,7 +43,8 @@ CLASSES: tuple[type[Optimizer], ...] = (
     layerwise.LARS,
     layerwise.LAMB,
     layerwise.Fromage,
-    layerwise.Muon,
+    spectral.Muon,
+    spectral.MARS,
     bases.SOAP,
     free.PolyakSGD,
     free.Momo,

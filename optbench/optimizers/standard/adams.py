@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
 from optbench.optimizers.adam import Moments
-from optbench.optimizers.adapter import Rate, Standard, decay, declared, small, step_size, weight_decay
+from optbench.optimizers.adapter import Rate, Standard, decay, declared, flag, small, step_size, weight_decay
 from optbench.optimizers.leafwise import At, Leafwise, State
 
 
@@ -77,7 +78,8 @@ class Adan(Leafwise):
     u = (m / (1 - b1^t) + b2 v / (1 - b2^t)) / (sqrt(n / (1 - b3^t)) + eps)
     theta <- (theta - learning_rate u) / (1 + learning_rate weight_decay)
 
-    The decays are one minus the paper's. `optax.adan` weighs the differences by 1 - b2.
+    Without `prox`, theta <- theta - learning_rate (u + weight_decay theta). The decays are one minus the paper's.
+    `optax.adan` weighs the differences by 1 - b2.
     """
 
     source: ClassVar[str] = "arXiv:2208.06677"
@@ -89,7 +91,8 @@ class Adan(Leafwise):
     b2: float = decay(0.92, "the mean of differences")
     b3: float = decay(0.99, "the mean of squares")
     eps: float = small(1e-8)
-    weight_decay: float = weight_decay(0.0, "decoupled weight decay, by division")
+    weight_decay: float = weight_decay()
+    prox: bool = flag(True, "decay by division")
 
     def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
         return {name: xp.zeros(p) for name in ("m", "v", "n", "last")}
@@ -100,7 +103,9 @@ class Adan(Leafwise):
         s["n"], s["last"] = xp.ema(s["n"], (g + self.b2 * d) ** 2, self.b3), g
         ahead = s["m"] / xp.unbias(self.b1, at.t) + self.b2 / xp.unbias(self.b2, at.t) * s["v"]
         u = ahead / ((s["n"] / xp.unbias(self.b3, at.t)) ** 0.5 + self.eps)
-        return (p - at.lr * u) / (1 + at.lr * self.weight_decay) - p
+        if self.prox:
+            return (p - at.lr * u) / (1 + at.lr * self.weight_decay) - p
+        return -at.lr * (u + self.weight_decay * p)
 
 
 @declared
@@ -126,30 +131,52 @@ class OptimisticAdam(Standard):
 
 
 @declared
-class AdEMAMix(Standard):
+class AdEMAMix(Leafwise):
     """Adam with a second, much slower mean of gradients added.
 
     m <- b1 m + (1 - b1) g;  s <- b3 s + (1 - b3) g;  v <- b2 v + (1 - b2) g^2
     theta <- theta - learning_rate ((m / (1 - b1^t) + alpha s) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay theta)
 
-    The paper lets alpha and b3 rise at first; here they are constant.
+    alpha rises linearly over `alpha_warmup` steps, b3 from b1 over `b3_warmup` steps so that the half-life of its
+    mean does; the paper advises the length of the training for both. 0: constant.
     """
 
     name: ClassVar[str] = "ademamix"
-    source: ClassVar[str] = "arXiv:2409.03137; optax.contrib.ademamix"
+    source: ClassVar[str] = "arXiv:2409.03137; github.com/apple/ml-ademamix c3d73c0"
     arrays: ClassVar[int] = 3
+    elementwise: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.001, 1e-5)
     b1: float = decay(0.9, "the fast mean of gradients")
     b2: float = decay(0.999, "the mean of squares")
     b3: float = decay(0.9999, "the slow mean of gradients")
     alpha: float = hyper(5.0, "weight of the slow mean", bounds="[0, inf)")
+    alpha_warmup: int = hyper(0, "steps over which alpha rises", bounds="[0, inf)")
+    b3_warmup: int = hyper(0, "steps over which b3 rises from b1", bounds="[0, inf)")
     eps: float = small(1e-8)
     weight_decay: float = weight_decay()
 
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        means = (self.b1, self.b2, self.b3, self.alpha, self.eps)
-        return optax.contrib.ademamix(rate, *means, weight_decay=self.weight_decay)
+    def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
+        return {name: xp.zeros(p) for name in ("m", "s", "v")}
+
+    def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
+        alpha, b3 = self.alpha, self.b3
+        if self.alpha_warmup:
+            alpha = alpha * xp.at_most(xp.number(at.t) / self.alpha_warmup, 1)
+        if self.b3_warmup:
+            part = xp.at_most(xp.number(at.t) / self.b3_warmup, 1)
+            lives = (1 - part) * half_life(self.b1) + part * half_life(self.b3)
+            b3 = xp.where(part < 1, 0.5 ** (1 / (lives + 1)), b3)
+        s["m"], s["s"] = xp.ema(s["m"], g, self.b1), xp.ema(s["s"], g, b3)
+        s["v"] = xp.ema(s["v"], g * g, self.b2)
+        divisor = (s["v"] / xp.unbias(self.b2, at.t)) ** 0.5 + self.eps
+        u = (s["m"] / xp.unbias(self.b1, at.t) + alpha * s["s"]) / divisor
+        return -at.lr * (u + self.weight_decay * p)
+
+
+def half_life(decay: float) -> float:
+    """Steps after which a gradient's weight in a mean is half, less one; 1e-8 as in the original, for a decay of 0."""
+    return math.log(0.5) / math.log(decay + 1e-8) - 1
 
 
 @declared

@@ -81,16 +81,14 @@ class Lion(Leafwise):
     theta <- theta - learning_rate (u + weight_decay theta)
     """
 
-    source: ClassVar[str] = "arXiv:2302.06675; optax.lion"
+    source: ClassVar[str] = "arXiv:2302.06675"
+    elementwise: ClassVar[bool] = True
     arrays: ClassVar[int] = 1
 
     learning_rate: float = step_size(1e-4, 1e-5)
     b1: float = decay(0.9, "the mean in the step")
     b2: float = decay(0.99, "the mean that is kept")
     weight_decay: float = weight_decay(1e-3)
-
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        return optax.lion(rate, self.b1, self.b2, weight_decay=self.weight_decay)
 
     def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
         return {"m": xp.zeros(p)}

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
+from optbench.fields import hyper
 from optbench.optimizers.adam import Moments
 from optbench.optimizers.adapter import Rate, decay, declared, flag, small, step_size, weight_decay
+from optbench.optimizers.leafwise import At, Leafwise, State
 
 
 @declared
@@ -115,21 +117,38 @@ class AcProp(Moments):
 
 
 @declared
-class Adopt(Moments):
+class Adopt(Leafwise):
     """Adam that divides each gradient by the mean of squares before it, then averages: converges for any b2.
 
-    u = clip(g / max(sqrt(v), eps), t^(1/4));  m <- b1 m + (1 - b1) u;  v <- b2 v + (1 - b2) g^2
-    theta <- theta - learning_rate m
+    u = clip(g / max(sqrt(v), eps), (t - 1)^clip_power);  m <- b1 m + (1 - b1) u;  v <- b2 v + (1 - b2) g^2
+    theta <- theta - learning_rate (m + weight_decay theta)
 
-    The first gradient only sets v.
+    The first gradient only sets v. Without `decouple`, weight decay is added to the gradient.
     """
 
-    source: ClassVar[str] = "arXiv:2411.02853; optax.contrib.adopt"
+    source: ClassVar[str] = "arXiv:2411.02853; github.com/iShohei220/adopt 6468572"
+    elementwise: ClassVar[bool] = True
+    arrays: ClassVar[int] = 2
 
+    learning_rate: float = step_size(0.001, 1e-4)
     b1: float = decay(0.9, "the mean of steps")
     b2: float = decay(0.9999, "the mean of squares")
     eps: float = small(1e-6, "least divisor")
-    clipped: bool = flag(True, "clip each entry to the fourth root of t")
+    clip_power: float | None = hyper(
+        0.25, "entries are at most (t - 1) to this; None: any", bounds="[0, inf)"
+    )
+    weight_decay: float = weight_decay()
+    decouple: bool = flag(True, "decoupled weight decay")
 
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        return optax.contrib.adopt(rate, self.b1, self.b2, self.eps, use_clipping=self.clipped)
+    def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
+        return {"m": xp.zeros(p), "v": xp.zeros(p)}
+
+    def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
+        coupled, decoupled = (0.0, self.weight_decay) if self.decouple else (self.weight_decay, 0.0)
+        g, later = g + coupled * p, at.t > 1
+        u = g / xp.at_least(s["v"] ** 0.5, self.eps) * later
+        if self.clip_power is not None:
+            bound = xp.number(at.t - 1) ** self.clip_power
+            u = xp.cast(xp.clip(u, -bound, bound), g.dtype)
+        s["m"], s["v"] = xp.ema(s["m"], u, self.b1), xp.ema(s["v"], g * g, self.b2 * later)
+        return -at.lr * later * (s["m"] + decoupled * p)

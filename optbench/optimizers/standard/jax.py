@@ -132,15 +132,6 @@ def by_matrix(of_leaf: Any, axes: Any) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def muon_axes(params: Any) -> Any:
-    def of(leaf: Any) -> optax.contrib.MuonDimensionNumbers | None:
-        if leaf.ndim < 2:
-            return None
-        return optax.contrib.MuonDimensionNumbers(tuple(range(1, leaf.ndim)), 0)
-
-    return jax.tree.map(of, params)
-
-
 def given_diagonal() -> optax.GradientTransformationExtraArgs:
     """An estimator of the Hessian's diagonal from the product it is handed: v (H v)."""
 

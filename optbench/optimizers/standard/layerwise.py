@@ -12,12 +12,10 @@ from optbench.optimizers.adapter import (
     decay,
     declared,
     flag,
-    size,
     small,
     step_size,
     weight_decay,
 )
-from optbench.protocol import Shapes
 
 
 @declared
@@ -83,36 +81,3 @@ class Fromage(Standard):
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
         return optax.fromage(rate, self.min_norm)
-
-
-@declared
-class Muon(Standard):
-    """Momentum whose matrices are made orthogonal; everything that is no matrix goes by Adam.
-
-    m <- b1 m + (1 - b1) g, corrected and looked ahead;  O = five Newton-Schulz steps towards U V' of m = U S V'
-    theta <- theta - learning_rate sqrt(max(1, out / in)) O                        [out, in] matrices
-
-    Leaves with more axes are matrices [out, all others]. Not in torch: torch.optim.Muon works in bfloat16 and
-    refuses what is no matrix; `torch:Muon` is it.
-    """
-
-    source: ClassVar[str] = "Jordan et al. 2024, kellerjordan.github.io/posts/muon; optax.contrib.muon"
-    memory: ClassVar[str] = "n for matrices, 2n for the rest"
-
-    learning_rate: float = step_size(0.02, 1e-4)
-    b1: float = decay(0.95, "the momentum")
-    nesterov: bool = flag(True, "look ahead")
-    adam_b1: float = decay(0.9, "Adam's mean of gradients")
-    adam_b2: float = decay(0.999, "Adam's mean of squares")
-    eps: float = small(1e-8, "added to norms and roots")
-    weight_decay: float = weight_decay(0.0, "decoupled weight decay of the matrices")
-
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        from optbench.optimizers.standard.jax import muon_axes
-
-        adam = {"adam_b1": self.adam_b1, "adam_b2": self.adam_b2, "eps": self.eps}
-        options = {"beta": self.b1, "nesterov": self.nesterov, "weight_decay": self.weight_decay}
-        return optax.contrib.muon(rate, **options, **adam, muon_weight_dimension_numbers=muon_axes)
-
-    def state_floats(self, shapes: Shapes) -> int:
-        return size(shapes) + size({name: shape for name, shape in shapes.items() if len(shape) < 2})

@@ -1,0 +1,219 @@
+"""Steps whose matrices have equal singular values, and variance reduction, which may be over such steps."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, ClassVar
+
+from optbench.fields import UserError, hyper
+from optbench.optimizers.adapter import decay, declared, flag, size, small, step_size, weight_decay
+from optbench.optimizers.leafwise import At, Leafwise, State
+from optbench.protocol import Shapes
+
+QUINTIC = (3.4445, -4.775, 2.0315)
+"""Coefficients of the iteration: they bring every singular value above about 0.002 near 1 in five steps."""
+
+
+def orthogonal(xp: Any, x: Any, steps: int = 5, eps: float = 1e-7) -> Any:
+    """Near U V' of x = U S V' by Newton and Schulz's iteration, over the last two axes, in the dtype of x."""
+    a, b, c = QUINTIC
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
+    x = x / ((x * x).sum((-2, -1))[..., None, None] ** 0.5 + eps)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * (gram @ gram)) @ x
+    return x.mT if tall else x
+
+
+def as_matrix(x: Any) -> Any:
+    """Kernels [out, in, ..] as matrices [out, all others]; three axes are a stack of matrices."""
+    return x.reshape(x.shape[0], -1) if x.ndim > 3 else x
+
+
+def adam_update(xp: Any, g: Any, s: State, t: Any, decays: tuple[Any, Any], eps: float) -> Any:
+    """m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps), with the means in s."""
+    b1, b2 = decays
+    s["m"], s["v"] = xp.ema(s["m"], g, b1), xp.ema(s["v"], g * g, b2)
+    return s["m"] / xp.unbias(b1, t) / ((s["v"] / xp.unbias(b2, t)) ** 0.5 + eps)
+
+
+@functools.cache
+def auxiliary(name: str) -> Leafwise:
+    """The method written once, of one rate, that steps what another leaves to it."""
+    from optbench import optimizers
+
+    found = optimizers.find(name)
+    if (
+        not isinstance(found, Leafwise)
+        or isinstance(found, Hidden)
+        or type(found).agree is not Leafwise.agree
+    ):
+        fit = [each.name for each in optimizers.names().values() if type(each).__base__ is Leafwise]
+        raise UserError(
+            f"aux={name!r} cannot step single parameters; adam can, and {', '.join(sorted(fit))}."
+        )
+    return found
+
+
+@declared
+class Hidden(Leafwise):
+    """A method of hidden matrices; embeddings, heads, vectors and scalars go by another, adam unless told."""
+
+    stacks: ClassVar[bool] = True
+
+    aux: str = hyper("adam", "method of embeddings, heads, vectors and scalars")
+    aux_scale: float | None = hyper(None, "its learning rate relative to learning_rate", bounds="(0, inf)")
+    aux_weight_decay: float = weight_decay(0.0, "decoupled weight decay of what adam steps")
+    adam_b1: float = decay(0.9, "adam's mean of gradients")
+    adam_b2: float = decay(0.95, "adam's mean of squares")
+    adam_eps: float = small(1e-10)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.aux != "adam":
+            auxiliary(self.aux)
+
+    def is_hidden(self, role: str) -> bool:
+        return role == "matrix"
+
+    def ratio(self) -> float:
+        """The auxiliary's learning rate where `aux_scale` is None."""
+        return 1.0
+
+    def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
+        if self.is_hidden(role):
+            return self.start_hidden(xp, p, role, normal)
+        if self.aux != "adam":
+            return auxiliary(self.aux).start(xp, p, role, normal)
+        return {"m": xp.zeros(p), "v": xp.zeros(p)}
+
+    def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
+        if self.is_hidden(at.role):
+            return self.step_hidden(xp, g, p, s, at)
+        lr = at.lr * (self.ratio() if self.aux_scale is None else self.aux_scale)
+        if self.aux != "adam":
+            return auxiliary(self.aux).step(xp, g, p, s, at._replace(lr=lr))
+        u = self.adam(xp, g, s, at.t)
+        return -lr * (u + self.aux_weight_decay * p)
+
+    def adam(self, xp: Any, g: Any, s: State, t: Any) -> Any:
+        return adam_update(xp, g, s, t, (self.adam_b1, self.adam_b2), self.adam_eps)
+
+    def start_hidden(self, xp: Any, p: Any, role: str, normal: Any) -> State:
+        return {"m": xp.zeros(p)}
+
+    def step_hidden(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
+        raise NotImplementedError
+
+    def state_floats(self, shapes: Shapes) -> int | None:
+        """None with another auxiliary, and where a task's roles decide."""
+        return None
+
+
+@declared
+class Muon(Hidden):
+    """Momentum whose hidden matrices are made orthogonal; everything else goes by adam.
+
+    m <- b1 m + (1 - b1) g;  u = b1 m + (1 - b1) g, or m without `nesterov`
+    O = `iterations` steps of Newton and Schulz from u / (|u| + 1e-7), near U V' of u = U S V'
+    theta <- theta - learning_rate (sqrt(max(1, out / in)) O + weight_decay theta)
+
+    `scale='moonshot'`: m <- b1 m + g;  u = g + b1 m;  0.2 sqrt(max(out, in)) O, which moves entries about as far as
+    adam does: its learning rates fit, and `aux_scale` is 1 where it is 0.015 otherwise; its adam adds eps to
+    the uncorrected root. Kernels are matrices [out, all others] scaled by their last two axes, three axes a stack. The
+    originals iterate in bfloat16, this in the dtype of the parameters.
+    """
+
+    source: ClassVar[str] = "Jordan et al. 2024, github.com/KellerJordan/Muon 857d1ad; arXiv:2502.16982"
+    memory: ClassVar[str] = "n for hidden matrices, 2n for the rest"
+
+    learning_rate: float = step_size(0.02, 1e-4)
+    b1: float = decay(0.95, "the momentum")
+    nesterov: bool = flag(True, "look ahead")
+    scale: str = hyper("jordan", "length of the step by the shape", choices=("jordan", "moonshot"))
+    iterations: int = hyper(5, "steps of the iteration", bounds="[1, inf)")
+    weight_decay: float = weight_decay(0.0, "decoupled weight decay of the hidden matrices")
+
+    def ratio(self) -> float:
+        return 0.015 if self.scale == "jordan" else 1.0
+
+    def adam(self, xp: Any, g: Any, s: State, t: Any) -> Any:
+        eps = self.adam_eps
+        if self.scale == "moonshot":
+            eps = eps / xp.unbias(self.adam_b2, t) ** 0.5
+        return adam_update(xp, g, s, t, (self.adam_b1, self.adam_b2), eps)
+
+    def step_hidden(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
+        if self.scale == "jordan":
+            s["m"] = xp.ema(s["m"], g, self.b1)
+            u = xp.ema(g, s["m"], 1 - self.b1) if self.nesterov else s["m"]
+            scale = max(1, p.shape[-2] / p.shape[-1]) ** 0.5
+        else:
+            s["m"] = self.b1 * s["m"] + g
+            u = g + self.b1 * s["m"] if self.nesterov else s["m"]
+            scale = 0.2 * max(as_matrix(p).shape[-2:]) ** 0.5
+        u = orthogonal(xp, as_matrix(u), self.iterations).reshape(p.shape)
+        return -at.lr * (scale * u + self.weight_decay * p)
+
+
+@declared
+class MARS(Leafwise):
+    """Variance reduction: each gradient plus some of its change, then AdamW, Lion or Muon's step.
+
+    c = g + gamma b1 / (1 - b1) (g_t - g_{t-1});  c <- c / max(1, |c|) for each leaf
+    m <- b1 m + (1 - b1) c, v <- b2 v + (1 - b2) c^2
+    u = m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps);  'lion': sign(m);  'shampoo': matrices by Newton and Schulz
+    theta <- theta - learning_rate (u + weight_decay theta)
+
+    g_{t-1} is that of the batch before, as in the original's approximate form. What has not two axes goes by AdamW
+    with the numbers `..._1d` and its plain gradient, unless `optimize_1d`.
+    """
+
+    name: ClassVar[str] = "mars"
+    source: ClassVar[str] = "arXiv:2411.10438; github.com/AGI-Arena/MARS 4831e28"
+    arrays: ClassVar[int] = 3
+    stacks: ClassVar[bool] = True
+
+    learning_rate: float = step_size(0.003, 1e-4)
+    b1: float = decay(0.95, "the mean of gradients")
+    b2: float = decay(0.99, "the mean of squares")
+    gamma: float = hyper(0.025, "weight of the change of the gradient", bounds="[0, inf)")
+    eps: float = small(1e-8)
+    weight_decay: float = weight_decay()
+    base: str = hyper("adamw", "the step", choices=("adamw", "lion", "shampoo"))
+    amsgrad: bool = flag(False, "divide by the largest mean of squares so far")
+    optimize_1d: bool = flag(False, "treat everything alike")
+    scale_1d: float = hyper(1.0, "learning rate of vectors relative to learning_rate", bounds="(0, inf)")
+    b1_1d: float = decay(0.9, "the mean of gradients of vectors")
+    b2_1d: float = decay(0.95, "the mean of squares of vectors")
+    weight_decay_1d: float = hyper(0.1, "decoupled weight decay of vectors", bounds="[0, inf)")
+
+    def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
+        names = ("m", "v", "last", *["largest"] * self.amsgrad)
+        return {name: xp.zeros(p) for name in names}
+
+    def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
+        full = p.ndim == 2 or self.optimize_1d
+        b1, b2 = (self.b1, self.b2) if full else (self.b1_1d, self.b2_1d)
+        lr = at.lr if full else at.lr * self.scale_1d
+        c = g
+        if full:
+            c = g + self.gamma * b1 / (1 - b1) * (g - s["last"])
+            c = c / xp.at_least(xp.cast(xp.norm(c), c.dtype), 1)
+        s["last"], s["m"] = g, xp.ema(s["m"], c, b1)
+        base = self.base if full and (p.ndim == 2 or self.base == "lion") else "adamw"
+        if base == "lion":
+            u = xp.np.sign(s["m"])
+        elif base == "shampoo":
+            tall = max(1, p.shape[0] / p.shape[1]) ** 0.5
+            u = tall * orthogonal(xp, s["m"] / (1 - b1), eps=self.eps)
+        else:
+            s["v"] = divisor = xp.ema(s["v"], c * c, b2)
+            if self.amsgrad:
+                s["largest"] = divisor = xp.np.maximum(s["largest"], s["v"])
+            u = s["m"] / xp.unbias(b1, at.t) / ((divisor / xp.unbias(b2, at.t)) ** 0.5 + self.eps)
+        return -lr * (u + (self.weight_decay if full else self.weight_decay_1d) * p)
+
+    def state_floats(self, shapes: Shapes) -> int:
+        return (3 + self.amsgrad) * size(shapes)
