@@ -1,8 +1,16 @@
 """Methods written once against traces of their originals, in both frameworks; where optax gives one, that too."""
 
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
+import torch
 
 from optbench import optimizers
+from optbench.optimizers.leafwise import jax_arrays
 from optbench.optimizers.leafwise.jax import transformation
 from optbench.optimizers.leafwise.torch import class_of
 from optbench.rules.optax import KeyNoise
@@ -42,21 +50,79 @@ def ademamix(trace):
 
 
 def muon(trace):
-    given = plain(trace)
-    given = {
-        {"momentum": "b1", "ns_steps": "iterations"}.get(key, key): value for key, value in given.items()
-    }
+    given = {MUON.get(key, key): value for key, value in plain(trace).items()}
     if trace.case.startswith("moonlight"):
         b1, b2 = given.pop("adamw_betas", (0.9, 0.95))
         given = {"learning_rate": 1e-3, "weight_decay": 0.1, "scale": "moonshot"} | given
         aux = {"aux_weight_decay": given["weight_decay"], "adam_eps": given.pop("adamw_eps", 1e-8)}
         return given | aux | {"adam_b1": b1, "adam_b2": b2}
-    own, other = trace.groups
-    given["learning_rate"], aux_rate = own.get("lr", 0.02), other.get("lr", 3e-4)
-    given |= {"b1": own.get("momentum", 0.95), "weight_decay": own.get("weight_decay", 0.0)}
-    given |= {"aux_scale": aux_rate / given["learning_rate"], "adam_eps": other.get("eps", 1e-10)}
-    b1, b2 = other.get("betas", (0.9, 0.95))
-    return given | {"aux_weight_decay": other.get("weight_decay", 0.0), "adam_b1": b1, "adam_b2": b2}
+    own, other = ({key: value for key, value in group.items() if key not in GROUP} for group in trace.groups)
+    given |= {"learning_rate": 0.02} | {MUON.get(key, key): value for key, value in own.items()}
+    b1, b2 = other.pop("betas", (0.9, 0.95))
+    given |= {"aux_scale": other.pop("lr", 3e-4) / given["learning_rate"], "adam_b1": b1, "adam_b2": b2}
+    return given | {{"eps": "adam_eps"}.get(key, f"aux_{key}"): value for key, value in other.items()}
+
+
+MUON = {"lr": "learning_rate", "momentum": "b1", "beta2": "b2", "ns_steps": "iterations"}
+GROUP = ("leaves", "use_muon", "name")
+"""What a param group says beside options."""
+
+
+def schedule_free(trace):
+    defaults = {"learning_rate": 0.0025 if trace.optimizer == "schedule_free_adamw" else 1.0}
+    given = defaults | plain(trace)
+    given["b1"] = given.pop("momentum", given.get("b1", 0.9))
+    return {key: value for key, value in given.items() if key != "warmup_steps"}
+
+
+def warmup(trace, xp):
+    """The factor of the learning rate at step t, counted from 0."""
+    steps = trace.hyperparameters.get("warmup_steps", 0)
+    return lambda t: xp.minimum((t + 1) / steps, 1) if steps else 1.0
+
+
+NORM = {"Auto": "auto", "BiasRMS": "bias", "Spectral": "spectral", "SpectralConv": "conv", "Sign": "sign"}
+NORM |= {"ColNorm": "column", "RowNorm": "row"}
+
+
+def scion(trace):
+    given = plain(trace)
+    momentum = given.pop("momentum", 1.0)
+    defaults = {"scale": 1.0, "head_scale": 1.0, "head_norm": "auto", "embedding_norm": "auto"}
+    return {"learning_rate": 1e-3} | defaults | given | {"b1": 1 - momentum}
+
+
+def scion_group(group):
+    given = {key: value for key, value in group.items() if key not in GROUP}
+    own = given.pop("norm_kwargs", {})
+    given |= {{"max": "at_least_1", "steps": "iterations"}.get(key, key): value for key, value in own.items()}
+    return given | {"norm": NORM[given.pop("norm", "Auto")]}
+
+
+def adam_mini_group(group):
+    return {"vectors": "entry" if "bias" in group["name"] else "leaf"}
+
+
+def lamb(trace):
+    given = {"weight_decay": 0.01, "max_grad_norm": 1.0, "always_adapt": False, "learning_rate": 1e-3}
+    return given | plain(trace)
+
+
+def lars(trace):
+    given = {{"trust_coeff": "trust"}.get(key, key): value for key, value in plain(trace).items()}
+    return {"momentum": 0.0, "eps": 1e-8} | {
+        key: value for key, value in given.items() if key != "always_adapt"
+    }
+
+
+def sophia(trace):
+    given = {"learning_rate": 1e-4, "weight_decay": 0.1} | plain(trace)
+    return given | {"gamma": given.pop("rho", 0.04) * given.pop("bs", 5120)}
+
+
+def yogi(trace):
+    given = plain(trace)
+    return given | {"first": given.pop("initial_accumulator", 1e-6)}
 
 
 def mars(trace):
@@ -75,10 +141,26 @@ OPTIONS = {
     "ademamix": ademamix,
     "muon": muon,
     "mars": mars,
+    "normuon": muon,
+    "scion": scion,
+    "prodigy": plain,
+    "schedule_free_adamw": schedule_free,
+    "schedule_free_sgd": schedule_free,
+    "adam_mini": plain,
+    "lamb": lamb,
+    "lars": lars,
+    "sophia": sophia,
+    "yogi": yogi,
 }
 """Our options from those of an original's trace."""
-WITHOUT = {"adan-max_grad_norm": "clips the norm over all parameters: `clip` around it"}
-"""Traces of options that we have not, and what gives the same."""
+BY_GROUP = {"scion": scion_group, "adam_mini": adam_mini_group}
+"""Our options of a param group from an original's."""
+WITHOUT = {
+    "prodigy-slice": "slice_p saves memory by looking at a part of each parameter",
+    "adam_mini-heads": "a mean of squares for each head of attention",
+    "lars-default": "scales nothing without weight decay: momentum",
+}
+"""Traces of options that we have not."""
 
 
 def method(name, trace):
@@ -95,25 +177,102 @@ def roles(trace):
     }
 
 
-def every():
+def every(slow=False):
+    """Each trace; if `slow`, all but the first of an optimizer are."""
     return [
-        (name, case)
+        pytest.param(name, case, marks=[pytest.mark.slow] * (slow and i > 0))
         for name in OPTIONS
-        for case in originals.cases(name)
+        for i, case in enumerate(originals.cases(name))
         if f"{name}-{case.rpartition('_')[0]}" not in WITHOUT
     ]
+
+
+def leaf_options(name, trace):
+    """The options of each parameter, where groups have their own; {} where all have the same."""
+    if name not in BY_GROUP:
+        return {}
+    return {leaf: BY_GROUP[name](group) for group in trace.groups for leaf in group["leaves"]}
+
+
+def curved(name, step, t, trace):
+    """The recorded diagonal as a product along ones."""
+    if name != "sophia" or not trace.draws["sampled_at"][t]:
+        return None
+    return {leaf: value**2 for leaf, value in step["sampled"].items()}
 
 
 @pytest.mark.parametrize(("name", "case"), every())
 def test_torch_holds_the_trace(name, case):
     trace = originals.load(name, case)
-    ours = method(name, trace)
-    options = {**ours.options(), "roles": roles(trace)}
-    originals.replay_torch(trace, lambda named: class_of(type(ours))(named, ours.learning_rate, **options))
+    ours, factor = method(name, trace), warmup(trace, np)
+    cls, own = class_of(type(ours)), leaf_options(name, trace)
+    count = iter(range(len(trace.steps)))
+
+    def make(named):
+        options = {**ours.options(), "roles": roles(trace)}
+        if not own:
+            return cls(named, ours.learning_rate, **options)
+        renamed = {leaf: {RENAMED.get(k, k): v for k, v in own[leaf].items()} for leaf, _ in named}
+        rates = {leaf: given.pop("learning_rate", ours.learning_rate) for leaf, given in renamed.items()}
+        groups = [{"params": [(leaf, p)], "lr": rates[leaf], **renamed[leaf]} for leaf, p in named]
+        return cls(groups, ours.learning_rate, **options)
+
+    def before(optimizer, params, step):
+        t = next(count)
+        for group in optimizer.param_groups:
+            group["lr"] = group.setdefault("first_lr", group["lr"]) * factor(t)
+        diagonal = curved(name, step, t, trace)
+        if diagonal is not None:
+            hvp = [torch.tensor(diagonal[leaf]) for leaf in params]
+            ones = [torch.ones_like(each) for each in hvp]
+            optimizer.step = functools.partial(type(optimizer).step, optimizer, hvp=hvp, vector=ones)
+        else:
+            vars(optimizer).pop("step", None)
+
+    def seen(optimizer, params):
+        found = {}
+        if "x" in trace.steps[0]:
+            optimizer.eval()
+            found["x"] = {leaf: p.detach().numpy().copy() for leaf, p in params.items()}
+            optimizer.train()
+        return found
+
+    originals.replay_torch(trace, make, before, seen)
 
 
-@pytest.mark.parametrize(("name", "case"), every())
+@pytest.mark.parametrize(("name", "case"), every(slow=True))
 def test_jax_holds_the_trace(name, case):
     trace = originals.load(name, case)
-    ours = method(name, trace)
-    originals.replay_jax(trace, transformation(ours, ours.learning_rate, roles(trace), KeyNoise.seeded(0)))
+    ours, factor, own = method(name, trace), warmup(trace, jnp), leaf_options(name, trace)
+
+    def made(optimizer):
+        rate = optimizer.learning_rate
+        return transformation(
+            optimizer, lambda t: rate * factor(jnp.asarray(t, float)), roles(trace), KeyNoise.seeded(0)
+        )
+
+    transform = made(ours)
+    if own:
+        each = {leaf: {RENAMED.get(k, k): v for k, v in options.items()} for leaf, options in own.items()}
+        parts = {leaf: made(ours.replace(**options)) for leaf, options in each.items()}
+        transform = optax.multi_transform(parts, {leaf: leaf for leaf in trace.init})
+    count = iter(range(len(trace.steps)))
+
+    def extra(step):
+        t = next(count)
+        if name != "sophia":
+            return {}
+        zeros = {leaf: jnp.zeros_like(value) for leaf, value in trace.init.items()}
+        ones = {leaf: jnp.ones_like(value) for leaf, value in trace.init.items()}
+        diagonal = curved(name, step, t, trace)
+        due = diagonal is not None
+        return {"Hvp": diagonal if due else zeros, "vector": ones, "update_preconditioner": jnp.asarray(due)}
+
+    def seen(state, params):
+        if "x" not in trace.steps[0]:
+            return {}
+        leaves, structure = jax.tree.flatten(params)
+        pairs = zip(leaves, state.leaves, strict=True)
+        return {"x": structure.unflatten([ours.evaluated(jax_arrays, p, s) for p, s in pairs])}
+
+    originals.replay_jax(trace, transform, extra, seen)

@@ -28,7 +28,9 @@ class At(NamedTuple):
     shared: State
     """What all parameters share, after `agree`."""
     diagonal: Any = None
-    """An estimate of the Hessian's diagonal, on the steps that have one."""
+    """An estimate of the Hessian's diagonal, for methods of order 2; None in PyTorch where `due` is false."""
+    due: Any = False
+    """Whether this step has an estimate."""
 
 
 class Leafwise(Standard):
@@ -47,6 +49,10 @@ class Leafwise(Standard):
     def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
         """The state of a parameter before its first step; `normal(like)` draws if `draws`."""
         return {}
+
+    def due(self, t: Any) -> Any:
+        """Whether step t, counted from 0, is given a Hessian-vector product."""
+        return False
 
     def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
         """The update, theta <- theta + update; writes the new state into `s`."""
@@ -79,9 +85,9 @@ class Leafwise(Standard):
     def jax(self, setting: Setting) -> Rule:
         if type(self).in_optax is not Standard.in_optax:
             return super().jax(setting)
-        from optbench.optimizers.leafwise.jax import LeafwiseRule
+        from optbench.optimizers.leafwise.jax import rule
 
-        return LeafwiseRule(self, self.rate(setting), setting)
+        return rule(self, self.rate(setting), setting)
 
     def torch(self, setting: Setting) -> Rule:
         if type(self).in_torch is not Standard.in_torch:
@@ -89,6 +95,27 @@ class Leafwise(Standard):
         from optbench.optimizers.leafwise.torch import class_of, rule
 
         return rule(class_of(type(self)), self, setting)
+
+
+class Clipping(Leafwise):
+    """A method that first scales all gradients to a norm, where its `max_grad_norm` is one."""
+
+    max_grad_norm: float | None
+
+    def share(self, xp: Any) -> State:
+        return {"clip": 1.0}
+
+    def gather(self, xp: Any, g: Any, p: Any, s: State, at: At) -> tuple[Any, ...]:
+        return () if self.max_grad_norm is None else (xp.total(g * g),)
+
+    def agree(self, xp: Any, sums: tuple[Any, ...], at: At) -> State:
+        if not sums:
+            return at.shared
+        return {"clip": xp.at_most(self.max_grad_norm / (sums[0] ** 0.5 + self.clip_eps()), 1)}
+
+    def clip_eps(self) -> float:
+        """Added to the norm."""
+        return 1e-30
 
 
 if TYPE_CHECKING:  # what a method imports when it runs; the digest of the code reads it here

@@ -15,7 +15,7 @@ from optbench.fields import hyper
 from optbench.optimizers.leafwise import At, Leafwise, jax_arrays
 from optbench.protocol import Counts, Noise, Setting, Step, role_of
 from optbench.rules.arguments import SCHEDULED, at, field, takes
-from optbench.rules.optax import KeyNoise, OptaxRule, leaf_names
+from optbench.rules.optax import CurvatureRule, KeyNoise, OptaxRule, leaf_names
 
 ROLES = hyper(None, "role of parameters by name, where their shape does not tell it; see `partition`")
 SEED = hyper(0, "seed of the first draws, an integer or a key")
@@ -63,10 +63,19 @@ def transformation(
             )
             for leaf, role, name in zip(leaves, roles_of(params), names, strict=True)
         ]
-        return LeafwiseState(jnp.zeros((), jnp.int32), method.share(jax_arrays), states)
+        shared = jax.tree.map(jnp.asarray, method.share(jax_arrays))
+        return LeafwiseState(jnp.zeros((), jnp.int32), shared, states)
 
     def update(
-        updates: Any, state: Any, params: Any = None, *, step: Any = None, **_: Any
+        updates: Any,
+        state: Any,
+        params: Any = None,
+        *,
+        step: Any = None,
+        Hvp: Any = None,
+        vector: Any = None,
+        update_preconditioner: Any = True,
+        **_: Any,
     ) -> tuple[Any, Any]:
         """`step` is the count where the caller knows it better, as one number for many lanes."""
         if params is None:
@@ -80,23 +89,25 @@ def transformation(
         ]
         shared = method.agree(jax_arrays, tuple(map(sum, zip(*gathered, strict=True))), known)
         known = known._replace(shared=like(shared, state.shared))
+        diagonals: list[Any] = [None] * len(leaves)
+        if Hvp is not None:
+            products, vectors = (structure.flatten_up_to(each) for each in (Hvp, vector))
+            diagonals = [product * v for product, v in zip(products, vectors, strict=True)]
         new: list[Any] = [None] * len(leaves)
 
-        def advance(g: Any, p: Any, held: Any, role: str) -> Any:
+        def advance(g: Any, p: Any, held: Any, diagonal: Any, role: str) -> Any:
             after = dict(held)
-            moved = method.step(jax_arrays, g, p, after, known._replace(role=role))
+            its = known._replace(role=role, diagonal=diagonal, due=update_preconditioner)
+            moved = method.step(jax_arrays, g, p, after, its)
             return moved.astype(p.dtype), after
 
         for members in alike(grads, leaves, states, roles_of(params), method.stacks):
             role = members.role
-            if len(members.places) == 1:
-                (i,) = members.places
-                new[i] = advance(grads[i], leaves[i], states[i], role)
+            each = [(grads[i], leaves[i], states[i], diagonals[i]) for i in members.places]
+            if len(each) == 1:
+                new[members.places[0]] = advance(*each[0], role)
                 continue
-            stacked = jax.tree.map(
-                lambda *each: jnp.stack(each),
-                *[(grads[i], leaves[i], states[i]) for i in members.places],
-            )
+            stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *each)
             done = jax.vmap(functools.partial(advance, role=role))(*stacked)
             for row, i in enumerate(members.places):
                 new[i] = jax.tree.map(lambda each, row=row: each[row], done)
@@ -131,11 +142,23 @@ def like(new: Any, old: Any) -> Any:
     return jax.tree.map(lambda x, before: jnp.asarray(x, jnp.result_type(before)), new, old)
 
 
+def rule(method: Leafwise, rate: Any, setting: Setting) -> OptaxRule:
+    """The rule of a method; one of second order is given products along random signs."""
+    made = transformation(method, rate, setting.roles, setting.noise)
+    if method.order == 1:
+        return LeafwiseRule(method, made)
+    from optbench.optimizers.esgd.jax import signs
+
+    return CurvatureRule(
+        made, lambda state, t: method.due(t), lambda t, params: signs(setting.noise, t, params)
+    )
+
+
 class LeafwiseRule(OptaxRule):
     """The transformation under the step that all lanes share, so that a cadence is a branch."""
 
-    def __init__(self, method: Leafwise, rate: Any, setting: Setting):
-        super().__init__(transformation(method, rate, setting.roles, setting.noise))
+    def __init__(self, method: Leafwise, made: optax.GradientTransformation):
+        super().__init__(made)
         self.method = method
 
     def step(self, params: Any, state: Any, objective: Any, t: Any) -> Any:

@@ -42,10 +42,19 @@ def eye(n: int, like: Any) -> Any:
     return np.eye(n, dtype=like.dtype)
 
 
+def copy(x: Any) -> Any:
+    return x
+
+
 def norm(x: Any) -> Any:
     """The Euclidean norm of all entries, in float32 at least."""
     x = x.astype(wide(x.dtype))
     return np.sqrt((x * x).sum())
+
+
+def total(x: Any) -> Any:
+    """The sum of all entries, in float32 at least."""
+    return x.astype(wide(x.dtype)).sum()
 
 
 def at_most(x: Any, bound: Any) -> Any:
@@ -67,7 +76,7 @@ def largest(x: Any, axes: tuple[int, ...]) -> Any:
 
 def mean(x: Any, axes: tuple[int, ...]) -> Any:
     """The mean over axes, which stay with length 1."""
-    return x.mean(axes, keepdims=True)
+    return x.mean(axes, keepdims=True) if axes else x
 
 
 def permuted(x: Any, axes: Any) -> Any:

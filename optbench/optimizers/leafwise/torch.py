@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, ClassVar
 
@@ -11,10 +11,10 @@ import torch
 
 from optbench.fields import hyper
 from optbench.optimizers.leafwise import At, Leafwise, torch_arrays
-from optbench.protocol import Noise, Setting, role_of
+from optbench.protocol import Noise, Setting, normals, role_of
 from optbench.rules.arguments import rate
-from optbench.rules.torch import SeedNoise, TorchRule
-from optbench.rules.torch_optimizer import CheckedOptimizer, optimizer
+from optbench.rules.torch import CurvatureRule, SeedNoise, TorchRule
+from optbench.rules.torch_optimizer import CheckedOptimizer, optimizer, value_of
 
 ROLES = hyper(None, "role of parameters by name, where neither a group's `role` nor the shape tells it")
 SEED = hyper(0, "seed of the first draws")
@@ -40,6 +40,10 @@ class LeafwiseOptimizer(CheckedOptimizer):
         super().build(params, **options)
 
     def advance(self) -> None:
+        self.step_all({})
+
+    def step_all(self, diagonals: Mapping[torch.Tensor, torch.Tensor]) -> None:
+        """Step every parameter that has a gradient, with estimates of the Hessian's diagonal where there are some."""
         xp, leaves = torch_arrays, list(self.leaves())
         if not leaves:
             return
@@ -58,13 +62,35 @@ class LeafwiseOptimizer(CheckedOptimizer):
 
                 state.update(step=0, **method.start(xp, param, role, normal))
             state["step"] += 1
-            known = At(state["step"], group["lr"], role, first["shared"])
+            diagonal = diagonals.get(param)
+            known = At(state["step"], group["lr"], role, first["shared"], diagonal, diagonal is not None)
             steps.append((method, (grad, param, state), known))
         gathered = [method.gather(xp, *leaf, known) for method, leaf, known in steps]
         method, _, known = steps[0]
         first["shared"] = method.agree(xp, tuple(map(sum, zip(*gathered, strict=True))), known)
         for method, leaf, known in steps:
             leaf[1].add_(method.step(xp, *leaf, known._replace(shared=first["shared"])))
+
+
+class CurvedOptimizer(LeafwiseOptimizer):
+    """A method that is given Hessian-vector products: `step(hvp=, vector=)`, lists in the order of the groups."""
+
+    @torch.no_grad()
+    def step(
+        self,
+        closure: Callable[[], Any] | None = None,
+        *,
+        hvp: Sequence[torch.Tensor] | None = None,
+        vector: Sequence[torch.Tensor] | None = None,
+        update_preconditioner: bool | None = None,
+    ) -> Any:
+        loss = value_of(closure)
+        diagonals = {}
+        if hvp is not None and vector is not None and update_preconditioner is not False:
+            every = [param for group in self.param_groups for param in group["params"]]
+            diagonals = {p: product * v for p, product, v in zip(every, hvp, vector, strict=True)}
+        self.step_all(diagonals)
+        return loss
 
 
 class AveragingOptimizer(LeafwiseOptimizer):
@@ -92,6 +118,7 @@ def class_of(declared: type[Leafwise]) -> type[LeafwiseOptimizer]:
     """The torch.optim class of a method."""
     options = [each.name for each in fields(declared) if each.name != "learning_rate"]
     base = AveragingOptimizer if declared.averages else LeafwiseOptimizer
+    base = base if declared.order == 1 else CurvedOptimizer
     made: Any = type(
         declared.__name__,
         (base,),
@@ -107,4 +134,21 @@ def rule(of: type[LeafwiseOptimizer], method: Leafwise, setting: Setting) -> Tor
     if method.draws:
         given["noise"] = setting.noise
     lr: Any = getattr(method, "learning_rate", 1.0)
-    return TorchRule(lambda named: of(named, lr, **given), setting.factor)
+
+    def make(named: Any) -> LeafwiseOptimizer:
+        return of(named, lr, **given)
+
+    if method.order == 1:
+        return TorchRule(make, setting.factor)
+    return CurvatureRule(make, setting.factor, Signs(setting.noise), method.due)
+
+
+class Signs:
+    """Random signs in the place of normal draws."""
+
+    def __init__(self, noise: Noise):
+        self.noise = noise
+
+    def normals(self, prefix: str, step: Any, likes: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        drawn = normals(self.noise, prefix, step, likes)
+        return {name: torch.where(draw < 0, -1.0, 1.0).to(draw) for name, draw in drawn.items()}

@@ -38,8 +38,16 @@ def eye(n: int, like: Any) -> Any:
     return torch.eye(n, dtype=like.dtype, device=like.device)
 
 
+def copy(x: Any) -> Any:
+    return x.detach().clone()
+
+
 def norm(x: Any) -> Any:
     return torch.linalg.vector_norm(x, dtype=torch.promote_types(x.dtype, torch.float32))
+
+
+def total(x: Any) -> Any:
+    return x.sum(dtype=torch.promote_types(x.dtype, torch.float32))
 
 
 def at_most(x: Any, bound: Any) -> Any:
@@ -59,7 +67,7 @@ def largest(x: Any, axes: tuple[int, ...]) -> Any:
 
 
 def mean(x: Any, axes: tuple[int, ...]) -> Any:
-    return x.mean(axes, keepdim=True)
+    return x.mean(axes, keepdim=True) if axes else x
 
 
 def permuted(x: Any, axes: Any) -> Any:

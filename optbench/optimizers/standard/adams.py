@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from optbench.fields import hyper
 from optbench.optimizers.adam import Moments
 from optbench.optimizers.adapter import Rate, Standard, decay, declared, flag, small, step_size, weight_decay
-from optbench.optimizers.leafwise import At, Leafwise, State
+from optbench.optimizers.leafwise import At, Clipping, Leafwise, State
 
 
 @declared
@@ -70,7 +70,7 @@ class RAdam(Moments):
 
 
 @declared
-class Adan(Leafwise):
+class Adan(Clipping):
     """Nesterov's momentum as three means: of gradients, of their differences, of the squares of both.
 
     d = g_t - g_{t-1}, 0 at t = 1;  m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) d
@@ -93,11 +93,16 @@ class Adan(Leafwise):
     eps: float = small(1e-8)
     weight_decay: float = weight_decay()
     prox: bool = flag(True, "decay by division")
+    max_grad_norm: float | None = hyper(None, "largest norm of all gradients; None: any", bounds="(0, inf)")
+
+    def clip_eps(self) -> float:
+        return self.eps
 
     def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
         return {name: xp.zeros(p) for name in ("m", "v", "n", "last")}
 
     def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
+        g = xp.cast(g * at.shared["clip"], g.dtype)
         d = (g - s["last"]) * (at.t > 1)
         s["m"], s["v"] = xp.ema(s["m"], g, self.b1), xp.ema(s["v"], d, self.b2)
         s["n"], s["last"] = xp.ema(s["n"], (g + self.b2 * d) ** 2, self.b3), g

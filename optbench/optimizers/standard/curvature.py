@@ -8,21 +8,23 @@ from typing import Any, ClassVar
 
 from optbench.fields import hyper
 from optbench.optimizers.adapter import Rate, Standard, decay, declared, size, small, step_size, weight_decay
-from optbench.protocol import Rule, Setting, Shapes
+from optbench.optimizers.leafwise import At, Leafwise, State
+from optbench.protocol import Shapes
 
 
 @declared
-class Sophia(Standard):
+class Sophia(Leafwise):
     """Momentum over a running estimate of the Hessian's diagonal, clipped entry by entry.
 
     h <- b2 h + (1 - b2) v (H v), with random signs v, at every `update_every`-th step
-    m <- b1 m + (1 - b1) g;  u = clip(m / (1 - b1^t) / max(gamma h, eps), clipping)
+    m <- b1 m + (1 - b1) g;  u = clip(m / (max(gamma h, 0) + eps), clipping)
     theta <- theta - learning_rate (u + weight_decay theta)
 
-    Sophia-H of the paper; the products are counted, and the signs come from the seed's noise.
+    Sophia-H of the paper; the products are counted, and the signs come from the seed's noise. The original's SophiaG
+    gives squares of sampled gradients in place of v (H v), and its rho and batch size are gamma = rho bs.
     """
 
-    source: ClassVar[str] = "arXiv:2305.14342; optax.contrib.sophia"
+    source: ClassVar[str] = "arXiv:2305.14342; github.com/Liuhong99/Sophia a7e1572"
     order: ClassVar[int] = 2
     arrays: ClassVar[int] = 2
 
@@ -31,28 +33,22 @@ class Sophia(Standard):
     b2: float = decay(0.99, "the diagonal")
     gamma: float = hyper(0.01, "how much of the diagonal divides", bounds="(0, inf)")
     clipping: float = hyper(1.0, "largest entry of a step", bounds="(0, inf)")
-    eps: float = small(1e-8, "least divisor")
+    eps: float = small(1e-15, "added to the divisor")
     weight_decay: float = weight_decay(1e-4)
     update_every: int = hyper(10, "steps between products", bounds="[1, inf)")
 
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        from optbench.optimizers.standard.jax import given_diagonal
+    def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
+        return {"m": xp.zeros(p), "h": xp.zeros(p)}
 
-        means = (self.b1, self.b2, self.eps, self.weight_decay)
-        options = {"gamma": self.gamma, "clip_threshold": self.clipping, "update_interval": self.update_every}
-        return optax.contrib.sophia(rate, *means, **options, hessian_diagonal_fn=given_diagonal())
+    def due(self, t: Any) -> Any:
+        return t % self.update_every == 0
 
-    def jax(self, setting: Setting) -> Rule:
-        import optax
-
-        from optbench.optimizers.esgd.jax import signs
-        from optbench.rules.optax import CurvatureRule
-
-        return CurvatureRule(
-            self.in_optax(optax, self.rate(setting)),
-            due=lambda state, t: t % self.update_every == 0,
-            probe=lambda t, params: signs(setting.noise, t, params),
-        )
+    def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
+        if at.diagonal is not None:
+            s["h"] = xp.where(at.due, xp.ema(s["h"], at.diagonal, self.b2), s["h"])
+        s["m"] = xp.ema(s["m"], g, self.b1)
+        u = s["m"] / (xp.at_least(self.gamma * s["h"], 0) + self.eps)
+        return -at.lr * (xp.clip(u, -self.clipping, self.clipping) + self.weight_decay * p)
 
     def due_hvps(self, steps: int) -> int:
         return -(-steps // self.update_every)

@@ -76,23 +76,34 @@ class AdaBelief(Moments):
 
 
 @declared
-class Yogi(Moments):
+class Yogi(Leafwise):
     """Adam whose mean of squares moves by at most the new square, whatever its size.
 
-    m <- b1 m + (1 - b1) g;  v <- v - (1 - b2) sign(v - g^2) g^2
+    m <- b1 m + (1 - b1) g;  v <- v - (1 - b2) sign(v - g^2) g^2, both from `first`
     theta <- theta - learning_rate m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
-
-    Both start from 1e-6, as in optax.
     """
 
-    source: ClassVar[str] = "Zaheer et al. 2018 (NeurIPS); optax.yogi"
+    source: ClassVar[str] = "Zaheer et al. 2018 (NeurIPS); torch-optimizer 0.3.0"
+    elementwise: ClassVar[bool] = True
+    arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(0.01, 1e-4)
+    b1: float = decay(0.9, "the mean of gradients")
     b2: float = decay(0.999, "the squares")
     eps: float = small(1e-3)
+    first: float = small(1e-6, "what both means start from")
+    weight_decay: float = weight_decay(0.0, "weight decay, added to the gradient")
 
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        return optax.yogi(rate, self.b1, self.b2, self.eps)
+    def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
+        return {name: xp.full(p.shape, self.first, p) for name in ("m", "v")}
+
+    def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
+        g = g + self.weight_decay * p
+        squares = g * g
+        s["m"] = xp.ema(s["m"], g, self.b1)
+        s["v"] = s["v"] - (1 - self.b2) * xp.np.sign(s["v"] - squares) * squares
+        divisor = (s["v"] / xp.unbias(self.b2, at.t)) ** 0.5 + self.eps
+        return -at.lr * s["m"] / xp.unbias(self.b1, at.t) / divisor
 
 
 @declared

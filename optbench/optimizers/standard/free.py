@@ -12,10 +12,14 @@ from optbench.optimizers.adapter import (
     decay,
     declared,
     factor,
+    flag,
+    size,
     small,
     step_size,
     weight_decay,
 )
+from optbench.optimizers.leafwise import At, Leafwise, State
+from optbench.protocol import Shapes
 
 
 @declared
@@ -141,28 +145,79 @@ class DoWG(Standard):
 
 
 @declared
-class Prodigy(Moments):
+class Prodigy(Leafwise):
     """Adam with a step size that grows with a lower bound of the distance to the solution.
 
-    d <- max(d, <s> / |S|_1), where <s> and S are decaying sums of d^2 <g, theta_0 - theta> and d^2 g
-    theta <- theta - learning_rate d (Adam's step on d g + weight_decay theta)
+    r = learning_rate d;  N <- b3 N + d / first r <g, theta_0 - theta>;  S <- b3 S + d / first r g
+    m <- b1 m + (1 - b1) d g;  v <- b2 v + (1 - b2) (d g)^2
+    d <- max(d, d_coef N / |S|_1)
+    theta <- theta - r (m / (sqrt(v) + d eps) + weight_decay theta)
 
-    It finds its step size. The learning rate is a factor of it, 1 as its authors advise; it is swept, so that the
-    method has as many trials as the others.
+    The step takes the r of before. It finds its step size: the learning rate is a factor of it, 1 as its authors
+    advise; it is swept, so that the method has as many trials as the others. `growth_rate` bounds how much d grows in
+    a step after its first rise. Nothing moves before the first gradient that is not 0. `optax.contrib.prodigy`
+    corrects the means' bias, which here as in prodigyopt is `use_bias_correction`.
     """
 
-    source: ClassVar[str] = "arXiv:2306.06101; optax.contrib.prodigy"
+    source: ClassVar[str] = "arXiv:2306.06101; prodigyopt 1.1.2"
     arrays: ClassVar[int] = 4
     finds_step: ClassVar[bool] = True
 
     learning_rate: float = factor()
+    b1: float = decay(0.9, "the mean of gradients")
+    b2: float = decay(0.999, "the mean of squares")
+    b3: float | None = hyper(None, "decay of the sums; None: sqrt(b2)", bounds="[0, 1)")
+    eps: float = small(1e-8)
     first: float = hyper(1e-6, "first estimate of the distance", bounds="(0, inf)")
+    d_coef: float = hyper(1.0, "factor of the estimate", bounds="(0, inf)")
+    growth_rate: float | None = hyper(None, "largest growth of d in a step; None: any", bounds="[1, inf)")
+    use_bias_correction: bool = flag(False, "correct the means' bias")
+    safeguard_warmup: bool = flag(False, "leave the learning rate out of S, for schedules with a warmup")
     weight_decay: float = weight_decay()
+    decouple: bool = flag(True, "decoupled weight decay")
 
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        return optax.contrib.prodigy(
-            rate, (self.b1, self.b2), eps=self.eps, estim_lr0=self.first, weight_decay=self.weight_decay
-        )
+    def share(self, xp: Any) -> State:
+        return {"d": self.first, "most": self.first, "N": 0.0, "r": 0.0, "moves": False}
+
+    def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
+        return {"m": xp.zeros(p), "v": xp.zeros(p), "S": xp.zeros(p), "p0": xp.copy(p)}
+
+    def rate_now(self, xp: Any, at: At) -> Any:
+        corrected = 1.0
+        if self.use_bias_correction:
+            corrected = xp.unbias(self.b2, at.t) ** 0.5 / xp.unbias(self.b1, at.t)
+        return at.shared["d"] * at.lr * corrected
+
+    def decays(self) -> float:
+        return self.b2**0.5 if self.b3 is None else self.b3
+
+    def seen(self, g: Any, p: Any) -> Any:
+        return g if self.decouple else g + self.weight_decay * p
+
+    def gather(self, xp: Any, g: Any, p: Any, s: State, at: At) -> tuple[Any, ...]:
+        g, d, r = self.seen(g, p), at.shared["d"], self.rate_now(xp, at)
+        s["m"], s["v"] = xp.ema(s["m"], d * g, self.b1), xp.ema(s["v"], (d * g) ** 2, self.b2)
+        weight = d / self.first
+        s["S"] = self.decays() * s["S"] + weight * (d if self.safeguard_warmup else r) * g
+        return weight * r * xp.total(g * (s["p0"] - p)), xp.total(abs(s["S"]))
+
+    def agree(self, xp: Any, sums: tuple[Any, ...], at: At) -> State:
+        old, (inner, size) = at.shared, sums
+        moves = size > 0
+        N = xp.where(moves, self.decays() * old["N"] + inner, 0 * inner + old["N"])
+        found = xp.where(moves, self.d_coef * N / xp.where(moves, size, 1 + 0 * size), 0 * size)
+        most = xp.at_least(found, old["most"])
+        d = most
+        if self.growth_rate is not None:
+            risen = xp.where(old["d"] == self.first, xp.at_least(found, old["d"]), 0 * found + old["d"])
+            d = xp.at_most(risen * self.growth_rate, most)
+        return {"d": d, "most": most, "N": N, "r": self.rate_now(xp, at), "moves": moves}
+
+    def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
+        d, r = at.shared["d"], at.shared["r"]
+        m = s["m"] if self.b1 else d * self.seen(g, p)
+        u = m / (s["v"] ** 0.5 + d * self.eps) + (self.weight_decay * p if self.decouple else 0)
+        return xp.where(at.shared["moves"], xp.cast(-r * u, p.dtype), xp.zeros(p))
 
 
 @declared
@@ -190,60 +245,98 @@ class DAdaptAdamW(Moments):
         return optax.contrib.dadapt_adamw(rate, (self.b1, self.b2), self.eps, self.first, self.weight_decay)
 
 
+class ScheduleFree(Leafwise):
+    """What the schedule-free methods share: z descends, x averages it, y between them is trained."""
+
+    averages: ClassVar[bool] = True
+    proportional: ClassVar[bool] = False
+
+    b1: float
+    r: float
+    weight_lr_power: float
+    weight_decay: float
+
+    def share(self, xp: Any) -> State:
+        return {"most": 0.0, "sum": 0.0, "part": 0.0}
+
+    def agree(self, xp: Any, sums: tuple[Any, ...], at: At) -> State:
+        most = xp.at_least(0.0 * at.shared["most"] + at.lr, at.shared["most"])
+        weight = xp.number(at.t) ** self.r * most**self.weight_lr_power
+        total = at.shared["sum"] + weight
+        return {"most": most, "sum": total, "part": weight / xp.where(total > 0, total, total + 1)}
+
+    def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
+        return {"z": xp.copy(p)}
+
+    def direction(self, xp: Any, g: Any, s: State, at: At) -> Any:
+        return g
+
+    def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
+        u = self.direction(xp, g, s, at) + self.weight_decay * p
+        z, part = s["z"], at.shared["part"]
+        s["z"] = z - at.lr * u
+        return part * (z - p) + at.lr * (self.b1 * (1 - part) - 1) * u
+
+    def evaluated(self, xp: Any, p: Any, s: State) -> Any:
+        return (p - (1 - self.b1) * s["z"]) / self.b1
+
+
 @declared
-class ScheduleFreeSGD(Standard):
+class ScheduleFreeSGD(ScheduleFree):
     """Descent without a schedule: gradients are taken between a fast sequence and its average.
 
-    y = b1 x + (1 - b1) z;  z <- z - learning_rate g(y);  x <- (1 - c) x + c z
-    c = w_t / sum w, with w the square of the largest learning rate so far
+    y = b1 x + (1 - b1) z;  z <- z - learning_rate (g(y) + weight_decay y);  x <- (1 - c) x + c z
+    c = w_t / sum w;  w_t = t^r, times the largest learning rate so far to the power `weight_lr_power`
 
     y is trained; the average x is what is evaluated.
     """
 
-    source: ClassVar[str] = "arXiv:2405.15682; optax.contrib.schedule_free"
-    proportional: ClassVar[bool] = False
+    source: ClassVar[str] = "arXiv:2405.15682; github.com/facebookresearch/schedule_free 70785b5"
     arrays: ClassVar[int] = 1
-    asks: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.1, 3e-3)
     b1: float = hyper(0.9, "weight of the average where gradients are taken", bounds="(0, 1)")
-
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.contrib.schedule_free, which counts from 1."""
-        return optax.contrib.schedule_free(optax.sgd(rate), lambda count: rate(count - 1), self.b1)
+    r: float = hyper(0.0, "power of the step's number in the weights of the average", bounds="[0, inf)")
+    weight_lr_power: float = hyper(2.0, "power of the learning rate there", bounds="[0, inf)")
+    weight_decay: float = weight_decay(0.0, "weight decay at y")
 
 
 @declared
-class ScheduleFreeAdamW(Standard):
+class ScheduleFreeAdamW(ScheduleFree):
     """AdamW without a schedule: RMSprop's steps in the place of descent's.
 
     y = b1 x + (1 - b1) z;  v <- b2 v + (1 - b2) g(y)^2;  x <- (1 - c) x + c z
-    z <- z - learning_rate (g / (sqrt(v / (1 - b2^t)) + eps) + weight_decay y)
-    c = w_t / sum w, with w the square of the largest learning rate so far
+    z <- z - learning_rate (g(y) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay y)
+    c = w_t / sum w;  w_t = t^r, times the largest learning rate so far to the power `weight_lr_power`
 
-    y is trained; the average x is what is evaluated.
+    y is trained; the average x is what is evaluated. With `inner_momentum`, a corrected mean of gradients is divided.
     """
 
     name: ClassVar[str] = "schedule_free_adamw"
-    source: ClassVar[str] = "arXiv:2405.15682; optax.contrib.schedule_free_adamw"
-    proportional: ClassVar[bool] = False
+    source: ClassVar[str] = "arXiv:2405.15682; github.com/facebookresearch/schedule_free 70785b5"
     arrays: ClassVar[int] = 2
-    asks: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.0025, 1e-4)
     b1: float = hyper(0.9, "weight of the average where gradients are taken", bounds="(0, 1)")
     b2: float = decay(0.999, "the mean of squares")
     eps: float = small(1e-8)
-    weight_decay: float = weight_decay()
+    r: float = hyper(0.0, "power of the step's number in the weights of the average", bounds="[0, inf)")
+    weight_lr_power: float = hyper(2.0, "power of the learning rate there", bounds="[0, inf)")
+    inner_momentum: float = decay(0.0, "a mean of gradients; 0 keeps none")
+    weight_decay: float = weight_decay(0.0, "weight decay at y")
 
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        """optax.contrib.schedule_free, which counts from 1, over optax.scale_by_rms."""
-        steps = optax.chain(
-            optax.scale_by_rms(self.b2, self.eps, eps_in_sqrt=False, bias_correction=True),
-            optax.add_decayed_weights(self.weight_decay),
-            optax.scale_by_learning_rate(rate),
-        )
-        return optax.contrib.schedule_free(steps, lambda count: rate(count - 1), self.b1)
+    def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
+        return {"z": xp.copy(p), "v": xp.zeros(p)} | ({"m": xp.zeros(p)} if self.inner_momentum else {})
+
+    def direction(self, xp: Any, g: Any, s: State, at: At) -> Any:
+        s["v"] = xp.ema(s["v"], g * g, self.b2)
+        if self.inner_momentum:
+            s["m"] = xp.ema(s["m"], g, self.inner_momentum)
+            g = s["m"] / xp.unbias(self.inner_momentum, at.t)
+        return g / ((s["v"] / xp.unbias(self.b2, at.t)) ** 0.5 + self.eps)
+
+    def state_floats(self, shapes: Shapes) -> int:
+        return (2 + (self.inner_momentum > 0)) * size(shapes)
 
 
 @declared

@@ -130,12 +130,3 @@ def by_matrix(of_leaf: Any, axes: Any) -> optax.GradientTransformation:
         return structure.unflatten(new), structure.unflatten([its for _, its in done])
 
     return optax.GradientTransformation(init, update)
-
-
-def given_diagonal() -> optax.GradientTransformationExtraArgs:
-    """An estimator of the Hessian's diagonal from the product it is handed: v (H v)."""
-
-    def update(updates: Any, state: Any, params: Any = None, **given: Any) -> Any:
-        return jax.tree.map(jnp.multiply, given["Hvp"], given["vector"]), state
-
-    return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)

@@ -1,66 +1,154 @@
-"""Steps that see a layer as a whole: in proportion to its norm, or with its singular values made equal."""
+"""Steps that see a layer as a whole: in proportion to its norm, or with one divisor for many entries."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
-from optbench.optimizers.adam import Moments
 from optbench.optimizers.adapter import (
     Rate,
     Standard,
     decay,
     declared,
     flag,
+    size,
     small,
     step_size,
     weight_decay,
 )
+from optbench.optimizers.leafwise import At, Clipping, Leafwise, State
+from optbench.protocol import Shapes
 
 
 @declared
-class LARS(Standard):
+class LARS(Leafwise):
     """Gradients scaled to a fraction of their layer's norm, then momentum.
 
-    u = g + weight_decay theta;  u <- trust |theta| / (|u| + eps) u for each leaf (u where a norm is 0)
-    m <- momentum m + learning_rate u;  theta <- theta - m
+    u = trust |theta| / (|g| + weight_decay |theta| + eps) (g + weight_decay theta)  for each leaf; g where a norm is 0
+    m <- momentum m + (1 - dampening) u, u at t = 1;  theta <- theta - learning_rate m
 
-    The learning rate enters before the momentum: a schedule scales what comes, not what is carried on.
+    The learning rate scales the momentum, as in torch.optim; the paper's is inside it, which differs only under a
+    schedule. timm's LARS scales nothing where there is no decay, unless `always_adapt`; this one always does.
     """
 
-    source: ClassVar[str] = "arXiv:1708.03888; optax.lars"
-    proportional: ClassVar[bool] = False
+    source: ClassVar[str] = "arXiv:1708.03888; timm 1.0.31"
     arrays: ClassVar[int] = 1
 
     learning_rate: float = step_size(1.0, 1e-2)
     momentum: float = decay(0.9, "the sum of steps")
+    dampening: float = hyper(0.0, "how much less than the whole step is added", bounds="[0, 1)")
     trust: float = hyper(0.001, "step relative to the norm of the layer", bounds="(0, inf)")
+    trust_clip: bool = flag(False, "a layer's learning rate is at most the learning rate")
     eps: float = small(0.0, "added to the norm")
     nesterov: bool = flag(False, "look ahead")
     weight_decay: float = weight_decay(0.0, "weight decay, added to the gradient")
 
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        options = {"eps": self.eps, "momentum": self.momentum, "nesterov": self.nesterov}
-        return optax.lars(rate, self.weight_decay, trust_coefficient=self.trust, **options)
+    def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
+        return {"m": xp.zeros(p)}
+
+    def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
+        size, own = xp.norm(p), xp.norm(g)
+        divisor = own + self.weight_decay * size + self.eps
+        ratio = xp.where((size > 0) & (own > 0), self.trust * size / divisor, xp.np.ones_like(size))
+        if self.trust_clip:
+            ratio = xp.at_most(ratio / at.lr, 1)
+        u = xp.cast(ratio, g.dtype) * (g + self.weight_decay * p)
+        s["m"] = self.momentum * s["m"] + (1 - self.dampening * (at.t > 1)) * u
+        return -at.lr * (u + self.momentum * s["m"] if self.nesterov else s["m"])
 
 
 @declared
-class LAMB(Moments):
+class LAMB(Clipping):
     """Adam's step scaled to the norm of its layer.
 
-    u = Adam's step + weight_decay theta;  theta <- theta - learning_rate |theta| / |u| u for each leaf
+    u = m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay theta
+    theta <- theta - learning_rate |theta| / |u| u for each leaf; the ratio is 1 where a norm is 0
 
-    The ratio is 1 where a norm is 0.
+    `apex`'s and timm's LAMB clip the gradients to a norm of 1 (`max_grad_norm`), decay by 0.01, and without decay do
+    not scale a layer unless `always_adapt`; the paper has no clip, and scales always.
     """
 
-    source: ClassVar[str] = "arXiv:1904.00962; optax.lamb"
+    source: ClassVar[str] = "arXiv:1904.00962; timm 1.0.31"
+    arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(0.01, 1e-4)
+    b1: float = decay(0.9, "the mean of gradients")
+    b2: float = decay(0.999, "the mean of squares")
     eps: float = small(1e-6)
     weight_decay: float = weight_decay(0.0, "weight decay, inside the scaled step")
+    decoupled_decay: bool = flag(False, "decay outside the scaled step")
+    always_adapt: bool = flag(True, "scale layers without decay too")
+    trust_clip: bool = flag(False, "scale no layer up")
+    bias_correction: bool = flag(True, "correct the means' bias")
+    grad_averaging: bool = flag(True, "a mean of gradients, not a decaying sum")
+    max_grad_norm: float | None = hyper(None, "largest norm of all gradients; None: any", bounds="(0, inf)")
 
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        return optax.lamb(rate, self.b1, self.b2, self.eps, weight_decay=self.weight_decay)
+    def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
+        return {"m": xp.zeros(p), "v": xp.zeros(p)}
+
+    def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
+        g = xp.cast(g * at.shared["clip"], g.dtype)
+        mean, square = 1.0, 1.0
+        if self.bias_correction:
+            mean, square = xp.unbias(self.b1, at.t), xp.unbias(self.b2, at.t)
+        s["m"] = self.b1 * s["m"] + (1 - self.b1 if self.grad_averaging else 1) * g
+        s["v"] = xp.ema(s["v"], g * g, self.b2)
+        u = s["m"] / mean / ((s["v"] / square) ** 0.5 + self.eps)
+        shrunk = at.lr * self.weight_decay if self.decoupled_decay else 0.0
+        decayed = p * (1 - shrunk)
+        if not self.decoupled_decay:
+            u = u + self.weight_decay * p
+        if self.weight_decay or self.always_adapt:
+            size, own = xp.norm(decayed), xp.norm(u)
+            ratio = xp.where((size > 0) & (own > 0), size / own, xp.np.ones_like(size))
+            u = xp.cast(xp.at_most(ratio, 1) if self.trust_clip else ratio, u.dtype) * u
+        return decayed - at.lr * u - p
+
+
+@declared
+class AdamMini(Leafwise):
+    """Adam with one mean of squares for each row of a matrix, and one for each other parameter.
+
+    m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) mean(g^2), over a row [out, in], or over all entries
+    theta <- theta - learning_rate (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay theta)
+
+    Vectors do not decay. The original finds blocks by names: biases have a mean for each entry (`vectors='entry'`),
+    queries and keys one for each head, which is not offered here.
+    """
+
+    name: ClassVar[str] = "adam_mini"
+    source: ClassVar[str] = "arXiv:2406.16793; adam-mini 1.1.1"
+    memory: ClassVar[str] = "n + one for each row"
+
+    learning_rate: float = step_size(0.001, 1e-4)
+    b1: float = decay(0.9, "the mean of gradients")
+    b2: float = decay(0.999, "the mean of squares")
+    eps: float = small(1e-8)
+    weight_decay: float = weight_decay()
+    vectors: str = hyper("leaf", "what has a mean of squares in vectors", choices=("leaf", "entry"))
+
+    def blocks(self, xp: Any, squares: Any) -> Any:
+        """The means over the blocks, in a shape that broadcasts."""
+        if squares.ndim == 1 and self.vectors == "entry":
+            return squares
+        return xp.mean(squares, (1,) if squares.ndim == 2 else tuple(range(squares.ndim)))
+
+    def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
+        return {"m": xp.zeros(p), "v": self.blocks(xp, xp.zeros(p))}
+
+    def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
+        s["m"] = xp.ema(s["m"], g, self.b1)
+        s["v"] = xp.ema(s["v"], self.blocks(xp, g * g), self.b2)
+        divisor = (s["v"] / xp.unbias(self.b2, at.t)) ** 0.5 + self.eps
+        decay = 0.0 if at.role == "vector" else self.weight_decay
+        return -at.lr * (s["m"] / xp.unbias(self.b1, at.t) / divisor + decay * p)
+
+    def state_floats(self, shapes: Shapes) -> int:
+        entries = self.vectors == "entry"
+        own = [
+            shape[0] if len(shape) == 2 or (len(shape) == 1 and entries) else 1 for shape in shapes.values()
+        ]
+        return size(shapes) + sum(own)
 
 
 @declared
