@@ -26,6 +26,7 @@ class Trace:
     each with its "leaves" and its own options; `draws` are arrays that are not by leaf.
     """
 
+    source: str
     case: str
     dtype: str
     hyperparameters: dict
@@ -71,6 +72,7 @@ def load(optimizer: str, case: str) -> Trace:
         for t, grads in enumerate(stream["grads"])
     ]
     return Trace(
+        source=header["source"],
         case=case,
         dtype=dtype,
         hyperparameters=entry["hyperparameters"],
