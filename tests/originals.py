@@ -27,6 +27,7 @@ class Trace:
     """
 
     optimizer: str
+    source: str
     case: str
     dtype: str
     hyperparameters: dict
@@ -73,6 +74,7 @@ def load(optimizer: str, case: str) -> Trace:
     ]
     return Trace(
         optimizer=optimizer,
+        source=header["source"],
         case=case,
         dtype=dtype,
         hyperparameters=entry["hyperparameters"],

@@ -133,6 +133,32 @@ def mars(trace):
     return given | {"base": given.pop("mars_type", "mars-adamw").removeprefix("mars-")}
 
 
+def sm3(trace):
+    given = {"beta": 0.0} | plain(trace)
+    return {{"momentum": "b1", "beta": "b2"}.get(key, key): value for key, value in given.items()}
+
+
+def dion(trace):
+    """`dion_simple` has a rank, `dion_reference` a part of the shorter axis."""
+    given = plain(trace)
+    given = {{"mu": "b1", "epsilon": "eps", "power_iters": "power_iterations"}.get(k, k): v for k, v in given.items()}
+    return {"learning_rate": 0.01} | given
+
+
+def shampoo(trace):
+    given = {"learning_rate": 0.01, "b1": 0.9, "b2": 1.0, "eps": 1e-12, "grafting": "none", "grafting_eps": 1e-10}
+    given["precondition_frequency"] = 1
+    given |= {SHAMPOO.get(key, key): value for key, value in plain(trace).items()}
+    given |= given.pop("momentum", None) or {}
+    given["merge_dims"] = given.pop("target_parameter_dimensionality", 1) != "inf"
+    given["decouple"] = given.pop("weight_decay_type", "decoupled") == "decoupled"
+    return {key: value for key, value in given.items() if value is not None}
+
+
+SHAMPOO = {"epsilon": "eps", "grafting_beta2": "grafting_b2", "grafting_epsilon": "grafting_eps"}
+SHAMPOO |= {"use_bias_correction": "bias_correction", "use_nesterov": "nesterov"}
+
+
 OPTIONS = {
     "soap": plain,
     "lion": lion,
@@ -151,6 +177,9 @@ OPTIONS = {
     "lars": lars,
     "sophia": sophia,
     "yogi": yogi,
+    "sm3": sm3,
+    "dion": dion,
+    "shampoo": shampoo,
 }
 """Our options from those of an original's trace."""
 BY_GROUP = {"scion": scion_group, "adam_mini": adam_mini_group}
@@ -276,3 +305,29 @@ def test_jax_holds_the_trace(name, case):
         return {"x": structure.unflatten([ours.evaluated(jax_arrays, p, s) for p, s in pairs])}
 
     originals.replay_jax(trace, transform, extra, seen)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_trace_is_finite_and_moves_every_leaf(name):
+    for case in originals.cases(name):
+        trace = originals.load(name, case)
+        assert len(trace.steps) >= 30
+        for leaf, start in trace.init.items():
+            path = np.stack([step["params"][leaf] for step in trace.steps])
+            assert np.isfinite(path).all()
+            assert (path[-1] != start).any(), f"{name} {case}: {leaf} never moved"
+
+
+@pytest.mark.parametrize("case", ["default_float64", "decay_float32"])
+def test_lion_of_optax_is_the_original_too(case):
+    trace = originals.load("lion", case)
+    options = {"lr": 1e-4, "betas": (0.9, 0.99), "weight_decay": 0.0} | trace.hyperparameters
+    b1, b2 = options["betas"]
+    originals.replay_jax(trace, optax.lion(options["lr"], b1=b1, b2=b2, weight_decay=options["weight_decay"]))
+
+
+def test_a_replay_fails_where_one_constant_differs():
+    with pytest.raises(AssertionError, match="step 3 params"):
+        originals.replay_jax(
+            originals.load("lion", "default_float64"), optax.lion(1e-4, b1=0.9, b2=0.98, weight_decay=0.0)
+        )

@@ -1,4 +1,4 @@
-"""Adam in the eigenbasis of Shampoo's factors."""
+"""Shampoo, and Adam in the eigenbasis of its factors."""
 
 from __future__ import annotations
 
@@ -129,6 +129,144 @@ class SOAP(Leafwise):
         merged = [self.merged(shape) for shape in shapes.values()]
         squares = sum(2 * shape[i] ** 2 for shape in merged for i in self.axes(shape, ""))
         return 2 * size(shapes) + squares
+
+
+@declared
+class Shampoo(Leafwise):
+    """Momentum divided, along each axis, by a root of the gradients' second moments; as long as another method's step.
+
+    L_i <- b2 L_i + (1 - b2) g_i g_i', without 1 - b2 at b2 = 1;  V likewise of g^2, by `grafting_b2`
+    R_i = (L_i / (1 - b2^t) + eps I)^(-1 / 2k) for k axes, every `precondition_frequency` steps from the first of them
+    d = (b1 m + (1 - b1) g) / (1 - b1^t), with the old m;  m <- b1 m + (1 - b1) g
+    u = d times R_i along each axis;  u <- u |graft(d)| / |u|, with norms over the leaf
+    theta <- theta - learning_rate (u + weight_decay theta)
+
+    graft(d) = d / (sqrt(V) + grafting_eps), V corrected for 'adam', a sum for 'adagrad'; d for 'sgd'. It is the step
+    before the first root. A matrix whose least eigenvalue is below eps is shifted up to it. An axis longer than
+    `max_preconditioner_dim` has no factor here, where the original cuts leaves into blocks; the original also joins
+    axes by default, which makes small leaves vectors: `merge_dims`.
+    """
+
+    source: ClassVar[str] = "arXiv:1802.09568, arXiv:2309.06497; github.com/facebookresearch/optimizers f606606"
+    memory: ClassVar[str] = "2n + 2 of the squared length of each axis"
+    stacks: ClassVar[bool] = True
+
+    learning_rate: float = step_size(0.001, 1e-4)
+    b1: float = decay(0.9, "the mean of gradients")
+    b2: float = hyper(0.999, "decay of the factors; 1: sums", bounds="[0, 1]")
+    b3: float | None = hyper(None, "b1 in the step; None: b1", bounds="[0, 1)")
+    eps: float = small(1e-8, "added to the factors")
+    grafting: str = hyper(
+        "adam", "whose length a step has", choices=("adam", "rmsprop", "adagrad", "sgd", "none")
+    )
+    grafting_b2: float = decay(0.999, "the mean of squares of what is grafted")
+    grafting_eps: float = small(1e-8, "added to its root")
+    precondition_frequency: int = hyper(10, "steps between roots", bounds="[1, inf)")
+    start_preconditioning_step: int | None = hyper(
+        None, "the step of the first root; None: the frequency", bounds="[1, inf)"
+    )
+    max_preconditioner_dim: int = hyper(1024, "longest axis with a factor", bounds="[1, inf)")
+    merge_dims: bool = flag(False, "join axes up to the longest")
+    root: float | None = hyper(None, "the exponent, positive; None: 1 over twice the axes", bounds="(0, inf)")
+    bias_correction: bool = flag(True, "correct the means' bias")
+    momentum: float = decay(0.0, "a sum of steps; 0 keeps none")
+    dampening: float = hyper(0.0, "how much less than the whole step is added", bounds="[0, 1)")
+    nesterov: bool = flag(False, "look ahead in the sum of steps")
+    weight_decay: float = weight_decay()
+    decouple: bool = flag(True, "decoupled weight decay")
+
+    def merged(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape as it is preconditioned: axes joined from the last."""
+        if not self.merge_dims:
+            return shape
+        found: list[int] = []
+        for n in (n for n in reversed(shape) if n != 1):
+            if found and found[-1] * n <= self.max_preconditioner_dim:
+                found[-1] *= n
+            else:
+                found.append(n)
+        return tuple(reversed(found or [1]))
+
+    def axes(self, shape: tuple[int, ...]) -> list[int]:
+        return [i for i, n in enumerate(shape) if n <= self.max_preconditioner_dim]
+
+    def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
+        shape = self.merged(p.shape)
+        zeros = xp.zeros(p).reshape(shape)
+        names = ["m"] * (self.b1 > 0) + ["V"] * (self.grafting not in ("sgd", "none")) + ["M"] * (self.momentum > 0)
+        found = {name: xp.copy(zeros) for name in names}
+        for i in self.axes(shape):
+            found |= {f"L{i}": xp.zeros(xp.eye(shape[i], p)), f"R{i}": xp.eye(shape[i], p)}
+        return found
+
+    def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
+        shape = p.shape
+        g, p = g.reshape(self.merged(shape)), p.reshape(self.merged(shape))
+        axes = self.axes(p.shape)
+        if not self.decouple:
+            g = g + self.weight_decay * p
+        self.learn(xp, g, s, axes, at)
+        d = self.mean(xp, g, s, at)
+        u = rotated(xp, d, {i: s[f"R{i}"] for i in axes})
+        if self.grafting != "none":
+            own = self.grafted(xp, d, s, at)
+            scaled = xp.cast(xp.norm(own) / (xp.norm(u) + 1e-16), u.dtype) * u
+            u = xp.where(at.t < self.first_root(), own, scaled)
+        if self.decouple:
+            u = u + self.weight_decay * p
+        if self.momentum:
+            part = 1 - self.dampening
+            s["M"] = self.momentum * s["M"] + part * u
+            u = part * u + self.momentum * s["M"] if self.nesterov else s["M"]
+        return (-at.lr * u).reshape(shape)
+
+    def first_root(self) -> int:
+        return self.start_preconditioning_step or self.precondition_frequency
+
+    def learn(self, xp: Any, g: Any, s: State, axes: list[int], at: At) -> None:
+        """The second moments with this gradient, and the roots where they are due."""
+        for i in axes:
+            unfolded = xp.np.moveaxis(g, i, 0).reshape(g.shape[i], -1)
+            s[f"L{i}"] = added(xp, s[f"L{i}"], unfolded @ unfolded.T, self.b2)
+        if "V" in s:
+            s["V"] = added(xp, s["V"], g * g, 1.0 if self.grafting == "adagrad" else self.grafting_b2)
+        first = self.first_root()
+        due = (at.t % self.precondition_frequency == 0) & (at.t > first) | (at.t == first)
+
+        def roots() -> State:
+            scale = xp.unbias(self.b2, at.t) if self.bias_correction and self.b2 < 1 else 1.0
+            power = self.root or 1 / (2 * max(g.ndim, 1))
+            return {f"R{i}": self.inverse_root(xp, s[f"L{i}"] / scale, power) for i in axes}
+
+        s.update(xp.branch(due, roots, lambda: {f"R{i}": s[f"R{i}"] for i in axes}))
+
+    def inverse_root(self, xp: Any, L: Any, power: float) -> Any:
+        values, vectors = xp.eigh(xp.cast(L, L.dtype) + self.eps * xp.eye(L.shape[0], L))
+        values = values + xp.at_least(self.eps - values.min(), 0)
+        return (vectors * values**-power) @ vectors.T
+
+    def mean(self, xp: Any, g: Any, s: State, at: At) -> Any:
+        if not self.b1:
+            return g
+        b3 = self.b1 if self.b3 is None else self.b3
+        d, s["m"] = xp.ema(s["m"], g, b3), xp.ema(s["m"], g, self.b1)
+        return xp.cast(d / (1 - b3 * (1 - xp.unbias(self.b1, at.t - 1))), g.dtype) if self.bias_correction else d
+
+    def grafted(self, xp: Any, d: Any, s: State, at: At) -> Any:
+        if self.grafting == "sgd":
+            return d
+        scale = xp.unbias(self.grafting_b2, at.t) if self.grafting == "adam" else 1.0
+        return xp.cast(d / ((s["V"] / scale) ** 0.5 + self.grafting_eps), d.dtype)
+
+    def state_floats(self, shapes: Shapes) -> int:
+        arrays = (self.b1 > 0) + (self.grafting not in ("sgd", "none")) + (self.momentum > 0)
+        merged = [self.merged(shape) for shape in shapes.values()]
+        return arrays * size(shapes) + sum(2 * shape[i] ** 2 for shape in merged for i in self.axes(shape))
+
+
+def added(xp: Any, mean: Any, x: Any, decay: float) -> Any:
+    """A running mean, or the sum where the decay is 1."""
+    return mean + x if decay == 1 else xp.ema(mean, x, decay)
 
 
 def rotated(xp: Any, x: Any, bases: dict[int, Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any, ClassVar
 
 from optbench.fields import UserError, hyper
@@ -197,6 +198,53 @@ class NorMuon(Hidden):
 def matrix_norm(x: Any) -> Any:
     """The Frobenius norm over the last two axes, which stay with length 1."""
     return (x * x).sum((-2, -1))[..., None, None] ** 0.5
+
+
+@declared
+class Dion(Hidden):
+    """Muon's step of low rank, by one power iteration from the last step's basis, with what it misses kept.
+
+    M <- M + g;  P = the Q of QR(M Q);  R = M' P;  M <- M - (1 - b1) P R'
+    Q <- R, each column over its norm + eps;  theta <- theta - learning_rate (sqrt(out / in) P Q' + weight_decay theta)
+
+    Kernels are matrices [out, all others]; of one that is wider than tall, the transpose is stepped. The first Q is
+    drawn. The original's Adam decays by `aux_weight_decay` and has its learning rate from its own param group.
+    """
+
+    source: ClassVar[str] = "arXiv:2504.05295; github.com/microsoft/dion 0a059a4"
+    memory: ClassVar[str] = "n + rank times the shorter axis for hidden matrices, 2n for the rest"
+    draws: ClassVar[bool] = True
+
+    learning_rate: float = step_size(0.01, 1e-4)
+    b1: float = decay(0.95, "what of the captured part stays in the momentum")
+    rank_fraction: float = hyper(1.0, "rank relative to the shorter axis", bounds="(0, 1]")
+    power_iterations: int = hyper(1, "power iterations a step", bounds="[1, inf)")
+    eps: float = small(1e-8, "added to the norms of columns")
+    weight_decay: float = weight_decay(0.01, "decoupled weight decay of the hidden matrices")
+
+    def start_hidden(self, xp: Any, p: Any, role: str, normal: Any) -> State:
+        shape = (p.shape[0], math.prod(p.shape[1:]))
+        rank = min(math.ceil(self.rank_fraction * min(shape)), *shape)
+        return {"m": xp.zeros(p), "Q": normal(xp.full((min(shape), rank), 0, p))}
+
+    def step_hidden(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
+        m = (s["m"] + g).reshape(p.shape[0], -1)
+        out, others = m.shape
+        m, R = m.T if out < others else m, s["Q"]
+        for _ in range(self.power_iterations):
+            P = xp.qr(m @ R)
+            R = m.T @ P
+        # A momentum of 0 has no basis: nothing moves, and the next step starts from this one's.
+        alive = (m * m).sum() > 0
+        P = P * alive
+        m = m - (1 - self.b1) * P @ R.T
+        Q = R / ((R * R).sum(0) ** 0.5 + self.eps)
+        s["Q"] = xp.np.where(alive, Q, s["Q"])
+        u = P @ Q.T
+        if out < others:
+            m, u = m.T, u.T
+        s["m"] = m.reshape(p.shape)
+        return -at.lr * ((out / others) ** 0.5 * u.reshape(p.shape) + self.weight_decay * p)
 
 
 NORMS = ("auto", "bias", "spectral", "conv", "column", "row", "sign")
