@@ -136,7 +136,7 @@ class Shampoo(Leafwise):
     """Momentum divided, along each axis, by a root of the gradients' second moments; as long as another method's step.
 
     L_i <- b2 L_i + (1 - b2) g_i g_i', without 1 - b2 at b2 = 1;  V likewise of g^2, by `grafting_b2`
-    R_i = (L_i / (1 - b2^t) + eps I)^(-1 / 2k) for k axes, every `precondition_frequency` steps from the first of them
+    R_i = (L_i / (1 - b2^t) + eps I)^(-power / k) for k axes, every `precondition_frequency` steps
     d = (b1 m + (1 - b1) g) / (1 - b1^t), with the old m;  m <- b1 m + (1 - b1) g
     u = d times R_i along each axis;  u <- u |graft(d)| / |u|, with norms over the leaf
     theta <- theta - learning_rate (u + weight_decay theta)
@@ -147,7 +147,9 @@ class Shampoo(Leafwise):
     axes by default, which makes small leaves vectors: `merge_dims`.
     """
 
-    source: ClassVar[str] = "arXiv:1802.09568, arXiv:2309.06497; github.com/facebookresearch/optimizers f606606"
+    source: ClassVar[str] = (
+        "arXiv:1802.09568, arXiv:2309.06497; github.com/facebookresearch/optimizers f606606"
+    )
     memory: ClassVar[str] = "2n + 2 of the squared length of each axis"
     stacks: ClassVar[bool] = True
 
@@ -167,7 +169,7 @@ class Shampoo(Leafwise):
     )
     max_preconditioner_dim: int = hyper(1024, "longest axis with a factor", bounds="[1, inf)")
     merge_dims: bool = flag(False, "join axes up to the longest")
-    root: float | None = hyper(None, "the exponent, positive; None: 1 over twice the axes", bounds="(0, inf)")
+    power: float = hyper(0.5, "the exponent times the number of axes", bounds="(0, inf)")
     bias_correction: bool = flag(True, "correct the means' bias")
     momentum: float = decay(0.0, "a sum of steps; 0 keeps none")
     dampening: float = hyper(0.0, "how much less than the whole step is added", bounds="[0, 1)")
@@ -193,7 +195,11 @@ class Shampoo(Leafwise):
     def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
         shape = self.merged(p.shape)
         zeros = xp.zeros(p).reshape(shape)
-        names = ["m"] * (self.b1 > 0) + ["V"] * (self.grafting not in ("sgd", "none")) + ["M"] * (self.momentum > 0)
+        names = (
+            ["m"] * (self.b1 > 0)
+            + ["V"] * (self.grafting not in ("sgd", "none"))
+            + ["M"] * (self.momentum > 0)
+        )
         found = {name: xp.copy(zeros) for name in names}
         for i in self.axes(shape):
             found |= {f"L{i}": xp.zeros(xp.eye(shape[i], p)), f"R{i}": xp.eye(shape[i], p)}
@@ -235,7 +241,7 @@ class Shampoo(Leafwise):
 
         def roots() -> State:
             scale = xp.unbias(self.b2, at.t) if self.bias_correction and self.b2 < 1 else 1.0
-            power = self.root or 1 / (2 * max(g.ndim, 1))
+            power = self.power / max(g.ndim, 1)
             return {f"R{i}": self.inverse_root(xp, s[f"L{i}"] / scale, power) for i in axes}
 
         s.update(xp.branch(due, roots, lambda: {f"R{i}": s[f"R{i}"] for i in axes}))
@@ -250,7 +256,9 @@ class Shampoo(Leafwise):
             return g
         b3 = self.b1 if self.b3 is None else self.b3
         d, s["m"] = xp.ema(s["m"], g, b3), xp.ema(s["m"], g, self.b1)
-        return xp.cast(d / (1 - b3 * (1 - xp.unbias(self.b1, at.t - 1))), g.dtype) if self.bias_correction else d
+        return (
+            xp.cast(d / (1 - b3 * (1 - xp.unbias(self.b1, at.t - 1))), g.dtype) if self.bias_correction else d
+        )
 
     def grafted(self, xp: Any, d: Any, s: State, at: At) -> Any:
         if self.grafting == "sgd":

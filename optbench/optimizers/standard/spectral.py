@@ -40,21 +40,15 @@ def adam_update(xp: Any, g: Any, s: State, t: Any, decays: tuple[Any, Any], eps:
 
 
 @functools.cache
-def auxiliary(name: str) -> Leafwise:
-    """The method written once, of one rate, that steps what another leaves to it."""
+def auxiliary(text: str) -> Leafwise:
+    """The method that steps what another leaves to it: one that is written once, and steps each parameter alone."""
     from optbench import optimizers
 
-    found = optimizers.find(name)
-    if (
-        not isinstance(found, Leafwise)
-        or isinstance(found, Hidden)
-        or type(found).agree is not Leafwise.agree
-    ):
-        fit = [each.name for each in optimizers.names().values() if type(each).__base__ is Leafwise]
-        raise UserError(
-            f"aux={name!r} cannot step single parameters; adam can, and {', '.join(sorted(fit))}."
-        )
-    return found
+    found = optimizers.parse(text)
+    fit = isinstance(found, Leafwise) and not isinstance(found, Hidden) and found.order == 1
+    if not (fit and type(found).agree is Leafwise.agree):
+        raise UserError(f"aux={text!r} cannot step single parameters; adam, lion or adopt can.")
+    return found  # pyright: ignore[reportReturnType]
 
 
 @declared
@@ -63,7 +57,7 @@ class Hidden(Leafwise):
 
     stacks: ClassVar[bool] = True
 
-    aux: str = hyper("adam", "method of embeddings, heads, vectors and scalars")
+    aux: str = hyper("adam", "method of all others, as lion[b2=0.95]")
     aux_scale: float | None = hyper(None, "its learning rate relative to learning_rate", bounds="(0, inf)")
     aux_weight_decay: float = weight_decay(0.0, "decoupled weight decay of what adam steps")
     adam_b1: float = decay(0.9, "adam's mean of gradients")
