@@ -9,21 +9,22 @@ import lzma
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from tests.traces import FOLDER, close_trees
 
 Tree = dict[str, np.ndarray]
-Step = dict[str, Tree]
+Step = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Trace:
-    """A run of an original. `steps[t]` holds "grads" and "params", and what else was recorded, by leaf in `dtype`.
+    """A run of an original. `steps[t]` holds "grads" and "params" by leaf, and what else was recorded at each step.
 
     `hyperparameters` are those passed, the others stood at the original's defaults; `groups` are the parameter groups,
-    each with its "leaves" and its own options; `draws` are arrays that are not by leaf.
+    each with its "leaves" and its own options; `draws` are the arrays that are not by leaf, whole.
     """
 
     optimizer: str
@@ -67,11 +68,12 @@ def load(optimizer: str, case: str) -> Trace:
         parts = zip(names, np.split(row, ends[:-1]), strict=True)
         return {name: part.reshape(shapes[name]).astype(dtype) for name, part in parts if name in leaves}
 
-    by_leaf = {key: rows for key, rows in recorded.items() if rows.shape == recorded["params"].shape}
-    steps = [
-        {"grads": tree(grads, list(shapes))} | {key: tree(rows[t], leaves) for key, rows in by_leaf.items()}
-        for t, grads in enumerate(stream["grads"])
-    ]
+    steps: list[Step] = [{"grads": tree(grads, list(shapes))} for grads in stream["grads"]]
+    for key, rows in recorded.items():
+        if len(rows) == len(steps):
+            by_leaf = rows.shape == recorded["params"].shape
+            for step, row in zip(steps, rows, strict=True):
+                step[key] = tree(row, leaves) if by_leaf else row
     return Trace(
         optimizer=optimizer,
         source=header["source"],
@@ -82,7 +84,7 @@ def load(optimizer: str, case: str) -> Trace:
         note=entry["note"],
         init=tree(stream["init"], list(shapes)),
         steps=steps,
-        draws={key: value for key, value in recorded.items() if key not in by_leaf},
+        draws={key: value for key, value in recorded.items() if value.shape != recorded["params"].shape},
     )
 
 
