@@ -57,7 +57,9 @@ def muon(trace):
         given = {"learning_rate": 1e-3, "weight_decay": 0.1, "scale": "moonshot"} | given
         aux = {"aux_weight_decay": given["weight_decay"], "adam_eps": given.pop("adamw_eps", 1e-8)}
         return given | aux | {"adam_b1": b1, "adam_b2": b2}
-    own, other = ({key: value for key, value in group.items() if key not in GROUP} for group in trace.groups)
+    own, other = (
+        {key: value for key, value in group.items() if key not in GROUP} for group in (*trace.groups, {})[:2]
+    )
     given |= {"learning_rate": 0.02} | {MUON.get(key, key): value for key, value in own.items()}
     b1, b2 = other.pop("betas", (0.9, 0.95))
     given |= {"aux_scale": other.pop("lr", 3e-4) / given["learning_rate"], "adam_b1": b1, "adam_b2": b2}
@@ -165,7 +167,8 @@ def shampoo(trace):
     }
     given["precondition_frequency"] = 1
     given |= {SHAMPOO.get(key, key): value for key, value in plain(trace).items()}
-    given |= given.pop("momentum", None) or {}
+    sums = given.pop("momentum", {})
+    given |= {SHAMPOO.get(key, key): value for key, value in sums.items()}
     given["merge_dims"] = given.pop("target_parameter_dimensionality", 1) != "inf"
     for order, exponent in given.pop("inverse_exponent_override", {}).items():
         given["power"] = exponent * int(order)
