@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from optbench.cell import Schedule
-from optbench.fields import Named, UserError, from_text, name_and_fields, nearest
+from optbench.fields import Named, UserError, from_text, name_and_fields, nearest, split_brackets
 from optbench.optimizer import Optimizer
 from optbench.target import resolve
 from optbench.task import Task
@@ -63,6 +63,11 @@ def optimizer(thing: Any, called: str = "") -> Optimizer:
 
     if not isinstance(thing, str):
         return named(Optimizer, thing) or foreign.of(thing, called)
+    base, *wrappers = split_brackets(thing, "+")
+    if wrappers:
+        from optbench.optimizers.composed import wrapped
+
+        return wrapped(optimizer(base, called), wrappers)
     name, bracket, rest = thing.strip().partition("[")
     known = optimizers.find(name)
     if known is not None:

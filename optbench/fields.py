@@ -82,13 +82,15 @@ def hyper(
     lane: bool = False,
     sweep: tuple[float, float] | None = None,
     search: Search | None = None,
+    decoupled: bool = False,
 ) -> Any:
     """A hyperparameter of an Optimizer or Task: a dataclass field that knows its range.
 
     `lane` marks a number that may differ between the lanes of one compiled program: it is traced there,
     so it may not choose a branch, a structure or a cadence. `sweep` is the range, on a log scale, of the
     equal grid; every optimizer's has the same width. `search` is the range that random and quasi-random trials also
-    draw it from; without it they leave it at its default.
+    draw it from; without it they leave it at its default. `decoupled` marks a weight decay beside the step, which
+    wrappers of the step leave alone.
     """
     metadata = {
         "doc": doc,
@@ -97,6 +99,7 @@ def hyper(
         "lane": lane,
         "sweep": sweep,
         "search": search,
+        "decoupled": decoupled,
     }
     return field(default=default, metadata=metadata)
 
@@ -173,7 +176,7 @@ def provenance(thing: Any) -> dict[str, str]:
 
 def canonical(declared: str, value: Any) -> Any:
     """A number as its declared type: 1, 1.0 and True are equal, but must not give one thing two ids."""
-    if isinstance(value, bool) or value is None:
+    if isinstance(value, bool | str) or value is None:
         return value
     try:
         if "bool" in declared and value in (0, 1):
@@ -222,14 +225,14 @@ def digest(data: Any) -> str:
 N = TypeVar("N", bound=Named)
 
 
-def split_brackets(text: str) -> list[str]:
-    """Split at commas that are not inside brackets: 'kron[b1=0.9,b2=1],adam' -> two parts."""
+def split_brackets(text: str, separator: str = ",") -> list[str]:
+    """Split where no bracket is open: 'kron[b1=0.9,b2=1],adam' -> two parts."""
     parts, depth = [""], 0
     for character in text:
         depth += (character == "[") - (character == "]")
         if depth < 0:
             break
-        if character == "," and depth == 0:
+        if character == separator and depth == 0:
             parts.append("")
         else:
             parts[-1] += character

@@ -31,6 +31,10 @@ class Optimizer(Named):
     proportional: ClassVar[bool] = True
     """Whether a schedule's factor at a step scales that step; where not, it enters as the equations say."""
 
+    def modules(self) -> tuple[str, ...]:
+        """The modules that its numbers come from."""
+        return (type(self).__module__,)
+
     def jax(self, setting: Setting) -> Rule:
         """The rule in JAX; overridden by optimizers that offer it."""
         raise UserError(

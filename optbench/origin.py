@@ -131,7 +131,7 @@ DRAWS = f"{PACKAGE}.task"
 
 
 @functools.cache
-def version_of_numbers(optimizer: str, task: str, framework: str) -> str:
+def version_of_numbers(modules: tuple[str, ...], framework: str) -> str:
     """A digest of the package's source that affects a cell's numbers, given the modules of its optimizer and task."""
     other = {"jax": "torch", "torch": "jax"}[framework]
 
@@ -143,7 +143,7 @@ def version_of_numbers(optimizer: str, task: str, framework: str) -> str:
         )
         return inside or name == DRAWS
 
-    return digest_of(closure([optimizer, task, f"{PACKAGE}.engines.{framework}"], counts))[:8]
+    return digest_of(closure([*modules, f"{PACKAGE}.engines.{framework}"], counts))[:8]
 
 
 # --- the files that importing a module loads ----------------------------------------------------------------

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from optbench.fields import UserError, nearest
+from optbench.fields import Named, UserError, nearest, split_brackets
 from optbench.optimizer import Optimizer
 from optbench.task import Task
 from optbench.wording import columns
@@ -89,6 +89,7 @@ def parameters(task: Task) -> str:
 def page(name: str) -> tuple[str, dict[str, Any]]:
     """The page of an optimizer, task, suite or metric, and what it says as data."""
     from optbench import catalogue, optimizers, suite, tasks
+    from optbench.optimizers.composed import WRAPPERS
 
     if name in optimizers.listed():
         return thing_page(optimizers.listed()[name], name)
@@ -101,12 +102,40 @@ def page(name: str) -> tuple[str, dict[str, Any]]:
     if kind in ("suites", "metrics"):
         thing = catalogue.listed(kind)[name]()
         return described(kind[:-1], name, inspect.getdoc(getattr(thing, "function", thing)) or "")
+    *_, wrapper = split_brackets(name, "+")
+    if kind is None and wrapper.partition("[")[0] in WRAPPERS:
+        return wrapper_page(name, wrapper)
     if kind is None and ":" not in name:
         near = nearest(name, known)
         raise UserError(
             f"nothing is called {name!r}. {near} See: optbench list optimizers (or tasks, suites)"
         )
     return thing_page(catalogue.thing(name), name)
+
+
+def wrapper_page(name: str, wrapper: str) -> tuple[str, dict[str, Any]]:
+    """The page of a wrapper; around a method, with the method's first line."""
+    from optbench import catalogue
+    from optbench.optimizers.composed import WRAPPERS
+
+    method: Any = catalogue.optimizer(name if "+" in name else f"adamw+{name}")
+    known = WRAPPERS[wrapper.partition("[")[0]]
+    rows = [field_row(known, f) for f in dataclasses.fields(known)]
+    description = inspect.getdoc(type(known)) or ""
+    around = (
+        f"Around {method.inner.label()}: {first_line(type(method.inner))}"
+        if "+" in name
+        else "Around any method."
+    )
+    facts = {
+        "kind": "wrapper",
+        "name": name,
+        "description": description,
+        "fields": rows,
+        "source": known.source,
+    }
+    lines = [around, f"Source: {known.source}", f"Try: optbench run --task mlp --opt adamw,{method.label()}"]
+    return "\n\n".join([name, description, f"Fields\n{as_fields(rows)}", *lines]), facts
 
 
 def described(kind: str, name: str, text: str) -> tuple[str, dict[str, Any]]:
@@ -160,7 +189,7 @@ def thing_page(thing: Optimizer | Task, name: str) -> tuple[str, dict[str, Any]]
     return "\n\n".join([name, description, f"{heading}\n{as_fields(rows)}", *lines]), facts
 
 
-def field_row(thing: Optimizer | Task, spec: dataclasses.Field) -> dict[str, Any]:
+def field_row(thing: Named, spec: dataclasses.Field) -> dict[str, Any]:
     bounds, choices, sweep, search = (
         spec.metadata.get(key) for key in ("bounds", "choices", "sweep", "search")
     )

@@ -116,10 +116,10 @@ def question_text(task: Task) -> str:
 
 def code_of(cell: Cell) -> str:
     """Eight hex digits of the code that affects a cell's numbers, the package's and the user's."""
-    modules = (type(cell.optimizer).__module__, type(cell.task).__module__)
+    modules = (*cell.optimizer.modules(), type(cell.task).__module__)
     spec = cell.spec()
     own = [spec[part].get("code", "") for part in ("optimizer", "task")]
-    return digest([version_of_numbers(*modules, cell.framework), *own])[:8]
+    return digest([version_of_numbers(modules, cell.framework), *own])[:8]
 
 
 def record(trace: Trace) -> dict[str, Any]:

@@ -230,4 +230,4 @@ def flag(default: bool, doc: str) -> Any:
 
 
 def weight_decay(default: float = 0.0, doc: str = "decoupled weight decay") -> Any:
-    return hyper(default, doc, bounds="[0, inf)")
+    return hyper(default, doc, bounds="[0, inf)", decoupled=doc.startswith("decoupled"))

@@ -119,7 +119,9 @@ def numbers(opt: str) -> str:
     from optbench.origin import version_of_numbers
 
     home = type(catalogue.optimizer(opt)).__module__
-    return " ".join(version_of_numbers(home, "optbench.tasks.leaves", framework) for framework in FRAMEWORKS)
+    return " ".join(
+        version_of_numbers((home, "optbench.tasks.leaves"), framework) for framework in FRAMEWORKS
+    )
 
 
 def digest(mutant: Mutant) -> str:

@@ -149,6 +149,15 @@ class Signs:
     def __init__(self, noise: Noise):
         self.noise = noise
 
-    def normals(self, prefix: str, step: Any, likes: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        drawn = normals(self.noise, prefix, step, likes)
-        return {name: torch.where(draw < 0, -1.0, 1.0).to(draw) for name, draw in drawn.items()}
+    def normal(self, name: str, step: Any, like: Any) -> Any:
+        return self.signs(self.noise.normal(name, step, like))
+
+    def normals(self, prefix: str, step: Any, likes: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: self.signs(draw) for name, draw in normals(self.noise, prefix, step, likes).items()}
+
+    def uniform(self, name: str, step: Any, dtype: Any) -> Any:
+        return self.noise.uniform(name, step, dtype)
+
+    @staticmethod
+    def signs(draw: torch.Tensor) -> torch.Tensor:
+        return torch.where(draw < 0, -1.0, 1.0).to(draw)

@@ -23,12 +23,17 @@ class SOAP(Leafwise):
     steps, Q_i <- the Q of QR(G_i Q_i), its columns sorted by the size of Q_i' G_i Q_i before. An axis longer than
     `max_precond_dim`, and a vector unless `precondition_1d`, keeps its basis. Embeddings and heads keep that of their
     longer axis if `one_sided`, as the paper advises for them.
+
+    Where a first gradient has less rank than an axis is long, the eigenvectors of 0 are any, and the frameworks find
+    others: the two then part. The decay after the step makes the step not quite proportional to the learning rate.
     """
 
     name: ClassVar[str] = "soap"
     source: ClassVar[str] = "arXiv:2409.11321; github.com/nikhilvyas/SOAP a1e5535"
     memory: ClassVar[str] = "2n + 2 of the squared length of each axis"
     stacks: ClassVar[bool] = True
+    parity: ClassVar[bool] = False
+    proportional: ClassVar[bool] = False
 
     learning_rate: float = step_size(0.003, 1e-4)
     b1: float = decay(0.95, "the mean of gradients")

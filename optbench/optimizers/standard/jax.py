@@ -1,4 +1,8 @@
-"""The pieces of standard methods that optax has not, or has otherwise than its source and torch."""
+"""The factories of methods written once, such as `soap` and `muon`; and what optax has otherwise than its source.
+
+from optbench.optimizers.standard.jax import soap
+transformation = soap(3e-3)
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,19 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from optbench.optimizers.leafwise import Leafwise
 from optbench.rules.optax_transform import one_minus_power
+
+
+def __getattr__(name: str) -> Any:
+    """The factory of a method that is written once, by its name."""
+    from optbench.optimizers.leafwise.jax import factory
+    from optbench.optimizers.standard import CLASSES
+
+    for declared in CLASSES:
+        if declared.name == name and issubclass(declared, Leafwise):
+            return factory(declared)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def rprop(*arguments: Any) -> optax.GradientTransformation:

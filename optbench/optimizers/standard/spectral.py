@@ -45,10 +45,10 @@ def auxiliary(text: str) -> Leafwise:
     from optbench import optimizers
 
     found = optimizers.parse(text)
-    fit = isinstance(found, Leafwise) and not isinstance(found, Hidden) and found.order == 1
-    if not (fit and type(found).agree is Leafwise.agree):
+    alone = isinstance(found, Leafwise) and type(found).agree is Leafwise.agree
+    if not alone or isinstance(found, Hidden) or found.order == 2:
         raise UserError(f"aux={text!r} cannot step single parameters; adam, lion or adopt can.")
-    return found  # pyright: ignore[reportReturnType]
+    return found
 
 
 @declared
@@ -57,6 +57,8 @@ class Hidden(Leafwise):
 
     stacks: ClassVar[bool] = True
 
+    learning_rate: float = step_size(0.02, 1e-4)
+    b1: float = decay(0.95, "the momentum")
     aux: str = hyper("adam", "method of all others, as lion[b2=0.95]")
     aux_scale: float | None = hyper(None, "its learning rate relative to learning_rate", bounds="(0, inf)")
     aux_weight_decay: float = weight_decay(0.0, "decoupled weight decay of what adam steps")
@@ -123,8 +125,6 @@ class Muon(Hidden):
     source: ClassVar[str] = "Jordan et al. 2024, github.com/KellerJordan/Muon 857d1ad; arXiv:2502.16982"
     memory: ClassVar[str] = "n for hidden matrices, 2n for the rest"
 
-    learning_rate: float = step_size(0.02, 1e-4)
-    b1: float = decay(0.95, "the momentum")
     nesterov: bool = flag(True, "look ahead")
     scale: str = hyper("jordan", "length of the step by the shape", choices=("jordan", "moonshot"))
     iterations: int = hyper(5, "steps of the iteration", bounds="[1, inf)")
@@ -165,8 +165,6 @@ class NorMuon(Hidden):
     source: ClassVar[str] = "arXiv:2510.05491; github.com/zichongli5/NorMuon d45c9a4"
     memory: ClassVar[str] = "n + one for each row for hidden matrices, 2n for the rest"
 
-    learning_rate: float = step_size(0.02, 1e-4)
-    b1: float = decay(0.95, "the momentum")
     b2: float = decay(0.95, "the mean of squares of rows")
     nesterov: bool = flag(True, "look ahead")
     iterations: int = hyper(5, "steps of the iteration", bounds="[1, inf)")
@@ -225,9 +223,10 @@ class Dion(Hidden):
         m = (s["m"] + g).reshape(p.shape[0], -1)
         out, others = m.shape
         m, R = m.T if out < others else m, s["Q"]
-        for _ in range(self.power_iterations):
-            P = xp.qr(m @ R)
-            R = m.T @ P
+        P = xp.qr(m @ R)
+        for _ in range(self.power_iterations - 1):
+            P = xp.qr(m @ (m.T @ P))
+        R = m.T @ P
         # A momentum of 0 has no basis: nothing moves, and the next step starts from this one's.
         alive = (m * m).sum() > 0
         P = P * alive

@@ -1,4 +1,8 @@
-"""The pieces of standard methods that torch.optim has otherwise than it should."""
+"""The classes of methods written once, such as `SOAP` and `Muon`; and what torch.optim has otherwise.
+
+from optbench.optimizers.standard.torch import SOAP
+optimizer = SOAP(model.named_parameters(), lr=3e-3)
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,19 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+
+from optbench.optimizers.leafwise import Leafwise
+
+
+def __getattr__(name: str) -> Any:
+    """The class of a method that is written once, by its name."""
+    from optbench.optimizers.leafwise.torch import class_of
+    from optbench.optimizers.standard import CLASSES
+
+    for declared in CLASSES:
+        if declared.__name__ == name and issubclass(declared, Leafwise):
+            return class_of(declared)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def nadam(params: Iterable[torch.Tensor], **options: Any) -> torch.optim.NAdam:
