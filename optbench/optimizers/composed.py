@@ -304,7 +304,7 @@ class Composed(Optimizer):
     def swept(self) -> dataclasses.Field | None:
         return self.inner.swept()
 
-    def trials(self, count: int) -> list[Self]:
+    def trials(self, count: int) -> list[Any]:
         return [self.over(inner) for inner in self.inner.trials(count)]
 
     def searched(self) -> dict[str, Search]:

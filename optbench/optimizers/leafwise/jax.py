@@ -112,7 +112,7 @@ def transformation(
             for row, i in enumerate(members.places):
                 new[i] = jax.tree.map(lambda each, row=row: each[row], done)
         kept = [like(after, before) for (_, after), before in zip(new, state.leaves, strict=True)]
-        done = LeafwiseState(optax.safe_increment(state.count), known.shared, kept)
+        done = LeafwiseState(jnp.asarray(optax.safe_increment(state.count)), known.shared, kept)
         return structure.unflatten([moved for moved, _ in new]), done
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -45,10 +45,13 @@ def auxiliary(text: str) -> Leafwise:
     from optbench import optimizers
 
     found = optimizers.parse(text)
-    alone = isinstance(found, Leafwise) and type(found).agree is Leafwise.agree
-    if not alone or isinstance(found, Hidden) or found.order == 2:
+    if not isinstance(found, Leafwise) or isinstance(found, Hidden) or found.order == 2 or shares(found):
         raise UserError(f"aux={text!r} cannot step single parameters; adam, lion or adopt can.")
     return found
+
+
+def shares(method: Leafwise) -> bool:
+    return type(method).agree is not Leafwise.agree
 
 
 @declared
