@@ -82,18 +82,15 @@ def measure_row(name: str, row: Row, twins: bool = False, first_seed: int = 1) -
     for lane in range(row.lanes):
         others = traces[row.lanes : first] if lane == 0 else []
         found = leaves(traces[lane], others, floor)
-        if row.varied:
-            losses = enumerate(traces[lane].losses.tolist(), 1)
-            found["loss"] = {
-                step: Value(loss, least(loss)) for step, loss in losses if step in (1, 2, 8, STEPS)
-            }
+        losses = enumerate(traces[lane].losses.tolist(), 1)
+        seen = (1, 2, 8, STEPS) if row.varied else (1, 2)
+        found["loss"] = {step: Value(loss, least(loss)) for step, loss in losses if step in seen}
         for leaf, values in found.items():
             table["fingerprint", *key, leaf if lane == 0 else f"{leaf} of lane {lane}"] = values
-    if is_default:
-        if seeds:
-            table["distribution", *key, "mean loss"] = spread(traces[first:])
-        table |= {("cost", *key, what): {STEPS: value} for what, value in cost(row, traces).items()}
-    return table
+    if seeds:
+        table["distribution", *key, "mean loss"] = spread(traces[first:])
+    found = memory(row, traces[0]) | (cost(row, traces) if is_default else {})
+    return table | {("cost", *key, what): {STEPS: value} for what, value in found.items()}
 
 
 def leaves(trace: Trace, twins: list[Trace], floor: float) -> dict[str, dict[int, Value]]:
@@ -123,9 +120,16 @@ def spread(traces: list[Trace]) -> dict[int, Value]:
     return {step: Value(float(losses[:, step - 1].mean()), float(errors[step - 1])) for step in steps}
 
 
+def memory(row: Row, trace: Trace) -> dict[str, Value]:
+    """Bytes of state, and how many numbers the optimizer says that it keeps."""
+    declared = row.optimizer.state_floats(row.cell().task.shapes())  # pyright: ignore[reportAttributeAccessIssue]
+    found = {"bytes": trace.facts["state_bytes"]} | ({} if declared is None else {"declared": declared})
+    return {what: Value(float(value), 0.0) for what, value in found.items()}
+
+
 def cost(row: Row, traces: list[Trace]) -> dict[str, Value]:
     """What 32 steps ask for and keep, and their processor time over that of adam."""
-    counts, facts = traces[0].counts, traces[0].facts
+    counts = traces[0].counts
     adam = Row("adam", catalogue.optimizer("adam"), row.framework, row.schedule, row.mode)
     reference = ENGINES[row.framework]("cpu").run([adam.cell(seed=k) for k in range(3)], row.mode)
     ratio = step_seconds(traces) / step_seconds(reference)
@@ -133,7 +137,6 @@ def cost(row: Row, traces: list[Trace]) -> dict[str, Value]:
     exact = {
         "gradients": counts.gradients,
         "products": counts.hvps,
-        "bytes": facts["state_bytes"],
         "programs": len(rates),
     }
     found = {what: Value(float(value), 0.0) for what, value in exact.items()}

@@ -31,6 +31,12 @@ ALSO = {
         "optbench.optimizers.kron.torch_kron_torch:KronTorch",
         "optbench.optimizers.kron.torch_kron_torch:KronTorch[merge_dims=false,weight_decay=0.1]",
     ),
+    "xmat": (
+        "optbench.gate.special:xmat_of_scheduled_fits",
+        "optbench.gate.special:torch_xmat_of_scheduled_fits",
+        "optbench.optimizers.xmat.jax:xmat[upstream=0.1.0]",
+        "optbench.optimizers.xmat.torch:XMat[upstream=0.1.0]",
+    ),
 }
 """What the fields of an optimizer's dataclass do not reach."""
 

@@ -47,3 +47,20 @@ def torch_kron_of_stacks(params: Any, lr: float = 0.03) -> Any:
     return Kron(
         groups, lr, preconditioner_update_probability=lambda n: schedule(FASTER * n), weight_decay=0.1
     )
+
+
+def halved(step: Any) -> Any:
+    """The size of a fit that falls with the step, counted from 1."""
+    return 0.2 / step
+
+
+def xmat_of_scheduled_fits(learning_rate: Any = 0.03) -> Any:
+    from optbench.optimizers.xmat.jax import xmat
+
+    return xmat(learning_rate, precond_lr=halved)
+
+
+def torch_xmat_of_scheduled_fits(params: Any, lr: float = 0.03) -> Any:
+    from optbench.optimizers.xmat.torch import XMat
+
+    return XMat(params, lr, precond_lr=halved)

@@ -22,7 +22,7 @@ SHAPES: dict[str, tuple[int, ...]] = {
     "column": (5, 1),
     "cube": (3, 2, 6),
     "dead": (2, 3),
-    "kernel": (2, 3, 2, 2),
+    "kernel": (2, 3, 3, 2),
     "late": (3, 2),
     "matrix": (4, 6),
     "row": (1, 5),
@@ -32,7 +32,7 @@ SHAPES: dict[str, tuple[int, ...]] = {
 """The gradient of `dead` is always 0, of `late` on the first steps, of each entry of `sparse` on two steps of three."""
 WAKES = 12
 """The first step at which `late` has a gradient."""
-LARGE = {"long": (2, 260), "middle": (40, 3)}
+LARGE = {"long": (2, 260), "middle": (40, 3), "tall": (260, 2)}
 """Leaves whose products are computed in blocks, or apart from those of small leaves."""
 
 

@@ -217,7 +217,15 @@ MUTANTS = [
         "kron",
         rows="choices1",
     ),
-    Mutant("balance dropped", ROOMS + "kron.torch", "if balance and len(qs) > 1:", "if False:", "kron"),
+    Mutant(
+        "balance dropped",
+        ROOMS + "kron.torch",
+        "if balance and len(qs) > 1:",
+        "if False:",
+        "kron",
+        equivalent="the factors are scaled by numbers whose product is 1: neither their product nor their relative "
+        "steps change, it only keeps them in the range of the dtype",
+    ),
     Mutant(
         "layers of a stack not mapped",
         ROOMS + "kron.jax",
@@ -299,6 +307,7 @@ MUTANTS = [
         "BALANCE_PROBABILITY = 0.01",
         "BALANCE_PROBABILITY = 0.1",
         "lra,affine",
+        equivalent="the factors are scaled by numbers whose product is 1, as above",
     ),
     Mutant(
         "root of the scale left out",

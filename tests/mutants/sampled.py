@@ -115,6 +115,7 @@ MUTANTS = [
         "        k = given.lr / np.clip((w * w + z * z).max() if given.second_order else first(), min=1e-25)",
         "        k = given.lr / np.clip((w * w + z * z).max() if given.second_order else first(), min=1.1e-25)",
         "xmat",
+        equivalent="the bound of a divisor that is the largest of w^2 + z^2 with z from a normal draw: not below 1e-24",
     ),
     Mutant(
         "xmat.group: arithmetic 35",

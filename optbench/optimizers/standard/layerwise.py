@@ -34,7 +34,7 @@ class LARS(Leafwise):
     source: ClassVar[str] = "arXiv:1708.03888; timm 1.0.31"
     arrays: ClassVar[int] = 1
 
-    learning_rate: float = step_size(1.0, 1e-2)
+    learning_rate: float = step_size(1.0, 1e-1)
     momentum: float = decay(0.9, "the sum of steps")
     dampening: float = hyper(0.0, "how much less than the whole step is added", bounds="[0, 1)")
     trust: float = hyper(0.001, "step relative to the norm of the layer", bounds="(0, inf)")
