@@ -1,7 +1,7 @@
 """Which optimizer trains a small language model best, and how carefully must it be tuned?
 
 Transformers of one and two layers that predict the next character of real English, the text of Python's help();
-nine learning rates over four decades with a linear warmup and a cosine, five seeds. About a quarter of an hour on two
+nine learning rates over four decades with a linear warmup and a cosine, five seeds. Some twenty-five minutes on two
 cores.
 
     optbench run --suite language --opt kron,adam,novograd
@@ -19,6 +19,6 @@ from optbench.tasks import parse as task
 suite = Suite(
     name="language",
     tasks=(task("transformer_tiny"), task("transformer")),
-    optimizers=tuple(map(optimizer, ("kron", "adam", "lion[weight_decay=0]", "novograd"))),
+    optimizers=tuple(map(optimizer, ("kron", "adam", "lion[weight_decay=0]", "novograd", "muon", "soap"))),
     schedule=Schedule("cosine", warmup=0.1),
 )

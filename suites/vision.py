@@ -1,7 +1,7 @@
 """Which optimizer trains image classifiers best, and how carefully must it be tuned?
 
 A multilayer perceptron and two residual networks, of 8 and 14 layers, on real handwritten digits of 8 x 8 pixels; nine
-learning rates over four decades, five seeds. About a quarter of an hour on two cores.
+learning rates over four decades, five seeds. Some twenty-five minutes on two cores.
 
     optbench run --suite vision --opt kron,adam,novograd
 
@@ -17,5 +17,5 @@ from optbench.tasks import parse as task
 suite = Suite(
     name="vision",
     tasks=(task("mlp"), task("resnet"), task("resnet_14")),
-    optimizers=tuple(map(optimizer, ("kron", "adam", "sgd", "nesterov", "novograd"))),
+    optimizers=tuple(map(optimizer, ("kron", "adam", "sgd", "nesterov", "novograd", "muon", "soap"))),
 )
