@@ -19,6 +19,8 @@ from optbench.tasks import parse as task
 suite = Suite(
     name="language",
     tasks=(task("transformer_tiny"), task("transformer")),
-    optimizers=tuple(map(optimizer, ("kron", "adam", "lion[weight_decay=0]", "novograd", "muon", "soap"))),
+    optimizers=tuple(
+        map(optimizer, ("kron", "adam", "lion[weight_decay=0]", "novograd", "muon", "soap[weight_decay=0]"))
+    ),
     schedule=Schedule("cosine", warmup=0.1),
 )

@@ -17,5 +17,7 @@ from optbench.tasks import parse as task
 suite = Suite(
     name="vision",
     tasks=(task("mlp"), task("resnet"), task("resnet_14")),
-    optimizers=tuple(map(optimizer, ("kron", "adam", "sgd", "nesterov", "novograd", "muon", "soap"))),
+    optimizers=tuple(
+        map(optimizer, ("kron", "adam", "sgd", "nesterov", "novograd", "muon", "soap[weight_decay=0]"))
+    ),
 )

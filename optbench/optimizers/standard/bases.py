@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
@@ -129,6 +131,10 @@ class SOAP(Leafwise):
             s[f"Q{i}"] = xp.qr(G @ Q[:, order])
         s["m"] = rotated(xp, rotated(xp, s["m"], back), {i: s[f"Q{i}"] for i in axes})
         return s
+
+    def flops(self, shapes: Shapes) -> float:
+        """Two rotations and a second moment, and now and then a QR."""
+        return products(shapes, lambda shape: self.axes(shape, ""), 3 + 10 / self.precondition_frequency)
 
     def state_floats(self, shapes: Shapes) -> int:
         merged = [self.merged(shape) for shape in shapes.values()]
@@ -271,6 +277,10 @@ class Shampoo(Leafwise):
         scale = xp.unbias(self.grafting_b2, at.t) if self.grafting == "adam" else 1.0
         return xp.cast(d / ((s["V"] / scale) ** 0.5 + self.grafting_eps), d.dtype)
 
+    def flops(self, shapes: Shapes) -> float:
+        """A second moment and a product, and now and then a root."""
+        return products(shapes, self.axes, 2 + 20 / self.precondition_frequency)
+
     def state_floats(self, shapes: Shapes) -> int:
         arrays = (self.b1 > 0) + (self.grafting not in ("sgd", "none")) + (self.momentum > 0)
         merged = [self.merged(shape) for shape in shapes.values()]
@@ -280,6 +290,12 @@ class Shampoo(Leafwise):
 def added(xp: Any, mean: Any, x: Any, decay: float) -> Any:
     """A running mean, or the sum where the decay is 1."""
     return mean + x if decay == 1 else xp.ema(mean, x, decay)
+
+
+def products(shapes: Shapes, axes: Callable[[tuple[int, ...]], list[int]], count: float) -> float:
+    """Operations of so many products along each axis that has a basis, beside those of Adam."""
+    along = [sum(shape[i] for i in axes(shape)) * math.prod(shape) for shape in shapes.values()]
+    return 20.0 * size(shapes) + 2.0 * count * sum(along)
 
 
 def rotated(xp: Any, x: Any, bases: dict[int, Any]) -> Any:

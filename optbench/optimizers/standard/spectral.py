@@ -106,6 +106,11 @@ class Hidden(Leafwise):
     def step_hidden(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
         raise NotImplementedError
 
+    def flops(self, shapes: Shapes) -> float:
+        """About three products with the shorter axis in each of five iterations."""
+        matrices = [(shape[0], math.prod(shape[1:])) for shape in shapes.values() if len(shape) > 1]
+        return 10.0 * size(shapes) + sum(30.0 * min(shape) * math.prod(shape) for shape in matrices)
+
     def state_floats(self, shapes: Shapes) -> int | None:
         """None with another auxiliary, and where a task's roles decide."""
         return None
