@@ -36,8 +36,8 @@ def factory(declared: type[Leafwise]) -> Callable[..., optax.GradientTransformat
     options = [each.name for each in fields(declared) if each.name != "learning_rate"]
     names = f"learning_rate * {' '.join(options)} roles {'seed' * declared.draws}"
 
-    def make(learning_rate: Any, roles: Any, seed: Any = 0, **options: Any) -> Any:
-        noise = KeyNoise.seeded(seed)
+    def make(learning_rate: Any, roles: Any, **options: Any) -> Any:
+        noise = KeyNoise.seeded(options.pop("seed", 0))
         return transformation(declared().bind(options), learning_rate, roles, noise)
 
     make.__name__ = make.__qualname__ = declared.name

@@ -12,8 +12,15 @@ from optbench.optimizers.leafwise import At, Leafwise, State
 from optbench.protocol import Shapes
 
 
+class Bases(Leafwise):
+    """A method whose lanes run one after the other: XLA's CPU thread pool stands still on batched decompositions."""
+
+    def vectorizes(self, shapes: Shapes) -> bool:
+        return False
+
+
 @declared
-class SOAP(Leafwise):
+class SOAP(Bases):
     """Adam in the slowly turning eigenbasis of the gradients' second moments along each axis.
 
     G_i <- beta G_i + (1 - beta) g_i g_i',  g_i the unfolding of g along axis i;  Q_i: eigenvectors of G_i
@@ -33,7 +40,6 @@ class SOAP(Leafwise):
     name: ClassVar[str] = "soap"
     source: ClassVar[str] = "arXiv:2409.11321; github.com/nikhilvyas/SOAP a1e5535"
     memory: ClassVar[str] = "2n + 2 of the squared length of each axis"
-    stacks: ClassVar[bool] = True
     parity: ClassVar[bool] = False
     proportional: ClassVar[bool] = False
 
@@ -143,7 +149,7 @@ class SOAP(Leafwise):
 
 
 @declared
-class Shampoo(Leafwise):
+class Shampoo(Bases):
     """Momentum divided, along each axis, by a root of the gradients' second moments; as long as another method's step.
 
     L_i <- b2 L_i + (1 - b2) g_i g_i', without 1 - b2 at b2 = 1;  V likewise of g^2, by `grafting_b2`
@@ -162,7 +168,6 @@ class Shampoo(Leafwise):
         "arXiv:1802.09568, arXiv:2309.06497; github.com/facebookresearch/optimizers f606606"
     )
     memory: ClassVar[str] = "2n + 2 of the squared length of each axis"
-    stacks: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.001, 1e-4)
     b1: float = decay(0.9, "the mean of gradients")
