@@ -81,6 +81,22 @@ def state_ratio(optimizer: Optimizer) -> str:
     return "?" if floats is None else f"{floats / sum(math.prod(shape) for shape in EXAMPLE.values()):.2f}"
 
 
+def layouts(optimizer: Optimizer) -> list[str]:
+    """State floats per parameter by each option of few choices that changes them."""
+    lines = []
+    for spec in dataclasses.fields(optimizer):
+        found = {}
+        for value in spec.metadata.get("choices") or ():
+            try:
+                found[value] = state_ratio(optimizer.replace(**{spec.name: value}))
+            except UserError:  # a choice that needs another option
+                continue
+        if len(set(found.values())) > 1:
+            each = ", ".join(f"{value} {ratio}" for value, ratio in found.items())
+            lines.append(f"State by {spec.name}: {each}.")
+    return lines
+
+
 def parameters(task: Task) -> str:
     dim = getattr(task, "dim", None)
     return "-" if dim is None else str(dim)
@@ -181,7 +197,12 @@ def thing_page(thing: Optimizer | Task, name: str) -> tuple[str, dict[str, Any]]
             "Hyperparameters",
             [
                 f"Frameworks: {', '.join(thing.frameworks())}. Order: {('first', 'second')[thing.order - 1]}.",
-                f"State: {thing.memory}; {ratio} floats per parameter on a 256 x 128 layer with bias.",
+                "\n".join(
+                    [
+                        f"State: {thing.memory}; {ratio} floats per parameter on a 256 x 128 layer with bias.",
+                        *layouts(thing),
+                    ]
+                ),
                 f"Source: {thing.source}",
                 f"Try: optbench run --suite quickstart --opt {name}",
             ],

@@ -140,6 +140,7 @@ def check(
     Returns exit code 1 if something differs, and what `--json` prints.
     """
     from optbench.optimizers import listed
+    from optbench.optimizers import names as ours
 
     found: list[Difference] = []
     alone = suite != "gate" or baselines is not None
@@ -149,7 +150,9 @@ def check(
     opt = [part for text in opt for part in split_brackets(text)] if opt else None
     if not alone:
         texts = opt or list(listed())
-        if not own and (unknown := sorted({text.partition("[")[0] for text in texts} - set(listed()))):
+        measured_before = {key[1] for key in files.read(OURS)} if OURS.is_file() else set()
+        known = set(ours()) if update else measured_before | set(listed())
+        if not own and (unknown := sorted({text.partition("[")[0] for text in texts} - known)):
             raise UserError(
                 f"{unknown[0]} has no numbers in {OURS}. Give a file: --baseline tests/optbench.json"
             )
