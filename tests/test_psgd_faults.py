@@ -270,3 +270,15 @@ def test_names_that_join_to_the_same_text_stay_apart(make):
     state = transform.init(params)
     updates, _ = transform.update(params, state, params)
     assert jax.tree.map(jnp.shape, updates) == {"a.b": (3,), "a": {"b": (2, 2)}}
+
+
+def test_a_float16_update_of_a_large_norm_is_clipped_and_not_lost():
+    """The squares of 3000 and the norm of 300 x 300 of them are above float16's range."""
+    from optbench.optimizers.psgd.jax import clip_global
+    from optbench.optimizers.psgd.torch import clip_global as clip_global_in_torch
+
+    (clipped,) = clip_global([jnp.full((300, 300), 3000.0, jnp.float16)], 30.0)
+    (in_torch,) = clip_global_in_torch([torch.full((300, 300), 3000.0, dtype=torch.float16)], 30.0)
+    assert clipped.dtype == jnp.float16
+    np.testing.assert_allclose(clipped, 0.1, rtol=1e-3)
+    np.testing.assert_allclose(in_torch, 0.1, rtol=1e-3)

@@ -98,6 +98,23 @@ def test_jit_scan_donation_and_vmap(one):
 
 
 @each
+def test_a_nan_in_the_gradient_is_seen_in_the_parameter(one):
+    rule = built(one)
+    spoil = {"a": jnp.asarray([0.0, jnp.nan]), "b": jnp.zeros(2)}
+
+    @jax.jit
+    def run(params):
+        params, state = advance(one, rule, params, rule.init(params))
+        grads = jax.tree.map(jnp.add, gradient(params), spoil)
+        updates, _ = rule.update(grads, state, params, **one.extra(grads))
+        return params, optax.apply_updates(params, updates)
+
+    before, after = run(PARAMS)
+    assert not any(jnp.isnan(leaf).any() for leaf in before.values())
+    assert jnp.isnan(after["a"]).any()
+
+
+@each
 def test_chain_masked_multi_transform_inject_hyperparams_and_schedules(one):
     schedule = optax.linear_schedule(0.1, 0.05, STEPS)
     label = {"a": "ours", "b": "frozen"}

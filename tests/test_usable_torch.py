@@ -156,6 +156,17 @@ def test_a_missing_gradient_is_skipped(cls, options):
 
 
 @each
+def test_a_nan_in_the_gradient_is_seen_in_the_parameter(cls, options):
+    params = parameters()
+    optimizer = cls(params, **options)
+    train(optimizer, params, 1)
+    assert torch.isfinite(backward(optimizer, params))
+    params[0].grad = params[0].grad * torch.tensor([[torch.nan, 1.0]] * 3)
+    optimizer.step()
+    assert params[0].isnan().any()
+
+
+@each
 def test_a_sparse_gradient_is_refused_clearly(cls, options):
     param = torch.zeros(3, requires_grad=True)
     param.grad = torch.sparse_coo_tensor([[0]], [1.0], (3,), check_invariants=True)

@@ -61,7 +61,7 @@ def scale_by_expectigrad(
             counter, counts = None, jax.tree.map(lambda s: count.astype(s.dtype), total)
 
         def direction(g: jax.Array, s: jax.Array, n: jax.Array) -> jax.Array:
-            mean = jnp.where(n > 0, s / jnp.where(n > 0, n, 1), 0)
+            mean = jnp.where(n == 0, 0, s / jnp.where(n == 0, 1, n))
             return g / (eps + jnp.sqrt(mean))
 
         scaled = jax.tree.map(direction, updates, total, counts)

@@ -12,6 +12,7 @@ from optbench.fields import hyper
 from optbench.optimizers.novograd import Novograd
 from optbench.ranges import is_off
 from optbench.rules.arguments import SCHEDULED, at, field, takes
+from optbench.rules.optax_transform import wide
 
 
 @takes(
@@ -49,19 +50,21 @@ def scale_by_novograd(
         return optax.ScaleByNovogradState(
             count=jnp.zeros((), jnp.int32),
             mu=optax.tree.zeros_like(params, dtype=mu_dtype),
-            nu=jax.tree.map(lambda p: jnp.zeros((), p.dtype), params),
+            nu=jax.tree.map(lambda p: jnp.zeros((), wide(p.dtype)), params),
         )
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, optax.ScaleByNovogradState]:
         first = state.count == 0
 
         def norm(g: jax.Array, nu: jax.Array) -> jax.Array:
-            squared = jnp.sum(g * g)
+            wider = g.astype(nu.dtype)
+            squared = jnp.sum(wider * wider)
             return jnp.where(first, squared, (1 - b2) * squared + b2 * nu).astype(nu.dtype)
 
         def direction(g: jax.Array, nu: jax.Array) -> jax.Array:
             divisor = jnp.sqrt(nu + eps_root) + eps
-            return jnp.where(divisor > 0, g / jnp.where(divisor > 0, divisor, 1), 0)
+            is_zero = divisor == 0  # not `divisor > 0`, which a NaN fails too
+            return jnp.where(is_zero, 0, g / jnp.where(is_zero, 1, divisor))
 
         nu = jax.tree.map(norm, updates, state.nu)
         added = jax.tree.map(direction, updates, nu)

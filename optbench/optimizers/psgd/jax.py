@@ -19,7 +19,7 @@ from optbench.protocol import Noise
 from optbench.ranges import is_off
 from optbench.rules.arguments import SCHEDULED, at, field, takes
 from optbench.rules.optax import KeyNoise, leaf_names
-from optbench.rules.optax_transform import unmasked
+from optbench.rules.optax_transform import unmasked, wide
 
 UPDATE = """
 `update(grads, state, params)` whitens; `update(..., Hvp=, vector=, update_preconditioner=)` fits the
@@ -229,8 +229,10 @@ def momentum(grads: Any, mu: Any, b1: Any, nesterov: bool, t: jax.Array) -> tupl
 def clip_global(updates: Any, limit: float | None) -> Any:
     if limit is None:
         return updates
-    norm = optax.tree.norm(updates)
-    return jax.tree.map(lambda u: jnp.where(norm < limit, u, u / norm.astype(u.dtype) * limit), updates)
+    wider = jax.tree.map(lambda u: u.astype(wide(u.dtype)), updates)
+    norm = optax.tree.norm(wider)
+    clipped = jax.tree.map(lambda w: jnp.where(norm < limit, w, w / norm.astype(w.dtype) * limit), wider)
+    return jax.tree.map(lambda w, u: w.astype(u.dtype), clipped, updates)
 
 
 def check_static(owner: str, **given: Any) -> None:
