@@ -121,7 +121,7 @@ class Adopt(Moments):
     u = clip(g / max(sqrt(v), eps), t^(1/4));  m <- b1 m + (1 - b1) u;  v <- b2 v + (1 - b2) g^2
     theta <- theta - learning_rate m
 
-    The first gradient only sets v.
+    The first gradient only sets v. These are the defaults of the authors; timm clips to t^0.333.
     """
 
     source: ClassVar[str] = "arXiv:2411.02853; optax.contrib.adopt"

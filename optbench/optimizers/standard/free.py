@@ -148,7 +148,8 @@ class Prodigy(Moments):
     theta <- theta - learning_rate d (Adam's step on d g + weight_decay theta)
 
     It finds its step size. The learning rate is a factor of it, 1 as its authors advise; it is swept, so that the
-    method has as many trials as the others.
+    method has as many trials as the others. Adam's bias corrections are on, as in optax; the package prodigyopt has
+    them off by default (`use_bias_correction`).
     """
 
     source: ClassVar[str] = "arXiv:2306.06101; optax.contrib.prodigy"
@@ -160,9 +161,10 @@ class Prodigy(Moments):
     weight_decay: float = weight_decay()
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        return optax.contrib.prodigy(
-            rate, (self.b1, self.b2), eps=self.eps, estim_lr0=self.first, weight_decay=self.weight_decay
-        )
+        from optbench.optimizers.standard.jax import from_the_first_gradient
+
+        options = {"eps": self.eps, "estim_lr0": self.first, "weight_decay": self.weight_decay}
+        return from_the_first_gradient(optax.contrib.prodigy(rate, (self.b1, self.b2), **options))
 
 
 @declared
@@ -173,7 +175,8 @@ class DAdaptAdamW(Moments):
     theta <- theta - learning_rate d (Adam's step + weight_decay theta)
 
     It finds its step size. The learning rate is a factor of it, 1 as its authors advise; it is swept, so that the
-    method has as many trials as the others. A schedule also weighs the sums.
+    method has as many trials as the others. A schedule also weighs the sums. Adam's bias corrections are on and weight
+    decay is decoupled, as in optax; DAdaptAdam of the package dadaptation has neither by default.
     """
 
     name: ClassVar[str] = "dadapt_adamw"
@@ -187,7 +190,10 @@ class DAdaptAdamW(Moments):
     weight_decay: float = weight_decay()
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        return optax.contrib.dadapt_adamw(rate, (self.b1, self.b2), self.eps, self.first, self.weight_decay)
+        from optbench.optimizers.standard.jax import from_the_first_gradient
+
+        options = (self.eps, self.first, self.weight_decay)
+        return from_the_first_gradient(optax.contrib.dadapt_adamw(rate, (self.b1, self.b2), *options))
 
 
 @declared
@@ -265,4 +271,6 @@ class Madgrad(Standard):
     eps: float = hyper(1e-6, "added to the learning rate and the root", bounds="(0, inf)")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        return optax.contrib.madgrad(rate, self.momentum, eps=self.eps)
+        from optbench.optimizers.standard.jax import madgrad
+
+        return madgrad(rate, self.momentum, eps=self.eps)

@@ -27,7 +27,8 @@ class LARS(Standard):
     u = g + weight_decay theta;  u <- trust |theta| / (|u| + eps) u for each leaf (u where a norm is 0)
     m <- momentum m + learning_rate u;  theta <- theta - m
 
-    The learning rate enters before the momentum: a schedule scales what comes, not what is carried on.
+    The learning rate enters before the momentum: a schedule scales what comes, not what is carried on. timm's LARS has
+    no momentum by default, divides by |g| + weight_decay |theta|, and leaves groups without decay at plain descent.
     """
 
     source: ClassVar[str] = "arXiv:1708.03888; optax.lars"
@@ -52,7 +53,8 @@ class LAMB(Moments):
 
     u = Adam's step + weight_decay theta;  theta <- theta - learning_rate |theta| / |u| u for each leaf
 
-    The ratio is 1 where a norm is 0.
+    The ratio is 1 where a norm is 0. By default timm's LAMB and apex's FusedLAMB decay by 0.01 and clip the gradient of
+    all leaves to norm 1 first, and torch_optimizer's has no bias corrections and clamps |theta| to 10.
     """
 
     source: ClassVar[str] = "arXiv:1904.00962; optax.lamb"
