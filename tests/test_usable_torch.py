@@ -13,7 +13,7 @@ import torch
 from optbench.optimizers.affine.torch import Affine
 from optbench.optimizers.esgd.torch import ESGD
 from optbench.optimizers.expectigrad.torch import Expectigrad
-from optbench.optimizers.kron.torch import Kron
+from optbench.optimizers.kron.torch import Kron, precond_update_prob_schedule
 from optbench.optimizers.kron.torch_kron_torch import KronTorch
 from optbench.optimizers.lra.torch import LRA
 from optbench.optimizers.ngc.torch import NgcAdam, NgcNag, NgcSgd
@@ -110,6 +110,30 @@ def test_a_state_saved_mid_run_goes_on_with_the_same_bits(cls, options, dtype):
     assert same(params, again)
     assert not same(params, parameters(dtype))
     assert all(torch.isfinite(param).all() and param.dtype == dtype for param in params)
+
+
+@pytest.mark.parametrize(
+    ("cls", "options"),
+    [
+        *((cls, {"preconditioner_update_probability": "schedule"}) for cls in (Kron, KronTorch)),
+        *((cls, {"precond_lr": "schedule"}) for cls in (XMat, LRA, Affine)),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_state_with_our_schedule_is_loaded_as_weights_only(cls, options):
+    schedule = precond_update_prob_schedule(min_prob=0.1, decay=1.0, flat_start=1)
+    params = parameters()
+    optimizer = cls(params, lr=0.05, **dict.fromkeys(options, schedule))
+    train(optimizer, params, 4)
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    again = [param.detach().clone().requires_grad_() for param in params]
+    loaded = cls(again)
+    loaded.load_state_dict(torch.load(file, weights_only=True))
+    train(optimizer, params, 4)
+    train(loaded, again, 4)
+    assert same(params, again)
 
 
 @pytest.mark.parametrize(

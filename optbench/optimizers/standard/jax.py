@@ -79,7 +79,7 @@ def radam(rate: Callable[[Any], Any], b1: float, b2: float, eps: float) -> optax
     return optax.chain(optax.GradientTransformation(init, update), optax.scale_by_learning_rate(rate))
 
 
-def from_the_first_gradient(early: optax.GradientTransformation) -> optax.GradientTransformation:
+def from_the_first_gradient(early: Any) -> optax.GradientTransformation:
     """A transformation that finds its step size, and moves nothing before a gradient that is not zero.
 
     Until then its estimate is 0 / 0, and optax's is NaN from there on. The authors' packages return early there.
@@ -96,7 +96,9 @@ def from_the_first_gradient(early: optax.GradientTransformation) -> optax.Gradie
 
 def madgrad(rate: Callable[[Any], Any], *arguments: Any, **options: Any) -> optax.GradientTransformation:
     """MADGRAD with weights in the widest dtype that is on: optax's takes the root of an int32, in float32."""
-    inner = optax.contrib.scale_by_madgrad(lambda count: rate(count.astype(jnp.int32)), *arguments, **options)
+    inner: Any = optax.contrib.scale_by_madgrad(
+        lambda count: rate(jnp.asarray(count, jnp.int32)), *arguments, **options
+    )
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         count = state.count.astype(jnp.result_type(float))
