@@ -165,6 +165,7 @@ class Whitening(NamedTuple):
 
     def fitted(self, factors: Factors, on: Any, step: jax.Array) -> Factors:
         """The factors of each leaf after one step on a tree; balanced before it now and then."""
+        on = jax.tree.map(jax_factors.with_squares, on)
         leaves, structure = jax.tree.flatten(on)
         stacked, release = self.layers.stacked(on), self.options.release
         balance_now = self.noise.uniform("balance_u", step, jnp.float32) < BALANCE_PROBABILITY
@@ -195,5 +196,10 @@ class Whitening(NamedTuple):
         leaves, structure = jax.tree.flatten(direction)
         rows = zip(factors, leaves, self.layers.stacked(direction), strict=True)
         return structure.unflatten(
-            [limit(self.layers.lift(jax_factors.precondition, is_stack)(qs, g)) for qs, g, is_stack in rows]
+            [
+                limit(
+                    self.layers.lift(jax_factors.precondition, is_stack)(qs, jax_factors.with_squares(g))
+                ).astype(g.dtype)
+                for qs, g, is_stack in rows
+            ]
         )

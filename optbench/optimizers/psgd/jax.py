@@ -205,12 +205,12 @@ def precond_update_prob_schedule(
 
 
 def is_alive(h: jax.Array) -> jax.Array:
-    """Whether the mean size of h is above the cube root of the smallest number.
+    """Whether the mean size of h is above the root of the smallest number, so that its squares are numbers.
 
     A unit without gradient says nothing about its curvature: fitted all the same, Q would grow at each
     step until Q^2 overflows when the gradient comes back.
     """
-    return jnp.mean(jnp.abs(h)) > jnp.finfo(h.dtype).tiny ** (1 / 3)
+    return jnp.mean(jnp.abs(h)) > jnp.finfo(h.dtype).tiny ** 0.5
 
 
 def momentum(grads: Any, mu: Any, b1: Any, nesterov: bool, t: jax.Array) -> tuple[Any, Any]:

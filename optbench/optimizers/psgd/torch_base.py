@@ -113,4 +113,4 @@ torch.serialization.add_safe_globals([precond_update_prob_schedule])
 
 
 def is_alive(h: torch.Tensor) -> torch.Tensor:
-    return h.abs().mean() > torch.finfo(h.dtype).tiny ** (1 / 3)
+    return h.abs().mean() > torch.finfo(h.dtype).tiny ** 0.5
