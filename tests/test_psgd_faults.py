@@ -149,7 +149,9 @@ def test_a_long_dead_leaf_comes_back_finite_and_useful_in_jax():
             back = np.asarray(move)[DEAD + alive_first :]
             assert np.isfinite(move).all()
             assert (back.reshape(len(back), -1).sum(1) < 0).all(), f"{name} does not descend"
-            if name != "large":  # a gradient of rank one makes the step of many entries small, dead before or not
+            if (
+                name != "large"
+            ):  # a gradient of rank one makes the step of many entries small, dead before or not
                 assert 0.01 < np.abs(back[-1]).max() < 0.5
 
 

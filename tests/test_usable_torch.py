@@ -83,6 +83,23 @@ def test_groups_have_their_own_hyperparameters(cls, options):
 
 
 @each
+def test_a_learning_rate_that_is_a_tensor_is_read_and_never_written(cls, options):
+    plain, others = parameters(), parameters()
+    rate = torch.tensor(0.05)
+    optimizer = cls(others, lr=rate, **options)
+    train(cls(plain, lr=0.05, **options), plain, 4)
+    train(optimizer, others, 4)
+    assert optimizer.param_groups[0]["lr"] is rate
+    assert rate == torch.tensor(0.05)
+    for param, other in zip(plain, others, strict=True):
+        torch.testing.assert_close(param, other)
+    rate.fill_(0.0)  # as a scheduler writes it
+    before = [param.detach().clone() for param in others]
+    train(optimizer, others, 1)
+    assert same(before, others) or cls is NgcNag  # whose momentum is not scaled
+
+
+@each
 def test_a_closure_gives_the_same_bits(cls, options):
     plain, closed = parameters(), parameters()
     optimizer = cls(plain, **options)

@@ -45,8 +45,8 @@ MUTANTS = [
     Mutant(
         "one is subtracted twice in a bias correction",
         ROOMS + "expectigrad.torch",
-        'rate /= 1 - beta ** state["step"]',
-        'rate /= 1 - (1 - beta ** state["step"])',
+        'rate = rate / (1 - beta ** state["step"])',
+        'rate = rate / (1 - (1 - beta ** state["step"]))',
         "expectigrad",
         "kozistr/pytorch_optimizer#308",
     ),

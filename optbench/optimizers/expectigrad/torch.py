@@ -45,5 +45,5 @@ class Expectigrad(CheckedOptimizer):
         if "momentum" in state:
             beta = group["beta"]
             move = state["momentum"].mul_(beta).add_(move, alpha=1 - beta)
-            rate /= 1 - beta ** state["step"]
+            rate = rate / (1 - beta ** state["step"])
         param.add_(move, alpha=-rate)

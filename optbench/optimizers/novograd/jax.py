@@ -43,7 +43,7 @@ def novograd(learning_rate: Any, upstream: bool, **options: Any) -> optax.Gradie
 )
 def scale_by_novograd(
     b1: Any, b2: Any, eps: Any, eps_root: Any, weight_decay: Any, mu_dtype: Any
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """`novograd` without learning rate."""
 
     def init(params: Any) -> optax.ScaleByNovogradState:
@@ -77,4 +77,4 @@ def scale_by_novograd(
         mu = jax.tree.map(lambda m, u: (b1 * m + u).astype(m.dtype), state.mu, added)
         return mu, optax.ScaleByNovogradState(optax.safe_increment(state.count), mu, nu)
 
-    return optax.GradientTransformation(init, update)
+    return optax.with_extra_args_support(optax.GradientTransformation(init, update))
