@@ -105,7 +105,7 @@ class Kron(Preconditioned):
         self, group: dict[str, Any], params: list[torch.Tensor], fitted: list[torch.Tensor]
     ) -> None:
         """Balance now and then, and fit all factors; no value of a parameter is looked at from Python."""
-        step, names = group["count"], self.names(group)
+        step, names = group["count"], self.names()
         balance = bool(self.noise.uniform("balance_u", step, torch.float32) < BALANCE_PROBABILITY)
         fit = lifted(fit_factors, (0, 0, 0, None), group)
         fitted = [g.to(wide(g.dtype)) for g in fitted]

@@ -133,7 +133,7 @@ class GroupPreconditioner(Preconditioned):
         curvature: Curvature | None,
     ) -> None:
         """Fit all units of a group; no value of a tensor is read from Python."""
-        step, upstream, given = group["count"], group["upstream"] is not None, self.names(group)
+        step, upstream, given = group["count"], group["upstream"] is not None, self.names()
         names = [given[p] for p in members]
         if curvature is None:
             hs = kind.units(grads)

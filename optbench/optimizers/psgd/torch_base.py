@@ -40,16 +40,6 @@ class Preconditioned(CheckedOptimizer):
         super().check_group(group)
         group["upstream"] = check_release(self.owner, group["upstream"], self.releases)
 
-    def names(self, group: dict[str, Any]) -> dict[torch.Tensor, str]:
-        """The name of each parameter of a group: its own, or its place among all."""
-        before = 0
-        for each in self.param_groups:
-            if each is group:
-                break
-            before += len(each["params"])
-        given = group.get("param_names") or [str(before + i) for i in range(len(group["params"]))]
-        return dict(zip(group["params"], given, strict=True))
-
     def present(self, group: dict[str, Any]) -> list[torch.Tensor]:
         return [leaf.param for leaf in self.leaves() if leaf.group is group]
 
