@@ -11,6 +11,7 @@ from optbench.optimizers.affine import jax as affine_jax
 from optbench.optimizers.affine import torch as affine_torch
 from optbench.optimizers.kron import jax as kron_jax
 from optbench.optimizers.kron import torch as kron_torch
+from optbench.optimizers.kron.jax_sharding import kron_partition_specs
 from optbench.optimizers.kron.torch_kron_torch import KronTorch
 from optbench.optimizers.lra import jax as lra_jax
 from optbench.optimizers.lra import torch as lra_torch
@@ -351,3 +352,63 @@ def test_a_float16_leaf_trains_as_a_float32_one():
         assert leaf.dtype == jnp.float16
         assert np.abs(single[name] - 1).mean() > 0.1
         np.testing.assert_allclose(leaf, single[name], atol=0.01)
+
+
+STACKS = {
+    "blocks": {"w": jnp.ones((2, 3, 4)), "b": jnp.ones((2, 3))},
+    "head": jnp.ones((4, 3)),
+    "scale": jnp.ones(()),
+}
+MARKS = {"blocks": {"w": True, "b": True}, "head": False, "scale": False}
+
+
+def factors_of(marks, params=STACKS):
+    state = kron_jax.scale_by_kron(scanned_layers=marks).init(params)
+    return jax.tree.map(jnp.shape, state["Qs_preconditioners"])
+
+
+def test_layers_are_matched_by_path():
+    right = factors_of(MARKS)
+    assert right["blocks"]["w"] == [(2, 3, 3), (2, 4, 4)]
+    assert factors_of({"scale": None, "head": None, "blocks": {"b": True, "w": True}}) == right
+    masked = {**STACKS, "blocks": {"w": STACKS["blocks"]["w"], "b": optax.MaskedNode()}, "head": None}
+    assert factors_of(MARKS, masked)["blocks"]["w"] == right["blocks"]["w"]
+    assert factors_of(MARKS, {**STACKS, "blocks": optax.MaskedNode()})["head"] == right["head"]
+
+
+def test_layers_of_masked_parameters_are_trained():
+    rule = optax.masked(
+        kron_jax.kron(0.1, scanned_layers=MARKS), {**MARKS, "blocks": {"w": True, "b": False}}
+    )
+    updates, _ = rule.update(STACKS, rule.init(STACKS), STACKS)
+    plain = kron_jax.kron(0.1, scanned_layers={"blocks": {"w": True}})
+    only = {"blocks": {"w": STACKS["blocks"]["w"]}}
+    alone, _ = plain.update(only, plain.init(only), only)
+    np.testing.assert_array_equal(updates["blocks"]["w"], alone["blocks"]["w"])
+    np.testing.assert_array_equal(updates["blocks"]["b"], 1)
+
+
+@pytest.mark.parametrize(
+    ("marks", "message"),
+    [
+        (
+            {"blocks": {"w": True, "c": True}, "head": False, "scale": False},
+            r"says nothing of the parameter \['blocks'\]\['b'\]. Did you mean \['blocks'\]\['",
+        ),
+        ({**MARKS, "tail": True}, r"marks \['tail'\], which is no parameter"),
+        ({**MARKS, "scale": True}, r"marks \['scale'\], which has no axis of layers"),
+        ([True, True, False, False], r"says nothing of the parameter \['blocks'\]\['b'\]"),
+    ],
+    ids=["other name", "one more", "scalar", "list"],
+)
+def test_a_wrong_mark_of_layers_is_a_sentence(marks, message):
+    with pytest.raises(ValueError, match=f"kron: scanned_layers {message}"):
+        factors_of(marks)
+    specs = jax.tree.map(lambda _: None, STACKS)
+    with pytest.raises(ValueError, match=f"kron: scanned_layers {message}"):
+        kron_partition_specs(STACKS, specs, scanned_layers=marks)
+
+
+def test_a_scalar_in_a_group_of_layers_is_a_sentence():
+    with pytest.raises(ValueError, match="kron: a group with scanned_layers=True holds a scalar"):
+        kron_torch.Kron([torch.ones(())], scanned_layers=True)

@@ -220,9 +220,9 @@ MUTANTS = [
     Mutant("balance dropped", ROOMS + "kron.torch", "if balance and len(qs) > 1:", "if False:", "kron"),
     Mutant(
         "layers of a stack not mapped",
-        ROOMS + "kron.jax",
-        "        if not stacked:\n            return function",
-        "        if not stacked or self.batch is not None:\n            return function",
+        ROOMS + "kron.jax_layers",
+        "        if not is_stack:\n            return function",
+        "        if not is_stack or self.batch is not None:\n            return function",
         "kron",
         rows="kron_of_stacks_one_by_one",
     ),

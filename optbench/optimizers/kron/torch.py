@@ -48,6 +48,10 @@ class Kron(Preconditioned):
     def check_group(self, group: dict[str, Any]) -> None:
         super().check_group(group)
         for param in group["params"]:
+            if group["scanned_layers"] and not param.ndim:
+                raise ValueError(
+                    f"{self.owner}: a group with scanned_layers=True holds a scalar, which has no axis of layers"
+                )
             factor_kinds(tuple(param.shape)[group["scanned_layers"] :], Shaping.of(group))
 
     def advance(self) -> None:
