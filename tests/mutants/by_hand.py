@@ -317,8 +317,8 @@ MUTANTS = [
     Mutant(
         "norm clip over each leaf",
         ROOMS + "psgd.torch",
-        "torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(u) for u in updates]))",
-        "torch.stack([torch.linalg.vector_norm(u) for u in updates]).max()",
+        "torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(w) for w in wider]))",
+        "torch.stack([torch.linalg.vector_norm(w) for w in wider]).max()",
         "xmat",
         rows="numbers",
     ),
