@@ -161,3 +161,28 @@ def test_v_is_the_older_name_of_nu():
     assert mixing(betas, 0.3, None) == mixing(betas, None, 0.3) == (0.9, 0.999, 0.3)
     assert mixing(betas, None, None).nu == 0.9
     assert ESGD([torch.zeros(1)], v=0.3).defaults["nu"] == 0.3
+
+
+@IGNORE_CYCLE
+def test_gradients_unscaled_before_a_product_are_refused_with_a_sentence():
+    w = torch.ones(3, requires_grad=True)
+    optimizer, scaler = ESGD([w]), torch.amp.GradScaler("cpu", init_scale=1024.0)
+    scaler.scale((w**4).sum()).backward(create_graph=True)
+    scaler.unscale_(optimizer)
+    with pytest.raises(RuntimeError, match=r"Leave out scaler.unscale_\(optimizer\)"):
+        scaler.step(optimizer)
+    assert torch.equal(w, torch.ones(3))
+
+
+def test_a_state_in_the_originals_form_is_loaded():
+    """The original keeps its counters beside the groups; ours are in each group."""
+    optimizer = ESGD([torch.zeros(2)])
+    state = optimizer.state_dict()
+    (group,) = state["param_groups"]
+    for name in ESGD.counters:
+        del group[name]
+    cadence = {"update_d_every": 7, "d_warmup": 3, "steps": 40, "steps_since_d": 2}
+    optimizer.load_state_dict({**state, "global_state": cadence})
+    assert optimizer.state_dict()["global_state"] == cadence
+    assert {name: optimizer.param_groups[0][name] for name in cadence} == cadence
+    assert not optimizer.should_create_graph()

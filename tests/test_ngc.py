@@ -1,5 +1,8 @@
 """The rules of ngc-learn against the original in all three forms, trace by trace."""
 
+import importlib
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,3 +89,41 @@ def test_averages_of_bfloat16_parameters_are_kept_in_float32():
     optimizer.step()
     assert optimizer.state[param]["g2"].dtype == torch.float32
     np.testing.assert_allclose(param.detach().float(), 1, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("adam", "param update g1 g2 eta beta1 beta2 time_step eps"),
+        ("nag", "param update phi_old eta mu time_step"),
+        ("sgd", "param update eta"),
+    ],
+)
+def test_the_step_of_one_array_takes_the_originals_names(name, arguments):
+    module = importlib.import_module(f"optbench.optimizers.ngc.functional.{name}")
+    assert list(inspect.signature(module.step_update).parameters) == arguments.split()
+
+
+@pytest.mark.parametrize(
+    ("given", "weights"),
+    [
+        # What ngc-learn's jitted step gives: a default is a Python float there, a given number a float32.
+        ({}, (np.float32(0.1), np.float32(0.001))),
+        ({"beta1": 0.8, "beta2": 0.99}, (1 - np.float32(0.8), 1 - np.float32(0.99))),
+    ],
+    ids=["defaults", "given"],
+)
+def test_a_default_decay_is_not_rounded_before_it_is_taken_from_one(given, weights):
+    one = {"w": jnp.ones(1)}
+    rule = ours.ngc_adam(**given)
+    _, state = rule.update(one, rule.init(one), one)
+    assert (state.g1["w"][0], state.g2["w"][0]) == weights
+    param = torch.ones(1, requires_grad=True)
+    param.grad = torch.ones(1)
+    optimizer = classes.NgcAdam([param], **given)
+    optimizer.step()
+    assert tuple(optimizer.state[param][name].numpy()[0] for name in ("g1", "g2")) == weights
+    functional, _ = get_opt_step_fn("adam", **given)(
+        get_opt_init_fn("adam")([one["w"]]), [one["w"]], [one["w"]]
+    )
+    assert (functional[0][0][0], functional[1][0][0]) == weights

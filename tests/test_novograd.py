@@ -89,3 +89,26 @@ def test_a_wrong_number_is_named_in_a_group_too():
         novograd(0.1, b1=1.5)
     with pytest.raises(ValueError, match=r"novograd: b1=1.5 is outside \[0, 1\)"):
         Novograd([{"params": [torch.zeros(1)], "b1": 1.5}])
+
+
+@pytest.mark.parametrize("size", [300.0, 1e-5])
+def test_a_float16_leaf_moves_as_a_float32_one(size):
+    """The square of 300 is above float16's range, that of 1e-5 below it."""
+    moved = []
+    for dtype in ("float32", "float16"):
+        param = torch.zeros(64, 64, dtype=getattr(torch, dtype), requires_grad=True)
+        optimizer = Novograd([param], lr=0.1)
+        params = {"w": jnp.zeros((64, 64), dtype)}
+        rule = novograd(0.1)
+        state = rule.init(params)
+        for _ in range(3):
+            param.grad = torch.full_like(param, size)
+            optimizer.step()
+            updates, state = rule.update({"w": jnp.full((64, 64), size, dtype)}, state, params)
+            params = optax.apply_updates(params, updates)
+        assert params["w"].dtype == dtype
+        moved.append((param.detach().float().numpy(), np.asarray(params["w"], np.float32)))
+    (wide, _), *_ = moved
+    assert np.abs(wide).min() > 1e-3
+    for got in (got for pair in moved for got in pair):
+        np.testing.assert_allclose(got, wide, rtol=5e-3)

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from jax.extend.core import jaxprs_in_params
 
 from optbench import optimizers
+from optbench.optimizers.standard import CLASSES
 from optbench.protocol import Setting
 from tests import parity
 
@@ -81,6 +83,61 @@ def test_half_the_factor_is_half_the_step(optimizer, framework):
             np.testing.assert_allclose(half[name], whole[name] / 2, rtol=1e-6, atol=1e-12, err_msg=name)
         else:
             assert not np.array_equal(half[name], whole[name]), "the schedule is not seen"
+
+
+def dtypes(jaxpr):
+    """The dtypes of all that a program computes, its branches and loops included."""
+    for equation in jaxpr.eqns:
+        yield from (variable.aval.dtype for variable in equation.outvars if hasattr(variable.aval, "dtype"))
+        for inner in jaxprs_in_params(equation.params):
+            yield from dtypes(inner)
+
+
+@pytest.mark.parametrize("name", [o.name for o in CLASSES if "jax" in o().frameworks()])
+def test_nothing_is_float32_in_float64(name):
+    """Guards the last digits: `optax.contrib.madgrad` takes a root in float32."""
+    with jax.enable_x64(True):
+        rule = optimizers.parse(name).jax(Setting(lambda t: 1.0, parity.JaxNoise(1), 1))
+        objective = parity.JaxObjective(lambda params: loss_of(jnp, params))
+        params = {name: jnp.asarray(value) for name, value in FIRST.items()}
+        step = jax.make_jaxpr(lambda p, s, t: rule.step(p, s, objective, t)[:3])
+        program = step(params, rule.init(params), jnp.int32(0))
+    assert jnp.dtype("float32") not in set(dtypes(program.jaxpr))
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        pytest.param(o, id=o.name, marks=[] if o.finds_step else [pytest.mark.slow])
+        for o in optimizers.names().values()
+    ],
+)
+def test_gradients_of_zero_at_the_start_leave_no_trace(optimizer):
+    """optax's `prodigy` and `dadapt_adamw` estimate 0 / 0 there, and are NaN for ever after."""
+    weights = (0.0, 0.0, 1.0)
+    if "jax" in optimizer.frameworks():
+        rule = optimizer.jax(Setting(lambda t: 1.0, parity.JaxNoise(STEPS), STEPS))
+
+        @jax.jit
+        def run(params):
+            state = rule.init(params)
+            for t, weight in enumerate(weights):
+                objective = parity.JaxObjective(lambda params, weight=weight: weight * loss_of(jnp, params))
+                params, state, *_ = rule.step(params, state, objective, t)
+            return params, state
+
+        first = {name: jnp.asarray(value, jnp.float32) for name, value in FIRST.items()}
+        params, state = run(first)
+        assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((params, state)))
+        assert any((params[name] != first[name]).any() for name in first)
+    if "torch" in optimizer.frameworks():
+        rule = optimizer.torch(Setting(lambda t: 1.0, parity.TorchNoise(STEPS), STEPS))
+        params = {name: torch.tensor(value, requires_grad=True) for name, value in FIRST.items()}
+        state = rule.init(params)
+        for t, weight in enumerate(weights):
+            objective = parity.TorchObjective(lambda params, weight=weight: weight * loss_of(torch, params))
+            state = rule.step(params, state, objective, t).state
+        assert all(torch.isfinite(leaf).all() for leaf in params.values())
 
 
 class Counted:

@@ -14,11 +14,11 @@ import pytest
 
 from optbench.optimizers.affine.jax import affine
 from optbench.optimizers.esgd.jax import esgd
-from optbench.optimizers.expectigrad.jax import expectigrad
+from optbench.optimizers.expectigrad.jax import expectigrad, scale_by_expectigrad
 from optbench.optimizers.kron.jax import kron
 from optbench.optimizers.lra.jax import lra
 from optbench.optimizers.ngc.jax import ngc_adam, ngc_nag, ngc_sgd
-from optbench.optimizers.novograd.jax import novograd
+from optbench.optimizers.novograd.jax import novograd, scale_by_novograd
 from optbench.optimizers.xmat.jax import xmat
 
 
@@ -98,6 +98,31 @@ def test_jit_scan_donation_and_vmap(one):
 
 
 @each
+def test_it_takes_the_extra_arguments_of_a_chain(one):
+    """As a line search or `reduce_on_plateau` beside it is given the loss."""
+    rule, grads = one.make(**{one.rate: 0.1}, **one.options), gradient(PARAMS)
+    state = jax.eval_shape(rule.init, PARAMS)
+    jax.eval_shape(lambda s: rule.update(grads, s, PARAMS, **one.extra(grads), value=1.0), state)
+
+
+@each
+def test_a_nan_in_the_gradient_is_seen_in_the_parameter(one):
+    rule = built(one)
+    spoil = {"a": jnp.asarray([0.0, jnp.nan]), "b": jnp.zeros(2)}
+
+    @jax.jit
+    def run(params):
+        params, state = advance(one, rule, params, rule.init(params))
+        grads = jax.tree.map(jnp.add, gradient(params), spoil)
+        updates, _ = rule.update(grads, state, params, **one.extra(grads))
+        return params, optax.apply_updates(params, updates)
+
+    before, after = run(PARAMS)
+    assert not any(jnp.isnan(leaf).any() for leaf in before.values())
+    assert jnp.isnan(after["a"]).any()
+
+
+@each
 def test_chain_masked_multi_transform_inject_hyperparams_and_schedules(one):
     schedule = optax.linear_schedule(0.1, 0.05, STEPS)
     label = {"a": "ours", "b": "frozen"}
@@ -143,3 +168,9 @@ def test_state_keeps_its_structure_and_dtypes_for_low_precision_parameters(one):
         lambda x: (x.shape, x.dtype), state
     )
     assert {leaf.dtype for leaf in new_params.values()} == {jnp.dtype(jnp.bfloat16)}
+
+
+@pytest.mark.parametrize("scale", [scale_by_expectigrad, scale_by_novograd], ids=lambda f: f.__name__)
+def test_what_comes_without_a_learning_rate_takes_extra_arguments_too(scale):
+    rule, grads = scale(), gradient(PARAMS)
+    rule.update(grads, rule.init(PARAMS), PARAMS, value=1.0)

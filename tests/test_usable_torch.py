@@ -9,11 +9,12 @@ import pickle
 
 import pytest
 import torch
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 
 from optbench.optimizers.affine.torch import Affine
 from optbench.optimizers.esgd.torch import ESGD
 from optbench.optimizers.expectigrad.torch import Expectigrad
-from optbench.optimizers.kron.torch import Kron
+from optbench.optimizers.kron.torch import Kron, precond_update_prob_schedule
 from optbench.optimizers.kron.torch_kron_torch import KronTorch
 from optbench.optimizers.lra.torch import LRA
 from optbench.optimizers.ngc.torch import NgcAdam, NgcNag, NgcSgd
@@ -47,10 +48,14 @@ def parameters(dtype=torch.float32):
     return [torch.randn(shape, generator=rng).to(dtype).requires_grad_() for shape in ((3, 2), (2,))]
 
 
+def loss_of(params):
+    weight, bias = params
+    return (torch.tanh(weight.sum(0) + bias) ** 2).sum() + 0.1 * (weight**2).sum()
+
+
 def backward(optimizer, params):
     """The gradients of a small loss, with their graph if the optimizer asks for it; the loss."""
-    weight, bias = params
-    loss = (torch.tanh(weight.sum(0) + bias) ** 2).sum() + 0.1 * (weight**2).sum()
+    loss = loss_of(params)
     wants_graph = getattr(optimizer, "should_create_graph", lambda: False)
     optimizer.zero_grad()
     loss.backward(create_graph=wants_graph())
@@ -80,6 +85,23 @@ def test_groups_have_their_own_hyperparameters(cls, options):
     torch.testing.assert_close(moves[0][1], 10 * moves[1][1], rtol=1e-3, atol=1e-5)
     with pytest.raises(ValueError, match=r"lr=-1\.0 is outside"):
         cls([{"params": parameters(), "lr": -1.0}])
+
+
+@each
+def test_a_learning_rate_that_is_a_tensor_is_read_and_never_written(cls, options):
+    plain, others = parameters(), parameters()
+    rate = torch.tensor(0.05)
+    optimizer = cls(others, lr=rate, **options)
+    train(cls(plain, lr=0.05, **options), plain, 4)
+    train(optimizer, others, 4)
+    assert optimizer.param_groups[0]["lr"] is rate
+    assert rate == torch.tensor(0.05)
+    for param, other in zip(plain, others, strict=True):
+        torch.testing.assert_close(param, other)
+    rate.fill_(0.0)  # as a scheduler writes it
+    before = [param.detach().clone() for param in others]
+    train(optimizer, others, 1)
+    assert same(before, others) or cls is NgcNag  # whose momentum is not scaled
 
 
 @each
@@ -113,6 +135,30 @@ def test_a_state_saved_mid_run_goes_on_with_the_same_bits(cls, options, dtype):
 
 
 @pytest.mark.parametrize(
+    ("cls", "options"),
+    [
+        *((cls, {"preconditioner_update_probability": "schedule"}) for cls in (Kron, KronTorch)),
+        *((cls, {"precond_lr": "schedule"}) for cls in (XMat, LRA, Affine)),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_state_with_our_schedule_is_loaded_as_weights_only(cls, options):
+    schedule = precond_update_prob_schedule(min_prob=0.1, decay=1.0, flat_start=1)
+    params = parameters()
+    optimizer = cls(params, lr=0.05, **dict.fromkeys(options, schedule))
+    train(optimizer, params, 4)
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    again = [param.detach().clone().requires_grad_() for param in params]
+    loaded = cls(again)
+    loaded.load_state_dict(torch.load(file, weights_only=True))
+    train(optimizer, params, 4)
+    train(loaded, again, 4)
+    assert same(params, again)
+
+
+@pytest.mark.parametrize(
     "copied", [lambda x: pickle.loads(pickle.dumps(x)), copy.deepcopy], ids=["pickle", "copy"]
 )
 @each
@@ -126,6 +172,59 @@ def test_a_copy_goes_on_with_the_same_bits(cls, options, copied):
     train(optimizer, params, 3)
     train(twin, others, 3)
     assert same(params, others)
+
+
+class Model(torch.nn.Module):
+    def __init__(self, params):
+        super().__init__()
+        self.weight, self.bias = map(torch.nn.Parameter, params)
+
+
+@each
+def test_a_distributed_checkpoint_goes_on_with_the_same_bits(cls, options):
+    one, other = Model(parameters()), Model(parameters())
+    optimizer, fresh = cls(one.named_parameters(), lr=0.05, **options), cls(other.named_parameters(), lr=0.7)
+    train(optimizer, [*one.parameters()], 4)
+    other.load_state_dict(one.state_dict())
+    state = copy.deepcopy(get_optimizer_state_dict(one, optimizer))
+    assert set(state) == {"state", "param_groups"}
+    set_optimizer_state_dict(other, fresh, state)
+    assert fresh.param_groups[0]["lr"] == 0.05
+    for model, its in ((one, optimizer), (other, fresh)):
+        train(its, [*model.parameters()], 4)
+    assert same(one.parameters(), other.parameters())
+
+
+@each
+def test_a_grad_scaler_changes_nothing_and_skips_what_overflows(cls, options):
+    plain, scaled = parameters(), parameters()
+    one, other = cls(plain, lr=0.05, **options), cls(scaled, lr=0.05, **options)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    wants_graph = getattr(other, "should_create_graph", lambda: False)
+    train(one, plain, 4)
+    for step in range(5):
+        other.zero_grad()
+        loss = scaler.scale(loss_of(scaled)) * (torch.inf if step == 1 else 1.0)
+        loss.backward(create_graph=wants_graph())
+        scaler.step(other)
+        scaler.update(1024.0)
+    assert same(plain, scaled)  # 1024 is a power of two
+
+
+@each
+def test_groups_whose_parameters_share_names_stay_apart(cls, options):
+    params = [torch.ones(4, 3, requires_grad=True), torch.ones(3, 2, requires_grad=True)]
+    params += [torch.ones(4, 3, requires_grad=True)]
+    optimizer = cls([{"params": [("w", param)]} for param in params], lr=0.05, **options)
+    names = optimizer.names()
+    assert [names[param] for param in params] == ["w", "w#1", "w#2"]
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss = sum(((param - 0.3) ** 2).sum() + param.sum() ** 2 for param in params)
+        loss.backward(create_graph=getattr(optimizer, "should_create_graph", lambda: False)())
+        optimizer.step()
+    # What draws, draws for each of them: two of the same gradients go other ways.
+    assert same(params[:1], params[2:]) != hasattr(optimizer, "noise")
 
 
 @each
@@ -153,6 +252,17 @@ def test_a_missing_gradient_is_skipped(cls, options):
     assert params[1] not in optimizer.state
     train(optimizer, params, 1)
     assert not same(params[1:], first[1:])
+
+
+@each
+def test_a_nan_in_the_gradient_is_seen_in_the_parameter(cls, options):
+    params = parameters()
+    optimizer = cls(params, **options)
+    train(optimizer, params, 1)
+    assert torch.isfinite(backward(optimizer, params))
+    params[0].grad = params[0].grad * torch.tensor([[torch.nan, 1.0]] * 3)
+    optimizer.step()
+    assert params[0].isnan().any()
 
 
 @each

@@ -72,14 +72,23 @@ class CheckedOptimizer(torch.optim.Optimizer):
             self.param_groups.pop()
             raise
 
+    def names(self) -> dict[torch.Tensor, str]:
+        """The name of each parameter, or its place among all; its place too where an earlier one has its name."""
+        names: dict[str, torch.Tensor] = {}
+        for group in self.param_groups:
+            given = group.get("param_names") or [None] * len(group["params"])
+            for param, name in zip(group["params"], given, strict=True):
+                place = str(len(names))
+                name = place if name is None else name
+                names[f"{name}#{place}" if name in names else name] = param
+        return {param: name for name, param in names.items()}
+
     def leaves(self) -> Iterator[Leaf]:
         """The parameters that have a gradient, in order; a sparse gradient is a RuntimeError."""
-        index = 0
+        names = self.names()
         for group in self.param_groups:
-            names = group.get("param_names")
-            for i, param in enumerate(group["params"]):
-                name = names[i] if names else str(index)
-                index += 1
+            for param in group["params"]:
+                name = names[param]
                 if param.grad is None:
                     continue
                 if param.grad.is_sparse:

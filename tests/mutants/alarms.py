@@ -59,8 +59,8 @@ HARMLESS = (
     Mutant(
         "x",
         ROOMS + "ngc.torch",
-        'state["g1"].mul_(b1).add_(grad, alpha=1 - b1)',
-        'state["g1"].lerp_(grad, 1 - b1)',
+        'state["g1"].mul_(b1).add_(grad, alpha=w1)',
+        'state["g1"].lerp_(grad, w1)',
         "ngc_adam",
     ),
     Mutant(

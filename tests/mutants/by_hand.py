@@ -228,9 +228,9 @@ MUTANTS = [
     ),
     Mutant(
         "layers of a stack not mapped",
-        ROOMS + "kron.jax",
-        "        if not stacked:\n            return function",
-        "        if not stacked or self.batch is not None:\n            return function",
+        ROOMS + "kron.jax_layers",
+        "        if not is_stack:\n            return function",
+        "        if not is_stack or self.batch is not None:\n            return function",
         "kron",
         rows="kron_of_stacks_one_by_one",
     ),
@@ -326,8 +326,8 @@ MUTANTS = [
     Mutant(
         "norm clip over each leaf",
         ROOMS + "psgd.torch",
-        "torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(u) for u in updates]))",
-        "torch.stack([torch.linalg.vector_norm(u) for u in updates]).max()",
+        "torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(w) for w in wider]))",
+        "torch.stack([torch.linalg.vector_norm(w) for w in wider]).max()",
         "xmat",
         rows="numbers",
     ),

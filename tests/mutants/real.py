@@ -45,8 +45,8 @@ MUTANTS = [
     Mutant(
         "one is subtracted twice in a bias correction",
         ROOMS + "expectigrad.torch",
-        'rate /= 1 - beta ** state["step"]',
-        'rate /= 1 - (1 - beta ** state["step"])',
+        'rate = rate / (1 - beta ** state["step"])',
+        'rate = rate / (1 - (1 - beta ** state["step"]))',
         "expectigrad",
         "kozistr/pytorch_optimizer#308",
     ),
@@ -77,7 +77,7 @@ MUTANTS = [
     Mutant(
         "NaN at a gradient of norm zero",
         ROOMS + "expectigrad.jax",
-        "mean = jnp.where(n > 0, s / jnp.where(n > 0, n, 1), 0)",
+        "mean = jnp.where(n == 0, 0, s / jnp.where(n == 0, 1, n))",
         "mean = s / n",
         "expectigrad",
         "kozistr/pytorch_optimizer#431, #481",

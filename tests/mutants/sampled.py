@@ -77,8 +77,8 @@ MUTANTS = [
     Mutant(
         "psgd.jax: comparison 245",
         "optbench.optimizers.psgd.jax",
-        "    return jax.tree.map(lambda u: jnp.where(norm < limit, u, u / norm.astype(u.dtype) * limit), updates)",
-        "    return jax.tree.map(lambda u: jnp.where(norm >= limit, u, u / norm.astype(u.dtype) * limit), updates)",
+        "    clipped = jax.tree.map(lambda w: jnp.where(norm < limit, w, w / norm.astype(w.dtype) * limit), wider)",
+        "    clipped = jax.tree.map(lambda w: jnp.where(norm >= limit, w, w / norm.astype(w.dtype) * limit), wider)",
         "xmat,lra,affine,kron",
     ),
     Mutant(
@@ -197,15 +197,15 @@ MUTANTS = [
     Mutant(
         "novograd.torch: comparison 32",
         "optbench.optimizers.novograd.torch",
-        "            direction = torch.where(divisor > 0, direction, 0)",
+        "            direction = torch.where(divisor == 0, 0, direction)",
         "            direction = torch.where(divisor <= 0, direction, 0)",
         "novograd",
     ),
     Mutant(
         "ngc.jax: constant 45",
         "optbench.optimizers.ngc.jax",
-        "                return (b * m + (1 - b) * u.astype(m.dtype) ** power).astype(m.dtype)",
-        "                return (b * m + (2 - b) * u.astype(m.dtype) ** power).astype(m.dtype)",
+        "                return (b * m + weight(beta, default, b) * u.astype(m.dtype) ** power).astype(m.dtype)",
+        "                return (b * m + (1 + weight(beta, default, b)) * u.astype(m.dtype) ** power).astype(m.dtype)",
         "ngc_adam,ngc_nag,ngc_sgd",
     ),
     Mutant(

@@ -10,9 +10,19 @@ from optbench.fields import hyper
 from optbench.optimizers.esgd import ALONE, mixing
 from optbench.optimizers.esgd import ESGD as Declared
 from optbench.protocol import Noise, normals
-from optbench.rules.arguments import check, rate
+from optbench.rules.arguments import rate
 from optbench.rules.torch import SeedNoise
 from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, optimizer, wide, zeros
+
+
+def shared(name: str) -> Any:
+    """An entry of every param group as an attribute: what is saved of an optimizer, however, has the groups."""
+
+    def write(self: CheckedOptimizer, value: Any) -> None:
+        for group in self.param_groups:
+            group[name] = value
+
+    return property(lambda self: self.param_groups[0][name], write)
 
 
 @optimizer(
@@ -33,30 +43,34 @@ class ESGD(CheckedOptimizer):
 
     Call `loss.backward(create_graph=optimizer.should_create_graph())`, then `step()`, and clear the gradients
     with `zero_grad()` (set to None): a gradient that keeps its graph keeps the whole forward pass. A closure of
-    `step` must call `backward` likewise.
+    `step` must call `backward` likewise. The cadence is that of the first group. `GradScaler.step` is supported,
+    without `GradScaler.unscale_` before it.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
-        RuntimeError: a gradient is sparse, or on a due step no gradient has a graph.
+        RuntimeError: a gradient is sparse; on a due step no gradient has a graph, or gradients were unscaled before.
     """
 
     counters: ClassVar[tuple[str, ...]] = ("update_d_every", "d_warmup", "steps", "steps_since_d")
-    kept: ClassVar[tuple[str, ...]] = (*counters, "noise", "upstream")
+    kept: ClassVar[tuple[str, ...]] = ("noise", "upstream")
     wide_entries: ClassVar[tuple[str, ...] | None] = ("exp_avg_d",)
+    update_d_every, d_warmup, steps, steps_since_d = map(shared, counters)
 
     noise: Noise
+    _step_supports_amp_scaling: ClassVar[bool] = True
+    """GradScaler then leaves the unscaling to `step`, where it reaches the products with the Hessian.
+
+    For each step it sets `found_inf`, and `grad_scale`: what the loss was multiplied by, None where gradients are
+    unscaled already.
+    """
 
     def build(
         self, params: Any, *, v: float | None, noise: Noise | None, seed: int, upstream: bool, **options: Any
     ) -> None:
         if v is not None:
             options["nu"] = mixing(options["betas"], options["nu"], v).nu
-        cadence = {name: options.pop(name) for name in ("update_d_every", "d_warmup")}
-        check(self.owner, self.arguments, cadence)
-        self.update_d_every, self.d_warmup = cadence.values()
-        self.steps = self.steps_since_d = 0
         self.noise, self.upstream = SeedNoise(seed) if noise is None else noise, upstream
-        super().build(params, **options)
+        super().build(params, **options, steps=0, steps_since_d=0)
 
     def check_group(self, group: dict[str, Any]) -> None:
         super().check_group(group)
@@ -67,27 +81,38 @@ class ESGD(CheckedOptimizer):
         return self.steps < self.d_warmup or self.steps_since_d >= self.update_d_every
 
     def advance(self) -> None:
+        if getattr(self, "found_inf", False):
+            return  # a step that GradScaler leaves out
+        scale = getattr(self, "grad_scale", None)
         leaves = list(self.leaves())
         products: list[torch.Tensor] | None = None
         if self.should_create_graph():
-            products = self._products(leaves)
+            products = self._products(leaves, scale)
             self.steps_since_d = 0
         for i, leaf in enumerate(leaves):
-            self._step_leaf(leaf, products[i] if products else None)
+            self._step_leaf(leaf, products[i] if products else None, scale)
         self.steps += 1
         self.steps_since_d += 1
 
-    def _products(self, leaves: list[Leaf]) -> list[torch.Tensor]:
+    def _products(self, leaves: list[Leaf], scale: torch.Tensor | None) -> list[torch.Tensor]:
         curved = [leaf for leaf in leaves if leaf.grad.grad_fn is not None]
         missing = next((leaf.name for leaf in leaves if leaf.grad.grad_fn is None), None)
-        if missing is not None and (self.upstream or not curved):
+        # Gradients of 0 without graphs have no curvature; `torch.distributed.checkpoint` makes a state from such.
+        if missing is not None and (
+            self.upstream or (not curved and any(leaf.grad.any() for leaf in leaves))
+        ):
             raise RuntimeError(
                 f"esgd: the gradient of parameter {missing} has no graph on a step that needs a product with "
                 "the Hessian. Call loss.backward(create_graph=optimizer.should_create_graph()); a loss that "
                 "is linear in every parameter has no curvature to use"
             )
-        if not leaves:
-            return []
+        if hasattr(self, "found_inf") and scale is None:
+            raise RuntimeError(
+                "esgd: the gradients were unscaled before a step that needs a product with the Hessian, whose scale "
+                "is then unknown. Leave out scaler.unscale_(optimizer): scaler.step(optimizer) unscales both"
+            )
+        if not curved:
+            return [torch.zeros_like(leaf.param) for leaf in leaves]
         draws = normals(self.noise, "probe", self.steps, {leaf.name: leaf.param for leaf in leaves})
         signs = {leaf.param: torch.where(draws[leaf.name] < 0, -1.0, 1.0).to(leaf.param) for leaf in leaves}
         with torch.enable_grad():
@@ -98,9 +123,9 @@ class ESGD(CheckedOptimizer):
                 allow_unused=True,
                 materialize_grads=True,
             )
-        return list(products)
+        return list(products) if scale is None else [product / scale for product in products]
 
-    def _step_leaf(self, leaf: Leaf, product: torch.Tensor | None) -> None:
+    def _step_leaf(self, leaf: Leaf, product: torch.Tensor | None, scale: torch.Tensor | None) -> None:
         param, grad, state, group, _ = leaf
         if not state:
             kept = param.dtype if self.upstream else wide(param.dtype)
@@ -108,7 +133,7 @@ class ESGD(CheckedOptimizer):
             state["exp_avg_bias_corr"] = state["exp_avg_d_bias_corr"] = state["lr_warmup_cumprod"] = 1.0
         b1, b2, nu = mixing(group["betas"], group["nu"], None)
         average, squares = state["exp_avg"], state["exp_avg_d"]
-        grad = grad.detach()
+        grad = grad.detach() if scale is None else grad.detach() / scale
         average.mul_(b1).add_(grad, alpha=1 - b1)
         state["exp_avg_bias_corr"] *= b1
         if product is not None:
@@ -131,5 +156,5 @@ class ESGD(CheckedOptimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        for name, value in state_dict["global_state"].items():
+        for name, value in state_dict.get("global_state", {}).items():
             setattr(self, name, value)

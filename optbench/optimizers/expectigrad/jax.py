@@ -28,7 +28,7 @@ ExpectigradState = namedtuple("ExpectigradState", "count sum counter momentum")
     lr=field(Expectigrad, "learning_rate", doc=SCHEDULED),
     upstream=UPSTREAM,
 )
-def expectigrad(lr: Any, **options: Any) -> optax.GradientTransformation:
+def expectigrad(lr: Any, **options: Any) -> optax.GradientTransformationExtraArgs:
     """Expectigrad: the gradient over the root of its arithmetic mean square, then momentum.
 
     A gradient whose square underflows to 0 is not counted; XLA flushes subnormal squares on CPU, which in
@@ -40,7 +40,7 @@ def expectigrad(lr: Any, **options: Any) -> optax.GradientTransformation:
 @takes(Expectigrad, "beta eps sparse_counter * upstream", upstream=UPSTREAM)
 def scale_by_expectigrad(
     beta: Any, eps: Any, sparse_counter: bool, upstream: bool
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """`expectigrad` without learning rate."""
     moves = not is_off(beta)
 
@@ -61,7 +61,7 @@ def scale_by_expectigrad(
             counter, counts = None, jax.tree.map(lambda s: count.astype(s.dtype), total)
 
         def direction(g: jax.Array, s: jax.Array, n: jax.Array) -> jax.Array:
-            mean = jnp.where(n > 0, s / jnp.where(n > 0, n, 1), 0)
+            mean = jnp.where(n == 0, 0, s / jnp.where(n == 0, 1, n))
             return g / (eps + jnp.sqrt(mean))
 
         scaled = jax.tree.map(direction, updates, total, counts)
@@ -74,4 +74,4 @@ def scale_by_expectigrad(
         scaled = jax.tree.map(lambda u, g: u.astype(g.dtype), scaled, updates)
         return scaled, ExpectigradState(count, total, counter, momentum)
 
-    return optax.GradientTransformation(init, update)
+    return optax.with_extra_args_support(optax.GradientTransformation(init, update))

@@ -37,7 +37,7 @@ class Expectigrad(CheckedOptimizer):
         total = state["sum"].add_(square)
         if "counter" in state:
             counter = state["counter"].add_(square.sign())
-            mean = torch.where(counter > 0, total / counter, 0)
+            mean = torch.where(counter == 0, 0, total / counter)
         else:
             mean = total / state["step"]
         move = grad / mean.sqrt_().add_(group["eps"])
@@ -45,5 +45,5 @@ class Expectigrad(CheckedOptimizer):
         if "momentum" in state:
             beta = group["beta"]
             move = state["momentum"].mul_(beta).add_(move, alpha=1 - beta)
-            rate /= 1 - beta ** state["step"]
+            rate = rate / (1 - beta ** state["step"])
         param.add_(move, alpha=-rate)

@@ -11,8 +11,8 @@ For a leaf G [n_1 .. n_d] one factor Q_i for each axis, upper triangular [n_i, n
 
 The factors are fitted on the steps that a deterministic counter says: whenever it has counted 1/p steps,
 where p is the update probability at that step, 1 for the first 500 steps and then annealed to 0.03.
-A leaf whose mean|G| is below the cube root of the dtype's smallest number is not fitted: without gradient
-its factors would grow until they overflow (upstream='0.2.9' fits it, and balances float64
+A leaf whose mean|G| is below the root of the dtype's smallest number (1.1e-19 in float32) is not fitted: without
+gradient its factors would grow until they overflow (upstream='0.2.9' fits it, and balances float64
 factors in float32, as psgd-jax does). upstream='0.2.7' draws the steps that
 fit at random with probability p, leaves the damping out, and bends each entry of u towards +-2 instead of
 clipping the mean square.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ import optax
 
 from optbench.fields import hyper
 from optbench.optimizers.kron import ALONE, FITTING, RELEASES, Kron, Shaping, jax_factors
+from optbench.optimizers.kron.jax_layers import Layers
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, KEY, MASK, SHARED, check_release
 from optbench.optimizers.psgd.jax import check_static, finished, is_alive, momentum
 from optbench.optimizers.psgd.jax import precond_update_prob_schedule as precond_update_prob_schedule
@@ -76,26 +76,6 @@ def scale_by_kron(
     layers = Layers(scanned_layers, lax_map_batch_size if lax_map_scanned_layers else None)
     whitening = Whitening(options, layers, KeyNoise.seeded(seed) if noise is None else noise)
     return optax.GradientTransformationExtraArgs(whitening.init, whitening.update)
-
-
-class Layers(NamedTuple):
-    """Which leaves stack layers along their first axis, and how the layers of a stack are run."""
-
-    scanned: Any
-    batch: int | None
-    """Layers at a time under `lax.map`; None runs all under `vmap`."""
-
-    def stacked(self, tree: Any) -> list[bool]:
-        leaves = jax.tree.leaves(tree)
-        return [False] * len(leaves) if self.scanned is None else jax.tree.leaves(self.scanned)
-
-    def lift(self, function: Callable, stacked: bool) -> Callable:
-        if not stacked:
-            return function
-        if self.batch is None:
-            return jax.vmap(function)
-        batch = self.batch if self.batch > 1 else None
-        return lambda *args: jax.lax.map(lambda xs: function(*xs), args, batch_size=batch)
 
 
 class Whitening(NamedTuple):
@@ -165,6 +145,7 @@ class Whitening(NamedTuple):
 
     def fitted(self, factors: Factors, on: Any, step: jax.Array) -> Factors:
         """The factors of each leaf after one step on a tree; balanced before it now and then."""
+        on = jax.tree.map(jax_factors.with_squares, on)
         leaves, structure = jax.tree.flatten(on)
         stacked, release = self.layers.stacked(on), self.options.release
         balance_now = self.noise.uniform("balance_u", step, jnp.float32) < BALANCE_PROBABILITY
@@ -195,5 +176,10 @@ class Whitening(NamedTuple):
         leaves, structure = jax.tree.flatten(direction)
         rows = zip(factors, leaves, self.layers.stacked(direction), strict=True)
         return structure.unflatten(
-            [limit(self.layers.lift(jax_factors.precondition, is_stack)(qs, g)) for qs, g, is_stack in rows]
+            [
+                limit(
+                    self.layers.lift(jax_factors.precondition, is_stack)(qs, jax_factors.with_squares(g))
+                ).astype(g.dtype)
+                for qs, g, is_stack in rows
+            ]
         )

@@ -45,6 +45,11 @@ def balanced(
     ]
 
 
+def with_squares(g: jax.Array) -> jax.Array:
+    """A float16 array as float32, and any other as it is: float16 has no square of 300, and none of 1e-4."""
+    return g.astype(jnp.float32) if g.dtype == jnp.float16 else g
+
+
 def damped(g: jax.Array, v: jax.Array) -> jax.Array:
     """G + sqrt(eps) mean|G| V, over the whole leaf."""
     return g + jnp.asarray(DAMPING, g.dtype) * jnp.mean(jnp.abs(g)) * v

@@ -9,6 +9,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from optbench.fields import hyper
 from optbench.optimizers.kron import Kron, Shaping, factor_kinds
+from optbench.optimizers.kron.jax_layers import stacked
 from optbench.rules.arguments import takes
 
 
@@ -37,21 +38,21 @@ def kron_partition_specs(
     """
     shaping = Shaping(**shaped)
     leaves, structure = jax.tree.flatten(params)
-    stacks = [False] * len(leaves) if scanned_layers is None else jax.tree.leaves(scanned_layers)
+    marks = stacked(params, scanned_layers)
     given = structure.flatten_up_to(specs)
     return structure.unflatten(
         [
-            factor_specs(leaf.shape, spec, bool(stacked), shaping, mesh)
-            for leaf, spec, stacked in zip(leaves, given, stacks, strict=True)
+            factor_specs(leaf.shape, spec, is_stack, shaping, mesh)
+            for leaf, spec, is_stack in zip(leaves, given, marks, strict=True)
         ]
     )
 
 
 def factor_specs(
-    shape: tuple[int, ...], spec: Any, stacked: bool, shaping: Shaping, mesh: Mesh | None
+    shape: tuple[int, ...], spec: Any, is_stack: bool, shaping: Shaping, mesh: Mesh | None
 ) -> list[PartitionSpec]:
     names = [*(spec or ())] + [None] * (len(shape) - len(spec or ()))
-    front, names, shape = names[:stacked], names[stacked:], shape[stacked:]
+    front, names, shape = names[:is_stack], names[is_stack:], shape[is_stack:]
     made = []
     for i, (n, kind) in enumerate(zip(shape, factor_kinds(shape, shaping), strict=True)):
         pair = []

@@ -48,6 +48,10 @@ class Kron(Preconditioned):
     def check_group(self, group: dict[str, Any]) -> None:
         super().check_group(group)
         for param in group["params"]:
+            if group["scanned_layers"] and not param.ndim:
+                raise ValueError(
+                    f"{self.owner}: a group with scanned_layers=True holds a scalar, which has no axis of layers"
+                )
             factor_kinds(tuple(param.shape)[group["scanned_layers"] :], Shaping.of(group))
 
     def advance(self) -> None:
@@ -105,7 +109,7 @@ class Kron(Preconditioned):
         self, group: dict[str, Any], params: list[torch.Tensor], fitted: list[torch.Tensor]
     ) -> None:
         """Balance now and then, and fit all factors; no value of a parameter is looked at from Python."""
-        step, names = group["count"], self.names(group)
+        step, names = group["count"], self.names()
         balance = bool(self.noise.uniform("balance_u", step, torch.float32) < BALANCE_PROBABILITY)
         fit = lifted(fit_factors, (0, 0, 0, None), group)
         fitted = [g.to(wide(g.dtype)) for g in fitted]

@@ -68,7 +68,7 @@ class KronTorch(Kron):
             group["count"] += 1
 
     def step_merged(self, group: dict[str, Any], due: bool) -> None:
-        params, names, updates = self.present(group), self.names(group), []
+        params, names, updates = self.present(group), self.names(), []
         for param, m in zip(params, self.momenta(group, params), strict=True):
             state, shape = self.state[param], merged(tuple(param.shape), group["merge_dims"])
             direction = m.reshape(shape).to(wide(m.dtype))

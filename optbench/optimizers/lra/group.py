@@ -67,7 +67,8 @@ class LowRank(WholeVector):
         gradient, clip = curved * h - v * flattened, self.xp.np.clip
         if not given.second_order:
             return given.lr / clip(abs(gradient).max(), min=1e-25) * gradient
-        sizes = clip(curved**2 + v**2, min=1e-25) ** -0.5 * clip(h**2 + flattened**2, min=1e-25) ** -0.5
+        # 1e-25 in psgd-jax, which is the square of a gradient of 3e-13.
+        sizes = clip(curved**2 + v**2, min=1e-25) ** -0.5 * clip(h**2 + flattened**2, min=1e-37) ** -0.5
         return given.lr * sizes.min() * gradient
 
     def step_size(self, a: Any, b: Any, W: Any, given: Fit) -> Any:

@@ -1,14 +1,16 @@
 """The three update rules of ngc-learn: Adam, Nesterov's accelerated gradient, gradient descent.
 
-ngc-learn subtracts what it is given, so gradients descend. Its compiled steps take the hyperparameters as
-numbers of the run's dtype; here too they are rounded to the parameter's dtype, float32 at least (in float32
-1 - b2 is 1 - 0.99900001, not 0.001). Its functional interface is `optbench.optimizers.ngc.functional`.
+ngc-learn subtracts what it is given, so gradients descend. Its compiled steps take a hyperparameter that they are
+given as a number of the run's dtype, and a default as a Python float; here too a decay is rounded to the parameter's
+dtype, float32 at least, before it is subtracted from 1, unless it is the default: in float32 1 - b2 is 0.001 for
+b2 = 0.999, and 1 - 0.99000001 for b2 = 0.99. Its functional interface is `optbench.optimizers.ngc.functional`.
 
 Source: package ngclearn 3.2.1 (commit 6cfadd5).
 """
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from optbench.fields import MOMENTUM, hyper
@@ -83,6 +85,11 @@ class NgcSgd(Room):
     elementwise: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.001, 1e-4)
+
+
+def weight(decay: Any, default: float, rounded: Any) -> Any:
+    """1 - decay, the weight of what is new: from the rounded decay, unless it is the default."""
+    return 1 - (decay if isinstance(decay, Real) and decay == default else rounded)
 
 
 if TYPE_CHECKING:  # what `Room` imports; the digest of the code reads it here

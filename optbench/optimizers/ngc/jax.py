@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optbench.optimizers.ngc import NgcAdam, NgcNag, NgcSgd
+from optbench.optimizers.ngc import NgcAdam, NgcNag, NgcSgd, weight
 from optbench.rules.arguments import SCHEDULED, at, field, rate, takes
 from optbench.rules.optax_transform import one_minus_power, rounded, wide, zeros
 
@@ -30,7 +30,7 @@ def advanced(state: Any) -> jax.Array:
     beta1=field(NgcAdam, "b1"),
     beta2=field(NgcAdam, "b2"),
 )
-def ngc_adam(eta: Any, beta1: Any, beta2: Any, eps: Any) -> optax.GradientTransformation:
+def ngc_adam(eta: Any, beta1: Any, beta2: Any, eps: Any) -> optax.GradientTransformationExtraArgs:
     """Adam as in ngc-learn."""
 
     def init(params: Any) -> NgcAdamState:
@@ -39,10 +39,10 @@ def ngc_adam(eta: Any, beta1: Any, beta2: Any, eps: Any) -> optax.GradientTransf
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, NgcAdamState]:
         t, step = advanced(state), at(eta, state.time_step)
 
-        def average(beta: Any, power: int) -> Callable[[jax.Array, jax.Array], jax.Array]:
+        def average(beta: Any, default: float, power: int) -> Callable[[jax.Array, jax.Array], jax.Array]:
             def one(m: jax.Array, u: jax.Array) -> jax.Array:
                 b = rounded(beta, m.dtype)
-                return (b * m + (1 - b) * u.astype(m.dtype) ** power).astype(m.dtype)
+                return (b * m + weight(beta, default, b) * u.astype(m.dtype) ** power).astype(m.dtype)
 
             return one
 
@@ -52,15 +52,15 @@ def ngc_adam(eta: Any, beta1: Any, beta2: Any, eps: Any) -> optax.GradientTransf
             square = g2 / one_minus_power(rounded(beta2, kept), t, kept)
             return (-step * mean / (jnp.sqrt(square) + eps)).astype(u.dtype)
 
-        g1 = jax.tree.map(average(beta1, 1), state.g1, updates)
-        g2 = jax.tree.map(average(beta2, 2), state.g2, updates)
+        g1 = jax.tree.map(average(beta1, NgcAdam.b1, 1), state.g1, updates)
+        g2 = jax.tree.map(average(beta2, NgcAdam.b2, 2), state.g2, updates)
         return jax.tree.map(move, updates, g1, g2), NgcAdamState(g1, g2, t)
 
-    return optax.GradientTransformation(init, update)
+    return optax.with_extra_args_support(optax.GradientTransformation(init, update))
 
 
 @takes(NgcNag, "eta mu", eta=rate(NgcNag, doc=SCHEDULED), mu=field(NgcNag, "momentum"))
-def ngc_nag(eta: Any, mu: Any) -> optax.GradientTransformation:
+def ngc_nag(eta: Any, mu: Any) -> optax.GradientTransformationExtraArgs:
     """Nesterov's accelerated gradient as in ngc-learn; `update` needs `params`.
 
     Raises:
@@ -82,11 +82,11 @@ def ngc_nag(eta: Any, mu: Any) -> optax.GradientTransformation:
 
         return jax.tree.map(move, updates, phi, state.phi), NgcNagState(phi, t)
 
-    return optax.GradientTransformation(init, update)
+    return optax.with_extra_args_support(optax.GradientTransformation(init, update))
 
 
 @takes(NgcSgd, "eta", eta=rate(NgcSgd, doc=SCHEDULED))
-def ngc_sgd(eta: Any) -> optax.GradientTransformation:
+def ngc_sgd(eta: Any) -> optax.GradientTransformationExtraArgs:
     """Gradient descent as in ngc-learn."""
 
     def init(params: Any) -> NgcSgdState:
@@ -96,4 +96,4 @@ def ngc_sgd(eta: Any) -> optax.GradientTransformation:
         step = at(eta, state.time_step)
         return jax.tree.map(lambda u: (-step * u).astype(u.dtype), updates), NgcSgdState(advanced(state))
 
-    return optax.GradientTransformation(init, update)
+    return optax.with_extra_args_support(optax.GradientTransformation(init, update))

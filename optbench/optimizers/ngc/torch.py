@@ -33,9 +33,11 @@ class NgcAdam(CheckedOptimizer):
         state["step"] += 1
         kept = state["g1"].dtype
         b1, b2 = (rounded(group[name], kept) for name in ("beta1", "beta2"))
+        w1 = declared.weight(group["beta1"], declared.NgcAdam.b1, b1)
+        w2 = declared.weight(group["beta2"], declared.NgcAdam.b2, b2)
         grad = grad.to(kept)
-        state["g1"].mul_(b1).add_(grad, alpha=1 - b1)
-        state["g2"].mul_(b2).addcmul_(grad, grad, value=1 - b2)
+        state["g1"].mul_(b1).add_(grad, alpha=w1)
+        state["g2"].mul_(b2).addcmul_(grad, grad, value=w2)
         mean = state["g1"] / (1 - b1 ** state["step"])
         divisor = (state["g2"] / (1 - b2 ** state["step"])).sqrt_().add_(group["eps"])
         param.add_(mean.div_(divisor), alpha=-group["lr"])

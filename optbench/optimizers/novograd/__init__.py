@@ -9,7 +9,8 @@ For a leaf with gradient g and its one second moment nu (a scalar), at step t = 
     theta <- theta - learning_rate m
 
 The decay sits inside the momentum. Where the divisor is exactly 0 (a zero gradient, eps = eps_root = 0) the
-direction is 0; optax's own gives NaN there, and `upstream=True` of the factories gives it back.
+direction is 0; optax's own gives NaN there, and `upstream=True` of the factories gives it back. N and nu are kept in
+at least float32: a float16 holds no square of 300, and none of 1e-5.
 
 Source: Ginsburg et al., Stochastic Gradient Methods with Layer-wise Adaptive Moments for Training of Deep
 Networks, arXiv:1905.11286; the numbers of `optax.novograd`, package optax 0.2.8.

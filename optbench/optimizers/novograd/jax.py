@@ -12,6 +12,7 @@ from optbench.fields import hyper
 from optbench.optimizers.novograd import Novograd
 from optbench.ranges import is_off
 from optbench.rules.arguments import SCHEDULED, at, field, takes
+from optbench.rules.optax_transform import wide
 
 
 @takes(
@@ -42,26 +43,28 @@ def novograd(learning_rate: Any, upstream: bool, **options: Any) -> optax.Gradie
 )
 def scale_by_novograd(
     b1: Any, b2: Any, eps: Any, eps_root: Any, weight_decay: Any, mu_dtype: Any
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """`novograd` without learning rate."""
 
     def init(params: Any) -> optax.ScaleByNovogradState:
         return optax.ScaleByNovogradState(
             count=jnp.zeros((), jnp.int32),
             mu=optax.tree.zeros_like(params, dtype=mu_dtype),
-            nu=jax.tree.map(lambda p: jnp.zeros((), p.dtype), params),
+            nu=jax.tree.map(lambda p: jnp.zeros((), wide(p.dtype)), params),
         )
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, optax.ScaleByNovogradState]:
         first = state.count == 0
 
         def norm(g: jax.Array, nu: jax.Array) -> jax.Array:
-            squared = jnp.sum(g * g)
+            wider = g.astype(nu.dtype)
+            squared = jnp.sum(wider * wider)
             return jnp.where(first, squared, (1 - b2) * squared + b2 * nu).astype(nu.dtype)
 
         def direction(g: jax.Array, nu: jax.Array) -> jax.Array:
             divisor = jnp.sqrt(nu + eps_root) + eps
-            return jnp.where(divisor > 0, g / jnp.where(divisor > 0, divisor, 1), 0)
+            is_zero = divisor == 0  # not `divisor > 0`, which a NaN fails too
+            return jnp.where(is_zero, 0, g / jnp.where(is_zero, 1, divisor))
 
         nu = jax.tree.map(norm, updates, state.nu)
         added = jax.tree.map(direction, updates, nu)
@@ -74,4 +77,4 @@ def scale_by_novograd(
         mu = jax.tree.map(lambda m, u: (b1 * m + u).astype(m.dtype), state.mu, added)
         return mu, optax.ScaleByNovogradState(optax.safe_increment(state.count), mu, nu)
 
-    return optax.GradientTransformation(init, update)
+    return optax.with_extra_args_support(optax.GradientTransformation(init, update))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from optbench.fields import hyper
 from optbench.optimizers.novograd import Novograd as Declared
 from optbench.rules.arguments import rate
-from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, optimizer, zeros
+from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, optimizer, wide, zeros
 
 UPSTREAM = hyper(
     False, "divide also by a divisor of 0, which is NaN after a zero first gradient with eps = 0"
@@ -18,8 +20,11 @@ UPSTREAM = hyper(
 class Novograd(CheckedOptimizer):
     """NovoGrad: gradients normalised layer by layer, then momentum; the numbers of `optax.novograd`."""
 
+    wide_entries: ClassVar[tuple[str, ...] | None] = ("nu",)
+
     def step_leaf(self, leaf: Leaf) -> None:
         param, grad, state, group, _ = leaf
+        grad = grad.to(wide(grad.dtype))
         squared = grad.square().sum()
         if not state:
             state.update(step=0, mu=zeros(param), nu=squared)
@@ -29,7 +34,8 @@ class Novograd(CheckedOptimizer):
         divisor = (state["nu"] + group["eps_root"]).sqrt_().add_(group["eps"])
         direction = grad / divisor
         if not group["upstream"]:
-            direction = torch.where(divisor > 0, direction, 0)
+            # Not `divisor > 0`, which a NaN fails too.
+            direction = torch.where(divisor == 0, 0, direction)
         if group["weight_decay"]:
             direction = direction.add(param, alpha=group["weight_decay"])
         state["mu"].mul_(group["b1"]).add_(direction)

@@ -19,7 +19,7 @@ from optbench.protocol import Noise
 from optbench.ranges import is_off
 from optbench.rules.arguments import SCHEDULED, at, field, takes
 from optbench.rules.optax import KeyNoise, leaf_names
-from optbench.rules.optax_transform import unmasked
+from optbench.rules.optax_transform import unmasked, wide
 
 UPDATE = """
 `update(grads, state, params)` whitens; `update(..., Hvp=, vector=, update_preconditioner=)` fits the
@@ -205,12 +205,12 @@ def precond_update_prob_schedule(
 
 
 def is_alive(h: jax.Array) -> jax.Array:
-    """Whether the mean size of h is above the cube root of the smallest number.
+    """Whether the mean size of h is above the root of the smallest number, so that its squares are numbers.
 
     A unit without gradient says nothing about its curvature: fitted all the same, Q would grow at each
     step until Q^2 overflows when the gradient comes back.
     """
-    return jnp.mean(jnp.abs(h)) > jnp.finfo(h.dtype).tiny ** (1 / 3)
+    return jnp.mean(jnp.abs(h)) > jnp.finfo(h.dtype).tiny ** 0.5
 
 
 def momentum(grads: Any, mu: Any, b1: Any, nesterov: bool, t: jax.Array) -> tuple[Any, Any]:
@@ -229,8 +229,10 @@ def momentum(grads: Any, mu: Any, b1: Any, nesterov: bool, t: jax.Array) -> tupl
 def clip_global(updates: Any, limit: float | None) -> Any:
     if limit is None:
         return updates
-    norm = optax.tree.norm(updates)
-    return jax.tree.map(lambda u: jnp.where(norm < limit, u, u / norm.astype(u.dtype) * limit), updates)
+    wider = jax.tree.map(lambda u: u.astype(wide(u.dtype)), updates)
+    norm = optax.tree.norm(wider)
+    clipped = jax.tree.map(lambda w: jnp.where(norm < limit, w, w / norm.astype(w.dtype) * limit), wider)
+    return jax.tree.map(lambda w, u: w.astype(u.dtype), clipped, updates)
 
 
 def check_static(owner: str, **given: Any) -> None:

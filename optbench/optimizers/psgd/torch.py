@@ -22,7 +22,7 @@ from optbench.optimizers.psgd.torch_base import Preconditioned, descend, is_aliv
 from optbench.optimizers.psgd.torch_base import precond_update_prob_schedule as precond_update_prob_schedule
 from optbench.optimizers.psgd.torch_curvature import hessian_helper as hessian_helper
 from optbench.rules.arguments import at, rate
-from optbench.rules.torch_optimizer import C, optimizer, value_of
+from optbench.rules.torch_optimizer import C, optimizer, value_of, wide
 
 STEP = """
 `step()` whitens; `step(hvp=, vector=, update_preconditioner=)` fits the preconditioner to a Hessian-vector
@@ -133,7 +133,7 @@ class GroupPreconditioner(Preconditioned):
         curvature: Curvature | None,
     ) -> None:
         """Fit all units of a group; no value of a tensor is read from Python."""
-        step, upstream, given = group["count"], group["upstream"] is not None, self.names(group)
+        step, upstream, given = group["count"], group["upstream"] is not None, self.names()
         names = [given[p] for p in members]
         if curvature is None:
             hs = kind.units(grads)
@@ -161,6 +161,7 @@ class GroupPreconditioner(Preconditioned):
 def clip_global(updates: list[torch.Tensor], limit: float | None) -> list[torch.Tensor]:
     if limit is None:
         return updates
-    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(u) for u in updates]))
+    wider = [u.to(wide(u.dtype)) for u in updates]
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(w) for w in wider]))
     scale = torch.where(norm < limit, torch.ones_like(norm), limit / norm)
-    return [u * scale.to(u.dtype) for u in updates]
+    return [(w * scale.to(w.dtype)).to(u.dtype) for w, u in zip(wider, updates, strict=True)]

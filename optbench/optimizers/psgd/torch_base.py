@@ -40,16 +40,6 @@ class Preconditioned(CheckedOptimizer):
         super().check_group(group)
         group["upstream"] = check_release(self.owner, group["upstream"], self.releases)
 
-    def names(self, group: dict[str, Any]) -> dict[torch.Tensor, str]:
-        """The name of each parameter of a group: its own, or its place among all."""
-        before = 0
-        for each in self.param_groups:
-            if each is group:
-                break
-            before += len(each["params"])
-        given = group.get("param_names") or [str(before + i) for i in range(len(group["params"]))]
-        return dict(zip(group["params"], given, strict=True))
-
     def present(self, group: dict[str, Any]) -> list[torch.Tensor]:
         return [leaf.param for leaf in self.leaves() if leaf.group is group]
 
@@ -108,5 +98,9 @@ class precond_update_prob_schedule:
         return np.clip(decayed, np.float32(self.min_prob), np.float32(self.max_prob))
 
 
+# A param group holds it: `torch.load` with weights_only, its default, refuses what it does not know.
+torch.serialization.add_safe_globals([precond_update_prob_schedule])
+
+
 def is_alive(h: torch.Tensor) -> torch.Tensor:
-    return h.abs().mean() > torch.finfo(h.dtype).tiny ** (1 / 3)
+    return h.abs().mean() > torch.finfo(h.dtype).tiny ** 0.5

@@ -134,7 +134,8 @@ class Adopt(Leafwise):
     u = clip(g / max(sqrt(v), eps), (t - 1)^clip_power);  m <- b1 m + (1 - b1) u;  v <- b2 v + (1 - b2) g^2
     theta <- theta - learning_rate (m + weight_decay theta)
 
-    The first gradient only sets v. Without `decouple`, weight decay is added to the gradient.
+    The first gradient only sets v. Without `decouple`, weight decay is added to the gradient. These are the defaults of
+    the authors, but that their decay is coupled; timm clips to t^0.333.
     """
 
     source: ClassVar[str] = "arXiv:2411.02853; github.com/iShohei220/adopt 6468572"

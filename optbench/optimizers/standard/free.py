@@ -228,7 +228,8 @@ class DAdaptAdamW(Moments):
     theta <- theta - learning_rate d (Adam's step + weight_decay theta)
 
     It finds its step size. The learning rate is a factor of it, 1 as its authors advise; it is swept, so that the
-    method has as many trials as the others. A schedule also weighs the sums.
+    method has as many trials as the others. A schedule also weighs the sums. Adam's bias corrections are on and weight
+    decay is decoupled, as in optax; DAdaptAdam of the package dadaptation has neither by default.
     """
 
     name: ClassVar[str] = "dadapt_adamw"
@@ -242,7 +243,10 @@ class DAdaptAdamW(Moments):
     weight_decay: float = weight_decay()
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        return optax.contrib.dadapt_adamw(rate, (self.b1, self.b2), self.eps, self.first, self.weight_decay)
+        from optbench.optimizers.standard.jax import from_the_first_gradient
+
+        options = (self.eps, self.first, self.weight_decay)
+        return from_the_first_gradient(optax.contrib.dadapt_adamw(rate, (self.b1, self.b2), *options))
 
 
 class ScheduleFree(Leafwise):
@@ -358,4 +362,6 @@ class Madgrad(Standard):
     eps: float = hyper(1e-6, "added to the learning rate and the root", bounds="(0, inf)")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        return optax.contrib.madgrad(rate, self.momentum, eps=self.eps)
+        from optbench.optimizers.standard.jax import madgrad
+
+        return madgrad(rate, self.momentum, eps=self.eps)

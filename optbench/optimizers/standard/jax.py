@@ -95,6 +95,35 @@ def radam(rate: Callable[[Any], Any], b1: float, b2: float, eps: float) -> optax
     return optax.chain(optax.GradientTransformation(init, update), optax.scale_by_learning_rate(rate))
 
 
+def from_the_first_gradient(early: Any) -> optax.GradientTransformation:
+    """A transformation that finds its step size, and moves nothing before a gradient that is not zero.
+
+    Until then its estimate is 0 / 0, and optax's is NaN from there on. The authors' packages return early there.
+    """
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        moves, new = early.update(updates, state, params)
+        seen = optax.tree.sum(jax.tree.map(jnp.abs, new.grad_sum)) != 0
+        moves = jax.tree.map(lambda move: jnp.where(seen, move, 0), moves)
+        return moves, new._replace(estim_lr=jnp.where(seen, new.estim_lr, state.estim_lr))
+
+    return optax.GradientTransformation(early.init, update)
+
+
+def madgrad(rate: Callable[[Any], Any], *arguments: Any, **options: Any) -> optax.GradientTransformation:
+    """MADGRAD with weights in the widest dtype that is on: optax's takes the root of an int32, in float32."""
+    inner: Any = optax.contrib.scale_by_madgrad(
+        lambda count: rate(jnp.asarray(count, jnp.int32)), *arguments, **options
+    )
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        count = state.count.astype(jnp.result_type(float))
+        moves, new = inner.update(updates, state._replace(count=count), params)
+        return moves, new._replace(count=optax.safe_increment(state.count))
+
+    return optax.GradientTransformation(inner.init, update)
+
+
 def adafactor(rate: Callable[[Any], Any], decay: float, clipping: float, eps: float) -> Any:
     """Adafactor with relative steps of at most 1 / sqrt(t); the decay is computed in the dtype of the gradients.
 
