@@ -17,6 +17,7 @@ from optbench.optimizers.kron import Kron
 from optbench.optimizers.lra import LRA
 from optbench.optimizers.ngc import NgcAdam, NgcNag, NgcSgd
 from optbench.optimizers.novograd import Novograd
+from optbench.optimizers.psgd_dq import DenseNewton, KronDQ, LraDQ
 from optbench.optimizers.sgd import SGD
 from optbench.optimizers.xmat import XMat
 
@@ -34,6 +35,9 @@ LISTED: tuple[type[Optimizer], ...] = (
     NgcAdam,
     NgcNag,
     NgcSgd,
+    KronDQ,
+    LraDQ,
+    DenseNewton,
 )
 """Checked wholly by default, in the order of figures; the first ones have the colours that are told apart best."""
 
