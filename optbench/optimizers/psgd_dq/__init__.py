@@ -52,6 +52,7 @@ from optbench.ranges import is_off
 GEOMETRIES = ("Q0.5EQ1.5", "EQ", "QEQ", "QUAD", "QEP", "PRO4P", "QUAD4P")
 OF_P = ("PRO4P", "QUAD4P")
 """Where the factors are those of P, not of Q."""
+LARGEST_BATCHED = 128
 
 
 class Shaping(NamedTuple):
@@ -73,6 +74,15 @@ class Shaping(NamedTuple):
 def squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
     """A shape without its axes of length 1; (1,) for a single number."""
     return tuple(n for n in shape if n != 1) or (1,)
+
+
+def batches(dQ: str, sizes: list[int]) -> bool:
+    """Whether steps of matrices of these sizes may run under vmap.
+
+    Not where a triangular solve would be batched: that stands still on XLA's CPU thread pool. Batched products of
+    large matrices take it several times as long as one after the other.
+    """
+    return not sizes or (dQ != "EQ" and max(sizes) <= LARGEST_BATCHED)
 
 
 def geometry(*choices: str) -> Any:
@@ -164,8 +174,7 @@ class KronDQ(Whitening):
         return 10.0 * self.state_floats(shapes) + sum(12.0 * n * numel + 20.0 * n**3 for numel, n in dense)
 
     def vectorizes(self, shapes: Shapes) -> bool:
-        """Not where a triangular solve would be batched: that stands still on XLA's CPU thread pool."""
-        return self.dQ != "EQ" or not any(dense for _, _, dense in self.axes(shapes))
+        return batches(self.dQ, [n for _, n, dense in self.axes(shapes) if dense])
 
 
 @declared
@@ -225,8 +234,7 @@ class DenseNewton(Tracked):
         return 30 * n**2 + cubic * 4 * n**3
 
     def vectorizes(self, shapes: Shapes) -> bool:
-        """Not where a triangular solve would be batched: that stands still on XLA's CPU thread pool."""
-        return self.dQ != "EQ"
+        return batches(self.dQ, [size(shapes)])
 
 
 # --- what is used alone takes --------------------------------------------------------------------------------
