@@ -59,12 +59,10 @@ class LowRank(WholeVector):
         return a, b, curved, (b - U @ solve(V.T @ b)) / d, small
 
     def left(self, a: Any, b: Any, V: Any, small: Any) -> Any:
-        """The gradient of U."""
         outer = self.xp.np.outer
         return outer(a, (a @ V) @ small) - outer(b, (b @ V) @ small)
 
     def right(self, a: Any, b: Any, U: Any, V: Any) -> Any:
-        """The gradient of V."""
         outer, ua, ub = self.xp.np.outer, U.T @ a, U.T @ b
         return outer(a + V @ ua, ua) - outer(b + V @ ub, ub)
 

@@ -41,7 +41,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from optbench.fields import MOMENTUM, Search, UserError, hyper
 from optbench.optimizers.adapter import decay, declared, flag, size, small, step_size, weight_decay
@@ -55,25 +55,15 @@ OF_P = ("PRO4P", "QUAD4P")
 LARGEST_BATCHED = 128
 
 
-class Shaping(NamedTuple):
-    """Which factors are matrices and which are diagonal."""
-
-    preconditioner_max_size: int | None
-    preconditioner_max_skew: float
-
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> Shaping:
-        return cls(*(options[name] for name in cls._fields))
-
-    def axes(self, shape: tuple[int, ...]) -> list[tuple[int, bool]]:
-        """The length of each axis of a squeezed shape, and whether its factor is a matrix."""
-        most, numbers = self.preconditioner_max_size, self.preconditioner_max_skew * math.prod(shape)
-        return [(n, n > 1 and (most is None or n <= most) and n * n <= numbers) for n in shape]
-
-
 def squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
     """A shape without its axes of length 1; (1,) for a single number."""
     return tuple(n for n in shape if n != 1) or (1,)
+
+
+def factor_axes(shape: tuple[int, ...], max_size: int | None, max_skew: float) -> list[tuple[int, bool]]:
+    """The length of each axis of a squeezed shape, and whether its factor is a matrix."""
+    most, numbers = max_size or max(shape), max_skew * math.prod(shape)
+    return [(n, 1 < n <= most and n * n <= numbers) for n in shape]
 
 
 def batches(dQ: str, sizes: list[int]) -> bool:
@@ -111,12 +101,9 @@ class Tracked(CurvatureRoom):
         None, "hessian mode: largest l2 norm of the whole update", bounds="(0, inf)"
     )
 
-    def state_floats(self, shapes: Shapes) -> int:
-        return (self.momentum > 0) * size(shapes) + self.factor_floats(shapes)
-
-    def factor_floats(self, shapes: Shapes) -> int:
-        """The numbers of the factors, and of their bounds."""
-        raise NotImplementedError
+    def averaged(self, shapes: Shapes) -> int:
+        """The numbers of the momentum; the factors have a bound each besides their own."""
+        return (self.momentum > 0) * size(shapes)
 
 
 @declared
@@ -137,10 +124,7 @@ class Whitening(Tracked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        try:
-            check_momentum(f"optimizer {self.name}", self.options())
-        except ValueError as error:
-            raise UserError(f"{error}. See: optbench show {self.name}") from None
+        check_momentum(self.name, self.options())
 
 
 @declared
@@ -150,7 +134,7 @@ class KronDQ(Whitening):
 
     dQ: str = geometry(*GEOMETRIES)
     preconditioner_max_size: int | None = hyper(
-        None, "a larger dimension is diagonal; None sets no limit", bounds="[0, inf)"
+        None, "a larger dimension is diagonal; None sets no limit", bounds="[1, inf)"
     )
     preconditioner_max_skew: float = hyper(
         1.0, "a dimension whose square is more than so many times the leaf is diagonal", bounds="(0, inf)"
@@ -158,15 +142,13 @@ class KronDQ(Whitening):
 
     def axes(self, shapes: Shapes) -> list[tuple[int, int, bool]]:
         """The numbers of the leaf, the length, and whether it is a matrix, for each factor."""
-        shaping = Shaping.of(self.options())
-        return [
-            (math.prod(shape), n, dense)
-            for shape in map(squeezed, shapes.values())
-            for n, dense in shaping.axes(shape)
-        ]
+        limits = self.preconditioner_max_size, self.preconditioner_max_skew
+        units = map(squeezed, shapes.values())
+        return [(math.prod(unit), *axis) for unit in units for axis in factor_axes(unit, *limits)]
 
-    def factor_floats(self, shapes: Shapes) -> int:
-        return sum(1 + (n * n if dense else n) for _, n, dense in self.axes(shapes))
+    def state_floats(self, shapes: Shapes) -> int:
+        factors = sum(1 + (n * n if dense else n) for _, n, dense in self.axes(shapes))
+        return self.averaged(shapes) + factors
 
     def flops(self, shapes: Shapes) -> float:
         """About six products along each dense axis, and ten with the factor itself, when the factors are fitted."""
@@ -190,8 +172,7 @@ class LraDQ(Whitening):
     All else (h, its damping, the momentum, the clips, the first scale) is as in `kron_dq`; whitening takes N for v.
     The one geometry is EQ; `lra[dQ=EQ]` means this optimizer too.
 
-    Source: Xi-Lin Li, Preconditioned Stochastic Gradient Descent, arXiv:1512.04202; Stochastic Hessian Fittings with
-    Lie Groups, arXiv:2402.11858; package psgd_torch, commit a8616f1 (2025).
+    Source: Xi-Lin Li, arXiv:1512.04202, arXiv:2402.11858; package psgd_torch, commit a8616f1 (2025).
     """
 
     name: ClassVar[str] = "lra_dq"
@@ -200,8 +181,8 @@ class LraDQ(Whitening):
     dQ: str = geometry("EQ")
     rank_of_approximation: int = hyper(10, "rank r of the correction to the diagonal", bounds="[0, inf)")
 
-    def factor_floats(self, shapes: Shapes) -> int:
-        return (2 * self.rank_of_approximation + 1) * size(shapes) + 3
+    def state_floats(self, shapes: Shapes) -> int:
+        return self.averaged(shapes) + (2 * self.rank_of_approximation + 1) * size(shapes) + 3
 
     def vectorizes(self, shapes: Shapes) -> bool:
         """Not under vmap: a batched solve can stand still on XLA's CPU thread pool."""
@@ -216,18 +197,17 @@ class DenseNewton(Tracked):
     T1 = a a^T and T2 = b b^T, so that l = |a|^2 + |b|^2. A step costs a few times n^2, with the geometries Q0.5EQ1.5,
     PRO4P and EQ n^3.
 
-    Source: Xi-Lin Li, Preconditioned Stochastic Gradient Descent, arXiv:1512.04202; Stochastic Hessian Fittings with
-    Lie Groups, arXiv:2402.11858; package psgd_torch, commit a8616f1 (2025).
+    Source: Xi-Lin Li, arXiv:1512.04202, arXiv:2402.11858; package psgd_torch, commit a8616f1 (2025).
     """
 
     memory: ClassVar[str] = "n^2, and n of momentum"
-    mode: ClassVar[str] = "hessian"
+    mode: ClassVar[str] = "hessian"  # pyright: ignore[reportIncompatibleVariableOverride]
 
     learning_rate: float = step_size(0.01, 1e-4)
     dQ: str = geometry(*GEOMETRIES)
 
-    def factor_floats(self, shapes: Shapes) -> int:
-        return size(shapes) ** 2 + 1
+    def state_floats(self, shapes: Shapes) -> int:
+        return self.averaged(shapes) + size(shapes) ** 2 + 1
 
     def flops(self, shapes: Shapes) -> float:
         n, cubic = float(size(shapes)), self.dQ in ("Q0.5EQ1.5", "PRO4P", "EQ")
@@ -246,9 +226,9 @@ def alone(declared: type[Tracked]) -> str:
 
 
 def check_momentum(owner: str, options: Mapping[str, Any]) -> None:
-    """Raise ValueError where a momentum that is not kept is to be whitened."""
+    """Raise a ValueError where a momentum that is not kept is to be whitened."""
     if not options.get("whiten_grad", True) and is_off(options["momentum"]):
-        raise ValueError(f"{owner}: whiten_grad=False needs momentum above 0")
+        raise UserError(f"{owner}: whiten_grad=False needs momentum above 0. See: optbench show {owner}")
 
 
 if TYPE_CHECKING:  # what `Room` imports; the digest of the code reads it here

@@ -22,12 +22,8 @@ class Held(NamedTuple):
     factors: list[Factors]
 
 
-class Curvature(NamedTuple):
-    """What hessian mode gives: lists over leaves, or None where nothing is due."""
-
-    hvps: Sequence[Any] | None
-    vectors: Sequence[Any] | None
-    due: Any
+Curvature = tuple[Sequence[Any], Sequence[Any], Any]
+"""The products and the vectors of all leaves, empty where none is due, and whether one is."""
 
 
 class Frame(NamedTuple):
@@ -47,7 +43,7 @@ class Frame(NamedTuple):
         units = self.group.units(grads)
         held = held._replace(mu=self.averaged(held, units))
         if curvature is not None:
-            held = self.curved(held, names, curvature)
+            held = self.curved(held, names, *curvature)
             updates = self.clipped_whole(self.preconditioned(held, units))
         else:
             fitted = units if self.options.whiten_grad or held.mu is None else held.mu
@@ -69,12 +65,12 @@ class Frame(NamedTuple):
             mus.append(b * m + (1 - b) * g)
         return mus
 
-    def curved(self, held: Held, names: Sequence[str], given: Curvature) -> Held:
+    def curved(self, held: Held, names: Sequence[str], hvps: Any, vectors: Any, due: Any) -> Held:
         def fit() -> Held:
-            hs, vs = self.group.units(given.hvps or ()), self.group.units(given.vectors or ())
+            hs, vs = self.group.units(hvps), self.group.units(vectors)
             return self.fitted(self.scaled(held, hs, vs), names, hs, vs)
 
-        return self.group.xp.branch(given.due, fit, lambda: held)
+        return self.group.xp.branch(due, fit, lambda: held)
 
     def whitened(self, held: Held, names: Sequence[str], hs: list[Any]) -> Held:
         probability, fit = (

@@ -9,10 +9,9 @@ from typing import Any, ClassVar, NamedTuple
 from optbench.optimizers.lra.group import LowRank
 from optbench.optimizers.psgd import BALANCE_PROBABILITY
 from optbench.optimizers.psgd.groups import Factors, Group, WholeVector
-from optbench.optimizers.psgd_dq import OF_P, Shaping, squeezed
+from optbench.optimizers.psgd_dq import OF_P, factor_axes, squeezed
 from optbench.protocol import Noise
 
-Linear = Callable[[Any], Any]
 ROWS = 32
 """Vectors of the subspace iteration that bounds a norm."""
 ROTATIONS = 10
@@ -24,15 +23,13 @@ class Sample(NamedTuple):
 
     name: str
     h: Any
-    """With its damping."""
     v: Any
     """None in whitening."""
     noise: Any
-    """The normal draw in the damping of h."""
+    """The normal draw that damps h."""
     normals: Mapping[str, Any]
-    """Those that the group asked for, by name."""
+    """What the group asked for in `likes`."""
     uniform: Callable[[str], Any]
-    """A draw from [0, 1) at this step, by name."""
 
 
 class TrackedGroup(Group):
@@ -50,9 +47,10 @@ class TrackedGroup(Group):
         return {}
 
     def fit_all(self, factors: list[Factors], samples: list[Sample]) -> list[Factors]:
-        return [self.fit(held, sample) for held, sample in zip(factors, samples, strict=True)]
+        return [self.fit_one(held, sample) for held, sample in zip(factors, samples, strict=True)]
 
-    def fit(self, factors: Factors, given: Any) -> Factors: ...
+    def fit_one(self, factors: Factors, given: Sample) -> Factors:
+        raise NotImplementedError
 
     def tracked(self, L: Any, bound: Any) -> Any:
         """The bound after this step; it rises at once and falls slowly."""
@@ -62,19 +60,15 @@ class TrackedGroup(Group):
 class Geometric(TrackedGroup):
     """Steps of one factor Q in the geometry dQ."""
 
-    @property
-    def of_p(self) -> bool:
-        return self.dQ in OF_P
-
     def scaled(self, factors: Factors, scale: Any) -> Factors:
-        root = scale ** ((2 if self.of_p else 1) / len(factors["Q"]))
+        root = scale ** ((2 if self.dQ in OF_P else 1) / len(factors["Q"]))
         return {**factors, "Q": [root * q for q in factors["Q"]]}
 
     def p_times(self, qs: list[Any], x: Any) -> Any:
         """P x."""
         for axis, q in enumerate(qs):
             x = self.xp.times(q, x, axis)
-            if not self.of_p:
+            if self.dQ not in OF_P:
                 x = self.xp.times(q.T if q.ndim == 2 else q, x, axis)
         return x
 
@@ -90,7 +84,7 @@ class Geometric(TrackedGroup):
         """The step size k."""
         return (self.lr / 2 if self.dQ == "QUAD" else self.lr) / L
 
-    def moved(self, q: Any, left: Linear, right: Linear, turn: Any) -> Any:
+    def moved(self, q: Any, left: Callable, right: Callable, turn: Any) -> Any:
         """Q after a step, with left(Q) = k E Q and right(Q) = k Q E."""
         if self.dQ == "QEQ":
             return q - right(q)
@@ -141,11 +135,14 @@ class Geometric(TrackedGroup):
 class Kronecker(Geometric):
     """A factor for each axis of each leaf."""
 
-    own: ClassVar[str] = f"dQ {' '.join(Shaping._fields)}"
+    own: ClassVar[str] = "dQ preconditioner_max_size preconditioner_max_skew"
 
     def __init__(self, xp: Any, options: Mapping[str, Any]):
         super().__init__(xp, options)
-        self.shaping = Shaping.of(options)
+        self.limits = options["preconditioner_max_size"], options["preconditioner_max_skew"]
+
+    def axes(self, unit: Any) -> list[tuple[int, bool]]:
+        return factor_axes(tuple(unit.shape), *self.limits)
 
     def units(self, leaves: Sequence[Any]) -> list[Any]:
         common = self.xp.common
@@ -156,14 +153,13 @@ class Kronecker(Geometric):
         return [self.xp.cast(unit.reshape(leaf.shape), leaf.dtype) for unit, leaf in pairs]
 
     def init(self, unit: Any, noise: Noise) -> Factors:
-        axes = self.shaping.axes(tuple(unit.shape))
-        qs = [(self.xp.eye if dense else self.xp.ones)(n, unit) for n, dense in axes]
+        qs = [(self.xp.eye if dense else self.xp.ones)(n, unit) for n, dense in self.axes(unit)]
         return {"Q": qs, "L": [self.xp.np.zeros_like(q.reshape(-1)[0]) for q in qs]}
 
     def likes(self, name: str, unit: Any) -> dict[str, Any]:
         return {
             f"{what}.{name}.{axis}": like
-            for axis, (n, dense) in enumerate(self.shaping.axes(tuple(unit.shape)))
+            for axis, (n, dense) in enumerate(self.axes(unit))
             if dense
             for what, like in ({"bound": self.xp.empty((ROWS, n), unit)} | self.turns(n, unit)).items()
         }
@@ -174,15 +170,13 @@ class Kronecker(Geometric):
         made = []
         for each, sample in zip(rows, samples, strict=True):
             qs, Ls = zip(*(next(moved) for _ in each), strict=True)
-            made.append({"Q": self.balanced_sometimes(list(qs), sample), "L": list(Ls)})
+            made.append({"Q": self.balanced(list(qs), sample), "L": list(Ls)})
         return made
 
     def rows(self, factors: Factors, given: Sample) -> list[tuple[Any, ...]]:
         """The arguments of `moved_factor` for each axis."""
         xp, h, v = self.xp, given.h, given.v
-        qs: list[Any] = factors["Q"]
-        if self.dQ == "QEP":
-            qs = self.scaled_evenly(qs) if len(qs) > 1 else qs
+        qs = self.scaled_evenly(factors["Q"]) if self.dQ == "QEP" else factors["Q"]
         if self.dQ == "EQ":
             v = given.noise if v is None else v
             for axis, q in enumerate(qs):
@@ -219,14 +213,16 @@ class Kronecker(Geometric):
             e = self.xp.np.triu(e)
         return self.moved(q, lambda q: e @ q, lambda q: q @ e, turn), L
 
-    def balanced_sometimes(self, qs: list[Any], given: Sample) -> list[Any]:
+    def balanced(self, qs: list[Any], given: Sample) -> list[Any]:
         if len(qs) == 1 or self.dQ == "QEP":
             return qs
         due = given.uniform(f"balance_u.{given.name}") < BALANCE_PROBABILITY
         return self.xp.branch(due, lambda: self.scaled_evenly(qs), lambda: qs)
 
     def scaled_evenly(self, qs: list[Any]) -> list[Any]:
-        """The factors with equal largest entries."""
+        """The factors of a leaf with equal largest entries; one alone as it is."""
+        if len(qs) == 1:
+            return qs
         sizes = [abs(q).max() for q in qs]
         mean = self.xp.np.stack(sizes).prod() ** (1 / len(qs))
         return [q * (mean / size) for q, size in zip(qs, sizes, strict=True)]
@@ -241,7 +237,7 @@ class Dense(WholeVector, Geometric):
     def likes(self, name: str, unit: Any) -> dict[str, Any]:
         return self.turns(len(unit), unit)
 
-    def fit(self, factors: Factors, given: Sample) -> Factors:
+    def fit_one(self, factors: Factors, given: Sample) -> Factors:
         xp, outer, (q,) = self.xp, self.xp.np.outer, factors["Q"]
         if self.dQ == "EQ":
             a, b = q @ given.h, xp.divide(q, given.v, 0)
@@ -270,15 +266,11 @@ class TrackedLowRank(LowRank, TrackedGroup):
         self.rank = options["rank_of_approximation"]
 
     def init(self, unit: Any, noise: Noise) -> Factors:
-        factors, norm, zero = (
-            super().init(unit, noise),
-            self.xp.np.linalg.norm,
-            self.xp.np.zeros_like(unit[0]),
-        )
-        even = {name: 0.1**0.5 * factors[name] / norm(factors[name]) for name in ("U", "V")}
-        return {**factors, **even, "L": [zero, zero, zero]}
+        factors, np = super().init(unit, noise), self.xp.np
+        even = {name: 0.1**0.5 * factors[name] / np.linalg.norm(factors[name]) for name in ("U", "V")}
+        return {**factors, **even, "L": [np.zeros_like(unit[0]) for _ in range(3)]}
 
-    def fit(self, factors: Factors, given: Sample) -> Factors:
+    def fit_one(self, factors: Factors, given: Sample) -> Factors:
         h, v, d = given.h, given.noise if given.v is None else given.v, factors["d"][:, 0]
         U, V = self.evened(factors["U"], factors["V"])
         Lu, Lv, Ld = factors["L"]

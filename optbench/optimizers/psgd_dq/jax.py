@@ -13,7 +13,7 @@ from optbench.fields import hyper
 from optbench.optimizers.psgd import KEY, MASK, SHARED, jax_arrays
 from optbench.optimizers.psgd.jax import Factory, check_static, finished
 from optbench.optimizers.psgd_dq import DenseNewton, KronDQ, LraDQ, Tracked, alone, check_momentum
-from optbench.optimizers.psgd_dq.frame import Curvature, Frame, Held
+from optbench.optimizers.psgd_dq.frame import Frame, Held
 from optbench.optimizers.psgd_dq.groups import Dense, Kronecker, TrackedGroup, TrackedLowRank
 from optbench.protocol import Noise
 from optbench.ranges import is_off
@@ -58,7 +58,7 @@ Raises:
 def transformation(owner: str, frame: Frame) -> optax.GradientTransformationExtraArgs:
     group, options = frame.group, frame.options
 
-    def init(params: Any) -> Held:
+    def init(params: Any) -> Any:
         units = group.units(jax.tree.leaves(params))
         mu = None if is_off(options.momentum) else [jnp.zeros_like(unit) for unit in units]
         fresh = [jnp.asarray(True) for _ in units]
@@ -66,7 +66,7 @@ def transformation(owner: str, frame: Frame) -> optax.GradientTransformationExtr
 
     def update(
         updates: Any, state: Any, params=None, *, Hvp=None, vector=None, update_preconditioner=None, **_: Any
-    ) -> tuple[Any, Held]:
+    ) -> tuple[Any, Any]:
         leaves, structure = jax.tree.flatten(updates)
         curvature = None
         if options.mode == "hessian":
@@ -75,7 +75,7 @@ def transformation(owner: str, frame: Frame) -> optax.GradientTransformationExtr
                     f"{owner}: hessian mode needs Hvp, vector and update_preconditioner in update"
                 )
             hvps, vectors = (jax.tree.leaves(unmasked(updates, each)) for each in (Hvp, vector))
-            curvature = Curvature(hvps, vectors, update_preconditioner)
+            curvature = hvps, vectors, update_preconditioner
         names = ["all"] if group.whole else leaf_names(updates)
         done, held = frame.step(state, names, leaves, curvature)
         return structure.unflatten(done), held

@@ -11,18 +11,14 @@ import torch
 from optbench.fields import hyper
 from optbench.optimizers import psgd_dq
 from optbench.optimizers.psgd import SEED, SHARED, torch_arrays
-from optbench.optimizers.psgd.torch import Curvature as Given
-from optbench.optimizers.psgd.torch import GroupPreconditioner
+from optbench.optimizers.psgd.torch import Curvature, GroupPreconditioner
 from optbench.optimizers.psgd.torch_base import descend
-from optbench.optimizers.psgd_dq.frame import Curvature, Frame, Held
+from optbench.optimizers.psgd_dq.frame import Frame, Held
 from optbench.optimizers.psgd_dq.groups import Dense, Kronecker, TrackedGroup, TrackedLowRank
 from optbench.rules.arguments import rate
 from optbench.rules.torch_optimizer import C, CheckedOptimizer, optimizer
 
-STEP = """
-In hessian mode `step` takes `hvp=, vector=, update_preconditioner=`, which
-`optbench.optimizers.psgd.torch.hessian_helper` gives.
-"""
+STEP = "In hessian mode `step` takes what `optbench.optimizers.psgd.torch.hessian_helper` gives."
 
 
 def tracked(declared: type[psgd_dq.Tracked], group: type[TrackedGroup]) -> Callable[[type[C]], type[C]]:
@@ -37,7 +33,7 @@ def tracked(declared: type[psgd_dq.Tracked], group: type[TrackedGroup]) -> Calla
 
     def decorated(cls: Any) -> Any:
         cls.kind, cls.mode = group, declared.mode
-        cls.__doc__ = f"{cls.__doc__}\n{STEP}"
+        cls.__doc__ = f"{cls.__doc__}\n\n{STEP}\n"
         return decorate(cls)
 
     return decorated
@@ -54,9 +50,10 @@ class TrackedPreconditioner(GroupPreconditioner):
         psgd_dq.check_momentum(self.owner, group)
 
     def step_group(
-        self, group: dict[str, Any], curvature: Given | None, update_preconditioner: bool | None
+        self, group: dict[str, Any], curvature: Curvature | None, update_preconditioner: bool | None
     ) -> None:
-        present, kind, given = self.present(group), self.kind(torch_arrays, group), self.names(group)
+        kind: Any = self.kind(torch_arrays, group)
+        present, given = self.present(group), self.names(group)
         if not present:
             return
         members = group["params"] if kind.whole else present
@@ -76,7 +73,7 @@ class TrackedPreconditioner(GroupPreconditioner):
             if update_preconditioner is None:
                 raise ValueError(f"{self.owner}: hessian mode needs update_preconditioner in step")
             pairs = [curvature[p] for p in members] if curvature else []
-            products = Curvature([h for h, _ in pairs], [v for _, v in pairs], update_preconditioner)
+            products = [h for h, _ in pairs], [v for _, v in pairs], update_preconditioner
         updates, held = frame.step(Held(group["count"], mu, fresh, factors), names, grads, products)
         for i, state in enumerate(states):
             state |= {"fresh": held.fresh[i], "factors": held.factors[i]}
