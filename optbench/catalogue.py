@@ -69,7 +69,7 @@ def optimizer(thing: Any, called: str = "") -> Optimizer:
 
         return wrapped(optimizer(base, called), wrappers)
     name, bracket, rest = thing.strip().partition("[")
-    known = optimizers.find(name)
+    known = optimizers.find(name, name_and_fields(thing)[1])
     if known is not None:
         return from_text("optimizer", thing, {name: known})
     target = target_of("optimizers", name)

@@ -1,13 +1,15 @@
-"""The dataclasses of Kron, XMat, LRA and Affine: what they declare is what their rules keep."""
+"""The dataclasses of Kron, XMat, LRA, Affine and those of psgd_torch: what they declare is what their rules keep."""
 
 import jax
 import numpy as np
 import pytest
 
 from optbench.fields import UserError
+from optbench.optimizers import parse
 from optbench.optimizers.affine import Affine, matricized
 from optbench.optimizers.kron import Kron
 from optbench.optimizers.lra import LRA
+from optbench.optimizers.psgd_dq import DenseNewton, KronDQ, LraDQ
 from optbench.optimizers.xmat import XMat
 from optbench.protocol import Setting
 from optbench.rules.optax import KeyNoise
@@ -22,6 +24,12 @@ DECLARED = [
     LRA(uvd_rank_of_approximation=3),
     Affine(),
     Affine(max_size_triangular=4, mode="hessian"),
+    KronDQ(),
+    KronDQ(momentum=0.9, preconditioner_max_skew=2.0, mode="hessian"),
+    KronDQ(preconditioner_max_size=3),
+    LraDQ(rank_of_approximation=3),
+    LraDQ(rank_of_approximation=0, momentum=0.5),
+    DenseNewton(momentum=0.9),
 ]
 
 
@@ -32,6 +40,20 @@ def test_the_state_has_the_declared_size(declared):
     state = jax.eval_shape(rule.init, params)
     kept = sum(x.size for x in jax.tree.leaves(state) if x.dtype == np.float32)
     assert kept == declared.state_floats(SHAPES)
+
+
+def test_momentum_is_whitened_only_where_it_is_kept():
+    with pytest.raises(UserError, match="kron_dq: whiten_grad=False needs momentum above 0"):
+        KronDQ(whiten_grad=False)
+    KronDQ(whiten_grad=False, momentum=0.5)
+
+
+def test_the_option_dq_means_psgd_of_psgd_torch():
+    assert parse("kron[dQ=QUAD,mode=hessian]") == KronDQ(dQ="QUAD", mode="hessian")
+    assert parse("lra[dQ=EQ,rank_of_approximation=0]") == LraDQ(rank_of_approximation=0)
+    assert parse("kron[b1=0.5]") == Kron(b1=0.5)
+    with pytest.raises(UserError, match="kron_dq has no field 'b1'"):
+        parse("kron[dQ=QUAD,b1=0.5]")
 
 
 def test_products_are_declared_in_hessian_mode_only():

@@ -19,6 +19,7 @@ from optbench.optimizers.kron.jax import kron
 from optbench.optimizers.lra.jax import lra
 from optbench.optimizers.ngc.jax import ngc_adam, ngc_nag, ngc_sgd
 from optbench.optimizers.novograd.jax import novograd, scale_by_novograd
+from optbench.optimizers.psgd_dq.jax import dense_newton, kron_dq, lra_dq
 from optbench.optimizers.xmat.jax import xmat
 
 
@@ -54,6 +55,14 @@ STANDALONE = [
         lra, "learning_rate", {"uvd_rank_of_approximation": 2}, curvature, ("uvd_rank_of_approximation",)
     ),
     Standalone(affine, "learning_rate", static=("max_size_triangular", "max_skew_triangular")),
+    Standalone(
+        kron_dq,
+        "learning_rate",
+        {"dQ": "QEQ", "preconditioner_max_skew": 2.0},
+        static=("preconditioner_max_size", "preconditioner_max_skew"),
+    ),
+    Standalone(lra_dq, "learning_rate", {"rank_of_approximation": 0}, static=("rank_of_approximation",)),
+    Standalone(dense_newton, "learning_rate", {"dQ": "QUAD", "momentum": 0.5}, curvature),
 ]
 each = pytest.mark.parametrize("one", STANDALONE, ids=lambda one: one.make.__name__)
 

@@ -19,6 +19,7 @@ from optbench.optimizers.kron.torch_kron_torch import KronTorch
 from optbench.optimizers.lra.torch import LRA
 from optbench.optimizers.ngc.torch import NgcAdam, NgcNag, NgcSgd
 from optbench.optimizers.novograd.torch import Novograd
+from optbench.optimizers.psgd_dq.torch import KronDQ, LraDQ
 from optbench.optimizers.xmat.torch import XMat
 
 torch.set_num_threads(1)
@@ -36,6 +37,8 @@ STANDALONE = [
     (XMat, {"nesterov": True}),
     (LRA, {"uvd_rank_of_approximation": 2}),
     (Affine, {"update_global_norm_clip": 10.0}),
+    (KronDQ, {"dQ": "QUAD", "momentum": 0.9, "weight_decay": 0.1}),
+    (LraDQ, {"rank_of_approximation": 0}),
 ]
 each = pytest.mark.parametrize(
     ("cls", "options"), STANDALONE, ids=lambda value: getattr(value, "__name__", "")

@@ -67,6 +67,7 @@ def update_facts(cell: Cell) -> dict[str, tuple[tuple[int, ...], str]]:
 
     def update(params: Any) -> Any:
         extra = {"value": jnp.zeros(()), "grad": params, "value_fn": lambda params: jnp.zeros(())}
+        extra |= {"Hvp": params, "vector": params, "update_preconditioner": jnp.asarray(True)}
         return transform.update(params, transform.init(params), params, **extra)[0]
 
     updates = jax.eval_shape(update, first)

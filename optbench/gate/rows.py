@@ -91,7 +91,7 @@ def special(optimizer: Optimizer) -> Iterator[Row]:
     searched = {spec.name: spec.metadata.get("search") for spec in dataclasses.fields(optimizer)}
     if off := {name: 0.0 for name, search in searched.items() if search == MOMENTUM}:
         still = dataclasses.replace(optimizer, **off)
-        for framework in optimizer.frameworks():
+        for framework in optimizer.frameworks() if still != optimizer else ():
             yield Row("no momentum", still, framework, SCHEDULES[2], MODES[framework])
     if optimizer.name == "adam":
         for framework, modes in {"jax": ("vmap", "map"), "torch": ("ensemble",)}.items():
@@ -146,14 +146,14 @@ def moved(spec: dataclasses.Field, value: Any) -> Any:
     bounds = spec.metadata.get("bounds")
     if spec.metadata.get("sweep"):
         return 0.3 * math.sqrt(math.prod(spec.metadata["sweep"])) * 10
-    if "float" not in str(spec.type):
-        tries: tuple[Any, ...] = (
+    if value is None:
+        tries: tuple[Any, ...] = (0.4, 0.7, 2.0) if "float" in str(spec.type) else (4, 1)
+    elif "float" not in str(spec.type):
+        tries = (
             4 if value > 32 else value // 2 + 1 if value > 4 else value + 1,
             value + 1,
             value - 1,
         )
-    elif value is None:
-        tries = (0.4, 0.7, 2.0)
     else:
         tries = (moved_float(value), value * 2, value / 2)
     return next((each for each in tries if each != value and (bounds is None or bounds.holds(each))), value)

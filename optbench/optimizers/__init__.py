@@ -7,6 +7,7 @@ they are imported when one of them, or the whole catalogue, is asked for.
 from __future__ import annotations
 
 import functools
+from collections.abc import Container
 
 from optbench.optimizer import Optimizer
 from optbench.optimizers.adam import Adam, AdamW
@@ -17,6 +18,7 @@ from optbench.optimizers.kron import Kron
 from optbench.optimizers.lra import LRA
 from optbench.optimizers.ngc import NgcAdam, NgcNag, NgcSgd
 from optbench.optimizers.novograd import Novograd
+from optbench.optimizers.psgd_dq import DenseNewton, KronDQ, LraDQ
 from optbench.optimizers.sgd import SGD
 from optbench.optimizers.xmat import XMat
 
@@ -34,8 +36,13 @@ LISTED: tuple[type[Optimizer], ...] = (
     NgcAdam,
     NgcNag,
     NgcSgd,
+    KronDQ,
+    LraDQ,
+    DenseNewton,
 )
 """Checked wholly by default, in the order of figures; the first ones have the colours that are told apart best."""
+WITH_DQ: dict[str, type[Optimizer]] = {"kron": KronDQ, "lra": LraDQ}
+"""What a name means with the option dQ, which only psgd_torch has: `kron[dQ=QUAD]` is `kron_dq[dQ=QUAD]`."""
 
 
 @functools.cache
@@ -50,8 +57,10 @@ def names() -> dict[str, Optimizer]:
     return {**listed(), **{cls.name: cls() for cls in CLASSES}}
 
 
-def find(name: str) -> Optimizer | None:
-    """The listed or standard optimizer of this name; None if there is none."""
+def find(name: str, options: Container[str] = ()) -> Optimizer | None:
+    """The listed or standard optimizer of this name that has these options; None if there is no such name."""
+    if "dQ" in options and name in WITH_DQ:
+        return WITH_DQ[name]()
     return listed().get(name) or names().get(name)
 
 

@@ -1,4 +1,4 @@
-"""Pack a folder of single-case golden traces into one compressed file per optimizer.
+"""Pack a folder of single-case golden traces into one compressed file per optimizer (all of psgd_torch in one).
 
 python tests/golden/pack.py FOLDER
 """
@@ -9,11 +9,15 @@ import sys
 from pathlib import Path
 
 here = Path(__file__).parent
-by_optimizer: dict[str, dict] = {}
+packed: dict[str, dict] = {}
 for path in sorted(Path(sys.argv[1]).glob("*_f*.json")):
     trace = json.loads(path.read_text())
-    by_optimizer.setdefault(trace["optimizer"], {})[path.stem] = trace
-for optimizer, cases in by_optimizer.items():
-    if not optimizer.startswith("psgd_torch"):
-        text = json.dumps(cases, separators=(",", ":"))
-        (here / f"{optimizer}.json.xz").write_bytes(lzma.compress(text.encode(), preset=9))
+    name = trace["optimizer"]
+    if name.startswith("psgd_torch"):
+        # In one file, as they share draws; without the problem, which no test evaluates.
+        name = "psgd_torch"
+        trace = {key: value for key, value in trace.items() if key != "problem"}
+    packed.setdefault(name, {})[path.stem] = trace
+for name, cases in packed.items():
+    text = json.dumps(cases, separators=(",", ":"))
+    (here / f"{name}.json.xz").write_bytes(lzma.compress(text.encode(), preset=9))

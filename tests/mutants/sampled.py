@@ -127,15 +127,15 @@ MUTANTS = [
     Mutant(
         "lra.group: arithmetic 78",
         "optbench.optimizers.lra.group",
-        "            return given.lr / self.xp.np.clip(norm(a) * norm(wa) + norm(b) * norm(wb), min=1e-25)",
-        "            return given.lr / self.xp.np.clip(norm(a) * norm(wa) - norm(b) * norm(wb), min=1e-25)",
+        "        return norm(a) * norm(W @ (W.T @ a)) + norm(b) * norm(W @ (W.T @ b))",
+        "        return norm(a) * norm(W @ (W.T @ a)) - norm(b) * norm(W @ (W.T @ b))",
         "lra",
     ),
     Mutant(
         "lra.group: arithmetic 51",
         "optbench.optimizers.lra.group",
-        "            return U - self.step_size(a, b, V, given) * change, V",
-        "            return U - self.step_size(a, b, V, given) / change, V",
+        "            return U - self.step_size(a, b, V, given) * self.left(a, b, V, small), V",
+        "            return U - self.step_size(a, b, V, given) / self.left(a, b, V, small), V",
         "lra",
     ),
     Mutant(

@@ -17,6 +17,8 @@ factors in float32, as psgd-jax does). upstream='0.2.7' draws the steps that
 fit at random with probability p, leaves the damping out, and bends each entry of u towards +-2 instead of
 clipping the mean square.
 
+`kron[dQ=QUAD]`, with any dQ, is another optimizer: `kron_dq`, PSGD Kron as the package psgd_torch has it.
+
 Source: Xi-Lin Li, Preconditioned Stochastic Gradient Descent, arXiv:1512.04202; Preconditioner on Matrix
 Lie Group for SGD, arXiv:1809.10232; package psgd-jax 0.2.9.
 """

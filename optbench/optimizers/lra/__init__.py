@@ -13,6 +13,8 @@ Q = (I + U V^T) diag(d) with U, V [n, r] and d [n]. One step of its fit, all fro
 
 State: (2 r + 2) n numbers, (2 r + 1) n without momentum.
 
+`lra[dQ=EQ]` is another optimizer: `lra_dq`, PSGD LRA as the package psgd_torch has it.
+
 Source: Xi-Lin Li, Preconditioned Stochastic Gradient Descent, arXiv:1512.04202; Preconditioner on Matrix
 Lie Group for SGD, arXiv:1809.10232; Black Box Lie Group Preconditioners for SGD, arXiv:2211.04422; package
 psgd-jax 0.2.9.

@@ -29,33 +29,42 @@ class LowRank(WholeVector):
         return {**factors, "d": scale * factors["d"]}
 
     def fit(self, factors: Factors, given: Fit) -> Factors:
-        xp, norm, outer = self.xp, self.xp.np.linalg.norm, self.xp.np.outer
+        xp, norm = self.xp, self.xp.np.linalg.norm
         h, v, U, V, d = given.h, given.v, factors["U"], factors["V"], factors["d"][:, 0]
         due = given.uniform("balance_u") < BALANCE_PROBABILITY
         ratio = xp.ratio_if(due, lambda: xp.np.sqrt(norm(U) / norm(V)))
         if ratio is not None:
             U, V = U / ratio, V * ratio
-        a = d * h
-        a = a + U @ (V.T @ a)
-        curved = d * (a + V @ (U.T @ a))
-        small = xp.eye(self.rank, h) + V.T @ U
-        solve = xp.solver(small)
-        b = v / d
-        b = b - V @ solve(U.T @ b, transposed=True)
-        flattened = (b - U @ solve(V.T @ b)) / d
+        a, b, curved, flattened, small = self.products(h, v, U, V, d)
         new_d = d - self.diagonal_step(h, v, curved, flattened, given) * d
 
         def left() -> tuple[Any, Any]:
-            change = outer(a, (a @ V) @ small) - outer(b, (b @ V) @ small)
-            return U - self.step_size(a, b, V, given) * change, V
+            return U - self.step_size(a, b, V, given) * self.left(a, b, V, small), V
 
         def right() -> tuple[Any, Any]:
-            ua, ub = U.T @ a, U.T @ b
-            change = outer(a + V @ ua, ua) - outer(b + V @ ub, ub)
-            return U, V - self.step_size(a, b, U, given) * change
+            return U, V - self.step_size(a, b, U, given) * self.right(a, b, U, V)
 
         U, V = xp.branch(given.uniform("choose_u") < 0.5, left, right)
         return {"U": U, "V": V, "d": new_d[:, None]}
+
+    def products(self, h: Any, v: Any, U: Any, V: Any, d: Any) -> tuple[Any, ...]:
+        """Q h, Q^-T v, P h, P^-1 v, and I + V^T U."""
+        a = d * h
+        a = a + U @ (V.T @ a)
+        curved = d * (a + V @ (U.T @ a))
+        small = self.xp.eye(self.rank, h) + V.T @ U
+        solve = self.xp.solver(small)
+        b = v / d
+        b = b - V @ solve(U.T @ b, transposed=True)
+        return a, b, curved, (b - U @ solve(V.T @ b)) / d, small
+
+    def left(self, a: Any, b: Any, V: Any, small: Any) -> Any:
+        outer = self.xp.np.outer
+        return outer(a, (a @ V) @ small) - outer(b, (b @ V) @ small)
+
+    def right(self, a: Any, b: Any, U: Any, V: Any) -> Any:
+        outer, ua, ub = self.xp.np.outer, U.T @ a, U.T @ b
+        return outer(a + V @ ua, ua) - outer(b + V @ ub, ub)
 
     def apply(self, factors: Factors, m: Any) -> Any:
         U, V, d = factors["U"], factors["V"], factors["d"][:, 0]
@@ -73,8 +82,13 @@ class LowRank(WholeVector):
 
     def step_size(self, a: Any, b: Any, W: Any, given: Fit) -> Any:
         """The step of one of U and V, W being the other one."""
-        wa, wb, norm = W @ (W.T @ a), W @ (W.T @ b), self.xp.np.linalg.norm
         if given.second_order:
-            return given.lr / self.xp.np.clip(norm(a) * norm(wa) + norm(b) * norm(wb), min=1e-25)
+            return given.lr / self.xp.np.clip(self.reach(a, b, W), min=1e-25)
+        wa, wb = W @ (W.T @ a), W @ (W.T @ b)
         squared = (a @ a) * (wa @ wa) + (b @ b) * (wb @ wb) - 2 * (a @ b) * (wa @ wb)
         return given.lr / self.xp.np.clip(self.xp.np.sqrt(abs(squared)), min=1e-25)
+
+    def reach(self, a: Any, b: Any, W: Any) -> Any:
+        """A bound of the second derivative by one of U and V, W being the other one."""
+        norm = self.xp.np.linalg.norm
+        return norm(a) * norm(W @ (W.T @ a)) + norm(b) * norm(W @ (W.T @ b))

@@ -36,11 +36,46 @@ def check_release(owner: str, upstream: bool | str | None, releases: tuple[str, 
     return upstream
 
 
-@declared
-class GroupOptimizer(Room):
-    """The fields of XMat, LRA and Affine, and the rule built from a factory with the originals' names."""
+class CurvatureRoom(Room):
+    """A room whose factory and class take gradients (mode 'whitening') or Hessian-vector products (mode 'hessian')."""
 
     draws: ClassVar[bool] = True
+    mode: Any
+    preconditioner_update_probability: float
+
+    def due_hvps(self, steps: int) -> int:
+        """One at each step; none in whitening. With an update probability below 1 this is the most."""
+        return steps if self.mode == "hessian" else 0
+
+    def jax_rule(self, factory: Callable[..., Any], setting: Setting) -> Rule:
+        from optbench.optimizers.psgd.jax_curvature import hessian_rule
+
+        if self.mode == "whitening":
+            return super().jax_rule(factory, setting)
+        probability = self.preconditioner_update_probability
+        return hessian_rule(self.transformation(factory, setting), setting.noise, probability)
+
+    def torch_rule(self, method: Callable[..., Any], setting: Setting) -> Rule:
+        """The parameters are in JAX's leaf order, so that the factors agree."""
+        from optbench.optimizers.psgd.torch_curvature import hessian_rule
+
+        def make(named: Any, *args: Any, **options: Any) -> Any:
+            return method(sorted(named), *args, **options)
+
+        if self.mode == "whitening":
+            return super().torch_rule(make, setting)
+        given = self.given(setting)
+        return hessian_rule(
+            lambda named: make(named, self.learning_rate, **given),
+            setting,
+            self.preconditioner_update_probability,
+        )
+
+
+@declared
+class GroupOptimizer(CurvatureRoom):
+    """The fields of XMat, LRA and Affine, and the rule built from a factory with the originals' names."""
+
     releases: ClassVar[tuple[str, ...]] = ("0.2.9",)
 
     learning_rate: float = step_size(0.01, 1e-4)
@@ -70,34 +105,6 @@ class GroupOptimizer(Room):
 
     def options(self) -> dict[str, Any]:
         return {name: value for name, value in super().options().items() if name != "mode"}
-
-    def due_hvps(self, steps: int) -> int:
-        """One at each step; none in whitening. With an update probability below 1 this is the most."""
-        return steps if self.mode == "hessian" else 0
-
-    def jax_rule(self, factory: Callable[..., Any], setting: Setting) -> Rule:
-        from optbench.optimizers.psgd.jax_curvature import hessian_rule
-
-        if self.mode == "whitening":
-            return super().jax_rule(factory, setting)
-        probability = self.preconditioner_update_probability
-        return hessian_rule(self.transformation(factory, setting), setting.noise, probability)
-
-    def torch_rule(self, method: Callable[..., Any], setting: Setting) -> Rule:
-        """The parameters are in JAX's leaf order, so that the factors agree."""
-        from optbench.optimizers.psgd.torch_curvature import hessian_rule
-
-        def make(named: Any, *args: Any, **options: Any) -> Any:
-            return method(sorted(named), *args, **options)
-
-        if self.mode == "whitening":
-            return super().torch_rule(make, setting)
-        given = self.given(setting)
-        return hessian_rule(
-            lambda named: make(named, self.learning_rate, **given),
-            setting,
-            self.preconditioner_update_probability,
-        )
 
 
 # --- what is used alone takes beside the fields --------------------------------------------------------------

@@ -65,3 +65,23 @@ def branch(chosen: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
 def ratio_if(due: Any, ratio: Callable[[], Any]) -> Any:
     """The ratio where due; else 1, or None where that is known before it runs."""
     return np.where(due, ratio(), 1)
+
+
+def repeated(step: Callable[[Any, Any], Any], x: Any, most: int, enough: Callable[[Any], Any]) -> Any:
+    """step(x, i) for i = 0, 1, ..., once at least and at most so often, until it is enough."""
+    going = lambda state: (state[1] < most) & ((state[1] == 0) | ~enough(state[0]))  # noqa: E731
+    return jax.lax.while_loop(going, lambda state: (step(*state), state[1] + 1), (x, 0))[0]
+
+
+def each(function: Callable[..., Any], rows: list[tuple[Any, ...]]) -> list[Any]:
+    """`function(*row)` of each row. Rows of like arrays are one stack: a compilation of their own costs more each."""
+    made, stacks = [None] * len(rows), {}
+    for i, row in enumerate(rows):
+        leaves, structure = jax.tree.flatten(row)
+        stacks.setdefault((structure, *((x.shape, x.dtype) for x in leaves)), []).append(i)
+    for places in stacks.values():
+        stack = jax.tree.map(lambda *xs: np.stack(xs), *(rows[i] for i in places))
+        done = jax.vmap(function)(*stack)
+        for k, i in enumerate(places):
+            made[i] = jax.tree.map(lambda x, k=k: x[k], done)
+    return made

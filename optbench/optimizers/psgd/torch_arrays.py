@@ -62,3 +62,15 @@ def branch(chosen: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
 
 def ratio_if(due: Any, ratio: Callable[[], Any]) -> Any:
     return ratio() if due else None
+
+
+def repeated(step: Callable[[Any, Any], Any], x: Any, most: int, enough: Callable[[Any], Any]) -> Any:
+    for i in range(most):
+        x = step(x, i)
+        if enough(x):
+            break
+    return x
+
+
+def each(function: Callable[..., Any], rows: list[tuple[Any, ...]]) -> list[Any]:
+    return [function(*row) for row in rows]

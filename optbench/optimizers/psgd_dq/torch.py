@@ -1,0 +1,98 @@
+"""PSGD of psgd_torch as torch.optim optimizers; the mathematics is on the pages of `optbench.optimizers.psgd_dq`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import torch
+
+from optbench.fields import hyper
+from optbench.optimizers import psgd_dq
+from optbench.optimizers.psgd import SEED, SHARED, torch_arrays
+from optbench.optimizers.psgd.torch import Curvature, GroupPreconditioner
+from optbench.optimizers.psgd.torch_base import descend
+from optbench.optimizers.psgd_dq.frame import Frame, Held
+from optbench.optimizers.psgd_dq.groups import Dense, Kronecker, TrackedGroup, TrackedLowRank
+from optbench.rules.arguments import rate
+from optbench.rules.torch_optimizer import C, CheckedOptimizer, optimizer
+
+STEP = "In hessian mode `step` takes what `optbench.optimizers.psgd.torch.hessian_helper` gives."
+
+
+def tracked(declared: type[psgd_dq.Tracked], group: type[TrackedGroup]) -> Callable[[type[C]], type[C]]:
+    """Give a class its group, and a constructor that takes the fields of `declared` by name."""
+    decorate = optimizer(
+        declared,
+        f"lr * {psgd_dq.alone(declared)} seed noise",
+        lr=rate(declared),
+        seed=hyper(0, SEED),
+        noise=SHARED["noise"],
+    )
+
+    def decorated(cls: Any) -> Any:
+        cls.kind, cls.mode = group, declared.mode
+        cls.__doc__ = f"{cls.__doc__}\n\n{STEP}\n"
+        return decorate(cls)
+
+    return decorated
+
+
+class TrackedPreconditioner(GroupPreconditioner):
+    """The frame of KronDQ, LraDQ and DenseNewton."""
+
+    mode: ClassVar[str]
+
+    def check_group(self, group: dict[str, Any]) -> None:
+        CheckedOptimizer.check_group(self, group)
+        group.setdefault("mode", self.mode)
+        psgd_dq.check_momentum(self.owner, group)
+
+    def step_group(
+        self, group: dict[str, Any], curvature: Curvature | None, update_preconditioner: bool | None
+    ) -> None:
+        kind: Any = self.kind(torch_arrays, group)
+        present, given = self.present(group), self.names(group)
+        if not present:
+            return
+        members = group["params"] if kind.whole else present
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in members]
+        states = [self.state[param] for param in (members[:1] if kind.whole else members)]
+        frame = Frame(kind, SimpleNamespace(**group), self.noise)
+        for state, unit in zip(states, kind.units(grads), strict=True):
+            if "factors" not in state:
+                state |= {"fresh": True, "factors": frame.first(unit)}
+            if group["momentum"] and "mu" not in state:
+                state["mu"] = torch.zeros_like(unit)
+        mu = [state["mu"] for state in states] if group["momentum"] else None
+        fresh, factors = ([state[name] for state in states] for name in ("fresh", "factors"))
+        names = ["all"] if kind.whole else [given[p] for p in members]
+        products = None
+        if group["mode"] == "hessian":
+            if update_preconditioner is None:
+                raise ValueError(f"{self.owner}: hessian mode needs update_preconditioner in step")
+            pairs = [curvature[p] for p in members] if curvature else []
+            products = [h for h, _ in pairs], [v for _, v in pairs], update_preconditioner
+        updates, held = frame.step(Held(group["count"], mu, fresh, factors), names, grads, products)
+        for i, state in enumerate(states):
+            state |= {"fresh": held.fresh[i], "factors": held.factors[i]}
+            state |= {} if held.mu is None else {"mu": held.mu[i]}
+        done = dict(zip(members, updates, strict=True))
+        descend(group, present, [done[p] for p in present])
+        group["count"] = held.count
+
+
+@tracked(psgd_dq.KronDQ, Kronecker)
+class KronDQ(TrackedPreconditioner):
+    """PSGD Kron as in psgd_torch: a factor for each axis of each parameter, in a geometry dQ."""
+
+
+@tracked(psgd_dq.LraDQ, TrackedLowRank)
+class LraDQ(TrackedPreconditioner):
+    """PSGD LRA as in psgd_torch: Q = (I + U V^T) diag(d) on each param group as one vector."""
+
+
+@tracked(psgd_dq.DenseNewton, Dense)
+class DenseNewton(TrackedPreconditioner):
+    """PSGD as in psgd_torch with one matrix for each param group as one vector, in a geometry dQ."""
