@@ -53,7 +53,7 @@ class TrackedPreconditioner(GroupPreconditioner):
         self, group: dict[str, Any], curvature: Curvature | None, update_preconditioner: bool | None
     ) -> None:
         kind: Any = self.kind(torch_arrays, group)
-        present, given = self.present(group), self.names(group)
+        present, given = self.present(group), self.names()
         if not present:
             return
         members = group["params"] if kind.whole else present
