@@ -85,3 +85,16 @@ def test_left_alone_the_two_paths_part_no_faster_than_rounding(declared, problem
     apart, growth = parity.free_running(declared, problem, 1000)
     worst = int(np.argmax(apart - 10 * growth))
     assert (apart <= 10 * growth).all(), f"step {worst}: {apart[worst]:.1e} apart, growth {growth[worst]:.1e}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("problem", ["mlp", "tensor"])
+@pytest.mark.parametrize("declared", STANDARD, ids=lambda declared: declared.label())
+def test_a_thousand_steps_part_no_further_than_roundings_do(declared, problem):
+    """1e-9 of the largest parameter, or ten times what a rounding at each step grows to."""
+    gaps, growth = parity.free_running(declared, problem, 1000)
+    allowed = np.maximum(1e-9, 10 * growth)
+    worst = int(np.argmax(gaps / allowed))
+    assert gaps[worst] <= allowed[worst], (
+        f"step {worst + 1}: {gaps[worst]:.1e} apart, growth {growth[worst]:.1e}"
+    )
