@@ -201,6 +201,7 @@ class DenseNewton(Tracked):
     """
 
     memory: ClassVar[str] = "n^2, and n of momentum"
+    dense: ClassVar[bool] = True
     mode: ClassVar[str] = "hessian"  # pyright: ignore[reportIncompatibleVariableOverride]
 
     learning_rate: float = step_size(0.01, 1e-4)
