@@ -26,6 +26,8 @@ class Optimizer(Named):
     """Whether the state grows up to `state_floats` while it runs."""
     elementwise: ClassVar[bool] = False
     """Whether each number moves by the history of its own gradient alone, so that torch may step lanes stacked."""
+    dense: ClassVar[bool] = False
+    """Whether its state is quadratic in the number of parameters: for small problems only."""
     finds_step: ClassVar[bool] = False
     """Whether it finds its step size from a tiny first one, and needs some hundred steps for it."""
     proportional: ClassVar[bool] = True

@@ -42,9 +42,11 @@ class Measured(NamedTuple):
 
 
 def declared() -> list[str]:
-    """Every optimizer that both frameworks have and that is the same method in both."""
+    """Every optimizer that both frameworks have, that is the same method in both and fits a network."""
     known = optimizers.names().items()
-    return [name for name, each in known if each.frameworks() == FRAMEWORKS and each.parity]
+    return [
+        name for name, each in known if each.frameworks() == FRAMEWORKS and each.parity and not each.dense
+    ]
 
 
 def measure(name: str, task: str) -> Measured:

@@ -95,7 +95,7 @@ BRIDGES: dict[str, Callable[[Any], dict[str, Any]]] = {
 }
 
 
-WHOLE = ("lra", "xmat")
+WHOLE = ("lra", "xmat", "lra_dq", "dense_newton")
 """What preconditions all leaves as one vector: rounding of each entry is relative to the largest of all."""
 
 

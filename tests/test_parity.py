@@ -16,6 +16,7 @@ from optbench.optimizers.kron import Kron
 from optbench.optimizers.lra import LRA
 from optbench.optimizers.ngc import NgcAdam, NgcNag, NgcSgd
 from optbench.optimizers.novograd import Novograd
+from optbench.optimizers.psgd_dq import DenseNewton, KronDQ, LraDQ
 from optbench.optimizers.xmat import XMat
 from tests import parity
 
@@ -33,6 +34,9 @@ DECLARED = [
         XMat(mode="hessian", preconditioner_update_probability=0.5),
         LRA(uvd_rank_of_approximation=2, nesterov=True),
         Affine(update_global_norm_clip=1.0),
+        KronDQ(momentum=0.9, whiten_grad=False, preconditioner_max_skew=4.0),
+        LraDQ(rank_of_approximation=2, preconditioner_update_probability=0.5),
+        DenseNewton(dQ="QUAD", grad_clip_max_norm=1.0),
     )
 ]
 NAMES = [declared.name for declared in DECLARED]

@@ -53,6 +53,7 @@ GEOMETRIES = ("Q0.5EQ1.5", "EQ", "QEQ", "QUAD", "QEP", "PRO4P", "QUAD4P")
 OF_P = ("PRO4P", "QUAD4P")
 """Where the factors are those of P, not of Q."""
 LARGEST_BATCHED = 128
+"""Rows of a matrix up to which lanes run side by side."""
 
 
 def squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -101,8 +102,8 @@ class Tracked(CurvatureRoom):
         None, "hessian mode: largest l2 norm of the whole update", bounds="(0, inf)"
     )
 
-    def averaged(self, shapes: Shapes) -> int:
-        """The numbers of the momentum; the factors have a bound each besides their own."""
+    def momentum_floats(self, shapes: Shapes) -> int:
+        """Beside them are the factors, and a bound of each."""
         return (self.momentum > 0) * size(shapes)
 
 
@@ -148,7 +149,7 @@ class KronDQ(Whitening):
 
     def state_floats(self, shapes: Shapes) -> int:
         factors = sum(1 + (n * n if dense else n) for _, n, dense in self.axes(shapes))
-        return self.averaged(shapes) + factors
+        return self.momentum_floats(shapes) + factors
 
     def flops(self, shapes: Shapes) -> float:
         """About six products along each dense axis, and ten with the factor itself, when the factors are fitted."""
@@ -182,7 +183,7 @@ class LraDQ(Whitening):
     rank_of_approximation: int = hyper(10, "rank r of the correction to the diagonal", bounds="[0, inf)")
 
     def state_floats(self, shapes: Shapes) -> int:
-        return self.averaged(shapes) + (2 * self.rank_of_approximation + 1) * size(shapes) + 3
+        return self.momentum_floats(shapes) + (2 * self.rank_of_approximation + 1) * size(shapes) + 3
 
     def vectorizes(self, shapes: Shapes) -> bool:
         """Not under vmap: a batched solve can stand still on XLA's CPU thread pool."""
@@ -201,13 +202,14 @@ class DenseNewton(Tracked):
     """
 
     memory: ClassVar[str] = "n^2, and n of momentum"
+    dense: ClassVar[bool] = True
     mode: ClassVar[str] = "hessian"  # pyright: ignore[reportIncompatibleVariableOverride]
 
     learning_rate: float = step_size(0.01, 1e-4)
     dQ: str = geometry(*GEOMETRIES)
 
     def state_floats(self, shapes: Shapes) -> int:
-        return self.averaged(shapes) + size(shapes) ** 2 + 1
+        return self.momentum_floats(shapes) + size(shapes) ** 2 + 1
 
     def flops(self, shapes: Shapes) -> float:
         n, cubic = float(size(shapes)), self.dQ in ("Q0.5EQ1.5", "PRO4P", "EQ")
