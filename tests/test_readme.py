@@ -101,3 +101,8 @@ def test_a_wheel_holds_the_package_its_suites_and_its_claims(tmp_path):
         "from optbench.claim import every; print({a.measurement.function().__module__ for a in every()})"
     )
     assert "optbench.claims.programs.ngc" in output("-c", modules_of)
+
+
+def test_no_page_has_an_unresolved_merge():
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "CITATION.cff"]
+    assert not [page.name for page in pages if "<<<<<<<" in page.read_text() or ">>>>>>>" in page.read_text()]
