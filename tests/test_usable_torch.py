@@ -9,6 +9,7 @@ import pickle
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 
 from optbench.optimizers.affine.torch import Affine
@@ -175,6 +176,35 @@ def test_a_copy_goes_on_with_the_same_bits(cls, options, copied):
     train(optimizer, params, 3)
     train(twin, others, 3)
     assert same(params, others)
+
+
+GRAPHS = {ESGD: 3, LRA: 3, Affine: 3}
+"""With and without a product, or either side of a coin; else the first step, where averages start, and all others."""
+QUICK = (Kron, XMat, Novograd, Expectigrad)
+
+
+@pytest.mark.parametrize(
+    ("cls", "options"),
+    [pytest.param(*one, marks=[] if one[0] in QUICK else [pytest.mark.slow]) for one in STANDALONE],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # dynamo reads that of ESGD's gradients
+@pytest.mark.filterwarnings(
+    "ignore:Dynamo detected a call to a `functools.lru_cache`"
+)  # a pure one, of shapes
+def test_a_compiled_step_is_two_graphs_and_has_the_same_bits(cls, options):
+    torch.compiler.reset()
+    plain, others = parameters(), parameters()
+    eager, other = cls(plain, lr=0.05, **options), cls(others, lr=0.05, **options)
+    counter = CompileCounter()
+    step = torch.compile(other.step, backend=counter)
+    for _ in range(12):
+        train(eager, plain, 1)
+        backward(other, others)
+        step()
+    assert counter.frame_count <= GRAPHS.get(cls, 2)
+    assert counter.op_count > 0
+    assert same(plain, others)
 
 
 class Model(torch.nn.Module):

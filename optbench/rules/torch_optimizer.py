@@ -24,12 +24,20 @@ class Leaf(NamedTuple):
     name: str
 
 
+outside: Any = torch._disable_dynamo  # pyright: ignore[reportPrivateImportUsage]
+"""Keeps a method out of what `torch.compile` makes of `step`.
+
+Making states, drawing, and counting belong there: a number that changes from 0 to 1 to 2 is a graph each time.
+`torch.compiler.disable` is the same, and imports the compiler with this module.
+"""
+
+
 class CheckedOptimizer(torch.optim.Optimizer):
     """A torch.optim optimizer that checks every group and reloads its state to the same bits.
 
-    Subclasses declare their arguments (`optimizer`), step a parameter (`step_leaf`) or all (`advance`), list the
-    attributes that a pickle must carry (`kept`) and the state entries that stay wider than the parameter
-    (`wide_entries`).
+    Subclasses declare their arguments (`optimizer`), make a parameter's state (`ready`), step it (`step_leaf`) or all
+    (`advance`), list the attributes that a pickle must carry (`kept`) and the state entries that stay wider than the
+    parameter (`wide_entries`).
     """
 
     owner: ClassVar[str]
@@ -53,11 +61,22 @@ class CheckedOptimizer(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         loss = value_of(closure)
-        self.advance()
+        self.advance(self.prepared())
         return loss
 
-    def advance(self) -> None:
-        for leaf in self.leaves():
+    @outside
+    def prepared(self) -> list[Any]:
+        """The leaves with their states made and their steps counted, as `advance` takes them."""
+        leaves = list(self.leaves())
+        for leaf in leaves:
+            self.ready(leaf)
+        return leaves
+
+    def ready(self, leaf: Leaf) -> None:
+        """Make the state of a leaf if it has none, and count its step."""
+
+    def advance(self, leaves: list[Any]) -> None:
+        for leaf in leaves:
             self.step_leaf(leaf)
 
     def step_leaf(self, leaf: Leaf) -> None:

@@ -438,8 +438,8 @@ MUTANTS = [
     Mutant(
         "state twice as large",
         ROOMS + "novograd.torch",
-        "state.update(step=0, mu=zeros(param), nu=squared)",
-        "state.update(step=0, mu=zeros(param), nu=squared, spare=zeros(param))",
+        "state.update(step=0, mu=zeros(param), nu=nu)",
+        "state.update(step=0, mu=zeros(param), nu=nu, spare=zeros(param))",
         "novograd",
     ),
 ]

@@ -15,6 +15,7 @@ class Sided(Group):
     """Q = (left, right) for each leaf as a matrix."""
 
     own: ClassVar[str] = " ".join(Sides._fields)
+    uniforms: ClassVar[tuple[str, ...]] = ("balance_u",)
 
     def __init__(self, xp: Any, options: Mapping[str, Any]):
         super().__init__(xp, options)

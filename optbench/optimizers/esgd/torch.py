@@ -12,7 +12,7 @@ from optbench.optimizers.esgd import ESGD as Declared
 from optbench.protocol import Noise, normals
 from optbench.rules.arguments import rate
 from optbench.rules.torch import SeedNoise
-from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, optimizer, wide, zeros
+from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, optimizer, outside, wide, zeros
 
 
 def shared(name: str) -> Any:
@@ -80,19 +80,32 @@ class ESGD(CheckedOptimizer):
         """Whether the next `step` differentiates the gradients, so that they need their graph."""
         return self.steps < self.d_warmup or self.steps_since_d >= self.update_d_every
 
-    def advance(self) -> None:
+    def ready(self, leaf: Leaf) -> None:
+        param, _, state, _, _ = leaf
+        if not state:
+            kept = param.dtype if self.upstream else wide(param.dtype)
+            state.update(exp_avg=zeros(param), exp_avg_d=zeros(param, kept))
+            state["exp_avg_bias_corr"] = state["exp_avg_d_bias_corr"] = state["lr_warmup_cumprod"] = 1.0
+
+    @outside
+    def prepared(self) -> list[tuple[Leaf, torch.Tensor | None]]:
+        """The leaves, gradients unscaled, and their products with the Hessian where some are due."""
         if getattr(self, "found_inf", False):
-            return  # a step that GradScaler leaves out
-        scale = getattr(self, "grad_scale", None)
-        leaves = list(self.leaves())
-        products: list[torch.Tensor] | None = None
+            return []  # a step that GradScaler leaves out
+        leaves, scale = super().prepared(), getattr(self, "grad_scale", None)
+        products: list[Any] = [None] * len(leaves)
         if self.should_create_graph():
             products = self._products(leaves, scale)
             self.steps_since_d = 0
-        for i, leaf in enumerate(leaves):
-            self._step_leaf(leaf, products[i] if products else None, scale)
         self.steps += 1
         self.steps_since_d += 1
+        grads = [leaf.grad.detach() if scale is None else leaf.grad.detach() / scale for leaf in leaves]
+        plain = [leaf._replace(grad=grad) for leaf, grad in zip(leaves, grads, strict=True)]
+        return list(zip(plain, products, strict=True))
+
+    def advance(self, leaves: list[tuple[Leaf, torch.Tensor | None]]) -> None:
+        for leaf, product in leaves:
+            self._step_leaf(leaf, product)
 
     def _products(self, leaves: list[Leaf], scale: torch.Tensor | None) -> list[torch.Tensor]:
         curved = [leaf for leaf in leaves if leaf.grad.grad_fn is not None]
@@ -125,15 +138,10 @@ class ESGD(CheckedOptimizer):
             )
         return list(products) if scale is None else [product / scale for product in products]
 
-    def _step_leaf(self, leaf: Leaf, product: torch.Tensor | None, scale: torch.Tensor | None) -> None:
+    def _step_leaf(self, leaf: Leaf, product: torch.Tensor | None) -> None:
         param, grad, state, group, _ = leaf
-        if not state:
-            kept = param.dtype if self.upstream else wide(param.dtype)
-            state.update(exp_avg=zeros(param), exp_avg_d=zeros(param, kept))
-            state["exp_avg_bias_corr"] = state["exp_avg_d_bias_corr"] = state["lr_warmup_cumprod"] = 1.0
         b1, b2, nu = mixing(group["betas"], group["nu"], None)
         average, squares = state["exp_avg"], state["exp_avg_d"]
-        grad = grad.detach() if scale is None else grad.detach() / scale
         average.mul_(b1).add_(grad, alpha=1 - b1)
         state["exp_avg_bias_corr"] *= b1
         if product is not None:

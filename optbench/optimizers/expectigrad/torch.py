@@ -23,8 +23,8 @@ class Expectigrad(CheckedOptimizer):
 
     wide_entries: ClassVar[tuple[str, ...] | None] = ("sum", "counter")
 
-    def step_leaf(self, leaf: Leaf) -> None:
-        param, grad, state, group, _ = leaf
+    def ready(self, leaf: Leaf) -> None:
+        param, _, state, group, _ = leaf
         if not state:
             kept = param.dtype if group["upstream"] else wide(param.dtype)
             state.update(step=0, sum=zeros(param, kept))
@@ -33,6 +33,9 @@ class Expectigrad(CheckedOptimizer):
             if group["beta"] > 0:
                 state["momentum"] = zeros(param)
         state["step"] += 1
+
+    def step_leaf(self, leaf: Leaf) -> None:
+        param, grad, state, group, _ = leaf
         square = grad.to(state["sum"].dtype).square()
         total = state["sum"].add_(square)
         if "counter" in state:

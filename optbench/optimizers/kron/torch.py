@@ -12,11 +12,11 @@ from optbench.fields import hyper
 from optbench.optimizers.kron import ALONE, DAMPING, FITTING, RELEASES, RMS_CLIP, Shaping, factor_kinds
 from optbench.optimizers.kron import Kron as Declared
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, SEED, SHARED
-from optbench.optimizers.psgd.torch_base import Preconditioned, descend, is_alive
+from optbench.optimizers.psgd.torch_base import Preconditioned, Work, descend, is_alive
 from optbench.optimizers.psgd.torch_base import precond_update_prob_schedule as precond_update_prob_schedule
 from optbench.protocol import normals
 from optbench.rules.arguments import at, rate
-from optbench.rules.torch_optimizer import optimizer, wide
+from optbench.rules.torch_optimizer import Leaf, optimizer, wide
 
 Factors = list[torch.Tensor]
 
@@ -54,29 +54,37 @@ class Kron(Preconditioned):
                 )
             factor_kinds(tuple(param.shape)[group["scanned_layers"] :], Shaping.of(group))
 
-    def advance(self) -> None:
-        for group in self.param_groups:
-            self.step_group(group)
+    def ready(self, leaf: Leaf) -> None:
+        super().ready(leaf)
+        if "Q" not in leaf.state:
+            leaf.state["Q"] = self.first(leaf.param, leaf.group)
 
-    def step_group(self, group: dict[str, Any]) -> None:
-        params = self.present(group)
-        if not params:
-            return
-        for param in params:
-            if "Q" not in self.state[param]:
-                self.state[param]["Q"] = self.first(param, group)
-        directions = self.momenta(group, params)
-        if self.due(group):
-            raw = [param.grad for param in params if param.grad is not None]
-            self.fit_group(group, params, directions if group["momentum_into_precond_update"] else raw)
+    def drawn(self, group: dict[str, Any], leaves: list[Leaf], *how: Any) -> Any:
+        """Whether to balance, and a probe for each leaf."""
+        if not self.due(group):
+            return None
+        step, names = group["count"], self.names()
+        balance = bool(self.noise.uniform("balance_u", step, torch.float32) < BALANCE_PROBABILITY)
+        likes = {names[leaf.param]: leaf.grad.to(wide(leaf.grad.dtype)) for leaf in leaves}
+        return balance, list(normals(self.noise, "probe", step, likes).values())
+
+    def advance(self, leaves: list[Work]) -> None:
+        for work in leaves:
+            self.step_group(work)
+
+    def step_group(self, work: Work) -> None:
+        group, leaves, draws = work
+        directions = self.momenta(group, leaves)
+        if draws is not None:
+            raw = [leaf.grad for leaf in leaves]
+            self.fit_group(work, directions if group["momentum_into_precond_update"] else raw)
         limit = trust_region if group["upstream"] == "0.2.7" else clip_rms
         apply = lifted(precondition, (0, 0), group)
         updates = [
-            limit(apply(self.state[param]["Q"], m.to(wide(m.dtype)))).to(m.dtype)
-            for param, m in zip(params, directions, strict=True)
+            limit(apply(leaf.state["Q"], m.to(wide(m.dtype)))).to(m.dtype)
+            for leaf, m in zip(leaves, directions, strict=True)
         ]
-        descend(group, params, updates)
-        group["count"] += 1
+        descend(group, [leaf.param for leaf in leaves], updates)
 
     def first(self, param: torch.Tensor, group: dict[str, Any]) -> Factors:
         stacked = group["scanned_layers"]
@@ -105,29 +113,23 @@ class Kron(Preconditioned):
         group["update_counter"] = 0
         return True
 
-    def fit_group(
-        self, group: dict[str, Any], params: list[torch.Tensor], fitted: list[torch.Tensor]
-    ) -> None:
+    def fit_group(self, work: Work, fitted: list[torch.Tensor]) -> None:
         """Balance now and then, and fit all factors; no value of a parameter is looked at from Python."""
-        step, names = group["count"], self.names()
-        balance = bool(self.noise.uniform("balance_u", step, torch.float32) < BALANCE_PROBABILITY)
+        group, (balance, probe) = work.group, work.draws
         fit = lifted(fit_factors, (0, 0, 0, None), group)
-        fitted = [g.to(wide(g.dtype)) for g in fitted]
-        probe = normals(self.noise, "probe", step, {names[p]: g for p, g in zip(params, fitted, strict=True)})
-        for param, g in zip(params, fitted, strict=True):
-            qs = self.state[param]["Q"]
+        for leaf, given, v in zip(work.leaves, fitted, probe, strict=True):
+            qs, g = leaf.state["Q"], given.to(wide(given.dtype))
             if balance and len(qs) > 1:
                 # psgd-jax takes the norms in float32 in every dtype.
                 dtype = wide(qs[0].dtype) if group["upstream"] is None else torch.float32
                 qs = lifted(lambda qs, dtype=dtype: balanced(qs, dtype), (0,), group)(qs)
-            v = probe[names[param]]
             lr = torch.full((), group["preconditioner_lr"], dtype=g.dtype, device=g.device)
             if group["upstream"] is None:
                 # A leaf without gradient is fitted with a step of 0.
                 lr = lr * is_alive(g)
             if group["upstream"] != "0.2.7":
                 g = g + DAMPING * g.abs().mean() * v
-            self.state[param]["Q"] = fit(qs, g, v, lr)
+            leaf.state["Q"] = fit(qs, g, v, lr)
 
 
 def lifted(function: Callable, in_dims: tuple[int | None, ...], group: dict[str, Any]) -> Callable:

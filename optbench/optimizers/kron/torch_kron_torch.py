@@ -19,9 +19,9 @@ from optbench.optimizers.kron.torch import (
     precondition,
 )
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, SEED, SHARED
-from optbench.optimizers.psgd.torch_base import descend, is_alive
+from optbench.optimizers.psgd.torch_base import Work, descend, is_alive
 from optbench.rules.arguments import field, rate
-from optbench.rules.torch_optimizer import optimizer, wide
+from optbench.rules.torch_optimizer import Leaf, optimizer, wide
 
 DAMPING = 2.0**-11.5
 """sqrt of the float32 machine epsilon, not rounded to float32."""
@@ -56,52 +56,66 @@ class KronTorch(Kron):
     """
 
     owner: ClassVar[str] = "kron_torch"
+    fits: bool
+    """Whether this step does, as the first group says."""
     first_count: ClassVar[int] = 0
 
     def build(self, params: Any, **options: Any) -> None:
         super().build(params, **options, scanned_layers=False)
 
-    def advance(self) -> None:
-        due = self.due(self.param_groups[0])
-        for group in self.param_groups:
-            self.step_merged(group, due)
-            group["count"] += 1
+    def first(self, param: torch.Tensor, group: dict[str, Any]) -> Factors:
+        return first_factors(
+            merged(tuple(param.shape), group["merge_dims"]),
+            Shaping.of(group),
+            group["precond_init_scale"],
+            dtype=group["precond_dtype"] or wide(param.dtype),
+            device=param.device,
+        )
 
-    def step_merged(self, group: dict[str, Any], due: bool) -> None:
-        params, names, updates = self.present(group), self.names(), []
-        for param, m in zip(params, self.momenta(group, params), strict=True):
-            state, shape = self.state[param], merged(tuple(param.shape), group["merge_dims"])
+    def work(self, group: dict[str, Any], leaves: list[Leaf], *how: Any) -> Work:
+        if group is self.param_groups[0]:
+            self.fits = self.due(group)
+        work = Work(group, leaves, self.drawn(group, leaves) if self.fits else None)
+        group["count"] += 1
+        return work
+
+    def drawn(self, group: dict[str, Any], leaves: list[Leaf], *how: Any) -> Any:
+        """Whether to balance, and a probe for each leaf."""
+        step, names, probe = group["count"], self.names(), []
+        for param, grad, *_ in leaves:
+            like = grad.reshape(merged(tuple(param.shape), group["merge_dims"])).to(wide(grad.dtype))
+            probe.append(self.noise.normal(f"probe.{names[param]}", step, like))
+        balance = any(len(leaf.state["Q"]) > 1 for leaf in leaves) and bool(
+            self.noise.uniform("balance_u", step, torch.float64) < BALANCE_PROBABILITY
+        )
+        return balance, probe
+
+    def step_group(self, work: Work) -> None:
+        group, leaves, draws = work
+        params, updates = [leaf.param for leaf in leaves], []
+        for i, (leaf, m) in enumerate(zip(leaves, self.momenta(group, leaves), strict=True)):
+            shape = merged(tuple(leaf.param.shape), group["merge_dims"])
             direction = m.reshape(shape).to(wide(m.dtype))
-            if "Q" not in state:
-                state["Q"] = first_factors(
-                    shape,
-                    Shaping.of(group),
-                    group["precond_init_scale"],
-                    dtype=group["precond_dtype"] or direction.dtype,
-                    device=param.device,
-                )
-            if due:
-                direction = self.fit_merged(group, param, direction, names[param])
-            updates.append(clip_rms(precondition(state["Q"], direction)).reshape(param.shape).to(param.dtype))
+            if draws is not None:
+                balance, probe = draws
+                direction = self.fit_merged(leaf, direction, probe[i], balance)
+            update = clip_rms(precondition(leaf.state["Q"], direction))
+            updates.append(update.reshape(leaf.param.shape).to(leaf.param.dtype))
         for flat in (False, True):
             chosen = [i for i, param in enumerate(params) if (param.ndim < 2) == flat]
             decay = {**group, "weight_decay": 0.0 if flat else group["weight_decay"]}
             descend(decay, [params[i] for i in chosen], [updates[i] for i in chosen])
 
-    def fit_merged(
-        self, group: dict[str, Any], param: torch.Tensor, direction: torch.Tensor, name: str
-    ) -> torch.Tensor:
-        step, state, grad = group["count"], self.state[param], param.grad
-        assert grad is not None
+    def fit_merged(self, leaf: Leaf, direction: torch.Tensor, v: torch.Tensor, balance: bool) -> torch.Tensor:
+        _, grad, state, group, _ = leaf
         on_momentum = group["momentum_into_precond_update"]
         g = direction if on_momentum else grad.reshape(direction.shape).to(direction.dtype)
-        v = self.noise.normal(f"probe.{name}", step, g)
         lr = torch.full((), group["precond_lr"], dtype=g.dtype, device=g.device)
         if group["upstream"] is None:
             # A leaf without gradient is fitted with a step of 0.
             lr = lr * is_alive(g)
         damped = g + DAMPING * g.abs().mean() * v
-        if len(state["Q"]) > 1 and self.noise.uniform("balance_u", step, torch.float64) < BALANCE_PROBABILITY:
+        if balance and len(state["Q"]) > 1:
             state["Q"] = balanced(state["Q"])
         state["Q"] = fit_factors(state["Q"], damped, v, lr)
         if group["upstream"] is not None and not on_momentum:

@@ -14,6 +14,7 @@ class LowRank(WholeVector):
     """Q = (I + U V^T) diag(d); U, V [n, r], d [n, 1] as in the original's state."""
 
     own: ClassVar[str] = "uvd_rank_of_approximation"
+    uniforms: ClassVar[tuple[str, ...]] = ("balance_u", "choose_u")
 
     def __init__(self, xp: Any, options: Mapping[str, Any]):
         super().__init__(xp, options)

@@ -11,7 +11,10 @@ import torch
 
 from optbench.optimizers import ngc as declared
 from optbench.rules.arguments import field, rate
-from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, optimizer, rounded, wide, zeros
+from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, optimizer, outside, rounded, wide, zeros
+
+Decays = tuple[float, float, float, float]
+"""The decays of the averages, and the weights of what is new."""
 
 
 @optimizer(
@@ -26,16 +29,29 @@ class NgcAdam(CheckedOptimizer):
 
     wide_entries: ClassVar[tuple[str, ...] | None] = ("g1", "g2")
 
-    def step_leaf(self, leaf: Leaf) -> None:
-        param, grad, state, group, _ = leaf
+    def ready(self, leaf: Leaf) -> None:
+        param, _, state, _, _ = leaf
         if not state:
             state.update(g1=zeros(param, wide(param.dtype)), g2=zeros(param, wide(param.dtype)), step=0)
         state["step"] += 1
-        kept = state["g1"].dtype
-        b1, b2 = (rounded(group[name], kept) for name in ("beta1", "beta2"))
-        w1 = declared.weight(group["beta1"], declared.NgcAdam.b1, b1)
-        w2 = declared.weight(group["beta2"], declared.NgcAdam.b2, b2)
-        grad = grad.to(kept)
+
+    @outside
+    def prepared(self) -> list[tuple[Leaf, Decays]]:
+        return [(leaf, self.decays(leaf)) for leaf in super().prepared()]
+
+    def decays(self, leaf: Leaf) -> Decays:
+        given, kept = (leaf.group["beta1"], leaf.group["beta2"]), leaf.state["g1"].dtype
+        b1, b2 = (rounded(beta, kept) for beta in given)
+        w1 = declared.weight(given[0], declared.NgcAdam.b1, b1)
+        return b1, b2, w1, declared.weight(given[1], declared.NgcAdam.b2, b2)
+
+    def advance(self, leaves: list[tuple[Leaf, Decays]]) -> None:
+        for leaf, decays in leaves:
+            self.step_decayed(leaf, *decays)
+
+    def step_decayed(self, leaf: Leaf, b1: float, b2: float, w1: float, w2: float) -> None:
+        param, grad, state, group, _ = leaf
+        grad = grad.to(state["g1"].dtype)
         state["g1"].mul_(b1).add_(grad, alpha=w1)
         state["g2"].mul_(b2).addcmul_(grad, grad, value=w2)
         mean = state["g1"] / (1 - b1 ** state["step"])
@@ -49,11 +65,14 @@ class NgcNag(CheckedOptimizer):
 
     wide_entries: ClassVar[tuple[str, ...] | None] = ("phi",)
 
-    def step_leaf(self, leaf: Leaf) -> None:
-        param, grad, state, group, _ = leaf
+    def ready(self, leaf: Leaf) -> None:
+        param, _, state, _, _ = leaf
         if not state:
             state.update(phi=zeros(param, wide(param.dtype)), step=0)
         state["step"] += 1
+
+    def step_leaf(self, leaf: Leaf) -> None:
+        param, grad, state, group, _ = leaf
         old = state["phi"]
         phi = param.to(old.dtype).add(grad, alpha=-group["lr"])
         param.copy_(phi.add(phi - old, alpha=group["mu"]) if state["step"] > 1 else phi)
@@ -64,8 +83,7 @@ class NgcNag(CheckedOptimizer):
 class NgcSgd(CheckedOptimizer):
     """Gradient descent as in ngc-learn."""
 
-    def advance(self) -> None:
-        leaves = list(self.leaves())
+    def advance(self, leaves: list[Leaf]) -> None:
         for group in self.param_groups:
             mine = [leaf for leaf in leaves if leaf.group is group]
             if mine:

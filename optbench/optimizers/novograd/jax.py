@@ -63,8 +63,8 @@ def scale_by_novograd(
 
         def direction(g: jax.Array, nu: jax.Array) -> jax.Array:
             divisor = jnp.sqrt(nu + eps_root) + eps
-            is_zero = divisor == 0  # not `divisor > 0`, which a NaN fails too
-            return jnp.where(is_zero, 0, g / jnp.where(is_zero, 1, divisor))
+            divides = divisor != 0  # not `divisor > 0`, which a NaN fails too
+            return jnp.where(divides, g / jnp.where(divides, divisor, 1), 0)
 
         nu = jax.tree.map(norm, updates, state.nu)
         added = jax.tree.map(direction, updates, nu)

@@ -22,15 +22,21 @@ class Novograd(CheckedOptimizer):
 
     wide_entries: ClassVar[tuple[str, ...] | None] = ("nu",)
 
+    def ready(self, leaf: Leaf) -> None:
+        param, _, state, _, _ = leaf
+        if not state:
+            nu = torch.zeros((), dtype=wide(param.dtype), device=param.device)
+            state.update(step=0, mu=zeros(param), nu=nu)
+        state["step"] += 1
+
     def step_leaf(self, leaf: Leaf) -> None:
         param, grad, state, group, _ = leaf
         grad = grad.to(wide(grad.dtype))
         squared = grad.square().sum()
-        if not state:
-            state.update(step=0, mu=zeros(param), nu=squared)
+        if state["step"] == 1:
+            state["nu"].copy_(squared)
         else:
             state["nu"].mul_(group["b2"]).add_(squared, alpha=1 - group["b2"])
-        state["step"] += 1
         divisor = (state["nu"] + group["eps_root"]).sqrt_().add_(group["eps"])
         direction = grad / divisor
         if not group["upstream"]:

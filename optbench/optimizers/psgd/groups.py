@@ -38,6 +38,8 @@ class Group(Protocol):
     """The names of the options that only this group has."""
     whole: ClassVar[bool] = False
     """Whether all leaves are one unit."""
+    uniforms: ClassVar[tuple[str, ...]] = ()
+    """The names of what a fit of a unit draws from [0, 1)."""
     xp: Any
 
     def __init__(self, xp: Any, options: Mapping[str, Any]):

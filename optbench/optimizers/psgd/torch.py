@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 
@@ -18,11 +18,11 @@ from optbench.optimizers.psgd import (
     torch_arrays,
 )
 from optbench.optimizers.psgd.groups import Fit, Group, first_scale
-from optbench.optimizers.psgd.torch_base import Preconditioned, descend, is_alive
+from optbench.optimizers.psgd.torch_base import Preconditioned, Work, descend, is_alive
 from optbench.optimizers.psgd.torch_base import precond_update_prob_schedule as precond_update_prob_schedule
 from optbench.optimizers.psgd.torch_curvature import hessian_helper as hessian_helper
 from optbench.rules.arguments import at, rate
-from optbench.rules.torch_optimizer import C, optimizer, value_of, wide
+from optbench.rules.torch_optimizer import C, Leaf, optimizer, value_of, wide
 
 STEP = """
 `step()` whitens; `step(hvp=, vector=, update_preconditioner=)` fits the preconditioner to a Hessian-vector
@@ -53,6 +53,17 @@ def group_class(declared: type[GroupOptimizer], group: type[Group]) -> Callable[
         return decorate(cls)
 
     return decorated
+
+
+class Draws(NamedTuple):
+    """What a fit of a group has beside the gradients."""
+
+    vectors: list[Any]
+    """The probe of each unit in whitening."""
+    lr: float
+    is_first: bool
+    uniforms: list[dict[str, float]]
+    """What each unit draws from [0, 1), by name."""
 
 
 class GroupPreconditioner(Preconditioned):
@@ -89,32 +100,56 @@ class GroupPreconditioner(Preconditioned):
         curvature: Curvature | None = None
         if hvp is not None and vector is not None:
             curvature = dict(zip(every, zip(hvp, vector, strict=True), strict=True))
-        for group in self.param_groups:
-            self.step_group(group, curvature, update_preconditioner)
+        for work in self.prepared(curvature is None, update_preconditioner):
+            self.step_group(work, curvature)
         return loss
 
-    def step_group(
-        self, group: dict[str, Any], curvature: Curvature | None, update_preconditioner: bool | None
-    ) -> None:
-        present, kind = self.present(group), self.kind(torch_arrays, group)
-        if not present:
-            return
-        members = group["params"] if kind.whole else present
-        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in members]
-        states = [self.state[param] for param in (members[:1] if kind.whole else members)]
-        for state, unit in zip(states, kind.units(grads), strict=True):
-            if "factors" not in state:
-                state["factors"] = kind.init(unit, self.noise)
-                state["scaled"] = torch.zeros((), dtype=torch.bool, device=unit.device)
-        if update_preconditioner or (update_preconditioner is None and self.due(group)):
-            self.fit_group(group, kind, states, members, grads, curvature)
-        moved = dict(zip(present, self.momenta(group, present), strict=True))
+    def members(self, group: dict[str, Any], leaves: list[Leaf]) -> list[torch.Tensor]:
+        return group["params"] if self.kind.whole else [leaf.param for leaf in leaves]
+
+    def states(self, members: list[torch.Tensor]) -> list[dict[str, Any]]:
+        """Where the factors of each unit are."""
+        return [self.state[param] for param in (members[:1] if self.kind.whole else members)]
+
+    def drawn(self, group: dict[str, Any], leaves: list[Leaf], *how: Any) -> Draws | None:
+        """Also makes the factors; `how`: whether to whiten, and `update_preconditioner`."""
+        (whitens, update), kind = how, self.kind(torch_arrays, group)
+        members, step, given = self.members(group, leaves), group["count"], self.names()
+        states = self.states(members)
+        if any("factors" not in state for state in states):
+            for state, unit in zip(states, kind.units(members), strict=True):
+                if "factors" not in state:
+                    state["factors"] = kind.init(unit, self.noise)
+                    state["scaled"] = torch.zeros((), dtype=torch.bool, device=unit.device)
+        if not (update or (update is None and self.due(group))):
+            return None
+        names = [given[param] for param in members]
+        suffixes = [""] if kind.whole else [f".{name}" for name in names]
+        return Draws(
+            kind.probe(self.noise, step, dict(zip(names, members, strict=True))) if whitens else [],
+            at(group["precond_lr"], step + 1),
+            step == 0,
+            [
+                {u: float(self.noise.uniform(u + suffix, step, torch.float32)) for u in kind.uniforms}
+                for suffix in suffixes
+            ],
+        )
+
+    def step_group(self, work: Work, curvature: Curvature | None) -> None:
+        group, leaves, draws = work
+        present, kind = [leaf.param for leaf in leaves], self.kind(torch_arrays, group)
+        members = self.members(group, leaves)
+        states = self.states(members)
+        if draws is not None:
+            given = {leaf.param: leaf.grad for leaf in leaves}
+            grads = [given[p] if p in given else torch.zeros_like(p) for p in members]
+            self.fit_group(work, states, members, grads, curvature)
+        moved = dict(zip(present, self.momenta(group, leaves), strict=True))
         directions = kind.units([moved.get(p, torch.zeros_like(p)) for p in members])
         units = [kind.apply(state["factors"], m) for state, m in zip(states, directions, strict=True)]
         restored = dict(zip(members, kind.restore(units, members), strict=True))
         updates = clip_global([restored[p] for p in present], group["update_global_norm_clip"])
         descend(group, present, updates)
-        group["count"] += 1
 
     def due(self, group: dict[str, Any]) -> bool:
         probability, step = group["preconditioner_update_probability"], group["count"]
@@ -125,36 +160,29 @@ class GroupPreconditioner(Preconditioned):
 
     def fit_group(
         self,
-        group: dict[str, Any],
-        kind: Group,
+        work: Work,
         states: list[dict[str, Any]],
         members: list[torch.Tensor],
         grads: list[torch.Tensor],
         curvature: Curvature | None,
     ) -> None:
         """Fit all units of a group; no value of a tensor is read from Python."""
-        step, upstream, given = group["count"], group["upstream"] is not None, self.names()
-        names = [given[p] for p in members]
+        group, _, (vs, lr, is_first, uniforms) = work
+        kind, upstream = self.kind(torch_arrays, group), group["upstream"] is not None
         if curvature is None:
             hs = kind.units(grads)
-            vs = kind.probe(self.noise, step, dict(zip(names, members, strict=True)))
         else:
             hs, vs = (kind.units([curvature[p][i] for p in members]) for i in (0, 1))
-        lr, second_order = at(group["precond_lr"], step + 1), group["step_normalizer_order"] == "2nd"
-        suffixes = [""] if kind.whole else [f".{name}" for name in names]
-        for state, h, v, suffix in zip(states, hs, vs, suffixes, strict=True):
+        second_order = group["step_normalizer_order"] == "2nd"
+        for state, h, v, uniform in zip(states, hs, vs, uniforms, strict=True):
             one = torch.ones((), dtype=h.dtype, device=h.device)
             alive = is_alive(h) | upstream
-            due = alive & (step == 0) if upstream else alive & ~state["scaled"]
+            due = alive & is_first if upstream else alive & ~state["scaled"]
             scale = first_scale(h, v if curvature is not None else None, group["precond_init_scale"])
             factors = kind.scaled(state["factors"], torch.where(due, scale, one))
-
-            def uniform(name: str, suffix: str = suffix) -> float:
-                return float(self.noise.uniform(name + suffix, step, torch.float32))
-
             # A dead unit is fitted with a step of 0.
             size = torch.where(alive, lr * one, 0 * one)
-            state["factors"] = kind.fit(factors, Fit(h, v, size, second_order, uniform))
+            state["factors"] = kind.fit(factors, Fit(h, v, size, second_order, uniform.__getitem__))
             state["scaled"] = state["scaled"] | due
 
 

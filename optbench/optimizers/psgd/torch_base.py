@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -11,10 +11,19 @@ import torch
 from optbench.optimizers.psgd import check_release
 from optbench.protocol import Noise
 from optbench.rules.torch import SeedNoise
-from optbench.rules.torch_optimizer import CheckedOptimizer
+from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, outside
 
 foreach: Any = torch
 """Operations on lists of tensors; torch declares no types for them."""
+
+
+class Work(NamedTuple):
+    """A step of the parameters of a group."""
+
+    group: dict[str, Any]
+    leaves: list[Leaf]
+    draws: Any
+    """The random numbers of a fit; None on a step without one."""
 
 
 class Preconditioned(CheckedOptimizer):
@@ -40,21 +49,34 @@ class Preconditioned(CheckedOptimizer):
         super().check_group(group)
         group["upstream"] = check_release(self.owner, group["upstream"], self.releases)
 
-    def present(self, group: dict[str, Any]) -> list[torch.Tensor]:
-        return [leaf.param for leaf in self.leaves() if leaf.group is group]
+    @outside
+    def prepared(self, *how: Any) -> list[Work]:
+        """What each group with a gradient does in this step; counted, and its random numbers drawn."""
+        leaves = super().prepared()
+        own = [(group, [leaf for leaf in leaves if leaf.group is group]) for group in self.param_groups]
+        return [work for group, mine in own if (work := self.work(group, mine, *how)).leaves]
 
-    def momenta(self, group: dict[str, Any], params: list[torch.Tensor]) -> list[torch.Tensor]:
+    def ready(self, leaf: Leaf) -> None:
+        param, _, state, group, _ = leaf
+        state["step"] = state.get("step", 0) + 1
+        if group["b1"] != 0 and "mu" not in state:
+            state["mu"] = torch.zeros_like(param, dtype=group["mu_dtype"] or param.dtype)
+
+    def work(self, group: dict[str, Any], leaves: list[Leaf], *how: Any) -> Work:
+        work = Work(group, leaves, self.drawn(group, leaves, *how) if leaves else None)
+        group["count"] += bool(leaves)
+        return work
+
+    def drawn(self, group: dict[str, Any], leaves: list[Leaf], *how: Any) -> Any:
+        """What a fit of this group draws at this step, or None where it has none."""
+        raise NotImplementedError
+
+    def momenta(self, group: dict[str, Any], leaves: list[Leaf]) -> list[torch.Tensor]:
         """Update the momenta and return the directions, bias-corrected by each parameter's own steps."""
-        grads = [param.grad for param in params if param.grad is not None]
+        grads, states = [leaf.grad for leaf in leaves], [leaf.state for leaf in leaves]
         b1, nesterov = group["b1"], group.get("nesterov", False)
-        states = [self.state[param] for param in params]
-        for state in states:
-            state["step"] = state.get("step", 0) + 1
-        if b1 == 0 or not params:
+        if b1 == 0 or not leaves:
             return grads
-        for param, state in zip(params, states, strict=True):
-            if "mu" not in state:
-                state["mu"] = torch.zeros_like(param, dtype=group["mu_dtype"] or param.dtype)
         mus = [state["mu"].to(grad.dtype) for state, grad in zip(states, grads, strict=True)]
         foreach._foreach_mul_(mus, b1)
         foreach._foreach_add_(mus, grads, alpha=1 - b1)
