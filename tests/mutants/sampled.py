@@ -197,7 +197,7 @@ MUTANTS = [
     Mutant(
         "novograd.torch: comparison 32",
         "optbench.optimizers.novograd.torch",
-        "            direction = torch.where(divisor == 0, 0, direction)",
+        "            direction = torch.where(divisor != 0, direction, 0)",
         "            direction = torch.where(divisor <= 0, direction, 0)",
         "novograd",
     ),

@@ -40,7 +40,7 @@ class Expectigrad(CheckedOptimizer):
         total = state["sum"].add_(square)
         if "counter" in state:
             counter = state["counter"].add_(square.sign())
-            mean = torch.where(counter == 0, 0, total / counter)
+            mean = torch.where(counter != 0, total / counter, 0)
         else:
             mean = total / state["step"]
         move = grad / mean.sqrt_().add_(group["eps"])

@@ -31,7 +31,7 @@ class Novograd(CheckedOptimizer):
 
     def step_leaf(self, leaf: Leaf) -> None:
         param, grad, state, group, _ = leaf
-        grad = grad.to(wide(grad.dtype))
+        grad = grad.to(state["nu"].dtype)
         squared = grad.square().sum()
         if state["step"] == 1:
             state["nu"].copy_(squared)
@@ -41,7 +41,7 @@ class Novograd(CheckedOptimizer):
         direction = grad / divisor
         if not group["upstream"]:
             # Not `divisor > 0`, which a NaN fails too.
-            direction = torch.where(divisor == 0, 0, direction)
+            direction = torch.where(divisor != 0, direction, 0)
         if group["weight_decay"]:
             direction = direction.add(param, alpha=group["weight_decay"])
         state["mu"].mul_(group["b1"]).add_(direction)
