@@ -39,7 +39,7 @@ class LeafwiseOptimizer(CheckedOptimizer):
         self.roles, self.noise = roles, SeedNoise(seed) if noise is None else noise
         super().build(params, **options)
 
-    def advance(self) -> None:
+    def advance(self, leaves: list[Any]) -> None:
         self.step_all({})
 
     def step_all(self, diagonals: Mapping[torch.Tensor, torch.Tensor]) -> None:

@@ -12,11 +12,11 @@ from optbench.fields import hyper
 from optbench.optimizers import psgd_dq
 from optbench.optimizers.psgd import SEED, SHARED, torch_arrays
 from optbench.optimizers.psgd.torch import Curvature, GroupPreconditioner
-from optbench.optimizers.psgd.torch_base import descend
+from optbench.optimizers.psgd.torch_base import Work, descend
 from optbench.optimizers.psgd_dq.frame import Frame, Held
 from optbench.optimizers.psgd_dq.groups import Dense, Kronecker, TrackedGroup, TrackedLowRank
 from optbench.rules.arguments import rate
-from optbench.rules.torch_optimizer import C, CheckedOptimizer, optimizer
+from optbench.rules.torch_optimizer import C, CheckedOptimizer, Leaf, optimizer
 
 STEP = "In hessian mode `step` takes what `optbench.optimizers.psgd.torch.hessian_helper` gives."
 
@@ -49,16 +49,20 @@ class TrackedPreconditioner(GroupPreconditioner):
         group.setdefault("mode", self.mode)
         psgd_dq.check_momentum(self.owner, group)
 
-    def step_group(
-        self, group: dict[str, Any], curvature: Curvature | None, update_preconditioner: bool | None
-    ) -> None:
+    def ready(self, leaf: Leaf) -> None:
+        """Nothing: a momentum is that of a unit, and a group counts its steps."""
+
+    def drawn(self, group: dict[str, Any], leaves: list[Leaf], *how: Any) -> Any:
+        """Whether to fit in Hessian mode; a step draws what it needs."""
+        return how[1]
+
+    def step_group(self, work: Work, curvature: Curvature | None) -> None:
+        group, leaves, update_preconditioner = work
         kind: Any = self.kind(torch_arrays, group)
-        present, given = self.present(group), self.names()
-        if not present:
-            return
-        members = group["params"] if kind.whole else present
+        present, given = [leaf.param for leaf in leaves], self.names()
+        members = self.members(group, leaves)
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in members]
-        states = [self.state[param] for param in (members[:1] if kind.whole else members)]
+        states = self.states(members)
         frame = Frame(kind, SimpleNamespace(**group), self.noise)
         for state, unit in zip(states, kind.units(grads), strict=True):
             if "factors" not in state:
@@ -74,13 +78,12 @@ class TrackedPreconditioner(GroupPreconditioner):
                 raise ValueError(f"{self.owner}: hessian mode needs update_preconditioner in step")
             pairs = [curvature[p] for p in members] if curvature else []
             products = [h for h, _ in pairs], [v for _, v in pairs], update_preconditioner
-        updates, held = frame.step(Held(group["count"], mu, fresh, factors), names, grads, products)
+        updates, held = frame.step(Held(group["count"] - 1, mu, fresh, factors), names, grads, products)
         for i, state in enumerate(states):
             state |= {"fresh": held.fresh[i], "factors": held.factors[i]}
             state |= {} if held.mu is None else {"mu": held.mu[i]}
         done = dict(zip(members, updates, strict=True))
         descend(group, present, [done[p] for p in present])
-        group["count"] = held.count
 
 
 @tracked(psgd_dq.KronDQ, Kronecker)
