@@ -73,15 +73,20 @@ class CheckedOptimizer(torch.optim.Optimizer):
             raise
 
     def leaves(self) -> Iterator[Leaf]:
-        """The parameters that have a gradient, in order; a sparse gradient is a RuntimeError."""
+        """The parameters with entries that have a gradient, in order; a sparse or complex one is a RuntimeError."""
         index = 0
         for group in self.param_groups:
             names = group.get("param_names")
             for i, param in enumerate(group["params"]):
                 name = names[i] if names else str(index)
                 index += 1
-                if param.grad is None:
+                if param.grad is None or not param.numel():
                     continue
+                if param.is_complex():
+                    raise RuntimeError(
+                        f"{self.owner}: parameter {name} is complex, which is not supported; give its real view, "
+                        "torch.view_as_real(parameter)"
+                    )
                 if param.grad.is_sparse:
                     raise RuntimeError(
                         f"{self.owner}: the gradient of parameter {name} is sparse, which is not supported; "
