@@ -75,11 +75,21 @@ class LeafwiseOptimizer(CheckedOptimizer):
             for cut, method, leaf, known in steps
         ]
         _, method, _, known = steps[0]
-        first["shared"] = method.agree(xp, tuple(map(sum, zip(*gathered, strict=True))), known)
+        sums = tuple(map(sum, zip(*gathered, strict=True)))
+        first["shared"] = alike(method.agree(xp, sums, known), sums)
         for cut, method, leaf, known in steps:
             moved = method.step(xp, *leaf, known._replace(shared=first["shared"]))
             cut.param.add_(cut.leave(moved))
             self.state[cut.param].update(cut.mapped(cut.leave, leaf[2]))
+
+
+def alike(shared: dict[str, Any], sums: Sequence[Any]) -> dict[str, Any]:
+    """What is shared, as tensors where sums of tensors enter it: a checkpoint wants one kind from the first step on."""
+    if not sums:
+        return shared
+    return {
+        name: x if isinstance(x, torch.Tensor) else torch.full_like(sums[0], x) for name, x in shared.items()
+    }
 
 
 class Cut(NamedTuple):
