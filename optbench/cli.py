@@ -102,7 +102,7 @@ class Vet:
     framework: Text = None
     """Only jax or torch; default: all it is offered in."""
     full: bool = False
-    """Also what users do with an optimizer: odd shapes and dtypes, copies, wrappers, shards, checkpoints (docs/conformance.md)."""
+    """Also what users do with an optimizer: odd shapes, copies, wrappers, shards, checkpoints (docs/conformance.md)."""
     only: Texts = None
     """With --full, only these groups or checks: use,trees,parity,sharding,checkpoints or use.pickle."""
     junit: Text = None

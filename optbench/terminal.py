@@ -102,7 +102,9 @@ def vet_in_terminal(
     if framework is not None and framework not in offered:
         raise UserError(f"{thing.kind} {thing.label()} is in {', '.join(offered)}, not in {framework}.")
     if only and not full:
-        raise UserError("--only chooses among the checks of --full. Write: optbench vet TARGET --full --only use")
+        raise UserError(
+            "--only chooses among the checks of --full. Write: optbench vet TARGET --full --only use"
+        )
     if full and not isinstance(thing, Optimizer):
         raise UserError(f"--full checks optimizers; {thing.label()} is a {thing.kind}. Leave --full out.")
     workers, frameworks = len(environment.cores()), (framework,) if framework else offered
@@ -136,7 +138,8 @@ def vet_in_terminal(
     apart = sum(check["holds"] is None for check in checks)
     more = f" {apart} do not apply." if apart else ""
     print(
-        (f"{failed} {'check fails' if failed == 1 else 'checks fail'}." if failed else "Every check holds.") + more
+        (f"{failed} {'check fails' if failed == 1 else 'checks fail'}." if failed else "Every check holds.")
+        + more
     )
     return int(failed > 0), {"thing": thing.label(), "kind": thing.kind, "checks": checks}
 

@@ -52,7 +52,8 @@ def tables(found) -> str:
             if where == framework and state == "fail":
                 reasons.setdefault((key, sentence), []).append(name)
         lines += [
-            f"- `{key}` ({', '.join(names)}): {sentence.replace('<', '&lt;')}" for (key, sentence), names in reasons.items()
+            f"- `{key}` ({', '.join(names)}): {sentence.replace('<', '&lt;')}"
+            for (key, sentence), names in reasons.items()
         ]
         lines.append("")
     return "\n".join(lines)
@@ -78,4 +79,4 @@ def main(names: list[str], only: list[str]) -> None:
 
 if __name__ == "__main__":
     given = [word.split(",") if word else [] for word in sys.argv[1:]]
-    main(*(given + [[], []])[:2])
+    main(*[*given, [], []][:2])

@@ -1,9 +1,9 @@
 """Does an optimizer stand what users do with one? The checks of `optbench vet --full`.
 
-A check is a function `check_<name>(subject)` in a file `<framework>_<group>.py` here, and needs no list: `names` reads the
-files. It returns a sentence where it holds, asserts one that names the smallest input where it does not, and raises
-`Inapplicable` with the reason where it has no meaning. Each check is a job of a worker that is killed when it is silent:
-a crash or a hang is a finding too.
+A check is a function `check_<name>(subject)` in a file `<framework>_<group>.py` here, and needs no list: `listed` reads
+the files. It returns a sentence where it holds, asserts one that names the smallest input where it does not, and raises
+`Inapplicable` with the reason where it has no meaning. Each check is a job of a worker, which is killed when it is
+silent: a crash or a hang is a finding too.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ def listed() -> tuple[Check, ...]:
 def chosen(only: Sequence[str] = ()) -> list[Check]:
     """The checks of groups (`use`) or of names (`use.pickle`); all of them unless some are asked for."""
     known = {each.group for each in listed()} | {each.key for each in listed()}
+    only = [word for words in only for word in words.split(",")]
     for word in only:
         if word not in known:
             raise UserError(f"--only {word!r} is not a check or a group of checks. {nearest(word, known)}")

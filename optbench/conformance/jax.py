@@ -61,7 +61,7 @@ class Subject:
         bound = self.optimizer if rate is None or swept is None else self.optimizer.bind({swept.name: rate})
         return bound.jax(Setting(lambda t: 1.0, KeyNoise.seeded(0), 100))
 
-    def transform(self, rate: Any = None) -> optax.GradientTransformationExtraArgs:
+    def transform(self, rate: Any = None) -> Any:
         rule = self.rule(rate)
         if not isinstance(rule, OptaxRule):
             raise Inapplicable("It is no optax transformation, but a function or a composition.")
@@ -77,7 +77,9 @@ class Subject:
         """Whether it takes the loss."""
         return isinstance(self.rule(), AskingRule)
 
-    def updated(self, transform: Any, params: Any, state: Any, objective: Objective, t: Any) -> Any:
+    def updated(
+        self, transform: Any, params: Any, state: Any, objective: Objective, t: Any
+    ) -> tuple[Any, Any]:
         """New parameters and state, as a user writes the step."""
         rule, extra = self.rule(), {}
         if isinstance(rule, CurvatureRule):
@@ -99,7 +101,7 @@ class Subject:
                 leaf_loss(params[name], rows[name][row % ROWS]) * weights[name].astype(dtype)
                 for name in params
             ]
-            return sum(parts[1:], parts[0])
+            return jnp.stack(parts).sum()
 
         return Objective(loss)
 
@@ -129,9 +131,11 @@ class Subject:
             params = self.start(shapes, dtype)
 
             def body(t: Any, carry: Any) -> Any:
-                *now, path = carry
+                params, state, path = carry
                 weight = {name: w[t] for name, w in weights.items()}
-                new, state = self.updated(made, *now, self.objective(shapes, rows[t], weight, dtype), t)
+                new, state = self.updated(
+                    made, params, state, self.objective(shapes, rows[t], weight, dtype), t
+                )
                 return new, state, jax.tree.map(lambda past, p: past.at[t].set(p), path, new)
 
             path = {name: jnp.zeros((MOST, *p.shape), dtype) for name, p in params.items()}

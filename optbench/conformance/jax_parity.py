@@ -11,7 +11,7 @@ import torch
 
 from optbench.conformance import Inapplicable
 from optbench.conformance.jax import Objective, Subject
-from optbench.conformance.problem import ROWS, Shapes, batches, evenly, first, leaf_loss, signs
+from optbench.conformance.problem import ROWS, Shapes, batches, evenly, first, leaf_loss, signs, worded
 from optbench.conformance.torch import Run
 from optbench.conformance.torch import Subject as TorchSubject
 from optbench.rules.key_draws import TorchKeyNoise
@@ -29,7 +29,10 @@ def check_twins(subject: Subject) -> str:
         rule = subject.rule()
         rows = {name: jnp.asarray(each) for name, each in batches(SHAPES).items()}
         start = {name: jnp.asarray(value) for name, value in first(SHAPES).items()}
-        tables = [[{k: signs(k, t + STEPS * i, s) for k, s in SHAPES.items()} for t in range(STEPS)] for i in range(TWINS)]
+        tables = [
+            [{k: signs(k, t + STEPS * i, s) for k, s in SHAPES.items()} for t in range(STEPS)]
+            for i in range(TWINS)
+        ]
         moves = {k: jnp.asarray([[table[k] for table in each] for each in tables]) for k in SHAPES}
         sizes = {k: jnp.concatenate([0 * m[:1], m * 2.0**-52]) for k, m in moves.items()}
 
@@ -55,10 +58,11 @@ def check_twins(subject: Subject) -> str:
     bounds = 10 * np.maximum(growth, 1e-15)
     late = np.flatnonzero(gaps > bounds)
     assert not len(late), (
-        f"On {list(SHAPES.values())} JAX and PyTorch are {gaps[late[0]]:.1e} apart after step {late[0] + 1}, where rounding "
-        f"carries a path {growth[late[0]]:.1e}."
+        f"On {worded(SHAPES)} JAX and PyTorch are {gaps[late[0]]:.1e} apart after step {late[0] + 1}, where "
+        f"rounding carries a path {growth[late[0]]:.1e}."
     )
-    return f"JAX and PyTorch stay {gaps.max():.0e} together over {STEPS} steps; rounding carries a path {growth.max():.0e}."
+    together, carried = gaps.max(), growth.max()
+    return f"JAX and PyTorch are {together:.0e} apart after {STEPS} steps; rounding carries a path {carried:.0e}."
 
 
 def torch_path(subject: Subject) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ SHARDED: Shapes = {"a": (1, 4), "b": (8,), "t": (3, 2, 2), "w": (16, 8)}
 """What no number of devices divides stays whole on each, as users have it."""
 STEPS = 5
 ROUNDING = 2.0**-52
-COLLECTIVES = "all-gather all-reduce all-to-all collective-permute reduce-scatter".split()
+COLLECTIVES = ["all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter"]
 
 
 class Path:
@@ -53,7 +53,7 @@ class Path:
 def collectives(path: Path, params: Any) -> Counter[str]:
     """How often each is in the program of a step."""
     state = path.rule.init(params)
-    text = jax.jit(path.step).lower(params, state, 0).compile().as_text()
+    text = jax.jit(path.step).lower(params, state, 0).compile().as_text() or ""
     return Counter(re.findall(rf" ({'|'.join(COLLECTIVES)})(?:-start)?\(", text))
 
 
@@ -100,12 +100,15 @@ def on(subject: Subject, shape: tuple[int, ...], axes: tuple[str, ...]) -> str:
         for name, size in SHARDED.items():
             gap = float(np.abs(found[t][name] - alone[t][name]).max()) / scale
             assert gap <= 10 * growth, (
-                f"{where} {list(size)} is {gap:.1e} from one device after step {t + 1}; rounding carries a path {growth:.1e}."
+                f"{where} {list(size)} is {gap:.1e} from one device after step {t + 1}; "
+                f"rounding carries a path {growth:.1e}."
             )
     differs = replicas_differ(last)
     assert not differs, f"{where} two devices have other bits of the same part of {differs}."
     before, after = held(whole), held(last[1])
-    assert before < 256 or after < before, f"{where} each device holds {after} bytes of state, as one alone does."
+    assert before < 256 or after < before, (
+        f"{where} each device holds {after} bytes of state, as one alone does."
+    )
     said = ", ".join(f"{n} {op}" for op, n in sorted(counts.items())) or "no collectives"
     return f"{where} it goes as on one; {after} of {before} bytes of state on each; {said} in a step."
 

@@ -1,4 +1,4 @@
-"""Parameters and gradients that are seldom: odd shapes, no gradient, spikes, NaN, short and long dtypes, complex numbers."""
+"""Parameters and gradients that are seldom: odd shapes, no gradient, spikes, NaN, other dtypes, complex numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def moves_well(subject: Subject, shapes: Shapes, what: str, dtype: Any = None, w
     short = dtype is not None and jnp.dtype(dtype).itemsize == 2
     first = subject.start(shapes, dtype)
     for name, shape in shapes.items():
-        assert np.isfinite(path[name]).all(), f"{what}: a parameter {list(shape)} is not finite after 4 steps."
+        assert np.isfinite(path[name]).all(), (
+            f"{what}: a parameter {list(shape)} is not finite after 4 steps."
+        )
         moved = not np.array_equal(path[name][-1], np.asarray(first[name], float))
         assert short or moved or 0 in shape, f"{what}: a parameter {list(shape)} never moves."
 
@@ -45,8 +47,8 @@ def check_silent(subject: Subject) -> str:
     for name, shape in PAIR.items():
         ill = np.argwhere(~np.isfinite(path[name].reshape(2005, -1)).all(1))
         assert not len(ill), (
-            f"A leaf [2] has a gradient of zeros for 2,000 steps, and then a gradient: {list(shape)} is not finite from "
-            f"step {int(ill[0, 0]) + 1} on."
+            f"A leaf [2] has a gradient of zeros for 2,000 steps, and then another: {list(shape)} is not finite "
+            f"from step {int(ill[0, 0]) + 1} on."
         )
     return "A gradient that is zero for 2,000 steps, and then returns, does no harm."
 
@@ -118,7 +120,7 @@ def check_complex(subject: Subject) -> str:
 
     def path(first: Any, least: Any) -> Any:
         def body(carry: Any, _: Any) -> Any:
-            return subject.updated(made, *carry, Bowl(least), 0), None
+            return subject.updated(made, carry[0], carry[1], Bowl(least), 0), None
 
         params = {"z": first}
         return jax.lax.scan(body, (params, made.init(params)), length=5)[0][0]["z"]
@@ -134,4 +136,6 @@ def check_complex(subject: Subject) -> str:
         f"A complex parameter [3, 2] goes another way than its parts ({gaps[0]:.1e}) and than itself turned by 90 "
         f"degrees ({gaps[1]:.1e}): its squares are taken as z^2."
     )
-    return "Complex parameters go as their parts do." if gaps[0] < 1e-4 else "Complex parameters may be turned."
+    return (
+        "Complex parameters go as their parts do." if gaps[0] < 1e-4 else "Complex parameters may be turned."
+    )

@@ -23,11 +23,13 @@ FROZEN = {"b": "frozen", "w": "ours"}
 def close(one: Mapping[str, Any], other: Mapping[str, Any], what: str) -> None:
     scale = max(float(np.abs(value).max(initial=0.0)) for value in other.values())
     gap = max(float(np.abs(np.asarray(one[name]) - other[name]).max(initial=0.0)) for name in other) / scale
-    assert gap <= ROUNDING, f"{what} on {{'b': [2], 'w': [3, 2]}} is {gap:.1e} from the plain path after 4 steps."
+    assert gap <= ROUNDING, (
+        f"{what} on {{'b': [2], 'w': [3, 2]}} is {gap:.1e} from the plain path after 4 steps."
+    )
 
 
 def twice(transform: Any) -> Any:
-    made = optax.MultiSteps(transform, 2)
+    made: Any = optax.MultiSteps(transform, 2)
     return optax.GradientTransformationExtraArgs(made.init, made.update)
 
 
@@ -35,14 +37,17 @@ def check_multi_steps(subject: Subject) -> str:
     """Two equal gradients are averaged to one."""
     rows = [t // 2 for t in range(2 * STEPS)]
     if subject.differentiates:
-        raise Inapplicable("Its products with the Hessian are of one batch, which MultiSteps does not average.")
+        raise Inapplicable(
+            "Its products with the Hessian are of one batch, which MultiSteps does not average."
+        )
     close(last(subject.path(twice, rows)), last(subject.path()), "MultiSteps of two equal gradients")
     return "MultiSteps averages gradients before its step."
 
 
 def masked(transform: Any) -> Any:
     return optax.chain(
-        optax.masked(transform, {"b": False, "w": True}), optax.masked(optax.set_to_zero(), {"b": True, "w": False})
+        optax.masked(transform, {"b": False, "w": True}),
+        optax.masked(optax.set_to_zero(), {"b": True, "w": False}),
     )
 
 
@@ -59,7 +64,9 @@ def check_masked(subject: Subject) -> str:
 
 def check_multi_transform(subject: Subject) -> str:
     path = subject.path(multi)
-    assert np.array_equal(path["b"][-1], subject.start()["b"]), "multi_transform moves a leaf [2] of another label."
+    assert np.array_equal(path["b"][-1], subject.start()["b"]), (
+        "multi_transform moves a leaf [2] of another label."
+    )
     close(last(path), last(subject.path(masked)), "multi_transform, against optax.masked,")
     return "multi_transform steps its own label, as optax.masked does."
 
@@ -70,7 +77,9 @@ def injected(subject: Subject) -> Any:
     if swept is None:
         return subject.transform()
     rate = getattr(subject.optimizer, swept.name)
-    return optax.inject_hyperparams(lambda learning_rate: subject.transform(learning_rate))(learning_rate=rate)
+    return optax.inject_hyperparams(lambda learning_rate: subject.transform(learning_rate))(
+        learning_rate=rate
+    )
 
 
 def chained(transform: Any) -> Any:
@@ -152,7 +161,7 @@ def check_vmap(subject: Subject) -> str:
     def lanes(params: Any) -> Any:
         def body(carry: Any, t: Any) -> Any:
             objective = subject.objective(PAIR, t, {name: jnp.ones(()) for name in PAIR}, jnp.float32)
-            return subject.updated(made, *carry, objective, t), None
+            return subject.updated(made, carry[0], carry[1], objective, t), None
 
         return jax.lax.scan(body, (params, made.init(params)), jnp.arange(STEPS))[0][0]
 
@@ -170,14 +179,20 @@ def check_carry(subject: Subject) -> str:
         weights = {name: jnp.ones(()) for name in PAIR}
         state = jax.eval_shape(made.init, params)
         objective = subject.objective(PAIR, 0, weights, dtype)
-        after, new = jax.eval_shape(lambda p, s, o=objective: subject.updated(made, p, s, o, 0), params, state)
-        assert jax.tree.structure(new) == jax.tree.structure(state), "Its state changes its structure at a step."
+        after, new = jax.eval_shape(
+            lambda p, s, o=objective: subject.updated(made, p, s, o, 0), params, state
+        )
+        assert jax.tree.structure(new) == jax.tree.structure(state), (
+            "Its state changes its structure at a step."
+        )
         for (path, one), other in zip(jax.tree.leaves_with_path(state), jax.tree.leaves(new), strict=True):
             assert (one.shape, one.dtype) == (other.shape, other.dtype), (
                 f"With parameters in {jnp.dtype(dtype)} its state{jax.tree_util.keystr(path)} is {one.dtype}"
                 f"{list(one.shape)} at first and {other.dtype}{list(other.shape)} after a step."
             )
-        assert {leaf.dtype for leaf in after.values()} == {jnp.dtype(dtype)}, f"Parameters leave {jnp.dtype(dtype)}."
+        assert {leaf.dtype for leaf in after.values()} == {jnp.dtype(dtype)}, (
+            f"Parameters leave {jnp.dtype(dtype)}."
+        )
     return "Its state is a stable carry of scan, in float32 and bfloat16."
 
 
@@ -188,9 +203,15 @@ def steps_tree(subject: Subject, params: Any) -> None:
     if subject.differentiates:
         extra = {"Hvp": grads, "vector": grads, "update_preconditioner": True}
     if subject.asks:
-        extra = {"value": jnp.ones(()), "grad": grads, "value_fn": lambda p: sum(x.sum() for x in jax.tree.leaves(p))}
+        extra = {
+            "value": jnp.ones(()),
+            "grad": grads,
+            "value_fn": lambda p: sum(x.sum() for x in jax.tree.leaves(p)),
+        }
     after, _ = jax.eval_shape(lambda p: made.update(grads, made.init(p), p, **extra), params)
-    assert jax.tree.structure(after) == jax.tree.structure(params), "Its updates are a tree of another structure."
+    assert jax.tree.structure(after) == jax.tree.structure(params), (
+        "Its updates are a tree of another structure."
+    )
 
 
 def check_nested(subject: Subject) -> str:
@@ -201,7 +222,9 @@ def check_nested(subject: Subject) -> str:
 
 def check_flax(subject: Subject) -> str:
     flax = needed("flax.core")
-    steps_tree(subject, flax.freeze({"params": {"Dense_0": {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}}}))
+    steps_tree(
+        subject, flax.freeze({"params": {"Dense_0": {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}}})
+    )
     return "It steps a frozen dict of flax."
 
 

@@ -31,7 +31,7 @@ class Objective:
             leaf_loss(p, self.batch[name]) * (1.0 if self.weights[name] is None else self.weights[name])
             for name, p in params.items()
         ]
-        return sum(parts[1:], parts[0])
+        return torch.stack(parts).sum()
 
     def value(self, params: Parameters) -> torch.Tensor:
         with torch.no_grad():
@@ -134,8 +134,9 @@ class Subject:
     def rule(self, noise: Any = None) -> Rule:
         """Its rule under a constant schedule, which leaves the learning rate of groups to the check."""
         made: Any = self.optimizer.torch(Setting(lambda t: 1.0, noise or SeedNoise(0), 100))
+        given: Any = made
         if isinstance(made, TorchRule):
-            made.set_rates = lambda optimizer, t: None
+            given.set_rates = lambda state, t: None
         return made
 
     def run(self, shapes: Shapes = PAIR, dtype: torch.dtype = torch.float32, weight: Weight = evenly) -> Run:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from optbench.conformance import Inapplicable
 from optbench.conformance.torch import Subject, apart
@@ -30,7 +31,7 @@ def saved(optimizer: Optimizer, folder: str) -> dict[str, np.ndarray]:
     mesh(4)
     trained = Trained(optimizer, 4)
     trained.go(WARM)
-    dcp.save(state_of(trained), checkpoint_id=folder)
+    save(state_of(trained), checkpoint_id=folder)
     trained.go(STEPS, WARM)
     return trained.numbers()
 
@@ -45,9 +46,12 @@ def loaded(optimizer: Optimizer, folder: str, size: int) -> dict[str, np.ndarray
         trained = Trained(optimizer, size)
         state = state_of(trained)
         how: dict[str, Any] = {"no_dist": True} if group is None else {"process_group": group.get_group()}
-        dcp.load(state, checkpoint_id=folder, **how)
+        load(state, checkpoint_id=folder, **how)
         set_state_dict(
-            trained.module, trained.state, model_state_dict=state["model"], optim_state_dict=state["optimizer"]
+            trained.module,
+            trained.state,
+            model_state_dict=state["model"],
+            optim_state_dict=state["optimizer"],
         )
     trained.go(STEPS, WARM)
     return trained.numbers()
@@ -56,14 +60,18 @@ def loaded(optimizer: Optimizer, folder: str, size: int) -> dict[str, np.ndarray
 def resumed(subject: Subject, size: int) -> str:
     optimizer = travels(subject)
     if subject.needs_closure:
-        raise Inapplicable("Its state is of the line search, which torch.distributed.checkpoint does not know.")
+        raise Inapplicable(
+            "Its state is of the line search, which torch.distributed.checkpoint does not know."
+        )
     with tempfile.TemporaryDirectory() as folder:
         whole = crew().call(saved, optimizer, folder)[0]
-        again = loaded(optimizer, folder, 1) if size == 1 else crew().call(loaded, optimizer, folder, size)[0]
+        again: Any = (
+            loaded(optimizer, folder, 1) if size == 1 else crew().call(loaded, optimizer, folder, size)[0]
+        )
     gap, bound = apart(whole, again), subject.bound(SHARDED, WARM + STEPS)
     assert gap <= bound, (
-        f"Saved on 4 processes after {WARM} steps and loaded on {size}, it is {gap:.1e} off after {STEPS} more; rounding "
-        f"carries a path {bound / 10:.1e}."
+        f"Saved on 4 processes after {WARM} steps and loaded on {size}, it is {gap:.1e} off after {STEPS} more; "
+        f"rounding carries a path {bound / 10:.1e}."
     )
     return f"Saved on 4 processes and loaded on {size} it goes on as it was."
 

@@ -37,7 +37,7 @@ class Leaves(nn.Module):
 
     def forward(self, t: int) -> torch.Tensor:
         parts = [leaf_loss(p, torch.tensor(self.rows[name][t % ROWS])) for name, p in self.named_parameters()]
-        return sum(parts[1:], parts[0])
+        return torch.stack(parts).sum()
 
 
 class ModuleObjective:
@@ -61,8 +61,8 @@ class Trained:
         self.module: Any = Leaves(shapes)
         if size > 1:
             fully_shard(self.module, mesh=mesh(size))
-        self.params = dict(self.module.named_parameters())
-        self.rule = Subject(optimizer).rule()
+        self.params: Any = dict(self.module.named_parameters())
+        self.rule: Any = Subject(optimizer).rule()
         self.state: Any = self.rule.init(self.params)
         self.counted: Counter[str] = Counter()
 
@@ -140,22 +140,31 @@ def on(subject: Subject, size: int) -> str:
             # The smallest that shows it: the first step, and the first leaf of it.
             gap = apart({name: ones[t][name]}, {name: found[0]["path"][t][name]})
             assert gap <= bound, (
-                f"On {size} processes {list(shape)} is {gap:.1e} from one process after step {t + 1}; rounding carries a "
-                f"path {bound / 10:.1e}."
+                f"On {size} processes {list(shape)} is {gap:.1e} from one process after step {t + 1}; "
+                f"rounding carries a path {bound / 10:.1e}."
             )
     for rank, other in enumerate(found):
         for name, shape in SHARDED.items():
             equal = np.array_equal(found[0]["path"][-1][name], other["path"][-1][name])
-            assert equal, f"On {size} processes {list(shape)} differs between 0 and {rank} after {STEPS} steps."
+            assert equal, (
+                f"On {size} processes {list(shape)} differs between 0 and {rank} after {STEPS} steps."
+            )
         assert other["replicas"] == found[0]["replicas"], (
             f"On {size} processes state that all of them hold differs between 0 and {rank}."
         )
     whole = sum(x.numel() * x.element_size() for x in alone.held())
     most = max(each["bytes"] for each in found)
     counters = sum(x.numel() for x in alone.held()) <= 4 * len(SHARDED)
-    assert counters or most < whole, f"On {size} processes each holds {most} bytes of state, as one alone does: {whole}."
-    counts = ", ".join(f"{n / STEPS:g} {op}" for op, n in sorted(found[0]["collectives"].items())) or "no collectives"
-    return f"On {size} processes it goes as on one; {most} of {whole} bytes of state on each; {counts} a step."
+    assert counters or most < whole, (
+        f"On {size} processes each holds {most} bytes of state, as one alone does: {whole}."
+    )
+    counts = (
+        ", ".join(f"{n / STEPS:g} {op}" for op, n in sorted(found[0]["collectives"].items()))
+        or "no collectives"
+    )
+    return (
+        f"On {size} processes it goes as on one; {most} of {whole} bytes of state on each; {counts} a step."
+    )
 
 
 def check_fsdp_2(subject: Subject) -> str:

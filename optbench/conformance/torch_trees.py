@@ -1,4 +1,4 @@
-"""Parameters and gradients that are seldom: odd shapes, no gradient, spikes, NaN, short and long dtypes, complex numbers."""
+"""Parameters and gradients that are seldom: odd shapes, no gradient, spikes, NaN, other dtypes, complex numbers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,13 @@ def moves_well(run: Run, what: str, moves: bool = True) -> None:
     run = run.go(4)
     for name, p in run.params.items():
         value, dtype, shape = before[name]
-        assert (p.dtype, p.shape) == (dtype, shape), f"{what}: {list(shape)} became {p.dtype} {list(p.shape)}."
+        assert (p.dtype, p.shape) == (dtype, shape), (
+            f"{what}: {list(shape)} became {p.dtype} {list(p.shape)}."
+        )
         assert torch.isfinite(p).all(), f"{what}: a parameter {list(shape)} is not finite after 4 steps."
-        assert not moves or p.numel() == 0 or not torch.equal(p, value), f"{what}: a parameter {list(shape)} never moves."
+        assert not moves or p.numel() == 0 or not torch.equal(p, value), (
+            f"{what}: a parameter {list(shape)} never moves."
+        )
 
 
 def check_shapes(subject: Subject) -> str:
@@ -36,7 +40,7 @@ def check_tied(subject: Subject) -> str:
     module.one = torch.nn.Parameter(torch.ones(3, 2))
     module.two = module.one
     rule = subject.rule()
-    params = dict(module.named_parameters())
+    params: Any = dict(module.named_parameters())
     run = Run(rule, params, rule.init(params), {"one": np.ones((8, 3, 2))}, lambda name, t: 2.0)
     moves_well(run, "A tied parameter")
     return "It steps a tied parameter once."
@@ -87,7 +91,11 @@ def check_nan(subject: Subject) -> str:
             f"After one gradient that is NaN a parameter {list(p.shape)} looks healthy and never moves again."
         )
     ill = sum(not torch.isfinite(p).all() for p in run.params.values())
-    return "One gradient that is NaN is survived." if not ill else "One gradient that is NaN shows in parameters."
+    return (
+        "One gradient that is NaN is survived."
+        if not ill
+        else "One gradient that is NaN shows in parameters."
+    )
 
 
 def in_dtype(subject: Subject, dtype: torch.dtype) -> str:
@@ -99,9 +107,8 @@ def in_dtype(subject: Subject, dtype: torch.dtype) -> str:
         moves_well(run, f"In {short}, with gradients of 1e-3", moves=dtype.itemsize > 2)
     dead = subject.run({"dead": (2,), "w": (3, 2)}, dtype, lambda name, t: 0.0 if name == "dead" else 1.0)
     for name, p in dead.go(20).params.items():
-        assert torch.isfinite(p).all(), (
-            f"In {short}, {list(p.shape)} is not finite after 20 steps"
-            + (" with a gradient of 0." if name == "dead" else ".")
+        assert torch.isfinite(p).all(), f"In {short}, {list(p.shape)} is not finite after 20 steps" + (
+            " with a gradient of 0." if name == "dead" else "."
         )
     return f"It steps parameters in {short}, which stay in it."
 
@@ -130,7 +137,7 @@ def check_complex(subject: Subject) -> str:
         rule = subject.rule()
         state = rule.init(params)
         for t in range(5):
-            objective = subject.run(shapes).objective(t)
+            objective: Any = subject.run(shapes).objective(t)
             objective.loss = lambda p: ((p["z"] - goal).abs() ** 2).sum()
             params = rule.step(params, state, objective, t).params
         end = params["z"].detach()
@@ -142,7 +149,7 @@ def check_complex(subject: Subject) -> str:
     turned = apart({"z": path(1j)}, {"z": plain * 1j})
     parts = apart({"z": path(1, real=True)}, {"z": plain})
     assert min(turned, parts) < 1e-9, (
-        f"A complex parameter [3, 2] goes another way than its parts ({parts:.1e}) and than itself turned by 90 degrees "
-        f"({turned:.1e}): its squares are taken as z^2."
+        f"A complex parameter [3, 2] goes another way than its parts ({parts:.1e}) and than itself turned by 90 "
+        f"degrees ({turned:.1e}): its squares are taken as z^2."
     )
     return "Complex parameters go as their parts do." if parts < 1e-9 else "Complex parameters may be turned."

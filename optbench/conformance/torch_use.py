@@ -22,7 +22,9 @@ def goes_on(run: Run, other: Run, what: str) -> None:
     """Two runs at one point, which must give the same bits for three more steps."""
     one, two = run.go(3, 4), other.go(3, 4)
     assert all(torch.isfinite(p).all() for p in one.params.values()), "Its parameters are not finite."
-    assert same(one, two), f"After 4 steps on a matrix [3, 2] and a vector [2], {what} goes on with other bits."
+    assert same(one, two), (
+        f"After 4 steps on a matrix [3, 2] and a vector [2], {what} goes on with other bits."
+    )
 
 
 def reloaded(subject: Subject, run: Run, state: Any) -> Run:
@@ -183,7 +185,9 @@ def check_scheduler(subject: Subject) -> str:
             run, by_hand = run.go(1, t), by_hand.go(1, t)
             scheduler.step()
     plain = subject.run().go(4)
-    assert same(run, by_hand), "Under ExponentialLR it goes another way than with the same rates written by hand."
+    assert same(run, by_hand), (
+        "Under ExponentialLR it goes another way than with the same rates written by hand."
+    )
     assert not same(run, plain), "A scheduler has no effect."
     return "A scheduler moves its learning rate."
 
@@ -260,7 +264,9 @@ def check_compile(subject: Subject) -> str:
     torch._dynamo.reset()
     gap = apart(eager.go(5).numbers(), compiled.numbers())
     assert gap < ROUNDING, f"torch.compile is {gap:.1e} from eager after 5 steps in float32."
-    assert counts[-1] == counts[2], f"torch.compile makes new graphs at every step: {counts} after steps 1 to 5."
+    assert counts[-1] == counts[2], (
+        f"torch.compile makes new graphs at every step: {counts} after steps 1 to 5."
+    )
     return f"torch.compile is eager, with {counts[-1]} graphs."
 
 
@@ -278,5 +284,7 @@ def check_sparse(subject: Subject) -> str:
     other = dense.optimizer.param_groups[0]["params"][0]
     other.grad = grad
     dense.optimizer.step()
-    assert torch.allclose(p, other, rtol=1e-5), "A sparse gradient [3, 2] gives another step than the dense one."
+    assert torch.allclose(p, other, rtol=1e-5), (
+        "A sparse gradient [3, 2] gives another step than the dense one."
+    )
     return "A sparse gradient gives the step of the dense one."
