@@ -7,6 +7,7 @@ test-all:  ; python -m pytest -m "slow or not slow"                            #
 bench:     ; python -m pytest tests/bench -s -n 0 $(BENCH)                     ## the engine against hand-written loops
 against:   ; python -m tests.bench.against $(OLD)                              ## the engine against that of commit OLD
 power:     ; python -m tests.mutants                                           ## what optbench check catches: docs/gate.md
+conformance: ; python -m tests.matrix $(or $(OPTS),"") $(CHECKS)                ## the matrix of docs/conformance.md (OPTS=kron CHECKS=use)
 report:      ## the sample report: its runs, the claims, the pages, the picture (OPT=kron,adam,novograd)
 	optbench run --suite quickstart --opt $(OPT)
 	optbench run --suite paths --opt $(OPT)
@@ -14,4 +15,4 @@ report:      ## the sample report: its runs, the claims, the pages, the picture 
 	optbench report --suite quickstart --opt $(OPT) --out reports/sample
 	python -m tests.picture reports/sample/quickstart
 help:      ; @grep -E "^[a-z-]+:" Makefile | sed -E "s/:.*## /\t/" | expand -t 12 ## these lines
-.PHONY: check test outside test-all bench against power report help
+.PHONY: check test outside test-all bench against power conformance report help

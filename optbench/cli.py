@@ -101,6 +101,12 @@ class Vet:
     """kron, mymodule:make, path/to/mine.py:Mine or mlp."""
     framework: Text = None
     """Only jax or torch; default: all it is offered in."""
+    full: bool = False
+    """Also what users do with an optimizer: odd shapes, copies, wrappers, shards, checkpoints (docs/conformance.md)."""
+    only: Texts = None
+    """With --full, only these groups or checks: use,trees,parity,sharding,checkpoints or use.pickle."""
+    junit: Text = None
+    """Write the result as JUnit XML to this file."""
     json: Json = False
 
 
@@ -232,7 +238,9 @@ def do(command: Request | Try | Vet | List | Show | Report | Claims | Check) -> 
         case Vet():
             from optbench.terminal import vet_in_terminal
 
-            return vet_in_terminal(command.target, command.framework)
+            return vet_in_terminal(
+                command.target, command.framework, command.full, command.only or (), command.junit
+            )
         case List():
             from optbench import pages
 
@@ -296,7 +304,7 @@ def once(words: Sequence[str]) -> None:
             raise UserError(f"{option} was given {times} times. Give it once{several}.")
 
 
-LISTS = ("--opt", "--task", "--tasks", "--lr", "--metrics", "--compare")
+LISTS = ("--opt", "--task", "--tasks", "--lr", "--metrics", "--compare", "--only")
 
 
 # --- how a value is read, and what is said when it cannot be ---------------------------------------------

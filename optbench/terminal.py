@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optbench.countdown import Countdown
@@ -87,28 +88,63 @@ def try_in_terminal(options: Try) -> tuple[int, dict[str, Any]]:
     return found.exit_code, found.data
 
 
-def vet_in_terminal(target: str, framework: str | None) -> tuple[int, dict[str, Any]]:
+def vet_in_terminal(
+    target: str, framework: str | None, full: bool = False, only: Sequence[str] = (), junit: str | None = None
+) -> tuple[int, dict[str, Any]]:
     """Check an optimizer or a task in each framework; exit code 1 if a check fails."""
     from optbench import catalogue, environment
+    from optbench.conformance import findings
     from optbench.execute.vet import Vetting, reports
+    from optbench.optimizer import Optimizer
 
     thing = catalogue.thing(target)
     offered = thing.frameworks()
     if framework is not None and framework not in offered:
         raise UserError(f"{thing.kind} {thing.label()} is in {', '.join(offered)}, not in {framework}.")
-    jobs = [Vetting(thing, name) for name in ([framework] if framework else offered)]
-    checks = []
-    for job, report in reports(jobs, len(environment.cores()), Request.timeout):
-        print(f"{thing.kind} {thing.label()} in {job.framework}")
-        for check, holds, sentence in report["findings"]:
-            checks.append(
-                {"framework": job.framework, "check": check, "holds": bool(holds), "sentence": sentence}
-            )
-            lead = f"  {'ok  ' if holds else 'FAIL'}  {check}: "
-            print(textwrap.fill(sentence, terminal_width(), initial_indent=lead, subsequent_indent=" " * 8))
-    failed = sum(not check["holds"] for check in checks)
-    print(f"{failed} {'check fails' if failed == 1 else 'checks fail'}." if failed else "Every check holds.")
+    if only and not full:
+        raise UserError(
+            "--only chooses among the checks of --full. Write: optbench vet TARGET --full --only use"
+        )
+    if full and not isinstance(thing, Optimizer):
+        raise UserError(f"--full checks optimizers; {thing.label()} is a {thing.kind}. Leave --full out.")
+    workers, frameworks = len(environment.cores()), (framework,) if framework else offered
+    checks: list[dict[str, Any]] = []
+
+    def show(framework: str, check: str, holds: bool | None, sentence: str) -> None:
+        checks.append({"framework": framework, "check": check, "holds": holds, "sentence": sentence})
+        lead = f"  {STATES[holds]:4}  {check}: "
+        text = textwrap.fill(sentence, terminal_width(), initial_indent=lead, subsequent_indent=" " * 8)
+        print(text, flush=True)
+
+    if not only:
+        jobs = [Vetting(thing, name) for name in frameworks]
+        for job, report in reports(jobs, workers, Request.timeout):
+            print(f"{thing.kind} {thing.label()} in {job.framework}")
+            for check, holds, sentence in report["findings"]:
+                show(job.framework, check, holds, sentence)
+    if full and isinstance(thing, Optimizer):
+        headed = ""
+        for job, finding in findings([thing], only, frameworks, workers):
+            if job.framework != headed:
+                print(f"{thing.kind} {thing.label()} in {job.framework}, as it is used")
+            headed = job.framework
+            show(job.framework, *finding)
+    if junit is not None:
+        from optbench.gate.output import write_cases
+
+        cases = [(f"optbench.{c['framework']}", c["check"], c["holds"], c["sentence"]) for c in checks]
+        write_cases(Path(junit), f"optbench vet {thing.label()}", cases)
+    failed = sum(check["holds"] is False for check in checks)
+    apart = sum(check["holds"] is None for check in checks)
+    more = f" {apart} do not apply." if apart else ""
+    print(
+        (f"{failed} {'check fails' if failed == 1 else 'checks fail'}." if failed else "Every check holds.")
+        + more
+    )
     return int(failed > 0), {"thing": thing.label(), "kind": thing.kind, "checks": checks}
+
+
+STATES = {True: "ok", False: "FAIL", None: "n/a"}
 
 
 def compute(session: Session) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from optbench import catalogue, origin
+from optbench import catalogue, environment, origin
 from optbench.cell import DTYPES, Cell, Schedule, Status, Trace
 from optbench.execute.worker import ENGINES, reason
 from optbench.fields import Named, UserError
@@ -66,6 +66,22 @@ def check_task(task: Any, framework: str | None = None) -> None:
     for name in [framework] if framework else thing.frameworks():
         faults = task_report(thing, name).faults
         assert not faults, f"{thing.label()} in {name}: " + " ".join(faults)
+
+
+def check_conformance(optimizer: Any, only: Sequence[str] = (), framework: str | None = None) -> None:
+    """Raise an AssertionError with a sentence for each check of `optbench vet --full` that an optimizer fails.
+
+    `only` are groups or checks, such as `use` or `use.pickle`. The checks run in workers.
+    """
+    from optbench.conformance import findings
+
+    thing = catalogue.optimizer(optimizer)
+    frameworks = [framework] if framework else thing.frameworks()
+    found = findings([thing], only, frameworks, len(environment.cores()))
+    faults = [
+        f"{key} in {job.framework}: {sentence}" for job, (key, holds, sentence) in found if holds is False
+    ]
+    assert not faults, f"{thing.label()}: " + " ".join(faults)
 
 
 # --- an optimizer -------------------------------------------------------------------------------------------

@@ -16,8 +16,15 @@ MODULES = [
 ]
 
 ROOMS = ("optimizers/*/jax*.py", "optimizers/*/torch*.py", "optimizers/*/functional/*.py")
-BOTH = ("rules/key_draws.py", "claims/programs/*.py")
-INSIDE = ("execute/worker.py", "execute/devices.py", "optimizers/**", "rules/*.py", "tasks/*.py")
+BOTH = ("rules/key_draws.py", "claims/programs/*.py", "conformance/jax*.py", "conformance/torch*.py")
+INSIDE = (
+    "conformance/__init__.py",
+    "execute/worker.py",
+    "execute/devices.py",
+    "optimizers/**",
+    "rules/*.py",
+    "tasks/*.py",
+)
 EVERYWHERE = ("**",)
 HOMES = {
     "tyro": (("cli.py",), ()),
@@ -35,9 +42,22 @@ HOMES = {
     "vl_convert": (("report/vega.py",), ("report/*.py",)),
     "jax": (("engines/jax*.py", "rules/optax*.py", *BOTH, *ROOMS), INSIDE),
     "torch": (("engines/torch*.py", "rules/torch*.py", *BOTH, *ROOMS), INSIDE),
-    "optax": (("rules/optax*.py", "claims/programs/*.py", *ROOMS), ("optimizers/**", "rules/*.py")),
+    "optax": (
+        ("rules/optax*.py", "claims/programs/*.py", "conformance/jax*.py", *ROOMS),
+        ("optimizers/**", "rules/*.py"),
+    ),
     "numpy": (
-        ("engines/*.py", "record.py", "store.py", "testing.py", "stats/*.py", "report/*.py", *BOTH, *ROOMS),
+        (
+            "engines/*.py",
+            "record.py",
+            "store.py",
+            "testing.py",
+            "conformance/*.py",
+            "stats/*.py",
+            "report/*.py",
+            *BOTH,
+            *ROOMS,
+        ),
         EVERYWHERE,
     ),
     "jaxlib": ((), EVERYWHERE),

@@ -248,7 +248,8 @@ def load(name, case):
     trace = originals.load(name, case)
     cut = CUT.get(f"{name}-{case.rpartition('_')[0]}")
     for tree in (trace.init, *(each for step in trace.steps for each in step.values())):
-        tree.pop(cut, None)
+        if cut is not None:
+            tree.pop(cut, None)
     return trace
 
 

@@ -31,6 +31,20 @@ def write_junit(path: Path, names: Sequence[str], found: Sequence[Difference]) -
     ElementTree.ElementTree(suite).write(path, encoding="unicode", xml_declaration=True)
 
 
+def write_cases(path: Path, name: str, cases: Sequence[tuple[str, str, bool | None, str]]) -> None:
+    """Test cases of a class and a name, each with whether it holds (None: skipped) and a sentence."""
+    suite = ElementTree.Element("testsuite", name=name, tests=str(len(cases)))
+    for group, each, holds, sentence in cases:
+        case = ElementTree.SubElement(suite, "testcase", classname=group, name=each)
+        if holds is not True:
+            kind = "failure" if holds is False else "skipped"
+            ElementTree.SubElement(case, kind, message=sentence).text = sentence
+    for kind, state in (("failures", False), ("skipped", None)):
+        suite.set(kind, str(sum(holds is state for _, _, holds, _ in cases)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ElementTree.ElementTree(suite).write(path, encoding="unicode", xml_declaration=True)
+
+
 def append_summary(path: Path, names: Sequence[str], found: Sequence[Difference]) -> None:
     """A table of what differs, at the end of a file such as GITHUB_STEP_SUMMARY."""
     lines = ["### optbench check", ""]

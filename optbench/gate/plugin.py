@@ -1,14 +1,15 @@
-"""A pytest plugin: has an optimizer of this repository changed what it does?
+"""A pytest plugin: has an optimizer of this repository changed what it does, and does it stand what users do with one?
 
-    def test_mine(optbench_gate):
+    def test_mine(optbench_gate, optbench_conformance):
         optbench_gate("mypackage:make")
+        optbench_conformance("mypackage:make", only=["use", "trees"])
 
-The numbers are in `optbench.json` beside the test; `pytest --optbench-update` writes them.
+The numbers of the gate are in `optbench.json` beside the test; `pytest --optbench-update` writes them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,3 +36,18 @@ def optbench_gate(request: pytest.FixtureRequest) -> Callable[..., None]:
             pytest.fail("\n".join([f"{opt} differs from {path}", *lines]), pytrace=False)
 
     return gate
+
+
+@pytest.fixture
+def optbench_conformance() -> Callable[..., None]:
+    """The checks of `optbench vet --full`: a function of an optimizer, of groups (`only`) and of a framework."""
+
+    def conformance(opt: Any, only: Sequence[str] = (), framework: str | None = None) -> None:
+        from optbench.testing import check_conformance
+
+        try:
+            check_conformance(opt, only, framework)
+        except AssertionError as faults:
+            pytest.fail(str(faults), pytrace=False)
+
+    return conformance

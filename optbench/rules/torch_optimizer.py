@@ -103,13 +103,18 @@ class CheckedOptimizer(torch.optim.Optimizer):
         return {param: name for name, param in names.items()}
 
     def leaves(self) -> Iterator[Leaf]:
-        """The parameters that have a gradient, in order; a sparse gradient is a RuntimeError."""
+        """The parameters with entries that have a gradient, in order; a sparse or complex one is a RuntimeError."""
         names = self.names()
         for group in self.param_groups:
             for param in group["params"]:
                 name = names[param]
-                if param.grad is None:
+                if param.grad is None or not param.numel():
                     continue
+                if param.is_complex():
+                    raise RuntimeError(
+                        f"{self.owner}: parameter {name} is complex, which is not supported; give its real view, "
+                        "torch.view_as_real(parameter)"
+                    )
                 if param.grad.is_sparse:
                     raise RuntimeError(
                         f"{self.owner}: the gradient of parameter {name} is sparse, which is not supported; "

@@ -16,6 +16,7 @@ from optbench.optimizers.leafwise import At, Leafwise, jax_arrays
 from optbench.protocol import Counts, Noise, Setting, Step, role_of
 from optbench.rules.arguments import SCHEDULED, at, field, takes
 from optbench.rules.optax import CurvatureRule, KeyNoise, OptaxRule, leaf_names
+from optbench.rules.optax_transform import wide
 
 ROLES = hyper(None, "role of parameters by name, where their shape does not tell it; see `partition`")
 SEED = hyper(0, "seed of the first draws, an integer or a key")
@@ -56,11 +57,13 @@ def transformation(
         return [role_of(name, leaf.shape, roles) for name, leaf in named]
 
     def init(params: Any) -> LeafwiseState:
-        leaves, names = jax.tree.leaves(params), leaf_names(params)
+        leaves, names = entered(method, jax.tree.leaves(params)), leaf_names(params)
         states = [
             method.start(
                 jax_arrays, leaf, role, lambda like, name=name: noise.normal(f"start.{name}", 0, like)
             )
+            if leaf.size
+            else {}
             for leaf, role, name in zip(leaves, roles_of(params), names, strict=True)
         ]
         shared = jax.tree.map(jnp.asarray, method.share(jax_arrays))
@@ -84,8 +87,12 @@ def transformation(
         known = At(count + 1, at(rate, count), "", state.shared)
         grads, structure = jax.tree.flatten(updates)
         leaves, states = structure.flatten_up_to(params), [dict(each) for each in state.leaves]
+        dtypes = [leaf.dtype for leaf in leaves]
+        grads, leaves = (entered(method, each) for each in (grads, leaves))
         gathered = [
-            method.gather(jax_arrays, *leaf, known) for leaf in zip(grads, leaves, states, strict=True)
+            method.gather(jax_arrays, *leaf, known)
+            for leaf in zip(grads, leaves, states, strict=True)
+            if leaf[1].size
         ]
         shared = method.agree(jax_arrays, tuple(map(sum, zip(*gathered, strict=True))), known)
         known = known._replace(shared=like(shared, state.shared))
@@ -99,10 +106,13 @@ def transformation(
             after = dict(held)
             its = known._replace(role=role, diagonal=diagonal, due=update_preconditioner)
             moved = method.step(jax_arrays, g, p, after, its)
-            return moved.astype(p.dtype), after
+            return moved, after
 
         for members in alike(grads, leaves, states, roles_of(params), method.stacks):
             role = members.role
+            if not leaves[members.places[0]].size:
+                new[members.places[0]] = (grads[members.places[0]], {})
+                continue
             each = [(grads[i], leaves[i], states[i], diagonals[i]) for i in members.places]
             if len(each) == 1:
                 new[members.places[0]] = advance(*each[0], role)
@@ -113,9 +123,20 @@ def transformation(
                 new[i] = jax.tree.map(lambda each, row=row: each[row], done)
         kept = [like(after, before) for (_, after), before in zip(new, state.leaves, strict=True)]
         done = LeafwiseState(jnp.asarray(optax.safe_increment(state.count)), known.shared, kept)
-        return structure.unflatten([moved for moved, _ in new]), done
+        moved = [each.astype(dtype) for (each, _), dtype in zip(new, dtypes, strict=True)]
+        return structure.unflatten(moved), done
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def entered(method: Leafwise, leaves: Any) -> list[Any]:
+    """Arrays as a step sees them, in float32 at least; complex ones are refused."""
+    if any(jnp.iscomplexobj(leaf) for leaf in leaves):
+        raise ValueError(
+            f"{method.name}: a parameter is complex, which is not supported; "
+            "optax.contrib.split_real_and_imaginary gives it its parts"
+        )
+    return [leaf.astype(wide(leaf.dtype)) for leaf in leaves]
 
 
 class Alike(NamedTuple):
@@ -171,4 +192,5 @@ class LeafwiseRule(OptaxRule):
             return params
         leaves, structure = jax.tree.flatten(params)
         pairs = zip(leaves, state.leaves, strict=True)
-        return structure.unflatten([self.method.evaluated(jax_arrays, p, s) for p, s in pairs])
+        seen = [self.method.evaluated(jax_arrays, p, s).astype(p.dtype) if p.size else p for p, s in pairs]
+        return structure.unflatten(seen)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 
@@ -14,7 +15,7 @@ from optbench.optimizers.leafwise import At, Leafwise, torch_arrays
 from optbench.protocol import Noise, Setting, normals, role_of
 from optbench.rules.arguments import rate
 from optbench.rules.torch import CurvatureRule, SeedNoise, TorchRule
-from optbench.rules.torch_optimizer import CheckedOptimizer, optimizer, value_of
+from optbench.rules.torch_optimizer import CheckedOptimizer, optimizer, value_of, wide
 
 ROLES = hyper(None, "role of parameters by name, where neither a group's `role` nor the shape tells it")
 SEED = hyper(0, "seed of the first draws")
@@ -36,7 +37,7 @@ class LeafwiseOptimizer(CheckedOptimizer):
         noise: Noise | None = None,
         **options: Any,
     ) -> None:
-        self.roles, self.noise = roles, SeedNoise(seed) if noise is None else noise
+        self.roles, self.noise = dict(roles or {}), SeedNoise(seed) if noise is None else noise
         super().build(params, **options)
 
     def advance(self, leaves: list[Any]) -> None:
@@ -53,23 +54,95 @@ class LeafwiseOptimizer(CheckedOptimizer):
             first["shared"] = bound[id(first)].share(xp)
         steps = []
         for param, grad, state, group, name in leaves:
-            method = bound[id(group)]
+            method, cut = bound[id(group)], Cut(param, self.method.elementwise)
+            g, p = cut.enter(grad), cut.enter(param)
             role = group.get("role") or role_of(name, param.shape, self.roles)
             if not state:
 
                 def normal(like: torch.Tensor, name: str = name) -> torch.Tensor:
                     return self.noise.normal(f"start.{name}", 0, like)
 
-                state.update(step=0, **method.start(xp, param, role, normal))
+                state.update(step=0, **method.start(xp, p, role, normal))
             state["step"] += 1
+            held = cut.mapped(cut.enter, state)
             diagonal = diagonals.get(param)
+            if diagonal is not None:
+                diagonal = cut.enter(diagonal)
             known = At(state["step"], group["lr"], role, first["shared"], diagonal, diagonal is not None)
-            steps.append((method, (grad, param, state), known))
-        gathered = [method.gather(xp, *leaf, known) for method, leaf, known in steps]
-        method, _, known = steps[0]
-        first["shared"] = method.agree(xp, tuple(map(sum, zip(*gathered, strict=True))), known)
-        for method, leaf, known in steps:
-            leaf[1].add_(method.step(xp, *leaf, known._replace(shared=first["shared"])))
+            steps.append((cut, method, (g, p, held), known))
+        gathered = [
+            tuple(cut.summed(each) for each in method.gather(xp, *leaf, known))
+            for cut, method, leaf, known in steps
+        ]
+        _, method, _, known = steps[0]
+        sums = tuple(map(sum, zip(*gathered, strict=True)))
+        first["shared"] = alike(method.agree(xp, sums, known), sums)
+        for cut, method, leaf, known in steps:
+            moved = method.step(xp, *leaf, known._replace(shared=first["shared"]))
+            cut.param.add_(cut.leave(moved))
+            self.state[cut.param].update(cut.mapped(cut.leave, leaf[2]))
+
+
+def alike(shared: dict[str, Any], sums: Sequence[Any]) -> dict[str, Any]:
+    """What is shared, as tensors where sums of tensors enter it: a checkpoint wants one kind from the first step on."""
+    if not sums:
+        return shared
+    return {
+        name: x if isinstance(x, torch.Tensor) else torch.full_like(sums[0], x) for name, x in shared.items()
+    }
+
+
+class Cut(NamedTuple):
+    """A parameter as its step sees it: in float32 at least, and whole where its processes have a shard each.
+
+    A step of single entries is computed on the shards, any other from the whole arrays on every process. State of the
+    parameter's shape is kept sharded as the parameter is.
+    """
+
+    param: torch.Tensor
+    elementwise: bool
+
+    @property
+    def sharded(self) -> bool:
+        module = sys.modules.get("torch.distributed.tensor")  # only who imported it has any
+        return module is not None and isinstance(self.param, module.DTensor)
+
+    def mapped(self, change: Callable[[torch.Tensor], torch.Tensor], state: dict[str, Any]) -> dict[str, Any]:
+        def each(value: Any) -> Any:
+            if isinstance(value, list):
+                return [each(part) for part in value]
+            return change(value) if isinstance(value, torch.Tensor) else value
+
+        return {name: each(value) for name, value in state.items()}
+
+    def enter(self, x: torch.Tensor) -> torch.Tensor:
+        if self.sharded and hasattr(x, "full_tensor"):
+            given: Any = x
+            x = given.to_local() if self.elementwise else given.full_tensor()
+        return x.to(wide(x.dtype)) if x.is_floating_point() else x
+
+    def leave(self, x: torch.Tensor) -> torch.Tensor:
+        given: Any = self.param
+        seen = given.to_local() if self.sharded and self.elementwise else given
+        if not self.sharded or x.shape != seen.shape:
+            return x
+        from torch.distributed.tensor import DTensor, distribute_tensor
+
+        mesh, placements = given.device_mesh, given.placements
+        if self.elementwise:
+            like = {"shape": given.shape, "stride": given.stride()}
+            return DTensor.from_local(x, mesh, placements, run_check=False, **like)
+        return distribute_tensor(x, mesh, placements, src_data_rank=None)
+
+    def summed(self, x: torch.Tensor) -> torch.Tensor:
+        """A sum over the entries of a shard, over all shards."""
+        if not (self.sharded and self.elementwise):
+            return x
+        from torch.distributed.tensor import DTensor, Partial, Replicate
+
+        given: Any = self.param
+        parts = [Partial() if each.is_shard() else Replicate() for each in given.placements]
+        return DTensor.from_local(x, given.device_mesh, parts, run_check=False).full_tensor()
 
 
 class CurvedOptimizer(LeafwiseOptimizer):

@@ -177,16 +177,16 @@ class Prodigy(Leafwise):
     decouple: bool = flag(True, "decoupled weight decay")
 
     def share(self, xp: Any) -> State:
-        return {"d": self.first, "most": self.first, "N": 0.0, "r": 0.0, "moves": False}
+        return {"d": self.first, "most": self.first, "N": 0.0, "last": self.first, "moves": False}
 
     def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
         return {"m": xp.zeros(p), "v": xp.zeros(p), "S": xp.zeros(p), "p0": xp.copy(p)}
 
-    def rate_now(self, xp: Any, at: At) -> Any:
+    def rate_of(self, xp: Any, d: Any, at: At) -> Any:
         corrected = 1.0
         if self.use_bias_correction:
             corrected = xp.unbias(self.b2, at.t) ** 0.5 / xp.unbias(self.b1, at.t)
-        return at.shared["d"] * at.lr * corrected
+        return d * at.lr * corrected
 
     def decays(self) -> float:
         return self.b2**0.5 if self.b3 is None else self.b3
@@ -195,7 +195,8 @@ class Prodigy(Leafwise):
         return g if self.decouple else g + self.weight_decay * p
 
     def gather(self, xp: Any, g: Any, p: Any, s: State, at: At) -> tuple[Any, ...]:
-        g, d, r = self.seen(g, p), at.shared["d"], self.rate_now(xp, at)
+        g, d = self.seen(g, p), at.shared["d"]
+        r = self.rate_of(xp, d, at)
         s["m"], s["v"] = xp.ema(s["m"], d * g, self.b1), xp.ema(s["v"], (d * g) ** 2, self.b2)
         weight = d / self.first
         s["S"] = self.decays() * s["S"] + weight * (d if self.safeguard_warmup else r) * g
@@ -203,7 +204,7 @@ class Prodigy(Leafwise):
 
     def agree(self, xp: Any, sums: tuple[Any, ...], at: At) -> State:
         old, (inner, size) = at.shared, sums
-        moves = size > 0
+        moves = size != 0  # also where it is no number, so that a NaN shows
         N = xp.where(moves, self.decays() * old["N"] + inner, 0 * inner + old["N"])
         found = xp.where(moves, self.d_coef * N / xp.where(moves, size, 1 + 0 * size), 0 * size)
         most = xp.at_least(found, old["most"])
@@ -211,10 +212,10 @@ class Prodigy(Leafwise):
         if self.growth_rate is not None:
             risen = xp.where(old["d"] == self.first, xp.at_least(found, old["d"]), 0 * found + old["d"])
             d = xp.at_most(risen * self.growth_rate, most)
-        return {"d": d, "most": most, "N": N, "r": self.rate_now(xp, at), "moves": moves}
+        return {"d": d, "most": most, "N": N, "last": old["d"], "moves": moves}
 
     def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
-        d, r = at.shared["d"], at.shared["r"]
+        d, r = at.shared["d"], self.rate_of(xp, at.shared["last"], at)
         m = s["m"] if self.b1 else d * self.seen(g, p)
         u = m / (s["v"] ** 0.5 + d * self.eps) + (self.weight_decay * p if self.decouple else 0)
         return xp.where(at.shared["moves"], xp.cast(-r * u, p.dtype), xp.zeros(p))

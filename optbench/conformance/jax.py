@@ -1,0 +1,153 @@
+"""An optimizer in JAX on a small problem, as the checks drive it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from optbench.conformance import Inapplicable
+from optbench.conformance.problem import PAIR, ROWS, Shapes, batches, first, leaf_loss
+from optbench.optimizer import Optimizer
+from optbench.protocol import Setting
+from optbench.rules.optax import AskingRule, CurvatureRule, KeyNoise, OptaxRule
+
+Wrap = Callable[[optax.GradientTransformationExtraArgs], Any]
+STEPS = 4
+MOST = 2008
+"""Steps that a compiled path has room for; it stops where it is told to, so that all lengths share a program."""
+
+
+def plain(transform: Any) -> Any:
+    return transform
+
+
+class Objective:
+    """The problem's loss at one step, as an engine gives it to a rule."""
+
+    def __init__(self, loss: Callable[[Any], jax.Array]):
+        self.value = loss
+
+    def value_and_grad(self, params: Any) -> tuple[Any, Any]:
+        return jax.value_and_grad(self.value)(params)
+
+    def value_grad_hvp(self, params: Any, vector: Any) -> tuple[Any, Any, Any]:
+        (loss, grads), (_, hvp) = jax.jvp(jax.value_and_grad(self.value), (params,), (vector,))
+        return loss, grads, hvp
+
+
+class Subject:
+    """An optimizer that is checked in JAX."""
+
+    def __init__(self, optimizer: Optimizer):
+        self.optimizer = optimizer
+        self.whole_path = functools.cache(self.whole_path)
+        self.known: dict[str, Any] = {}
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """What several checks ask for, made once."""
+        if name not in self.known:
+            self.known[name] = make()
+        return self.known[name]
+
+    def rule(self, rate: Any = None) -> Any:
+        """Its rule under a constant schedule, with its own learning rate or another."""
+        swept = self.optimizer.swept()
+        bound = self.optimizer if rate is None or swept is None else self.optimizer.bind({swept.name: rate})
+        return bound.jax(Setting(lambda t: 1.0, KeyNoise.seeded(0), 100))
+
+    def transform(self, rate: Any = None) -> Any:
+        rule = self.rule(rate)
+        if not isinstance(rule, OptaxRule):
+            raise Inapplicable("It is no optax transformation, but a function or a composition.")
+        return optax.with_extra_args_support(rule.transform)
+
+    @property
+    def differentiates(self) -> bool:
+        """Whether it takes products with the Hessian."""
+        return isinstance(self.rule(), CurvatureRule)
+
+    @property
+    def asks(self) -> bool:
+        """Whether it takes the loss."""
+        return isinstance(self.rule(), AskingRule)
+
+    def updated(
+        self, transform: Any, params: Any, state: Any, objective: Objective, t: Any
+    ) -> tuple[Any, Any]:
+        """New parameters and state, as a user writes the step."""
+        rule, extra = self.rule(), {}
+        if isinstance(rule, CurvatureRule):
+            vector = rule.probe(t, params)
+            _, grads, hvp = objective.value_grad_hvp(params, vector)
+            extra = {"Hvp": hvp, "vector": vector, "update_preconditioner": True}
+        else:
+            loss, grads = objective.value_and_grad(params)
+            if isinstance(rule, AskingRule):
+                extra = {"value": loss, "grad": grads, "value_fn": objective.value}
+        updates, state = transform.update(grads, state, params, **extra)
+        return optax.apply_updates(params, updates), state
+
+    def objective(self, shapes: Shapes, row: Any, weights: Mapping[str, Any], dtype: Any) -> Objective:
+        rows = {name: jnp.asarray(each, dtype) for name, each in batches(shapes).items()}
+
+        def loss(params: Any) -> jax.Array:
+            parts = [
+                leaf_loss(params[name], rows[name][row % ROWS]) * weights[name].astype(dtype)
+                for name in params
+            ]
+            return jnp.stack(parts).sum()
+
+        return Objective(loss)
+
+    def start(self, shapes: Shapes = PAIR, dtype: Any = None) -> dict[str, jax.Array]:
+        return {name: jnp.asarray(value, dtype or jnp.float32) for name, value in first(shapes).items()}
+
+    def path(
+        self,
+        wrap: Wrap = plain,
+        rows: Sequence[int] = range(STEPS),
+        weights: Mapping[str, Any] | None = None,
+        shapes: Shapes = PAIR,
+        dtype: Any = None,
+    ) -> dict[str, np.ndarray]:
+        """The parameters after each step, [steps, ...]: batches by number, the loss of each leaf with its weights."""
+        given = {name: np.ones(len(rows)) for name in shapes} | dict(weights or {})
+        program = self.whole_path(wrap, tuple(shapes.items()), jnp.dtype(dtype or jnp.float32))
+        found = program(len(rows), padded(rows, int), {name: padded(w, float) for name, w in given.items()})
+        return {name: np.asarray(value, np.float64)[: len(rows)] for name, value in found.items()}
+
+    def whole_path(self, wrap: Wrap, shapes: Any, dtype: Any) -> Callable[..., Any]:
+        """Compiled, and kept for the next check that takes it."""
+        made, shapes = wrap(self.transform()), dict(shapes)
+
+        @jax.jit
+        def program(steps: Any, rows: Any, weights: Any) -> Any:
+            params = self.start(shapes, dtype)
+
+            def body(t: Any, carry: Any) -> Any:
+                params, state, path = carry
+                weight = {name: w[t] for name, w in weights.items()}
+                new, state = self.updated(
+                    made, params, state, self.objective(shapes, rows[t], weight, dtype), t
+                )
+                return new, state, jax.tree.map(lambda past, p: past.at[t].set(p), path, new)
+
+            path = {name: jnp.zeros((MOST, *p.shape), dtype) for name, p in params.items()}
+            return jax.lax.fori_loop(0, steps, body, (params, made.init(params), path))[2]
+
+        return program
+
+
+def padded(values: Any, dtype: type) -> np.ndarray:
+    given = np.asarray(values, dtype)
+    return np.concatenate([given, np.zeros(MOST - len(given), dtype)])
+
+
+def last(path: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: value[-1] for name, value in path.items()}

@@ -1,0 +1,121 @@
+"""Arrays sharded over eight devices, as a mesh of 8 and of 4 x 2: the path of one device, less state on each."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from optbench.conformance import Inapplicable
+from optbench.conformance.jax import Subject
+from optbench.conformance.problem import Shapes, batches, first, leaf_loss, signs
+
+SHARDED: Shapes = {"a": (1, 4), "b": (8,), "t": (3, 2, 2), "w": (16, 8)}
+"""What no number of devices divides stays whole on each, as users have it."""
+STEPS = 5
+ROUNDING = 2.0**-52
+COLLECTIVES = ["all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter"]
+
+
+class Path:
+    """The steps of an optimizer on a tree, in float64."""
+
+    def __init__(self, subject: Subject):
+        self.subject, self.rule = subject, subject.rule()
+        self.rows = {name: jnp.asarray(each) for name, each in batches(SHARDED).items()}
+
+    def step(self, params: Any, state: Any, t: Any) -> Any:
+        from optbench.conformance.jax import Objective
+
+        def loss(params: Any) -> Any:
+            return sum(leaf_loss(p, self.rows[name][t]) for name, p in params.items())
+
+        done = self.rule.step(params, state, Objective(loss), t)
+        return done.params, done.state
+
+    def go(self, params: Any, nudged: bool = False) -> tuple[list[dict[str, np.ndarray]], Any]:
+        """The parameters after each step, and the last of all; nudged: moved by 1 +- 2^-52 after each step."""
+        state, path = self.rule.init(params), []
+        step = jax.jit(self.step)
+        for t in range(STEPS):
+            params, state = step(params, state, t)
+            if nudged:
+                params = {k: p * (1 + ROUNDING * signs(k, t, p.shape)) for k, p in params.items()}
+            path.append({name: np.asarray(p) for name, p in params.items()})
+        return path, (params, state)
+
+
+def collectives(path: Path, params: Any) -> Counter[str]:
+    """How often each is in the program of a step."""
+    state = path.rule.init(params)
+    text = jax.jit(path.step).lower(params, state, 0).compile().as_text() or ""
+    return Counter(re.findall(rf" ({'|'.join(COLLECTIVES)})(?:-start)?\(", text))
+
+
+def held(tree: Any) -> int:
+    """The bytes on the first device."""
+    found = 0
+    for leaf in jax.tree.leaves(tree):
+        if isinstance(leaf, jax.Array):
+            found += sum(s.data.nbytes for s in leaf.addressable_shards if s.device == jax.devices()[0])
+    return found
+
+
+def replicas_differ(tree: Any) -> str:
+    """The path of an array of which two devices have the same part with other bits."""
+    for name, leaf in jax.tree.leaves_with_path(tree):
+        parts: dict[str, bytes] = {}
+        for shard in leaf.addressable_shards if isinstance(leaf, jax.Array) else ():
+            bits = np.asarray(shard.data).tobytes()
+            if parts.setdefault(str(shard.index), bits) != bits:
+                return jax.tree_util.keystr(name)
+    return ""
+
+
+def on(subject: Subject, shape: tuple[int, ...], axes: tuple[str, ...]) -> str:
+    if len(jax.devices()) < 8:
+        raise Inapplicable(f"JAX has {len(jax.devices())} devices here, and not 8.")
+    with jax.enable_x64(True):
+        mesh = Mesh(np.array(jax.devices()[:8]).reshape(shape), axes)
+        values = {name: jnp.asarray(value) for name, value in first(SHARDED).items()}
+        path = Path(subject)
+        ones, twin = subject.once("sharding", lambda: (path.go(values), path.go(values, nudged=True)[0]))
+        alone, (_, whole) = ones
+        specs = {
+            name: PartitionSpec(*axes[: len(value.shape)]) if value.shape[0] % 8 == 0 else PartitionSpec()
+            for name, value in values.items()
+        }
+        params = {name: jax.device_put(v, NamedSharding(mesh, specs[name])) for name, v in values.items()}
+        found, last = path.go(params)
+        counts = collectives(path, params)
+    where, growth = f"On a mesh of {' x '.join(map(str, shape))}", 1e-16
+    for t in range(STEPS):
+        scale = max(float(np.abs(value).max()) for value in alone[t].values())
+        growth = max(growth, *(float(np.abs(twin[t][k] - alone[t][k]).max()) / scale for k in SHARDED))
+        for name, size in SHARDED.items():
+            gap = float(np.abs(found[t][name] - alone[t][name]).max()) / scale
+            assert gap <= 10 * growth, (
+                f"{where} {list(size)} is {gap:.1e} from one device after step {t + 1}; "
+                f"rounding carries a path {growth:.1e}."
+            )
+    differs = replicas_differ(last)
+    assert not differs, f"{where} two devices have other bits of the same part of {differs}."
+    before, after = held(whole), held(last[1])
+    assert before < 256 or after < before, (
+        f"{where} each device holds {after} bytes of state, as one alone does."
+    )
+    said = ", ".join(f"{n} {op}" for op, n in sorted(counts.items())) or "no collectives"
+    return f"{where} it goes as on one; {after} of {before} bytes of state on each; {said} in a step."
+
+
+def check_mesh_8(subject: Subject) -> str:
+    return on(subject, (8,), ("fsdp",))
+
+
+def check_mesh_4x2(subject: Subject) -> str:
+    return on(subject, (4, 2), ("fsdp", "tensor"))

@@ -1,0 +1,141 @@
+"""Parameters and gradients that are seldom: odd shapes, no gradient, spikes, NaN, other dtypes, complex numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from optbench.conformance import Inapplicable
+from optbench.conformance.jax import STEPS, Objective, Subject
+from optbench.conformance.problem import ODD, PAIR, Shapes, worded
+
+SMALL = 1e-3
+
+
+def moves_well(subject: Subject, shapes: Shapes, what: str, dtype: Any = None, weight: float = 1.0) -> None:
+    """Four steps after which each leaf is finite, and has moved where its dtype can show it."""
+    path = subject.path(shapes=shapes, dtype=dtype, weights={name: np.full(STEPS, weight) for name in shapes})
+    short = dtype is not None and jnp.dtype(dtype).itemsize == 2
+    first = subject.start(shapes, dtype)
+    for name, shape in shapes.items():
+        assert np.isfinite(path[name]).all(), (
+            f"{what}: a parameter {list(shape)} is not finite after 4 steps."
+        )
+        moved = not np.array_equal(path[name][-1], np.asarray(first[name], float))
+        assert short or moved or 0 in shape, f"{what}: a parameter {list(shape)} never moves."
+
+
+def check_shapes(subject: Subject) -> str:
+    *each, together = ODD
+    try:
+        moves_well(subject, together, "Parameters of all shapes together")
+    except Exception:  # then the smallest that shows it
+        for shapes in each:
+            moves_well(subject, shapes, f"Parameters {worded(shapes)}")
+        raise
+    return f"It steps {', '.join(worded(shapes) for shapes in each)} together."
+
+
+def check_silent(subject: Subject) -> str:
+    """2,000 steps on which one leaf has a gradient of zeros; then all have one."""
+    weights = {"b": (np.arange(2005) >= 2000).astype(float), "w": np.ones(2005)}
+    path = subject.path(rows=range(2005), weights=weights)
+    for name, shape in PAIR.items():
+        ill = np.argwhere(~np.isfinite(path[name].reshape(2005, -1)).all(1))
+        assert not len(ill), (
+            f"A leaf [2] has a gradient of zeros for 2,000 steps, and then another: {list(shape)} is not finite "
+            f"from step {int(ill[0, 0]) + 1} on."
+        )
+    return "A gradient that is zero for 2,000 steps, and then returns, does no harm."
+
+
+def check_spike(subject: Subject) -> str:
+    path = subject.path(rows=range(10), weights={name: [1, 1, 1, 1e6, *[1] * 6] for name in PAIR})
+    for name, shape in PAIR.items():
+        assert np.isfinite(path[name]).all(), (
+            f"One gradient that is 1e6 times as large, and {list(shape)} is not finite."
+        )
+    return "One gradient that is 1e6 times as large leaves it finite."
+
+
+def check_nan(subject: Subject) -> str:
+    """What is not a number may spread, but must not freeze a parameter that looks healthy."""
+    path = subject.path(rows=range(10), weights={name: [1, 1, 1, math.nan, *[1] * 6] for name in PAIR})
+    for name, shape in PAIR.items():
+        frozen = np.array_equal(path[name][4], path[name][-1])
+        assert not (np.isfinite(path[name]).all() and frozen), (
+            f"After one gradient that is NaN a parameter {list(shape)} looks healthy and never moves again."
+        )
+    ill = any(not np.isfinite(value).all() for value in path.values())
+    return "One gradient that is NaN shows in parameters." if ill else "One gradient that is NaN is survived."
+
+
+def in_dtype(subject: Subject, dtype: Any) -> str:
+    """Small gradients, and one of zeros: squares and eps may round to 0."""
+    short = jnp.dtype(dtype).name
+    moves_well(subject, PAIR, f"In {short}, with gradients of 1e-3", dtype, SMALL)
+    weights = {"b": np.zeros(STEPS), "w": np.ones(STEPS)}
+    path = subject.path(weights=weights, dtype=dtype)
+    for name, shape in PAIR.items():
+        where = " with a gradient of 0" if name == "b" else ""
+        assert np.isfinite(path[name]).all(), f"In {short}, {list(shape)} is not finite after 4 steps{where}."
+    return f"It steps parameters in {short}, which stay in it."
+
+
+def check_float16(subject: Subject) -> str:
+    return in_dtype(subject, jnp.float16)
+
+
+def check_bfloat16(subject: Subject) -> str:
+    return in_dtype(subject, jnp.bfloat16)
+
+
+def check_float64(subject: Subject) -> str:
+    with jax.enable_x64(True):
+        return in_dtype(subject, jnp.float64)
+
+
+class Bowl(Objective):
+    """|z - least|^2 / 2, with the gradient that descends; jax.grad gives its conjugate."""
+
+    def __init__(self, least: Any):
+        super().__init__(lambda params: (jnp.abs(params["z"] - least) ** 2).sum() / 2)
+        self.least = least
+
+    def value_and_grad(self, params: Any) -> Any:
+        return self.value(params), {"z": params["z"] - self.least}
+
+
+def check_complex(subject: Subject) -> str:
+    """Complex parameters: as their real and imaginary parts, or alike in every direction of the plane; or refused."""
+    if subject.differentiates:
+        raise Inapplicable("Its steps take more than a gradient.")
+    made = subject.transform()
+    line = jnp.linspace(-1, 1, 12, dtype=jnp.float32).reshape(2, 3, 2)
+    first, least = jax.lax.complex(line[0], line[1]), jax.lax.complex(1 - line[1], line[0])
+
+    def path(first: Any, least: Any) -> Any:
+        def body(carry: Any, _: Any) -> Any:
+            return subject.updated(made, carry[0], carry[1], Bowl(least), 0), None
+
+        params = {"z": first}
+        return jax.lax.scan(body, (params, made.init(params)), length=5)[0][0]["z"]
+
+    plain = np.asarray(jax.jit(path)(first, least))
+    assert np.isfinite(plain).all(), "A complex parameter [3, 2] is not finite after 5 steps."
+    assert not np.array_equal(plain, first), "A complex parameter [3, 2] never moves."
+    turned = np.asarray(jax.jit(path)(first * 1j, least * 1j)) / 1j
+    both = jax.jit(path)(*(jnp.stack([jnp.real(z), jnp.imag(z)], -1) for z in (first, least)))
+    parts = np.asarray(both[..., 0] + 1j * both[..., 1])
+    gaps = [float(np.abs(other - plain).max() / np.abs(plain).max()) for other in (parts, turned)]
+    assert min(gaps) < 1e-4, (
+        f"A complex parameter [3, 2] goes another way than its parts ({gaps[0]:.1e}) and than itself turned by 90 "
+        f"degrees ({gaps[1]:.1e}): its squares are taken as z^2."
+    )
+    return (
+        "Complex parameters go as their parts do." if gaps[0] < 1e-4 else "Complex parameters may be turned."
+    )

@@ -1,0 +1,86 @@
+"""The small problem of the checks, written once for both frameworks."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+Shapes = Mapping[str, tuple[int, ...]]
+Weight = Callable[[str, int], float | None]
+"""The weight of a leaf's loss at a step: 0 gives no gradient, NaN one that is none; None leaves it out."""
+
+ROWS = 8
+"""Batches, which are gone through in turn."""
+PAIR: Shapes = {"b": (2,), "w": (3, 2)}
+
+
+def evenly(name: str, t: int) -> float:
+    return 1.0
+
+
+def generator(text: str) -> np.random.Generator:
+    return np.random.default_rng(zlib.crc32(text.encode()))
+
+
+def first(shapes: Shapes) -> dict[str, np.ndarray]:
+    """The first parameters."""
+    return {name: generator(f"first/{name}").standard_normal(shape) for name, shape in shapes.items()}
+
+
+def batches(shapes: Shapes) -> dict[str, np.ndarray]:
+    """What each step pulls towards, so that no gradient fades into rounding: [ROWS, ...] for each leaf."""
+    return {
+        name: generator(f"batch/{name}").standard_normal((ROWS, *shape)) / 2 for name, shape in shapes.items()
+    }
+
+
+def leaf_loss(p: Any, batch: Any) -> Any:
+    """Sum of (p - batch)^2 / 2 + batch p / sqrt(1 + p^2) / 4 of a leaf: curved, and no steeper far away."""
+    moved = p - batch
+    return (moved * moved / 2 + batch * p * (1 + p * p) ** -0.5 / 4).sum()
+
+
+def signs(name: str, t: int, shape: tuple[int, ...]) -> np.ndarray:
+    """+-1, for the twin of a path."""
+    return np.sign(generator(f"sign/{name}/{t}").standard_normal(shape))
+
+
+ODD: tuple[Shapes, ...] = (
+    {"w": (1,)},
+    {"w": ()},
+    {"w": (0,)},
+    {"w": (0, 3)},
+    {"w": (1, 5)},
+    {"w": (5, 1)},
+    {"w": (2, 1, 3, 1, 2)},
+    {"w": (7, 3)},
+    {
+        "a": (1,),
+        "b": (),
+        "c": (0,),
+        "d": (0, 3),
+        "e": (1, 5),
+        "f": (5, 1),
+        "g": (2, 1, 3, 1, 2),
+        "h": (7, 3),
+    },
+)
+"""Shapes that are seldom, the smallest first; at last all together."""
+SILENT: Shapes = {"none": (2, 2), "some": (2, 2), "zero": (2, 2)}
+
+
+def worded(shapes: Shapes) -> str:
+    return " and ".join(str(list(shape)) for shape in shapes.values())
+
+
+def silent(name: str, t: int) -> float | None:
+    """No gradient for `none`, zeros for `zero`, for 2,000 steps."""
+    return 1.0 if t >= 2000 or name == "some" else 0.0 if name == "zero" else None
+
+
+def one_step(step: int, weight: float) -> Weight:
+    """Another weight at one step."""
+    return lambda name, t: weight if t == step else 1.0

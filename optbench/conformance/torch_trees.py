@@ -1,0 +1,155 @@
+"""Parameters and gradients that are seldom: odd shapes, no gradient, spikes, NaN, other dtypes, complex numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from optbench.conformance import Inapplicable
+from optbench.conformance.problem import ODD, PAIR, SILENT, Shapes, one_step, silent, worded
+from optbench.conformance.torch import Run, Subject, apart
+
+
+def moves_well(run: Run, what: str, moves: bool = True) -> None:
+    """Four steps after which each leaf is finite, has its shape and dtype, and has moved."""
+    before = {name: (p.detach().clone(), p.dtype, p.shape) for name, p in run.params.items()}
+    run = run.go(4)
+    for name, p in run.params.items():
+        value, dtype, shape = before[name]
+        assert (p.dtype, p.shape) == (dtype, shape), (
+            f"{what}: {list(shape)} became {p.dtype} {list(p.shape)}."
+        )
+        assert torch.isfinite(p).all(), f"{what}: a parameter {list(shape)} is not finite after 4 steps."
+        assert not moves or p.numel() == 0 or not torch.equal(p, value), (
+            f"{what}: a parameter {list(shape)} never moves."
+        )
+
+
+def check_shapes(subject: Subject) -> str:
+    for shapes in ODD:
+        moves_well(subject.run(shapes), f"Parameters {worded(shapes)}")
+    return f"It steps {', '.join(worded(shapes) for shapes in ODD[:-1])}, and all of them together."
+
+
+def check_tied(subject: Subject) -> str:
+    """One tensor under two names of a module, which its parameters have once."""
+    module = torch.nn.Module()
+    module.one = torch.nn.Parameter(torch.ones(3, 2))
+    module.two = module.one
+    rule = subject.rule()
+    params: Any = dict(module.named_parameters())
+    run = Run(rule, params, rule.init(params), {"one": np.ones((8, 3, 2))}, lambda name, t: 2.0)
+    moves_well(run, "A tied parameter")
+    return "It steps a tied parameter once."
+
+
+def check_silent(subject: Subject) -> str:
+    """2,000 steps on which one parameter has no gradient and one a gradient of zeros; then all have one."""
+    run = subject.run(SILENT, weight=silent)
+    if subject.needs_closure:
+        raise Inapplicable("It searches along lines, where nothing is left to move after some steps.")
+    first = run.params["none"].detach().clone()
+    run = run.go(2000)
+    assert torch.equal(run.params["none"], first), "A parameter [2, 2] whose gradient is None moves."
+    for name, p in run.params.items():
+        assert torch.isfinite(p).all(), f"A parameter [2, 2] is not finite after 2,000 steps: {CASES[name]}."
+    run = run.go(5, 2000)
+    for name, p in run.params.items():
+        assert torch.isfinite(p).all(), (
+            f"A parameter [2, 2] is not finite when its gradient returns after 2,000 steps: {CASES[name]}."
+        )
+    return "A gradient that is None or zero for 2,000 steps, and then returns, does no harm."
+
+
+CASES = {
+    "none": "its gradient was None",
+    "some": "it always had a gradient",
+    "zero": "its gradient was zero",
+}
+
+
+def check_spike(subject: Subject) -> str:
+    run = subject.run(PAIR, weight=one_step(3, 1e6)).go(10)
+    for p in run.params.values():
+        assert torch.isfinite(p).all(), (
+            f"One gradient that is 1e6 times as large, and {list(p.shape)} is not finite."
+        )
+    return "One gradient that is 1e6 times as large leaves it finite."
+
+
+def check_nan(subject: Subject) -> str:
+    """What is not a number may spread, but must not stop the program or freeze a parameter that looks healthy."""
+    run = subject.run(PAIR, weight=one_step(3, math.nan)).go(6)
+    before = {name: p.detach().clone() for name, p in run.params.items()}
+    run = run.go(10, 6)
+    for name, p in run.params.items():
+        frozen = torch.equal(p, before[name])
+        assert not (torch.isfinite(p).all() and frozen), (
+            f"After one gradient that is NaN a parameter {list(p.shape)} looks healthy and never moves again."
+        )
+    ill = sum(not torch.isfinite(p).all() for p in run.params.values())
+    return (
+        "One gradient that is NaN is survived."
+        if not ill
+        else "One gradient that is NaN shows in parameters."
+    )
+
+
+def in_dtype(subject: Subject, dtype: torch.dtype) -> str:
+    short = str(dtype).removeprefix("torch.")
+    for shapes in ({"w": (1,)}, PAIR):
+        # A loss that is small, with an entry that has no gradient: squares and eps may round to 0.
+        run = subject.run(shapes, dtype, lambda name, t: 1e-3)
+        # Its step may be less than the parameter's last digit.
+        moves_well(run, f"In {short}, with gradients of 1e-3", moves=dtype.itemsize > 2)
+    dead = subject.run({"dead": (2,), "w": (3, 2)}, dtype, lambda name, t: 0.0 if name == "dead" else 1.0)
+    for name, p in dead.go(20).params.items():
+        assert torch.isfinite(p).all(), f"In {short}, {list(p.shape)} is not finite after 20 steps" + (
+            " with a gradient of 0." if name == "dead" else "."
+        )
+    return f"It steps parameters in {short}, which stay in it."
+
+
+def check_float16(subject: Subject) -> str:
+    return in_dtype(subject, torch.float16)
+
+
+def check_bfloat16(subject: Subject) -> str:
+    return in_dtype(subject, torch.bfloat16)
+
+
+def check_float64(subject: Subject) -> str:
+    return in_dtype(subject, torch.float64)
+
+
+def check_complex(subject: Subject) -> str:
+    """Complex parameters: as their real and imaginary parts, or alike in every direction of the plane; or refused."""
+    shapes: Shapes = {"z": (3, 2)}
+    first = torch.complex(*torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(2, 3, 2))
+    least = torch.complex(*torch.linspace(2, -1, 12, dtype=torch.float64).reshape(2, 3, 2))
+
+    def path(turn: complex, real: bool = False) -> np.ndarray:
+        value, goal = (torch.view_as_real(x * turn) if real else x * turn for x in (first, least))
+        params: Any = {"z": value.clone().requires_grad_()}
+        rule = subject.rule()
+        state = rule.init(params)
+        for t in range(5):
+            objective: Any = subject.run(shapes).objective(t)
+            objective.loss = lambda p: ((p["z"] - goal).abs() ** 2).sum()
+            params = rule.step(params, state, objective, t).params
+        end = params["z"].detach()
+        return (torch.view_as_complex(end) if real else end).numpy()
+
+    plain = path(1)
+    assert np.isfinite(plain).all(), "A complex parameter [3, 2] is not finite after 5 steps."
+    assert not np.array_equal(plain, first.numpy()), "A complex parameter [3, 2] never moves."
+    turned = apart({"z": path(1j)}, {"z": plain * 1j})
+    parts = apart({"z": path(1, real=True)}, {"z": plain})
+    assert min(turned, parts) < 1e-9, (
+        f"A complex parameter [3, 2] goes another way than its parts ({parts:.1e}) and than itself turned by 90 "
+        f"degrees ({turned:.1e}): its squares are taken as z^2."
+    )
+    return "Complex parameters go as their parts do." if parts < 1e-9 else "Complex parameters may be turned."
