@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from optbench import optimizers, tasks
+from optbench.optimizers.leafwise import Leafwise
 from tests.contract import SMALLER, TINY, TINY_QUADRATIC, cells_of, check, check_record, run
 
 OFFERED = [(name, framework) for name, each in optimizers.names().items() for framework in each.frameworks()]
@@ -17,7 +18,10 @@ OFFERED = [(name, framework) for name, each in optimizers.names().items() for fr
 
 def is_quick(name, framework, task) -> bool:
     """Whether a pair is checked by default."""
-    return framework == "torch" or name in optimizers.listed() or task is TINY_QUADRATIC
+    once = isinstance(
+        optimizers.names()[name], Leafwise
+    )  # the same step in both, and held to a trace in both
+    return framework == "torch" or name in optimizers.listed() or (task is TINY_QUADRATIC and not once)
 
 
 PAIRS = [

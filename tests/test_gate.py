@@ -269,6 +269,7 @@ def test_the_plugin_guards_an_optimizer_of_another_repository(repository):
     assert "fingerprint: defaults in torch: column after step 1" in done.stdout
 
 
+@pytest.mark.slow
 def test_an_optimizer_is_compared_with_another_commit(repository):
     words = ["optbench", "check", "--opt", "mine:Mine", "--against", "HEAD", "--jobs", "1"]
     done = typed(repository, *words, "--summary", "summary.md")

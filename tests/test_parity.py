@@ -57,7 +57,7 @@ def test_each_step_of_a_standard_method_is_the_same_in_both_frameworks(declared)
     parity.step_by_step(declared, "mlp", "float64", 30)
 
 
-@pytest.mark.parametrize("problem", ["mlp", "scalar+vector"])
+@pytest.mark.parametrize("problem", ["mlp", pytest.param("scalar+vector", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("declared", DECLARED, ids=NAMES)
 def test_each_step_is_the_same_in_both_frameworks(declared, problem):
     parity.step_by_step(declared, problem, "float64", 30)

@@ -14,6 +14,15 @@ from tests import parity
 
 EXPENSIVE = {("kron", "jax"), ("lra", "jax"), ("affine", "jax")}
 """What takes longest to compile; their kin are checked by default."""
+
+
+def is_expensive(optimizer, framework):
+    """Also JAX of what is in torch: what a schedule does is said once for both."""
+    return (optimizer.name, framework) in EXPENSIVE or (
+        framework == "jax" and len(optimizer.frameworks()) > 1
+    )
+
+
 STEPS = 5
 
 
@@ -69,7 +78,7 @@ def moved_in_torch(optimizer, factor):
 @pytest.mark.parametrize(
     ("optimizer", "framework"),
     [
-        pytest.param(o, f, id=f"{o.name}-{f}", marks=[pytest.mark.slow] * ((o.name, f) in EXPENSIVE))
+        pytest.param(o, f, id=f"{o.name}-{f}", marks=[pytest.mark.slow] * is_expensive(o, f))
         for o in optimizers.names().values()
         for f in o.frameworks()
     ],
