@@ -16,7 +16,7 @@ from optbench.optimizers.leafwise import At, Leafwise, jax_arrays
 from optbench.protocol import Counts, Noise, Setting, Step, role_of
 from optbench.rules.arguments import SCHEDULED, at, field, takes
 from optbench.rules.optax import CurvatureRule, KeyNoise, OptaxRule, leaf_names
-from optbench.rules.optax_transform import wide
+from optbench.rules.optax_transform import unmasked, wide
 
 ROLES = hyper(None, "role of parameters by name, where their shape does not tell it; see `partition`")
 SEED = hyper(0, "seed of the first draws, an integer or a key")
@@ -98,7 +98,7 @@ def transformation(
         known = known._replace(shared=like(shared, state.shared))
         diagonals: list[Any] = [None] * len(leaves)
         if Hvp is not None:
-            products, vectors = (structure.flatten_up_to(each) for each in (Hvp, vector))
+            products, vectors = (structure.flatten_up_to(unmasked(updates, each)) for each in (Hvp, vector))
             diagonals = [product * v for product, v in zip(products, vectors, strict=True)]
         new: list[Any] = [None] * len(leaves)
 

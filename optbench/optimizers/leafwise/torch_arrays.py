@@ -89,7 +89,10 @@ def qr(x: Any) -> Any:
 
 
 def eigh(x: Any) -> tuple[Any, Any]:
-    return torch.linalg.eigh(x)
+    # What is no number comes out as such, as in JAX; torch raises an error.
+    finite, none = x.isfinite().all(), x.new_full((), float("nan"))
+    values, vectors = torch.linalg.eigh(torch.where(finite, x, 0))
+    return torch.where(finite, values, none), torch.where(finite, vectors, none)
 
 
 def branch(chosen: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:

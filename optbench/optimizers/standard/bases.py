@@ -264,7 +264,8 @@ class Shampoo(Bases):
 
     def inverse_root(self, xp: Any, L: Any, power: float) -> Any:
         values, vectors = xp.eigh(xp.cast(L, L.dtype) + self.eps * xp.eye(L.shape[0], L))
-        values = values + xp.at_least(self.eps - values.min(), 0)
+        # Beside large ones eps is less than the last digit.
+        values = xp.at_least(values + xp.at_least(self.eps - values.min(), 0), self.eps)
         return (vectors * values**-power) @ vectors.T
 
     def mean(self, xp: Any, g: Any, s: State, at: At) -> Any:
