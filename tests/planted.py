@@ -185,8 +185,8 @@ TORCH = {
     "use.closure": Mute, "use.scheduler": Fixed, "use.tensor_rate": Spending, "use.grad_scaler": Scaling,
     "use.foreach": Twofold, "use.compile": Compiled, "use.sparse": Sparse, "trees.shapes": Rows, "trees.tied": Vectors,
     "trees.silent": Decaying, "trees.spike": Powers, "trees.nan": Frozen, "trees.float16": Tiny,
-    "trees.bfloat16": Single, "trees.float64": Single, "trees.complex": Squares, "sharding.fsdp_2": Shards,
-    "sharding.fsdp_4": Shards,
+    "trees.bfloat16": Single,
+    "trees.float64": Single, "trees.complex": Squares, "sharding.fsdp_2": Shards, "sharding.fsdp_4": Shards,
     "checkpoints.dcp_2": Hidden, "checkpoints.dcp_1": Hidden,
 }  # fmt: skip
 

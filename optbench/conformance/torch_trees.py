@@ -127,6 +127,8 @@ def check_float64(subject: Subject) -> str:
 
 def check_complex(subject: Subject) -> str:
     """Complex parameters: as their real and imaginary parts, or alike in every direction of the plane; or refused."""
+    if subject.differentiates:
+        raise Inapplicable("Its steps take more than a gradient.")
     shapes: Shapes = {"z": (3, 2)}
     first = torch.complex(*torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(2, 3, 2))
     least = torch.complex(*torch.linspace(2, -1, 12, dtype=torch.float64).reshape(2, 3, 2))
