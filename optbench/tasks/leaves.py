@@ -85,7 +85,7 @@ class Leaves(Task):
             math.prod(shape) for name, shape in self.shapes().items() if name < "sparse" and name != "dead"
         )
         lit = np.ones((stop - start, self.count()))
-        lit[:, before:] = [(np.arange(6) + t) % 3 == 0 for t in range(start, stop)]
+        lit[:, before : before + 6] = [(np.arange(6) + t) % 3 == 0 for t in range(start, stop)]
         noise = [
             stream(self.own(seed), f"z/{t}").uniform(-0.5, 0.5, self.count()) for t in range(start, stop)
         ]

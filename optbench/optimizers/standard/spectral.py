@@ -260,8 +260,8 @@ class Scion(Leafwise):
     lmo, with out and in the axes of a matrix: 'spectral' sqrt(out / in) U V' of m = U S V', by Newton and Schulz;
     'conv' the same of [out, in ..], over the number of the kernel's entries; 'bias' m / sqrt(mean m^2), over the
     first axis; 'column' m over the root mean square of each column, 'row' m over that of each row, times sqrt(in);
-    'sign' sign(m) / in. 'auto': bias, spectral or conv by the axes. `normalized` puts in, or takes out, the factor
-    of the width. `unconstrained` does not shrink theta.
+    'sign' sign(m) / in. 'auto': spectral or conv by the axes. What is no matrix goes by 'bias' always. `normalized`
+    puts in, or takes out, the factor of the width. `unconstrained` does not shrink theta.
 
     Heads and embeddings go by `head_norm` and `embedding_norm`, scaled by `head_scale` beside `scale`: 'sign' and 60
     for the 50 and 3000 that the authors give language models. The package's own defaults are scale 1 and 'auto'.
@@ -298,11 +298,13 @@ class Scion(Leafwise):
         return -at.lr * (u if self.unconstrained else u + p)
 
     def lmo(self, xp: Any, m: Any, norm: str) -> Any:
-        if norm == "auto":
-            norm = ("bias", "bias", "spectral", "conv")[min(m.ndim, 3)]
-        wide = norm != "column" if self.normalized is None else self.normalized
-        if norm == "bias":
+        if m.ndim < 2 or norm == "bias":
             return m / (xp.mean(m * m, (0,) if m.ndim else ()) ** 0.5 + 1e-8)
+        if norm in ("auto", "conv", "spectral"):
+            norm = "spectral" if m.ndim == 2 else "conv"
+        elif m.ndim > 2:
+            return self.lmo(xp, m.reshape(m.shape[0], -1), norm).reshape(m.shape)
+        wide = norm != "column" if self.normalized is None else self.normalized
         if norm == "conv":
             u = orthogonal(xp, m.reshape(m.shape[0], -1), self.iterations).reshape(m.shape)
             return u * (m.shape[0] / m.shape[1]) ** 0.5 / m.shape[2] ** (m.ndim - 2)
