@@ -15,7 +15,7 @@ from optbench.optimizers.leafwise import At, Leafwise, torch_arrays
 from optbench.protocol import Noise, Setting, normals, role_of
 from optbench.rules.arguments import rate
 from optbench.rules.torch import CurvatureRule, SeedNoise, TorchRule
-from optbench.rules.torch_optimizer import CheckedOptimizer, optimizer, value_of, wide
+from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, optimizer, value_of, wide
 
 ROLES = hyper(None, "role of parameters by name, where neither a group's `role` nor the shape tells it")
 SEED = hyper(0, "seed of the first draws")
@@ -40,36 +40,42 @@ class LeafwiseOptimizer(CheckedOptimizer):
         self.roles, self.noise = dict(roles or {}), SeedNoise(seed) if noise is None else noise
         super().build(params, **options)
 
-    def advance(self, leaves: list[Any]) -> None:
-        self.step_all({})
-
-    def step_all(self, diagonals: Mapping[torch.Tensor, torch.Tensor]) -> None:
-        """Step every parameter that has a gradient, with estimates of the Hessian's diagonal where there are some."""
-        xp, leaves = torch_arrays, list(self.leaves())
-        if not leaves:
-            return
-        bound = {id(group): self.method().bind(group) for group in self.param_groups}
+    def ready(self, leaf: Leaf) -> None:
+        param, _, state, group, name = leaf
         first = self.param_groups[0]
         if "shared" not in first:
-            first["shared"] = bound[id(first)].share(xp)
-        steps = []
-        for param, grad, state, group, name in leaves:
-            method, cut = bound[id(group)], Cut(param, self.method.elementwise)
-            g, p = cut.enter(grad), cut.enter(param)
-            role = group.get("role") or role_of(name, param.shape, self.roles)
-            if not state:
+            first["shared"] = self.method().bind(first).share(torch_arrays)
+        if not state:
 
-                def normal(like: torch.Tensor, name: str = name) -> torch.Tensor:
-                    return self.noise.normal(f"start.{name}", 0, like)
+            def normal(like: torch.Tensor) -> torch.Tensor:
+                return self.noise.normal(f"start.{name}", 0, like)
 
-                state.update(step=0, **method.start(xp, p, role, normal))
-            state["step"] += 1
+            seen = Cut(param, self.method.elementwise).enter(param)
+            start = self.method().bind(group).start(torch_arrays, seen, self.role(leaf), normal)
+            state.update(step=0, **start)
+        state["step"] += 1
+
+    def role(self, leaf: Leaf) -> str:
+        return leaf.group.get("role") or role_of(leaf.name, leaf.param.shape, self.roles)
+
+    def advance(self, leaves: list[Leaf]) -> None:
+        self.step_all(leaves, {})
+
+    def step_all(self, leaves: list[Leaf], diagonals: Mapping[torch.Tensor, torch.Tensor]) -> None:
+        """Step these parameters, with estimates of the Hessian's diagonal where there are some."""
+        if not leaves:
+            return
+        xp, first, steps = torch_arrays, self.param_groups[0], []
+        bound = {id(group): self.method().bind(group) for group in self.param_groups}
+        for leaf in leaves:
+            param, grad, state, group, _ = leaf
+            cut = Cut(param, self.method.elementwise)
             held = cut.mapped(cut.enter, state)
-            diagonal = diagonals.get(param)
-            if diagonal is not None:
-                diagonal = cut.enter(diagonal)
-            known = At(state["step"], group["lr"], role, first["shared"], diagonal, diagonal is not None)
-            steps.append((cut, method, (g, p, held), known))
+            diagonal = cut.enter(diagonals[param]) if param in diagonals else None
+            known = At(
+                state["step"], group["lr"], self.role(leaf), first["shared"], diagonal, diagonal is not None
+            )
+            steps.append((cut, bound[id(group)], (cut.enter(grad), cut.enter(param), held), known))
         gathered = [
             tuple(cut.summed(each) for each in method.gather(xp, *leaf, known))
             for cut, method, leaf, known in steps
@@ -162,7 +168,7 @@ class CurvedOptimizer(LeafwiseOptimizer):
         if hvp is not None and vector is not None and update_preconditioner is not False:
             every = [param for group in self.param_groups for param in group["params"]]
             diagonals = {p: product * v for p, product, v in zip(every, hvp, vector, strict=True)}
-        self.step_all(diagonals)
+        self.step_all(self.prepared(), diagonals)
         return loss
 
 
