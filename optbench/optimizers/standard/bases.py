@@ -34,7 +34,7 @@ class SOAP(Bases):
     longer axis if `one_sided`, as the paper advises for them.
 
     Where a first gradient has less rank than an axis is long, the eigenvectors of 0 are any, and the frameworks find
-    others: the two then part. The decay after the step makes the step not quite proportional to the learning rate.
+    others: the two then part. As the decay comes after the step, a schedule does not quite scale the step.
     """
 
     name: ClassVar[str] = "soap"
