@@ -254,6 +254,7 @@ class ScheduleFree(Leafwise):
     """What the schedule-free methods share: z descends, x averages it, y between them is trained."""
 
     averages: ClassVar[bool] = True
+    elementwise: ClassVar[bool] = True
     proportional: ClassVar[bool] = False
 
     b1: float
