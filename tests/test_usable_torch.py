@@ -244,10 +244,13 @@ def test_a_grad_scaler_changes_nothing_and_skips_what_overflows(cls, options):
     assert same(plain, scaled)  # 1024 is a power of two
 
 
+SHARING = ((4, 3), (3, 2), (4, 3))
+
+
 @each
 def test_groups_whose_parameters_share_names_stay_apart(cls, options):
-    params = [torch.ones(4, 3, requires_grad=True), torch.ones(3, 2, requires_grad=True)]
-    params += [torch.ones(4, 3, requires_grad=True)]
+    params = [torch.linspace(0.5, 2, rows * columns).reshape(rows, columns) for rows, columns in SHARING]
+    params = [param.requires_grad_() for param in params]
     optimizer = cls([{"params": [("w", param)]} for param in params], lr=0.05, **options)
     names = optimizer.names()
     assert [names[param] for param in params] == ["w", "w#1", "w#2"]

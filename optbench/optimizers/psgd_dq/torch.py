@@ -71,7 +71,9 @@ class TrackedPreconditioner(GroupPreconditioner):
                 state["mu"] = torch.zeros_like(unit)
         mu = [state["mu"] for state in states] if group["momentum"] else None
         fresh, factors = ([state[name] for state in states] for name in ("fresh", "factors"))
-        names = ["all"] if kind.whole else [given[p] for p in members]
+        # A group that is one vector draws by its first parameter's place, the first as in JAX.
+        place = given[members[0]] if group is not self.param_groups[0] else ""
+        names = [f"all{place}"] if kind.whole else [given[p] for p in members]
         products = None
         if group["mode"] == "hessian":
             if update_preconditioner is None:
