@@ -18,9 +18,10 @@ OFFERED = [(name, framework) for name, each in optimizers.names().items() for fr
 
 def is_quick(name, framework, task) -> bool:
     """Whether a pair is checked by default."""
-    once = isinstance(
-        optimizers.names()[name], Leafwise
-    )  # the same step in both, and held to a trace in both
+    optimizer = optimizers.names()[name]
+    once = isinstance(optimizer, Leafwise)  # the same step in both, and held to a trace in both
+    if optimizer.dense and task is not TINY_QUADRATIC:
+        return False
     return framework == "torch" or name in optimizers.listed() or (task is TINY_QUADRATIC and not once)
 
 

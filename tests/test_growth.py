@@ -6,7 +6,7 @@ from optbench import optimizers
 from tests import growth
 from tests.growth import FACTOR, committed, declared, measure
 
-QUICK = {("transformer", "adam"), ("transformer", "novograd"), ("transformer", "kron"), ("resnet", "adam")}
+QUICK = {("transformer", "adam"), ("transformer", "novograd")}
 PAIRS = [
     pytest.param(task, name, marks=() if (task, name) in QUICK else pytest.mark.slow)
     for task in growth.TASKS
