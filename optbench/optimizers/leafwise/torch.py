@@ -70,7 +70,7 @@ class LeafwiseOptimizer(CheckedOptimizer):
         for leaf in leaves:
             param, grad, state, group, _ = leaf
             cut = Cut(param, self.method.elementwise)
-            held = cut.mapped(cut.enter, state)
+            held = state if cut.plain else cut.mapped(cut.enter, state)
             diagonal = cut.enter(diagonals[param]) if param in diagonals else None
             known = At(
                 state["step"], group["lr"], self.role(leaf), first["shared"], diagonal, diagonal is not None
@@ -86,7 +86,8 @@ class LeafwiseOptimizer(CheckedOptimizer):
         for cut, method, leaf, known in steps:
             moved = method.step(xp, *leaf, known._replace(shared=first["shared"]))
             cut.param.add_(cut.leave(moved))
-            self.state[cut.param].update(cut.mapped(cut.leave, leaf[2]))
+            if not cut.plain:
+                self.state[cut.param].update(cut.mapped(cut.leave, leaf[2]))
 
 
 def alike(shared: dict[str, Any], sums: Sequence[Any]) -> dict[str, Any]:
@@ -113,6 +114,11 @@ class Cut(NamedTuple):
         module = sys.modules.get("torch.distributed.tensor")  # only who imported it has any
         return module is not None and isinstance(self.param, module.DTensor)
 
+    @property
+    def plain(self) -> bool:
+        """Whether the step may see the parameter and its state as they are."""
+        return not self.sharded and self.param.dtype in (torch.float32, torch.float64)
+
     def mapped(self, change: Callable[[torch.Tensor], torch.Tensor], state: dict[str, Any]) -> dict[str, Any]:
         def each(value: Any) -> Any:
             if isinstance(value, list):
@@ -122,12 +128,16 @@ class Cut(NamedTuple):
         return {name: each(value) for name, value in state.items()}
 
     def enter(self, x: torch.Tensor) -> torch.Tensor:
+        if self.plain:
+            return x
         if self.sharded and hasattr(x, "full_tensor"):
             given: Any = x
             x = given.to_local() if self.elementwise else given.full_tensor()
         return x.to(wide(x.dtype)) if x.is_floating_point() else x
 
     def leave(self, x: torch.Tensor) -> torch.Tensor:
+        if self.plain:
+            return x
         given: Any = self.param
         seen = given.to_local() if self.sharded and self.elementwise else given
         if not self.sharded or x.shape != seen.shape:
