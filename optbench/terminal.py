@@ -132,7 +132,10 @@ def vet_in_terminal(
     if junit is not None:
         from optbench.gate.output import write_cases
 
-        cases = [(f"optbench.{c['framework']}", c["check"], c["holds"], c["sentence"]) for c in checks]
+        cases = [
+            (f"optbench.{c['framework']}", c["check"], [(kind, c["sentence"]) for kind in MARKS[c["holds"]]])
+            for c in checks
+        ]
         write_cases(Path(junit), f"optbench vet {thing.label()}", cases)
     failed = sum(check["holds"] is False for check in checks)
     apart = sum(check["holds"] is None for check in checks)
@@ -145,6 +148,8 @@ def vet_in_terminal(
 
 
 STATES = {True: "ok", False: "FAIL", None: "n/a"}
+MARKS = {True: (), False: ("failure",), None: ("skipped",)}
+"""What JUnit says of a check."""
 
 
 def compute(session: Session) -> list[dict[str, Any]]:

@@ -18,29 +18,24 @@ def update_command(**given: str | None) -> str:
 
 def write_junit(path: Path, names: Sequence[str], found: Sequence[Difference]) -> None:
     """A test case for each layer and optimizer."""
-    suite = ElementTree.Element("testsuite", name="optbench check", failures=str(len(found)))
+    cases = []
     for layer in LAYERS:
         for name in sorted({*names, *(each.optimizer for each in found)}):
             own = [each for each in found if (each.layer, each.optimizer) == (layer, name)]
-            case = ElementTree.SubElement(suite, "testcase", classname=f"optbench.{layer}", name=name)
-            for each in own:
-                text = f"{each.row} in {each.framework}: {each.sentence}"
-                ElementTree.SubElement(case, "failure", message=text).text = text
-    suite.set("tests", str(len(suite)))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    ElementTree.ElementTree(suite).write(path, encoding="unicode", xml_declaration=True)
+            marks = [("failure", f"{each.row} in {each.framework}: {each.sentence}") for each in own]
+            cases.append((f"optbench.{layer}", name, marks))
+    write_cases(path, "optbench check", cases)
 
 
-def write_cases(path: Path, name: str, cases: Sequence[tuple[str, str, bool | None, str]]) -> None:
-    """Test cases of a class and a name, each with whether it holds (None: skipped) and a sentence."""
+def write_cases(path: Path, name: str, cases: Sequence[tuple[str, str, Sequence[tuple[str, str]]]]) -> None:
+    """Test cases of a class and a name, each with what is to be said of it: `failure` or `skipped`, and a sentence."""
     suite = ElementTree.Element("testsuite", name=name, tests=str(len(cases)))
-    for group, each, holds, sentence in cases:
+    for group, each, marks in cases:
         case = ElementTree.SubElement(suite, "testcase", classname=group, name=each)
-        if holds is not True:
-            kind = "failure" if holds is False else "skipped"
+        for kind, sentence in marks:
             ElementTree.SubElement(case, kind, message=sentence).text = sentence
-    for kind, state in (("failures", False), ("skipped", None)):
-        suite.set(kind, str(sum(holds is state for _, _, holds, _ in cases)))
+    kinds = [kind for _, _, marks in cases for kind, _ in marks]
+    suite.attrib |= {"failures": str(kinds.count("failure")), "skipped": str(kinds.count("skipped"))}
     path.parent.mkdir(parents=True, exist_ok=True)
     ElementTree.ElementTree(suite).write(path, encoding="unicode", xml_declaration=True)
 
