@@ -13,6 +13,7 @@ import optax
 
 from optbench.conformance import Inapplicable
 from optbench.conformance.problem import PAIR, ROWS, Shapes, batches, first, leaf_loss
+from optbench.engines.jax_program import JaxObjective as Objective
 from optbench.optimizer import Optimizer
 from optbench.protocol import Setting
 from optbench.rules.optax import AskingRule, CurvatureRule, KeyNoise, OptaxRule
@@ -25,20 +26,6 @@ MOST = 2008
 
 def plain(transform: Any) -> Any:
     return transform
-
-
-class Objective:
-    """The problem's loss at one step, as an engine gives it to a rule."""
-
-    def __init__(self, loss: Callable[[Any], jax.Array]):
-        self.value = loss
-
-    def value_and_grad(self, params: Any) -> tuple[Any, Any]:
-        return jax.value_and_grad(self.value)(params)
-
-    def value_grad_hvp(self, params: Any, vector: Any) -> tuple[Any, Any, Any]:
-        (loss, grads), (_, hvp) = jax.jvp(jax.value_and_grad(self.value), (params,), (vector,))
-        return loss, grads, hvp
 
 
 class Subject:

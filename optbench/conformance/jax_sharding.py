@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from optbench.conformance import Inapplicable
-from optbench.conformance.jax import Subject
+from optbench.conformance.jax import Objective, Subject
 from optbench.conformance.problem import Shapes, batches, first, leaf_loss, signs
 
 SHARDED: Shapes = {"a": (1, 4), "b": (8,), "t": (3, 2, 2), "w": (16, 8)}
@@ -30,8 +30,6 @@ class Path:
         self.rows = {name: jnp.asarray(each) for name, each in batches(SHARDED).items()}
 
     def step(self, params: Any, state: Any, t: Any) -> Any:
-        from optbench.conformance.jax import Objective
-
         def loss(params: Any) -> Any:
             return sum(leaf_loss(p, self.rows[name][t]) for name, p in params.items())
 

@@ -99,6 +99,11 @@ class Method(Optimizer):
         return self.arrays * size(shapes)
 
 
+def option_names(declared: type[Method]) -> list[str]:
+    """All hyperparameters but the learning rate."""
+    return [field.name for field in fields(declared) if field.name != "learning_rate"]
+
+
 class Standard(Method):
     """A method of optax or torch.optim. A subclass overrides `in_optax`, `in_torch` or both."""
 
@@ -179,9 +184,7 @@ class Room(Method):
         return self.torch_rule(self.half("torch"), setting)
 
     def options(self) -> dict[str, Any]:
-        return {
-            field.name: getattr(self, field.name) for field in fields(self) if field.name != "learning_rate"
-        }
+        return {name: getattr(self, name) for name in option_names(type(self))}
 
     def given(self, setting: Setting) -> dict[str, Any]:
         return {**self.options(), **({"noise": setting.noise} if self.draws else {})}

@@ -7,10 +7,9 @@ what the two have by different names. From the one step `leafwise.jax` makes an 
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from optbench.optimizers.adapter import Standard
+from optbench.optimizers.adapter import Standard, option_names
 from optbench.protocol import Rule, Setting
 
 State = dict[str, Any]
@@ -75,9 +74,7 @@ class Leafwise(Standard):
         return p
 
     def options(self) -> dict[str, Any]:
-        return {
-            field.name: getattr(self, field.name) for field in fields(self) if field.name != "learning_rate"
-        }
+        return {name: getattr(self, name) for name in option_names(type(self))}
 
     def frameworks(self) -> tuple[str, ...]:
         return ("jax", "torch")

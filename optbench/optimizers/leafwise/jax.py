@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from optbench.fields import hyper
+from optbench.optimizers.adapter import option_names
 from optbench.optimizers.leafwise import At, Leafwise, jax_arrays
 from optbench.protocol import Counts, Noise, Setting, Step, role_of
 from optbench.rules.arguments import SCHEDULED, at, field, takes
@@ -34,8 +34,7 @@ class LeafwiseState(NamedTuple):
 @functools.cache
 def factory(declared: type[Leafwise]) -> Callable[..., optax.GradientTransformationExtraArgs]:
     """The function that makes the transformation of a method: of the learning rate and its options."""
-    options = [each.name for each in fields(declared) if each.name != "learning_rate"]
-    names = f"learning_rate * {' '.join(options)} roles {'seed' * declared.draws}"
+    names = f"learning_rate * {' '.join(option_names(declared))} roles {'seed' * declared.draws}"
 
     def make(learning_rate: Any, roles: Any, **options: Any) -> Any:
         noise = KeyNoise.seeded(options.pop("seed", 0))
@@ -100,7 +99,6 @@ def transformation(
         if Hvp is not None:
             products, vectors = (structure.flatten_up_to(unmasked(updates, each)) for each in (Hvp, vector))
             diagonals = [product * v for product, v in zip(products, vectors, strict=True)]
-        new: list[Any] = [None] * len(leaves)
 
         def advance(g: Any, p: Any, held: Any, diagonal: Any, role: str) -> Any:
             after = dict(held)
@@ -108,23 +106,22 @@ def transformation(
             moved = method.step(jax_arrays, g, p, after, its)
             return moved, after
 
-        for members in alike(grads, leaves, states, roles_of(params), method.stacks):
-            role = members.role
-            if not leaves[members.places[0]].size:
-                new[members.places[0]] = (grads[members.places[0]], {})
-                continue
-            each = [(grads[i], leaves[i], states[i], diagonals[i]) for i in members.places]
-            if len(each) == 1:
-                new[members.places[0]] = advance(*each[0], role)
-                continue
-            stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *each)
-            done = jax.vmap(functools.partial(advance, role=role))(*stacked)
-            for row, i in enumerate(members.places):
-                new[i] = jax.tree.map(lambda each, row=row: each[row], done)
+        # What has no entries stays; of the others, matrices of one role are stepped together where that pays.
+        new: list[Any] = [(grad, {}) for grad in grads]
+        together: dict[Any, list[int]] = {}
+        for i, (leaf, role) in enumerate(zip(leaves, roles_of(params), strict=True)):
+            if leaf.size:
+                apart = () if method.stacks and leaf.ndim > 1 else (i,)
+                together.setdefault((role, *apart), []).append(i)
+        for (role, *_place), places in together.items():
+            rows = [(grads[i], leaves[i], states[i], diagonals[i]) for i in places]
+            done = jax_arrays.each(functools.partial(advance, role=role), rows)
+            for i, one in zip(places, done, strict=True):
+                new[i] = one
         kept = [like(after, before) for (_, after), before in zip(new, state.leaves, strict=True)]
-        done = LeafwiseState(jnp.asarray(optax.safe_increment(state.count)), known.shared, kept)
+        held = LeafwiseState(jnp.asarray(optax.safe_increment(state.count)), known.shared, kept)
         moved = [each.astype(dtype) for (each, _), dtype in zip(new, dtypes, strict=True)]
-        return structure.unflatten(moved), done
+        return structure.unflatten(moved), held
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -137,25 +134,6 @@ def entered(method: Leafwise, leaves: Any) -> list[Any]:
             "optax.contrib.split_real_and_imaginary gives it its parts"
         )
     return [leaf.astype(wide(leaf.dtype)) for leaf in leaves]
-
-
-class Alike(NamedTuple):
-    """Places of parameters that are stepped together."""
-
-    role: str
-    places: list[int]
-
-
-def alike(grads: Any, leaves: Any, states: Any, roles: list[str], stacks: bool) -> list[Alike]:
-    """Matrices of one shape, dtype and role together, if `stacks`; others one by one."""
-    found: dict[Any, Alike] = {}
-    for i, (grad, leaf, state, role) in enumerate(zip(grads, leaves, states, roles, strict=True)):
-        key: Any = i
-        if stacks and leaf.ndim > 1:
-            shapes = tuple((name, jax.tree.map(jnp.shape, each).__repr__()) for name, each in state.items())
-            key = (leaf.shape, leaf.dtype, grad.dtype, role, shapes)
-        found.setdefault(key, Alike(role, [])).places.append(i)
-    return list(found.values())
 
 
 def like(new: Any, old: Any) -> Any:

@@ -79,10 +79,6 @@ def mean(x: Any, axes: tuple[int, ...]) -> Any:
     return x.mean(axes, keepdims=True) if axes else x
 
 
-def permuted(x: Any, axes: Any) -> Any:
-    return x.transpose(axes)
-
-
 def where(condition: Any, x: Any, other: Any) -> Any:
     return np.where(condition, x, other)
 
@@ -104,3 +100,20 @@ def eigh(x: Any) -> tuple[Any, Any]:
 def branch(chosen: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
     """One of two computations, and only that."""
     return jax.lax.cond(chosen, yes, no)
+
+
+def each(function: Callable[..., Any], rows: list[tuple[Any, ...]]) -> list[Any]:
+    """`function(*row)` of each row. Rows of like arrays are one stack: a compilation of their own costs more each."""
+    made, stacks = [None] * len(rows), {}
+    for i, row in enumerate(rows):
+        leaves, structure = jax.tree.flatten(row)
+        stacks.setdefault((structure, *((x.shape, x.dtype) for x in leaves)), []).append(i)
+    for places in stacks.values():
+        if len(places) == 1:
+            made[places[0]] = function(*rows[places[0]])
+            continue
+        stack = jax.tree.map(lambda *xs: np.stack(xs), *(rows[i] for i in places))
+        done = jax.vmap(function)(*stack)
+        for k, i in enumerate(places):
+            made[i] = jax.tree.map(lambda x, k=k: x[k], done)
+    return made

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 
 from optbench.fields import hyper
+from optbench.optimizers.adapter import option_names
 from optbench.optimizers.leafwise import At, Leafwise, torch_arrays
 from optbench.protocol import Noise, Setting, normals, role_of
 from optbench.rules.arguments import rate
@@ -205,7 +205,6 @@ class AveragingOptimizer(LeafwiseOptimizer):
 @functools.cache
 def class_of(declared: type[Leafwise]) -> type[LeafwiseOptimizer]:
     """The torch.optim class of a method."""
-    options = [each.name for each in fields(declared) if each.name != "learning_rate"]
     base = AveragingOptimizer if declared.averages else LeafwiseOptimizer
     base = base if declared.order == 1 else CurvedOptimizer
     made: Any = type(
@@ -213,7 +212,7 @@ def class_of(declared: type[Leafwise]) -> type[LeafwiseOptimizer]:
         (base,),
         {"__doc__": declared.__doc__, "__module__": "optbench.optimizers.standard.torch", "method": declared},
     )
-    names = f"lr * {' '.join(options)} roles {'seed noise' * declared.draws}"
+    names = f"lr * {' '.join(option_names(declared))} roles {'seed noise' * declared.draws}"
     noise = hyper(None, "where the first draws come from; None draws from `seed`")
     return optimizer(declared, names, lr=rate(declared), roles=ROLES, seed=SEED, noise=noise)(made)
 

@@ -70,10 +70,6 @@ def mean(x: Any, axes: tuple[int, ...]) -> Any:
     return x.mean(axes, keepdim=True) if axes else x
 
 
-def permuted(x: Any, axes: Any) -> Any:
-    return x.permute(axes)
-
-
 def where(condition: Any, x: Any, other: Any) -> Any:
     if isinstance(condition, torch.Tensor):
         return torch.where(condition, x, other)
@@ -97,3 +93,7 @@ def eigh(x: Any) -> tuple[Any, Any]:
 
 def branch(chosen: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
     return yes() if chosen else no()
+
+
+def each(function: Callable[..., Any], rows: list[tuple[Any, ...]]) -> list[Any]:
+    return [function(*row) for row in rows]

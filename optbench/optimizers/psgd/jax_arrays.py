@@ -11,15 +11,12 @@ import jax.numpy as np
 from jax.scipy.linalg import lu_factor, lu_solve, solve_triangular
 
 from optbench.optimizers.kron.jax_factors import divide, gram, norm_lower_bound, precondition, times  # noqa: F401
+from optbench.optimizers.leafwise.jax_arrays import branch, cast, each, eye  # noqa: F401
 
 
 def common(leaves: Sequence[Any]) -> Any:
     """The dtype that holds all, at least float32."""
     return np.result_type(np.float32, *leaves)
-
-
-def cast(x: Any, dtype: Any) -> Any:
-    return x.astype(dtype)
 
 
 def split(x: Any, sizes: list[int]) -> list[Any]:
@@ -39,10 +36,6 @@ def ones(shape: Any, like: Any) -> Any:
     return np.ones(shape, like.dtype)
 
 
-def eye(n: int, like: Any) -> Any:
-    return np.eye(n, dtype=like.dtype)
-
-
 def empty(shape: Any, like: Any) -> Any:
     """A shape and dtype to draw for."""
     return jax.ShapeDtypeStruct(shape, like.dtype)
@@ -58,10 +51,6 @@ def solver(a: Any) -> Callable[..., Any]:
     return lambda x, transposed=False: lu_solve(factored, x, trans=int(transposed))
 
 
-def branch(chosen: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
-    return jax.lax.cond(chosen, yes, no)
-
-
 def ratio_if(due: Any, ratio: Callable[[], Any]) -> Any:
     """The ratio where due; else 1, or None where that is known before it runs."""
     return np.where(due, ratio(), 1)
@@ -71,17 +60,3 @@ def repeated(step: Callable[[Any, Any], Any], x: Any, most: int, enough: Callabl
     """step(x, i) for i = 0, 1, ..., once at least and at most so often, until it is enough."""
     going = lambda state: (state[1] < most) & ((state[1] == 0) | ~enough(state[0]))  # noqa: E731
     return jax.lax.while_loop(going, lambda state: (step(*state), state[1] + 1), (x, 0))[0]
-
-
-def each(function: Callable[..., Any], rows: list[tuple[Any, ...]]) -> list[Any]:
-    """`function(*row)` of each row. Rows of like arrays are one stack: a compilation of their own costs more each."""
-    made, stacks = [None] * len(rows), {}
-    for i, row in enumerate(rows):
-        leaves, structure = jax.tree.flatten(row)
-        stacks.setdefault((structure, *((x.shape, x.dtype) for x in leaves)), []).append(i)
-    for places in stacks.values():
-        stack = jax.tree.map(lambda *xs: np.stack(xs), *(rows[i] for i in places))
-        done = jax.vmap(function)(*stack)
-        for k, i in enumerate(places):
-            made[i] = jax.tree.map(lambda x, k=k: x[k], done)
-    return made

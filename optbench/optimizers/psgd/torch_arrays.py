@@ -9,16 +9,13 @@ from typing import Any
 import torch
 
 from optbench.optimizers.kron.torch import divide, gram, norm_lower_bound, precondition, times  # noqa: F401
+from optbench.optimizers.leafwise.torch_arrays import branch, cast, each, eye  # noqa: F401
 
 np: Any = torch
 
 
 def common(leaves: Sequence[Any]) -> Any:
     return functools.reduce(torch.promote_types, (leaf.dtype for leaf in leaves), torch.float32)
-
-
-def cast(x: Any, dtype: Any) -> Any:
-    return x.to(dtype)
 
 
 def split(x: Any, sizes: list[int]) -> Sequence[Any]:
@@ -38,10 +35,6 @@ def ones(shape: Any, like: Any) -> Any:
     return torch.ones(shape, dtype=like.dtype, device=like.device)
 
 
-def eye(n: int, like: Any) -> Any:
-    return torch.eye(n, dtype=like.dtype, device=like.device)
-
-
 def empty(shape: Any, like: Any) -> Any:
     return like.new_empty(shape)
 
@@ -56,10 +49,6 @@ def solver(a: Any) -> Callable[..., Any]:
     return lambda x, transposed=False: torch.linalg.lu_solve(lu, pivots, x[:, None], adjoint=transposed)[:, 0]
 
 
-def branch(chosen: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
-    return yes() if chosen else no()
-
-
 def ratio_if(due: Any, ratio: Callable[[], Any]) -> Any:
     return ratio() if due else None
 
@@ -70,7 +59,3 @@ def repeated(step: Callable[[Any, Any], Any], x: Any, most: int, enough: Callabl
         if enough(x):
             break
     return x
-
-
-def each(function: Callable[..., Any], rows: list[tuple[Any, ...]]) -> list[Any]:
-    return [function(*row) for row in rows]

@@ -38,7 +38,6 @@ Groups, arXiv:2402.11858; package psgd_torch, commit a8616f1 (2025).
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -220,11 +219,6 @@ class DenseNewton(Tracked):
 
 
 # --- what is used alone takes --------------------------------------------------------------------------------
-
-
-def alone(declared: type[Tracked]) -> str:
-    """The names of all options but the learning rate."""
-    return " ".join(field.name for field in dataclasses.fields(declared) if field.name != "learning_rate")
 
 
 def check_momentum(owner: str, options: Mapping[str, Any]) -> None:

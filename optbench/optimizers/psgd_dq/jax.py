@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import optax
 
 from optbench.fields import hyper
+from optbench.optimizers.adapter import option_names
 from optbench.optimizers.psgd import KEY, MASK, SHARED, jax_arrays
 from optbench.optimizers.psgd.jax import Factory, check_static, finished
-from optbench.optimizers.psgd_dq import DenseNewton, KronDQ, LraDQ, Tracked, alone, check_momentum
+from optbench.optimizers.psgd_dq import DenseNewton, KronDQ, LraDQ, Tracked, check_momentum
 from optbench.optimizers.psgd_dq.frame import Frame, Held
 from optbench.optimizers.psgd_dq.groups import Dense, Kronecker, TrackedGroup, TrackedLowRank
 from optbench.protocol import Noise
@@ -46,7 +47,7 @@ Raises:
 """
     arguments = takes(
         declared,
-        f"learning_rate * {alone(declared)} mask seed noise",
+        f"learning_rate * {' '.join(option_names(declared))} mask seed noise",
         learning_rate=field(declared, "learning_rate", doc=SCHEDULED, bounds=None),
         mask=MASK,
         seed=hyper(0, KEY),

@@ -10,6 +10,7 @@ import torch
 
 from optbench.fields import hyper
 from optbench.optimizers import psgd_dq
+from optbench.optimizers.adapter import option_names
 from optbench.optimizers.psgd import SEED, SHARED, torch_arrays
 from optbench.optimizers.psgd.torch import Curvature, GroupPreconditioner
 from optbench.optimizers.psgd.torch_base import Work, descend
@@ -25,7 +26,7 @@ def tracked(declared: type[psgd_dq.Tracked], group: type[TrackedGroup]) -> Calla
     """Give a class its group, and a constructor that takes the fields of `declared` by name."""
     decorate = optimizer(
         declared,
-        f"lr * {psgd_dq.alone(declared)} seed noise",
+        f"lr * {' '.join(option_names(declared))} seed noise",
         lr=rate(declared),
         seed=hyper(0, SEED),
         noise=SHARED["noise"],
