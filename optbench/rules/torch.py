@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
-from optbench.protocol import Counts, Noise, Objective, Step, normals
+from optbench.protocol import Counts, Objective, Step
 
 Parameters = dict[str, torch.Tensor]
 
@@ -142,18 +142,18 @@ class CurvatureRule(TorchRule):
     """A torch.optim optimizer that is handed a Hessian-vector product on the steps where one is due.
 
     The optimizer's `step` takes `hvp`, `vector` and `update_preconditioner`, lists in the order of its
-    parameters; `due(t)` says whether step t has a product. The vectors are drawn as `probe.<name>`.
+    parameters. `due(t)` says whether step t has a product, `probe(t, params)` draws its vector by name.
     """
 
     def __init__(
         self,
         make: Callable[[Iterable[tuple[str, torch.Tensor]]], torch.optim.Optimizer],
         factor: Callable[[int], float],
-        noise: Noise,
         due: Callable[[int], bool],
+        probe: Callable[[int, Parameters], Parameters],
     ):
         super().__init__(make, factor)
-        self.noise, self.due = noise, due
+        self.due, self.probe = due, probe
 
     def step(self, params: Any, state: Any, objective: Any, t: Any) -> Step:
         self.set_rates(state, t)
@@ -161,7 +161,7 @@ class CurvatureRule(TorchRule):
             loss, grads = objective.value_and_grad(params)
             given: dict[str, Any] = {"update_preconditioner": False}
         else:
-            vector = normals(self.noise, "probe", t, {name: p.detach() for name, p in params.items()})
+            vector = self.probe(t, {name: p.detach() for name, p in params.items()})
             loss, grads, hvp = objective.value_grad_hvp(params, vector)
             names = [name for group in state.param_groups for name in group["param_names"]]
             given = {

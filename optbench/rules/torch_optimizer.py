@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -101,6 +101,11 @@ class CheckedOptimizer(torch.optim.Optimizer):
                 name = place if name is None else name
                 names[f"{name}#{place}" if name in names else name] = param
         return {param: name for name, param in names.items()}
+
+    def beside(self, *lists: Sequence[Any]) -> dict[torch.Tensor, tuple[Any, ...]]:
+        """For each parameter, what stands in its place in lists in the groups' order."""
+        every = [param for group in self.param_groups for param in group["params"]]
+        return dict(zip(every, zip(*lists, strict=True), strict=True))
 
     def leaves(self) -> Iterator[Leaf]:
         """The parameters with entries that have a gradient, in order; a sparse or complex one is a RuntimeError."""

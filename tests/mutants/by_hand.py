@@ -139,8 +139,8 @@ MUTANTS = [
     Mutant(
         "signs biased at zero",
         ROOMS + "esgd.torch",
-        "torch.where(draws[leaf.name] < 0, -1.0, 1.0)",
-        "torch.where(draws[leaf.name] < 0.1, -1.0, 1.0)",
+        "torch.where(draw < 0, -1.0, 1.0)",
+        "torch.where(draw < 0.1, -1.0, 1.0)",
         "esgd",
     ),
     Mutant(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -126,13 +127,12 @@ class ESGD(CheckedOptimizer):
             )
         if not curved:
             return [torch.zeros_like(leaf.param) for leaf in leaves]
-        draws = normals(self.noise, "probe", self.steps, {leaf.name: leaf.param for leaf in leaves})
-        signs = {leaf.param: torch.where(draws[leaf.name] < 0, -1.0, 1.0).to(leaf.param) for leaf in leaves}
+        probe = signs(self.noise, self.steps, {leaf.name: leaf.param for leaf in leaves})
         with torch.enable_grad():
             products = torch.autograd.grad(
                 [leaf.grad for leaf in curved],
                 [leaf.param for leaf in leaves],
-                grad_outputs=[signs[leaf.param] for leaf in curved],
+                grad_outputs=[probe[leaf.name] for leaf in curved],
                 allow_unused=True,
                 materialize_grads=True,
             )
@@ -166,3 +166,9 @@ class ESGD(CheckedOptimizer):
         super().load_state_dict(state_dict)
         for name, value in state_dict.get("global_state", {}).items():
             setattr(self, name, value)
+
+
+def signs(noise: Noise, step: int, params: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A probe of -1 and +1 for each parameter: the signs of the normal draws named `probe.<name>`."""
+    drawn = normals(noise, "probe", step, params)
+    return {name: torch.where(draw < 0, -1.0, 1.0).to(draw) for name, draw in drawn.items()}

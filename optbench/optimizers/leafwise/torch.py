@@ -12,7 +12,7 @@ import torch
 from optbench.fields import hyper
 from optbench.optimizers.adapter import option_names
 from optbench.optimizers.leafwise import At, Leafwise, torch_arrays
-from optbench.protocol import Noise, Setting, normals, role_of
+from optbench.protocol import Noise, Setting, role_of
 from optbench.rules.arguments import rate
 from optbench.rules.torch import CurvatureRule, SeedNoise, TorchRule
 from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, optimizer, value_of, wide
@@ -176,8 +176,7 @@ class CurvedOptimizer(LeafwiseOptimizer):
         loss = value_of(closure)
         diagonals = {}
         if hvp is not None and vector is not None and update_preconditioner is not False:
-            every = [param for group in self.param_groups for param in group["params"]]
-            diagonals = {p: product * v for p, product, v in zip(every, hvp, vector, strict=True)}
+            diagonals = {p: product * v for p, (product, v) in self.beside(hvp, vector).items()}
         self.step_all(self.prepared(), diagonals)
         return loss
 
@@ -228,24 +227,6 @@ def rule(of: type[LeafwiseOptimizer], method: Leafwise, setting: Setting) -> Tor
 
     if method.order == 1:
         return TorchRule(make, setting.factor)
-    return CurvatureRule(make, setting.factor, Signs(setting.noise), method.due)
+    from optbench.optimizers.esgd.torch import signs
 
-
-class Signs:
-    """Random signs in the place of normal draws."""
-
-    def __init__(self, noise: Noise):
-        self.noise = noise
-
-    def normal(self, name: str, step: Any, like: Any) -> Any:
-        return self.signs(self.noise.normal(name, step, like))
-
-    def normals(self, prefix: str, step: Any, likes: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: self.signs(draw) for name, draw in normals(self.noise, prefix, step, likes).items()}
-
-    def uniform(self, name: str, step: Any, dtype: Any) -> Any:
-        return self.noise.uniform(name, step, dtype)
-
-    @staticmethod
-    def signs(draw: torch.Tensor) -> torch.Tensor:
-        return torch.where(draw < 0, -1.0, 1.0).to(draw)
+    return CurvatureRule(make, setting.factor, method.due, lambda t, params: signs(setting.noise, t, params))

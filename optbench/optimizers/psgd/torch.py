@@ -96,10 +96,9 @@ class GroupPreconditioner(Preconditioned):
         if update_preconditioner and (hvp is None or vector is None):
             raise ValueError(f"{self.owner}: step with update_preconditioner also needs hvp and vector")
         loss = value_of(closure)
-        every = [param for group in self.param_groups for param in group["params"]]
         curvature: Curvature | None = None
         if hvp is not None and vector is not None:
-            curvature = dict(zip(every, zip(hvp, vector, strict=True), strict=True))
+            curvature = self.beside(hvp, vector)
         for work in self.prepared(curvature is None, update_preconditioner):
             self.step_group(work, curvature)
         return loss

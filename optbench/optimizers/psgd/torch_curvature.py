@@ -70,4 +70,6 @@ def hessian_rule(build: Callable[..., Any], setting: Setting, probability: float
             return True
         return bool(setting.noise.uniform("update_u", t, torch.float32) < probability)
 
-    return CurvatureRule(build, setting.factor, setting.noise, due)
+    return CurvatureRule(
+        build, setting.factor, due, lambda t, params: normals(setting.noise, "probe", t, params)
+    )
