@@ -36,9 +36,6 @@ class Suite:
     dtype: str = "float32"
     steps: int | None = None
     """None runs each task for its own horizon."""
-    twins: int | None = None
-    """If set, the suite compares the frameworks: each cell runs in both with the same noise, and this many times more
-    in JAX with parameters moved by one rounding at the start and after every step."""
     precision: str = PRECISIONS[0]
     tuning: str = "grid"
     metrics: tuple[Metric, ...] = ()
@@ -72,23 +69,16 @@ class Suite:
         With stages, these are the cells that choose, and the untuned optimizers with the seeds that report.
         """
         choosing = [
-            self.cell(task, trial.at, seed, *side)
+            self.cell(task, trial.at, seed)
             for task in self.tasks
             for optimizer in self.optimizers
             for trial in self.trials_of(optimizer, learning_rates)
             for seed in tuning.seeds(tuning.CHOOSING[self.tuning], self.seeds, task.seeded)
-            for side in self.sides()
         ]
         if not self.staged:
             return choosing
         plain = {(task, optimizer): optimizer for task in self.tasks for optimizer in self.optimizers}
         return [*choosing, *self.reporting(plain)]
-
-    def sides(self) -> list[tuple[str, int | None]]:
-        """The frameworks that each cell runs in, and its twins."""
-        if self.twins is None:
-            return [(self.framework, None)]
-        return [("torch", 0), *(("jax", twin) for twin in range(self.twins + 1))]
 
     def reporting(self, winners: Mapping[tuple[Task, Optimizer], Optimizer]) -> list[Cell]:
         """The second stage: for each task and optimizer, the winning trial on fresh seeds."""
@@ -98,23 +88,15 @@ class Suite:
             for seed in tuning.seeds(tuning.FRESH, self.seeds, task.seeded)
         ]
 
-    def cell(
-        self,
-        task: Task,
-        optimizer: Optimizer,
-        seed: int,
-        framework: str | None = None,
-        twin: int | None = None,
-    ) -> Cell:
+    def cell(self, task: Task, optimizer: Optimizer, seed: int) -> Cell:
         return Cell(
             task,
             optimizer,
             self.schedule,
-            framework or self.framework,
+            self.framework,
             self.dtype,
             seed,
             self.steps or task.horizon,
-            twin=twin,
             precision=self.precision,
         )
 

@@ -21,7 +21,7 @@ from optbench.execute.session import Session
 from optbench.execute.tuning import stages
 from optbench.fields import UserError
 from optbench.record import typed
-from optbench.wording import columns, count, number, spoken, terminal_width
+from optbench.wording import count, number, spoken, terminal_width
 
 if TYPE_CHECKING:
     from optbench.execute.pool import Event
@@ -64,19 +64,15 @@ def run_in_terminal(request: Request) -> tuple[int, dict[str, Any]]:
     assert session is not None  # there is always a first stage
     for name, why in session.store.passed_over.items():
         print(f"skipped unreadable file {name} in {session.store.runs}: {why}", file=sys.stderr)
-    frame, differ = session.frame(), False
-    if order.twinned:
-        differ, shown = print_parity(frame)
-    else:
-        shown = print_table(session, frame)
+    frame = session.frame()
+    shown = print_table(session, frame)
     print(f"{len(frame)} cells in {session.store.folder} ({time.monotonic() - start:.1f} s).")
-    if not order.twinned:
-        print_next(request, frame)
+    print_next(request, frame)
     for each in failed:
         print(
             "failed: {task} / {optimizer}, {lanes} lanes: {status}: {reason}".format(**each), file=sys.stderr
         )
-    return int(bool(failed) or differ), facts | {"failed": failed} | shown
+    return int(bool(failed)), facts | {"failed": failed} | shown
 
 
 def try_in_terminal(options: Try) -> tuple[int, dict[str, Any]]:
@@ -371,41 +367,3 @@ def report_command(request: Request) -> str:
     words = ["optbench", "report", "--suite", str(request.suite)]
     words += [word for name, value in options.items() if value is not None for word in (f"--{name}", value)]
     return shlex.join(words) + " --fresh" * request.fresh
-
-
-def print_parity(frame: Frame) -> tuple[bool, dict[str, Any]]:
-    """How far the two frameworks differ for each optimizer and task, and whether one differs too much."""
-    from optbench.stats.parity import FACTOR, FLOOR, parity
-
-    table = parity(frame)
-    labels = list(dict.fromkeys(table["task"]))
-    lines = [
-        ["", *(heading(label, labels) for label in labels)],
-        ["optimizer", *["apart  share"] * len(labels)],
-    ]
-    for name, rows in table.groupby("optimizer", sort=False):
-        by_task = {row["task"]: row for row in rows.to_dict("records")}
-        lines.append([str(name), *(difference(by_task[label]) for label in labels)])
-    meaning = (
-        "apart: the largest difference of PyTorch's losses from JAX's, relative to the largest loss so far. share: "
-        f"its part of what is allowed, which is at each step {FACTOR:g} times the difference between JAX runs whose "
-        f"parameters are moved by one rounding at the start and after every step, or {FLOOR} roundings of the "
-        "loss; above 1 (!) the frameworks differ by more than rounding."
-    )
-    differ = int((~table["holds"]).sum())
-    print(f"\n{columns(lines, left=len(lines[0]))}\n\n{textwrap.fill(meaning, terminal_width())}")
-    print(f"{len(table) - differ} of {len(table)} agree.")
-    return differ > 0, {"table": table}
-
-
-def heading(label: str, labels: Sequence[str]) -> str:
-    name = label.partition("[")[0]
-    alone = sum(other.partition("[")[0] == name for other in labels) == 1
-    return name if alone else textwrap.shorten(label, 15, placeholder="..")
-
-
-def difference(row: dict[str, Any]) -> str:
-    if row["missing"]:
-        return "failed"
-    share = f"{row['worst']:.2f}" if row["holds"] else f"{row['worst']:.0e} !"
-    return f"{row['difference']:<7.0e}{share}"

@@ -33,11 +33,7 @@ class Order:
         """A request with its names resolved and everything checked; UserError if it is invalid."""
         suite = request.resolve()
         cells = tuple(suite.cells(request.rates))
-        frameworks = dict.fromkeys(cell.framework for cell in cells)
-        # The CPU if one of the frameworks sees no other.
-        device = min(
-            (resolve(request.device, name) for name in frameworks), key=lambda d: d.platform != "cpu"
-        )
+        device = resolve(request.device, suite.framework)
         if device.platform == "cpu" and suite.precision != PRECISIONS[0]:
             raise UserError(
                 f"--precision {suite.precision} is for accelerators; CPUs always use full float32 products. "
@@ -45,7 +41,7 @@ class Order:
             )
         jobs = workers(request.jobs, device)
         if request.vet:
-            vet([*suite.optimizers, *suite.tasks], list(frameworks), jobs, request.timeout)
+            vet([*suite.optimizers, *suite.tasks], [suite.framework], jobs, request.timeout)
         return cls(request, suite, cells, device, jobs)
 
     def reporting(self, winners: Mapping[tuple[Task, Optimizer], Optimizer]) -> Order:
@@ -53,10 +49,6 @@ class Order:
 
     def only(self, cells: tuple[Cell, ...]) -> Order:
         return dataclasses.replace(self, cells=cells)
-
-    @property
-    def twinned(self) -> bool:
-        return self.suite.twins is not None
 
     @cached_property
     def planned(self) -> list[plan.Program]:

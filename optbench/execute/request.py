@@ -119,11 +119,6 @@ class Request:
             "fresh": self.fresh or None,
             **{name: getattr(self, name) for name in SUITE_FIELDS},
         }
-        for name in ("framework", "lanes", "tuning", "fresh"):
-            if suite.twins is not None and getattr(self, name):
-                raise UserError(
-                    f"suite {suite.name} compares the frameworks and runs in both; omit --{name}."
-                )
         suite = dataclasses.replace(suite, **{k: v for k, v in changes.items() if v is not None})
         for optimizer in suite.optimizers:
             refuse_fixed(optimizer)
@@ -143,30 +138,19 @@ class Request:
 
 def check_runs(suite: Suite, task: Task) -> None:
     offered = task.frameworks()
-    for framework in FRAMEWORKS if suite.twins is not None else (suite.framework,):
-        if framework not in offered:
-            other = "it has no loss. Write loss(self, params, batch), or jax(self), or torch(self)."
-            if offered:
-                other = f"it is in {', '.join(offered)}. Try: --framework {offered[0]}"
-            raise UserError(f"task {task.label()} is not offered in {framework}; {other}")
+    if suite.framework not in offered:
+        other = "it has no loss. Write loss(self, params, batch), or jax(self), or torch(self)."
+        if offered:
+            other = f"it is in {', '.join(offered)}. Try: --framework {offered[0]}"
+        raise UserError(f"task {task.label()} is not offered in {suite.framework}; {other}")
 
 
 def check_offered(suite: Suite, optimizer: Optimizer) -> None:
     offered = optimizer.frameworks()
-    if suite.twins is None and suite.framework not in offered:
+    if suite.framework not in offered:
         raise UserError(
             f"optimizer {optimizer.label()} is not offered in {suite.framework}; "
             f"it is in {', '.join(offered)}. Try: --framework {offered[0]}"
-        )
-    if suite.twins is not None and len(offered) < len(FRAMEWORKS):
-        raise UserError(
-            f"suite {suite.name} compares the frameworks, and optimizer {optimizer.label()} is only in "
-            f"{offered[0]}. See: optbench list optimizers"
-        )
-    if suite.twins is not None and not optimizer.parity:
-        raise UserError(
-            f"suite {suite.name} compares the frameworks, and the two versions of {optimizer.label()} differ "
-            f"by design. See: optbench show {optimizer.name}"
         )
 
 

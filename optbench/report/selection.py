@@ -80,7 +80,7 @@ class Selection:
             self.labels(kind, frame)  # wrong names are reported first
         if frame.empty:
             raise UserError(f"nothing is stored in {str(store.folder)!r}. Run first: {self.command()}")
-        if "twin" in frame:  # cells of a comparison of frameworks, which `optbench run` judges
+        if "twin" in frame:  # of older versions: a comparison of frameworks
             frame = frame[frame["twin"].isna()]
         return modern(frame)
 
