@@ -133,6 +133,7 @@ def test_a_killed_driver_takes_its_workers_along_and_the_next_run_goes_on(tmp_pa
     assert all(name.endswith(".parquet") for name in names), names
 
 
+@pytest.mark.slow
 def test_the_program_of_a_killed_worker_is_tried_again_in_halves(tmp_path):
     """The system kills whom memory runs out for, and half the lanes may fit."""
     with Run(tmp_path, *SLOW) as run:

@@ -31,7 +31,7 @@ NETWORKS = {
     "convolving": "resnet[width=4,batch=8,dataset=mnist]",
 }
 STEPS = 6
-QUICK = {("transformer", "jax"), ("transformer", "torch"), ("resnet", "torch"), ("convolving", "torch")}
+QUICK = {("transformer", "torch")}
 PAIRS = [
     pytest.param(name, framework, marks=() if (name, framework) in QUICK else pytest.mark.slow)
     for name in NETWORKS

@@ -48,7 +48,13 @@ WAYS = [
     Way("ensemble", "adam", TINY_MLP),
     Way("ensemble", "sgd", TINY_QUADRATIC),
 ]
-each_way = pytest.mark.parametrize("way", WAYS, ids=lambda way: f"{way.mode}-{way.name}")
+SLOW = {("map", "kron"), ("map", "esgd"), ("vmap", "esgd")}
+"""Compiled for seconds; the other mode has the method by default."""
+each_way = pytest.mark.parametrize(
+    "way",
+    [pytest.param(way, marks=[pytest.mark.slow] * (way[:2] in SLOW)) for way in WAYS],
+    ids=[f"{way.mode}-{way.name}" for way in WAYS],
+)
 SIDE_BY_SIDE = [way for way in WAYS if way.mode in lanes.SIDE_BY_SIDE and way.name != "esgd"]
 
 

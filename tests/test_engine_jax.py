@@ -102,6 +102,7 @@ def test_double_precision_lives_beside_single():
     assert jnp.ones(1).dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_kron_lanes_on_two_threads_do_not_stand_still():
     """Kron on a network, lanes under lax.map, on XLA's default thread pool: it ends within its time."""
     code = (

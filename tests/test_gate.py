@@ -253,6 +253,7 @@ def typed(folder: Path, *words: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", *words], cwd=folder, env=env, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_the_plugin_guards_an_optimizer_of_another_repository(repository):
     known = {point.name for point in importlib.metadata.entry_points(group="pytest11")}
     plugin = [] if "optbench" in known else ["-p", "optbench.gate.plugin"]

@@ -136,6 +136,7 @@ def test_probes_of_small_leaves_are_one_stream():
     np.testing.assert_array_equal(draw(jnp.int32(3), large)["leaf2"], draw(jnp.int32(3), tree)["leaf2"])
 
 
+@pytest.mark.slow
 def test_factors_fitted_as_a_stack_are_those_fitted_alone(monkeypatch):
     """Leaves of several shapes and dtypes, diagonal and triangular factors, one leaf without gradient."""
     import jax

@@ -49,6 +49,7 @@ def output(folder: Path, line: str, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_every_command_of_the_section_works_and_again_computes_nothing(folder):
     lines = [line for text in blocks("bash") for line in text.splitlines()]
     text = "".join(output(folder, line) for line in lines)
@@ -71,6 +72,7 @@ def test_the_script_runs_without_a_main_guard(folder):
     assert (folder / "circle.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_edited_code_is_another_cell_and_the_older_one_is_named(folder):
     line = f"optbench run --task mine:Circle --opt mine:heavy_ball --results edited {SMALL}"
     output(folder, line)
@@ -113,6 +115,7 @@ def test_an_installed_package_offers_things_by_entry_points(folder):
     assert "ball" in text
 
 
+@pytest.mark.slow
 def test_a_notebook_runs_its_own_things(folder):
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
@@ -181,6 +184,7 @@ suite = Suite(
 '''
 
 
+@pytest.mark.slow
 def test_a_suite_with_classes_of_its_own_by_the_older_import_paths(folder):
     (folder / "own_suite.py").write_text(OLDER_PATHS)
     line = "optbench run --suite own_suite.py --jobs 1 --results own"

@@ -15,8 +15,6 @@ METHODS = {
 }
 CASES = traces.cases("psgd_torch")
 QUICK = (
-    "psgdtorch_kronwhiten_PRO4P_mlp_f64",
-    "psgdtorch_kronwhiten_autoinit_whitenmom_mlp_f64",
     "psgdtorch_kronnewton_mlp_f64",
     "psgdtorch_lranewton_mlp_f64",
     "psgdtorch_densenewton_EQ_quad_f32",
@@ -177,7 +175,7 @@ UNTRACED = [
     ),
 ]
 """Geometries with tensors, single numbers and balancing; the options that no trace has."""
-QUICK_UNTRACED = (7 + GEOMETRIES.index("QEP"), 14 + GEOMETRIES.index("PRO4P"))
+QUICK_UNTRACED = (7 + GEOMETRIES.index("QEP"),)
 
 
 @pytest.mark.parametrize(("framework", "case"), mostly_slow(range(len(UNTRACED)), QUICK_UNTRACED))

@@ -41,19 +41,17 @@ def test_an_all_zero_first_gradient_leaves_no_trace_in_jax(make):
     params, zeros = {"p": jnp.ones(3)}, {"p": jnp.zeros(3)}
     grads = {"p": jnp.asarray([1e-3, 2e-3, -1e-3])}
 
-    def steps(given):
+    def steps(**given):
         rule = make(0.1, b1=0.0, **given)
-        state = rule.init(params)
-        _, state = rule.update(zeros, state, params)
-        updates, state = rule.update(grads, state, params)
-        return updates, state
+        step = jax.jit(lambda g, state: rule.update(g, state, params))
+        return step(grads, step(zeros, rule.init(params))[1])
 
-    updates, state = jax.jit(lambda: steps({}))()
+    updates, state = steps()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
     # The first scale is still taken, from the first gradient there is: the step has the size of 1.
     assert 0.01 < np.abs(updates["p"]).max() < 0.5
     assert (np.sign(updates["p"]) == -np.sign(grads["p"])).all()
-    updates, _ = jax.jit(lambda: steps({"upstream": True}))()
+    updates, _ = steps(upstream=True)
     assert not np.isfinite(updates["p"]).all()
 
 
@@ -80,15 +78,14 @@ def test_a_first_hessian_step_without_update_keeps_the_first_scale_in_jax(make):
 
     def second(upstream):
         rule = make(1.0, b1=0.0, upstream=upstream)
-        state = rule.init(params)
-        for update in (False, True):
-            updates, state = rule.update(
-                grads, state, params, Hvp=hvp, vector=vector, update_preconditioner=update
-            )
-        return updates["p"]
+        given = {"Hvp": hvp, "vector": vector}
+        step = jax.jit(
+            lambda state, due: rule.update(grads, state, params, update_preconditioner=due, **given)
+        )
+        return step(step(rule.init(params), False)[1], True)[0]["p"]
 
     # Scaled, the second step is Newton's up to what one fit adds; unscaled it is 100 times too long.
-    ours, theirs = jax.jit(lambda: (second(False), second(True)))()
+    ours, theirs = second(False), second(True)
     np.testing.assert_allclose(ours, -1.0, atol=0.4)
     assert np.abs(theirs).max() > 10
 
@@ -300,6 +297,7 @@ def kron_of_scale(make, scale):
 
 @pytest.mark.parametrize("make", [*GROUPS_JAX, kron_jax.kron], ids=name_of)
 def test_a_gradient_of_1e_18_is_whitened_as_one_of_1_in_jax(make):
+    @jax.jit
     def last(scale):
         chosen = kron_of_scale(make, scale) if make is kron_jax.kron else make
         rule, params = chosen(0.1, preconditioner_update_probability=1.0), {"p": jnp.ones((4, 3))}
@@ -310,7 +308,7 @@ def test_a_gradient_of_1e_18_is_whitened_as_one_of_1_in_jax(make):
 
         return jax.lax.scan(body, rule.init(params), scale * jnp.asarray(STREAM))[1]
 
-    ordinary, small = jax.jit(lambda: (last(1.0), last(SMALL)))()
+    ordinary, small = last(1.0), last(SMALL)
     assert 0.01 < np.abs(ordinary[-1]).max() < 10
     np.testing.assert_allclose(small, ordinary, rtol=1e-4, atol=1e-5)
 

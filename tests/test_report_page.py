@@ -269,6 +269,7 @@ def test_the_page_of_claims_is_whole_and_needs_no_network(tmp_path):
     assert len(page) < 1e6
 
 
+@pytest.mark.slow
 def test_a_report_shows_the_claims_about_its_optimizers_and_how_to_measure_them(content, tmp_path):
     """A store with all claims: of the optimizers shown, only kron has a document."""
     make_up(tmp_path)

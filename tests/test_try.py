@@ -209,6 +209,7 @@ def test_the_same_code_in_two_files_is_identical_and_json_is_what_the_documentat
         assert f"`{name}`" in page, name
 
 
+@pytest.mark.slow
 def test_a_missing_bias_correction_is_worse_and_a_hundredth_of_a_learning_rate_is_neither(folder):
     worse = tried("mine.py:adam[corrected=false]")
     assert (worse.verdict, worse.exit_code) == ("worse", 1)
@@ -220,6 +221,7 @@ def test_a_missing_bias_correction_is_worse_and_a_hundredth_of_a_learning_rate_i
     assert near.verdict in ("equivalent", "cannot tell yet")
 
 
+@pytest.mark.slow
 def test_a_commit_runs_its_own_code(folder):
     def git(*words):
         who = ("-c", "user.name=a", "-c", "user.email=a@b")

@@ -64,7 +64,14 @@ STANDALONE = [
     Standalone(lra_dq, "learning_rate", {"rank_of_approximation": 0}, static=("rank_of_approximation",)),
     Standalone(dense_newton, "learning_rate", {"dQ": "QUAD", "momentum": 0.5}, curvature),
 ]
-each = pytest.mark.parametrize("one", STANDALONE, ids=lambda one: one.make.__name__)
+NAMES = [one.make.__name__ for one in STANDALONE]
+each = pytest.mark.parametrize("one", STANDALONE, ids=NAMES)
+QUICK = (esgd, novograd, kron)
+each_compiled = pytest.mark.parametrize(
+    "one",
+    [pytest.param(one, marks=[pytest.mark.slow] * (one.make not in QUICK)) for one in STANDALONE],
+    ids=NAMES,
+)
 
 PARAMS = {"a": jnp.asarray([1.0, -2.0]), "b": jnp.asarray([0.5, 3.0])}
 STEPS = 4
@@ -89,7 +96,7 @@ def run(one, rule, params):
     return jax.lax.scan(body, (params, rule.init(params)), length=STEPS)[0][0]
 
 
-@each
+@each_compiled
 def test_jit_scan_donation_and_vmap(one):
     rule = built(one)
     step = jax.jit(lambda params, state: advance(one, rule, params, state), donate_argnums=(0, 1))
@@ -114,7 +121,7 @@ def test_it_takes_the_extra_arguments_of_a_chain(one):
     jax.eval_shape(lambda s: rule.update(grads, s, PARAMS, **one.extra(grads), value=1.0), state)
 
 
-@each
+@each_compiled
 def test_a_nan_in_the_gradient_is_seen_in_the_parameter(one):
     rule = built(one)
     spoil = {"a": jnp.asarray([0.0, jnp.nan]), "b": jnp.zeros(2)}
@@ -131,7 +138,7 @@ def test_a_nan_in_the_gradient_is_seen_in_the_parameter(one):
     assert jnp.isnan(after["a"]).any()
 
 
-@each
+@each_compiled
 def test_chain_masked_multi_transform_inject_hyperparams_and_schedules(one):
     schedule = optax.linear_schedule(0.1, 0.05, STEPS)
     label = {"a": "ours", "b": "frozen"}
