@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 FRAMEWORKS = ("jax", "torch")
+
+
+def installed(frameworks: Iterable[str]) -> tuple[str, ...]:
+    """Those that can be imported here."""
+    return tuple(name for name in frameworks if importlib.util.find_spec(name))
+
 
 Shapes = Mapping[str, tuple[int, ...]]
 """The shape of each parameter."""

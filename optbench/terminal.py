@@ -20,6 +20,7 @@ from optbench.execute.request import Request
 from optbench.execute.session import Session
 from optbench.execute.tuning import stages
 from optbench.fields import UserError
+from optbench.protocol import installed
 from optbench.record import typed
 from optbench.wording import count, number, spoken, terminal_width
 
@@ -94,9 +95,9 @@ def vet_in_terminal(
     from optbench.optimizer import Optimizer
 
     thing = catalogue.thing(target)
-    offered = thing.frameworks()
+    offered = installed(thing.frameworks())
     if framework is not None and framework not in offered:
-        raise UserError(f"{thing.kind} {thing.label()} is in {', '.join(offered)}, not in {framework}.")
+        raise UserError(f"{thing.kind} {thing.label()} is in {', '.join(offered)} here, not in {framework}.")
     if only and not full:
         raise UserError(
             "--only chooses among the checks of --full. Write: optbench vet TARGET --full --only use"

@@ -21,6 +21,7 @@ from optbench.execute.worker import ENGINES, reason
 from optbench.fields import Named, UserError
 from optbench.optimizer import Optimizer
 from optbench.optimizers.sgd import SGD
+from optbench.protocol import installed
 from optbench.task import Task
 
 STEPS = 40
@@ -55,7 +56,7 @@ def check_optimizer(optimizer: Any, framework: str | None = None) -> None:
     It runs a few steps on a small convex problem, in this process, in every framework it is offered in.
     """
     thing = catalogue.optimizer(optimizer)
-    for name in [framework] if framework else thing.frameworks():
+    for name in [framework] if framework else installed(thing.frameworks()):
         faults = optimizer_report(thing, name).faults
         assert not faults, f"{thing.label()} in {name}: " + " ".join(faults)
 
@@ -63,7 +64,7 @@ def check_optimizer(optimizer: Any, framework: str | None = None) -> None:
 def check_task(task: Any, framework: str | None = None) -> None:
     """Raise an AssertionError with a sentence for each check that a task fails."""
     thing = catalogue.task(task)
-    for name in [framework] if framework else thing.frameworks():
+    for name in [framework] if framework else installed(thing.frameworks()):
         faults = task_report(thing, name).faults
         assert not faults, f"{thing.label()} in {name}: " + " ".join(faults)
 
@@ -76,7 +77,7 @@ def check_conformance(optimizer: Any, only: Sequence[str] = (), framework: str |
     from optbench.conformance import findings
 
     thing = catalogue.optimizer(optimizer)
-    frameworks = [framework] if framework else thing.frameworks()
+    frameworks = [framework] if framework else installed(thing.frameworks())
     found = findings([thing], only, frameworks, len(environment.cores()))
     faults = [
         f"{key} in {job.framework}: {sentence}" for job, (key, holds, sentence) in found if holds is False

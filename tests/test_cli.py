@@ -1,5 +1,6 @@
 """The command line: what it says to bad input, how it exits, and a whole run through a real process."""
 
+import importlib.util
 import json
 import os
 import re
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 
 import optbench
+from optbench.execute.request import Request
 from optbench.fields import UserError
+from optbench.terminal import vet_in_terminal
 from tests import messages
 
 ROOT = Path(__file__).parent.parent
@@ -206,3 +209,13 @@ def test_json_is_one_object_of_the_documented_schema(tmp_path):
         if words == ("run", *TINY):
             assert [row["optimizer"] for row in answer["table"]] == ["adam", "sgd"]
             assert answer["verdict"] in " ".join(done.stderr.split())
+
+
+def test_a_framework_that_is_not_installed_is_named_and_the_other_works(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *own: name != "torch" and find(name, *own))
+    with pytest.raises(UserError, match=r"torch is not installed.*--framework jax"):
+        Request(framework="torch", opt=("adam",)).resolve()
+    assert Request(opt=("adam",)).resolve().framework == "jax"
+    with pytest.raises(UserError, match="is in jax here, not in torch"):
+        vet_in_terminal("adam", "torch")

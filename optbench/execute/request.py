@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Union
 from optbench.cell import DTYPES, PRECISIONS, Cell
 from optbench.fields import UserError, check_choice, split_brackets
 from optbench.optimizer import Optimizer
-from optbench.protocol import FRAMEWORKS
+from optbench.protocol import FRAMEWORKS, installed
 from optbench.tuning import RULESETS
 
 if TYPE_CHECKING:
@@ -120,6 +120,10 @@ class Request:
             **{name: getattr(self, name) for name in SUITE_FIELDS},
         }
         suite = dataclasses.replace(suite, **{k: v for k, v in changes.items() if v is not None})
+        if not installed([suite.framework]):
+            here = installed(FRAMEWORKS)
+            hint = f"Install it, or try: --framework {here[0]}" if here else "Install it."
+            raise UserError(f"{suite.framework} is not installed. {hint}")
         for optimizer in suite.optimizers:
             refuse_fixed(optimizer)
             check_offered(suite, optimizer)

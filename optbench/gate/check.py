@@ -18,6 +18,7 @@ from optbench.gate import baseline as files
 from optbench.gate import output, trajectory
 from optbench.gate.fingerprint import Difference, Table, Value, compare
 from optbench.optimizer import Optimizer
+from optbench.protocol import FRAMEWORKS, installed
 
 OURS = Path("results/baselines/optimizers.tsv")
 """The numbers of the listed optimizers."""
@@ -55,7 +56,7 @@ class Job(Call):
 def measured(optimizers: Sequence[Optimizer], jobs: int | None, twins: bool = False) -> Table:
     """The fingerprints, distributions and costs of optimizers; `twins` measures tolerances too."""
     table: Table = {}
-    work = [Job(each, framework, twins) for each in optimizers for framework in each.frameworks()]
+    work = [Job(each, framework, twins) for each in optimizers for framework in installed(each.frameworks())]
     work.sort(key=lambda job: job.cost)
     for event in run_calls(work, jobs or len(environment.cores()), TIMEOUT):
         if event.kind == "failed" and event.program is not None:
@@ -86,10 +87,13 @@ def check_optimizers(
         print(f"wrote {len(new)} lines to {path}")
         return []
     old = at_commit(against, texts, jobs) if against else committed(path, texts)
-    old = {key: values for key, values in old.items() if key[1] in labels}
+    here = installed(FRAMEWORKS)
+    old = {key: values for key, values in old.items() if key[1] in labels and key[2] in here}
     found = compare(old, measured(optimizers, jobs))
     rows = {key[:4] for key in old}
     print(f"{len(rows - {each[:4] for each in found})} of {len(rows)} rows as in {against or path}")
+    for name in sorted({*FRAMEWORKS} - {*here}):
+        print(f"Nothing is compared in {name}, which is not installed.")
     return found
 
 
