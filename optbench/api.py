@@ -43,12 +43,12 @@ def run(
     tuning: str | None = None,
     trials: int | None = None,
     fresh: bool = False,
-    schedule: str | Schedule | None = None,
+    schedule: str | Schedule | Sequence[str | Schedule] | None = None,
     framework: str | None = None,
     dtype: str | None = None,
     precision: str | None = None,
     seeds: int | None = None,
-    steps: int | None = None,
+    steps: int | Sequence[int] | None = None,
     data: str | PathLike[str] | None = None,
     device: str = "auto",
     jobs: int | None = None,
@@ -77,7 +77,8 @@ def run(
     if unknown:
         name, known = next(iter(unknown)), [*options, "progress"]
         raise UserError(f"optbench.run has no option {name!r}. {nearest(name, known)}")
-    options |= {"opt": named(opt)} | {name: listed(options[name]) for name in ("task", "lr", "metrics")}
+    lists = ("task", "lr", "metrics", "schedule", "steps")
+    options |= {"opt": named(opt)} | {name: listed(options[name]) for name in lists}
     options |= {name: str(value) for name, value in options.items() if isinstance(value, PathLike)}
     request = Request(**options)
     order = Order.of(request)

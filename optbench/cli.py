@@ -304,7 +304,7 @@ def once(words: Sequence[str]) -> None:
             raise UserError(f"{option} was given {times} times. Give it once{several}.")
 
 
-LISTS = ("--opt", "--task", "--tasks", "--lr", "--metrics", "--compare", "--only")
+LISTS = ("--opt", "--task", "--tasks", "--lr", "--metrics", "--schedule", "--steps", "--compare", "--only")
 
 
 # --- how a value is read, and what is said when it cannot be ---------------------------------------------

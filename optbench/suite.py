@@ -6,8 +6,9 @@ import ast
 import importlib
 import importlib.util
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from optbench import origin, tuning
 from optbench.cell import PRECISIONS, Cell, Schedule
@@ -17,13 +18,18 @@ from optbench.optimizer import Optimizer
 from optbench.task import Task
 
 CONSTANT = Schedule()
+Asked = tuple[Task, tuple[Schedule, int], Optimizer]
+"""A task, its schedule and number of steps, and an optimizer as the suite has it."""
+WIDTHS = ("width", "d_model", "units")
+"""What tasks call their width."""
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Tasks x optimizers x learning rates x seeds, at a horizon and under one schedule.
+    """Tasks x optimizers x learning rates x seeds x schedules x numbers of steps.
 
-    Every optimizer gets the same number of trials, chosen by the ruleset `tuning` (see `optbench.tuning`).
+    Every optimizer gets the same number of trials, chosen by the ruleset `tuning` (see `optbench.tuning`), anew at each
+    schedule and number of steps.
     """
 
     name: str
@@ -31,10 +37,10 @@ class Suite:
     optimizers: tuple[Optimizer, ...]
     trials: int = 9
     seeds: int = 5
-    schedule: Schedule = CONSTANT
+    schedule: Schedule | tuple[Schedule, ...] = CONSTANT
     framework: str = "jax"
     dtype: str = "float32"
-    steps: int | None = None
+    steps: int | tuple[int, ...] | None = None
     """None runs each task for its own horizon."""
     precision: str = PRECISIONS[0]
     tuning: str = "grid"
@@ -42,16 +48,25 @@ class Suite:
     """Evaluated in addition to the tasks' own metrics (see `optbench.metrics`)."""
     fresh: bool = False
     """Whether winners run again on fresh seeds; with random and quasi-random trials they always do."""
+    choosing: int | None = None
+    """Seeds that choose among trials where fresh ones report; None takes as many as report."""
+    batch: tuple[int, ...] = ()
+    """Each task with a batch also at these sizes in place of its own."""
+    width: tuple[int, ...] = ()
+    """Each task with a width (`d_model`, `units`) at these in place of its own."""
 
     def __post_init__(self) -> None:
         unique("task", self.tasks)
         unique("optimizer", self.optimizers)
-        for name in ("trials", "seeds", "steps"):
-            value = getattr(self, name)
-            if (value is not None or name != "steps") and not (isinstance(value, int) and value >= 1):
-                raise UserError(
-                    f"suite {self.name}: {name}={value!r} is not a number of {name}; give at least 1."
-                )
+        spread = [each for task in self.tasks for each in sized(task, self.batch, self.width)]
+        for name, value in {"tasks": tuple(dict.fromkeys(spread)), "batch": (), "width": ()}.items():
+            object.__setattr__(self, name, value)  # spread once: a copy of the suite has these tasks
+        for name in ("trials", "seeds", "steps", "choosing"):
+            for value in several(getattr(self, name)):
+                if not (isinstance(value, int) and value >= 1):
+                    raise UserError(
+                        f"suite {self.name}: {name}={value!r} is not a number of {name}; give at least 1."
+                    )
         if self.tuning not in tuning.RULESETS:
             near = nearest(self.tuning, tuning.RULESETS)
             raise UserError(f"suite {self.name}: tuning={self.tuning!r} is not known. {near}")
@@ -68,37 +83,42 @@ class Suite:
 
         With stages, these are the cells that choose, and the untuned optimizers with the seeds that report.
         """
+        count = self.seeds if not self.staged or self.choosing is None else self.choosing
         choosing = [
-            self.cell(task, trial.at, seed)
+            self.cell(task, setting, trial.at, seed)
             for task in self.tasks
+            for setting in self.settings(task)
             for optimizer in self.optimizers
             for trial in self.trials_of(optimizer, learning_rates)
-            for seed in tuning.seeds(tuning.CHOOSING[self.tuning], self.seeds, task.seeded)
+            for seed in tuning.seeds(tuning.CHOOSING[self.tuning], count, task.seeded)
         ]
         if not self.staged:
             return choosing
-        plain = {(task, optimizer): optimizer for task in self.tasks for optimizer in self.optimizers}
+        plain = {
+            (task, setting, each): each
+            for task in self.tasks
+            for setting in self.settings(task)
+            for each in self.optimizers
+        }
         return [*choosing, *self.reporting(plain)]
 
-    def reporting(self, winners: Mapping[tuple[Task, Optimizer], Optimizer]) -> list[Cell]:
-        """The second stage: for each task and optimizer, the winning trial on fresh seeds."""
+    def settings(self, task: Task) -> list[tuple[Schedule, int]]:
+        """The schedules and numbers of steps that a task runs at."""
+        horizons = several(self.steps) or (task.horizon,)
+        return [(schedule, steps) for schedule in several(self.schedule) for steps in horizons]
+
+    def reporting(self, winners: Mapping[Asked, Optimizer]) -> list[Cell]:
+        """The second stage: for each task, setting and optimizer, the winning trial on fresh seeds."""
         return [
-            self.cell(task, best, seed)
-            for (task, _), best in winners.items()
+            self.cell(task, setting, best, seed)
+            for (task, setting, _), best in winners.items()
             for seed in tuning.seeds(tuning.FRESH, self.seeds, task.seeded)
         ]
 
-    def cell(self, task: Task, optimizer: Optimizer, seed: int) -> Cell:
-        return Cell(
-            task,
-            optimizer,
-            self.schedule,
-            self.framework,
-            self.dtype,
-            seed,
-            self.steps or task.horizon,
-            precision=self.precision,
-        )
+    def cell(self, task: Task, setting: tuple[Schedule, int], optimizer: Optimizer, seed: int) -> Cell:
+        schedule, steps = setting
+        what = (task, optimizer, schedule, self.framework, self.dtype, seed, steps)
+        return Cell(*what, precision=self.precision)
 
     def trials_of(
         self, optimizer: Optimizer, learning_rates: Sequence[float] | None = None
@@ -107,6 +127,22 @@ class Suite:
         if learning_rates is None:
             return tuning.trials(optimizer, self.tuning, self.trials)
         return tuning.trials_at(optimizer, learning_rates)
+
+
+def several(value: Any) -> tuple[Any, ...]:
+    """One value, some, or (None) nothing, as a tuple."""
+    return () if value is None else value if isinstance(value, tuple) else (value,)
+
+
+def sized(task: Task, batches: Sequence[int], widths: Sequence[int]) -> list[Task]:
+    """A task at each batch size and width, as far as it has them."""
+    known = {field.name for field in fields(task)}  # pyright: ignore[reportArgumentType]
+    axes = [("batch", batches), *((name, widths) for name in WIDTHS)]
+    made = [task]
+    for name, values in axes:
+        if values and name in known:
+            made = [each.replace(**{name: value}) for each in made for value in values]
+    return made
 
 
 def folder() -> Path:

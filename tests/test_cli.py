@@ -70,7 +70,7 @@ def test_every_message_is_one_line_that_names_optbench(golden):
         ("run --steps many", "'many' is not a whole number"),
         ("run --seeds 1.5", "'1.5' is not a whole number"),
         ("run --timeout soon", "'soon' is not a number"),
-        ("run --steps", "Missing value for argument '--steps'"),
+        ("run --steps", "no number of steps was given. Name at least one"),
         ("run --optt adam", "Perhaps you meant"),
         ("runn", "Available subcommands: run, try, vet, list, show, report, claims, check"),
         ("list optimisers", "Expected one of ('optimizers',"),
@@ -92,7 +92,7 @@ def test_python_callers_get_the_same_messages(tmp_path):
         ({"opt": ()}, "no optimizer was given"),
         ({"lr": -1}, "--lr must be numbers above 0, such as --lr 0.1,0.01; got '-1'"),
         ({"lr": [0.1, float("nan")]}, "got 'nan'"),
-        ({"steps": "many"}, "--steps must be an integer of at least 1, got 'many'"),
+        ({"steps": "many"}, "--steps: 'many' is not a whole number."),
         ({"seeds": True}, "--seeds must be an integer of at least 1, got True"),
         ({"jobs": 1.5}, "--jobs must be an integer of at least 1, got 1.5"),
     ):

@@ -516,14 +516,15 @@ def tuned_run(folder, ruleset="quasi", **changes) -> Store:
     """adam and sgd, four trials on three seeds each, what won (the third) and what was untuned on fresh ones."""
     things = (tasks.parse("quadratic_10"),), (optimizers.parse("adam"), optimizers.parse("sgd"))
     one = Suite("s", *things, trials=4, seeds=3, steps=STEPS, tuning=ruleset, fresh=True, **changes)
-    found = []
+    found, (setting,) = [], one.settings(things[0][0])
     for each in one.optimizers:
         trials = one.trials_of(each)
         for place, trial in enumerate(trials):
             for seed in tuning.seeds(tuning.CHOOSING[ruleset], one.seeds, True):
-                found.append(level_at(one.cell(things[0][0], trial.at, seed), 1e-4 * 10.0 ** abs(place - 2)))
-        won = one.reporting({(things[0][0], each): trials[2].at})
-        plain = one.reporting({(things[0][0], each): each})
+                cell = one.cell(things[0][0], setting, trial.at, seed)
+                found.append(level_at(cell, 1e-4 * 10.0 ** abs(place - 2)))
+        won = one.reporting({(things[0][0], setting, each): trials[2].at})
+        plain = one.reporting({(things[0][0], setting, each): each})
         found += [level_at(cell, 2e-3 if each.name == "adam" else 5e-3) for cell in won]
         found += [level_at(cell, 0.7) for cell in plain]
     return stored(folder, found)

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from optbench.fields import UserError
 from optbench.optimizers import parse as optimizer
 from optbench.suite import Suite
 from optbench.tasks import parse as task
+from optbench.tuning import BLOCK
 
 FOLDER = Path(__file__).parent.parent / "suites"
 FILES = sorted(path for path in FOLDER.glob("*.py") if path.stem != "__init__")
@@ -31,6 +33,25 @@ def test_cells_are_the_product_each_once():
     assert {cell.seed for cell in cells} == {0, 1}
     assert {cell.steps for cell in cells if cell.task.name == "rosenbrock"} == {2000}
     assert {cell.steps for cell in small(steps=7).cells()} == {7}
+
+
+def test_axes_may_be_lists():
+    schedules = (Schedule(), Schedule("cosine"))
+    both = small(steps=(7, 14), schedule=schedules)
+    assert len(both.cells()) == 4 * len(small().cells())
+    assert {(c.schedule, c.steps) for c in both.cells()} == {(s, n) for s in schedules for n in (7, 14)}
+    net = small(tasks=(task("mlp"), task("quadratic_10")), batch=(4, 8), width=(16, 32))
+    assert [t.label() for t in net.tasks] == [
+        *(f"mlp[width={w},batch={b}]" for b in (4, 8) for w in (16, 32)), "quadratic_10"
+    ]  # fmt: skip
+    assert replace(net, seeds=1).tasks == net.tasks
+
+
+def test_fewer_seeds_may_choose_than_report():
+    one = small(tasks=(task("quadratic_10"),), seeds=5, choosing=2, fresh=True)
+    chosen = [cell for cell in one.cells() if cell.seed < BLOCK]
+    assert len(chosen) == 2 * 3 * 2
+    assert len(one.cells()) - len(chosen) == 2 * 5
 
 
 def test_every_optimizer_gets_the_same_number_of_trials_and_steps():

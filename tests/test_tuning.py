@@ -118,7 +118,11 @@ def test_what_chooses_and_what_reports_share_no_seed():
         one = suite(tuning=ruleset, fresh=True)
         first = one.cells()
         second = one.reporting(
-            {(t, o): o.replace(learning_rate=0.1) for t in one.tasks for o in one.optimizers}
+            {
+                (t, one.settings(t)[0], o): o.replace(learning_rate=0.1)
+                for t in one.tasks
+                for o in one.optimizers
+            }
         )
         block = tuning.CHOOSING[ruleset] // tuning.BLOCK
         assert purposes(first) == {block: {0, 1, 2}, tuning.FRESH // tuning.BLOCK: {0, 1, 2}}
@@ -153,10 +157,12 @@ def made(one: Suite, best: int, reported: float, statuses=None) -> list:
         for place, trial in enumerate(trials):
             for seed in tuning.seeds(tuning.CHOOSING[one.tuning], one.seeds, t.seeded):
                 status = (statuses or {}).get(place, Status.DONE)
-                cell = one.cell(t, trial.at, seed)
+                cell = one.cell(t, one.settings(t)[0], trial.at, seed)
                 traces.append(seen(cell, 1e-3 * 2.0 ** abs(place - best), status))
-        traces += [seen(cell, 0.5) for cell in one.reporting({(t, o): o})]
-        traces += [seen(cell, reported) for cell in one.reporting({(t, o): trials[best].at})]
+        traces += [seen(cell, 0.5) for cell in one.reporting({(t, one.settings(t)[0], o): o})]
+        traces += [
+            seen(cell, reported) for cell in one.reporting({(t, one.settings(t)[0], o): trials[best].at})
+        ]
     return traces
 
 

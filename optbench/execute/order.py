@@ -14,8 +14,7 @@ from optbench.execute.request import Request
 from optbench.execute.vet import vet
 from optbench.fields import UserError
 from optbench.optimizer import Optimizer
-from optbench.suite import Suite
-from optbench.task import Task
+from optbench.suite import Asked, Suite
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Order:
             vet([*suite.optimizers, *suite.tasks], [suite.framework], jobs, request.timeout)
         return cls(request, suite, cells, device, jobs)
 
-    def reporting(self, winners: Mapping[tuple[Task, Optimizer], Optimizer]) -> Order:
+    def reporting(self, winners: Mapping[Asked, Optimizer]) -> Order:
         return self.only(tuple(self.suite.reporting(winners)))
 
     def only(self, cells: tuple[Cell, ...]) -> Order:

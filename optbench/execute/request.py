@@ -24,7 +24,7 @@ CHOICES: dict[str, Sequence[str]] = {
     "device": ("auto", "cpu", "gpu", "tpu"),
     "precision": PRECISIONS,
 }
-SUITE_FIELDS = ("framework", "dtype", "precision", "seeds", "steps", "tuning", "trials")
+SUITE_FIELDS = ("framework", "dtype", "precision", "seeds", "tuning", "trials")
 """Fields that replace those of the suite as they are."""
 
 
@@ -56,8 +56,8 @@ class Request:
     """Number of trials of every optimizer."""
     fresh: bool = False
     """Re-run winners and defaults on fresh seeds (always on for random and quasi)."""
-    schedule: Text = None
-    """Of the learning rate: constant, cosine, wsd or linear, or 'cosine[warmup=0.1]'."""
+    schedule: Texts = None
+    """Of the learning rate: constant, cosine, wsd, linear, 'cosine[warmup=0.1]'; or several."""
     framework: Text = None
     """jax or torch."""
     dtype: Text = None
@@ -66,8 +66,8 @@ class Request:
     """Of float32 matrix products on an accelerator: float32, tensorfloat32 or bfloat16."""
     seeds: Number = None
     """Number of seeds."""
-    steps: Number = None
-    """Steps of every task, in place of its own horizon."""
+    steps: Texts = None
+    """Steps of every task, in place of its own horizon; or several: 250,500,1000."""
     data: Text = None
     """The folder with data that does not come with the package (CIFAR-10, MNIST, text); default: OPTBENCH_DATA."""
     device: str = "auto"
@@ -107,7 +107,7 @@ class Request:
         if self.data is not None:
             folder.use(self.data)
         suite = catalogue.suite(self.suite)
-        check_numbers(self.timeout, seeds=self.seeds, trials=self.trials, steps=self.steps, jobs=self.jobs)
+        check_numbers(self.timeout, seeds=self.seeds, trials=self.trials, jobs=self.jobs)
         modes = [mode for modes in plan.MODES.values() for mode in modes]
         for name, allowed in {**CHOICES, "lanes": modes}.items():
             check_choice(f"--{name}", getattr(self, name), allowed)
@@ -115,7 +115,8 @@ class Request:
             "optimizers": parsed("optimizer", self.opt, catalogue.optimizer),
             "tasks": parsed("task", self.task, catalogue.task),
             "metrics": parsed("metric", self.metrics, catalogue.metric),
-            "schedule": None if self.schedule is None else catalogue.schedule(self.schedule),
+            "schedule": parsed("schedule", self.schedule, catalogue.schedule),
+            "steps": parsed("number of steps", self.steps, whole),
             "fresh": self.fresh or None,
             **{name: getattr(self, name) for name in SUITE_FIELDS},
         }
@@ -138,6 +139,15 @@ class Request:
                 "--lr fixes the trials of a run without stages. Omit it, or --tuning, --trials and --fresh."
             )
         return suite
+
+
+def whole(text: Any) -> int:
+    try:
+        value = int(text) if isinstance(text, str) else text
+    except ValueError:
+        raise UserError(f"--steps: {text!r} is not a whole number.") from None
+    check_numbers(1.0, steps=value)
+    return value
 
 
 def check_runs(suite: Suite, task: Task) -> None:
@@ -196,10 +206,11 @@ def check_numbers(timeout: float, **counts: int | None) -> None:
         raise UserError(f"--timeout must be a number of seconds above 0, got {timeout!r}.")
 
 
-def parsed(kind: str, texts: Sequence[Any] | None, parse: Callable[[Any], Any]) -> tuple[Any, ...] | None:
+def parsed(kind: str, texts: Any, parse: Callable[[Any], Any]) -> tuple[Any, ...] | None:
     """Objects as they are, or text parsed, split at the commas outside brackets."""
     if texts is None:
         return None
+    texts = texts if isinstance(texts, list | tuple) else (texts,)
     parts = [part for text in texts for part in (split_brackets(text) if isinstance(text, str) else [text])]
     parsed: dict[Any, Any] = {}
     for part in (part for part in parts if part != ""):
@@ -210,7 +221,8 @@ def parsed(kind: str, texts: Sequence[Any] | None, parse: Callable[[Any], Any]) 
             raise UserError(f"{kind} {part!r} {twice}. Give each once.")
         parsed[thing] = part
     if not parsed:
-        raise UserError(f"no {kind} was given. Name at least one; see: optbench list {kind}s")
+        listed = f"; see: optbench list {kind}s" if kind in ("optimizer", "task", "metric") else ""
+        raise UserError(f"no {kind} was given. Name at least one{listed}")
     return tuple(parsed)
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from optbench.cell import Schedule
 from optbench.execute.order import Order
 from optbench.execute.session import Session
 from optbench.optimizer import Optimizer
-from optbench.suite import Suite
+from optbench.suite import Asked, Suite
 from optbench.task import Task
 
 if TYPE_CHECKING:
@@ -50,17 +51,20 @@ def in_stages(suite: Suite, *frames: pd.DataFrame) -> pd.DataFrame:
     return staged(frames, suite.optimizers, suite.tuning, suite.trials)
 
 
-def winners(suite: Suite, chosen: pd.DataFrame) -> dict[tuple[Task, Optimizer], Optimizer]:
-    """For each task and optimizer of a suite, the optimizer at the trial that the first stage chose."""
-    from optbench.stats.stages import winning
+def winners(suite: Suite, chosen: pd.DataFrame) -> dict[Asked, Optimizer]:
+    """For each task, setting and optimizer of a suite, the optimizer at the trial that the first stage chose."""
+    from optbench.stats.stages import KEYS, winning
 
-    winning_trials = {(key[0], key[-1]): place for key, place in winning(in_stages(suite, chosen)).items()}
+    by = [KEYS.index(name) for name in ("task", "schedule", "steps", "optimizer")]
+    places = {tuple(key[i] for i in by): place for key, place in winning(in_stages(suite, chosen)).items()}
+
+    def best(task: Task, setting: tuple[Schedule, int], optimizer: Optimizer) -> Optimizer:
+        place = places[task.label(), setting[0].label(), str(setting[1]), optimizer.label()]
+        return next(trial.at for trial in suite.trials_of(optimizer) if trial.place in (None, place))
+
     return {
-        (task, optimizer): next(
-            trial.at
-            for trial in suite.trials_of(optimizer)
-            if trial.place in (None, winning_trials[task.label(), optimizer.label()])
-        )
+        (task, setting, each): best(task, setting, each)
         for task in suite.tasks
-        for optimizer in suite.optimizers
+        for setting in suite.settings(task)
+        for each in suite.optimizers
     }

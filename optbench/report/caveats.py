@@ -14,7 +14,7 @@ from optbench.stats import Frame
 from optbench.stats.costs import RAN
 from optbench.stats.curves import INTERVAL_FROM
 from optbench.stats.outcomes import trying
-from optbench.suite import Suite
+from optbench.suite import Suite, several
 from optbench.wording import count, listed, number
 
 DISTURBED = 1.2
@@ -62,11 +62,11 @@ def decays(stored: Frame) -> list[str]:
 
 def unlike_the_suite(problems: Sequence[Problem], suite: Suite) -> list[str]:
     """Steps other than the suite's, and unequal budgets."""
-    other: dict[tuple[int, int], list[str]] = {}
+    other: dict[tuple[int, tuple[int, ...]], list[str]] = {}
     unequal: dict[str, list[str]] = {}
     for problem in problems:
-        steps, own = int(problem.rows["steps"].iloc[0]), suite.steps or problem.question.horizon
-        if steps != own:
+        steps, own = int(problem.rows["steps"].iloc[0]), several(suite.steps) or (problem.question.horizon,)
+        if steps not in own:
             other.setdefault((steps, own), []).append(problem.name)
         # An optimizer without a learning rate has as many trials: they would all be its only one.
         searching = {label: rows for label, rows in problem.optimizers.items() if rows["trial"].notna().any()}
@@ -75,7 +75,8 @@ def unlike_the_suite(problems: Sequence[Problem], suite: Suite) -> list[str]:
             text = listed([f"{label} {text}" for label, text in budgets.items()])
             unequal.setdefault(text, []).append(problem.name)
     ran = [
-        f"{listed(names)} ran {n:,} steps; the suite asks for {own:,}." for (n, own), names in other.items()
+        f"{listed(names)} ran {n:,} steps; the suite asks for {listed([f'{each:,}' for each in own])}."
+        for (n, own), names in other.items()
     ]
     return ran + [f"Unequal budgets on {listed(names)}: {text}." for text, names in unequal.items()]
 

@@ -15,7 +15,7 @@ from optbench.record import typed
 from optbench.report.resolve import equal_grid, planned_lanes
 from optbench.stats import Frame
 from optbench.stats.settings import PROBLEM, question_of
-from optbench.suite import Suite
+from optbench.suite import Suite, several
 from optbench.tuning import BLOCK
 
 
@@ -72,8 +72,8 @@ def options_of(rows: Frame, suite: Suite, optimizer: str) -> list[dict[str, Any]
     lanes = str(rows["mode"].iloc[0])
     options = {
         "seeds": seeds if question.seeded and seeds != suite.seeds else None,
-        "steps": steps if steps != (suite.steps or question.horizon) else None,
-        "schedule": None if schedule == suite.schedule else schedule.label(),
+        "steps": None if steps in (several(suite.steps) or (question.horizon,)) else steps,
+        "schedule": None if schedule in several(suite.schedule) else schedule.label(),
         "framework": spec["framework"] if spec["framework"] != suite.framework else None,
         "dtype": spec["dtype"] if spec["dtype"] != suite.dtype else None,
         "precision": precision if precision != suite.precision else None,

@@ -21,7 +21,7 @@ from optbench.stats.curves import INTERVAL_FROM
 from optbench.stats.settings import PROBLEM, SETTING, modern
 from optbench.stats.stages import key, made_by, staged, unreported
 from optbench.store import Store
-from optbench.suite import Suite
+from optbench.suite import Suite, several
 from optbench.tuning import BLOCK, FRESH
 
 
@@ -182,12 +182,14 @@ def untuned_in(frame: Frame, suite: Suite) -> list[Optimizer]:
 def in_order(frame: Frame, task_labels: Sequence[str], suite: Suite) -> Frame:
     """Tasks in the given order, the suite's own setting before others, optimizers as the catalogue has them."""
     places = {label: i for i, label in enumerate(task_labels)}
-    own = [suite.schedule.label(), suite.framework, suite.dtype, suite.precision]
+    schedules = [each.label() for each in several(suite.schedule)]
+    own = [suite.framework, suite.dtype, suite.precision]
     names = order(frame["optimizer"])
     keys = pd.DataFrame(
         {
             "task": frame["task"].map(places),
-            "own": (frame[["schedule", "framework", "dtype", "precision"]] != own).any(axis=1),
+            "own": (frame[["framework", "dtype", "precision"]] != own).any(axis=1)
+            | ~frame["schedule"].isin(schedules),
             **{name: frame[name].astype(str) for name in PROBLEM[1:] if name != "steps"},
             "steps": -frame["steps"],
             "optimizer": frame["optimizer"].map(names.index),

@@ -92,7 +92,8 @@ class Part(NamedTuple):
         """By learning rate and seed."""
         optimizer, swept = self.side.optimizer, self.side.optimizer.swept()
         at = [optimizer.replace(**{swept.name: rate}) if swept else optimizer for rate in self.rates]
-        return [suite.cell(self.task, o, seed) for o in at for seed in self.seeds]
+        setting = suite.settings(self.task)[0]
+        return [suite.cell(self.task, setting, o, seed) for o in at for seed in self.seeds]
 
 
 class Current(Session):
@@ -161,7 +162,7 @@ class Runner:
             text = f"{file}:{text.partition('.py:')[2]}"
         options = {
             "opt": text, "lr": None if part.rates[0] is None else part.rates, "seeds": part.seeds.stop,
-            "steps": suite.steps or task.horizon, "framework": suite.framework, "jobs": self.order.jobs,
+            "steps": suite.settings(task)[0][1], "framework": suite.framework, "jobs": self.order.jobs,
             "device": self.order.device.platform, "results": str(store), "progress": False,
         }  # fmt: skip
         here = Path.cwd().resolve()
