@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -40,8 +41,8 @@ class Suite:
     schedule: Schedule | tuple[Schedule, ...] = CONSTANT
     framework: str = "jax"
     dtype: str = "float32"
-    steps: int | tuple[int, ...] | None = None
-    """None runs each task for its own horizon."""
+    steps: int | tuple[int, ...] | Mapping[str, int | tuple[int, ...]] | None = None
+    """None runs each task for its own horizon; a mapping says it of some, by label."""
     precision: str = PRECISIONS[0]
     tuning: str = "grid"
     metrics: tuple[Metric, ...] = ()
@@ -62,7 +63,10 @@ class Suite:
         for name, value in {"tasks": tuple(dict.fromkeys(spread)), "batch": (), "width": ()}.items():
             object.__setattr__(self, name, value)  # spread once: a copy of the suite has these tasks
         for name in ("trials", "seeds", "steps", "choosing"):
-            for value in several(getattr(self, name)):
+            given = getattr(self, name)
+            for value in itertools.chain.from_iterable(
+                map(several, given.values() if isinstance(given, Mapping) else [given])
+            ):
                 if not (isinstance(value, int) and value >= 1):
                     raise UserError(
                         f"suite {self.name}: {name}={value!r} is not a number of {name}; give at least 1."
@@ -104,8 +108,16 @@ class Suite:
 
     def settings(self, task: Task) -> list[tuple[Schedule, int]]:
         """The schedules and numbers of steps that a task runs at."""
-        horizons = several(self.steps) or (task.horizon,)
-        return [(schedule, steps) for schedule in several(self.schedule) for steps in horizons]
+        return [
+            (schedule, steps)
+            for schedule in several(self.schedule)
+            for steps in self.horizons(task.label(), task.horizon)
+        ]
+
+    def horizons(self, task: str, own: int) -> tuple[int, ...]:
+        """The numbers of steps that a task of this label and horizon runs for."""
+        given = self.steps.get(task) if isinstance(self.steps, Mapping) else self.steps
+        return several(given) or (own,)
 
     def reporting(self, winners: Mapping[Asked, Optimizer]) -> list[Cell]:
         """The second stage: for each task, setting and optimizer, the winning trial on fresh seeds."""

@@ -14,7 +14,7 @@ from optbench.stats import Frame
 from optbench.stats.costs import RAN
 from optbench.stats.curves import INTERVAL_FROM
 from optbench.stats.outcomes import trying
-from optbench.suite import Suite, several
+from optbench.suite import Suite
 from optbench.wording import count, listed, number
 
 DISTURBED = 1.2
@@ -65,7 +65,8 @@ def unlike_the_suite(problems: Sequence[Problem], suite: Suite) -> list[str]:
     other: dict[tuple[int, tuple[int, ...]], list[str]] = {}
     unequal: dict[str, list[str]] = {}
     for problem in problems:
-        steps, own = int(problem.rows["steps"].iloc[0]), several(suite.steps) or (problem.question.horizon,)
+        task, steps = problem.rows[["task", "steps"]].iloc[0]
+        own = suite.horizons(task, problem.question.horizon)
         if steps not in own:
             other.setdefault((steps, own), []).append(problem.name)
         # An optimizer without a learning rate has as many trials: they would all be its only one.

@@ -72,7 +72,7 @@ def options_of(rows: Frame, suite: Suite, optimizer: str) -> list[dict[str, Any]
     lanes = str(rows["mode"].iloc[0])
     options = {
         "seeds": seeds if question.seeded and seeds != suite.seeds else None,
-        "steps": None if steps in (several(suite.steps) or (question.horizon,)) else steps,
+        "steps": None if steps in suite.horizons(str(rows["task"].iloc[0]), question.horizon) else steps,
         "schedule": None if schedule in several(suite.schedule) else schedule.label(),
         "framework": spec["framework"] if spec["framework"] != suite.framework else None,
         "dtype": spec["dtype"] if spec["dtype"] != suite.dtype else None,

@@ -6,6 +6,7 @@ from optbench.task import Task
 from optbench.tasks.autoencoder import Autoencoder
 from optbench.tasks.mlp import MLP
 from optbench.tasks.plane import Plane
+from optbench.tasks.power_law import PowerLaw
 from optbench.tasks.quadratic import Quadratic
 from optbench.tasks.resnet import ResNet
 from optbench.tasks.rosenbrock import Rosenbrock
@@ -21,6 +22,7 @@ CLASSES: tuple[type[Task], ...] = (
     Autoencoder,
     XorRNN,
     Plane,
+    PowerLaw,
 )
 
 

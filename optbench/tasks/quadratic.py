@@ -74,11 +74,6 @@ class Quadratic(Task):
         return {"z": scale * np.stack(normal)}
 
     def jax(self) -> Functions:
-        # Both frameworks spell a matrix product the same way.
-        def value(params, data):
-            x = params["x"]
-            return x @ (data["A"] @ x) / 2
-
         def loss(params, data, draw):
             return value(params, data) + (params["x"] @ draw["z"] if self.noise else 0)
 
@@ -90,9 +85,15 @@ class Quadratic(Task):
         return 4.0 * self.dim**2
 
 
+def value(params: Any, data: Any) -> Any:
+    """x^T A x / 2; both frameworks spell a matrix product the same way."""
+    x = params["x"]
+    return x @ (data["A"] @ x) / 2
+
+
 @functools.lru_cache(maxsize=8)
 def matrix(dim: int, condition: float, spectrum: str, rotation: int | None) -> Any:
-    """A = R diag(lambda) R^T, symmetric to the last bit."""
+    """A of a spectrum."""
     import numpy as np
 
     if spectrum == "log":
@@ -101,9 +102,16 @@ def matrix(dim: int, condition: float, spectrum: str, rotation: int | None) -> A
         large = max(1, dim // 10)
         near_one, near_least = np.linspace(1.0, 0.8, large), np.linspace(1.25, 1.0, dim - large) / condition
         values = np.concatenate([near_one, near_least])
+    return rotated(values, rotation)[0]
+
+
+def rotated(values: Any, rotation: int | None) -> tuple[Any, Any]:
+    """A = R diag(lambda) R^T, symmetric to the last bit, and R."""
+    import numpy as np
+
     if rotation is None:
-        return np.diag(values)
-    basis, triangle = np.linalg.qr(stream(rotation, "rotation").standard_normal((dim, dim)))
+        return np.diag(values), np.eye(len(values))
+    basis, triangle = np.linalg.qr(stream(rotation, "rotation").standard_normal((len(values),) * 2))
     basis = basis * np.sign(np.diag(triangle))  # the Haar measure needs the signs
     a = (basis * values) @ basis.T
-    return (a + a.T) / 2
+    return (a + a.T) / 2, basis

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from optbench.report.panels import claims, cost, curves, notes, paths, standings, verdict
+from optbench.report.panels import claims, cost, curves, notes, paths, scaling, standings, verdict
 from optbench.report.parts import Panel
 
 PANELS = [
@@ -12,6 +12,7 @@ PANELS = [
     Panel("Tuning", curves.tuning),
     Panel("Profiles", standings.profiles),
     Panel("Ranks", standings.ranks),
+    Panel("Scaling", scaling.scaling),
     Panel("Paths", paths.paths),
     Panel("Cost", cost.cost),
     Panel("Failures", cost.failures),
