@@ -106,6 +106,8 @@ class Law(NamedTuple):
     """For each optimizer; 1 for that of the law."""
     trends: list[Estimate]
     """By what a speed-up is multiplied when the steps are doubled."""
+    missed: float
+    """The largest distance of a mean over seeds from the law, as a share."""
 
     def at(self, steps: np.ndarray, speedup: float = 1.0) -> np.ndarray:
         return self.c + self.a * (speedup * steps) ** -self.b
@@ -122,7 +124,10 @@ def law(losses: np.ndarray, steps: np.ndarray, base: int = 0) -> Law:
         speedups[i] = Estimate.of(found[place], moves[place])
         at = place + len(others)
         trends[i] = Estimate.of(math.log(2) * bent[at], math.log(2) * bends[at])
-    return Law(found[0], math.exp(found[1]), found[2], speedups, trends)
+    found_law = Law(found[0], math.exp(found[1]), found[2], speedups, trends, 0.0)
+    means = np.exp(np.log(losses).mean(axis=2))
+    fitted = [found_law.at(steps, each.value) for each in speedups]
+    return found_law._replace(missed=float(np.abs(means / fitted - 1).max()))
 
 
 def shared_law(

@@ -7,15 +7,18 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from optbench.report.axes import few_ticks
 from optbench.report.content import Content
 from optbench.report.figures import WIDTH, legend, new_figure
 from optbench.report.parts import Bullets, Part, Picture, Table, Text
 from optbench.stats import Frame
 from optbench.stats.scaling import Axis, Law, along, best_rates, changes, critical_batch, cube, law
-from optbench.wording import count, interval, number
+from optbench.wording import count, interval, number, spoken
 
 BASES = ("adamw", "adam")
 """What a speed-up is over: the first of these that ran, or else the first optimizer."""
+FARTHEST = 0.1
+"""How far the law may be off a mean over seeds for its speed-ups to say something."""
 SPOKEN = {"steps": "steps", "batch": "batch", "width": "width"}
 
 
@@ -28,7 +31,7 @@ def scaling(content: Content) -> list[Part]:
     parts: list[Part] = []
     for place, axis in enumerate(along(best, specs)):
         score = scores[str(axis.rows["problem"].iloc[0])]
-        column, shown = ("score", score) if score.endswith("loss") else ("training", "training loss")
+        column, shown = ("score", spoken(score)) if score.endswith("loss") else ("training", "training loss")
         parts += [Text(f"{axis.task}: {SPOKEN[axis.name]}", "heading")]
         parts += over_steps(axis, column, shown, content, place) if axis.name == "steps" else []
         parts += over_batches(axis) if axis.name == "batch" else []
@@ -42,6 +45,10 @@ def over_steps(axis: Axis, column: str, shown: str, content: Content, place: int
     if len(names) < 2 or losses.min() <= 0 or losses.shape[2] < 2:
         return [Text("A speed-up needs two optimizers that ran with two seeds at every number of steps.")]
     found = law(losses, steps, names.index(base))
+    if found.missed > FARTHEST:
+        return [
+            Text(f"No speed-up: the shared law c + a T^-B is up to {found.missed:.0%} off the mean {shown}.")
+        ]
     rows = [
         (name, interval(*found.speedups[i]), interval(*found.trends[i]), lasting(found, i))
         for i, name in enumerate(names)
@@ -50,8 +57,8 @@ def over_steps(axis: Axis, column: str, shown: str, content: Content, place: int
     note = (
         f"speed-up: how many times the steps {base} needs for the same {shown}, over all numbers of steps; doubling: "
         "what it is multiplied by when the steps double. 95 % intervals over seeds. The learning rate was tuned anew "
-        f"at each number of steps. Shared law: {number(found.c)} + {number(found.a)} T^-{number(found.b)}; nothing is "
-        f"said beyond {steps[-1]:,.0f} steps."
+        f"at each number of steps. Shared law: {number(found.c)} + {number(found.a)} T^-{number(found.b)}, at "
+        f"most {found.missed:.1%} off a mean; nothing is said beyond {steps[-1]:,.0f} steps."
     )
     table = Table(f"Speed-up over {base}", ("optimizer", "speed-up", "doubling", "it"), rows, 1, note)
     alt = f"{shown} of {axis.task} over steps, with the law that all optimizers share"
@@ -128,5 +135,6 @@ def draw(
     axes.set(xscale="log", yscale="log", xlabel="steps", ylabel=shown)
     axes.set_xticks(steps, [f"{each:,.0f}" for each in steps])
     axes.minorticks_off()
+    few_ticks(axes.yaxis, *axes.get_ylim())
     legend(figure, [content.looks[name] for name in names], names, [], loc="outside right upper")
     return figure
