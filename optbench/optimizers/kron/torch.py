@@ -17,6 +17,7 @@ from optbench.optimizers.psgd.torch_base import precond_update_prob_schedule as 
 from optbench.protocol import normals
 from optbench.rules.arguments import at, rate
 from optbench.rules.torch_optimizer import Leaf, optimizer, wide
+from optbench.rules.torch_shards import mapped, spread, whole
 
 Factors = list[torch.Tensor]
 
@@ -70,14 +71,18 @@ class Kron(Preconditioned):
 
     def advance(self, leaves: list[Work]) -> None:
         for work in leaves:
+            for leaf in work.leaves:
+                leaf.state["Q"] = mapped(whole, leaf.state["Q"])
             self.step_group(work)
+            for leaf in work.leaves:
+                leaf.state["Q"] = [spread(q, leaf.param) for q in leaf.state["Q"]]
 
     def step_group(self, work: Work) -> None:
         group, leaves, draws = work
         directions = self.momenta(group, leaves)
         if draws is not None:
-            raw = [leaf.grad for leaf in leaves]
-            self.fit_group(work, directions if group["momentum_into_precond_update"] else raw)
+            on_momentum = group["momentum_into_precond_update"]
+            self.fit_group(work, directions if on_momentum else [whole(leaf.grad) for leaf in leaves])
         limit = trust_region if group["upstream"] == "0.2.7" else clip_rms
         apply = lifted(precondition, (0, 0), group)
         updates = [

@@ -22,6 +22,7 @@ from optbench.optimizers.psgd import BALANCE_PROBABILITY, SEED, SHARED
 from optbench.optimizers.psgd.torch_base import Work, descend, is_alive
 from optbench.rules.arguments import field, rate
 from optbench.rules.torch_optimizer import Leaf, optimizer, wide
+from optbench.rules.torch_shards import spread, whole
 
 DAMPING = 2.0**-11.5
 """sqrt of the float32 machine epsilon, not rounded to float32."""
@@ -83,7 +84,8 @@ class KronTorch(Kron):
         """Whether to balance, and a probe for each leaf."""
         step, names, probe = group["count"], self.names(), []
         for param, grad, *_ in leaves:
-            like = grad.reshape(merged(tuple(param.shape), group["merge_dims"])).to(wide(grad.dtype))
+            shape = merged(tuple(param.shape), group["merge_dims"])
+            like = torch.empty(shape, dtype=wide(grad.dtype), device=grad.device)
             probe.append(self.noise.normal(f"probe.{names[param]}", step, like))
         balance = any(len(leaf.state["Q"]) > 1 for leaf in leaves) and bool(
             self.noise.uniform("balance_u", step, torch.float64) < BALANCE_PROBABILITY
@@ -109,7 +111,7 @@ class KronTorch(Kron):
     def fit_merged(self, leaf: Leaf, direction: torch.Tensor, v: torch.Tensor, balance: bool) -> torch.Tensor:
         _, grad, state, group, _ = leaf
         on_momentum = group["momentum_into_precond_update"]
-        g = direction if on_momentum else grad.reshape(direction.shape).to(direction.dtype)
+        g = direction if on_momentum else whole(grad).reshape(direction.shape).to(direction.dtype)
         lr = torch.full((), group["precond_lr"], dtype=g.dtype, device=g.device)
         if group["upstream"] is None:
             # A leaf without gradient is fitted with a step of 0.
@@ -119,7 +121,7 @@ class KronTorch(Kron):
             state["Q"] = balanced(state["Q"])
         state["Q"] = fit_factors(state["Q"], damped, v, lr)
         if group["upstream"] is not None and not on_momentum:
-            grad.copy_(damped.reshape(grad.shape))
+            grad.copy_(spread(damped.reshape(grad.shape), grad))
         return damped if on_momentum else direction
 
 
