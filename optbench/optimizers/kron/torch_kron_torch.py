@@ -97,19 +97,23 @@ class KronTorch(Kron):
         params, updates = [leaf.param for leaf in leaves], []
         for i, (leaf, m) in enumerate(zip(leaves, self.momenta(group, leaves), strict=True)):
             shape = merged(tuple(leaf.param.shape), group["merge_dims"])
-            direction = m.reshape(shape).to(wide(m.dtype))
+            direction, qs = whole(m).reshape(shape).to(wide(m.dtype)), [whole(q) for q in leaf.state["Q"]]
             if draws is not None:
                 balance, probe = draws
-                direction = self.fit_merged(leaf, direction, probe[i], balance)
-            update = clip_rms(precondition(leaf.state["Q"], direction))
-            updates.append(update.reshape(leaf.param.shape).to(leaf.param.dtype))
+                direction, qs = self.fit_merged(leaf, qs, direction, probe[i], balance)
+                leaf.state["Q"] = [spread(q, leaf.param) for q in qs]
+            update = clip_rms(precondition(qs, direction))
+            updates.append(spread(update.reshape(leaf.param.shape).to(leaf.param.dtype), leaf.param))
         for flat in (False, True):
             chosen = [i for i, param in enumerate(params) if (param.ndim < 2) == flat]
             decay = {**group, "weight_decay": 0.0 if flat else group["weight_decay"]}
             descend(decay, [params[i] for i in chosen], [updates[i] for i in chosen])
 
-    def fit_merged(self, leaf: Leaf, direction: torch.Tensor, v: torch.Tensor, balance: bool) -> torch.Tensor:
-        _, grad, state, group, _ = leaf
+    def fit_merged(
+        self, leaf: Leaf, qs: Factors, direction: torch.Tensor, v: torch.Tensor, balance: bool
+    ) -> tuple[torch.Tensor, Factors]:
+        """What is preconditioned at this step, and the factors after a fit."""
+        _, grad, _, group, _ = leaf
         on_momentum = group["momentum_into_precond_update"]
         g = direction if on_momentum else whole(grad).reshape(direction.shape).to(direction.dtype)
         lr = torch.full((), group["precond_lr"], dtype=g.dtype, device=g.device)
@@ -117,12 +121,11 @@ class KronTorch(Kron):
             # A leaf without gradient is fitted with a step of 0.
             lr = lr * is_alive(g)
         damped = g + DAMPING * g.abs().mean() * v
-        if balance and len(state["Q"]) > 1:
-            state["Q"] = balanced(state["Q"])
-        state["Q"] = fit_factors(state["Q"], damped, v, lr)
+        if balance and len(qs) > 1:
+            qs = balanced(qs)
         if group["upstream"] is not None and not on_momentum:
             grad.copy_(spread(damped.reshape(grad.shape), grad))
-        return damped if on_momentum else direction
+        return damped if on_momentum else direction, fit_factors(qs, damped, v, lr)
 
 
 def merged(shape: tuple[int, ...], merge: bool) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from optbench.optimizers.psgd import check_release
 from optbench.protocol import Noise
 from optbench.rules.torch import SeedNoise
 from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, outside
-from optbench.rules.torch_shards import joined, local, spread, whole
+from optbench.rules.torch_shards import joined, local, spread
 
 foreach: Any = torch
 """Operations on lists of tensors; torch declares no types for them."""
@@ -73,10 +73,10 @@ class Preconditioned(CheckedOptimizer):
         raise NotImplementedError
 
     def momenta(self, group: dict[str, Any], leaves: list[Leaf]) -> list[torch.Tensor]:
-        """Update the momenta, on shards; the directions, whole, bias-corrected by each parameter's own steps."""
+        """Update the momenta and return the directions, bias-corrected by each parameter's own steps."""
         b1, nesterov = group["b1"], group.get("nesterov", False)
         if b1 == 0 or not leaves:
-            return [whole(leaf.grad) for leaf in leaves]
+            return [leaf.grad for leaf in leaves]
         grads, states = [local(leaf.grad) for leaf in leaves], [leaf.state for leaf in leaves]
         held = [local(state["mu"]) for state in states]
         mus = [mu.to(grad.dtype) for mu, grad in zip(held, grads, strict=True)]
@@ -91,11 +91,11 @@ class Preconditioned(CheckedOptimizer):
         else:
             ahead = foreach._foreach_mul(mus, [b1 / (1 - b1 ** (t + 1)) for t in steps])
             foreach._foreach_add_(ahead, foreach._foreach_mul(grads, [(1 - b1) / (1 - b1**t) for t in steps]))
-        return [whole(joined(m, leaf.param)) for m, leaf in zip(ahead, leaves, strict=True)]
+        return [joined(m, leaf.param) for m, leaf in zip(ahead, leaves, strict=True)]
 
 
 def descend(group: dict[str, Any], params: list[torch.Tensor], updates: list[torch.Tensor]) -> None:
-    """theta <- theta - lr (u + weight_decay theta), on shards; the updates are whole."""
+    """theta <- theta - lr (u + weight_decay theta)."""
     if not params:
         return
     updates = [local(spread(u, param)) for u, param in zip(updates, params, strict=True)]
