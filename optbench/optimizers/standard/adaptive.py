@@ -112,7 +112,7 @@ class Adafactor(Standard):
 
     learning_rate: float = step_size(0.01, 1e-4)
     decay: float = hyper(0.8, "exponent of the mean's memory", bounds="(0, 1]")
-    clipping: float = hyper(1.0, "largest root mean square of a step", bounds="(0, inf)")
+    clipping: float = hyper(1.0, "largest root mean square of a step", bounds="[1, inf)")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
         from optbench.optimizers.standard.jax import adafactor

@@ -113,7 +113,7 @@ class AcProp(Moments):
     m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) (g - m_{t-1})^2 + eps_root
     theta <- theta - learning_rate (g / (sqrt(v_{t-1} / (1 - b2^(t-1))) + eps) + weight_decay theta)
 
-    The divisor of the first step is 1.
+    The root of the first step is 1.
     """
 
     name: ClassVar[str] = "acprop"
