@@ -229,10 +229,9 @@ def fromage(p, s, g, t, o):
 
 def schedule_free(p, s, g, t, o):
     z, x = s.get("z", p), s.get("x", p)
+    u = g
     if hasattr(o, "b2"):
         u = g / (np.sqrt(mean(s, "v", g * g, o.b2) / (1 - o.b2**t)) + o.eps)
-    else:
-        u = g
     s["z"] = z - o.learning_rate * (u + o.weight_decay * p)
     weight = t**o.r * o.learning_rate**o.weight_lr_power
     c = weight / total(s, "w", weight)
