@@ -70,10 +70,13 @@ class Path:
 
 
 def laid_out(optimizer: Optimizer, state: Any, params: Any, specs: Any, mesh: Mesh) -> Any:
-    """A first state on a mesh: what is sharded stays, Kron's factors go by its specs, the rest on every device."""
+    """A first state on a mesh: what is sharded stays, Kron's factors go by its specs, the rest by rows where it can."""
 
-    def put(x: Any, spec: Any = PartitionSpec()) -> Any:  # noqa: B008
-        return x if isinstance(x.sharding, NamedSharding) else jax.device_put(x, NamedSharding(mesh, spec))
+    def put(x: Any, spec: Any = None) -> Any:
+        if isinstance(x.sharding, NamedSharding):
+            return x
+        rows = PartitionSpec(mesh.axis_names[0]) if x.ndim and x.shape[0] % 8 == 0 else PartitionSpec()
+        return jax.device_put(x, NamedSharding(mesh, rows if spec is None else spec))
 
     def part(x: Any) -> Any:
         if not isinstance(optimizer, Kron) or not is_kron(x):
