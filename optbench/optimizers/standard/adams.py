@@ -23,6 +23,7 @@ class NAdam(Moments):
 
     The momentum is constant, as in optax; torch's own lets b1 rise over the first thousand steps
     (`momentum_decay`), which `torch:NAdam` gives.
+    In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
 
     source: ClassVar[str] = "Dozat 2016; optax.nadamw, torch.optim.NAdam"
@@ -53,6 +54,7 @@ class RAdam(Moments):
 
     eps stands beside the uncorrected root, as in torch; `optax.radam` has it beside the corrected one, and loses
     r to rounding in float32.
+    In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
 
     source: ClassVar[str] = "arXiv:1908.03265; as optax.radam, torch.optim.RAdam"
