@@ -78,8 +78,8 @@ class Adadelta(Standard):
     v <- b2 v + (1 - b2) g^2;  u = sqrt(x + eps) / sqrt(v + eps) g;  x <- b2 x + (1 - b2) u^2
     theta <- theta - learning_rate u
 
-    The learning rate is 1 in the paper; here it is swept as every other method's. In JAX the square of a complex
-    gradient is that of optax, g^2 and not |g|^2.
+    The learning rate is 1 in the paper; here it is swept as every other method's. In JAX it is for real
+    parameters.
     """
 
     source: ClassVar[str] = "arXiv:1212.5701; optax.adadelta, torch.optim.Adadelta"
@@ -91,7 +91,9 @@ class Adadelta(Standard):
     eps: float = hyper(1e-6, "added inside the roots; the first step is its root", bounds="(0, inf)")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        return optax.adadelta(rate, self.b2, self.eps)
+        from optbench.optimizers.standard.jax import adadelta
+
+        return adadelta(rate, self.b2, self.eps)
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
         return partial(optim.Adadelta, rho=self.b2, eps=self.eps, foreach=True)
