@@ -54,12 +54,19 @@ class Path:
     def go(
         self, nudged: bool = False, steps: range = range(STEPS), at: Any = None
     ) -> tuple[list[dict[str, np.ndarray]], Any]:
-        """The parameters after each step, and the last of all; nudged: moved by 1 +- 2^-52 after each step."""
+        """The parameters after each step, and the last of all; nudged: by 1 +- 2^-52 at the start and after each."""
         (params, state), path = (self.params, self.state) if at is None else at, []
+
+        def nudge(params: Any, t: int) -> Any:
+            return {k: p * (1 + ROUNDING * signs(k, t, p.shape)) for k, p in params.items()}
+
+        if (
+            nudged
+        ):  # at the start too: of a first gradient an eigenbasis is made, of which rounding chooses a part
+            params = nudge(params, -1)
         for t in steps:
             params, state = self.compiled(params, state, t)
-            if nudged:
-                params = {k: p * (1 + ROUNDING * signs(k, t, p.shape)) for k, p in params.items()}
+            params = nudge(params, t) if nudged else params
             path.append({name: np.asarray(p) for name, p in params.items()})
         return path, (params, state)
 

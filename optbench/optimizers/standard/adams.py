@@ -120,6 +120,8 @@ class OptimisticAdam(Standard):
     """Adam's step plus how it changed; made for games.
 
     u = Adam's step (with Nesterov's look ahead);  theta <- theta - learning_rate ((alpha + beta) u_t - beta u_{t-1})
+
+    In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
 
     source: ClassVar[str] = "arXiv:1711.00141; optax.optimistic_adam_v2"
@@ -192,6 +194,9 @@ class SimplifiedAdEMAMix(Standard):
 
     m <- b1 m + g;  v <- b2 v + (1 - b2) g^2
     theta <- theta - learning_rate ((m + alpha g) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay theta)
+
+    In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
+    For real parameters: the square of a complex gradient would be g^2, not |g|^2.
     """
 
     name: ClassVar[str] = "simplified_ademamix"

@@ -66,6 +66,8 @@ class AdaBelief(Moments):
 
     m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) (g - m)^2 + eps_root
     theta <- theta - learning_rate m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
+
+    In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
 
     name: ClassVar[str] = "adabelief"
@@ -117,6 +119,7 @@ class AcProp(Moments):
     theta <- theta - learning_rate (g / (sqrt(v_{t-1} / (1 - b2^(t-1))) + eps) + weight_decay theta)
 
     The root of the first step is 1.
+    In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
 
     name: ClassVar[str] = "acprop"
