@@ -375,8 +375,8 @@ def in_torch(o):
 
 
 WAYS = {"jax": in_jax, "torch": in_torch}
-CASES = [
-    (name, framework)
+CASES = [  # JAX compiles each operation, for a second or two a method
+    pytest.param(name, framework, marks=[pytest.mark.slow] * (framework == "jax"))
     for name in sorted([*LEAVES, *TREES])
     for framework in optimizers.parse(name).frameworks()
 ]
