@@ -250,11 +250,15 @@ def freezing(learning_rate=0.1):
 
 
 def counted_devices(learning_rate=0.1):
+    """Remembers the devices of its start outside of its state."""
+    seen = []
+
     def init(params):
-        return jnp.asarray(len(jax.tree.leaves(params)[-1].devices()), float)
+        seen.append(len(jax.tree.leaves(params)[-1].devices()))
+        return optax.EmptyState()
 
     def update(updates, state, params=None):
-        return jax.tree.map(lambda u: -learning_rate * state.astype(u.dtype) * u, updates), state
+        return jax.tree.map(lambda u: -learning_rate / seen[0] * u, updates), state
 
     return optax.GradientTransformation(init, update)
 
@@ -276,7 +280,8 @@ JAX = {
     "use.vmap": counting, "use.carry": widening, "use.nested": by_name, "trees.shapes": rows, "trees.silent": divided,
     "trees.spike": powers, "trees.nan": freezing, "trees.float16": divided, "trees.bfloat16": divided,
     "trees.float64": divided, "trees.complex": squares, "parity.twins": apart, "sharding.mesh_8": counted_devices,
-    "sharding.mesh_4x2": counted_devices,
+    "sharding.mesh_4x2": counted_devices, "checkpoints.orbax_2": counted_devices,
+    "checkpoints.orbax_1": counted_devices,
 }  # fmt: skip
 UNPLANTED = {"use.flax", "use.equinox"}
 """They are `use.nested` on another tree, where their packages are installed."""

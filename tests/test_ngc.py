@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from optbench.optimizers.ngc import functional, torch_functional
 from optbench.optimizers.ngc import jax as ours
 from optbench.optimizers.ngc import torch as classes
 from optbench.optimizers.ngc.functional import get_opt_init_fn, get_opt_step_fn
@@ -48,17 +49,20 @@ def test_ngc_holds_the_golden_trace_in_torch(name, case):
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_the_functional_form_holds_a_golden_trace(name):
+@pytest.mark.parametrize(
+    ("form", "array"), [(functional, jnp.asarray), (torch_functional, torch.tensor)], ids=["jax", "torch"]
+)
+def test_the_functional_form_holds_a_golden_trace(name, form, array):
     trace = traces.load(name)[f"{name}_stream_f32"]
     order = trace["leaf_order"]
     first = traces.arrays(trace["init_params"])
-    theta = [first[leaf] for leaf in order]
+    theta = [array(first[leaf]) for leaf in order]
     opt = name.removeprefix("ngc_")
-    state = get_opt_init_fn(opt)(theta)
-    step = get_opt_step_fn(opt, **trace["hyperparameters"])
+    state = form.get_opt_init_fn(opt)(theta)
+    step = form.get_opt_step_fn(opt, **trace["hyperparameters"])
     for recorded in trace["steps"]:
         want = traces.arrays(recorded)
-        state, theta = step(state, theta, [want["grads"][leaf] for leaf in order])
+        state, theta = step(state, theta, [array(want["grads"][leaf]) for leaf in order])
         assert isinstance(theta, list)
         traces.close_trees(theta, [want["params"][leaf] for leaf in order], "float32", f"{name} {want['t']}")
     parts = [want["state"][key] for key in ("g1", "g2", "phi") if key in want["state"]]
@@ -101,7 +105,8 @@ def test_averages_of_bfloat16_parameters_are_kept_in_float32():
 )
 def test_the_step_of_one_array_takes_the_originals_names(name, arguments):
     module = importlib.import_module(f"optbench.optimizers.ngc.functional.{name}")
-    assert list(inspect.signature(module.step_update).parameters) == arguments.split()
+    for one in (module.step_update, getattr(torch_functional, name).step_update):
+        assert list(inspect.signature(one).parameters) == arguments.split()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from typing import Any
@@ -14,6 +15,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from optbench.conformance import Inapplicable
 from optbench.conformance.jax import Objective, Subject
 from optbench.conformance.problem import Shapes, batches, first, leaf_loss, signs
+from optbench.optimizer import Optimizer
+from optbench.optimizers.kron import Kron, Shaping
+from optbench.optimizers.kron.jax_sharding import kron_partition_specs
 
 SHARDED: Shapes = {"a": (1, 4), "b": (8,), "t": (3, 2, 2), "w": (16, 8)}
 """What no number of devices divides stays whole on each, as users have it."""
@@ -23,11 +27,22 @@ COLLECTIVES = ["all-gather", "all-reduce", "all-to-all", "collective-permute", "
 
 
 class Path:
-    """The steps of an optimizer on a tree, in float64."""
+    """The steps of an optimizer on a tree, in float64; on a mesh its state keeps the sharding that it starts with."""
 
-    def __init__(self, subject: Subject):
-        self.subject, self.rule = subject, subject.rule()
-        self.rows = {name: jnp.asarray(each) for name, each in batches(SHARDED).items()}
+    def __init__(self, subject: Subject, shape: tuple[int, ...], axes: tuple[str, ...]):
+        self.rule, rows = subject.rule(), batches(SHARDED)
+        self.rows = {name: jnp.asarray(each) for name, each in rows.items()}
+        self.params = {name: jnp.asarray(value) for name, value in first(SHARDED).items()}
+        mesh = Mesh(np.array(jax.devices()[: math.prod(shape)]).reshape(shape), axes)
+        specs = {
+            name: PartitionSpec(*axes[: p.ndim]) if p.shape[0] % 8 == 0 else PartitionSpec()
+            for name, p in self.params.items()
+        }
+        placed = {name: NamedSharding(mesh, spec) for name, spec in specs.items()}
+        self.params = jax.device_put(self.params, placed)
+        self.state = laid_out(subject.optimizer, self.rule.init(self.params), self.params, specs, mesh)
+        shardings = jax.tree.map(lambda x: x.sharding, (self.params, self.state))
+        self.compiled = jax.jit(self.step, out_shardings=shardings)
 
     def step(self, params: Any, state: Any, t: Any) -> Any:
         def loss(params: Any) -> Any:
@@ -36,23 +51,59 @@ class Path:
         done = self.rule.step(params, state, Objective(loss), t)
         return done.params, done.state
 
-    def go(self, params: Any, nudged: bool = False) -> tuple[list[dict[str, np.ndarray]], Any]:
-        """The parameters after each step, and the last of all; nudged: moved by 1 +- 2^-52 after each step."""
-        state, path = self.rule.init(params), []
-        step = jax.jit(self.step)
-        for t in range(STEPS):
-            params, state = step(params, state, t)
-            if nudged:
-                params = {k: p * (1 + ROUNDING * signs(k, t, p.shape)) for k, p in params.items()}
+    def go(
+        self, nudged: bool = False, steps: range = range(STEPS), at: Any = None
+    ) -> tuple[list[dict[str, np.ndarray]], Any]:
+        """The parameters after each step, and the last of all; nudged: by 1 +- 2^-52 at the start and after each."""
+        (params, state), path = (self.params, self.state) if at is None else at, []
+
+        def nudge(params: Any, t: int) -> Any:
+            return {k: p * (1 + ROUNDING * signs(k, t, p.shape)) for k, p in params.items()}
+
+        if (
+            nudged
+        ):  # at the start too: of a first gradient an eigenbasis is made, of which rounding chooses a part
+            params = nudge(params, -1)
+        for t in steps:
+            params, state = self.compiled(params, state, t)
+            params = nudge(params, t) if nudged else params
             path.append({name: np.asarray(p) for name, p in params.items()})
         return path, (params, state)
 
+    def collectives(self) -> Counter[str]:
+        """How often each is in the program of a step."""
+        text = self.compiled.lower(self.params, self.state, 0).compile().as_text() or ""
+        return Counter(re.findall(rf" ({'|'.join(COLLECTIVES)})(?:-start)?\(", text))
 
-def collectives(path: Path, params: Any) -> Counter[str]:
-    """How often each is in the program of a step."""
-    state = path.rule.init(params)
-    text = jax.jit(path.step).lower(params, state, 0).compile().as_text() or ""
-    return Counter(re.findall(rf" ({'|'.join(COLLECTIVES)})(?:-start)?\(", text))
+
+def laid_out(optimizer: Optimizer, state: Any, params: Any, specs: Any, mesh: Mesh) -> Any:
+    """A first state on a mesh: what is sharded stays, Kron's factors go by its specs, the rest by rows where it can."""
+
+    def put(x: Any, spec: Any = None) -> Any:
+        if isinstance(x.sharding, NamedSharding):
+            return x
+        rows = PartitionSpec(mesh.axis_names[0]) if x.ndim and x.shape[0] % 8 == 0 else PartitionSpec()
+        return jax.device_put(x, NamedSharding(mesh, rows if spec is None else spec))
+
+    def part(x: Any) -> Any:
+        if not isinstance(optimizer, Kron) or not is_kron(x):
+            return jax.tree.map(put, x)
+        shaping = {name: getattr(optimizer, name) for name in Shaping._fields}
+        factors = kron_partition_specs(params, specs, mesh, **shaping)
+        own = {"Qs_preconditioners": jax.tree.map(put, x["Qs_preconditioners"], factors)}
+        return {**jax.tree.map(put, x), **own}
+
+    def is_kron(x: Any) -> bool:
+        return isinstance(x, dict) and "Qs_preconditioners" in x
+
+    return jax.tree.map(part, state, is_leaf=is_kron)
+
+
+def path_of(subject: Subject, shape: tuple[int, ...] = (1,), axes: tuple[str, ...] = ("fsdp",)) -> Path:
+    """Compiled once for each mesh."""
+    if len(jax.devices()) < 8:
+        raise Inapplicable(f"JAX has {len(jax.devices())} devices here, and not 8.")
+    return subject.once(f"path {shape}", lambda: Path(subject, shape, axes))
 
 
 def held(tree: Any) -> int:
@@ -76,21 +127,12 @@ def replicas_differ(tree: Any) -> str:
 
 
 def on(subject: Subject, shape: tuple[int, ...], axes: tuple[str, ...]) -> str:
-    if len(jax.devices()) < 8:
-        raise Inapplicable(f"JAX has {len(jax.devices())} devices here, and not 8.")
     with jax.enable_x64(True):
-        mesh = Mesh(np.array(jax.devices()[:8]).reshape(shape), axes)
-        values = {name: jnp.asarray(value) for name, value in first(SHARDED).items()}
-        path = Path(subject)
-        ones, twin = subject.once("sharding", lambda: (path.go(values), path.go(values, nudged=True)[0]))
+        one, path = path_of(subject), path_of(subject, shape, axes)
+        ones, twin = subject.once("sharding", lambda: (one.go(), one.go(nudged=True)[0]))
         alone, (_, whole) = ones
-        specs = {
-            name: PartitionSpec(*axes[: len(value.shape)]) if value.shape[0] % 8 == 0 else PartitionSpec()
-            for name, value in values.items()
-        }
-        params = {name: jax.device_put(v, NamedSharding(mesh, specs[name])) for name, v in values.items()}
-        found, last = path.go(params)
-        counts = collectives(path, params)
+        found, last = path.go()
+        counts = path.collectives()
     where, growth = f"On a mesh of {' x '.join(map(str, shape))}", 1e-16
     for t in range(STEPS):
         scale = max(float(np.abs(value).max()) for value in alone[t].values())

@@ -34,6 +34,8 @@ class Adam(Moments):
 
     m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
     theta <- theta - learning_rate m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
+
+    In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
 
     source: ClassVar[str] = "arXiv:1412.6980; optax.adam, torch.optim.Adam"
@@ -54,6 +56,8 @@ class AdamW(Adam):
 
     m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
     theta <- theta - learning_rate (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay theta)
+
+    In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
 
     name: ClassVar[str] = "adamw"

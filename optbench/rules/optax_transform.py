@@ -34,6 +34,32 @@ def rounded(value: Any, dtype: Any) -> Any:
     return float(jnp.dtype(dtype).type(value)) if isinstance(value, Real) else value
 
 
+def refuse_complex(owner: str, params: Any) -> None:
+    if any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(params)):
+        raise ValueError(
+            f"{owner}: a parameter is complex, which is not supported; "
+            "optax.contrib.split_real_and_imaginary gives it its parts"
+        )
+
+
+def checked(owner: str, transform: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """A transformation that refuses complex parameters, and whose inner one sees no parameter without entries."""
+    made = optax.with_extra_args_support(transform)
+
+    def seen(tree: Any) -> Any:
+        return jax.tree.map(lambda x: x if jnp.size(x) else optax.MaskedNode(), tree)
+
+    def init(params: Any) -> Any:
+        refuse_complex(owner, params)
+        return made.init(seen(params))
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        found, state = made.update(seen(updates), state, seen(params), **extra)
+        return jax.tree.map(lambda given, new: new if jnp.size(given) else given, updates, found), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
 def unmasked(updates: Any, tree: Any) -> Any:
     """`tree` with the holes that `optax.masked` makes in `updates` but not in extra arguments."""
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from optbench.protocol import Counts, Objective, Step
+from optbench.rules.torch_optimizer import outside
 
 Parameters = dict[str, torch.Tensor]
 
@@ -23,10 +24,12 @@ class SeedNoise:
         digest = hashlib.sha256(f"{self.seed}/{name}/{int(step)}".encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
+    @outside
     def normal(self, name: str, step: int, like: torch.Tensor) -> torch.Tensor:
         draw = torch.randn(like.shape, generator=self._generator(name, step), dtype=torch.float32)
         return draw.to(like)
 
+    @outside
     def uniform(self, name: str, step: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         return torch.rand((), generator=self._generator(name, step), dtype=dtype)
 

@@ -80,7 +80,7 @@ HARMLESS = (
     Mutant(
         "x",
         ROOMS + "novograd.torch",
-        "squared = grad.square().sum()",
+        "squared = whole(grad.square().sum())",
         "squared = (grad * grad).flip(0).sum() if grad.ndim else grad * grad",
         "novograd",
     ),

@@ -66,7 +66,7 @@ MUTANTS = [
     Mutant(
         "squared norm summed over one axis",
         ROOMS + "novograd.torch",
-        "squared = grad.square().sum()",
+        "squared = whole(grad.square().sum())",
         "squared = grad.square().sum() if grad.ndim < 2 else grad.square().sum(0).max()",
         "novograd",
     ),
@@ -237,8 +237,8 @@ MUTANTS = [
     Mutant(
         "fit on the gradient, not on the momentum",
         ROOMS + "kron.torch",
-        'directions if group["momentum_into_precond_update"] else raw',
-        "raw",
+        "m if on_momentum else whole(leaf.grad)",
+        "whole(leaf.grad)",
         "kron",
     ),
     Mutant(
@@ -342,8 +342,8 @@ MUTANTS = [
     Mutant(
         "Hessian mode fits gradients",
         ROOMS + "psgd.torch",
-        "(kind.units([curvature[p][i] for p in members]) for i in (0, 1))",
-        "(kind.units([curvature[p][i] for p in members]) for i in (1, 1))",
+        "(kind.units([whole(curvature[p][i]) for p in members]) for i in (0, 1))",
+        "(kind.units([whole(curvature[p][i]) for p in members]) for i in (1, 1))",
         "xmat",
         rows="choices1",
     ),

@@ -13,7 +13,7 @@ from optbench.fields import hyper
 from optbench.optimizers.expectigrad import Expectigrad
 from optbench.ranges import is_off
 from optbench.rules.arguments import SCHEDULED, field, takes
-from optbench.rules.optax_transform import one_minus_power, wide, zeros
+from optbench.rules.optax_transform import checked, one_minus_power, wide, zeros
 
 UPSTREAM = hyper(False, "keep sums and counters in the parameter's dtype, as the original")
 
@@ -74,4 +74,4 @@ def scale_by_expectigrad(
         scaled = jax.tree.map(lambda u, g: u.astype(g.dtype), scaled, updates)
         return scaled, ExpectigradState(count, total, counter, momentum)
 
-    return optax.with_extra_args_support(optax.GradientTransformation(init, update))
+    return checked("expectigrad", optax.GradientTransformation(init, update))

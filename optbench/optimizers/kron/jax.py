@@ -19,6 +19,7 @@ from optbench.protocol import Noise
 from optbench.ranges import is_off
 from optbench.rules.arguments import SCHEDULED, Decorator, at, field, takes
 from optbench.rules.optax import KeyNoise, probes
+from optbench.rules.optax_transform import checked
 
 Factors = list[list[jax.Array]]
 """The factors of each leaf, one for each axis."""
@@ -75,7 +76,7 @@ def scale_by_kron(
     )
     layers = Layers(scanned_layers, lax_map_batch_size if lax_map_scanned_layers else None)
     whitening = Whitening(options, layers, KeyNoise.seeded(seed) if noise is None else noise)
-    return optax.GradientTransformationExtraArgs(whitening.init, whitening.update)
+    return checked("kron", optax.GradientTransformationExtraArgs(whitening.init, whitening.update))
 
 
 class Whitening(NamedTuple):

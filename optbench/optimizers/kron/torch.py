@@ -17,6 +17,7 @@ from optbench.optimizers.psgd.torch_base import precond_update_prob_schedule as 
 from optbench.protocol import normals
 from optbench.rules.arguments import at, rate
 from optbench.rules.torch_optimizer import Leaf, optimizer, wide
+from optbench.rules.torch_shards import spread, whole
 
 Factors = list[torch.Tensor]
 
@@ -74,16 +75,17 @@ class Kron(Preconditioned):
 
     def step_group(self, work: Work) -> None:
         group, leaves, draws = work
-        directions = self.momenta(group, leaves)
-        if draws is not None:
-            raw = [leaf.grad for leaf in leaves]
-            self.fit_group(work, directions if group["momentum_into_precond_update"] else raw)
         limit = trust_region if group["upstream"] == "0.2.7" else clip_rms
-        apply = lifted(precondition, (0, 0), group)
-        updates = [
-            limit(apply(leaf.state["Q"], m.to(wide(m.dtype)))).to(m.dtype)
-            for leaf, m in zip(leaves, directions, strict=True)
-        ]
+        apply, updates = lifted(precondition, (0, 0), group), []
+        for i, (leaf, direction) in enumerate(zip(leaves, self.momenta(group, leaves), strict=True)):
+            # Of what is sharded one parameter at a time is whole.
+            m, qs = whole(direction), [whole(q) for q in leaf.state["Q"]]
+            if draws is not None:
+                balance, probe = draws
+                on_momentum = group["momentum_into_precond_update"]
+                qs = self.fitted(group, qs, m if on_momentum else whole(leaf.grad), probe[i], balance)
+                leaf.state["Q"] = [spread(q, leaf.param) for q in qs]
+            updates.append(spread(limit(apply(qs, m.to(wide(m.dtype)))).to(m.dtype), leaf.param))
         descend(group, [leaf.param for leaf in leaves], updates)
 
     def first(self, param: torch.Tensor, group: dict[str, Any]) -> Factors:
@@ -113,23 +115,22 @@ class Kron(Preconditioned):
         group["update_counter"] = 0
         return True
 
-    def fit_group(self, work: Work, fitted: list[torch.Tensor]) -> None:
-        """Balance now and then, and fit all factors; no value of a parameter is looked at from Python."""
-        group, (balance, probe) = work.group, work.draws
-        fit = lifted(fit_factors, (0, 0, 0, None), group)
-        for leaf, given, v in zip(work.leaves, fitted, probe, strict=True):
-            qs, g = leaf.state["Q"], given.to(wide(given.dtype))
-            if balance and len(qs) > 1:
-                # psgd-jax takes the norms in float32 in every dtype.
-                dtype = wide(qs[0].dtype) if group["upstream"] is None else torch.float32
-                qs = lifted(lambda qs, dtype=dtype: balanced(qs, dtype), (0,), group)(qs)
-            lr = torch.full((), group["preconditioner_lr"], dtype=g.dtype, device=g.device)
-            if group["upstream"] is None:
-                # A leaf without gradient is fitted with a step of 0.
-                lr = lr * is_alive(g)
-            if group["upstream"] != "0.2.7":
-                g = g + DAMPING * g.abs().mean() * v
-            leaf.state["Q"] = fit(qs, g, v, lr)
+    def fitted(
+        self, group: dict[str, Any], qs: Factors, given: torch.Tensor, v: torch.Tensor, balance: bool
+    ) -> Factors:
+        """The factors after a fit, now and then balanced; no value of a parameter is looked at from Python."""
+        g = given.to(wide(given.dtype))
+        if balance and len(qs) > 1:
+            # psgd-jax takes the norms in float32 in every dtype.
+            dtype = wide(qs[0].dtype) if group["upstream"] is None else torch.float32
+            qs = lifted(lambda qs: balanced(qs, dtype), (0,), group)(qs)
+        lr = torch.full((), group["preconditioner_lr"], dtype=g.dtype, device=g.device)
+        if group["upstream"] is None:
+            # A leaf without gradient is fitted with a step of 0.
+            lr = lr * is_alive(g)
+        if group["upstream"] != "0.2.7":
+            g = g + DAMPING * g.abs().mean() * v
+        return lifted(fit_factors, (0, 0, 0, None), group)(qs, g, v, lr)
 
 
 def lifted(function: Callable, in_dims: tuple[int | None, ...], group: dict[str, Any]) -> Callable:

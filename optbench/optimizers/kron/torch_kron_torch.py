@@ -22,6 +22,7 @@ from optbench.optimizers.psgd import BALANCE_PROBABILITY, SEED, SHARED
 from optbench.optimizers.psgd.torch_base import Work, descend, is_alive
 from optbench.rules.arguments import field, rate
 from optbench.rules.torch_optimizer import Leaf, optimizer, wide
+from optbench.rules.torch_shards import spread, whole
 
 DAMPING = 2.0**-11.5
 """sqrt of the float32 machine epsilon, not rounded to float32."""
@@ -83,7 +84,8 @@ class KronTorch(Kron):
         """Whether to balance, and a probe for each leaf."""
         step, names, probe = group["count"], self.names(), []
         for param, grad, *_ in leaves:
-            like = grad.reshape(merged(tuple(param.shape), group["merge_dims"])).to(wide(grad.dtype))
+            shape = merged(tuple(param.shape), group["merge_dims"])
+            like = torch.empty(shape, dtype=wide(grad.dtype), device=grad.device)
             probe.append(self.noise.normal(f"probe.{names[param]}", step, like))
         balance = any(len(leaf.state["Q"]) > 1 for leaf in leaves) and bool(
             self.noise.uniform("balance_u", step, torch.float64) < BALANCE_PROBABILITY
@@ -95,32 +97,35 @@ class KronTorch(Kron):
         params, updates = [leaf.param for leaf in leaves], []
         for i, (leaf, m) in enumerate(zip(leaves, self.momenta(group, leaves), strict=True)):
             shape = merged(tuple(leaf.param.shape), group["merge_dims"])
-            direction = m.reshape(shape).to(wide(m.dtype))
+            direction, qs = whole(m).reshape(shape).to(wide(m.dtype)), [whole(q) for q in leaf.state["Q"]]
             if draws is not None:
                 balance, probe = draws
-                direction = self.fit_merged(leaf, direction, probe[i], balance)
-            update = clip_rms(precondition(leaf.state["Q"], direction))
-            updates.append(update.reshape(leaf.param.shape).to(leaf.param.dtype))
+                direction, qs = self.fit_merged(leaf, qs, direction, probe[i], balance)
+                leaf.state["Q"] = [spread(q, leaf.param) for q in qs]
+            update = clip_rms(precondition(qs, direction))
+            updates.append(spread(update.reshape(leaf.param.shape).to(leaf.param.dtype), leaf.param))
         for flat in (False, True):
             chosen = [i for i, param in enumerate(params) if (param.ndim < 2) == flat]
             decay = {**group, "weight_decay": 0.0 if flat else group["weight_decay"]}
             descend(decay, [params[i] for i in chosen], [updates[i] for i in chosen])
 
-    def fit_merged(self, leaf: Leaf, direction: torch.Tensor, v: torch.Tensor, balance: bool) -> torch.Tensor:
-        _, grad, state, group, _ = leaf
+    def fit_merged(
+        self, leaf: Leaf, qs: Factors, direction: torch.Tensor, v: torch.Tensor, balance: bool
+    ) -> tuple[torch.Tensor, Factors]:
+        """What is preconditioned at this step, and the factors after a fit."""
+        _, grad, _, group, _ = leaf
         on_momentum = group["momentum_into_precond_update"]
-        g = direction if on_momentum else grad.reshape(direction.shape).to(direction.dtype)
+        g = direction if on_momentum else whole(grad).reshape(direction.shape).to(direction.dtype)
         lr = torch.full((), group["precond_lr"], dtype=g.dtype, device=g.device)
         if group["upstream"] is None:
             # A leaf without gradient is fitted with a step of 0.
             lr = lr * is_alive(g)
         damped = g + DAMPING * g.abs().mean() * v
-        if balance and len(state["Q"]) > 1:
-            state["Q"] = balanced(state["Q"])
-        state["Q"] = fit_factors(state["Q"], damped, v, lr)
+        if balance and len(qs) > 1:
+            qs = balanced(qs)
         if group["upstream"] is not None and not on_momentum:
-            grad.copy_(damped.reshape(grad.shape))
-        return damped if on_momentum else direction
+            grad.copy_(spread(damped.reshape(grad.shape), grad))
+        return damped if on_momentum else direction, fit_factors(qs, damped, v, lr)
 
 
 def merged(shape: tuple[int, ...], merge: bool) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from optbench.optimizers.leafwise import At, Leafwise, jax_arrays
 from optbench.protocol import Counts, Noise, Setting, Step, role_of
 from optbench.rules.arguments import SCHEDULED, at, field, takes
 from optbench.rules.optax import CurvatureRule, KeyNoise, OptaxRule, leaf_names
-from optbench.rules.optax_transform import unmasked, wide
+from optbench.rules.optax_transform import refuse_complex, unmasked, wide
 
 ROLES = hyper(None, "role of parameters by name, where their shape does not tell it; see `partition`")
 SEED = hyper(0, "seed of the first draws, an integer or a key")
@@ -128,11 +128,7 @@ def transformation(
 
 def entered(method: Leafwise, leaves: Any) -> list[Any]:
     """Arrays as a step sees them, in float32 at least; complex ones are refused."""
-    if any(jnp.iscomplexobj(leaf) for leaf in leaves):
-        raise ValueError(
-            f"{method.name}: a parameter is complex, which is not supported; "
-            "optax.contrib.split_real_and_imaginary gives it its parts"
-        )
+    refuse_complex(method.name, leaves)
     return [leaf.astype(wide(leaf.dtype)) for leaf in leaves]
 
 

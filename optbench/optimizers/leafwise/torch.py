@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -16,6 +15,7 @@ from optbench.protocol import Noise, Setting, role_of
 from optbench.rules.arguments import rate
 from optbench.rules.torch import CurvatureRule, SeedNoise, TorchRule
 from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, optimizer, value_of, wide
+from optbench.rules.torch_shards import is_sharded, joined, local, mapped, spread, summed, whole
 
 ROLES = hyper(None, "role of parameters by name, where neither a group's `role` nor the shape tells it")
 SEED = hyper(0, "seed of the first draws")
@@ -70,7 +70,7 @@ class LeafwiseOptimizer(CheckedOptimizer):
         for leaf in leaves:
             param, grad, state, group, _ = leaf
             cut = Cut(param, self.method.elementwise)
-            held = state if cut.plain else cut.mapped(cut.enter, state)
+            held = state if cut.plain else mapped(cut.enter, state)
             diagonal = cut.enter(diagonals[param]) if param in diagonals else None
             known = At(
                 state["step"], group["lr"], self.role(leaf), first["shared"], diagonal, diagonal is not None
@@ -87,7 +87,7 @@ class LeafwiseOptimizer(CheckedOptimizer):
             moved = method.step(xp, *leaf, known._replace(shared=first["shared"]))
             cut.param.add_(cut.leave(moved))
             if not cut.plain:
-                self.state[cut.param].update(cut.mapped(cut.leave, leaf[2]))
+                self.state[cut.param].update(mapped(cut.leave, leaf[2]))
 
 
 def alike(shared: dict[str, Any], sums: Sequence[Any]) -> dict[str, Any]:
@@ -102,8 +102,8 @@ def alike(shared: dict[str, Any], sums: Sequence[Any]) -> dict[str, Any]:
 class Cut(NamedTuple):
     """A parameter as its step sees it: in float32 at least, and whole where its processes have a shard each.
 
-    A step of single entries is computed on the shards, any other from the whole arrays on every process. State of the
-    parameter's shape is kept sharded as the parameter is.
+    A step of single entries is computed on the shards, any other from the whole arrays on every process. Arrays of the
+    state are kept sharded, as the parameter is or by rows.
     """
 
     param: torch.Tensor
@@ -111,54 +111,29 @@ class Cut(NamedTuple):
 
     @property
     def sharded(self) -> bool:
-        module = sys.modules.get("torch.distributed.tensor")  # only who imported it has any
-        return module is not None and isinstance(self.param, module.DTensor)
+        return is_sharded(self.param)
 
     @property
     def plain(self) -> bool:
         """Whether the step may see the parameter and its state as they are."""
         return not self.sharded and self.param.dtype in (torch.float32, torch.float64)
 
-    def mapped(self, change: Callable[[torch.Tensor], torch.Tensor], state: dict[str, Any]) -> dict[str, Any]:
-        def each(value: Any) -> Any:
-            if isinstance(value, list):
-                return [each(part) for part in value]
-            return change(value) if isinstance(value, torch.Tensor) else value
-
-        return {name: each(value) for name, value in state.items()}
-
     def enter(self, x: torch.Tensor) -> torch.Tensor:
         if self.plain:
             return x
-        if self.sharded and hasattr(x, "full_tensor"):
-            given: Any = x
-            x = given.to_local() if self.elementwise else given.full_tensor()
+        x = local(x) if self.elementwise else whole(x)
         return x.to(wide(x.dtype)) if x.is_floating_point() else x
 
     def leave(self, x: torch.Tensor) -> torch.Tensor:
         if self.plain:
             return x
-        given: Any = self.param
-        seen = given.to_local() if self.sharded and self.elementwise else given
-        if not self.sharded or x.shape != seen.shape:
-            return x
-        from torch.distributed.tensor import DTensor, distribute_tensor
-
-        mesh, placements = given.device_mesh, given.placements
-        if self.elementwise:
-            like = {"shape": given.shape, "stride": given.stride()}
-            return DTensor.from_local(x, mesh, placements, run_check=False, **like)
-        return distribute_tensor(x, mesh, placements, src_data_rank=None)
+        if not self.elementwise:
+            return spread(x, self.param)
+        return joined(x, self.param) if x.shape == local(self.param).shape else x
 
     def summed(self, x: torch.Tensor) -> torch.Tensor:
         """A sum over the entries of a shard, over all shards."""
-        if not (self.sharded and self.elementwise):
-            return x
-        from torch.distributed.tensor import DTensor, Partial, Replicate
-
-        given: Any = self.param
-        parts = [Partial() if each.is_shard() else Replicate() for each in given.placements]
-        return DTensor.from_local(x, given.device_mesh, parts, run_check=False).full_tensor()
+        return summed(x, self.param) if self.elementwise else x
 
 
 class CurvedOptimizer(LeafwiseOptimizer):

@@ -3,17 +3,19 @@
 ngc-learn subtracts what it is given, so gradients descend. Its compiled steps take a hyperparameter that they are
 given as a number of the run's dtype, and a default as a Python float; here too a decay is rounded to the parameter's
 dtype, float32 at least, before it is subtracted from 1, unless it is the default: in float32 1 - b2 is 0.001 for
-b2 = 0.999, and 1 - 0.99000001 for b2 = 0.99. Its functional interface is `optbench.optimizers.ngc.functional`.
+b2 = 0.999, and 1 - 0.99000001 for b2 = 0.99. Its functional interface is `optbench.optimizers.ngc.functional`,
+for tensors `optbench.optimizers.ngc.torch_functional`.
 
 Source: package ngclearn 3.2.1 (commit 6cfadd5).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from optbench.fields import MOMENTUM, hyper
+from optbench.fields import MOMENTUM, hyper, nearest
 from optbench.optimizers.adapter import Room, decay, declared, small, step_size
 
 
@@ -90,6 +92,13 @@ class NgcSgd(Room):
 def weight(decay: Any, default: float, rounded: Any) -> Any:
     """1 - decay, the weight of what is new: from the rounded decay, unless it is the default."""
     return 1 - (decay if isinstance(decay, Real) and decay == default else rounded)
+
+
+def rule_of(opt: str, rules: Mapping[str, Any]) -> Any:
+    """The two functions of a rule; an unknown name is a KeyError with its neighbours."""
+    if opt not in rules:
+        raise KeyError(f"ngc: optimizer {opt!r} is not known. {nearest(opt, rules)}")
+    return rules[opt]
 
 
 if TYPE_CHECKING:  # what `Room` imports; the digest of the code reads it here

@@ -12,7 +12,7 @@ import optax
 
 from optbench.optimizers.ngc import NgcAdam, NgcNag, NgcSgd, weight
 from optbench.rules.arguments import SCHEDULED, at, field, rate, takes
-from optbench.rules.optax_transform import one_minus_power, rounded, wide, zeros
+from optbench.rules.optax_transform import checked, one_minus_power, rounded, wide, zeros
 
 NgcAdamState = namedtuple("NgcAdamState", "g1 g2 time_step")
 NgcNagState = namedtuple("NgcNagState", "phi time_step")
@@ -56,7 +56,7 @@ def ngc_adam(eta: Any, beta1: Any, beta2: Any, eps: Any) -> optax.GradientTransf
         g2 = jax.tree.map(average(beta2, NgcAdam.b2, 2), state.g2, updates)
         return jax.tree.map(move, updates, g1, g2), NgcAdamState(g1, g2, t)
 
-    return optax.with_extra_args_support(optax.GradientTransformation(init, update))
+    return checked("ngc_adam", optax.GradientTransformation(init, update))
 
 
 @takes(NgcNag, "eta mu", eta=rate(NgcNag, doc=SCHEDULED), mu=field(NgcNag, "momentum"))

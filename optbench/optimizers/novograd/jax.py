@@ -12,7 +12,7 @@ from optbench.fields import hyper
 from optbench.optimizers.novograd import Novograd
 from optbench.ranges import is_off
 from optbench.rules.arguments import SCHEDULED, at, field, takes
-from optbench.rules.optax_transform import wide
+from optbench.rules.optax_transform import checked, wide
 
 
 @takes(
@@ -77,4 +77,4 @@ def scale_by_novograd(
         mu = jax.tree.map(lambda m, u: (b1 * m + u).astype(m.dtype), state.mu, added)
         return mu, optax.ScaleByNovogradState(optax.safe_increment(state.count), mu, nu)
 
-    return optax.with_extra_args_support(optax.GradientTransformation(init, update))
+    return checked("novograd", optax.GradientTransformation(init, update))

@@ -10,6 +10,7 @@ from optbench.fields import hyper
 from optbench.optimizers.novograd import Novograd as Declared
 from optbench.rules.arguments import rate
 from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, optimizer, wide, zeros
+from optbench.rules.torch_shards import whole
 
 UPSTREAM = hyper(
     False, "divide also by a divisor of 0, which is NaN after a zero first gradient with eps = 0"
@@ -32,7 +33,7 @@ class Novograd(CheckedOptimizer):
     def step_leaf(self, leaf: Leaf) -> None:
         param, grad, state, group, _ = leaf
         grad = grad.to(state["nu"].dtype)
-        squared = grad.square().sum()
+        squared = whole(grad.square().sum())
         if state["step"] == 1:
             state["nu"].copy_(squared)
         else:

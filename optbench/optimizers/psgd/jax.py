@@ -19,7 +19,7 @@ from optbench.protocol import Noise
 from optbench.ranges import is_off
 from optbench.rules.arguments import SCHEDULED, at, field, takes
 from optbench.rules.optax import KeyNoise, leaf_names
-from optbench.rules.optax_transform import unmasked, wide
+from optbench.rules.optax_transform import checked, unmasked, wide
 
 UPDATE = """
 `update(grads, state, params)` whitens; `update(..., Hvp=, vector=, update_preconditioner=)` fits the
@@ -128,7 +128,7 @@ def scale_by_group(
             mu = optax.tree.cast(mu, options.mu_dtype)
         return done, GroupState(t, mu, *held)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return checked(owner, optax.GradientTransformationExtraArgs(init, update))
 
 
 Held = tuple[jax.Array, list[Factors]]

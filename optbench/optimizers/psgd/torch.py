@@ -23,6 +23,7 @@ from optbench.optimizers.psgd.torch_base import precond_update_prob_schedule as 
 from optbench.optimizers.psgd.torch_curvature import hessian_helper as hessian_helper
 from optbench.rules.arguments import at, rate
 from optbench.rules.torch_optimizer import C, Leaf, optimizer, value_of, wide
+from optbench.rules.torch_shards import mapped, spread, whole
 
 STEP = """
 `step()` whitens; `step(hvp=, vector=, update_preconditioner=)` fits the preconditioner to a Hessian-vector
@@ -73,6 +74,8 @@ class GroupPreconditioner(Preconditioned):
     """
 
     kind: ClassVar[type[Group]]
+    of_units: ClassVar[tuple[str, ...]] = ("factors",)
+    """The entries of the state that are a unit's, not a parameter's."""
 
     @torch.no_grad()
     def step(
@@ -100,8 +103,20 @@ class GroupPreconditioner(Preconditioned):
         if hvp is not None and vector is not None:
             curvature = self.beside(hvp, vector)
         for work in self.prepared(curvature is None, update_preconditioner):
+            members = self.members(work.group, work.leaves)
+            self.change(members, lambda x, param: whole(x))
             self.step_group(work, curvature)
+            self.change(members, spread)
         return loss
+
+    def change(
+        self, members: list[torch.Tensor], how: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    ) -> None:
+        """Gather the state of units, or shard it as their parameters are."""
+        for param, state in zip(members, self.states(members), strict=False):
+            for name in self.of_units:
+                if name in state:
+                    state[name] = mapped(lambda x, param=param: how(x, param), state[name])
 
     def members(self, group: dict[str, Any], leaves: list[Leaf]) -> list[torch.Tensor]:
         return group["params"] if self.kind.whole else [leaf.param for leaf in leaves]
@@ -116,7 +131,7 @@ class GroupPreconditioner(Preconditioned):
         members, step, given = self.members(group, leaves), group["count"], self.names()
         states = self.states(members)
         if any("factors" not in state for state in states):
-            for state, unit in zip(states, kind.units(members), strict=True):
+            for state, unit in zip(states, kind.units([*map(whole, members)]), strict=True):
                 if "factors" not in state:
                     state["factors"] = kind.init(unit, self.noise)
                     state["scaled"] = torch.zeros((), dtype=torch.bool, device=unit.device)
@@ -141,10 +156,10 @@ class GroupPreconditioner(Preconditioned):
         states = self.states(members)
         if draws is not None:
             given = {leaf.param: leaf.grad for leaf in leaves}
-            grads = [given[p] if p in given else torch.zeros_like(p) for p in members]
+            grads = [whole(given[p] if p in given else torch.zeros_like(p)) for p in members]
             self.fit_group(work, states, members, grads, curvature)
         moved = dict(zip(present, self.momenta(group, leaves), strict=True))
-        directions = kind.units([moved.get(p, torch.zeros_like(p)) for p in members])
+        directions = kind.units([whole(moved.get(p, torch.zeros_like(p))) for p in members])
         units = [kind.apply(state["factors"], m) for state, m in zip(states, directions, strict=True)]
         restored = dict(zip(members, kind.restore(units, members), strict=True))
         updates = clip_global([restored[p] for p in present], group["update_global_norm_clip"])
@@ -171,7 +186,7 @@ class GroupPreconditioner(Preconditioned):
         if curvature is None:
             hs = kind.units(grads)
         else:
-            hs, vs = (kind.units([curvature[p][i] for p in members]) for i in (0, 1))
+            hs, vs = (kind.units([whole(curvature[p][i]) for p in members]) for i in (0, 1))
         second_order = group["step_normalizer_order"] == "2nd"
         for state, h, v, uniform in zip(states, hs, vs, uniforms, strict=True):
             one = torch.ones((), dtype=h.dtype, device=h.device)

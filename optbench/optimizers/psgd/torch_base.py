@@ -12,6 +12,7 @@ from optbench.optimizers.psgd import check_release
 from optbench.protocol import Noise
 from optbench.rules.torch import SeedNoise
 from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, outside
+from optbench.rules.torch_shards import joined, local, spread
 
 foreach: Any = torch
 """Operations on lists of tensors; torch declares no types for them."""
@@ -73,28 +74,32 @@ class Preconditioned(CheckedOptimizer):
 
     def momenta(self, group: dict[str, Any], leaves: list[Leaf]) -> list[torch.Tensor]:
         """Update the momenta and return the directions, bias-corrected by each parameter's own steps."""
-        grads, states = [leaf.grad for leaf in leaves], [leaf.state for leaf in leaves]
         b1, nesterov = group["b1"], group.get("nesterov", False)
         if b1 == 0 or not leaves:
-            return grads
-        mus = [state["mu"].to(grad.dtype) for state, grad in zip(states, grads, strict=True)]
+            return [leaf.grad for leaf in leaves]
+        grads, states = [local(leaf.grad) for leaf in leaves], [leaf.state for leaf in leaves]
+        held = [local(state["mu"]) for state in states]
+        mus = [mu.to(grad.dtype) for mu, grad in zip(held, grads, strict=True)]
         foreach._foreach_mul_(mus, b1)
         foreach._foreach_add_(mus, grads, alpha=1 - b1)
-        for state, mu in zip(states, mus, strict=True):
-            if mu is not state["mu"]:
-                state["mu"].copy_(mu)
+        for kept, mu in zip(held, mus, strict=True):
+            if mu is not kept:
+                kept.copy_(mu)
         steps = [state["step"] for state in states]
         if not nesterov:
-            return list(foreach._foreach_div(mus, [1 - b1**t for t in steps]))
-        ahead = foreach._foreach_mul(mus, [b1 / (1 - b1 ** (t + 1)) for t in steps])
-        foreach._foreach_add_(ahead, foreach._foreach_mul(grads, [(1 - b1) / (1 - b1**t) for t in steps]))
-        return list(ahead)
+            ahead = foreach._foreach_div(mus, [1 - b1**t for t in steps])
+        else:
+            ahead = foreach._foreach_mul(mus, [b1 / (1 - b1 ** (t + 1)) for t in steps])
+            foreach._foreach_add_(ahead, foreach._foreach_mul(grads, [(1 - b1) / (1 - b1**t) for t in steps]))
+        return [joined(m, leaf.param) for m, leaf in zip(ahead, leaves, strict=True)]
 
 
 def descend(group: dict[str, Any], params: list[torch.Tensor], updates: list[torch.Tensor]) -> None:
     """theta <- theta - lr (u + weight_decay theta)."""
     if not params:
         return
+    updates = [local(spread(u, param)) for u, param in zip(updates, params, strict=True)]
+    params = [local(param) for param in params]
     if group["weight_decay"] > 0:
         updates = list(foreach._foreach_add(updates, params, alpha=group["weight_decay"]))
     foreach._foreach_sub_(params, foreach._foreach_mul(updates, group["lr"]))

@@ -20,7 +20,7 @@ from optbench.protocol import Noise
 from optbench.ranges import is_off
 from optbench.rules.arguments import SCHEDULED, field, takes
 from optbench.rules.optax import KeyNoise, leaf_names
-from optbench.rules.optax_transform import unmasked
+from optbench.rules.optax_transform import checked, unmasked
 
 
 def factory(declared: type[Tracked], group: type[TrackedGroup], summary: str) -> Factory:
@@ -81,7 +81,7 @@ def transformation(owner: str, frame: Frame) -> optax.GradientTransformationExtr
         done, held = frame.step(state, names, leaves, curvature)
         return structure.unflatten(done), held
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return checked(owner, optax.GradientTransformationExtraArgs(init, update))
 
 
 kron_dq = factory(KronDQ, Kronecker, "Kron: a factor for each axis of each leaf, in a geometry dQ")

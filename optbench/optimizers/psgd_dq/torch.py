@@ -18,6 +18,7 @@ from optbench.optimizers.psgd_dq.frame import Frame, Held
 from optbench.optimizers.psgd_dq.groups import Dense, Kronecker, TrackedGroup, TrackedLowRank
 from optbench.rules.arguments import rate
 from optbench.rules.torch_optimizer import C, CheckedOptimizer, Leaf, optimizer
+from optbench.rules.torch_shards import whole
 
 STEP = "In hessian mode `step` takes what `optbench.optimizers.psgd.torch.hessian_helper` gives."
 
@@ -44,6 +45,7 @@ class TrackedPreconditioner(GroupPreconditioner):
     """The frame of KronDQ, LraDQ and DenseNewton."""
 
     mode: ClassVar[str]
+    of_units: ClassVar[tuple[str, ...]] = ("factors", "mu")
 
     def check_group(self, group: dict[str, Any]) -> None:
         CheckedOptimizer.check_group(self, group)
@@ -62,7 +64,7 @@ class TrackedPreconditioner(GroupPreconditioner):
         kind: Any = self.kind(torch_arrays, group)
         present, given = [leaf.param for leaf in leaves], self.names()
         members = self.members(group, leaves)
-        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in members]
+        grads = [whole(torch.zeros_like(p) if p.grad is None else p.grad) for p in members]
         states = self.states(members)
         frame = Frame(kind, SimpleNamespace(**group), self.noise)
         for state, unit in zip(states, kind.units(grads), strict=True):
@@ -80,7 +82,7 @@ class TrackedPreconditioner(GroupPreconditioner):
             if update_preconditioner is None:
                 raise ValueError(f"{self.owner}: hessian mode needs update_preconditioner in step")
             pairs = [curvature[p] for p in members] if curvature else []
-            products = [h for h, _ in pairs], [v for _, v in pairs], update_preconditioner
+            products = [whole(h) for h, _ in pairs], [whole(v) for _, v in pairs], update_preconditioner
         updates, held = frame.step(Held(group["count"] - 1, mu, fresh, factors), names, grads, products)
         for i, state in enumerate(states):
             state |= {"fresh": held.fresh[i], "factors": held.factors[i]}

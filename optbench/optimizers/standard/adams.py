@@ -23,6 +23,7 @@ class NAdam(Moments):
 
     The momentum is constant, as in optax; torch's own lets b1 rise over the first thousand steps
     (`momentum_decay`), which `torch:NAdam` gives.
+    In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
 
     source: ClassVar[str] = "Dozat 2016; optax.nadamw, torch.optim.NAdam"
@@ -53,6 +54,7 @@ class RAdam(Moments):
 
     eps stands beside the uncorrected root, as in torch; `optax.radam` has it beside the corrected one, and loses
     r to rounding in float32.
+    In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
 
     source: ClassVar[str] = "arXiv:1908.03265; as optax.radam, torch.optim.RAdam"
@@ -118,6 +120,8 @@ class OptimisticAdam(Standard):
     """Adam's step plus how it changed; made for games.
 
     u = Adam's step (with Nesterov's look ahead);  theta <- theta - learning_rate ((alpha + beta) u_t - beta u_{t-1})
+
+    In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
 
     source: ClassVar[str] = "arXiv:1711.00141; optax.optimistic_adam_v2"
@@ -190,6 +194,9 @@ class SimplifiedAdEMAMix(Standard):
 
     m <- b1 m + g;  v <- b2 v + (1 - b2) g^2
     theta <- theta - learning_rate ((m + alpha g) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay theta)
+
+    In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
+    For real parameters: the square of a complex gradient would be g^2, not |g|^2.
     """
 
     name: ClassVar[str] = "simplified_ademamix"

@@ -44,6 +44,7 @@ class RMSprop(Standard):
 
     `centered` takes the square of the running mean of g from v. The learning rate stands outside the momentum,
     as in torch; `optax.rmsprop` has it inside, which differs under a schedule.
+    In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
 
     source: ClassVar[str] = "Tieleman and Hinton 2012; optax.scale_by_rms, torch.optim.RMSprop"
@@ -77,7 +78,8 @@ class Adadelta(Standard):
     v <- b2 v + (1 - b2) g^2;  u = sqrt(x + eps) / sqrt(v + eps) g;  x <- b2 x + (1 - b2) u^2
     theta <- theta - learning_rate u
 
-    The learning rate is 1 in the paper; here it is swept as every other method's.
+    The learning rate is 1 in the paper; here it is swept as every other method's. In JAX it is for real
+    parameters.
     """
 
     source: ClassVar[str] = "arXiv:1212.5701; optax.adadelta, torch.optim.Adadelta"
@@ -89,7 +91,9 @@ class Adadelta(Standard):
     eps: float = hyper(1e-6, "added inside the roots; the first step is its root", bounds="(0, inf)")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        return optax.adadelta(rate, self.b2, self.eps)
+        from optbench.optimizers.standard.jax import adadelta
+
+        return adadelta(rate, self.b2, self.eps)
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
         return partial(optim.Adadelta, rho=self.b2, eps=self.eps, foreach=True)
@@ -104,7 +108,8 @@ class Adafactor(Standard):
     theta <- theta - min(learning_rate, 1 / sqrt(t)) max(1e-3, rms(theta)) u
 
     Vectors keep their squares whole. Of more than two axes the last two are factored, as in torch; optax itself factors
-    the two longest.
+    the two longest. In float16 a square is soon 0, and a step 0 / 0; torch.optim's takes no empty parameters and, in
+    torch 2.13, none that `fully_shard` shards.
     """
 
     source: ClassVar[str] = "arXiv:1804.04235; optax.adafactor, torch.optim.Adafactor"
@@ -112,7 +117,7 @@ class Adafactor(Standard):
 
     learning_rate: float = step_size(0.01, 1e-4)
     decay: float = hyper(0.8, "exponent of the mean's memory", bounds="(0, 1]")
-    clipping: float = hyper(1.0, "largest root mean square of a step", bounds="(0, inf)")
+    clipping: float = hyper(1.0, "largest root mean square of a step", bounds="[1, inf)")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
         from optbench.optimizers.standard.jax import adafactor

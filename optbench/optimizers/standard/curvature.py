@@ -64,6 +64,8 @@ class LBFGS(Standard):
     It has no learning rate: one trial; a schedule scales the first guess of the line search. Every gradient of
     the search is counted. The searches differ: zoom with cubic interpolation in optax, torch's own in
     torch.optim, which keeps pairs of positive curvature only and ends at a tolerance. Made for full batches.
+    optax's does not go under `masked`; torch.optim's has one group of real, non-empty, unsharded parameters, and is not
+    copied or pickled.
     """
 
     source: ClassVar[str] = "Liu and Nocedal 1989, doi:10.1007/BF01589116; optax.lbfgs, torch.optim.LBFGS"

@@ -126,6 +126,8 @@ class Rprop(Standard):
 
     The learning rate is the first step; a schedule scales every step that is taken. Made for full batches.
     `optax.rprop` (0.2.8) takes each step one iteration late; here it is taken at once, as torch.optim does.
+    In JAX it is for real parameters; torch.optim's takes none that `fully_shard` shards, and reads the learning rate of
+    a group at its first step only.
     """
 
     source: ClassVar[str] = (

@@ -20,6 +20,7 @@ class AMSGrad(Moments):
     theta <- theta - learning_rate m / (1 - b1^t) / (sqrt(w / (1 - b2^t)) + eps)
 
     The maximum is over the uncorrected v, as in torch; `optax.amsgrad` takes it over the corrected one.
+    In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
 
     source: ClassVar[str] = "arXiv:1904.09237; optax.scale_by_amsgrad, torch.optim.Adam"
@@ -41,6 +42,8 @@ class Adamax(Moments):
 
     m <- b1 m + (1 - b1) g;  u <- max(b2 u, |g| + eps)
     theta <- theta - learning_rate m / (1 - b1^t) / u
+
+    In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
 
     source: ClassVar[str] = "arXiv:1412.6980; optax.adamax, torch.optim.Adamax"
@@ -63,6 +66,8 @@ class AdaBelief(Moments):
 
     m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) (g - m)^2 + eps_root
     theta <- theta - learning_rate m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
+
+    In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
 
     name: ClassVar[str] = "adabelief"
@@ -113,7 +118,8 @@ class AcProp(Moments):
     m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) (g - m_{t-1})^2 + eps_root
     theta <- theta - learning_rate (g / (sqrt(v_{t-1} / (1 - b2^(t-1))) + eps) + weight_decay theta)
 
-    The divisor of the first step is 1.
+    The root of the first step is 1.
+    In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
 
     name: ClassVar[str] = "acprop"

@@ -78,6 +78,8 @@ class MomoAdam(Standard):
     with a = 1 - b1^t
 
     The learning rate is a bound on the step, and is swept; a schedule moves the bound.
+    In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
+    For real parameters: the square of a complex gradient would be g^2, not |g|^2.
     """
 
     source: ClassVar[str] = "arXiv:2305.07583; optax.contrib.momo_adam"
@@ -353,6 +355,7 @@ class Madgrad(Standard):
     theta <- momentum theta + (1 - momentum) z
 
     Gradients are weighted when they come, so a schedule also weighs them against each other.
+    For real parameters: complex numbers have no cube root here.
     """
 
     source: ClassVar[str] = "arXiv:2101.11075; optax.contrib.madgrad"

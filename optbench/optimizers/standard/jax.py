@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from optbench.optimizers.leafwise import Leafwise
-from optbench.rules.optax_transform import one_minus_power
+from optbench.rules.optax_transform import checked, one_minus_power
 
 
 def __getattr__(name: str) -> Any:
@@ -39,7 +39,12 @@ def rprop(*arguments: Any) -> optax.GradientTransformation:
         _, state = late.update(updates, state, params)
         return state.prev_updates, state
 
-    return optax.GradientTransformation(late.init, update)
+    return checked("rprop", optax.GradientTransformation(late.init, update))
+
+
+def adadelta(*arguments: Any) -> optax.GradientTransformation:
+    """`optax.adadelta`, which takes the square of a complex number as z^2, for real parameters."""
+    return checked("adadelta", optax.adadelta(*arguments))
 
 
 def with_eps(factory: Callable[..., Any], eps: Callable[[Any], Any], **fixed: Any) -> Any:

@@ -159,6 +159,7 @@ class Fromage(Standard):
     theta <- (theta - learning_rate u) / sqrt(1 + learning_rate^2)
 
     The contraction depends on the learning rate too, so a schedule does not scale the step alone.
+    In float16 the least norm is 0, and a leaf without gradient 0 / 0.
     """
 
     source: ClassVar[str] = "arXiv:2002.03432; optax.fromage"

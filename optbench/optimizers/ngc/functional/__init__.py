@@ -8,7 +8,7 @@
 
 `theta` and `updates` are lists of arrays, or arrays whose first axis is the list; a list is returned.
 Updates are subtracted. The state is zeros of the default float dtype. `adam`, `nag` and `sgd` are the
-modules with each rule's `step_update`.
+modules with each rule's `step_update`. `optbench.optimizers.ngc.torch_functional` has the same names for tensors.
 
 Source: package ngclearn 3.2.1 (commit 6cfadd5).
 """
@@ -19,7 +19,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from optbench.fields import nearest
+from optbench.optimizers.ngc import rule_of
 from optbench.optimizers.ngc.functional.adam import adam_init, adam_step
 from optbench.optimizers.ngc.functional.nag import nag_init, nag_step
 from optbench.optimizers.ngc.functional.sgd import sgd_init, sgd_step
@@ -42,18 +42,11 @@ RULES: dict[str, tuple[Callable, Callable]] = {
 }
 
 
-def find(opt: str) -> tuple[Callable, Callable]:
-    """The two functions of a rule; an unknown name is a KeyError with its neighbours."""
-    if opt not in RULES:
-        raise KeyError(f"ngc: optimizer {opt!r} is not known. {nearest(opt, RULES)}")
-    return RULES[opt]
-
-
 def get_opt_init_fn(opt: str = "adam") -> Callable[[Any], Any]:
     """The function that makes the state of `adam`, `nag` or `sgd` from a list of arrays."""
-    return find(opt)[0]
+    return rule_of(opt, RULES)[0]
 
 
 def get_opt_step_fn(opt: str = "adam", **hyperparameters: Any) -> Callable[[Any, Any, Any], tuple[Any, list]]:
     """The step of `adam`, `nag` or `sgd` with these hyperparameters."""
-    return functools.partial(find(opt)[1], **hyperparameters)
+    return functools.partial(rule_of(opt, RULES)[1], **hyperparameters)
