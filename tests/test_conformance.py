@@ -59,6 +59,7 @@ def test_what_is_sound_passes(thing, framework):
             assert holds is not False, f"{check.key}: {sentence}"
 
 
+@pytest.mark.slow
 def test_a_crash_and_a_hang_are_findings(monkeypatch):
     monkeypatch.setattr("optbench.conformance.PATIENT", 20.0)
     things = [catalogue.optimizer(each) for each in (planted.Crash, planted.Hang)]
@@ -99,6 +100,7 @@ def test_from_the_command_line(tmp_path):
         assert (suite.get("tests"), suite.get("failures")) == ("3", str(code))
 
 
+@pytest.mark.slow
 def test_from_python_and_as_a_fixture(optbench_conformance):
     optbench_conformance("sgd", only=["trees.spike"], framework="torch")
     testing.check_conformance("sgd", ["trees.spike"], "torch")
