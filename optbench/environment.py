@@ -81,12 +81,47 @@ def watch_memory() -> Callable[[], int | None]:
         return lambda: None
 
 
-def resident(name: str) -> int:
-    """A line of /proc/self/status, in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+def resident(name: str, process: int | str = "self") -> int:
+    """A line of the status of a process, in bytes."""
+    for line in (PROC / str(process) / "status").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
-    raise ValueError(f"/proc/self/status has no {name}")
+    raise ValueError(f"/proc/{process}/status has no {name}")
+
+
+PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+
+
+def memory_files() -> Iterator[tuple[Path, Path]]:
+    """What counts kills for lack of memory, and the limit: of the control group (version 2, 1), then of the machine."""
+    groups = {"": "/", "memory": "/"}
+    with contextlib.suppress(OSError):
+        for line in (PROC / "self" / "cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            groups |= dict.fromkeys(controllers.split(","), path)
+    for path in (groups[""], "/"):  # in a container the path may be that outside of it
+        yield CGROUPS / path[1:] / "memory.events", CGROUPS / path[1:] / "memory.max"
+    for path in (groups["memory"], "/"):
+        above = CGROUPS / "memory" / path[1:]
+        yield above / "memory.oom_control", above / "memory.limit_in_bytes"
+    yield PROC / "vmstat", PROC / "none"
+
+
+def oom_kills() -> int | None:
+    """How many processes of this control group, else of this machine, the kernel has killed for lack of memory."""
+    for counts, _ in memory_files():
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            return int(dict(line.split(None, 1) for line in counts.read_text().splitlines())["oom_kill"])
+    return None
+
+
+def memory() -> int:
+    """Bytes that the processes of this control group may have."""
+    sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for _, limit in memory_files():
+        with contextlib.suppress(OSError, ValueError):
+            sizes.append(int(limit.read_text()))
+    return min(sizes)
 
 
 def cores() -> list[int]:

@@ -53,6 +53,8 @@ class Program:
     """Lanes in one step, where they run side by side."""
     metrics: tuple[Metric, ...] = ()
     """What is evaluated beside the task's own metrics."""
+    narrowed: int = 0
+    """The width as planned, where memory ran out at that; else 0."""
 
     @property
     def id(self) -> str:
@@ -71,6 +73,11 @@ class Program:
     def unnamed(self) -> bool:
         """Whether a part lives in this process only, and so do its results."""
         return any(part in origin.UNNAMED for part in self.parts)
+
+    @property
+    def planned(self) -> int:
+        """The width that its rows are found by, since bits depend on it; 0 where lanes do not run side by side."""
+        return (self.narrowed or self.width) if self.mode in SIDE_BY_SIDE else 0
 
     @property
     def family(self) -> tuple[str, str]:
@@ -117,7 +124,9 @@ class Program:
             return ()
         width, half = self.width // 2 if narrow else self.width, (len(self.cells) + 1) // 2
         parts = filter(None, (self.cells[:half], self.cells[half:]))
-        return tuple(dataclasses.replace(self, cells=part, width=width) for part in parts)
+        return tuple(
+            dataclasses.replace(self, cells=part, width=width, narrowed=self.planned) for part in parts
+        )
 
     def message(self) -> dict[str, Any]:
         task = self.cells[0].task

@@ -30,8 +30,10 @@ from optbench.record import question_text, record
 if TYPE_CHECKING:
     import pandas as pd
 
-KEY = ("cell", "device_kind", "mode")
-"""The key of a stored row: the same cell elsewhere, or in another mode, is another result."""
+KEY = ("cell", "device_kind", "mode", "planned_width")
+"""The key of a stored row: the same cell elsewhere, in another mode or planned at another width, is another result.
+
+A row whose own `width` is less than planned says that memory ran out at that."""
 READABLE = {2, FORMAT}
 """Record formats that reports show; only rows of the newest count as stored."""
 
@@ -106,7 +108,7 @@ class Store:
         for path in self.files():
             try:
                 schema = pq.read_schema(path)
-                if not {*KEY, "format", "status", "created"} <= set(schema.names):
+                if not {*KEY[:3], "format", "status", "created"} <= set(schema.names):
                     raise ValueError("not a result of optbench")
                 chosen = None if columns is None else [name for name in columns if name in schema.names]
                 table = pq.read_table(path, columns=chosen, use_threads=False)
@@ -126,14 +128,15 @@ class Store:
 
         return pq.read_table(path, use_threads=False).to_pandas()
 
-    def finished(self) -> dict[tuple[str, str, str], Stored]:
+    def finished(self) -> dict[tuple[str, str, str, int], Stored]:
         """The keys of the cells that need not be computed again, with code and metrics of their newest row."""
-        newest: dict[tuple[str, str, str], tuple[float, str, Stored]] = {}
+        newest: dict[tuple[str, str, str, int], tuple[float, str, Stored]] = {}
         self.older = 0
-        for table in self.tables([*KEY, "created", "status", "format", "code", "metrics"]):
+        for table in self.tables([*KEY, "width", "created", "status", "format", "code", "metrics"]):
             for row in table.to_pylist():
                 if row["format"] == FORMAT:
-                    key = (row["cell"], row["device_kind"], row["mode"])
+                    width = int(row.get("planned_width") or row.get("width") or 0)
+                    key = (row["cell"], row["device_kind"], row["mode"], width)
                     stored = Stored(row.get("code") or "", frozenset((row.get("metrics") or "").split()))
                     latest = (row["created"], row["status"], stored)
                     newest[key] = max(newest.get(key, latest), latest)
@@ -157,7 +160,7 @@ class Store:
         ordered = merged.sort_values("created", kind="stable")
         if every:
             return ordered.reset_index(drop=True)
-        kept = ordered.drop_duplicates(list(KEY), keep="last")
+        kept = ordered.assign(planned_width=planned_width(ordered)).drop_duplicates(list(KEY), keep="last")
         newest = newest_code(kept)
         self.outdated = int((~newest).sum())
         if older:
@@ -236,6 +239,14 @@ def newest_code(frame: pd.DataFrame) -> pd.Series:
     """Whether each row, oldest first, is of the code that its group was last run with: other code does not mix."""
     names = [name for name in GROUP if name in frame]
     return frame["code"] == frame.groupby(names, dropna=False, sort=False)["code"].transform("last")
+
+
+def planned_width(frame: pd.DataFrame) -> pd.Series:
+    """The width that each row was planned at: its own, unless memory ran out; missing where lanes have no width."""
+    import pandas as pd
+
+    own, planned = (frame.get(name, pd.Series(np.nan, frame.index)) for name in ("width", "planned_width"))
+    return planned.fillna(own)
 
 
 FLEETING: dict[Path, Path] = {}

@@ -252,7 +252,7 @@ class Plain:
             return
         if event.kind in ("done", "failed"):
             self.done += 1
-        elif event.kind == "halved":
+        elif event.kind in ("halved", "retried"):
             self.total += event.facts["into"] - 1
         seconds = time.monotonic() - self.countdown.begun
         left = self.countdown.left()
@@ -262,7 +262,7 @@ class Plain:
 
 def worth_a_line(event: Event) -> bool:
     slow = event.kind == "compiled" and event.facts.get("loop_slowdown", 0) > SLOW_LOOP
-    return slow or event.kind in ("done", "failed", "halved")
+    return slow or event.kind in ("done", "failed", "halved", "retried")
 
 
 @contextmanager
@@ -308,8 +308,8 @@ def row(session: Session, event: Event) -> str:
     if event.kind == "compiled":
         times = event.facts["loop_slowdown"]
         return f"{name:<44} its gradient is {times:.0f} times slower inside a compiled loop; --lanes loop avoids it"
-    if event.kind in ("failed", "halved"):
-        again = "; retried in two halves" if event.kind == "halved" else ""
+    if event.kind in ("failed", "halved", "retried"):
+        again = {"halved": "; retried in two halves", "retried": "; retried"}.get(event.kind, "")
         return f"{name:<44} {event.facts['status']}: {event.facts['reason']}{again}"
     from optbench.stats.curves import middle
     from optbench.stats.outcomes import chosen, final

@@ -38,7 +38,7 @@ def here(tmp_path) -> Store:
 
 
 def keys(*cells: Cell, mode="vmap") -> set:
-    return {(c.id(), "cpu", mode) for c in cells}
+    return {(c.id(), "cpu", mode, 0) for c in cells}
 
 
 def test_what_is_written_is_read_back(here):

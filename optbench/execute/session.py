@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from optbench import environment, plan
 from optbench.cell import Cell, Status, Trace
+from optbench.execute.job import Event, Executor, Job
 from optbench.execute.order import Order
-from optbench.execute.pool import Event, Executor, Job, Pool
+from optbench.execute.pool import Pool
 from optbench.record import code_of
 from optbench.store import Store, Stored, stem
 
@@ -39,7 +40,7 @@ class Session:
         finished = {} if self.order.request.again else self.store.finished()
         metrics = {metric.key() for metric in self.order.suite.metrics}
         rows = {
-            cell: finished.get((cell.id(), self.order.device.kind, program.mode))
+            cell: finished.get((cell.id(), self.order.device.kind, program.mode, program.planned))
             for program in self.order.planned
             for cell in program.cells
         }
@@ -89,7 +90,9 @@ class Session:
                 Path(carry).unlink(missing_ok=True)
         elif kind == "failed":
             traces = [Trace(cell, Status(facts["status"]), facts["reason"]) for cell in program.cells]
-            where = {"device_kind": self.order.device.kind, "mode": program.mode}
+            where: dict[str, Any] = {"device_kind": self.order.device.kind, "mode": program.mode}
+            if program.planned:
+                where |= {"width": program.width, "planned_width": program.planned}
             where["traceback"] = facts.get("trace", "")
             self.store.write(traces, environment.facts() | where, program.unnamed)
 
@@ -99,6 +102,10 @@ class Session:
         if frame.empty:
             return frame
         sequence = {cell.id(): i for i, cell in enumerate(self.cells)}
-        modes = {cell.id(): program.mode for program in self.order.planned for cell in program.cells}
+        planned = {cell.id(): program for program in self.order.planned for cell in program.cells}
+        modes, widths = (
+            {cell: getattr(each, name) for cell, each in planned.items()} for name in ("mode", "planned")
+        )
         own = (frame["mode"] == frame["cell"].map(modes)) & (frame["device_kind"] == self.order.device.kind)
+        own &= frame["planned_width"].fillna(0) == frame["cell"].map(widths)
         return frame[own].sort_values("cell", key=lambda column: column.map(sequence)).reset_index(drop=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from optbench import environment, origin
-from optbench.execute.pool import Call, run_calls
+from optbench.execute.job import Call
+from optbench.execute.pool import run_calls
 from optbench.fields import Named, UserError, digest, is_own
 from optbench.task import MEASURED, Measured, Task
 

@@ -92,6 +92,8 @@ def work(message: Mapping[str, Any], say: Any) -> dict[str, Any]:
     traces = engine.run(*how)
     facts = environment.facts() | engine.device_facts(program.device)
     facts |= memory_facts(peak(), len(program.cells)) | {"roomy": program.roomy}
+    if program.narrowed:
+        facts["planned_width"] = program.planned
     if program.metrics:
         facts["metrics"] = " ".join(metric.key() for metric in program.metrics)
     rows = base64.b64encode(encoded(traces, facts)).decode()
