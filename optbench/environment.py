@@ -8,11 +8,12 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from optbench.fields import UserError
+from optbench.fields import UserError, digest
 
 PACKAGES = ("jax", "jaxlib", "optax", "torch", "numpy", "scikit-learn", "pyarrow")
 
@@ -133,16 +134,53 @@ def cores() -> list[int]:
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A temporary path that becomes `path` when the block ends well: synced, then renamed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    unfinished = temporary(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        yield temporary
-        sync(temporary)
-        temporary.replace(path)
+        yield unfinished
+        sync(unfinished)
+        unfinished.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def temporary(path: Path) -> Path:
+    """The name of a temporary file, with that of its writer, for `sweep`."""
+    return path.with_name(f".{path.name}.{machine()}-{os.getpid()}.tmp")
+
+
+@functools.cache
+def machine() -> str:
+    """Eight hex digits of what gives processes their numbers: the host, and in a container its namespace."""
+    with contextlib.suppress(OSError):
+        return digest([platform.node(), (PROC / "self/ns/pid").stat().st_ino])[:8]
+    return digest([platform.node(), 0])[:8]
+
+
+ABANDONED = 86400.0
+"""Seconds after which nobody is writing a temporary file any more, on whatever machine: a write takes seconds."""
+
+
+def sweep(folder: Path) -> None:
+    """Delete the temporary files of writers that were killed: this machine's at once, others' after a day."""
+    for path in folder.glob(".*.tmp"):
+        host, _, process = path.suffixes[-2].lstrip(".").partition("-")
+        with contextlib.suppress(OSError):
+            ended = host == machine() and process.isdecimal() and not is_alive(int(process))
+            if ended or time.time() - path.stat().st_mtime > ABANDONED:
+                path.unlink()
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # of another user
+        return True
+    return True
 
 
 def sync(path: Path) -> None:

@@ -6,6 +6,7 @@ A row is a cell. Nothing is ever changed or deleted; where a cell was computed a
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
 import io
 import json
@@ -23,7 +24,7 @@ import numpy as np
 
 from optbench import catalogue
 from optbench.cell import FINAL, FORMAT, Cell, Schedule, Trace
-from optbench.environment import whole
+from optbench.environment import sweep, temporary, whole
 from optbench.fields import UserError
 from optbench.record import question_text, record
 
@@ -36,6 +37,9 @@ KEY = ("cell", "device_kind", "mode", "planned_width")
 A row whose own `width` is less than planned says that memory ran out at that."""
 READABLE = {2, FORMAT}
 """Record formats that reports show; only rows of the newest count as stored."""
+
+CONTINUED = 7 * 86400.0
+"""Seconds for which the carry of an interrupted program is kept."""
 
 
 class Stored(NamedTuple):
@@ -50,7 +54,7 @@ class Store:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
-        self.runs = self.folder / "runs"
+        self.runs, self.partial = self.folder / "runs", self.folder / "partial"
         self.passed_over: dict[str, str] = {}
         """Files that could not be read, and why."""
         self.older = 0
@@ -59,10 +63,10 @@ class Store:
         """Rows of older code that the last frame left out."""
 
     def prepare(self) -> None:
-        """Make the folder; UserError if it cannot be written to."""
+        """Make the folder, without what killed processes left in it; UserError if it cannot be written to."""
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"results folder {str(self.folder)!r} is a file. Use another with --results.")
-        probe = self.runs / f".probe-{os.getpid()}"
+        probe = temporary(self.runs / "probe")
         try:
             self.runs.mkdir(parents=True, exist_ok=True)
             try:
@@ -71,6 +75,12 @@ class Store:
                 probe.unlink(missing_ok=True)
         except OSError as error:
             raise self.unwritable(error) from error
+        for folder in (self.runs, self.partial, self.folder / "claims"):
+            sweep(folder)
+        for carry in self.partial.glob("*.npz"):
+            with contextlib.suppress(OSError):
+                if time.time() - carry.stat().st_mtime > CONTINUED:
+                    carry.unlink()
 
     def unwritable(self, error: OSError) -> UserError:
         full = "Stored results are kept: make room and run again, or use"
@@ -171,7 +181,12 @@ class Store:
         return kept.reset_index(drop=True)
 
     def keep(self, name: str) -> Kept:
-        return Kept(self.folder / "partial" / f"{name}.npz")
+        return Kept(self.partial / f"{name}.npz")
+
+    def forget(self, program: str) -> None:
+        """Delete the carries of a program that is stored, also those of older code."""
+        for carry in self.partial.glob(f"{program}-*.npz"):
+            carry.unlink(missing_ok=True)
 
 
 class Kept:

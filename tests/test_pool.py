@@ -60,7 +60,7 @@ for line in sys.stdin:
     for trace in traces:
         trace.facts |= facts
     rows = base64.b64encode(encoded(traces, facts)).decode()
-    say("done", rows=rows, kept=[], cells=len(traces), width=program.width, lanes=len(program.cells), pid=os.getpid())
+    say("done", rows=rows, cells=len(traces), width=program.width, lanes=len(program.cells), pid=os.getpid())
 """
 
 

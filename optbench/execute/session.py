@@ -7,7 +7,6 @@ import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optbench import environment, plan
@@ -86,8 +85,9 @@ class Session:
         if kind == "done":
             rows = base64.b64decode(facts.pop("rows"))
             facts["path"] = self.store.put(rows, stem(program.cells[0]), program.unnamed)
-            for carry in facts.pop("kept"):
-                Path(carry).unlink(missing_ok=True)
+            self.store.forget(program.id)
+        elif kind == "halved":
+            self.store.forget(program.id)
         elif kind == "failed":
             traces = [Trace(cell, Status(facts["status"]), facts["reason"]) for cell in program.cells]
             where: dict[str, Any] = {"device_kind": self.order.device.kind, "mode": program.mode}

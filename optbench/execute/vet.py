@@ -74,6 +74,8 @@ def vet(things: Sequence[Named], frameworks: Sequence[str], workers: int, timeou
     for job in jobs:
         if job.path.is_file() and not any(part in origin.UNNAMED for part in job.thing.made_of()):
             known[job] = json.loads(job.path.read_text())
+    for folder in {job.path.parent for job in jobs}:
+        environment.sweep(folder)
     for job, report in reports([job for job in jobs if job not in known], workers, timeout):
         known[job] = report
         if all(holds for _, holds, _ in report["findings"]):
