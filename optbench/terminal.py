@@ -46,8 +46,13 @@ def run_in_terminal(request: Request) -> tuple[int, dict[str, Any]]:
     """
     start = time.monotonic()
     order = Order.of(request)  # before anything is printed: a message about bad input stands alone
-    print(f"optbench: {order.suite.name}, {len(order.cells)} cells", flush=True)
+    shard = f", shard {request.shard}" if request.shard else ""
+    print(f"optbench: {order.suite.name}{shard}, {len(order.cells)} cells", flush=True)
     facts: dict[str, Any] = {"suite": order.suite.name, "results": request.results, "cells": len(order.cells)}
+    facts |= {} if request.shard is None else {"shard": request.shard}
+    if not order.cells:
+        print(f"Shard {request.shard} has nothing to do: the run has fewer programs than shards.")
+        return 0, facts | {"failed": []}
     failed: list[dict[str, Any]] = []
     session = None
     try:
@@ -70,7 +75,11 @@ def run_in_terminal(request: Request) -> tuple[int, dict[str, Any]]:
     else:
         shown = print_table(session, frame)
     print(f"{len(frame)} cells in {session.store.folder} ({time.monotonic() - start:.1f} s).")
-    if not order.twinned:
+    if request.shard is not None:
+        print(
+            f"This is shard {request.shard}. Next, of all shards: optbench merge FOLDER ... --into {request.results}"
+        )
+    elif not order.twinned:
         print_next(request, frame)
     for each in failed:
         print(
@@ -147,6 +156,33 @@ def vet_in_terminal(
     return int(failed > 0), {"thing": thing.label(), "kind": thing.kind, "checks": checks}
 
 
+def merge_in_terminal(folders: Sequence[str], into: str) -> tuple[int, dict[str, Any]]:
+    """Merge results folders; exit code 1 if bits differ or a file was left out."""
+    from optbench.merge import merge
+
+    if not folders or not into:
+        raise UserError("name the folders and where they go: optbench merge A B --into R (or R --into R)")
+    merged = merge(folders, into)
+    for path, why in merged.skipped.items():
+        print(f"skipped unreadable file {path}: {why}", file=sys.stderr)
+    for each in merged.conflicts[:SHOWN]:
+        why = f"other {', '.join(each['differing'])}" if each["differing"] else "nothing recorded explains it"
+        print(
+            "other bits: {task} / {optimizer}, seed {seed}, in {0} ({why})".format(
+                " and ".join(each["folders"]), why=why, **each
+            ),
+            file=sys.stderr,
+        )
+    cells = count(len(merged.conflicts), "cell")
+    if merged.conflicts:
+        print(f"{cells} with other bits; the newest row of each counts.", file=sys.stderr)
+    compacted = f"; {count(merged.compacted, 'small file')} compacted" if merged.compacted else ""
+    print(f"{count(merged.copied, 'file')} copied into {into}, {merged.present} already there{compacted}.")
+    return int(bool(merged.skipped or merged.conflicts)), {"into": into, **vars(merged)}
+
+
+SHOWN = 10
+"""Conflicts that are printed one by one."""
 STATES = {True: "ok", False: "FAIL", None: "n/a"}
 MARKS = {True: (), False: ("failure",), None: ("skipped",)}
 """What JUnit says of a check."""

@@ -29,7 +29,7 @@ EVERYWHERE = ("**",)
 HOMES = {
     "tyro": (("cli.py",), ()),
     "rich": ((), ("terminal.py",)),
-    "pyarrow": ((), ("store.py",)),
+    "pyarrow": ((), ("store.py", "merge.py")),
     "pandas": (("stats/*.py", "report/*.py", "report/panels/*.py"), ("api.py", "store.py")),
     "matplotlib": (
         (

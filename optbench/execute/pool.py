@@ -220,7 +220,7 @@ class Pool(Generic[J]):
             last = worker.errors[-1] if worker.errors else "no error output"
             return {"status": "error", "reason": f"the worker ended with code {code}: {last}"[:300]}
         kills, held = environment.oom_kills(), sum(each.resident for each in self.workers)
-        starved = None not in (kills, worker.oom_kills) and kills > worker.oom_kills
+        starved = kills is not None and kills > (worker.oom_kills or 0)
         if code == -signal.SIGKILL and (starved or held > MUCH * environment.memory()):
             return {"status": "out of memory", "reason": "the system killed the worker for lack of memory"}
         again = "out of memory" if kills is None else "error"

@@ -76,6 +76,8 @@ class Request:
     """Worker processes, one core or one accelerator each; default: all."""
     results: str = "results"
     """The results folder."""
+    shard: Text = None
+    """Run only this part of the run, 1/8 to 8/8; `optbench merge` joins the results of all (docs/clusters.md)."""
     again: bool = False
     """Recompute stored results."""
     dry_run: bool = False
@@ -95,6 +97,14 @@ class Request:
         return self.resolve().cells(self.rates)
 
     @property
+    def part(self) -> tuple[int, int]:
+        """The number of a shard, from 0, and how many there are; UserError if it is neither."""
+        number, _, count = ("1/1" if self.shard is None else self.shard).partition("/")
+        if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+            raise UserError(f"--shard must be i/n with i from 1 to n, such as 2/8; got {self.shard!r}.")
+        return int(number) - 1, int(count)
+
+    @property
     def rates(self) -> list[float] | None:
         return None if self.lr is None else learning_rates(self.lr)
 
@@ -106,7 +116,7 @@ class Request:
 
         if self.data is not None:
             folder.use(self.data)
-        suite = catalogue.suite(self.suite)
+        suite, _ = catalogue.suite(self.suite), self.part
         check_numbers(self.timeout, seeds=self.seeds, trials=self.trials, steps=self.steps, jobs=self.jobs)
         modes = [mode for modes in plan.MODES.values() for mode in modes]
         for name, allowed in {**CHOICES, "lanes": modes}.items():

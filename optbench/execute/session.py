@@ -36,7 +36,8 @@ class Session:
     @cached_property
     def stored(self) -> dict[Cell, Stored]:
         """The cells of the order that need not be computed: they are stored, with every requested metric."""
-        finished = {} if self.order.request.again else self.store.finished()
+        cells = () if self.order.request.again else [cell.id() for cell in self.cells]
+        finished = self.store.finished(cells)
         metrics = {metric.key() for metric in self.order.suite.metrics}
         rows = {
             cell: finished.get((cell.id(), self.order.device.kind, program.mode, program.planned))
@@ -98,7 +99,7 @@ class Session:
 
     def frame(self) -> pd.DataFrame:
         """The rows of this order's cells on its device and in its modes, in its order."""
-        frame = self.store.frame()
+        frame = self.store.frame(tasks={cell.task.label() for cell in self.cells})
         if frame.empty:
             return frame
         sequence = {cell.id(): i for i, cell in enumerate(self.cells)}

@@ -51,7 +51,7 @@ def in_stages(suite: Suite, *frames: pd.DataFrame) -> pd.DataFrame:
 
 
 def winners(suite: Suite, chosen: pd.DataFrame) -> dict[tuple[Task, Optimizer], Optimizer]:
-    """For each task and optimizer of a suite, the optimizer at the trial that the first stage chose."""
+    """For each task and optimizer of a suite, or of a shard, the optimizer at the trial that the first stage chose."""
     from optbench.stats.stages import winning
 
     winning_trials = {(key[0], key[-1]): place for key, place in winning(in_stages(suite, chosen)).items()}
@@ -63,4 +63,5 @@ def winners(suite: Suite, chosen: pd.DataFrame) -> dict[tuple[Task, Optimizer], 
         )
         for task in suite.tasks
         for optimizer in suite.optimizers
+        if (task.label(), optimizer.label()) in winning_trials
     }
