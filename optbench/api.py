@@ -52,6 +52,8 @@ def run(
     data: str | PathLike[str] | None = None,
     device: str = "auto",
     jobs: int | None = None,
+    executor: str = "processes",
+    address: str | None = None,
     results: str | PathLike[str] = "results",
     shard: str | None = None,
     again: bool = False,

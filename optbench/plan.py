@@ -53,6 +53,8 @@ class Program:
     """Lanes in one step, where they run side by side."""
     metrics: tuple[Metric, ...] = ()
     """What is evaluated beside the task's own metrics."""
+    pace: float = 0.0
+    """Seconds of a step of a lane, where that was measured before; else 0, and it is estimated."""
     narrowed: int = 0
     """The width as planned, where memory ran out at that; else 0."""
 
@@ -96,6 +98,8 @@ class Program:
     @functools.cached_property
     def stepping(self) -> float:
         cell = self.cells[0]
+        if self.pace:
+            return len(self.cells) * cell.steps * self.pace
         step = (cell.task.flops() + cell.optimizer.flops(self.shapes)) / FLOP_A_SECOND
         beside = ARRAY_SECONDS * len(self.shapes) / (self.width if self.mode in SIDE_BY_SIDE else 1)
         return len(self.cells) * cell.steps * (step + beside)

@@ -176,6 +176,16 @@ class Store:
                 self.passed_over[path.name] = (str(error).splitlines() or [type(error).__name__])[0][:120]
             return None
 
+    def paces(self) -> dict[tuple[str, str], float]:
+        """For each stored task and optimizer, the median of the seconds of a step of a lane."""
+        table, _ = self.index()
+        paces: dict[tuple[str, str], list[float]] = {}
+        names = ("task", "optimizer", "seconds_per_step")
+        for task, optimizer, seconds in zip(*(table[name].to_pylist() for name in names), strict=True):
+            if seconds is not None and seconds > 0:
+                paces.setdefault((task, optimizer), []).append(seconds)
+        return {key: float(np.median(seconds)) for key, seconds in paces.items()}
+
     def readable(self) -> dict[Path, int]:
         """The files that are results, oldest first, and how many rows each has."""
         table, files = self.index()
@@ -339,7 +349,7 @@ def newest_code(frame: pd.DataFrame) -> pd.Series:
 INDEX = {
     **dict.fromkeys(("stamp", "cell", "device_kind", "mode", "status", "code", "metrics"), "string"),
     **{"task": "string", "optimizer": "string", "width": "int64", "planned_width": "int64"},
-    **{"format": "int64", "created": "float64", "path": "bool"},
+    **{"format": "int64", "created": "float64", "seconds_per_step": "float64", "path": "bool"},
 }
 """The columns by which rows are found, with their types; `stamp` tells the file, `path` whether it has paths."""
 INDEX_FROM = 64

@@ -30,6 +30,7 @@ HOMES = {
     "tyro": (("cli.py",), ()),
     "rich": ((), ("terminal.py",)),
     "pyarrow": ((), ("store.py", "merge.py")),
+    "ray": ((), ("execute/ray.py",)),
     "pandas": (("stats/*.py", "report/*.py", "report/panels/*.py"), ("api.py", "store.py")),
     "matplotlib": (
         (

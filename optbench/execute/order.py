@@ -10,6 +10,7 @@ from functools import cached_property
 
 from optbench import environment, plan
 from optbench.cell import PRECISIONS, Cell
+from optbench.execute import ray
 from optbench.execute.devices import Device, resolve
 from optbench.execute.request import Request
 from optbench.execute.vet import vet
@@ -44,9 +45,11 @@ class Order:
                 f"--precision {suite.precision} is for accelerators; CPUs always use full float32 products. "
                 "Leave it out, or choose another --device."
             )
-        jobs = workers(request.jobs, device)
+        jobs = workers(request.jobs, device) if request.executor == "processes" else request.jobs
+        jobs = jobs or ray.slots(request.address, device.platform)
         if request.vet:
-            vet([*suite.optimizers, *suite.tasks], list(frameworks), jobs, request.timeout)
+            here = min(jobs, len(environment.cores()))
+            vet([*suite.optimizers, *suite.tasks], list(frameworks), here, request.timeout)
         order = cls(request, suite, cells, device, jobs)
         return order if request.shard is None else order.only(order.shard(*request.part))
 

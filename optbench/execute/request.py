@@ -23,6 +23,7 @@ CHOICES: dict[str, Sequence[str]] = {
     "dtype": DTYPES,
     "device": ("auto", "cpu", "gpu", "tpu"),
     "precision": PRECISIONS,
+    "executor": ("processes", "ray"),
 }
 SUITE_FIELDS = ("framework", "dtype", "precision", "seeds", "steps", "tuning", "trials")
 """Fields that replace those of the suite as they are."""
@@ -74,6 +75,10 @@ class Request:
     """auto, cpu, gpu or tpu."""
     jobs: Number = None
     """Worker processes, one core or one accelerator each; default: all."""
+    executor: str = "processes"
+    """processes of this machine, or ray: tasks of a Ray cluster (docs/clusters.md)."""
+    address: Text = None
+    """Of the Ray cluster, such as auto; default: RAY_ADDRESS, else one on this machine."""
     results: str = "results"
     """The results folder."""
     shard: Text = None
@@ -121,6 +126,8 @@ class Request:
         modes = [mode for modes in plan.MODES.values() for mode in modes]
         for name, allowed in {**CHOICES, "lanes": modes}.items():
             check_choice(f"--{name}", getattr(self, name), allowed)
+        if self.address is not None and self.executor != "ray":
+            raise UserError("--address names a Ray cluster. Add --executor ray, or leave it out.")
         changes: dict[str, Any] = {
             "optimizers": parsed("optimizer", self.opt, catalogue.optimizer),
             "tasks": parsed("task", self.task, catalogue.task),

@@ -14,11 +14,16 @@ from optbench.cell import Cell, Status, Trace
 from optbench.execute.job import Event, Executor, Job
 from optbench.execute.order import Order
 from optbench.execute.pool import Pool
+from optbench.execute.ray import Ray
 from optbench.record import code_of
 from optbench.store import Store, Stored, stem
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def named(cell: Cell) -> tuple[str, str]:
+    return cell.task.label(), cell.optimizer.label()
 
 
 class Session:
@@ -53,7 +58,12 @@ class Session:
             (program, tuple(cell for cell in program.cells if cell not in self.stored))
             for program in self.order.planned
         ]
-        return [dataclasses.replace(program, cells=cells) for program, cells in missing if cells]
+        paces = self.store.paces() if any(cells for _, cells in missing) else {}
+        return [
+            dataclasses.replace(program, cells=cells, pace=paces.get(named(cells[0]), 0.0))
+            for program, cells in missing
+            if cells
+        ]
 
     @property
     def outdated(self) -> int:
@@ -73,9 +83,9 @@ class Session:
         A program that fails leaves rows that say so, and the others continue.
         """
         order, request = self.order, self.order.request
-        executor = self.executor or Pool[Any](
-            os.path.abspath(request.results), order.jobs, request.timeout, order.device.platform
-        )
+        where = (os.path.abspath(request.results), order.jobs, request.timeout, order.device.platform)
+        cluster = request.executor == "ray"
+        executor = self.executor or (Ray[Any](*where, request.address) if cluster else Pool[Any](*where))
         for event in executor.run(sorted([*self.programs, *beside], key=lambda job: job.cost)):
             if isinstance(event.program, plan.Program):
                 self.keep(event.kind, event.program, event.facts)
