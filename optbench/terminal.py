@@ -161,7 +161,9 @@ def merge_in_terminal(folders: Sequence[str], into: str) -> tuple[int, dict[str,
     from optbench.merge import merge
 
     if not folders or not into:
-        raise UserError("merge needs results folders and one that they go to. Write: optbench merge A B --into R")
+        raise UserError(
+            "merge needs results folders and one that they go to. Write: optbench merge A B --into R"
+        )
     merged = merge(folders, into)
     for path, why in merged.skipped.items():
         print(f"skipped unreadable file {path}: {why}", file=sys.stderr)
