@@ -77,7 +77,9 @@ def table(frame) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("request_", "shared"), [(GRID, True), (STAGED, False)], ids=["one folder", "two stages"]
+    ("request_", "shared"),
+    [(GRID, True), pytest.param(STAGED, False, marks=pytest.mark.slow)],
+    ids=["one folder", "two stages"],
 )
 def test_shards_in_any_order_killed_and_repeated_equal_one_run(tmp_path, stub, request_, shared):
     whole = table(run(request_, tmp_path / "whole"))
