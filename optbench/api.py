@@ -52,7 +52,10 @@ def run(
     data: str | PathLike[str] | None = None,
     device: str = "auto",
     jobs: int | None = None,
+    executor: str = "processes",
+    address: str | None = None,
     results: str | PathLike[str] = "results",
+    shard: str | None = None,
     again: bool = False,
     timeout: float = 600.0,
     lanes: str | None = None,
@@ -89,8 +92,7 @@ def run(
                 show(event)
     assert session is not None  # there is always a first stage
     result = Result(session.frame(), request.results, order.suite)
-    lost = result.failures
-    if len(lost):
+    if not result.frame.empty and len(lost := result.failures):
         reasons = lost.groupby(["task", "optimizer", "status", "reason"], sort=False).size()
         lines = [
             "{1} on {0}, {count} cells: {2}: {3}".format(*key, count=count)  # pyright: ignore[reportGeneralTypeIssues]

@@ -1,4 +1,4 @@
-"""The command line: `optbench run`, `try`, `vet`, `report`, `claims`, `check`, `list`, `show`.
+"""The command line: `optbench run`, `try`, `vet`, `report`, `merge`, `claims`, `check`, `list`, `show`.
 
 A command is a dataclass whose fields are its options. They are joined by `Union` and not by `|`, and none is
 a function: tyro then finds the command without importing typeguard, which takes longer than all the rest.
@@ -163,6 +163,20 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Merge:
+    """Merge results folders into one: of shards, or of several machines. Merged into itself, a folder is compacted.
+
+    Exit 1 if two folders have a cell with other bits, or a file is no result; what can be merged is.
+    """
+
+    folders: Positional[Texts] = None
+    """Results folders."""
+    into: str = ""
+    """The results folder that gets everything; it may exist."""
+    json: Json = False
+
+
+@dataclass(frozen=True)
 class Try(versus.Try):
     """Is an optimizer better than another, or worse, or the same? Runs paired seeds until it is known.
 
@@ -175,7 +189,7 @@ class Try(versus.Try):
 
 
 Run = Annotated[Request, subcommand("run", description="Run a suite: what is stored is not computed again.")]
-Commands = Union[Run, Try, Vet, List, Show, Report, Claims, Check]  # noqa: UP007
+Commands = Union[Run, Try, Vet, List, Show, Report, Merge, Claims, Check]  # noqa: UP007
 # Without a help text of its own tyro would parse the source of typing for one: half of the cost of `--help`.
 Command = Annotated[Commands, tyro.conf.arg(help="A command")]
 
@@ -224,7 +238,9 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | None) else str(value)
 
 
-def do(command: Request | Try | Vet | List | Show | Report | Claims | Check) -> tuple[int, dict[str, Any]]:
+def do(
+    command: Request | Try | Vet | List | Show | Report | Merge | Claims | Check,
+) -> tuple[int, dict[str, Any]]:
     """Carry out a command: the exit code, and what `--json` prints. What only one command needs is imported there."""
     match command:
         case Request():
@@ -266,6 +282,10 @@ def do(command: Request | Try | Vet | List | Show | Report | Claims | Check) -> 
             print(text)
             files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
             return 0, {"folder": str(folder), "files": files, "text": text}
+        case Merge():
+            from optbench.terminal import merge_in_terminal
+
+            return merge_in_terminal(command.folders or (), command.into)
         case Claims():
             from optbench.claim.command import claims_in_terminal
 

@@ -41,7 +41,7 @@ class Countdown:
         elif event.kind == "progress":
             share = event.facts["steps"] / event.facts["of"]
             self.running[event.worker] = program.compiling + share * program.stepping
-        elif event.kind == "halved":  # what one of them compiles is done again in the others
+        elif event.kind in ("halved", "retried"):  # what one of them compiles is done again in the others
             self.running.pop(event.worker, None)
             self.cost += (event.facts["into"] - 1) * program.compiling
         elif event.kind in ("done", "failed"):

@@ -8,11 +8,12 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from optbench.fields import UserError
+from optbench.fields import UserError, digest
 
 PACKAGES = ("jax", "jaxlib", "optax", "torch", "numpy", "scikit-learn", "pyarrow")
 
@@ -81,12 +82,47 @@ def watch_memory() -> Callable[[], int | None]:
         return lambda: None
 
 
-def resident(name: str) -> int:
-    """A line of /proc/self/status, in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+def resident(name: str, process: int | str = "self") -> int:
+    """A line of the status of a process, in bytes."""
+    for line in (PROC / str(process) / "status").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
-    raise ValueError(f"/proc/self/status has no {name}")
+    raise ValueError(f"/proc/{process}/status has no {name}")
+
+
+PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+
+
+def memory_files() -> Iterator[tuple[Path, Path]]:
+    """What counts kills for lack of memory, and the limit: of the control group (version 2, 1), then of the machine."""
+    groups = {"": "/", "memory": "/"}
+    with contextlib.suppress(OSError):
+        for line in (PROC / "self" / "cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            groups |= dict.fromkeys(controllers.split(","), path)
+    for path in (groups[""], "/"):  # in a container the path may be that outside of it
+        yield CGROUPS / path[1:] / "memory.events", CGROUPS / path[1:] / "memory.max"
+    for path in (groups["memory"], "/"):
+        above = CGROUPS / "memory" / path[1:]
+        yield above / "memory.oom_control", above / "memory.limit_in_bytes"
+    yield PROC / "vmstat", PROC / "none"
+
+
+def oom_kills() -> int | None:
+    """How many processes of this control group, else of this machine, the kernel has killed for lack of memory."""
+    for counts, _ in memory_files():
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            return int(dict(line.split(None, 1) for line in counts.read_text().splitlines())["oom_kill"])
+    return None
+
+
+def memory() -> int:
+    """Bytes that the processes of this control group may have."""
+    sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for _, limit in memory_files():
+        with contextlib.suppress(OSError, ValueError):
+            sizes.append(int(limit.read_text()))
+    return min(sizes)
 
 
 def cores() -> list[int]:
@@ -98,16 +134,53 @@ def cores() -> list[int]:
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A temporary path that becomes `path` when the block ends well: synced, then renamed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    unfinished = temporary(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        yield temporary
-        sync(temporary)
-        temporary.replace(path)
+        yield unfinished
+        sync(unfinished)
+        unfinished.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def temporary(path: Path) -> Path:
+    """The name of a temporary file, with that of its writer, for `sweep`."""
+    return path.with_name(f".{path.name}.{machine()}-{os.getpid()}.tmp")
+
+
+@functools.cache
+def machine() -> str:
+    """Eight hex digits of what gives processes their numbers: the host, and in a container its namespace."""
+    with contextlib.suppress(OSError):
+        return digest([platform.node(), (PROC / "self/ns/pid").stat().st_ino])[:8]
+    return digest([platform.node(), 0])[:8]
+
+
+ABANDONED = 86400.0
+"""Seconds after which nobody is writing a temporary file any more, on whatever machine: a write takes seconds."""
+
+
+def sweep(folder: Path) -> None:
+    """Delete the temporary files of writers that were killed: this machine's at once, others' after a day."""
+    for path in folder.glob(".*.tmp"):
+        host, _, process = path.suffixes[-2].lstrip(".").partition("-")
+        with contextlib.suppress(OSError):
+            ended = host == machine() and process.isdecimal() and not is_alive(int(process))
+            if ended or time.time() - path.stat().st_mtime > ABANDONED:
+                path.unlink()
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # of another user
+        return True
+    return True
 
 
 def sync(path: Path) -> None:

@@ -53,6 +53,10 @@ class Program:
     """Lanes in one step, where they run side by side."""
     metrics: tuple[Metric, ...] = ()
     """What is evaluated beside the task's own metrics."""
+    pace: float = 0.0
+    """Seconds of a step of a lane, where that was measured before; else 0, and it is estimated."""
+    narrowed: int = 0
+    """The width as planned, where memory ran out at that; else 0."""
 
     @property
     def id(self) -> str:
@@ -73,6 +77,11 @@ class Program:
         return any(part in origin.UNNAMED for part in self.parts)
 
     @property
+    def planned(self) -> int:
+        """The width that its rows are found by, since bits depend on it; 0 where lanes do not run side by side."""
+        return (self.narrowed or self.width) if self.mode in SIDE_BY_SIDE else 0
+
+    @property
     def family(self) -> tuple[str, str]:
         """Of programs a lane of which takes the same memory, such as the parts of one that was cut."""
         return self.cells[0].program_key(), self.mode
@@ -89,6 +98,8 @@ class Program:
     @functools.cached_property
     def stepping(self) -> float:
         cell = self.cells[0]
+        if self.pace:
+            return len(self.cells) * cell.steps * self.pace
         step = (cell.task.flops() + cell.optimizer.flops(self.shapes)) / FLOP_A_SECOND
         beside = ARRAY_SECONDS * len(self.shapes) / (self.width if self.mode in SIDE_BY_SIDE else 1)
         return len(self.cells) * cell.steps * (step + beside)
@@ -117,7 +128,9 @@ class Program:
             return ()
         width, half = self.width // 2 if narrow else self.width, (len(self.cells) + 1) // 2
         parts = filter(None, (self.cells[:half], self.cells[half:]))
-        return tuple(dataclasses.replace(self, cells=part, width=width) for part in parts)
+        return tuple(
+            dataclasses.replace(self, cells=part, width=width, narrowed=self.planned) for part in parts
+        )
 
     def message(self) -> dict[str, Any]:
         task = self.cells[0].task

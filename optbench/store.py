@@ -6,6 +6,7 @@ A row is a cell. Nothing is ever changed or deleted; where a cell was computed a
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
 import io
 import json
@@ -15,7 +16,7 @@ import shutil
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,17 +24,22 @@ import numpy as np
 
 from optbench import catalogue
 from optbench.cell import FINAL, FORMAT, Cell, Schedule, Trace
-from optbench.environment import whole
+from optbench.environment import sweep, temporary, whole
 from optbench.fields import UserError
 from optbench.record import question_text, record
 
 if TYPE_CHECKING:
     import pandas as pd
 
-KEY = ("cell", "device_kind", "mode")
-"""The key of a stored row: the same cell elsewhere, or in another mode, is another result."""
+KEY = ("cell", "device_kind", "mode", "planned_width")
+"""The key of a stored row: the same cell elsewhere, in another mode or planned at another width, is another result.
+
+A row whose own `width` is less than planned says that memory ran out at that."""
 READABLE = {2, FORMAT}
 """Record formats that reports show; only rows of the newest count as stored."""
+
+CONTINUED = 7 * 86400.0
+"""Seconds for which the carry of an interrupted program is kept."""
 
 
 class Stored(NamedTuple):
@@ -48,19 +54,20 @@ class Store:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
-        self.runs = self.folder / "runs"
+        self.runs, self.partial = self.folder / "runs", self.folder / "partial"
         self.passed_over: dict[str, str] = {}
         """Files that could not be read, and why."""
         self.older = 0
         """Rows of an older record format among those that were read."""
         self.outdated = 0
         """Rows of older code that the last frame left out."""
+        self.indexed: tuple[Any, dict[str, Path]] | None = None
 
     def prepare(self) -> None:
-        """Make the folder; UserError if it cannot be written to."""
+        """Make the folder, without what killed processes left in it; UserError if it cannot be written to."""
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"results folder {str(self.folder)!r} is a file. Use another with --results.")
-        probe = self.runs / f".probe-{os.getpid()}"
+        probe = temporary(self.runs / "probe")
         try:
             self.runs.mkdir(parents=True, exist_ok=True)
             try:
@@ -69,6 +76,12 @@ class Store:
                 probe.unlink(missing_ok=True)
         except OSError as error:
             raise self.unwritable(error) from error
+        for folder in (self.runs, self.partial, self.folder / "claims"):
+            sweep(folder)
+        for carry in self.partial.glob("*.npz"):
+            with contextlib.suppress(OSError):
+                if time.time() - carry.stat().st_mtime > CONTINUED:
+                    carry.unlink()
 
     def unwritable(self, error: OSError) -> UserError:
         full = "Stored results are kept: make room and run again, or use"
@@ -84,7 +97,7 @@ class Store:
     def put(self, rows: bytes, name: str, unnamed: bool = False) -> Path:
         """One new file; an `unnamed` one is deleted when this process ends."""
         folder = fleeting(self.runs) if unnamed else self.runs
-        path = folder / f"{name}-{time.time_ns():x}-{os.getpid():x}.parquet"
+        path = folder / self.new(name).name
         try:
             with whole(path) as temporary:
                 temporary.write_bytes(rows)
@@ -92,69 +105,159 @@ class Store:
             raise self.unwritable(error) from error
         return path
 
+    def new(self, name: str) -> Path:
+        """A path that no other writer takes."""
+        return self.runs / f"{name}-{time.time_ns():x}-{os.getpid():x}.parquet"
+
     def files(self) -> list[Path]:
         """All result files, oldest first."""
-        folders = [self.runs, *([FLEETING[self.runs]] if self.runs in FLEETING else [])]
-        files = [path for folder in folders for path in folder.glob("[!.]*.parquet")]
-        return sorted(files, key=lambda path: (path.lstat().st_mtime_ns, path.name))
+        return list(self.stamped().values())
 
-    def tables(self, columns: Sequence[str] | None = None) -> Iterable[Any]:
-        """The readable files as Arrow tables; the others are named in `passed_over`."""
+    def stamped(self) -> dict[str, Path]:
+        """All result files, oldest first, each by what tells it from any other."""
+        folders = [self.runs, *([FLEETING[self.runs]] if self.runs in FLEETING else [])]
+        found = []
+        for path in (path for folder in folders for path in folder.glob("[!.]*.parquet")):
+            with contextlib.suppress(OSError):
+                stat = path.lstat()
+                found.append((stat.st_mtime_ns, path.name, stat.st_size, path))
+        return {f"{name} {size} {modified}": path for modified, name, size, path in sorted(found)}
+
+    def index(self) -> tuple[Any, dict[str, Path]]:
+        """An Arrow table with the columns of `INDEX` of every readable row, and the files by their stamps.
+
+        A file never changes, so what was read of it is kept in `index.parquet`, which may be deleted at any time.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        for path in self.files():
-            try:
-                schema = pq.read_schema(path)
-                if not {*KEY, "format", "status", "created"} <= set(schema.names):
+        files, kept = self.stamped(), self.folder / "index.parquet"
+        if self.indexed is not None and self.indexed[1] == files:
+            return self.indexed
+        schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in INDEX.items()])
+        known = schema.empty_table()
+        with contextlib.suppress(pa.ArrowException, OSError, ValueError):
+            table = pq.read_table(kept, use_threads=False, page_checksum_verification=True)
+            known = table if table.schema.equals(schema) else known
+        known = rows_of(known, "stamp", files)
+        missing = files.keys() - set(known["stamp"].unique().to_pylist())
+        columns = [*INDEX, "evaluation.x"]
+        opened = {stamp: self.open(files[stamp], columns) for stamp in files if stamp in missing}
+        new = {stamp: table for stamp, table in opened.items() if table is not None}
+        table = pa.concat_tables([known, indexed(new, schema)])
+        if len(new) >= INDEX_FROM:
+            with contextlib.suppress(OSError), whole(kept) as unfinished:
+                pq.write_table(table, unfinished, compression="zstd", write_page_checksum=True)
+        self.indexed = (table, files)
+        return self.indexed
+
+    def open(self, path: Path, columns: Sequence[str] | None = None) -> Any:
+        """A readable file, or some of its columns as they are, as an Arrow table; another is named in `passed_over`."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            with pq.ParquetFile(path) as file:
+                kinds = {field.name: field.type for field in file.schema_arrow}
+                if not set(kinds) >= NEEDED:
                     raise ValueError("not a result of optbench")
-                chosen = None if columns is None else [name for name in columns if name in schema.names]
-                table = pq.read_table(path, columns=chosen, use_threads=False)
-                formats = set(table["format"].to_pylist())
-                if not formats <= READABLE:
-                    raise ValueError(f"unknown record format {', '.join(map(str, formats))}")
-                if formats != {FORMAT}:
-                    self.older += table.num_rows
-                    table = with_questions(table)
-            except (pa.ArrowException, OSError, ValueError) as error:
+                if wrong := [name for name, kind in INDEX.items() if not fits(kind, kinds.get(name))]:
+                    raise ValueError(f"column {wrong[0]} is of type {kinds[wrong[0]]}")
+                chosen = None if columns is None else [name for name in columns if name in kinds]
+                table = file.read(chosen, use_threads=False)
+            if any(table[name].null_count for name in NEEDED):
+                raise ValueError("a value is missing")
+            formats = set(table["format"].to_pylist())
+            if not formats <= READABLE:
+                raise ValueError(f"unknown record format {', '.join(map(str, formats))}")
+            return table if formats == {FORMAT} or columns is not None else with_questions(table)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            if os.path.lexists(path):  # else its rows are in a larger file now
                 self.passed_over[path.name] = (str(error).splitlines() or [type(error).__name__])[0][:120]
-                continue
-            yield table
+            return None
+
+    def paces(self) -> dict[tuple[str, str], float]:
+        """For each stored task and optimizer, the median of the seconds of a step of a lane."""
+        table, _ = self.index()
+        paces: dict[tuple[str, str], list[float]] = {}
+        names = ("task", "optimizer", "seconds_per_step")
+        for task, optimizer, seconds in zip(*(table[name].to_pylist() for name in names), strict=True):
+            if seconds is not None and seconds > 0:
+                paces.setdefault((task, optimizer), []).append(seconds)
+        return {key: float(np.median(seconds)) for key, seconds in paces.items()}
+
+    def readable(self) -> dict[Path, int]:
+        """The files that are results, oldest first, and how many rows each has."""
+        table, files = self.index()
+        rows = {each["values"]: each["counts"] for each in table["stamp"].value_counts().to_pylist()}
+        return {path: rows[stamp] for stamp, path in files.items() if stamp in rows}
+
+    def names(self) -> dict[str, set[str]]:
+        """The stored tasks and optimizers, and the tasks that have paths over a plane (`path`)."""
+        table, _ = self.index()
+        names = {name: set(table[name].unique().to_pylist()) for name in ("task", "optimizer")}
+        return names | {"path": set(table.filter(table["path"])["task"].to_pylist())}
+
+    def tables(self, tasks: Collection[str] | None = None) -> Iterator[Any]:
+        """The readable files, or those that have rows of some tasks, as Arrow tables."""
+        read: set[str] = set()
+        while True:
+            table, files = self.index()
+            if tasks is not None:
+                table = rows_of(table, "task", tasks)
+            wanted = set(table["stamp"].unique().to_pylist()) - read
+            for stamp in (stamp for stamp in files if stamp in wanted):
+                rows = self.open(files[stamp])
+                if rows is not None:
+                    yield rows if tasks is None else rows_of(rows, "task", tasks)
+            read |= wanted
+            # A file that was merged into a larger one meanwhile is gone, and the larger one is not read yet.
+            if all(os.path.lexists(files[stamp]) for stamp in wanted):
+                return
 
     def read(self, path: Path) -> pd.DataFrame:
         import pyarrow.parquet as pq
 
         return pq.read_table(path, use_threads=False).to_pandas()
 
-    def finished(self) -> dict[tuple[str, str, str], Stored]:
-        """The keys of the cells that need not be computed again, with code and metrics of their newest row."""
-        newest: dict[tuple[str, str, str], tuple[float, str, Stored]] = {}
-        self.older = 0
-        for table in self.tables([*KEY, "created", "status", "format", "code", "metrics"]):
-            for row in table.to_pylist():
-                if row["format"] == FORMAT:
-                    key = (row["cell"], row["device_kind"], row["mode"])
-                    stored = Stored(row.get("code") or "", frozenset((row.get("metrics") or "").split()))
-                    latest = (row["created"], row["status"], stored)
-                    newest[key] = max(newest.get(key, latest), latest)
+    def finished(self, cells: Collection[str] | None = None) -> dict[tuple[str, str, str, int], Stored]:
+        """The keys of the cells (of these) that need not be computed again, with code and metrics of the newest row."""
+        newest: dict[tuple[str, str, str, int], tuple[float, str, Stored]] = {}
+        table, _ = self.index()
+        self.older = sum(version != FORMAT for version in table["format"].to_pylist())
+        if cells is not None:
+            table = rows_of(table, "cell", cells)
+        names = (*KEY, "width", "created", "status", "code", "metrics", "format")
+        for *key, planned, width, created, status, code, metrics, version in zip(
+            *(table[name].to_pylist() for name in names), strict=True
+        ):
+            if version == FORMAT:
+                found = (*key, planned or width)
+                latest = (created, status, Stored(code, frozenset(metrics.split())))
+                newest[found] = max(newest.get(found, latest), latest)
         return {key: stored for key, (_, status, stored) in newest.items() if status in FINAL}
 
-    def frame(self, every: bool = False, older: bool = False) -> pd.DataFrame:
-        """One row for each cell, the newest of each key, or `every` one that was ever stored.
+    def frame(
+        self, every: bool = False, older: bool = False, tasks: Collection[str] | None = None
+    ) -> pd.DataFrame:
+        """One row for each cell (of these tasks), the newest of each key, or `every` one that was ever stored.
 
         Rows of older code, of a task and optimizer that were also run by newer code, are counted in `outdated` and left
         out; with `older` they are shown under a name of their own, such as `kron (code 1a2b3c4d)`.
         """
         import pandas as pd
 
-        self.older = 0
-        frames = [table.to_pandas() for table in self.tables()]
+        frames = [table.to_pandas() for table in self.tables(tasks)]
+        self.older = sum(int((frame["format"] != FORMAT).sum()) for frame in frames)
         if not frames:
             return pd.DataFrame()
         # Columns that are empty in one file would change the dtype for all.
         merged = pd.concat([frame.dropna(axis="columns", how="all") for frame in frames], ignore_index=True)
         merged["code"] = "of format 2" if "code" not in merged else merged["code"].fillna("of format 2")
-        ordered = merged.sort_values("created", kind="stable")
+        ordered = merged.assign(planned_width=planned_width(merged)).sort_values("created", kind="stable")
+        ordered = ordered.drop_duplicates(
+            [*KEY, "created"]
+        )  # a row that is in two files while they are merged
         if every:
             return ordered.reset_index(drop=True)
         kept = ordered.drop_duplicates(list(KEY), keep="last")
@@ -168,7 +271,12 @@ class Store:
         return kept.reset_index(drop=True)
 
     def keep(self, name: str) -> Kept:
-        return Kept(self.folder / "partial" / f"{name}.npz")
+        return Kept(self.partial / f"{name}.npz")
+
+    def forget(self, program: str) -> None:
+        """Delete the carries of a program that is stored, also those of older code."""
+        for carry in self.partial.glob(f"{program}-*.npz"):
+            carry.unlink(missing_ok=True)
 
 
 class Kept:
@@ -236,6 +344,70 @@ def newest_code(frame: pd.DataFrame) -> pd.Series:
     """Whether each row, oldest first, is of the code that its group was last run with: other code does not mix."""
     names = [name for name in GROUP if name in frame]
     return frame["code"] == frame.groupby(names, dropna=False, sort=False)["code"].transform("last")
+
+
+INDEX = {
+    **dict.fromkeys(("stamp", "cell", "device_kind", "mode", "status", "code", "metrics"), "string"),
+    **{"task": "string", "optimizer": "string", "width": "int64", "planned_width": "int64"},
+    **{"format": "int64", "created": "float64", "seconds_per_step": "float64", "path": "bool"},
+}
+"""The columns by which rows are found, with their types; `stamp` tells the file, `path` whether it has paths."""
+INDEX_FROM = 64
+"""Files that the index must have read before it is worth writing."""
+
+
+NEEDED = {*KEY[:3], "format", "status", "created"}
+"""The columns that a file must have to be a result."""
+
+
+def rows_of(table: Any, name: str, values: Collection[str]) -> Any:
+    """The rows of an Arrow table that have one of these values."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    options = pc.SetLookupOptions(pa.array(values, pa.string()))
+    return table.filter(pc.call_function("is_in", [table[name]], options))
+
+
+def fits(kind: str, stored: Any) -> bool:
+    """Whether a column of a file, if there is one, can be read as a column of the index."""
+    import pyarrow as pa
+
+    if stored is None or pa.types.is_null(stored):
+        return True
+    if kind == "string":
+        return pa.types.is_string(stored) or pa.types.is_large_string(stored)
+    return pa.types.is_floating(stored) or pa.types.is_integer(stored)
+
+
+def indexed(tables: Mapping[str, Any], schema: Any) -> Any:
+    """The rows of files, by their stamps, as they are in the index."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not tables:
+        return schema.empty_table()
+    table = pa.concat_tables(tables.values(), promote_options="permissive")
+    none = pa.nulls(len(table))
+    own = {name: table[name] if name in table.column_names else none for name in schema.names}
+    lengths = list(map(len, tables.values()))
+    own["stamp"] = pa.array(np.repeat(list(tables), lengths))
+    own["path"] = pa.array(
+        np.repeat(["evaluation.x" in table.column_names for table in tables.values()], lengths)
+    )
+    for name in ("planned_width", "width"):
+        own[name] = pc.fill_null(own[name].cast("int64"), 0)
+    for name in ("code", "metrics"):
+        own[name] = pc.fill_null(own[name].cast("string"), "")
+    return pa.table(own).cast(schema)
+
+
+def planned_width(frame: pd.DataFrame) -> pd.Series:
+    """The width that each row was planned at: its own, unless memory ran out; missing where lanes have no width."""
+    import pandas as pd
+
+    own, planned = (frame.get(name, pd.Series(np.nan, frame.index)) for name in ("width", "planned_width"))
+    return planned.fillna(own)
 
 
 FLEETING: dict[Path, Path] = {}

@@ -47,8 +47,13 @@ def run_in_terminal(request: Request) -> tuple[int, dict[str, Any]]:
     """
     start = time.monotonic()
     order = Order.of(request)  # before anything is printed: a message about bad input stands alone
-    print(f"optbench: {order.suite.name}, {len(order.cells)} cells", flush=True)
+    shard = f", shard {request.shard}" if request.shard else ""
+    print(f"optbench: {order.suite.name}{shard}, {len(order.cells)} cells", flush=True)
     facts: dict[str, Any] = {"suite": order.suite.name, "results": request.results, "cells": len(order.cells)}
+    facts |= {} if request.shard is None else {"shard": request.shard}
+    if not order.cells:
+        print(f"Shard {request.shard} has nothing to do: the run has fewer programs than shards.")
+        return 0, facts | {"failed": []}
     failed: list[dict[str, Any]] = []
     session = None
     try:
@@ -68,7 +73,12 @@ def run_in_terminal(request: Request) -> tuple[int, dict[str, Any]]:
     frame = session.frame()
     shown = print_table(session, frame)
     print(f"{len(frame)} cells in {session.store.folder} ({time.monotonic() - start:.1f} s).")
-    print_next(request, frame)
+    if request.shard is not None:
+        print(
+            f"This is shard {request.shard}. Next, of all shards: optbench merge FOLDER ... --into {request.results}"
+        )
+    else:
+        print_next(request, frame)
     for each in failed:
         print(
             "failed: {task} / {optimizer}, {lanes} lanes: {status}: {reason}".format(**each), file=sys.stderr
@@ -144,6 +154,35 @@ def vet_in_terminal(
     return int(failed > 0), {"thing": thing.label(), "kind": thing.kind, "checks": checks}
 
 
+def merge_in_terminal(folders: Sequence[str], into: str) -> tuple[int, dict[str, Any]]:
+    """Merge results folders; exit code 1 if bits differ or a file was left out."""
+    from optbench.merge import merge
+
+    if not folders or not into:
+        raise UserError(
+            "merge needs results folders and one that they go to. Write: optbench merge A B --into R"
+        )
+    merged = merge(folders, into)
+    for path, why in merged.skipped.items():
+        print(f"skipped unreadable file {path}: {why}", file=sys.stderr)
+    for each in merged.conflicts[:SHOWN]:
+        why = f"other {', '.join(each['differing'])}" if each["differing"] else "nothing recorded explains it"
+        print(
+            "other bits: {task} / {optimizer}, seed {seed}, in {0} ({why})".format(
+                " and ".join(each["folders"]), why=why, **each
+            ),
+            file=sys.stderr,
+        )
+    cells = count(len(merged.conflicts), "cell")
+    if merged.conflicts:
+        print(f"{cells} with other bits; the newest row of each counts.", file=sys.stderr)
+    compacted = f"; {count(merged.compacted, 'small file')} compacted" if merged.compacted else ""
+    print(f"{count(merged.copied, 'file')} copied into {into}, {merged.present} already there{compacted}.")
+    return int(bool(merged.skipped or merged.conflicts)), {"into": into, **vars(merged)}
+
+
+SHOWN = 10
+"""Conflicts that are printed one by one."""
 STATES = {True: "ok", False: "FAIL", None: "n/a"}
 MARKS = {True: (), False: ("failure",), None: ("skipped",)}
 """What JUnit says of a check."""
@@ -249,7 +288,7 @@ class Plain:
             return
         if event.kind in ("done", "failed"):
             self.done += 1
-        elif event.kind == "halved":
+        elif event.kind in ("halved", "retried"):
             self.total += event.facts["into"] - 1
         seconds = time.monotonic() - self.countdown.begun
         left = self.countdown.left()
@@ -259,7 +298,7 @@ class Plain:
 
 def worth_a_line(event: Event) -> bool:
     slow = event.kind == "compiled" and event.facts.get("loop_slowdown", 0) > SLOW_LOOP
-    return slow or event.kind in ("done", "failed", "halved")
+    return slow or event.kind in ("done", "failed", "halved", "retried")
 
 
 @contextmanager
@@ -305,8 +344,8 @@ def row(session: Session, event: Event) -> str:
     if event.kind == "compiled":
         times = event.facts["loop_slowdown"]
         return f"{name:<44} its gradient is {times:.0f} times slower inside a compiled loop; --lanes loop avoids it"
-    if event.kind in ("failed", "halved"):
-        again = "; retried in two halves" if event.kind == "halved" else ""
+    if event.kind in ("failed", "halved", "retried"):
+        again = {"halved": "; retried in two halves", "retried": "; retried"}.get(event.kind, "")
         return f"{name:<44} {event.facts['status']}: {event.facts['reason']}{again}"
     from optbench.stats.curves import middle
     from optbench.stats.outcomes import chosen, final

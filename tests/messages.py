@@ -153,6 +153,11 @@ run --steps -5
 run --seeds 0
 run --seeds -1
 run --jobs 0
+run --shard 3/2
+run --shard one
+run --address auto
+merge a_file --into here
+merge --into here
 run --timeout 0
 run --timeout nan
 run --schedule cosin

@@ -72,10 +72,10 @@ def test_every_message_is_one_line_that_names_optbench(golden):
         ("run --timeout soon", "'soon' is not a number"),
         ("run --steps", "no number of steps was given. Name at least one"),
         ("run --optt adam", "Perhaps you meant"),
-        ("runn", "Available subcommands: run, try, vet, list, show, report, claims, check"),
+        ("runn", "Available subcommands: run, try, vet, list, show, report, merge, claims, check"),
         ("list optimisers", "Expected one of ('optimizers',"),
         ("show", "Missing from optbench show"),
-        ("", "Expected one of {run, try, vet, list, show, report, claims, check}"),
+        ("", "Expected one of {run, try, vet, list, show, report, merge, claims, check}"),
     ],
 )
 def test_what_the_parser_refuses_is_said_plainly(case, words):

@@ -134,17 +134,17 @@ def test_a_killed_driver_takes_its_workers_along_and_the_next_run_goes_on(tmp_pa
 
 
 @pytest.mark.slow
-def test_the_program_of_a_killed_worker_is_tried_again_in_halves(tmp_path):
-    """The system kills whom memory runs out for, and half the lanes may fit."""
+def test_the_program_of_a_killed_worker_is_run_again_as_planned(tmp_path):
     with Run(tmp_path, *SLOW) as run:
         [worker] = run.until(run.workers)
         os.kill(worker, signal.SIGKILL)
         code, out, err = run.end()
     assert (code, err) == (0, "")
-    assert "out of memory: the worker was killed (signal 9)" in out
-    assert "retried in two halves" in out
-    assert "[3/3]" in out, "both halves and the other program ran"
-    assert set(run.store.frame()["status"]) == {"done"}
+    assert "killed: the worker was killed from outside (signal 9); retried" in out
+    assert "[2/2]" in out
+    frame = run.store.frame()
+    assert set(frame["status"]) == {"done"}
+    assert set(frame["lanes"]) == {2}, "its lanes were divided"
     assert "nothing to compute" in finish(tmp_path, *SLOW)
 
 

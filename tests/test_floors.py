@@ -29,7 +29,8 @@ EVERYWHERE = ("**",)
 HOMES = {
     "tyro": (("cli.py",), ()),
     "rich": ((), ("terminal.py",)),
-    "pyarrow": ((), ("store.py",)),
+    "pyarrow": ((), ("store.py", "merge.py")),
+    "ray": ((), ("execute/ray.py",)),
     "pandas": (("stats/*.py", "report/*.py", "report/panels/*.py"), ("api.py", "store.py")),
     "matplotlib": (
         (
@@ -55,6 +56,7 @@ HOMES = {
             "conformance/*.py",
             "stats/*.py",
             "report/*.py",
+            "report/panels/scaling.py",
             *BOTH,
             *ROOMS,
         ),

@@ -3,6 +3,7 @@
 The worker processes here are real ones that run no framework: they answer as a worker would with little memory.
 """
 
+import itertools
 import json
 import os
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from optbench import optimizers, plan, tasks
+from optbench import environment, optimizers, plan, tasks
 from optbench.cell import Cell, Status
 from optbench.execute import pool
 from optbench.execute.order import Order
@@ -26,6 +27,7 @@ ROOT = Path(__file__).parent.parent
 
 WORKER = """
 import base64, json, os, signal, sys
+from pathlib import Path
 import numpy as np
 from optbench.cell import Status, Trace
 from optbench.protocol import Counts
@@ -39,7 +41,10 @@ say("ready", pid=os.getpid(), kept=os.environ.get("MALLOC_MMAP_MAX_", ""))
 for line in sys.stdin:
     message = json.loads(line)
     program = Program.of(message["program"])
-    lanes = program.width if program.mode in ("vmap", "ensemble") else len(program.cells)
+    lanes = program.width if program.planned else len(program.cells)
+    if KILLS and Path(KILLS).exists():
+        Path(KILLS).unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
     if lanes > FITS:
         if KILLED:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -48,12 +53,14 @@ for line in sys.stdin:
     ended = [np.array(step) for step in (1.0, 0.5)]
     facts = {"device_kind": "cpu", "mode": program.mode, "program_seconds": 1.0, "program_steps": 2, "parameters": 1,
              "lanes": len(program.cells)}
+    if program.planned:
+        facts |= {"width": program.width, "planned_width": program.planned}
     traces = [Trace(c, Status.DONE, "", np.array(ended), np.array([0, 2]), {"loss": np.array(ended)}, Counts(2, 0, 0))
               for c in program.cells]
     for trace in traces:
         trace.facts |= facts
     rows = base64.b64encode(encoded(traces, facts)).decode()
-    say("done", rows=rows, kept=[], cells=len(traces), width=program.width, lanes=len(program.cells), pid=os.getpid())
+    say("done", rows=rows, cells=len(traces), width=program.width, lanes=len(program.cells), pid=os.getpid())
 """
 
 
@@ -62,8 +69,8 @@ def workers(monkeypatch):
     """Let every worker be one of these, in whose memory so many lanes fit."""
     started = []
 
-    def use(fits=1000, killed=False):
-        script = f"FITS, KILLED = {fits}, {killed}\n{WORKER}"
+    def use(fits=1000, killed=False, kills=""):
+        script = f"FITS, KILLED, KILLS = {fits}, {killed}, {str(kills)!r}\n{WORKER}"
         real = subprocess.Popen
 
         def start(words, **rest):
@@ -87,8 +94,9 @@ def session(folder, **asked) -> Session:
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["said", "killed"])
-def test_a_program_that_does_not_fit_is_halved_until_it_does(tmp_path, workers, killed):
-    """Whether the worker could still say so, or the system had killed it."""
+def test_a_program_that_does_not_fit_is_halved_until_it_does(tmp_path, workers, killed, monkeypatch):
+    """Whether the worker could still say so, or the system had killed it, and counts it."""
+    monkeypatch.setattr(environment, "oom_kills", itertools.count().__next__)
     workers(fits=2, killed=killed)
     asked = session(tmp_path)
     events = list(asked.run())
@@ -108,6 +116,98 @@ def test_lanes_side_by_side_get_narrower(tmp_path, workers):
     assert asked.order.planned[0].mode == "vmap"
     assert {event.facts["width"] for event in events if event.kind == "done"} == {12}
     assert session(tmp_path, task=("rosenbrock_100",)).missing == 0
+    frame = asked.frame()
+    assert (set(frame["width"]), set(frame["planned_width"])) == ({12}, {48})
+
+
+def test_rows_of_another_width_are_another_result(tmp_path, workers, monkeypatch):
+    """Their bits differ; they were taken for those that were planned."""
+    workers()
+    for memory, missing in ((1e5, 9), (None, 9), (1e5, 0), (None, 0)):
+        with monkeypatch.context() as patch:
+            patch.setattr(plan, "MEMORY", memory or plan.MEMORY)
+            asked = session(tmp_path, task=("rosenbrock_100",))
+            [program] = asked.order.planned
+            assert (program.width < plan.WIDTH) == (memory is not None)
+            assert asked.missing == missing
+            list(asked.run())
+            assert set(asked.frame()["width"]) == {program.width}
+    assert len(asked.store.frame()) == 18
+
+
+@pytest.mark.parametrize("task", ["rosenbrock_2", "rosenbrock_100"])
+def test_a_program_whose_worker_is_killed_from_outside_runs_again_as_planned(tmp_path, workers, task):
+    (tmp_path / "kill").touch()
+    workers(kills=tmp_path / "kill")
+    asked = session(tmp_path / "results", task=(task,))
+    events = [event for event in asked.run() if event.kind != "ready"]
+    assert [(event.kind, len(event.program.cells)) for event in events] == [("retried", 9), ("done", 9)]
+    assert events[1].program == events[0].program == asked.order.planned[0]
+    assert set(asked.frame()["lanes"]) == {9}
+
+
+@pytest.mark.parametrize("counted", [7, None], ids=["counted", "nobody counts"])
+def test_a_program_whose_workers_are_all_killed(tmp_path, workers, monkeypatch, counted):
+    """Memory is to blame only where nobody could say that it is not."""
+    monkeypatch.setattr(environment, "oom_kills", lambda: counted)
+    started = workers(fits=0, killed=True)
+    asked = session(tmp_path, lr=("0.1",), seeds=1)
+    [failed] = [event for event in asked.run() if event.kind == "failed"]
+    assert failed.facts["status"] == ("error" if counted else "out of memory")
+    assert failed.facts["reason"] == "the worker was killed from outside (signal 9), twice"
+    assert len(started) == 2
+
+
+def test_a_kill_that_only_the_size_of_workers_explains_is_lack_of_memory(tmp_path, workers, monkeypatch):
+    """A watchdog of the user's kills before the kernel must, and nobody counts that."""
+    monkeypatch.setattr(environment, "oom_kills", lambda: 7)
+    monkeypatch.setattr(environment, "memory", lambda: 1000)
+    monkeypatch.setattr(environment, "resident", lambda name, process: 501)
+    workers(fits=5, killed=True)
+    halved = [event for event in session(tmp_path).run() if event.kind == "halved"]
+    assert [event.facts["reason"] for event in halved] == ["the system killed the worker for lack of memory"]
+
+
+GROUP = "0::/user/of\n4:memory,hugetlb:/jobs/1\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "kills", "limit"),
+    [
+        (
+            {"sys/user/of/memory.events": "low 0\noom 3\noom_kill 2", "sys/user/of/memory.max": "4096\n"},
+            2,
+            4096,
+        ),
+        (
+            {"sys/memory.events": "oom_kill 5\n", "sys/memory.max": "max\n", "proc/vmstat": "oom_kill 9"},
+            5,
+            None,
+        ),
+        (
+            {
+                "sys/memory/jobs/1/memory.oom_control": "oom_kill_disable 0\noom_kill 1\n",
+                "sys/memory/jobs/1/memory.limit_in_bytes": "8192",
+                "sys/memory/memory.limit_in_bytes": "9223372036854771712",
+            },
+            1,
+            8192,
+        ),
+        ({"sys/user/of/memory.events": "", "proc/vmstat": "pgfault 3\noom_kill 4\n"}, 4, None),
+        ({"proc/vmstat": "pgfault 3"}, None, None),
+    ],
+    ids=["version 2", "in a container", "version 1", "machine", "nobody"],
+)
+def test_kills_for_lack_of_memory_are_counted_where_the_kernel_does(
+    tmp_path, monkeypatch, files, kills, limit
+):
+    for name, text in {"proc/self/cgroup": GROUP, **files}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(environment, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(environment, "CGROUPS", tmp_path / "sys")
+    assert environment.oom_kills() == kills
+    assert environment.memory() == (limit or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
 def test_when_one_lane_does_not_fit_all_rows_say_so_and_nobody_tries_the_rest(tmp_path, workers):

@@ -322,7 +322,10 @@ def test_a_cell_in_two_lane_modes_counts_once_and_is_told(tmp_path):
     content = told(store)
     assert content.summary["seeds"].tolist() == [5]
     assert content.summary["loss"].iloc[0] == pytest.approx(1.2e-4)
-    assert "20 cells are stored in more than one lane mode; the newest of each is shown." in content.caveats
+    assert (
+        "20 cells are stored in more than one lane mode or width; the newest of each is shown."
+        in content.caveats
+    )
 
 
 def test_microseconds_of_a_processor_that_others_had_are_told(tmp_path):

@@ -2,17 +2,20 @@
 
 import errno
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from optbench import optimizers, record, tasks
+from optbench import environment, optimizers, record, tasks
 from optbench.cell import FORMAT, Cell, Status, Trace, cell_id
+from optbench.environment import temporary
 from optbench.fields import UserError
 from optbench.protocol import Counts
-from optbench.store import Kept, Store, whole
+from optbench.store import CONTINUED, Kept, Store, whole
 from optbench.tasks.quadratic import Quadratic
 
 FACTS = {"device_kind": "cpu", "mode": "vmap"}
@@ -38,7 +41,7 @@ def here(tmp_path) -> Store:
 
 
 def keys(*cells: Cell, mode="vmap") -> set:
-    return {(c.id(), "cpu", mode) for c in cells}
+    return {(c.id(), "cpu", mode, 0) for c in cells}
 
 
 def test_what_is_written_is_read_back(here):
@@ -138,6 +141,41 @@ def test_a_rename_is_the_last_thing_that_happens(tmp_path):
         temporary.write_text(f"half {1 // 0}" if temporary.write_text("half") else "")
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_temporary_files_of_killed_writers_are_swept(here):
+    """Also on a folder that several machines share: theirs stay while anybody may still write them."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    old, new = time.time() - 2 * environment.ABANDONED, time.time()
+    partial = here.folder / "partial"
+    partial.mkdir()
+    mine, host = temporary(here.runs / "mine.parquet").name, environment.machine()
+    files = {
+        here.runs / f".a.parquet.{host}-{ended.pid}.tmp": (new, False),
+        partial / f".b-0.npz.{host}-{ended.pid}.tmp": (new, False),
+        here.runs / mine: (new, True),
+        here.runs / f".c.parquet.0123abcd-{ended.pid}.tmp": (new, True),
+        here.runs / ".d.parquet.0123abcd-1.tmp": (old, False),
+        here.runs / f".as-before.parquet.{ended.pid}.tmp": (old, False),
+        here.runs / ".notes": (old, True),
+        here.runs / "notes.tmp": (old, True),
+        partial / "e-0-1234.npz": (old, True),
+        partial / "f-0-1234.npz": (new - 2 * CONTINUED, False),
+    }
+    for path, (modified, _) in files.items():
+        path.touch()
+        os.utime(path, (modified, modified))
+    here.prepare()
+    assert {path: path.exists() for path in files} == {path: stays for path, (_, stays) in files.items()}
+
+
+def test_all_carries_of_a_program_end_with_it(here):
+    names = ["ab12-0-c0de", "ab12-1-c0de", "ab12-0-01d0", "ab1-0-c0de"]
+    for name in names:
+        here.keep(name).save({"a": np.arange(3)})
+    here.forget("ab12")
+    assert [path.stem for path in here.partial.iterdir()] == ["ab1-0-c0de"]
 
 
 def test_two_writers_at_the_same_moment_do_not_meet(here, monkeypatch):

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from optbench.cell import FORMAT
 from optbench.claim.plots import Figure, Table
 from optbench.claim.rules import CONTENT, Kind, Ruling, Verdict, digest_of_rule, graded, registered
-from optbench.execute.pool import Call
+from optbench.execute.job import Call
 from optbench.execute.request import Request
 from optbench.fields import UserError, digest, nearest
 

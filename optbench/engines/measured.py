@@ -45,6 +45,7 @@ def remembered(name: str, key: Mapping[str, Any], measure: Callable[[], float]) 
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return float(json.loads(path.read_text())["value"])
     value = measure()
+    environment.sweep(path.parent)
     with contextlib.suppress(OSError), environment.whole(path) as temporary:  # else it is measured again
         temporary.write_text(json.dumps({**key, "value": value}, sort_keys=True, indent=1))
     return value

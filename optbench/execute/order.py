@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from optbench import environment, plan
 from optbench.cell import PRECISIONS, Cell
+from optbench.execute import ray
 from optbench.execute.devices import Device, resolve
 from optbench.execute.request import Request
 from optbench.execute.vet import vet
@@ -38,10 +40,13 @@ class Order:
                 f"--precision {suite.precision} is for accelerators; CPUs always use full float32 products. "
                 "Leave it out, or choose another --device."
             )
-        jobs = workers(request.jobs, device)
+        jobs = workers(request.jobs, device) if request.executor == "processes" else request.jobs
+        jobs = jobs or ray.slots(request.address, device.platform)
         if request.vet:
-            vet([*suite.optimizers, *suite.tasks], [suite.framework], jobs, request.timeout)
-        return cls(request, suite, cells, device, jobs)
+            here = min(jobs, len(environment.cores()))
+            vet([*suite.optimizers, *suite.tasks], [suite.framework], here, request.timeout)
+        order = cls(request, suite, cells, device, jobs)
+        return order if request.shard is None else order.only(order.shard(*request.part))
 
     def reporting(self, winners: Mapping[Asked, Optimizer]) -> Order:
         return self.only(tuple(self.suite.reporting(winners)))
@@ -49,12 +54,37 @@ class Order:
     def only(self, cells: tuple[Cell, ...]) -> Order:
         return dataclasses.replace(self, cells=cells)
 
+    def shard(self, number: int, count: int) -> tuple[Cell, ...]:
+        """The cells of one of `count` shards: longest first, each piece to the shard that has the least so far.
+
+        A piece is a program, as it would be for `count` workers. Where rows are read together before the run ends, by
+        the second of two stages, it is everything of a task and an optimizer.
+        """
+        plan_of = functools.partial(self.programs, jobs=count)
+        pieces = [program.cells for program in plan_of(self.cells)]
+        if self.suite.staged:
+            pairs = [(task, optimizer) for task in self.suite.tasks for optimizer in self.suite.optimizers]
+            alone = [dataclasses.replace(self.suite, tasks=(t,), optimizers=(o,)) for t, o in pairs]
+            pieces = [tuple(suite.cells(self.request.rates)) for suite in alone]
+        costs = [sum(program.cost for program in plan_of(piece)) for piece in pieces]
+        shards, loads = [[] for _ in range(count)], [0.0] * count
+        for cost, piece in sorted(
+            zip(costs, pieces, strict=True), key=lambda each: (-each[0], each[1][0].id())
+        ):
+            least = loads.index(min(loads))
+            shards[least] += piece
+            loads[least] += cost
+        return tuple(shards[number])
+
     @cached_property
     def planned(self) -> list[plan.Program]:
         """Every cell in its program, stored or not."""
+        return self.programs(self.cells, self.jobs)
+
+    def programs(self, cells: Sequence[Cell], jobs: int) -> list[plan.Program]:
         memory = plan.SHARE * self.device.memory or None
-        where = (self.device.platform, self.request.lanes, self.jobs, memory)
-        return plan.programs(self.cells, *where, self.suite.metrics)
+        where = (self.device.platform, self.request.lanes, jobs, memory)
+        return plan.programs(cells, *where, self.suite.metrics)
 
 
 def workers(jobs: int | None, device: Device) -> int:

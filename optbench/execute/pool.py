@@ -13,10 +13,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, Self, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 from optbench import environment
+from optbench.execute.job import KILLED, Event, J, Job, Queue
 
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -30,6 +31,12 @@ ROOMY = {
     "MALLOC_TOP_PAD_": str(64 << 20),
 }
 """glibc keeps what is freed: else each large temporary of each step costs its page faults again."""
+
+KILLS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals that others send; what a program does wrong ends it by others."""
+MUCH = 0.5
+"""Of the machine's memory, what workers have when a kill that the kernel did not count is taken for lack of memory:
+programs that watch over memory kill before the kernel does."""
 
 
 @dataclass(frozen=True)
@@ -59,62 +66,6 @@ class Place:
         return variables
 
 
-class Job(Protocol):
-    """What a worker runs: a `plan.Program`, or a call of a function.
-
-    `cost` is in CPU seconds, roughly. A `roomy` job needs an allocator that keeps what is freed. Jobs of one `family`
-    need the same memory; `halves` are jobs that need about half of it each, none if the job cannot be cut. The
-    `message` is JSON data.
-    """
-
-    @property
-    def cost(self) -> float: ...
-
-    @property
-    def roomy(self) -> bool: ...
-
-    @property
-    def family(self) -> tuple[str, str]: ...
-
-    def halves(self) -> tuple[Self, ...]: ...
-
-    def message(self) -> dict[str, Any]: ...
-
-
-class Call:
-    """A job that calls a function in a worker. It cannot be divided, and its temporaries are small."""
-
-    roomy = False
-
-    def halves(self) -> tuple[Self, ...]:
-        return ()
-
-
-J = TypeVar("J", bound=Job)
-
-
-@dataclass(frozen=True)
-class Event(Generic[J]):
-    """What happened to a program (None: to a worker itself)."""
-
-    kind: str
-    worker: int
-    program: J | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
-
-
-class Executor(Protocol):
-    """Where jobs run: processes of this machine (`Pool`), or anything that takes jobs and yields events.
-
-    Events: `compiled` and `progress` with facts about a running job; `done` with its result (a program: its `rows`);
-    `failed` with `status` and `reason`; `halved` where smaller jobs replace it.
-    """
-
-    def run(self, programs: Sequence[Any]) -> Iterator[Event[Any]]:
-        """Run every job once."""
-        ...
-
-
 class Worker:
     """One process and what it is doing."""
 
@@ -122,6 +73,8 @@ class Worker:
         self.place, self.outbox = place, outbox
         self.program: Any = None
         self.heard = time.monotonic()
+        self.resident = 0
+        """Bytes of memory when it was last looked at."""
         self.errors: deque[str] = deque(maxlen=20)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "optbench.execute.worker", *place.words()],
@@ -157,7 +110,7 @@ class Worker:
 
     def give(self, program: Job, results: str) -> None:
         assert self.process.stdin is not None
-        self.program, self.heard = program, time.monotonic()
+        self.program, self.heard, self.oom_kills = program, time.monotonic(), environment.oom_kills()
         message = {"program": program.message(), "results": results}
         with contextlib.suppress(BrokenPipeError):  # its death is on its way through `listen`
             self.process.stdin.write(json.dumps(message) + "\n")
@@ -181,18 +134,18 @@ class Pool(Generic[J]):
         self.results, self.jobs, self.timeout, self.device = results, jobs, timeout, device
         self.outbox: queue.SimpleQueue[tuple[Worker, dict[str, Any]]] = queue.SimpleQueue()
         self.workers: list[Worker] = []
-        self.waiting: list[J] = []
-        self.too_large: set[tuple[str, str]] = set()
-        """Families of programs of which a single lane did not fit."""
+        self.waiting = Queue[J]()
 
     def run(self, programs: Sequence[J]) -> Iterator[Event[J]]:
         """Every program once: cheapest first on the first worker, most expensive first on the others."""
-        self.waiting = list(programs)
+        self.waiting.put(programs)
         try:
             for worker in self.workers:
                 self.feed(worker)
-            for number in range(len(self.workers), min(self.jobs, len(self.workers) + len(self.waiting))):
-                program = self.take(number, None)
+            for number in range(
+                len(self.workers), min(self.jobs, len(self.workers) + len(self.waiting.jobs))
+            ):
+                program = self.waiting.take(number)
                 self.workers.append(self.hire(number, program))
             while any(worker.program for worker in self.workers):
                 yield from self.listen()
@@ -205,12 +158,6 @@ class Pool(Generic[J]):
         for worker in self.workers:
             worker.end()
 
-    def take(self, number: int, roomy: bool | None) -> J:
-        """The next program for a worker, of its own kind while there are any."""
-        indices = range(len(self.waiting)) if number == 0 else range(len(self.waiting) - 1, -1, -1)
-        alike = (i for i in indices if roomy in (None, self.waiting[i].roomy))
-        return self.waiting.pop(next(alike, indices[0]))
-
     def hire(self, number: int, program: J) -> Worker:
         """A new process with the allocator that suits a program, running it."""
         worker = Worker(Place(self.device, number, program.roomy), self.outbox)
@@ -220,9 +167,9 @@ class Pool(Generic[J]):
     def feed(self, worker: Worker) -> None:
         """Send a worker the next program, if there is one; a dead worker or one of another kind is replaced."""
         worker.program = None
-        if not self.waiting:
+        if not self.waiting.jobs:
             return
-        program = self.take(worker.number, worker.place.roomy)
+        program = self.waiting.take(worker.number, worker.place.roomy)
         if program.roomy == worker.place.roomy and worker.process.poll() is None:
             worker.give(program, self.results)
         else:
@@ -241,7 +188,7 @@ class Pool(Generic[J]):
         worker.heard = time.monotonic()
         kind = message.pop("event")
         if kind == "died" or message.get("status") == "out of memory":
-            facts = death(message["code"], worker.errors) if kind == "died" else message
+            facts = self.death(worker, message["code"]) if kind == "died" else message
             yield from self.lose(worker, facts)
             return
         yield Event(kind, worker.number, worker.program, message)
@@ -251,6 +198,8 @@ class Pool(Generic[J]):
 
     def watch(self) -> Iterator[Event[J]]:
         for worker in list(self.workers):
+            with contextlib.suppress(OSError, ValueError):  # it has ended, or nobody counts
+                worker.resident = environment.resident("VmRSS", worker.process.pid)
             silent = time.monotonic() - worker.heard
             if worker.program is not None and silent > self.timeout:
                 reason = f"no sign of life for {silent:.1f} s (--timeout {self.timeout:g})"
@@ -261,34 +210,22 @@ class Pool(Generic[J]):
         program, worker.program = worker.program, None
         worker.end()
         if program is not None:
-            yield from self.settle(worker.number, program, facts)
+            yield from self.waiting.settle(worker.number, program, facts)
         for idle in [each for each in self.workers if each.program is None]:
             self.feed(idle)
 
-    def settle(self, number: int, program: J, facts: dict[str, Any]) -> Iterator[Event[J]]:
-        """Replace a program that failed by halves, if memory ran out and they may fit."""
-        full = facts["status"] == "out of memory"
-        halves = program.halves() if full and program.family not in self.too_large else ()
-        if halves:
-            self.waiting += halves
-            self.waiting.sort(key=lambda each: each.cost)
-            yield Event("halved", number, program, {**facts, "into": len(halves)})
-            return
-        yield Event("failed", number, program, facts)
-        if full:
-            self.too_large.add(program.family)
-            others = [each for each in self.waiting if each.family == program.family]
-            self.waiting = [each for each in self.waiting if each.family != program.family]
-            for other in others:
-                yield Event("failed", number, other, facts)
-
-
-def death(code: int, errors: Sequence[str]) -> dict[str, Any]:
-    if code == -signal.SIGKILL:
-        reason = "the worker was killed (signal 9), most often for lack of memory"
-        return {"status": "out of memory", "reason": reason}
-    last = errors[-1] if errors else "no error output"
-    return {"status": "error", "reason": f"the worker ended with code {code}: {last}"[:300]}
+    def death(self, worker: Worker, code: int) -> dict[str, Any]:
+        """What the end of a process means. A killed one ran out of memory if the kernel says so or much was in use."""
+        if -code not in KILLS:
+            last = worker.errors[-1] if worker.errors else "no error output"
+            return {"status": "error", "reason": f"the worker ended with code {code}: {last}"[:300]}
+        kills, held = environment.oom_kills(), sum(each.resident for each in self.workers)
+        starved = kills is not None and kills > (worker.oom_kills or 0)
+        if code == -signal.SIGKILL and (starved or held > MUCH * environment.memory()):
+            return {"status": "out of memory", "reason": "the system killed the worker for lack of memory"}
+        again = "out of memory" if kills is None else "error"
+        reason = f"the worker was killed from outside (signal {-code})"
+        return {"status": KILLED, "again": again, "reason": reason}
 
 
 class FrameworkJob(Job, Protocol):

@@ -23,6 +23,7 @@ CHOICES: dict[str, Sequence[str]] = {
     "dtype": DTYPES,
     "device": ("auto", "cpu", "gpu", "tpu"),
     "precision": PRECISIONS,
+    "executor": ("processes", "ray"),
 }
 SUITE_FIELDS = ("framework", "dtype", "precision", "seeds", "tuning", "trials")
 """Fields that replace those of the suite as they are."""
@@ -74,8 +75,14 @@ class Request:
     """auto, cpu, gpu or tpu."""
     jobs: Number = None
     """Worker processes, one core or one accelerator each; default: all."""
+    executor: str = "processes"
+    """processes of this machine, or ray: tasks of a Ray cluster (docs/clusters.md)."""
+    address: Text = None
+    """Of the Ray cluster, such as auto; default: RAY_ADDRESS, else one on this machine."""
     results: str = "results"
     """The results folder."""
+    shard: Text = None
+    """Run only this part of the run, 1/8 to 8/8; `optbench merge` joins the results of all (docs/clusters.md)."""
     again: bool = False
     """Recompute stored results."""
     dry_run: bool = False
@@ -95,6 +102,14 @@ class Request:
         return self.resolve().cells(self.rates)
 
     @property
+    def part(self) -> tuple[int, int]:
+        """The number of a shard, from 0, and how many there are; UserError if it is neither."""
+        number, _, count = ("1/1" if self.shard is None else self.shard).partition("/")
+        if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+            raise UserError(f"--shard must be i/n with i from 1 to n, such as 2/8; got {self.shard!r}.")
+        return int(number) - 1, int(count)
+
+    @property
     def rates(self) -> list[float] | None:
         return None if self.lr is None else learning_rates(self.lr)
 
@@ -106,11 +121,13 @@ class Request:
 
         if self.data is not None:
             folder.use(self.data)
-        suite = catalogue.suite(self.suite)
+        suite, _ = catalogue.suite(self.suite), self.part
         check_numbers(self.timeout, seeds=self.seeds, trials=self.trials, jobs=self.jobs)
         modes = [mode for modes in plan.MODES.values() for mode in modes]
         for name, allowed in {**CHOICES, "lanes": modes}.items():
             check_choice(f"--{name}", getattr(self, name), allowed)
+        if self.address is not None and self.executor != "ray":
+            raise UserError("--address names a Ray cluster. Add --executor ray, or leave it out.")
         changes: dict[str, Any] = {
             "optimizers": parsed("optimizer", self.opt, catalogue.optimizer),
             "tasks": parsed("task", self.task, catalogue.task),

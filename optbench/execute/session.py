@@ -7,18 +7,23 @@ import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optbench import environment, plan
 from optbench.cell import Cell, Status, Trace
+from optbench.execute.job import Event, Executor, Job
 from optbench.execute.order import Order
-from optbench.execute.pool import Event, Executor, Job, Pool
+from optbench.execute.pool import Pool
+from optbench.execute.ray import Ray
 from optbench.record import code_of
 from optbench.store import Store, Stored, stem
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def named(cell: Cell) -> tuple[str, str]:
+    return cell.task.label(), cell.optimizer.label()
 
 
 class Session:
@@ -36,10 +41,11 @@ class Session:
     @cached_property
     def stored(self) -> dict[Cell, Stored]:
         """The cells of the order that need not be computed: they are stored, with every requested metric."""
-        finished = {} if self.order.request.again else self.store.finished()
+        cells = () if self.order.request.again else [cell.id() for cell in self.cells]
+        finished = self.store.finished(cells)
         metrics = {metric.key() for metric in self.order.suite.metrics}
         rows = {
-            cell: finished.get((cell.id(), self.order.device.kind, program.mode))
+            cell: finished.get((cell.id(), self.order.device.kind, program.mode, program.planned))
             for program in self.order.planned
             for cell in program.cells
         }
@@ -52,7 +58,12 @@ class Session:
             (program, tuple(cell for cell in program.cells if cell not in self.stored))
             for program in self.order.planned
         ]
-        return [dataclasses.replace(program, cells=cells) for program, cells in missing if cells]
+        paces = self.store.paces() if any(cells for _, cells in missing) else {}
+        return [
+            dataclasses.replace(program, cells=cells, pace=paces.get(named(cells[0]), 0.0))
+            for program, cells in missing
+            if cells
+        ]
 
     @property
     def outdated(self) -> int:
@@ -72,9 +83,9 @@ class Session:
         A program that fails leaves rows that say so, and the others continue.
         """
         order, request = self.order, self.order.request
-        executor = self.executor or Pool[Any](
-            os.path.abspath(request.results), order.jobs, request.timeout, order.device.platform
-        )
+        where = (os.path.abspath(request.results), order.jobs, request.timeout, order.device.platform)
+        cluster = request.executor == "ray"
+        executor = self.executor or (Ray[Any](*where, request.address) if cluster else Pool[Any](*where))
         for event in executor.run(sorted([*self.programs, *beside], key=lambda job: job.cost)):
             if isinstance(event.program, plan.Program):
                 self.keep(event.kind, event.program, event.facts)
@@ -85,20 +96,27 @@ class Session:
         if kind == "done":
             rows = base64.b64decode(facts.pop("rows"))
             facts["path"] = self.store.put(rows, stem(program.cells[0]), program.unnamed)
-            for carry in facts.pop("kept"):
-                Path(carry).unlink(missing_ok=True)
+            self.store.forget(program.id)
+        elif kind == "halved":
+            self.store.forget(program.id)
         elif kind == "failed":
             traces = [Trace(cell, Status(facts["status"]), facts["reason"]) for cell in program.cells]
-            where = {"device_kind": self.order.device.kind, "mode": program.mode}
+            where: dict[str, Any] = {"device_kind": self.order.device.kind, "mode": program.mode}
+            if program.planned:
+                where |= {"width": program.width, "planned_width": program.planned}
             where["traceback"] = facts.get("trace", "")
             self.store.write(traces, environment.facts() | where, program.unnamed)
 
     def frame(self) -> pd.DataFrame:
         """The rows of this order's cells on its device and in its modes, in its order."""
-        frame = self.store.frame()
+        frame = self.store.frame(tasks={cell.task.label() for cell in self.cells})
         if frame.empty:
             return frame
         sequence = {cell.id(): i for i, cell in enumerate(self.cells)}
-        modes = {cell.id(): program.mode for program in self.order.planned for cell in program.cells}
+        planned = {cell.id(): program for program in self.order.planned for cell in program.cells}
+        modes, widths = (
+            {cell: getattr(each, name) for cell, each in planned.items()} for name in ("mode", "planned")
+        )
         own = (frame["mode"] == frame["cell"].map(modes)) & (frame["device_kind"] == self.order.device.kind)
+        own &= frame["planned_width"].fillna(0) == frame["cell"].map(widths)
         return frame[own].sort_values("cell", key=lambda column: column.map(sequence)).reset_index(drop=True)

@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from optbench.cell import Schedule
 from optbench.execute.order import Order
 from optbench.execute.session import Session
 from optbench.optimizer import Optimizer
 from optbench.suite import Asked, Suite
-from optbench.task import Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,19 +50,18 @@ def in_stages(suite: Suite, *frames: pd.DataFrame) -> pd.DataFrame:
 
 
 def winners(suite: Suite, chosen: pd.DataFrame) -> dict[Asked, Optimizer]:
-    """For each task, setting and optimizer of a suite, the optimizer at the trial that the first stage chose."""
+    """For each task, setting and optimizer of a suite, or of a shard, the optimizer at the trial that was chosen."""
     from optbench.stats.stages import KEYS, winning
 
     by = [KEYS.index(name) for name in ("task", "schedule", "steps", "optimizer")]
     places = {tuple(key[i] for i in by): place for key, place in winning(in_stages(suite, chosen)).items()}
-
-    def best(task: Task, setting: tuple[Schedule, int], optimizer: Optimizer) -> Optimizer:
-        place = places[task.label(), setting[0].label(), str(setting[1]), optimizer.label()]
-        return next(trial.at for trial in suite.trials_of(optimizer) if trial.place in (None, place))
-
-    return {
-        (task, setting, each): best(task, setting, each)
-        for task in suite.tasks
-        for setting in suite.settings(task)
-        for each in suite.optimizers
-    }
+    found: dict[Asked, Optimizer] = {}
+    for task in suite.tasks:
+        for schedule, steps in suite.settings(task):
+            for optimizer in suite.optimizers:
+                key = (task.label(), schedule.label(), str(steps), optimizer.label())
+                if key in places:
+                    fits = (None, places[key])
+                    best = next(trial.at for trial in suite.trials_of(optimizer) if trial.place in fits)
+                    found[task, (schedule, steps), optimizer] = best
+    return found

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from optbench import environment, origin
-from optbench.execute.pool import Call, run_calls
+from optbench.execute.job import Call
+from optbench.execute.pool import run_calls
 from optbench.fields import Named, UserError, digest, is_own
 from optbench.task import MEASURED, Measured, Task
 
@@ -73,6 +74,8 @@ def vet(things: Sequence[Named], frameworks: Sequence[str], workers: int, timeou
     for job in jobs:
         if job.path.is_file() and not any(part in origin.UNNAMED for part in job.thing.made_of()):
             known[job] = json.loads(job.path.read_text())
+    for folder in {job.path.parent for job in jobs}:
+        environment.sweep(folder)
     for job, report in reports([job for job in jobs if job not in known], workers, timeout):
         known[job] = report
         if all(holds for _, holds, _ in report["findings"]):

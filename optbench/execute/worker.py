@@ -81,21 +81,20 @@ def work(message: Mapping[str, Any], say: Any) -> dict[str, Any]:
     # Another version of the code or of the framework must not continue from this one's carry.
     code = digest([environment.version("optbench"), environment.commit(), environment.version(framework)])[:8]
 
-    kept: list[Kept] = []
-
     def keep(group: int) -> Kept:
-        kept.append(store.keep(f"{program.id}-{group}-{code}"))
-        return Held(kept[-1].path)
+        return Held(store.keep(f"{program.id}-{group}-{code}").path)
 
     peak = engine.watch_memory(program.device)
     how = (program.cells, program.mode, program.device, observe, keep, program.width, program.metrics)
     traces = engine.run(*how)
     facts = environment.facts() | engine.device_facts(program.device)
     facts |= memory_facts(peak(), len(program.cells)) | {"roomy": program.roomy}
+    if program.narrowed:
+        facts["planned_width"] = program.planned
     if program.metrics:
         facts["metrics"] = " ".join(metric.key() for metric in program.metrics)
     rows = base64.b64encode(encoded(traces, facts)).decode()
-    return {"rows": rows, "cells": len(traces), "kept": [str(each.path) for each in kept]}
+    return {"rows": rows, "cells": len(traces)}
 
 
 def called(call: str, inputs: Mapping[str, Any], framework: str) -> dict[str, Any]:

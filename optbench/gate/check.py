@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from optbench import catalogue, environment, origin
-from optbench.execute.pool import Call, run_calls
+from optbench.execute.job import Call
+from optbench.execute.pool import run_calls
 from optbench.fields import UserError, split_brackets
 from optbench.gate import baseline as files
 from optbench.gate import output, trajectory

@@ -14,6 +14,7 @@ from optbench.stats import Frame
 from optbench.stats.costs import RAN
 from optbench.stats.curves import INTERVAL_FROM
 from optbench.stats.outcomes import trying
+from optbench.store import KEY
 from optbench.suite import Suite
 from optbench.wording import count, listed, number
 
@@ -118,11 +119,15 @@ def unlike_each_other(table: Frame, stored: Frame) -> list[str]:
         lines.append(
             "The rows come from more than one commit or machine (see Environment); times are the least comparable."
         )
-    modes = stored.drop_duplicates(["cell", "device_kind", "mode"])
+    modes = stored.drop_duplicates(list(KEY))
     again = modes[modes.duplicated(["cell", "device_kind"], keep=False)]
     if len(again):
         cells = count(again["cell"].nunique(), "cell")
-        lines.append(f"{cells} are stored in more than one lane mode; the newest of each is shown.")
+        lines.append(f"{cells} are stored in more than one lane mode or width; the newest of each is shown.")
+    narrow = (stored["width"] < stored["planned_width"]) if "width" in stored else []
+    if sum(narrow):
+        cells = count(stored.loc[narrow, "cell"].nunique(), "cell")
+        lines.append(f"{cells} ran fewer lanes at a time than planned, as memory ran out: the bits differ.")
     return lines
 
 

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from optbench.environment import sweep, whole
 from optbench.fields import UserError
-from optbench.store import whole
 
 MANIFEST = "files.sha256"
 """What was written, as `sha256sum --check` reads it."""
@@ -22,6 +22,7 @@ def save(folder: Path, files: Mapping[str, bytes]) -> None:
     manifest = "".join(f"{total}  {name}\n" for name, total in sorted(sums.items()))
     try:
         earlier = read(folder / MANIFEST)
+        sweep(folder)
         for name, data in {**files, MANIFEST: manifest.encode()}.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)

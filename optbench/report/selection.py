@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -57,7 +57,7 @@ class Selection:
     def named(self) -> str:
         return self.suite.name if isinstance(self.suite, Suite) else self.suite
 
-    def labels(self, kind: str, frame: Frame) -> list[str] | None:
+    def labels(self, kind: str, frame: Frame | Mapping[str, Collection[str]]) -> list[str] | None:
         """The given tasks or optimizers, as rows name them; by default the suite's tasks, and None: all optimizers."""
         texts = self.opt if kind == "optimizer" else self.task
         if texts is None:
@@ -65,7 +65,7 @@ class Selection:
         parts = [part for text in texts for part in split_brackets(text) if part]
         if not parts:
             raise UserError(f"no {kind} was given. Name at least one; see: optbench list {kind}s")
-        stored = set() if frame.empty else set(frame[kind])
+        stored = set(frame[kind]) if kind in frame else set()
         return [resolve.label(kind, part, stored) for part in parts]
 
     def read(self, store: Store) -> Frame:
@@ -75,14 +75,21 @@ class Selection:
             raise UserError(
                 f"results folder {str(store.folder)!r} is a file. Give another one with --results."
             )
-        frame = store.frame(older=self.older)
+        names = None if self.older else store.names()
+        frame = store.frame(older=self.older, tasks=None if names is None else self.needed(names))
         for kind in ("task", "optimizer"):
-            self.labels(kind, frame)  # wrong names are reported first
+            self.labels(kind, frame if names is None else names)  # wrong names are reported first
         if frame.empty:
             raise UserError(f"nothing is stored in {str(store.folder)!r}. Run first: {self.command()}")
         if "twin" in frame:  # of older versions: a comparison of frameworks
             frame = frame[frame["twin"].isna()]
         return modern(frame)
+
+    def needed(self, names: Mapping[str, set[str]]) -> set[str] | None:
+        """The tasks that are shown, and those of paths; None, which is all, where one that was named is not stored."""
+        wanted = set(self.labels("task", names) or ())
+        found = wanted & names["task"]
+        return wanted | names["path"] if found and (found == wanted or self.task is None) else None
 
     def rows(self, frame: Frame, folder: Path) -> Frame:
         """The rows, by task as the suite lists them, then by setting, then by optimizer; UserError if none."""

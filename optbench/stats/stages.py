@@ -15,6 +15,7 @@ from optbench.stats import Frame
 from optbench.stats.outcomes import at_best, outcomes
 from optbench.stats.settings import PROBLEM, modern
 from optbench.stats.summary import summarise
+from optbench.store import KEY
 from optbench.tuning import BLOCK, CHOOSING, FRESH, Trial, moved, trials
 
 KEYS = [*PROBLEM, "optimizer"]
@@ -30,7 +31,7 @@ def staged(frames: Sequence[Frame], optimizers: Sequence[Optimizer], ruleset: st
     Frames may hold rows of other runs; a cell that is in two of them counts once, one that is in two stages twice.
     Their columns, with `optimizer`, `trial`, `stage`, and `hyperparameters` (the values of the trial, as text).
     """
-    frame = modern(pd.concat(frames, ignore_index=True).drop_duplicates(["cell", "device_kind", "mode"]))
+    frame = modern(pd.concat(frames, ignore_index=True).drop_duplicates(list(KEY)))
     made = frame["spec"].map(made_by)
     block = frame["seed"] // BLOCK * BLOCK
     parts = [frame.iloc[:0].assign(stage="", hyperparameters="")]

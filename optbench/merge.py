@@ -1,0 +1,144 @@
+"""`optbench merge`: the files of several results folders in one, and many small files in few large ones.
+
+Files are copied as they are. A folder that is merged into itself is compacted: rows are written to a new file, and the
+files that had them are deleted once it is complete. Whoever is killed, or reads meanwhile, finds each row at least
+once, and readers count it once.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from optbench.cell import FINAL
+from optbench.environment import whole
+from optbench.fields import UserError, digest
+from optbench.store import KEY, Store, rows_of
+
+ROWS = 10_000
+"""Of a compacted file; one of at least half as many is not written again."""
+CONTENT = ("status", "losses", "evaluation_steps")
+"""The columns, beside evaluations, whose bits must agree in two rows of a key."""
+CAUSES = ("code", "cpu_model", "version.jaxlib", "version.torch", "version.numpy", "width")
+"""The columns that may explain why they do not."""
+
+
+@dataclass
+class Merged:
+    """What `merge` did."""
+
+    copied: int = 0
+    present: int = 0
+    """Files that the folder had already."""
+    compacted: int = 0
+    """Small files whose rows are in larger ones now."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Files that are no results or cannot be read, and why."""
+    conflicts: list[dict[str, Any]] = field(default_factory=list)
+    """Cells of which two folders have other bits: `cell`, `task`, `optimizer`, `seed`, `folders`, `differing`."""
+
+
+def merge(folders: Sequence[str], into: str) -> Merged:
+    """Copy the results of folders into one, and compact it if it is among them.
+
+    Raises:
+        UserError: one of them is no results folder, or the target cannot be written to.
+    """
+    target, merged, sources = Store(into), Merged(), [Store(folder) for folder in dict.fromkeys(folders)]
+    for source in sources:
+        if not source.runs.is_dir():
+            raise UserError(f"{str(source.folder)!r} is not a results folder: it has no folder runs.")
+    target.prepare()
+    merged.conflicts = conflicts(sources)
+    try:
+        for source in sources:
+            if source.runs.samefile(target.runs):
+                merged.compacted += compact(source)
+            else:
+                copy(source, target, merged)
+            merged.skipped |= {str(source.runs / name): why for name, why in source.passed_over.items()}
+    except OSError as error:
+        raise target.unwritable(error) from error
+    return merged
+
+
+def copy(source: Store, target: Store, merged: Merged) -> None:
+    for path in [*source.readable(), *sorted(source.folder.glob("claims/[!.]*.json"))]:
+        place = target.folder / path.relative_to(source.folder)
+        if place.exists() and place.read_bytes() != path.read_bytes():
+            place = place.with_name(f"{place.stem}-{digest(str(path.resolve()))[:8]}{place.suffix}")
+        if place.exists():
+            merged.present += 1
+            continue
+        with whole(place) as temporary:
+            shutil.copy2(path, temporary)
+        merged.copied += 1
+
+
+def compact(store: Store) -> int:
+    """Put the rows of small files into larger ones, those of equal columns together; how many files are gone."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    groups: dict[str, list[list[Path]]] = {}
+    rows = {path: count for path, count in store.readable().items() if count < ROWS // 2}
+    for path in rows:
+        parts = groups.setdefault(str(pq.read_schema(path).remove_metadata()), [[]])
+        if sum(rows[each] for each in parts[-1]) >= ROWS:
+            parts.append([])
+        parts[-1].append(path)
+    gone = 0
+    for schema, parts in groups.items():
+        for part in parts:
+            tables = {
+                path: table
+                for path in part
+                if (table := store.open(path, pq.read_schema(path).names)) is not None
+            }
+            if len(tables) < 2:
+                continue
+            with whole(store.new(f"merged-{digest(schema)[:8]}")) as temporary:
+                pq.write_table(pa.concat_tables(tables.values()), temporary, compression="zstd")
+            for path in tables:
+                path.unlink(missing_ok=True)
+            gone += len(tables)
+    return gone
+
+
+def conflicts(sources: Sequence[Store]) -> list[dict[str, Any]]:
+    """The finished cells of which two folders have other bits, each folder's newest row."""
+    keys = [set(source.finished()) for source in sources]
+    shared = {key for i, own in enumerate(keys) for other in keys[:i] for key in own & other}
+    cells = {key[0] for key in shared}
+    found: dict[Any, dict[str, dict[str, Any]]] = {}
+    for source in sources if shared else ():
+        tasks = rows_of(source.index()[0], "cell", cells)["task"].unique().to_pylist()
+        for row in (
+            row for table in source.tables(tasks) for row in rows_of(table, "cell", cells).to_pylist()
+        ):
+            width = int(row.get("planned_width") or row.get("width") or 0)
+            key = (*(row[name] for name in KEY[:3]), width)
+            if key in shared and row["status"] in FINAL:
+                rows = found.setdefault(key, {})
+                rows[str(source.folder)] = max(
+                    row, rows.get(str(source.folder), row), key=lambda each: each["created"]
+                )
+    return [
+        {
+            **{name: first[name] for name in ("cell", "task", "optimizer", "seed")},
+            "folders": list(rows),
+            "differing": [name for name in CAUSES if len({row.get(name) for row in rows.values()}) > 1],
+        }
+        for rows in found.values()
+        for first in [next(iter(rows.values()))]
+        if len(set(map(bits, rows.values()))) > 1
+    ]
+
+
+def bits(row: dict[str, Any]) -> str:
+    """A digest of what was computed; the shortest text of a float is exact."""
+    names = sorted(name for name in row if name in CONTENT or name.startswith("evaluation."))
+    return digest([(name, repr(row[name])) for name in names if row[name] is not None])
