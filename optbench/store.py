@@ -15,6 +15,7 @@ import shutil
 import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,7 +26,7 @@ from optbench import catalogue
 from optbench.cell import FINAL, FORMAT, Cell, Schedule, Trace
 from optbench.environment import whole
 from optbench.fields import UserError
-from optbench.record import question_text, record
+from optbench.record import check_columns, check_rows, question_text, record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,9 +83,9 @@ class Store:
         return self.put(encoded(traces, facts), stem(traces[0].cell), unnamed)
 
     def put(self, rows: bytes, name: str, unnamed: bool = False) -> Path:
-        """One new file; an `unnamed` one is deleted when this process ends."""
+        """One new file, whose name has a checksum of it; an `unnamed` one is deleted when this process ends."""
         folder = fleeting(self.runs) if unnamed else self.runs
-        path = folder / f"{name}-{time.time_ns():x}-{os.getpid():x}.parquet"
+        path = folder / f"{name}-{time.time_ns():x}-{os.getpid():x}.{zlib.crc32(rows):08x}.parquet"
         try:
             with whole(path) as temporary:
                 temporary.write_bytes(rows)
@@ -100,23 +101,13 @@ class Store:
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterable[Any]:
         """The readable files as Arrow tables; the others are named in `passed_over`."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         for path in self.files():
             try:
-                schema = pq.read_schema(path)
-                if not {*KEY, "format", "status", "created"} <= set(schema.names):
-                    raise ValueError("not a result of optbench")
-                chosen = None if columns is None else [name for name in columns if name in schema.names]
-                table = pq.read_table(path, columns=chosen, use_threads=False)
-                formats = set(table["format"].to_pylist())
-                if not formats <= READABLE:
-                    raise ValueError(f"unknown record format {', '.join(map(str, formats))}")
-                if formats != {FORMAT}:
+                table = checked(path, columns)
+                if set(table["format"].to_pylist()) != {FORMAT}:
                     self.older += table.num_rows
                     table = with_questions(table)
-            except (pa.ArrowException, OSError, ValueError) as error:
+            except Exception as error:  # a file may hold anything
                 self.passed_over[path.name] = (str(error).splitlines() or [type(error).__name__])[0][:120]
                 continue
             yield table
@@ -198,6 +189,35 @@ class Held(Kept):
 
     def clear(self) -> None:
         """Not yet: `Kept.clear` deletes it."""
+
+
+def checked(path: Path, columns: Sequence[str] | None) -> Any:
+    """The columns of a result file as an Arrow table; an exception says why it is not one.
+
+    The checksum in its name says that a file is as it was written; then only the columns that are needed are read.
+    Another file, such as one that was renamed, is read and checked as a whole.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    data = path.read_bytes()
+    sealed = re.fullmatch(r"\.[0-9a-f]{8}", seal := Path(path.stem).suffix)
+    if sealed and seal != f".{zlib.crc32(data):08x}":
+        raise ValueError("damaged: it differs from the checksum in its name")
+    file = pq.ParquetFile(pa.BufferReader(data))
+    schema = file.schema_arrow
+    types = dict(zip(schema.names, schema.types, strict=True))
+    if len(types) < len(schema) or not {*KEY, "format", "status", "created"} <= set(types):
+        raise ValueError("not a result of optbench")
+    chosen = [name for name in columns if name in types] if columns and sealed else None
+    table = file.read(chosen, use_threads=False)
+    formats = set(table["format"].to_pylist())
+    if not formats <= READABLE:
+        raise ValueError(f"unknown record format {', '.join(map(str, formats))}")
+    check_columns(types, modern=formats == {FORMAT})
+    if chosen is None:
+        check_rows(table)
+    return table
 
 
 def with_questions(table: Any) -> Any:

@@ -10,13 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optbench import origin, tuning
-from optbench.cell import PRECISIONS, Cell, Schedule
-from optbench.fields import UserError, nearest
+from optbench.cell import DTYPES, PRECISIONS, Cell, Schedule
+from optbench.fields import UserError, nearest, shortened
 from optbench.metrics import Metric
 from optbench.optimizer import Optimizer
+from optbench.protocol import FRAMEWORKS
 from optbench.task import Task
 
 CONSTANT = Schedule()
+NAME = 100
+"""Characters of a name; folders are named by it."""
+LIMITS = {
+    "trials": (1, 10_000),
+    "seeds": (1, tuning.BLOCK),
+    "steps": (1, 2**31 - 1),
+    "twins": (0, tuning.BLOCK),
+}
+"""The least and the most of each number."""
+CHOICES = {"tuning": tuning.RULESETS, "framework": FRAMEWORKS, "dtype": DTYPES, "precision": PRECISIONS}
 
 
 @dataclass(frozen=True)
@@ -47,19 +58,36 @@ class Suite:
     """Whether winners run again on fresh seeds; with random and quasi-random trials they always do."""
 
     def __post_init__(self) -> None:
-        unique("task", self.tasks)
-        unique("optimizer", self.optimizers)
-        for name in ("trials", "seeds", "steps"):
+        if not (isinstance(self.name, str) and self.name.isprintable() and 0 < len(self.name) <= NAME):
+            raise UserError(
+                f"a suite's name is 1 to {NAME} printable characters; got {shortened(self.name)}."
+            )
+        for name, kind in {"tasks": Task, "optimizers": Optimizer, "metrics": Metric}.items():
+            given = getattr(self, name)
+            if not isinstance(given, list | tuple):
+                raise UserError(f"suite {self.name}: {name} must be a tuple, got {shortened(given)}.")
+            object.__setattr__(self, name, tuple(given))
+            if name != "metrics":
+                unique(name[:-1], given)
+            elif wrong := [each for each in given if not isinstance(each, kind)]:
+                raise UserError(f"suite {self.name}: {shortened(wrong[0])} is not a metric.")
+        for name, (least, most) in LIMITS.items():
             value = getattr(self, name)
-            if (value is not None or name != "steps") and not (isinstance(value, int) and value >= 1):
+            if value is None and name in ("steps", "twins"):
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise UserError(
-                    f"suite {self.name}: {name}={value!r} is not a number of {name}; give at least 1."
+                    f"suite {self.name}: {name}={shortened(value)} is not a number of {name}; give at least {least}."
                 )
-        if self.tuning not in tuning.RULESETS:
-            near = nearest(self.tuning, tuning.RULESETS)
-            raise UserError(f"suite {self.name}: tuning={self.tuning!r} is not known. {near}")
-        if self.seeds > tuning.BLOCK:
-            raise UserError(f"suite {self.name}: seeds must be at most {tuning.BLOCK}, got {self.seeds}.")
+            if value > most:
+                raise UserError(f"suite {self.name}: {name} must be at most {most}, got {shortened(value)}.")
+        for name, allowed in CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                near = nearest(str(value), allowed)
+                raise UserError(f"suite {self.name}: {name}={shortened(value)} is not known. {near}")
+        if not isinstance(self.schedule, Schedule) or not isinstance(self.fresh, bool):
+            raise UserError(f"suite {self.name}: schedule must be a Schedule, and fresh True or False.")
 
     @property
     def staged(self) -> bool:
@@ -148,7 +176,7 @@ def module(name: str) -> str:
 def docstring(name: str) -> str:
     """The question, cost and command of a suite, without importing it."""
     path = Path(name) if name.endswith(".py") else folder() / f"{module(name)}.py"
-    return ast.get_docstring(ast.parse(path.read_text())) or ""
+    return ast.get_docstring(ast.parse(importlib.util.decode_source(path.read_bytes()))) or ""
 
 
 def load(name: str) -> Suite:
@@ -171,13 +199,15 @@ def from_file(path: Path) -> Suite:
         module = origin.load(path)
     except UserError as error:
         raise UserError(f"suite file {str(path)!r}: {error}") from error
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the file may raise anything
         where = origin.line_of(path, error)
         raise UserError(
             f"suite file {str(path)!r} does not import{where}: {type(error).__name__}: {error}. "
             "Fix the file, or use a suite by name: optbench list suites"
         ) from error
-    suite = getattr(module, "suite", None)
+    suite = vars(module).get("suite")
     if not isinstance(suite, Suite):
         example = folder() / "quickstart.py"
         raise UserError(f"suite file {str(path)!r} defines no `suite = Suite(...)`. An example: {example}")

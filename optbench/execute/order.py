@@ -14,6 +14,7 @@ from optbench.execute.request import Request
 from optbench.execute.vet import vet
 from optbench.fields import UserError
 from optbench.optimizer import Optimizer
+from optbench.store import Store
 from optbench.suite import Suite
 from optbench.task import Task
 
@@ -44,6 +45,9 @@ class Order:
                 "Leave it out, or choose another --device."
             )
         jobs = workers(request.jobs, device)
+        Store(
+            request.results
+        ).prepare()  # a folder that cannot be written is known before anything is computed
         if request.vet:
             vet([*suite.optimizers, *suite.tasks], list(frameworks), jobs, request.timeout)
         return cls(request, suite, cells, device, jobs)

@@ -30,7 +30,6 @@ class Session:
     def __init__(self, order: Order, executor: Executor | None = None):
         self.order, self.cells = order, order.cells
         self.store = Store(order.request.results)
-        self.store.prepare()
         self.executor = executor
 
     @cached_property

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from optbench.cell import Status
 from optbench.report.look import order
@@ -53,7 +54,8 @@ def decays(stored: Frame) -> list[str]:
     name = "optimizer.weight_decay"
     if name not in stored:
         return []
-    values = stored[name].astype(float).fillna(0.0).groupby(stored["optimizer"]).first()
+    numbers = pd.to_numeric(stored[name], errors="coerce")  # a user's own field of that name may be anything
+    values = numbers.fillna(0.0).groupby(stored["optimizer"]).first()
     if values.nunique() < 2:
         return []
     decayed = listed([f"{label} {values[label]:g}" for label in order(values.index) if values[label]])
