@@ -339,6 +339,7 @@ def speed(rows: Frame) -> list[str]:
 
 def print_table(session: Session, frame: Frame) -> dict[str, Any]:
     """The comparison, its verdict and its notes."""
+    from optbench.stats.provenance import faults
     from optbench.stats.stages import staged_note, with_untuned
     from optbench.stats.summary import as_text, legend, summarise
     from optbench.stats.verdict import verdict
@@ -348,6 +349,8 @@ def print_table(session: Session, frame: Frame) -> dict[str, Any]:
     if "stage" in frame:
         print(textwrap.fill(staged_note(frame), width))
     print()
+    for fault in faults(frame):
+        print(textwrap.fill(fault, width))
     if table["toy"].any():
         real = "the other rows are on real data" if not table["toy"].all() else "add --task mlp for real data"
         print(textwrap.fill(TOY_NOTE.format(real=real), width))

@@ -15,6 +15,7 @@ from optbench.stats import Frame
 from optbench.stats.costs import RAN
 from optbench.stats.curves import INTERVAL_FROM
 from optbench.stats.outcomes import trying
+from optbench.stats.provenance import faults, mixed
 from optbench.suite import Suite
 from optbench.wording import count, listed, number
 
@@ -34,7 +35,7 @@ def caveats(problems: Sequence[Problem], table: Frame, stored: Frame, suite: Sui
     tuned = (table["trials"] > 1).any()
     return [
         *unlike_the_suite(problems, suite), *thin(problems, table), *unlike_each_other(table, stored),
-        *disturbed(problems), *toys(problems), *decays(stored),
+        *disturbed(problems), *faults(stored), *toys(problems), *decays(stored),
         *(untuned(table) if not tuned else [] if "stage" in stored else [SAME_SEEDS]),
     ]  # fmt: skip
 
@@ -118,6 +119,7 @@ def unlike_each_other(table: Frame, stored: Frame) -> list[str]:
         lines.append(
             "The rows come from more than one commit or machine (see Environment); times are the least comparable."
         )
+    lines += mixed(stored)
     modes = stored.drop_duplicates(["cell", "device_kind", "mode"])
     again = modes[modes.duplicated(["cell", "device_kind"], keep=False)]
     if len(again):
