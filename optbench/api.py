@@ -54,6 +54,7 @@ def run(
     jobs: int | None = None,
     results: str | PathLike[str] = "results",
     again: bool = False,
+    paranoid: bool = False,
     timeout: float = 600.0,
     lanes: str | None = None,
     vet: bool = True,

@@ -117,7 +117,7 @@ class Store:
                 continue
             yield table
 
-    def read(self, path: Path) -> pd.DataFrame:
+    def read(self, path: Path | io.BytesIO) -> pd.DataFrame:
         import pyarrow.parquet as pq
 
         return pq.read_table(path, use_threads=False).to_pandas()

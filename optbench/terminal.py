@@ -159,7 +159,7 @@ def compute(session: Session) -> list[dict[str, Any]]:
         with display(session) as show:
             for event in session.run():
                 show(event)
-                if event.kind == "failed" and event.program is not None:
+                if event.kind in ("failed", "differs") and event.program is not None:
                     failed.append(
                         named(event.program) | {key: event.facts[key] for key in ("status", "reason")}
                     )
@@ -262,7 +262,7 @@ class Plain:
 
 def worth_a_line(event: Event) -> bool:
     slow = event.kind == "compiled" and event.facts.get("loop_slowdown", 0) > SLOW_LOOP
-    return slow or event.kind in ("done", "failed", "halved")
+    return slow or event.kind in ("done", "failed", "differs", "halved")
 
 
 @contextmanager
@@ -308,7 +308,7 @@ def row(session: Session, event: Event) -> str:
     if event.kind == "compiled":
         times = event.facts["loop_slowdown"]
         return f"{name:<44} its gradient is {times:.0f} times slower inside a compiled loop; --lanes loop avoids it"
-    if event.kind in ("failed", "halved"):
+    if event.kind in ("failed", "differs", "halved"):
         again = "; retried in two halves" if event.kind == "halved" else ""
         return f"{name:<44} {event.facts['status']}: {event.facts['reason']}{again}"
     from optbench.stats.curves import middle

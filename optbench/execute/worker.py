@@ -44,10 +44,10 @@ def main() -> None:
     while True:
         message = inbox.get()
         try:
-            say("done", work(message, say))
+            say("done", {**work(message, say), "number": message.get("number")})
         except BaseException as error:
             facts = {"status": failure(error), "reason": reason(error), "trace": traceback.format_exc()}
-            say("failed", facts)
+            say("failed", {**facts, "number": message.get("number")})
 
 
 def listen(inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
