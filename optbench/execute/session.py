@@ -101,7 +101,7 @@ class Session:
                 wrong = plan.Program((cell,), check.mode, check.device, check.width, check.metrics)
                 facts = {"status": str(Status.ERROR), "reason": OTHER_BITS}
                 self.keep("failed", wrong, facts)
-                yield Event("differs", 0, wrong, facts)
+                yield Event[Any]("differs", 0, wrong, facts)
 
     def keep(self, kind: str, program: plan.Program, facts: dict[str, Any]) -> None:
         """Store the rows of a program that is done, or of one that failed, with the reason."""

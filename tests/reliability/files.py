@@ -108,11 +108,11 @@ def spoilt_columns(sample: int | None = None) -> Outcomes:
         cases = [(name, *way) for name in good.column_names for way in spoilt(good, name)]
         for name, way, table in drawn(cases, sample):
             pq.write_table(table, path)
-            yield used(store, path, other), f"{name}: {way}"
+            yield used(store, path, other, way in ("missing", "one null")), f"{name}: {way}"
 
 
-def used(store: Store, path: Path, other: Store) -> str:
-    """The outcome of all that commands do with a store."""
+def used(store: Store, path: Path, other: Store, report: bool) -> str:
+    """The outcome of all that commands do with a store; the report takes most of the time."""
     try:
         frame, passed_over, finished = read(store)
         if passed_over:
@@ -120,6 +120,8 @@ def used(store: Store, path: Path, other: Store) -> str:
             return "refused" if named and (len(frame), finished) == (CELLS, CELLS) else "wrong"
         assert as_text(summarise(frame))
         assert verdict(frame)
+        if not report:
+            return "survived" if (len(frame), finished) == (2 * CELLS, 2 * CELLS) else "wrong"
         selection = Selection(task=("quadratic_10",), results=str(store.folder))
         assert index(Content.of(selection, store))
         assert compare(selection.results, (selection.results, str(other.folder)), selection).sections()

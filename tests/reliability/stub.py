@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ class Stub:
 
     def __init__(self) -> None:
         self.ran: Counter[str] = Counter()
+        self.evaluations = itertools.count(1)
+        """At every twelfth, checkpoints are saved."""
         self.noise: np.random.Generator | None = None
 
     def run(self, programs: Sequence[Any]) -> Iterator[Event[Any]]:
@@ -51,7 +54,7 @@ class Stub:
         )
         with (
             mock.patch.dict(worker.ENGINES, jax=lambda device: Watched(engine)),
-            mock.patch.object(lanes, "SAVE_EVERY", -1.0),  # at every evaluation
+            mock.patch.object(lanes.Saves, "due", property(lambda saves: next(self.evaluations) % 12 == 0)),
         ):
             message = {"program": program.message(), "results": str(self.results)}
             try:
