@@ -23,8 +23,7 @@ Outcomes = Iterator[tuple[str, str]]
 
 
 def drawn(cases: Iterable[T], sample: int | None, seed: int = 0) -> Sequence[T]:
-    """All cases in their order, or as many as asked for."""
+    """All cases, or as many as asked for, in an order of the seed: whoever stops early has tried a fair part."""
     every = list(cases)
-    if sample is None or sample >= len(every):
-        return every
-    return [every[i] for i in sorted(random.Random(seed).sample(range(len(every)), sample))]
+    random.Random(seed).shuffle(every)
+    return every[:sample]

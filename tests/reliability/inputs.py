@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from optbench.fields import UserError
+from optbench.gate import baseline, trajectory
 from tests import datafiles, messages
 from tests.reliability import Outcomes, drawn
 
@@ -193,28 +195,22 @@ def data_files(sample: int | None = None) -> Outcomes:
 
 
 def spoilt_texts(sample: int | None = None) -> Outcomes:
-    """Baselines that are no tables: refused in a sentence."""
+    """Baselines that are no tables: refused in a sentence, or read as an empty one."""
     bad = (
-        b"",
-        b"\x00",
-        b"task\tloss\n",
-        b"a" * 100_000,
-        b"\xff\xfe",
-        b"{}",
-        b"[]",
-        b'{"rows": 3}',
-        b"=cmd|' /C calc'!A0",
-        b"#\n#\n",
-    )
+        b"", b"\x00", b"task\tloss\n", b"a" * 200_000, b"\xff\xfe", b"{}", b"[]", b'{"rows": 3}', b"=cmd|' /C calc'!A0",
+        b"#\n#\n", b"\"", b'{"rows": [{"layer": 1}]}', b"a\tb\tc\td\te\tf\n1\t2\t3\t4\t5\t6=x\n", b"[" * 100_000,
+    )  # fmt: skip
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
-        for raw in drawn(bad, sample):
-            for file, option in (
-                ("mine.json", "--baseline"),
-                ("mine.tsv", "--baseline"),
-                ("mine.tsv", "--baselines"),
-            ):
-                Path(file).write_bytes(raw)
-                yield (
-                    said(f"check --opt nothing_of_that_name {option} {file}"),
-                    f"{option} {file}: {raw[:20]!r}",
-                )
+        cases = [(raw, read, file) for raw in bad for read, file in READERS]
+        for raw, read, file in drawn(cases, sample):
+            Path(file).write_bytes(raw)
+            try:
+                outcome = "survived" if read(Path(file)) == {} else "wrong"
+            except UserError as error:
+                outcome = "refused" if "\n" not in str(error) else "wrong"
+            except Exception:
+                outcome = "wrong"
+            yield outcome, f"{file}: {raw[:30]!r}"
+
+
+READERS = ((baseline.read, "mine.json"), (baseline.read, "mine.tsv"), (trajectory.read, "mine.tsv"))
