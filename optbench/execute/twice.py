@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from optbench.cell import Cell, Schedule
 from optbench.plan import Program
 
@@ -56,7 +54,7 @@ class Twice(Program):
 
 def same(losses: Any, again: Any) -> bool:
     """Whether the second run, which may be shorter, began as the first one."""
-    return np.asarray(losses)[: len(again)].tobytes() == np.asarray(again).tobytes()
+    return losses[: len(again)].tobytes() == again.tobytes()
 
 
 def checks(programs: Sequence[Program], every: bool = False) -> list[Twice]:

@@ -163,9 +163,11 @@ def faults(sample: int | None = None) -> Outcomes:
 
 def outcome(folder: Path, layer: Layer, wanted: list[tuple[Any, ...]]) -> str:
     """Of a run with a fault, and of the same run again without one."""
-    with layer.installed(), contextlib.suppress(Killed, UserError):
-        run(folder, Stub())
-    layer.dead = False
+    try:
+        with layer.installed(), contextlib.suppress(Killed, UserError):
+            run(folder, Stub())
+    except Exception:
+        return "wrong"
     kept, again = stored(folder), Stub()
     try:
         found = table(run(folder, again))
