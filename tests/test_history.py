@@ -125,6 +125,6 @@ class History(RuleBasedStateMachine):
 @pytest.mark.slow
 def test_histories():
     History.TestCase.settings = settings(
-        max_examples=15, stateful_step_count=8, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=15, stateful_step_count=8, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     History.TestCase().runTest()

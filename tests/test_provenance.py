@@ -34,7 +34,7 @@ def test_rows_of_another_origin_are_marked_in_every_table(tmp_path, column, word
 
 def test_a_comparison_of_two_processors_says_so(tmp_path):
     sides = [stored(tmp_path / name, grid(), cpu_model=name) for name in ("one", "two")]
-    names = tuple(str(store.folder) for store in sides)
+    names = (str(sides[0].folder), str(sides[1].folder))
     alike = compare(names[0], (names[0], names[0]), SHOWN)
     assert alike.notes == []
     assert "processor: one (20 cells) and two (20 cells)" in compare(names[0], names, SHOWN).notes[0]

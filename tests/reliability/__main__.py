@@ -40,7 +40,8 @@ that nobody computed, code from data, or no end.
 
 
 def main(most: float) -> int:
-    lines, bad = [("", "tried", *OUTCOMES)], []
+    lines: list[tuple[str, ...]] = [("", "tried", *OUTCOMES)]
+    bad: list[str] = []
     for name, check in CHECKS.items():
         begun, counts = time.process_time(), Counter()
         for outcome, case in check():

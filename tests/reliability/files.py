@@ -191,9 +191,9 @@ def flipped_carries(sample: int | None = None) -> Outcomes:
                 bad[place] ^= bit
                 kept.path.write_bytes(bad)
                 back = kept.load()
-                same = back is not None and back.keys() == arrays.keys()
-                same = same and all(back[name].tobytes() == each.tobytes() for name, each in arrays.items())
-                yield (
-                    "refused" if back is None else "survived" if same else "wrong",
-                    f"byte {place}, bit {bit}",
-                )
+                outcome = "refused"
+                if back is not None:
+                    bits = {name: each.tobytes() for name, each in back.items()}
+                    good_bits = {name: each.tobytes() for name, each in arrays.items()}
+                    outcome = "survived" if bits == good_bits else "wrong"
+                yield outcome, f"byte {place}, bit {bit}"

@@ -142,10 +142,13 @@ def simulate(seed: int) -> str:
         for steps, event in enumerate(made.run(jobs)):
             if event.kind in ("done", "failed", "halved", "retried"):
                 world.running.discard(event.worker)
+            job = event.program
             if event.kind in ("done", "failed"):
-                lanes[event.program.name] += event.program.lanes
-            if event.kind == "done" and event.facts["rows"] != (event.program.name, event.program.lanes):
-                return "a result of another job"
+                if job is None:
+                    return "an answer about no job"
+                lanes[job.name] += job.lanes
+                if event.kind == "done" and event.facts["rows"] != (job.name, job.lanes):
+                    return "a result of another job"
             if steps > 10_000:
                 return "no end"
     wanted = Counter({job.name: job.lanes for job in jobs})
