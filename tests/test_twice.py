@@ -26,6 +26,9 @@ def test_a_long_run_checks_at_least_one_cell_within_its_share():
     assert check.cost <= SHARE * total
     assert check.first[0] in {cell for program in made for cell in program.cells}
     assert dataclasses.replace(check.cells[0], steps=check.first[0].steps) == check.first[0]
+    assert check.id != Program(check.cells, check.mode, check.device, check.width).id, (
+        "it would go on from a checkpoint"
+    )
     assert checks(made) == [check], "the same run checks the same cell"
     assert checks(planned(steps=20)) == [], "a short run checks none"
 
@@ -50,6 +53,7 @@ def test_other_bits_are_an_error_and_the_cell_counts_as_not_stored(tmp_path, fai
     asked = session(tmp_path, stub, paranoid=True)
     differ = [event for event in asked.run() if event.kind == "differs"]
     assert len(differ) == (0 if faithful else len(asked.cells))
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".parquet"] == []
     again = session(tmp_path, stub)
     assert again.missing == len(differ)
     if differ:

@@ -88,6 +88,7 @@ class Session:
         for event in executor.run(sorted(jobs, key=lambda job: job.cost)):
             if isinstance(event.program, Twice):
                 if event.kind == "done":
+                    forget(event.facts["kept"])
                     rows = self.store.read(io.BytesIO(base64.b64decode(event.facts["rows"])))
                     again.append((event.program, dict(zip(rows["cell"], rows["losses"], strict=True))))
                 continue
@@ -109,11 +110,7 @@ class Session:
         if kind == "done":
             rows = base64.b64decode(facts.pop("rows"))
             facts["path"] = self.store.put(rows, stem(program.cells[0]), program.unnamed)
-            for carry in facts.pop("kept"):
-                with contextlib.suppress(
-                    OSError
-                ):  # the rows are stored, and a carry of a stored program is never read
-                    Path(carry).unlink(missing_ok=True)
+            forget(facts.pop("kept"))
         elif kind == "failed":
             traces = [Trace(cell, Status(facts["status"]), facts["reason"]) for cell in program.cells]
             where = {"device_kind": self.order.device.kind, "mode": program.mode}
@@ -129,3 +126,10 @@ class Session:
         modes = {cell.id(): program.mode for program in self.order.planned for cell in program.cells}
         own = (frame["mode"] == frame["cell"].map(modes)) & (frame["device_kind"] == self.order.device.kind)
         return frame[own].sort_values("cell", key=lambda column: column.map(sequence)).reset_index(drop=True)
+
+
+def forget(carries: Sequence[str]) -> None:
+    """Delete the carries of a program that is done. One that cannot be deleted is never read again."""
+    for carry in carries:
+        with contextlib.suppress(OSError):
+            Path(carry).unlink(missing_ok=True)

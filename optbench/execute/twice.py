@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from optbench.cell import Cell, Schedule
+from optbench.fields import digest
 from optbench.plan import Program
 
 ONE_IN = 50
@@ -32,6 +33,11 @@ class Twice(Program):
 
     first: tuple[Cell, ...] = ()
     """The cells as they ran first."""
+
+    @property
+    def id(self) -> str:
+        """Its own: it goes on from no checkpoint of the first time."""
+        return digest([super().id, "twice"])
 
     @property
     def family(self) -> tuple[str, str]:
