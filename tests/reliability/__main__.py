@@ -57,10 +57,10 @@ def main(most: float) -> int:
     print(columns(lines))
     rows = [lines[0], ("---", *["---:"] * (len(OUTCOMES) + 1)), *lines[1:]]
     table = "\n".join(f"| {' | '.join(line)} |" for line in rows)
-    listed = "".join(f"\n- {each}" for each in bad)
-    PAGE.write_text(
-        f"{HEAD}{table}\n\n{provenance('jax', 'numpy', 'pyarrow')}\n{listed and chr(10)}{listed.lstrip()}"
-    )
+    listed = "".join(f"- {each}\n" for each in bad)
+    made = f"Made by {provenance('jax', 'numpy', 'pyarrow')}."
+    part = "" if math.isinf(most) else f" Each row was stopped after {most:g} seconds of a core."
+    PAGE.write_text(f"{HEAD}{table}\n\n{made}{part}\n{listed and chr(10)}{listed}")
     print(*bad, sep="\n", file=sys.stderr)
     return int(bool(bad))
 

@@ -45,7 +45,8 @@ VALUES = (
 
 def sentence(code: int, out: str, err: str) -> bool:
     """Whether a command was carried out, or refused in few words."""
-    refused = code in (1, 2) and len(err) > 0 and "Traceback" not in err
+    # 130: a file may raise what Ctrl-C raises.
+    refused = code in (1, 2, 130) and len(err) > 0 and "Traceback" not in err
     return "Traceback" not in out and (code in (0, 1) or refused)
 
 
