@@ -6,6 +6,7 @@ outside:   ; python -m pytest tests/test_outside.py                            #
 test-all:  ; python -m pytest -m "slow or not slow"                            ## and the full product
 bench:     ; python -m pytest tests/bench -s -n 0 $(BENCH)                     ## the engine against hand-written loops
 against:   ; python -m tests.bench.against $(OLD)                              ## the engine against that of commit OLD
+reliability: ; python -m tests.reliability $(EACH)                             ## faults and bad input, counted: docs/reliability.md
 power:     ; python -m tests.mutants                                           ## what optbench check catches: docs/gate.md
 conformance: ; python -m tests.matrix $(or $(OPTS),"") $(CHECKS)                ## the matrix of docs/conformance.md (OPTS=kron CHECKS=use)
 report:      ## the sample report: its runs, the claims, the pages, the picture (OPT=kron,adam,novograd)
@@ -15,4 +16,4 @@ report:      ## the sample report: its runs, the claims, the pages, the picture 
 	optbench report --suite quickstart --opt $(OPT) --out reports/sample
 	python -m tests.picture reports/sample/quickstart
 help:      ; @grep -E "^[a-z-]+:" Makefile | sed -E "s/:.*## /\t/" | expand -t 12 ## these lines
-.PHONY: check test outside test-all bench against power conformance report help
+.PHONY: check test outside test-all bench against reliability power conformance report help

@@ -57,6 +57,7 @@ def run(
     results: str | PathLike[str] = "results",
     shard: str | None = None,
     again: bool = False,
+    paranoid: bool = False,
     timeout: float = 600.0,
     lanes: str | None = None,
     vet: bool = True,

@@ -22,7 +22,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from optbench import versus
 from optbench.execute.request import Number, Request, Text, Texts
-from optbench.fields import UserError
+from optbench.fields import UserError, shortened
 
 Json = Annotated[
     bool,
@@ -215,6 +215,10 @@ def main() -> None:
     except BrokenPipeError:  # the reader of a pipe had enough; Python must not complain while it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:  # a path that is too long, is no folder, may not be read
+        what = f"{shortened(error.filename)}: {error.strerror}. Give another path."
+        print(f"optbench: {what}", file=sys.stderr)
+        code, data = 2, {"error": what}
     if command is not None and command.json:
         name = "run" if isinstance(command, Request) else type(command).__name__.lower()
         print(json.dumps(plain({"schema": SCHEMA, "command": name, "exit_code": code, **data})))

@@ -26,6 +26,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"Known: {', '.join(names)}." if len(names) <= 30 else f"There are {len(names)}."
 
 
+def shortened(value: Any) -> str:
+    """How Python writes a value that may be anything, in a line of a message."""
+    try:
+        text = repr(value)
+    except Exception:  # a user's own repr
+        text = f"something of type {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:80]}..."
+
+
 def check_choice(owner: str, value: Any, allowed: Sequence[Any]) -> None:
     """Raise a UserError with the nearest names unless `value` is one of `allowed` or None."""
     if value is not None and value not in allowed:

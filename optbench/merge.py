@@ -7,6 +7,7 @@ once, and readers count it once.
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -69,7 +70,7 @@ def copy(source: Store, target: Store, merged: Merged) -> None:
     for path in [*source.readable(), *sorted(source.folder.glob("claims/[!.]*.json"))]:
         place = target.folder / path.relative_to(source.folder)
         if place.exists() and place.read_bytes() != path.read_bytes():
-            place = place.with_name(f"{place.stem}-{digest(str(path.resolve()))[:8]}{place.suffix}")
+            place = place.with_name(f"{digest(str(path.resolve()))[:8]}-{place.name}")
         if place.exists():
             merged.present += 1
             continue
@@ -100,8 +101,9 @@ def compact(store: Store) -> int:
             }
             if len(tables) < 2:
                 continue
-            with whole(store.new(f"merged-{digest(schema)[:8]}")) as temporary:
-                pq.write_table(pa.concat_tables(tables.values()), temporary, compression="zstd")
+            rows = io.BytesIO()
+            pq.write_table(pa.concat_tables(tables.values()), rows, compression="zstd")
+            store.put(rows.getvalue(), f"merged-{digest(schema)[:8]}")
             for path in tables:
                 path.unlink(missing_ok=True)
             gone += len(tables)

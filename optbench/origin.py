@@ -164,7 +164,7 @@ def closure(modules: Iterable[str], counts: Callable[[str, Path], bool]) -> dict
 
 
 def source_of(name: str, path: Path) -> str:
-    return SOURCES[name] if name in SOURCES else path.read_text(encoding="utf-8")
+    return SOURCES[name] if name in SOURCES else importlib.util.decode_source(path.read_bytes())
 
 
 def file_of(name: str) -> Path | None:
@@ -274,7 +274,8 @@ def load(path: str | Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     if str(resolved.parent) not in sys.path:
         sys.path.append(str(resolved.parent))
-    FILES[name], SOURCES[name], sys.modules[name] = str(resolved), source.decode(), module
+    FILES[name], SOURCES[name] = str(resolved), importlib.util.decode_source(source)
+    sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except BaseException:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from optbench.cell import DTYPE_BYTES, FORMAT, Cell, Trace
+from optbench.cell import DTYPE_BYTES, FORMAT, Cell, Status, Trace
 from optbench.fields import digest
 from optbench.origin import version_of_numbers
 from optbench.task import Target, Task
@@ -209,3 +210,93 @@ def names_of(cell: Cell) -> dict[str, Any]:
         # What the swept field, most often the learning rate, is unless it is set; rows before this column lack it.
         "trial_default": swept.default if swept and isinstance(swept.default, float) else None,
     }
+
+
+KINDS = {
+    "text": r"(large_)?string(_view)?|dictionary<values=string.*",
+    "whole": r"u?int\d+",
+    "number": r"u?int\d+|float|double|halffloat",
+    "flag": "bool",
+    "list": r"(large_)?list<\w+: (u?int\d+|float|double|null)>",
+}
+"""What Arrow calls the types of a kind of column. A column that may be empty may also be of type null."""
+NEEDED = {
+    "text": "cell spec task optimizer schedule framework dtype status reason device_kind mode",
+    "whole": "format seed steps steps_run",
+    "number": "gradients hvps values gradient_equivalents created",
+    "list": "losses evaluation_steps",
+}
+"""Columns of every row, never empty, by kind."""
+OPTIONAL = {
+    "text": "question code precision data_hash traceback metrics unit optbench_version commit python platform "
+    "cpu_model device platform_version",
+    "number": "twin trial trial_default state_floats_per_parameter seconds_per_step steps_per_second peak_fraction "
+    "examples_per_second flops_per_second peak_flops_per_second width planned_width lanes parameters parameter_bytes "
+    "state_bytes program_bytes worker_peak_bytes device_peak_bytes bytes_per_lane compile_seconds compile_cpu_seconds "
+    "program_seconds program_cpu_seconds evaluation_seconds program_steps loop_slowdown threads",
+    "flag": "roomy",
+}
+FAMILIES = {"version": "text", "evaluation": "list"}
+"""Kinds of the columns `version.*` and `evaluation.*`; those of `task.*` and `optimizer.*` are their authors' own."""
+MODERN = ("question", "code", "precision")
+"""Columns that older formats lack."""
+
+
+def _by_name(kinds: Mapping[str, str]) -> dict[str, str]:
+    return {name: kind for kind, names in kinds.items() for name in names.split()}
+
+
+def check_columns(types: Mapping[str, Any], modern: bool) -> None:
+    """ValueError if the columns of a file, Arrow types by name, are not those of a record."""
+    needed = _by_name(NEEDED) | (dict.fromkeys(MODERN, "text") if modern else {})
+    if missing := [name for name in needed if name not in types]:
+        raise ValueError(f"no column {missing[0]!r}")
+    kinds = _by_name(OPTIONAL) | needed
+    for name, type_ in types.items():
+        kind = kinds.get(name) or FAMILIES.get(name.partition(".")[0])
+        text = str(type_)
+        if kind and not re.fullmatch(KINDS[kind], text) and (text != "null" or name in needed):
+            raise ValueError(f"column {name!r} is of type {text[:40]}")
+
+
+def check_rows(table: Any) -> None:
+    """ValueError if the values of an Arrow table of records contradict each other or cannot be read."""
+    needed = [*_by_name(NEEDED), *(name for name in MODERN if name in table.column_names)]
+    if empty := [name for name in needed if table[name].null_count]:
+        raise ValueError(f"column {empty[0]!r} has empty places")
+    if wrong := [cell for cell in table["cell"].to_pylist() if not re.fullmatch("[0-9a-f]{20}", cell)]:
+        raise ValueError(f"{wrong[0][:40]!r} is not the id of a cell")
+    if other := set(table["status"].to_pylist()) - set(Status):
+        raise ValueError(f"unknown status {min(other)!r}")
+    lengths = {name: _lengths(table[name]) for name in table.column_names if name.startswith("evaluation.")}
+    steps = _lengths(table["evaluation_steps"])
+    if wrong := [name for name, each in lengths.items() if ((each != steps) & (each >= 0)).any()]:
+        raise ValueError(f"column {wrong[0]!r} has another length than 'evaluation_steps'")
+    if (_lengths(table["losses"]) != table["steps_run"].to_numpy()).any():
+        raise ValueError("column 'losses' has another length than 'steps_run' says")
+    ended = np.array([Status(text).finished for text in table["status"].to_pylist()], bool)
+    questions = table["question"].to_pylist() if "question" in table.column_names else []
+    try:
+        for text in set(questions):
+            question = Question.read(text)
+            asked = {question.selection, question.score, *(goal.metric for goal in question.targets)} - {
+                "loss"
+            }
+            own = ended & np.array([each == text for each in questions], bool)
+            if lost := [
+                name for name in asked if (own & (lengths.get(f"evaluation.{name}", 0 * steps) < 1)).any()
+            ]:
+                raise ValueError(f"finished cells without values of {lost[0]!r}")
+        for text in table["spec"].to_pylist():
+            spec = json.loads(text)
+            names = [spec[part]["name"].lower() for part in ("task", "optimizer")]
+            if not all(names):
+                raise ValueError("a spec without names")
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"a question or spec that cannot be read ({error!r})") from error
+
+
+def _lengths(column: Any) -> np.ndarray:
+    """The length of each list, -1 where there is none."""
+    lengths = [chunk.value_lengths().fill_null(-1).to_numpy(False) for chunk in column.chunks]
+    return np.concatenate(lengths) if lengths else np.zeros(0, int)

@@ -15,7 +15,7 @@ import re
 import shutil
 import tempfile
 import time
-import zipfile
+import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,7 +26,7 @@ from optbench import catalogue
 from optbench.cell import FINAL, FORMAT, Cell, Schedule, Trace
 from optbench.environment import sweep, temporary, whole
 from optbench.fields import UserError
-from optbench.record import question_text, record
+from optbench.record import check_columns, check_rows, question_text, record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +40,12 @@ READABLE = {2, FORMAT}
 
 CONTINUED = 7 * 86400.0
 """Seconds for which the carry of an interrupted program is kept."""
+
+
+LARGEST = 4 << 30
+"""Bytes of a result file that is read at all."""
+EXPANDS = 10_000
+"""Values of a column for each byte of a file above which it is no result: a few bytes can hold a billion zeros."""
 
 
 class Stored(NamedTuple):
@@ -95,19 +101,15 @@ class Store:
         return self.put(encoded(traces, facts), stem(traces[0].cell), unnamed)
 
     def put(self, rows: bytes, name: str, unnamed: bool = False) -> Path:
-        """One new file; an `unnamed` one is deleted when this process ends."""
+        """One new file, whose name has a checksum of it; an `unnamed` one is deleted when this process ends."""
         folder = fleeting(self.runs) if unnamed else self.runs
-        path = folder / self.new(name).name
+        path = folder / f"{name}-{time.time_ns():x}-{os.getpid():x}.{zlib.crc32(rows):08x}.parquet"
         try:
             with whole(path) as temporary:
                 temporary.write_bytes(rows)
         except OSError as error:  # most often a full disk, which no later program would survive either
             raise self.unwritable(error) from error
         return path
-
-    def new(self, name: str) -> Path:
-        """A path that no other writer takes."""
-        return self.runs / f"{name}-{time.time_ns():x}-{os.getpid():x}.parquet"
 
     def files(self) -> list[Path]:
         """All result files, oldest first."""
@@ -153,25 +155,14 @@ class Store:
 
     def open(self, path: Path, columns: Sequence[str] | None = None) -> Any:
         """A readable file, or some of its columns as they are, as an Arrow table; another is named in `passed_over`."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         try:
-            with pq.ParquetFile(path) as file:
-                kinds = {field.name: field.type for field in file.schema_arrow}
-                if not set(kinds) >= NEEDED:
-                    raise ValueError("not a result of optbench")
-                if wrong := [name for name, kind in INDEX.items() if not fits(kind, kinds.get(name))]:
-                    raise ValueError(f"column {wrong[0]} is of type {kinds[wrong[0]]}")
-                chosen = None if columns is None else [name for name in columns if name in kinds]
-                table = file.read(chosen, use_threads=False)
-            if any(table[name].null_count for name in NEEDED):
-                raise ValueError("a value is missing")
-            formats = set(table["format"].to_pylist())
-            if not formats <= READABLE:
-                raise ValueError(f"unknown record format {', '.join(map(str, formats))}")
-            return table if formats == {FORMAT} or columns is not None else with_questions(table)
-        except (pa.ArrowException, OSError, ValueError) as error:
+            table = checked(path, columns)
+            return (
+                table
+                if columns is not None or set(table["format"].to_pylist()) == {FORMAT}
+                else with_questions(table)
+            )
+        except Exception as error:  # a file may hold anything
             if os.path.lexists(path):  # else its rows are in a larger file now
                 self.passed_over[path.name] = (str(error).splitlines() or [type(error).__name__])[0][:120]
             return None
@@ -208,14 +199,16 @@ class Store:
             wanted = set(table["stamp"].unique().to_pylist()) - read
             for stamp in (stamp for stamp in files if stamp in wanted):
                 rows = self.open(files[stamp])
-                if rows is not None:
+                if rows is None:  # damaged after it was indexed: what it held is computed again
+                    (self.folder / "index.parquet").unlink(missing_ok=True)
+                else:
                     yield rows if tasks is None else rows_of(rows, "task", tasks)
             read |= wanted
             # A file that was merged into a larger one meanwhile is gone, and the larger one is not read yet.
             if all(os.path.lexists(files[stamp]) for stamp in wanted):
                 return
 
-    def read(self, path: Path) -> pd.DataFrame:
+    def read(self, path: Path | io.BytesIO) -> pd.DataFrame:
         import pyarrow.parquet as pq
 
         return pq.read_table(path, use_threads=False).to_pandas()
@@ -274,9 +267,13 @@ class Store:
         return Kept(self.partial / f"{name}.npz")
 
     def forget(self, program: str) -> None:
-        """Delete the carries of a program that is stored, also those of older code."""
+        """Delete the carries of a program that is stored, also those of older code.
+
+        One that cannot be deleted is never read again.
+        """
         for carry in self.partial.glob(f"{program}-*.npz"):
-            carry.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                carry.unlink(missing_ok=True)
 
 
 class Kept:
@@ -289,13 +286,15 @@ class Kept:
         """The saved arrays; None if the file is damaged or missing."""
         try:
             with self.path.open("rb") as file, np.load(file) as arrays:
-                return dict(arrays)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+                found = dict(arrays)
+            # A flipped bit can hide an array, whose checksum then nobody reads.
+            return found if int(found.pop("arrays")) == len(found) else None
+        except Exception:  # a file may hold anything
             return None
 
     def save(self, arrays: Mapping[str, np.ndarray]) -> None:
         with whole(self.path) as temporary, temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
+            np.savez(file, allow_pickle=False, arrays=len(arrays), **arrays)
 
     def clear(self) -> None:
         self.path.unlink(missing_ok=True)
@@ -306,6 +305,41 @@ class Held(Kept):
 
     def clear(self) -> None:
         """Not yet: `Kept.clear` deletes it."""
+
+
+def checked(path: Path, columns: Sequence[str] | None) -> Any:
+    """The columns of a result file as an Arrow table; an exception says why it is not one.
+
+    The checksum in its name says that a file is as it was written; then only the columns that are needed are read.
+    Another file, such as one that was renamed, is read and checked as a whole.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file() or path.stat().st_size > LARGEST:
+        raise ValueError("not a file, or larger than any that is written")
+    data = path.read_bytes()
+    sealed = re.fullmatch(r"\.[0-9a-f]{8}", seal := Path(path.stem).suffix)
+    if sealed and seal != f".{zlib.crc32(data):08x}":
+        raise ValueError("damaged: it differs from the checksum in its name")
+    file = pq.ParquetFile(pa.BufferReader(data))
+    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+    values = [group.column(i).num_values for group in groups for i in range(group.num_columns)]
+    if max(values, default=0) > EXPANDS * len(data):
+        raise ValueError(f"{max(values)} values in {len(data)} bytes")
+    schema = file.schema_arrow
+    types = dict(zip(schema.names, schema.types, strict=True))
+    if len(types) < len(schema) or not set(types) >= NEEDED:
+        raise ValueError("not a result of optbench")
+    chosen = [name for name in columns if name in types] if columns and sealed else None
+    table = file.read(chosen, use_threads=False)
+    formats = set(table["format"].to_pylist())
+    if not formats <= READABLE:
+        raise ValueError(f"unknown record format {', '.join(map(str, formats))}")
+    check_columns(types, modern=formats == {FORMAT})
+    if chosen is None:
+        check_rows(table)
+    return table
 
 
 def with_questions(table: Any) -> Any:
@@ -367,17 +401,6 @@ def rows_of(table: Any, name: str, values: Collection[str]) -> Any:
 
     options = pc.SetLookupOptions(pa.array(values, pa.string()))
     return table.filter(pc.call_function("is_in", [table[name]], options))
-
-
-def fits(kind: str, stored: Any) -> bool:
-    """Whether a column of a file, if there is one, can be read as a column of the index."""
-    import pyarrow as pa
-
-    if stored is None or pa.types.is_null(stored):
-        return True
-    if kind == "string":
-        return pa.types.is_string(stored) or pa.types.is_large_string(stored)
-    return pa.types.is_floating(stored) or pa.types.is_integer(stored)
 
 
 def indexed(tables: Mapping[str, Any], schema: Any) -> Any:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from optbench import origin, tuning
-from optbench.cell import PRECISIONS, Cell, Schedule
-from optbench.fields import UserError, nearest
+from optbench.cell import DTYPES, PRECISIONS, Cell, Schedule
+from optbench.fields import UserError, nearest, shortened
 from optbench.metrics import Metric
 from optbench.optimizer import Optimizer
+from optbench.protocol import FRAMEWORKS
 from optbench.task import Task
 
 CONSTANT = Schedule()
@@ -23,6 +24,18 @@ Asked = tuple[Task, tuple[Schedule, int], Optimizer]
 """A task, its schedule and number of steps, and an optimizer as the suite has it."""
 WIDTHS = ("width", "d_model", "units")
 """What tasks call their width."""
+NAME = 100
+"""Characters of a name; folders are named by it."""
+LIMITS = {
+    "trials": (1, 10_000),
+    "seeds": (1, tuning.BLOCK),
+    "steps": (1, 2**31 - 1),
+    "choosing": (1, tuning.BLOCK),
+    "batch": (1, 2**31 - 1),
+    "width": (1, 2**31 - 1),
+}
+"""The least and the most of each number."""
+CHOICES = {"tuning": tuning.RULESETS, "framework": FRAMEWORKS, "dtype": DTYPES, "precision": PRECISIONS}
 
 
 @dataclass(frozen=True)
@@ -57,25 +70,44 @@ class Suite:
     """Each task with a width (`d_model`, `units`) at these in place of its own."""
 
     def __post_init__(self) -> None:
-        unique("task", self.tasks)
-        unique("optimizer", self.optimizers)
+        if not (isinstance(self.name, str) and self.name.isprintable() and 0 < len(self.name) <= NAME):
+            raise UserError(
+                f"a suite's name is 1 to {NAME} printable characters; got {shortened(self.name)}."
+            )
+        for name, kind in {"tasks": Task, "optimizers": Optimizer, "metrics": Metric}.items():
+            given = getattr(self, name)
+            if not isinstance(given, list | tuple):
+                raise UserError(f"suite {self.name}: {name} must be a tuple, got {shortened(given)}.")
+            object.__setattr__(self, name, tuple(given))
+            if name != "metrics":
+                unique(name[:-1], given)
+            elif wrong := [each for each in given if not isinstance(each, kind)]:
+                raise UserError(f"suite {self.name}: {shortened(wrong[0])} is not a metric.")
+        for name, (least, most) in LIMITS.items():
+            given = getattr(self, name)
+            for value in itertools.chain(
+                *map(several, given.values() if isinstance(given, Mapping) else [given])
+            ):
+                if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                    raise UserError(
+                        f"suite {self.name}: {name}={shortened(value)} is not a number of {name}; "
+                        f"give at least {least}."
+                    )
+                if value > most:
+                    raise UserError(
+                        f"suite {self.name}: {name} must be at most {most}, got {shortened(value)}."
+                    )
+        for name, allowed in CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                near = nearest(str(value), allowed)
+                raise UserError(f"suite {self.name}: {name}={shortened(value)} is not known. {near}")
+        kinds = {type(each) for each in several(self.schedule)}
+        if kinds != {Schedule} or not isinstance(self.fresh, bool):
+            raise UserError(f"suite {self.name}: schedule must be a Schedule, and fresh True or False.")
         spread = [each for task in self.tasks for each in sized(task, self.batch, self.width)]
         for name, value in {"tasks": tuple(dict.fromkeys(spread)), "batch": (), "width": ()}.items():
             object.__setattr__(self, name, value)  # spread once: a copy of the suite has these tasks
-        for name in ("trials", "seeds", "steps", "choosing"):
-            given = getattr(self, name)
-            for value in itertools.chain.from_iterable(
-                map(several, given.values() if isinstance(given, Mapping) else [given])
-            ):
-                if not (isinstance(value, int) and value >= 1):
-                    raise UserError(
-                        f"suite {self.name}: {name}={value!r} is not a number of {name}; give at least 1."
-                    )
-        if self.tuning not in tuning.RULESETS:
-            near = nearest(self.tuning, tuning.RULESETS)
-            raise UserError(f"suite {self.name}: tuning={self.tuning!r} is not known. {near}")
-        if self.seeds > tuning.BLOCK:
-            raise UserError(f"suite {self.name}: seeds must be at most {tuning.BLOCK}, got {self.seeds}.")
 
     @property
     def staged(self) -> bool:
@@ -178,7 +210,7 @@ def module(name: str) -> str:
 def docstring(name: str) -> str:
     """The question, cost and command of a suite, without importing it."""
     path = Path(name) if name.endswith(".py") else folder() / f"{module(name)}.py"
-    return ast.get_docstring(ast.parse(path.read_text())) or ""
+    return ast.get_docstring(ast.parse(importlib.util.decode_source(path.read_bytes()))) or ""
 
 
 def load(name: str) -> Suite:
@@ -201,13 +233,15 @@ def from_file(path: Path) -> Suite:
         module = origin.load(path)
     except UserError as error:
         raise UserError(f"suite file {str(path)!r}: {error}") from error
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the file may raise anything
         where = origin.line_of(path, error)
         raise UserError(
             f"suite file {str(path)!r} does not import{where}: {type(error).__name__}: {error}. "
             "Fix the file, or use a suite by name: optbench list suites"
         ) from error
-    suite = getattr(module, "suite", None)
+    suite = vars(module).get("suite")
     if not isinstance(suite, Suite):
         example = folder() / "quickstart.py"
         raise UserError(f"suite file {str(path)!r} defines no `suite = Suite(...)`. An example: {example}")

@@ -28,7 +28,9 @@ def resolve(target: str) -> Any:
         raise UserError(
             f"module {full!r} of {target!r} is not installed{where}. Install it, or put its folder on PYTHONPATH."
         ) from error
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the module may raise anything
         raise UserError(
             f"module {full!r} of {target!r} does not import{origin.line_of(full, error)}: "
             f"{type(error).__name__}: {error}. Mend it, then try again."

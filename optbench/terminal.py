@@ -195,7 +195,7 @@ def compute(session: Session) -> list[dict[str, Any]]:
         with display(session) as show:
             for event in session.run():
                 show(event)
-                if event.kind == "failed" and event.program is not None:
+                if event.kind in ("failed", "differs") and event.program is not None:
                     failed.append(
                         named(event.program) | {key: event.facts[key] for key in ("status", "reason")}
                     )
@@ -298,7 +298,7 @@ class Plain:
 
 def worth_a_line(event: Event) -> bool:
     slow = event.kind == "compiled" and event.facts.get("loop_slowdown", 0) > SLOW_LOOP
-    return slow or event.kind in ("done", "failed", "halved", "retried")
+    return slow or event.kind in ("done", "failed", "differs", "halved", "retried")
 
 
 @contextmanager
@@ -344,7 +344,7 @@ def row(session: Session, event: Event) -> str:
     if event.kind == "compiled":
         times = event.facts["loop_slowdown"]
         return f"{name:<44} its gradient is {times:.0f} times slower inside a compiled loop; --lanes loop avoids it"
-    if event.kind in ("failed", "halved", "retried"):
+    if event.kind in ("failed", "differs", "halved", "retried"):
         again = {"halved": "; retried in two halves", "retried": "; retried"}.get(event.kind, "")
         return f"{name:<44} {event.facts['status']}: {event.facts['reason']}{again}"
     from optbench.stats.curves import middle
@@ -375,6 +375,7 @@ def speed(rows: Frame) -> list[str]:
 
 def print_table(session: Session, frame: Frame) -> dict[str, Any]:
     """The comparison, its verdict and its notes."""
+    from optbench.stats.provenance import faults
     from optbench.stats.stages import staged_note, with_untuned
     from optbench.stats.summary import as_text, legend, summarise
     from optbench.stats.verdict import verdict
@@ -384,6 +385,8 @@ def print_table(session: Session, frame: Frame) -> dict[str, Any]:
     if "stage" in frame:
         print(textwrap.fill(staged_note(frame), width))
     print()
+    for fault in faults(frame):
+        print(textwrap.fill(fault, width))
     if table["toy"].any():
         real = "the other rows are on real data" if not table["toy"].all() else "add --task mlp for real data"
         print(textwrap.fill(TOY_NOTE.format(real=real), width))

@@ -26,6 +26,11 @@ FILES = {
     "imports.py": '"""A question."""\n\nimport not_installed_anywhere\n',
     "raises.py": "tasks = {}\nsuite = tasks['mlp']\n",
     "exits.py": "raise SystemExit(0)\n",
+    "ends.py": "raise GeneratorExit\n",
+    "nameless.py": (
+        "from optbench import optimizers, tasks\nfrom optbench.suite import Suite\n"
+        "suite = Suite(None, (tasks.parse('mlp'),), (optimizers.parse('adam'),))\n"
+    ),
     "none.py": "something = 'else'\n",
     "words.py": (
         "from optbench.suite import Suite\nsuite = Suite(name='words', tasks=('mlp',), optimizers=('adam',))\n"
@@ -68,7 +73,8 @@ def data_folders(here: Path) -> None:
         (here / "no_data" / name).write_bytes(raw)
 
 
-CASES = """
+CASES = (
+    """
 run --opt krn
 run --opt kron,addam
 run --opt
@@ -132,6 +138,8 @@ run --suite syntax.py
 run --suite imports.py
 run --suite raises.py
 run --suite exits.py
+run --suite ends.py
+run --suite nameless.py
 run --suite none.py
 run --suite words.py
 run --suite typo.py
@@ -145,8 +153,11 @@ run --lr 0.1 0.10
 run --lr 0.1 --tuning quasi
 run --tuning sobol
 run --trials 0
+run --trials 99999999999999999999
+run --steps 99999999999999999999
 run --seeds 1001
 report --tuning sobol
+report --results LONG
 run --lr
 run --steps 0
 run --steps -5
@@ -194,7 +205,10 @@ check --suite gaet
 check
 check --baselines torn.tsv
 check --suite classic --baselines "no where.tsv"
-""".strip().splitlines()
+""".strip()
+    .replace("LONG", "x" * 300)
+    .splitlines()
+)
 
 
 @contextlib.contextmanager

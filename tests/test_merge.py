@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import functools
+import io
 import itertools
 import json
 import shutil
@@ -152,7 +153,10 @@ def test_other_bits_of_a_cell_are_told(tmp_path, stub, capsys, monkeypatch):
     losses[1][7] = np.nextafter(losses[1][7], np.float32(1))
     place = moved.column_names.index("losses")
     moved = moved.set_column(place, moved.field("losses"), pa.array(losses, moved["losses"].type))
-    pq.write_table(moved, path)
+    written = io.BytesIO()
+    pq.write_table(moved, written)
+    path.unlink()
+    Store(tmp_path / "b").put(written.getvalue(), "other")
     (tmp_path / "b" / "runs" / "torn.parquet").write_bytes(b"PAR1")
     code, told, err = merged(capsys, monkeypatch, tmp_path / "a", tmp_path / "b", "--into", tmp_path / "c")
     assert code == 1

@@ -240,7 +240,10 @@ def older(monkeypatch, here, of):
     with monkeypatch.context() as patch:
         patch.setattr(record, "FORMAT", 2)
         written = here.write([trace(of)], FACTS)
-    pq.write_table(pq.read_table(written).drop_columns(["question", "code"]), written)
+    pq.write_table(
+        pq.read_table(written).drop_columns(["question", "code"]), here.runs / f"old-{of.id()}.parquet"
+    )
+    written.unlink()
 
 
 def test_rows_of_format_2_are_shown_but_do_not_count_or_mix(here, monkeypatch):

@@ -17,7 +17,14 @@ def test_the_legend_names_tasks_whole_and_each_target_once():
             "seeds": 1,
         }
     ).assign(
-        optimizer="adam", metric="test_error", trial=0.1, diverged=0, lanes=1, failed=0, trial_at_edge=False
+        optimizer="adam",
+        apart="",
+        metric="test_error",
+        trial=0.1,
+        diverged=0,
+        lanes=1,
+        failed=0,
+        trial_at_edge=False,
     )
     for name in ("score", "score_low", "score_high", "loss", "loss_low", "loss_high", "steps_to_target"):
         table[name] = 0.1

@@ -64,7 +64,7 @@ class Ledger:
                     raise ValueError(f"of another record format than {FORMAT}")
                 record = Record(path, data["numbers"], data["facts"], float(data["created"]))
                 name = str(data["id"])
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
                 self.passed_over[path.name] = f"{type(error).__name__}: {error}"[:120]
                 continue
             if name not in newest or newest[name].created <= record.created:

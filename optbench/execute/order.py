@@ -16,6 +16,7 @@ from optbench.execute.request import Request
 from optbench.execute.vet import vet
 from optbench.fields import UserError
 from optbench.optimizer import Optimizer
+from optbench.store import Store
 from optbench.suite import Asked, Suite
 
 
@@ -42,6 +43,9 @@ class Order:
             )
         jobs = workers(request.jobs, device) if request.executor == "processes" else request.jobs
         jobs = jobs or ray.slots(request.address, device.platform)
+        Store(
+            request.results
+        ).prepare()  # a folder that cannot be written is known before anything is computed
         if request.vet:
             here = min(jobs, len(environment.cores()))
             vet([*suite.optimizers, *suite.tasks], [suite.framework], here, request.timeout)

@@ -75,6 +75,8 @@ class Worker:
         self.heard = time.monotonic()
         self.resident = 0
         """Bytes of memory when it was last looked at."""
+        self.given = 0
+        """How many programs it was given; an answer has the number of its program."""
         self.errors: deque[str] = deque(maxlen=20)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "optbench.execute.worker", *place.words()],
@@ -111,7 +113,8 @@ class Worker:
     def give(self, program: Job, results: str) -> None:
         assert self.process.stdin is not None
         self.program, self.heard, self.oom_kills = program, time.monotonic(), environment.oom_kills()
-        message = {"program": program.message(), "results": results}
+        self.given += 1
+        message = {"program": program.message(), "results": results, "number": self.given}
         with contextlib.suppress(BrokenPipeError):  # its death is on its way through `listen`
             self.process.stdin.write(json.dumps(message) + "\n")
 
@@ -187,12 +190,15 @@ class Pool(Generic[J]):
             return  # from a worker that was replaced
         worker.heard = time.monotonic()
         kind = message.pop("event")
+        ends = kind in ("done", "failed")
+        if ends and (worker.program is None or message.pop("number", worker.given) != worker.given):
+            return  # a second answer, which is not one about the program that it has now
         if kind == "died" or message.get("status") == "out of memory":
             facts = self.death(worker, message["code"]) if kind == "died" else message
             yield from self.lose(worker, facts)
             return
         yield Event(kind, worker.number, worker.program, message)
-        if kind in ("done", "failed"):
+        if ends:
             self.feed(worker)
         yield from self.watch()
 

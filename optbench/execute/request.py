@@ -89,6 +89,8 @@ class Request:
     """Print what would run, how long it would take and in how much memory, and run nothing."""
     vet: bool = True
     """Check optimizers and tasks of your own first, once for each version of their code."""
+    paranoid: bool = False
+    """Run every cell twice and compare the bits; else a few, in at most 2 % of the time."""
     timeout: float = 600.0
     """Seconds without a message after which a program is killed."""
     lanes: Text = None

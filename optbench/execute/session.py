@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import io
 import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -15,11 +16,15 @@ from optbench.execute.job import Event, Executor, Job
 from optbench.execute.order import Order
 from optbench.execute.pool import Pool
 from optbench.execute.ray import Ray
+from optbench.execute.twice import Twice, checks
 from optbench.record import code_of
 from optbench.store import Store, Stored, stem
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+OTHER_BITS = "run twice, it gave other losses: it draws from a state that is not the cell's, or memory fails"
 
 
 def named(cell: Cell) -> tuple[str, str]:
@@ -35,7 +40,6 @@ class Session:
     def __init__(self, order: Order, executor: Executor | None = None):
         self.order, self.cells = order, order.cells
         self.store = Store(order.request.results)
-        self.store.prepare()
         self.executor = executor
 
     @cached_property
@@ -86,10 +90,30 @@ class Session:
         where = (os.path.abspath(request.results), order.jobs, request.timeout, order.device.platform)
         cluster = request.executor == "ray"
         executor = self.executor or (Ray[Any](*where, request.address) if cluster else Pool[Any](*where))
-        for event in executor.run(sorted([*self.programs, *beside], key=lambda job: job.cost)):
+        twice = checks(self.programs, request.paranoid)
+        checked = {cell.id() for check in twice for cell in check.first}
+        losses: dict[str, Any] = {}
+        again: list[tuple[Twice, dict[str, Any]]] = []
+        jobs: list[Any] = [*self.programs, *twice, *beside]
+        for event in executor.run(sorted(jobs, key=lambda job: job.cost)):
+            if isinstance(event.program, Twice):
+                if event.kind == "done":
+                    self.store.forget(event.program.id)
+                    rows = self.store.read(io.BytesIO(base64.b64decode(event.facts["rows"])))
+                    again.append((event.program, dict(zip(rows["cell"], rows["losses"], strict=True))))
+                continue
             if isinstance(event.program, plan.Program):
                 self.keep(event.kind, event.program, event.facts)
+                if event.kind == "done" and not checked.isdisjoint(cell.id() for cell in event.program.cells):
+                    rows = self.store.read(event.facts["path"])
+                    losses |= dict(zip(rows["cell"], rows["losses"], strict=True))
             yield event
+        for check, other in again:
+            for cell in check.differing(losses, other):
+                wrong = plan.Program((cell,), check.mode, check.device, check.width, check.metrics)
+                facts = {"status": str(Status.ERROR), "reason": OTHER_BITS}
+                self.keep("failed", wrong, facts)
+                yield Event[Any]("differs", 0, wrong, facts)
 
     def keep(self, kind: str, program: plan.Program, facts: dict[str, Any]) -> None:
         """Store the rows of a program that is done, or of one that failed, with the reason."""

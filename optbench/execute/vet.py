@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -73,7 +74,14 @@ def vet(things: Sequence[Named], frameworks: Sequence[str], workers: int, timeou
     known = {}
     for job in jobs:
         if job.path.is_file() and not any(part in origin.UNNAMED for part in job.thing.made_of()):
-            known[job] = json.loads(job.path.read_text())
+            with contextlib.suppress(
+                ValueError, TypeError, KeyError, RecursionError
+            ):  # else it is checked again
+                report = json.loads(job.path.read_text())
+                if all(len(finding) == 3 for finding in report["findings"]) and {"flops", "floats"} <= set(
+                    report
+                ):
+                    known[job] = report
     for folder in {job.path.parent for job in jobs}:
         environment.sweep(folder)
     for job, report in reports([job for job in jobs if job not in known], workers, timeout):

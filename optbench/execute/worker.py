@@ -44,10 +44,10 @@ def main() -> None:
     while True:
         message = inbox.get()
         try:
-            say("done", work(message, say))
+            say("done", {**work(message, say), "number": message.get("number")})
         except BaseException as error:
             facts = {"status": failure(error), "reason": reason(error), "trace": traceback.format_exc()}
-            say("failed", facts)
+            say("failed", {**facts, "number": message.get("number")})
 
 
 def listen(inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
@@ -123,6 +123,7 @@ def jax_engine(device: str) -> Any:
 
     from optbench.environment import cache_folder
 
+    cache_folder().mkdir(0o700, parents=True, exist_ok=True)  # what others can write there would be run
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

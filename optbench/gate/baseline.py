@@ -53,7 +53,7 @@ def read(path: Path) -> Table:
                 int(step): value_of(pair) for step, pair in pairs
             }
         return table
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(
             f"Cannot read baselines {str(path)!r}: {error}. Rewrite them with --update."
         ) from error

@@ -154,7 +154,11 @@ def write(path: Path, suite: str, numbers: Mapping[tuple[str, str, str], Number]
 
 def read(path: Path) -> Numbers:
     """The committed numbers."""
-    text = "".join(line for line in path.read_text().splitlines(keepends=True) if not line.startswith("#"))
+    text = "".join(
+        line
+        for line in path.read_text(errors="replace").splitlines(keepends=True)
+        if not line.startswith("#")
+    )
     try:
         return {
             (row["task"], row["optimizer"], row["trial"]): Number(
@@ -162,7 +166,7 @@ def read(path: Path) -> Numbers:
             )
             for row in csv.DictReader(io.StringIO(text), delimiter="\t")
         }
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
         what = f"there is no column {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(
             f"baselines {str(path)!r} cannot be read: {what}. Rewrite them with --update."

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from optbench.cell import Status
 from optbench.report.look import order
@@ -14,6 +15,7 @@ from optbench.stats import Frame
 from optbench.stats.costs import RAN
 from optbench.stats.curves import INTERVAL_FROM
 from optbench.stats.outcomes import trying
+from optbench.stats.provenance import faults, mixed
 from optbench.store import KEY
 from optbench.suite import Suite
 from optbench.wording import count, listed, number
@@ -34,7 +36,7 @@ def caveats(problems: Sequence[Problem], table: Frame, stored: Frame, suite: Sui
     tuned = (table["trials"] > 1).any()
     return [
         *unlike_the_suite(problems, suite), *thin(problems, table), *unlike_each_other(table, stored),
-        *disturbed(problems), *toys(problems), *decays(stored),
+        *disturbed(problems), *faults(stored), *toys(problems), *decays(stored),
         *(untuned(table) if not tuned else [] if "stage" in stored else [SAME_SEEDS]),
     ]  # fmt: skip
 
@@ -54,7 +56,8 @@ def decays(stored: Frame) -> list[str]:
     name = "optimizer.weight_decay"
     if name not in stored:
         return []
-    values = stored[name].astype(float).fillna(0.0).groupby(stored["optimizer"]).first()
+    numbers = pd.to_numeric(stored[name], errors="coerce")  # a user's own field of that name may be anything
+    values = numbers.fillna(0.0).groupby(stored["optimizer"]).first()
     if values.nunique() < 2:
         return []
     decayed = listed([f"{label} {values[label]:g}" for label in order(values.index) if values[label]])
@@ -119,6 +122,7 @@ def unlike_each_other(table: Frame, stored: Frame) -> list[str]:
         lines.append(
             "The rows come from more than one commit or machine (see Environment); times are the least comparable."
         )
+    lines += mixed(stored)
     modes = stored.drop_duplicates(list(KEY))
     again = modes[modes.duplicated(["cell", "device_kind"], keep=False)]
     if len(again):

@@ -28,6 +28,7 @@ from optbench.stats import Frame
 from optbench.stats.costs import RAN, costs
 from optbench.stats.curves import median_interval, middle
 from optbench.stats.outcomes import chosen, final, steps_to
+from optbench.stats.provenance import mixed
 from optbench.stats.settings import labels, modern, newest, question_of
 from optbench.store import Store
 from optbench.wording import interval, listed, number, spoken, value, whole
@@ -115,6 +116,11 @@ class Comparison:
             f"{same:,} of {cells:,} cells that both have are bit-identical."
         )
 
+    @property
+    def notes(self) -> list[str]:
+        """In what the sides, or rows of one, differ beside their results."""
+        return mixed(pd.concat(self.sides, ignore_index=True))
+
     def sections(self) -> list[Section]:
         rows = [texts(each) for each in self.moves]
         alone = {name: "; ".join(only) for name, only in zip("AB", self.alone, strict=True) if only}
@@ -122,7 +128,10 @@ class Comparison:
         for name, frame in zip(self.names, self.sides, strict=True):
             facts += [Text(name, "heading"), Terms(environment(frame), "pairs")]
         return [
-            ("Verdict", [Text(self.headline, "headline"), Text(RATIO, "note"), Ratios(self)]),
+            (
+                "Verdict",
+                [Text(self.headline, "headline"), *map(Text, self.notes), Text(RATIO, "note"), Ratios(self)],
+            ),
             ("Table", [Table("Every problem and optimizer that both sides have", HEADER, rows, 4, COLUMNS)]),
             *([("On one side only", [Terms(alone)])] if alone else []),
             ("Environment", facts),

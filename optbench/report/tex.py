@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from optbench.report.content import Content
 from optbench.report.panels.verdict import main
+from optbench.stats.provenance import MARK
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
@@ -38,7 +39,7 @@ def table(content: Content) -> str:
     ]
     before = None
     for row in shown.rows:
-        problem, name = row[:2]
+        problem, name = row[0], row[1].removesuffix(MARK)
         if problem != before:
             lines += [r"\midrule", rf"\multicolumn{{{len(SHOWN)}}}{{l}}{{\emph{{{escape(problem)}}}}} \\"]
             before = problem

@@ -60,7 +60,9 @@ def write_comparison(results: str, out: str, selection: Selection, sides: Sequen
     found = compare.compare(results, (names[0], names[1]), selection)
     folder = Path(out) / f"{slug(selection.own.name)}-compare"
     save(folder, {"table.csv": csv(compare.frame_of(found)), **comparison(found)})
-    return folder, f"Wrote {folder / 'index.html'}, index.md and table.csv.\n{found.headline}"
+    return folder, f"Wrote {folder / 'index.html'}, index.md and table.csv.\n" + "\n".join(
+        [found.headline, *found.notes]
+    )
 
 
 def comparison(found: compare.Comparison) -> dict[str, bytes]:
@@ -76,7 +78,12 @@ def comparison(found: compare.Comparison) -> dict[str, bytes]:
 def csv(table: Frame) -> bytes:
     """A table for a program; the columns are described in docs/columns.md."""
     names = {name: name.replace("trial", "learning_rate") for name in table if name != "trials"}
-    return table.rename(columns=names).to_csv(index=False, float_format="%.6g").encode()
+    # A spreadsheet computes what begins like a formula; behind an apostrophe it is text.
+    safe = table.map(lambda each: f"'{each}" if isinstance(each, str) and each[:1] in FORMULA else each)
+    return safe.rename(columns=names).to_csv(index=False, float_format="%.6g").encode()
+
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def closing(folder: Path, content: Content, figures: int) -> str:

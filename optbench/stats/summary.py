@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from optbench.cell import Status
-from optbench.stats import Frame
+from optbench.stats import Frame, provenance
 from optbench.stats.costs import RAN, costs, memory
 from optbench.stats.curves import interval_label, median_interval, middle
 from optbench.stats.outcomes import at_best, outcomes, trying
@@ -83,7 +83,8 @@ def summarise(frame: Frame) -> Frame:
         return pd.DataFrame(columns=[*PROBLEM, "optimizer"])
     found = outcomes(frame)
     apart = kept_apart(frame, [*PROBLEM, "optimizer"])
-    return pd.DataFrame([summarise_one(rows, found.loc[rows.index]) for rows in apart])
+    table = pd.DataFrame([summarise_one(rows, found.loc[rows.index]) for rows in apart])
+    return table.assign(apart=provenance.apart(frame, [rows.index for rows in apart]))
 
 
 def summarise_one(rows: Frame, seen: Frame) -> dict[str, Any]:
@@ -113,7 +114,7 @@ def texts(row: Mapping[str, Any], digits: int = 3) -> tuple[str, ...]:
     nowhere = pd.isna(row["trial"]) or math.isinf(row["loss"])
     return (
         row["task"],
-        row["optimizer"],
+        row["optimizer"] + provenance.MARK * bool(row["apart"]),
         "-" if nowhere else number(row["trial"]) + "*" * bool(row["trial_at_edge"]),
         interval(row["loss"], row["loss_low"], row["loss_high"], digits=digits),
         "-" if row["metric"] == "loss" else value(*(row[name] for name in SCORE), digits=digits),
@@ -196,5 +197,8 @@ def legend(table: Frame, width: int | None = None) -> str:
         f"steps: to the target ({targets})." * ("steps" in shown and bool(targets)),
         " ".join(f"{name}: {meaning}." for name, meaning in meanings.items() if name in shown),
     ]
+    unlike = table[table["apart"] != ""]
+    marked = [f"{row['optimizer']} on {row['task']}: {row['apart']}" for row in unlike.to_dict("records")]
+    lines.append(f"{provenance.MARK}: computed unlike most rows. {'; '.join(marked)}." * bool(marked))
     lines[:2] = [" ".join(filter(None, lines[:2]))]
     return "\n".join(textwrap.fill(line, width) for line in lines if line)

@@ -1,0 +1,75 @@
+"""Where rows come from, and whether they can be right: rows unlike the rest of their table, and runs that show a fault.
+
+Floating point differs between processors and between versions of a package, so a difference of two such rows need not
+be one of their optimizers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from optbench.stats import Frame
+from optbench.stats.outcomes import known
+from optbench.stats.settings import kept_apart, question_of
+from optbench.wording import count, listed
+
+MARK = "†"
+"""Behind the name of an optimizer whose rows differ in origin from most of the table."""
+PACKAGES = {"jax": ("jax", "jaxlib", "optax"), "torch": ("torch",)}
+
+
+def origins(frame: Frame) -> dict[str, Frame]:
+    """What may differ, in words, and its value in each row; '' where it is not known or has no effect."""
+    columns = {"processor": "cpu_model", "optbench": "optbench_version"}
+    for framework, packages in PACKAGES.items():
+        if (frame["framework"] == framework).any():
+            columns |= {package: f"version.{package}" for package in packages}
+    found = {
+        name: frame[column].fillna("").astype(str) for name, column in columns.items() if column in frame
+    }
+    for framework, packages in PACKAGES.items():
+        for name in set(packages) & set(found):
+            found[name] = found[name].where(frame["framework"] == framework, "")
+    return found
+
+
+def apart(frame: Frame, indices: list) -> list[str]:
+    """For each group of rows, given by its index, how it differs from most rows of the table; '' if it does not."""
+    ways: list[list[str]] = [[] for _ in indices]
+    for name, values in origins(frame).items():
+        common = values[values != ""].mode()
+        for way, index in zip(ways, indices, strict=True):
+            other = [each for each in dict.fromkeys(values.loc[index]) if each not in ("", *common[:1])]
+            way += [f"{name} {each}" for each in other]
+    return [", ".join(way) for way in ways]
+
+
+def mixed(frame: Frame) -> list[str]:
+    """A sentence for each thing in which rows differ that changes bits."""
+    lines = []
+    for name, values in origins(frame).items():
+        cells = values[values != ""].value_counts()
+        if len(cells) > 1:
+            parts = listed([f"{value} ({count(cells[value], 'cell')})" for value in sorted(cells.index)])
+            lines.append(f"Rows differ in {name}: {parts}. The same cell can then end in other digits.")
+    return lines
+
+
+def faults(frame: Frame) -> list[str]:
+    """Runs that show a fault rather than a method: nothing moved, no number at the start, a rate without effect."""
+    lines = []
+    for rows in kept_apart(frame, ["task", "framework", "steps", "optimizer"]):
+        who = f"{rows['optimizer'].iloc[0]} on {rows['task'].iloc[0]}"
+        ran = rows[rows["losses"].map(len) > 0]
+        if bad := sum(not np.isfinite(losses[0]) for losses in ran["losses"]):
+            lines.append(f"{who}: the first loss is not finite in {bad} of {count(len(ran), 'lane')}.")
+        values = [seen.values for seen in known(ran, question_of(rows).selection)]
+        if still := sum(len(each) > 1 and bool((each == each[0]).all()) for each in values):
+            lines.append(f"{who}: nothing moves in {still} of {count(len(ran), 'lane')}, at any step.")
+        elif ran["trial"].nunique() > 1 and ran.groupby("seed")["trial"].nunique().max() > 1:
+            bits = ran.assign(bits=[np.asarray(each).tobytes() for each in ran["losses"]]).groupby("seed")[
+                "bits"
+            ]
+            if (bits.nunique() == 1).all():
+                lines.append(f"{who}: every learning rate gives the same losses.")
+    return lines
