@@ -105,7 +105,7 @@ def parameters(task: Task) -> str:
 def page(name: str) -> tuple[str, dict[str, Any]]:
     """The page of an optimizer, task, suite or metric, and what it says as data."""
     from optbench import catalogue, optimizers, suite, tasks
-    from optbench.optimizers.composed import WRAPPERS
+    from optbench.optimizers.wrappers import WRAPPERS
 
     if name in optimizers.listed():
         return thing_page(optimizers.listed()[name], name)
@@ -132,7 +132,7 @@ def page(name: str) -> tuple[str, dict[str, Any]]:
 def wrapper_page(name: str, wrapper: str) -> tuple[str, dict[str, Any]]:
     """The page of a wrapper; around a method, with the method's first line."""
     from optbench import catalogue
-    from optbench.optimizers.composed import WRAPPERS
+    from optbench.optimizers.wrappers import WRAPPERS
 
     method: Any = catalogue.optimizer(name if "+" in name else f"adamw+{name}")
     known = WRAPPERS[wrapper.partition("[")[0]]

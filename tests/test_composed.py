@@ -10,7 +10,7 @@ import torch
 
 from optbench import optimizers
 from optbench.fields import UserError
-from optbench.optimizers.composed import WRAPPERS
+from optbench.optimizers.wrappers import WRAPPERS
 from optbench.protocol import Setting
 from tests import originals, parity
 from tests.contract import TINY_MLP, TINY_QUADRATIC, check

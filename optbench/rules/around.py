@@ -1,4 +1,4 @@
-"""A rule with a wrapper around it: what `optbench.optimizers.composed` declares, in either framework."""
+"""A rule with a wrapper around it: what `optbench.optimizers.wrappers` declares, in either framework."""
 
 from __future__ import annotations
 
