@@ -161,7 +161,7 @@ def details(inquiry: Inquiry, asked: Claim) -> str:
         ("Inputs", textwrap.shorten(inputs, 400, placeholder=" ...") or "none"),
     ]
     for run in measurement.runs:
-        schedule = f" --schedule '{run.schedule}'" if run.schedule else ""
+        schedule = f" --schedule '{','.join(run.schedule)}'" if run.schedule else ""
         tasks, optimizers = ",".join(run.task or ()), ",".join(run.opt or ())
         lines.append(("Reads", f"optbench run --task '{tasks}' --opt '{optimizers}'{schedule}"))
     lines.append(("Judged by", f"{asked.ruling.__module__}.{asked.ruling.__name__}"))
