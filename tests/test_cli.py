@@ -186,6 +186,7 @@ def test_everything_that_is_listed_has_a_page():
             assert max(map(len, page.splitlines())) < 200
 
 
+@pytest.mark.slow
 def test_json_is_one_object_of_the_documented_schema(tmp_path):
     """Standard output has nothing else; every key is documented, and no number is one that JSON does not have."""
     documented = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "json.md").read_text()))

@@ -397,6 +397,7 @@ def optbench(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
 SHORT = ("--opt", "sgd", "--lr", "0.1", "--seeds", "1", "--steps", "2", "--jobs", "1")
 
 
+@pytest.mark.slow
 def test_a_run_over_local_data(tmp_path, place):
     """--data reaches the workers, the path is no part of the cell, and files not as published are noted."""
     (place / "input.txt").write_text("Now is the winter of our discontent. " * 20)

@@ -103,7 +103,11 @@ def test_more_lanes_than_the_width_change_no_bits(way):
 
 
 @pytest.mark.parametrize(
-    ("name", "modes"), [("adam", ("map", "vmap", "loop")), ("nadam", ("eager", "ensemble"))]
+    ("name", "modes"),
+    [
+        pytest.param("adam", ("map", "vmap", "loop"), marks=pytest.mark.slow),
+        ("nadam", ("eager", "ensemble")),
+    ],
 )
 def test_all_modes_compute_the_same_up_to_rounding(name, modes):
     """Also side by side at another width than the usual one, as after a shortage of memory."""

@@ -21,12 +21,7 @@ CELLS = [
     Cell(tasks.parse("quadratic_10"), optimizers.parse("adam"), dtype="float64", steps=40, twin=twin)
     for twin in range(3)
 ]
-QUICK = {("transformer", "adam")}
-PAIRS = [
-    pytest.param(task, name, marks=() if (task, name) in QUICK else pytest.mark.slow)
-    for task in growth.TASKS
-    for name in declared()
-]
+PAIRS = [pytest.param(task, name, marks=pytest.mark.slow) for task in growth.TASKS for name in declared()]
 
 
 @pytest.mark.parametrize(("task", "name"), PAIRS)

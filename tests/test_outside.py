@@ -66,6 +66,7 @@ def test_every_command_of_the_section_works_and_again_computes_nothing(folder):
     assert "45 to compute" in output(folder, f"{run},param_norm --dry-run"), "a metric that no row has"
 
 
+@pytest.mark.slow
 def test_the_script_runs_without_a_main_guard(folder):
     text = output(folder, "python script.py")
     assert "0 cells failed" in text

@@ -13,6 +13,7 @@ from optbench.optimizers.affine import Affine
 from optbench.optimizers.esgd import ESGD
 from optbench.optimizers.expectigrad import Expectigrad
 from optbench.optimizers.kron import Kron
+from optbench.optimizers.leafwise import Leafwise
 from optbench.optimizers.lra import LRA
 from optbench.optimizers.ngc import NgcAdam, NgcNag, NgcSgd
 from optbench.optimizers.novograd import Novograd
@@ -40,6 +41,11 @@ DECLARED = [
     )
 ]
 NAMES = [declared.name for declared in DECLARED]
+MOST = [
+    pytest.param(each, marks=[pytest.mark.slow] * (each.name in ("affine", "kron_dq", "lra_dq")))
+    for each in DECLARED
+]
+"""Without what takes long to compile, and is like another."""
 
 STANDARD = [
     each.trials(1)[0]
@@ -52,13 +58,21 @@ VARIANTS = [
 ]
 
 
-@pytest.mark.parametrize("declared", [*STANDARD, *VARIANTS], ids=lambda declared: declared.label())
+@pytest.mark.parametrize(
+    "declared",
+    # Those that are written once are held to a trace in both.
+    [
+        pytest.param(each, marks=[pytest.mark.slow] * isinstance(each, Leafwise))
+        for each in [*STANDARD, *VARIANTS]
+    ],
+    ids=lambda declared: declared.label(),
+)
 def test_each_step_of_a_standard_method_is_the_same_in_both_frameworks(declared):
     parity.step_by_step(declared, "mlp", "float64", 30)
 
 
 @pytest.mark.parametrize("problem", ["mlp", pytest.param("scalar+vector", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("declared", DECLARED, ids=NAMES)
+@pytest.mark.parametrize("declared", MOST, ids=NAMES)
 def test_each_step_is_the_same_in_both_frameworks(declared, problem):
     parity.step_by_step(declared, problem, "float64", 30)
 

@@ -23,6 +23,8 @@ from optbench.optimizers.xmat import torch as xmat_torch
 torch.set_num_threads(1)
 
 GROUPS_JAX = [xmat_jax.xmat, lra_jax.lra, affine_jax.affine]
+SLOW_JAX = [xmat_jax.xmat, pytest.param(lra_jax.lra, marks=pytest.mark.slow), affine_jax.affine]
+"""A step of lra takes seconds to compile; the others have the same frame."""
 GROUPS_TORCH = [xmat_torch.XMat, lra_torch.LRA, affine_torch.Affine]
 ALL_TORCH = [*GROUPS_TORCH, kron_torch.Kron, KronTorch]
 name_of = lambda value: getattr(value, "__name__", "")  # noqa: E731
@@ -36,7 +38,7 @@ def moved_torch(optimizer, params, grads, **curvature):
     return [(p - b).detach() for p, b in zip(params, before, strict=True)]
 
 
-@pytest.mark.parametrize("make", GROUPS_JAX, ids=name_of)
+@pytest.mark.parametrize("make", SLOW_JAX, ids=name_of)
 def test_an_all_zero_first_gradient_leaves_no_trace_in_jax(make):
     params, zeros = {"p": jnp.ones(3)}, {"p": jnp.zeros(3)}
     grads = {"p": jnp.asarray([1e-3, 2e-3, -1e-3])}
@@ -71,7 +73,7 @@ def test_an_all_zero_first_gradient_leaves_no_trace_in_torch(make):
             assert torch.equal(move.sign(), -grads.sign())
 
 
-@pytest.mark.parametrize("make", GROUPS_JAX, ids=name_of)
+@pytest.mark.parametrize("make", SLOW_JAX, ids=name_of)
 def test_a_first_hessian_step_without_update_keeps_the_first_scale_in_jax(make):
     params, vector = {"p": jnp.ones(3)}, {"p": jnp.asarray([1.0, -1.0, 1.0])}
     grads, hvp = {"p": 100 * params["p"]}, {"p": 100 * vector["p"]}
@@ -126,6 +128,7 @@ DEAD = 4000
 LEAVES = {"scalar": (), "vector": (3,), "matrix": (3, 2), "large": (40, 30)}
 
 
+@pytest.mark.slow
 def test_a_long_dead_leaf_comes_back_finite_and_useful_in_jax():
     params = {name: jnp.ones(shape) for name, shape in LEAVES.items()}
     rule = kron_jax.kron(0.1, preconditioner_update_probability=1.0)
@@ -263,7 +266,7 @@ def test_torch_hessian_helper_makes_one_newton_step():
     assert (hvp, vector, due) == (None, None, False)
 
 
-@pytest.mark.parametrize("make", [kron_jax.kron, *GROUPS_JAX], ids=name_of)
+@pytest.mark.parametrize("make", [kron_jax.kron, *SLOW_JAX], ids=name_of)
 def test_names_that_join_to_the_same_text_stay_apart(make):
     """psgd-jax has no names; joined with dots, these two paths are one."""
     params = {"a.b": jnp.ones(3), "a": {"b": jnp.ones((2, 2))}}
@@ -295,7 +298,7 @@ def kron_of_scale(make, scale):
     return lambda *args, **given: make(*args, preconditioner_init_scale=scale**-0.5, **given)
 
 
-@pytest.mark.parametrize("make", [*GROUPS_JAX, kron_jax.kron], ids=name_of)
+@pytest.mark.parametrize("make", [*SLOW_JAX, kron_jax.kron], ids=name_of)
 def test_a_gradient_of_1e_18_is_whitened_as_one_of_1_in_jax(make):
     @jax.jit
     def last(scale):

@@ -80,11 +80,16 @@ OTHERS = [
     XorRNN(length=33, units=12),
     *(each for name, each in tasks.names().items() if not each.toy),
 ]
+SLOW = ("resnet", "transformer")
 each_task = pytest.mark.parametrize(
     "task",
-    [*SMALL, *(pytest.param(task, marks=pytest.mark.slow) for task in OTHERS)],
+    [
+        pytest.param(task, marks=[pytest.mark.slow] * (task in OTHERS or task.name in SLOW))
+        for task in [*SMALL, *OTHERS]
+    ],
     ids=[task.label() for task in [*SMALL, *OTHERS]],
 )
+"""Networks that compile for long are marked slow."""
 
 
 class Start(NamedTuple):

@@ -246,6 +246,7 @@ def test_hidden_tasks_are_counted_and_each_use_halves_the_error_rate(folder):
     assert "Hidden tasks, use 2" in str(found)
 
 
+@pytest.mark.slow
 def test_what_depends_on_names_is_noticed(folder):
     (folder / "names.py").write_text(
         "def cheat(params, state, grads, step, learning_rate=0.01):\n"
