@@ -197,12 +197,17 @@ def at_best(found: Frame) -> Frame:
     """
     if "stage" in found:
         return found[found["stage"] == "report"]
-    by = ["finish", "selection"]
-    keys = [*PROBLEM, "optimizer", "trial"]
-    medians = found.groupby(keys, sort=False, dropna=False)[by].agg(middle)
-    best = medians.reset_index().sort_values([*by, "trial"]).drop_duplicates(keys[:-1])
-    wanted = pd.MultiIndex.from_frame(best[keys].fillna(-1))
-    return found[pd.MultiIndex.from_frame(found[keys].fillna(-1)).isin(wanted)]
+    by, keys = ["finish", "selection"], [*PROBLEM, "optimizer"]
+    # Numbers in place of nine columns: most of the time goes into comparing labels.
+    rows = found.assign(
+        of=found.groupby(keys, sort=False, dropna=False).ngroup(),
+        at=found.groupby("trial", sort=False, dropna=False).ngroup(),
+    )
+    medians = rows.groupby(["of", "at"], sort=False)[by].agg(middle)
+    trials = rows.groupby(["of", "at"], sort=False)["trial"].first()
+    best = medians.assign(trial=trials).sort_values([*by, "trial"]).reset_index().drop_duplicates("of")
+    chosen = dict(zip(best["of"], best["at"], strict=True))
+    return found[(rows["at"] == rows["of"].map(chosen)).to_numpy()]
 
 
 def trying(rows: Frame) -> Frame:
