@@ -85,9 +85,9 @@ class Suite:
                 raise UserError(f"suite {self.name}: {shortened(wrong[0])} is not a metric.")
         for name, (least, most) in LIMITS.items():
             given = getattr(self, name)
-            for value in itertools.chain(
-                *map(several, given.values() if isinstance(given, Mapping) else [given])
-            ):
+            each = given.values() if isinstance(given, Mapping) else [given]
+            optional = name in ("steps", "choosing")
+            for value in itertools.chain(*map(several, each)) if optional or given is not None else [given]:
                 if isinstance(value, bool) or not isinstance(value, int) or value < least:
                     raise UserError(
                         f"suite {self.name}: {name}={shortened(value)} is not a number of {name}; "

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import optbench
+from optbench.execute.order import Order
 from optbench.execute.request import Request
 from optbench.fields import UserError
 from optbench.terminal import vet_in_terminal
@@ -139,6 +140,14 @@ def test_the_reader_of_a_pipe_may_go_away():
     )
     assert done.stderr == ""
     assert done.stdout.startswith("optimizer")
+
+
+def test_a_dry_run_leaves_no_folder(tmp_path):
+    for dry in (True, False):
+        Order.of(
+            Request(opt=("adam",), task=("rosenbrock_2",), dry_run=dry, results=str(tmp_path / "results"))
+        )
+        assert (tmp_path / "results").exists() != dry
 
 
 def test_a_run_computes_once_and_then_only_what_is_new(tmp_path):

@@ -76,7 +76,8 @@ def test_a_task_without_randomness_runs_one_seed():
 @pytest.mark.parametrize(
     "changes",
     [{"tasks": ()}, {"optimizers": ()}, {"tasks": ("mlp",)}, {"optimizers": (optimizer("adam"),) * 2}]
-    + [{name: value} for name in ("trials", "seeds", "steps") for value in (0, -1, 1.5)],
+    + [{name: value} for name in ("trials", "seeds", "steps") for value in (0, -1, 1.5)]
+    + [{"trials": None}, {"seeds": None}],
     ids=str,
 )
 def test_what_is_no_suite_is_refused_where_it_is_written(changes):

@@ -43,9 +43,8 @@ class Order:
             )
         jobs = workers(request.jobs, device) if request.executor == "processes" else request.jobs
         jobs = jobs or ray.slots(request.address, device.platform)
-        Store(
-            request.results
-        ).prepare()  # a folder that cannot be written is known before anything is computed
+        if not request.dry_run:  # a folder that cannot be written is known before anything is computed
+            Store(request.results).prepare()
         if request.vet:
             here = min(jobs, len(environment.cores()))
             vet([*suite.optimizers, *suite.tasks], [suite.framework], here, request.timeout)
