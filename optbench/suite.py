@@ -122,21 +122,17 @@ class Suite:
         count = self.seeds if not self.staged or self.choosing is None else self.choosing
         choosing = [
             self.cell(task, setting, trial.at, seed)
-            for task in self.tasks
-            for setting in self.settings(task)
-            for optimizer in self.optimizers
+            for task, setting, optimizer in self.asked()
             for trial in self.trials_of(optimizer, learning_rates)
             for seed in tuning.seeds(tuning.CHOOSING[self.tuning], count, task.seeded)
         ]
         if not self.staged:
             return choosing
-        plain = {
-            (task, setting, each): each
-            for task in self.tasks
-            for setting in self.settings(task)
-            for each in self.optimizers
-        }
-        return [*choosing, *self.reporting(plain)]
+        return [*choosing, *self.reporting({each: each[-1] for each in self.asked()})]
+
+    def asked(self) -> list[Asked]:
+        """Everything that has a winner."""
+        return [(t, setting, o) for t in self.tasks for setting in self.settings(t) for o in self.optimizers]
 
     def settings(self, task: Task) -> list[tuple[Schedule, int]]:
         """The schedules and numbers of steps that a task runs at."""

@@ -56,12 +56,10 @@ def winners(suite: Suite, chosen: pd.DataFrame) -> dict[Asked, Optimizer]:
     by = [KEYS.index(name) for name in ("task", "schedule", "steps", "optimizer")]
     places = {tuple(key[i] for i in by): place for key, place in winning(in_stages(suite, chosen)).items()}
     found: dict[Asked, Optimizer] = {}
-    for task in suite.tasks:
-        for schedule, steps in suite.settings(task):
-            for optimizer in suite.optimizers:
-                key = (task.label(), schedule.label(), str(steps), optimizer.label())
-                if key in places:
-                    fits = (None, places[key])
-                    best = next(trial.at for trial in suite.trials_of(optimizer) if trial.place in fits)
-                    found[task, (schedule, steps), optimizer] = best
+    for asked in suite.asked():
+        task, (schedule, steps), optimizer = asked
+        key = (task.label(), schedule.label(), str(steps), optimizer.label())
+        if key in places:
+            fits = (None, places[key])
+            found[asked] = next(trial.at for trial in suite.trials_of(optimizer) if trial.place in fits)
     return found

@@ -74,13 +74,11 @@ def vet(things: Sequence[Named], frameworks: Sequence[str], workers: int, timeou
     known = {}
     for job in jobs:
         if job.path.is_file() and not any(part in origin.UNNAMED for part in job.thing.made_of()):
-            with contextlib.suppress(
-                ValueError, TypeError, KeyError, RecursionError
-            ):  # else it is checked again
+            # One that cannot be read is checked again.
+            with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
                 report = json.loads(job.path.read_text())
-                if all(len(finding) == 3 for finding in report["findings"]) and {"flops", "floats"} <= set(
-                    report
-                ):
+                whole = all(len(finding) == 3 for finding in report["findings"])
+                if whole and {"flops", "floats"} <= set(report):
                     known[job] = report
     for folder in {job.path.parent for job in jobs}:
         environment.sweep(folder)

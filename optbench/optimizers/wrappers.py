@@ -140,18 +140,29 @@ class Sam(Wrapper):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lookahead(Wrapper):
+class Averaged(Wrapper):
+    """One that evaluates other parameters, which it keeps beside those that are trained and which start as they do."""
+
+    arrays: ClassVar[int] = 1
+    averages: ClassVar[bool] = True
+    kept: ClassVar[str]
+
+    def start(self, xp: Any, params: Trees) -> Trees:
+        return {self.kept: {name: xp.copy(p) for name, p in params.items()}}
+
+    def evaluated(self, params: Trees, own: Trees) -> Trees:
+        return own[self.kept]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lookahead(Averaged):
     """Every `steps` steps, slow <- slow + alpha (theta - slow), theta <- slow; the slow ones are evaluated."""
 
     source: ClassVar[str] = "arXiv:1907.08610"
-    arrays: ClassVar[int] = 1
-    averages: ClassVar[bool] = True
+    kept: ClassVar[str] = "slow"
 
     steps: int = hyper(5, "steps between", bounds="[1, inf)")
     alpha: float = hyper(0.5, "how far the slow ones go", bounds="(0, 1]")
-
-    def start(self, xp: Any, params: Trees) -> Trees:
-        return {"slow": {name: xp.copy(p) for name, p in params.items()}}
 
     def moved(self, xp: Any, before: Trees, after: Trees, grads: Trees, own: Trees, t: Any, lr: Any) -> Trees:
         due = (t + 1) % self.steps == 0
@@ -162,29 +173,19 @@ class Lookahead(Wrapper):
         own["slow"] = slow
         return {name: xp.where(due, slow[name], p) for name, p in after.items()}
 
-    def evaluated(self, params: Trees, own: Trees) -> Trees:
-        return own["slow"]
-
 
 @dataclass(frozen=True, kw_only=True)
-class Ema(Wrapper):
+class Ema(Averaged):
     """A running mean of the parameters is evaluated: mean <- decay mean + (1 - decay) theta, from theta_0."""
 
     source: ClassVar[str] = "Polyak and Juditsky 1992, doi:10.1137/0330046"
-    arrays: ClassVar[int] = 1
-    averages: ClassVar[bool] = True
+    kept: ClassVar[str] = "mean"
 
     decay: float = hyper(0.99, "decay of the mean", bounds="[0, 1)")
-
-    def start(self, xp: Any, params: Trees) -> Trees:
-        return {"mean": {name: xp.copy(p) for name, p in params.items()}}
 
     def moved(self, xp: Any, before: Trees, after: Trees, grads: Trees, own: Trees, t: Any, lr: Any) -> Trees:
         own["mean"] = {name: xp.ema(mean, after[name], self.decay) for name, mean in own["mean"].items()}
         return after
-
-    def evaluated(self, params: Trees, own: Trees) -> Trees:
-        return own["mean"]
 
 
 @dataclass(frozen=True, kw_only=True)
