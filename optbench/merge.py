@@ -17,7 +17,8 @@ from typing import Any
 from optbench.cell import FINAL
 from optbench.environment import whole
 from optbench.fields import UserError, digest
-from optbench.store import KEY, Store, rows_of
+from optbench.resultfile import KEY
+from optbench.store import Store, rows_of
 
 ROWS = 10_000
 """Of a compacted file; one of at least half as many is not written again."""

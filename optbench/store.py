@@ -9,9 +9,7 @@ import atexit
 import contextlib
 import errno
 import io
-import json
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -22,30 +20,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from optbench import catalogue
-from optbench.cell import FINAL, FORMAT, Cell, Schedule, Trace
+from optbench.cell import FINAL, FORMAT, Trace
 from optbench.environment import sweep, temporary, whole
 from optbench.fields import UserError
-from optbench.record import check_columns, check_rows, question_text, record
+from optbench.resultfile import KEY, checked, encoded, planned_width, stem, with_questions
 
 if TYPE_CHECKING:
     import pandas as pd
 
-KEY = ("cell", "device_kind", "mode", "planned_width")
-"""The key of a stored row: the same cell elsewhere, in another mode or planned at another width, is another result.
-
-A row whose own `width` is less than planned says that memory ran out at that."""
-READABLE = {2, FORMAT}
-"""Record formats that reports show; only rows of the newest count as stored."""
-
 CONTINUED = 7 * 86400.0
 """Seconds for which the carry of an interrupted program is kept."""
-
-
-LARGEST = 4 << 30
-"""Bytes of a result file that is read at all."""
-EXPANDS = 10_000
-"""Values of a column for each byte of a file above which it is no result: a few bytes can hold a billion zeros."""
 
 
 class Stored(NamedTuple):
@@ -105,8 +89,8 @@ class Store:
         folder = fleeting(self.runs) if unnamed else self.runs
         path = folder / f"{name}-{time.time_ns():x}-{os.getpid():x}.{zlib.crc32(rows):08x}.parquet"
         try:
-            with whole(path) as temporary:
-                temporary.write_bytes(rows)
+            with whole(path) as unfinished:
+                unfinished.write_bytes(rows)
         except OSError as error:  # most often a full disk, which no later program would survive either
             raise self.unwritable(error) from error
         return path
@@ -157,11 +141,8 @@ class Store:
         """A readable file, or some of its columns as they are, as an Arrow table; another is named in `passed_over`."""
         try:
             table = checked(path, columns)
-            return (
-                table
-                if columns is not None or set(table["format"].to_pylist()) == {FORMAT}
-                else with_questions(table)
-            )
+            modern = columns is not None or set(table["format"].to_pylist()) == {FORMAT}
+            return table if modern else with_questions(table)
         except Exception as error:  # a file may hold anything
             if os.path.lexists(path):  # else its rows are in a larger file now
                 self.passed_over[path.name] = (str(error).splitlines() or [type(error).__name__])[0][:120]
@@ -248,9 +229,8 @@ class Store:
         merged = pd.concat([frame.dropna(axis="columns", how="all") for frame in frames], ignore_index=True)
         merged["code"] = "of format 2" if "code" not in merged else merged["code"].fillna("of format 2")
         ordered = merged.assign(planned_width=planned_width(merged)).sort_values("created", kind="stable")
-        ordered = ordered.drop_duplicates(
-            [*KEY, "created"]
-        )  # a row that is in two files while they are merged
+        # A row is in two files while they are merged.
+        ordered = ordered.drop_duplicates([*KEY, "created"])
         if every:
             return ordered.reset_index(drop=True)
         kept = ordered.drop_duplicates(list(KEY), keep="last")
@@ -293,7 +273,7 @@ class Kept:
             return None
 
     def save(self, arrays: Mapping[str, np.ndarray]) -> None:
-        with whole(self.path) as temporary, temporary.open("wb") as file:
+        with whole(self.path) as unfinished, unfinished.open("wb") as file:
             np.savez(file, allow_pickle=False, arrays=len(arrays), **arrays)
 
     def clear(self) -> None:
@@ -305,69 +285,6 @@ class Held(Kept):
 
     def clear(self) -> None:
         """Not yet: `Kept.clear` deletes it."""
-
-
-def checked(path: Path, columns: Sequence[str] | None) -> Any:
-    """The columns of a result file as an Arrow table; an exception says why it is not one.
-
-    The checksum in its name says that a file is as it was written; then only the columns that are needed are read.
-    Another file, such as one that was renamed, is read and checked as a whole.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not path.is_file() or path.stat().st_size > LARGEST:
-        raise ValueError("not a file, or larger than any that is written")
-    data = path.read_bytes()
-    sealed = re.fullmatch(r"\.[0-9a-f]{8}", seal := Path(path.stem).suffix)
-    if sealed and seal != f".{zlib.crc32(data):08x}":
-        raise ValueError("damaged: it differs from the checksum in its name")
-    file = pq.ParquetFile(pa.BufferReader(data))
-    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-    values = [group.column(i).num_values for group in groups for i in range(group.num_columns)]
-    if max(values, default=0) > EXPANDS * len(data):
-        raise ValueError(f"{max(values)} values in {len(data)} bytes")
-    schema = file.schema_arrow
-    types = dict(zip(schema.names, schema.types, strict=True))
-    if len(types) < len(schema) or not set(types) >= NEEDED:
-        raise ValueError("not a result of optbench")
-    chosen = [name for name in columns if name in types] if columns and sealed else None
-    table = file.read(chosen, use_threads=False)
-    formats = set(table["format"].to_pylist())
-    if not formats <= READABLE:
-        raise ValueError(f"unknown record format {', '.join(map(str, formats))}")
-    check_columns(types, modern=formats == {FORMAT})
-    if chosen is None:
-        check_rows(table)
-    return table
-
-
-def with_questions(table: Any) -> Any:
-    """A table of record format 2, whose rows have no question, with that of its task as the catalogue has it."""
-    import pyarrow as pa
-
-    if "question" in table.column_names or "spec" not in table.column_names:
-        return table
-    tasks = [json.loads(spec)["task"] for spec in table["spec"].to_pylist()]
-    try:
-        questions = [question_text(catalogue.task_of(each)) for each in tasks]
-    except UserError as error:
-        raise ValueError(f"of record format 2, and {error}") from error
-    schedules = [Schedule(**json.loads(spec)["schedule"]).label() for spec in table["spec"].to_pylist()]
-    place = table.column_names.index("schedule")
-    table = table.set_column(place, "schedule", pa.array(schedules))
-    return table.append_column("question", pa.array(questions))
-
-
-def encoded(traces: Sequence[Trace], facts: Mapping[str, Any]) -> bytes:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    rows = [{**record(trace), **facts, "created": time.time()} for trace in traces]
-    columns = {name: [row.get(name) for row in rows] for row in rows for name in row}
-    buffer = io.BytesIO()
-    pq.write_table(pa.table(columns), buffer, compression="zstd")
-    return buffer.getvalue()
 
 
 GROUP = ("task", "optimizer", "schedule", "framework", "dtype", "precision", "steps", "device_kind")
@@ -388,10 +305,6 @@ INDEX = {
 """The columns by which rows are found, with their types; `stamp` tells the file, `path` whether it has paths."""
 INDEX_FROM = 64
 """Files that the index must have read before it is worth writing."""
-
-
-NEEDED = {*KEY[:3], "format", "status", "created"}
-"""The columns that a file must have to be a result."""
 
 
 def rows_of(table: Any, name: str, values: Collection[str]) -> Any:
@@ -425,14 +338,6 @@ def indexed(tables: Mapping[str, Any], schema: Any) -> Any:
     return pa.table(own).cast(schema)
 
 
-def planned_width(frame: pd.DataFrame) -> pd.Series:
-    """The width that each row was planned at: its own, unless memory ran out; missing where lanes have no width."""
-    import pandas as pd
-
-    own, planned = (frame.get(name, pd.Series(np.nan, frame.index)) for name in ("width", "planned_width"))
-    return planned.fillna(own)
-
-
 FLEETING: dict[Path, Path] = {}
 """For a folder of runs, the one that ends with this process."""
 
@@ -443,8 +348,3 @@ def fleeting(runs: Path) -> Path:
         FLEETING[runs] = Path(tempfile.mkdtemp(prefix="optbench-"))
         atexit.register(shutil.rmtree, FLEETING[runs], ignore_errors=True)
     return FLEETING[runs]
-
-
-def stem(cell: Cell) -> str:
-    name = re.sub(r"\W+", "-", f"{cell.task.name}-{cell.optimizer.name}")
-    return f"{name}-{cell.id()[:8]}"

@@ -14,7 +14,8 @@ from optbench.execute.order import Order
 from optbench.execute.request import Request
 from optbench.plan import Program
 from optbench.protocol import Counts
-from optbench.store import Store, encoded, stem
+from optbench.resultfile import encoded, stem
+from optbench.store import Store
 
 OTHERS = 100
 """Tasks that the suite does not have."""

@@ -29,9 +29,9 @@ EVERYWHERE = ("**",)
 HOMES = {
     "tyro": (("cli.py",), ()),
     "rich": ((), ("terminal.py",)),
-    "pyarrow": ((), ("store.py", "merge.py")),
+    "pyarrow": ((), ("resultfile.py", "store.py", "merge.py")),
     "ray": ((), ("execute/ray.py",)),
-    "pandas": (("stats/*.py", "report/*.py", "report/panels/*.py"), ("api.py", "store.py")),
+    "pandas": (("stats/*.py", "report/*.py", "report/panels/*.py"), ("api.py", "resultfile.py", "store.py")),
     "matplotlib": (
         (
             "report/*.py",
@@ -51,6 +51,7 @@ HOMES = {
         (
             "engines/*.py",
             "record.py",
+            "resultfile.py",
             "store.py",
             "testing.py",
             "conformance/*.py",

@@ -32,7 +32,7 @@ import numpy as np
 from optbench.cell import Status, Trace
 from optbench.protocol import Counts
 from optbench.plan import Program
-from optbench.store import encoded
+from optbench.resultfile import encoded
 
 def say(event, **facts):
     print(json.dumps({"event": event, **facts}), flush=True)

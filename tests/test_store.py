@@ -12,10 +12,10 @@ import pytest
 
 from optbench import environment, optimizers, record, tasks
 from optbench.cell import FORMAT, Cell, Status, Trace, cell_id
-from optbench.environment import temporary
+from optbench.environment import temporary, whole
 from optbench.fields import UserError
 from optbench.protocol import Counts
-from optbench.store import CONTINUED, Kept, Store, whole
+from optbench.store import CONTINUED, Kept, Store
 from optbench.tasks.quadratic import Quadratic
 
 FACTS = {"device_kind": "cpu", "mode": "vmap"}

@@ -19,6 +19,7 @@ from optbench import environment
 from optbench.cell import FORMAT, Status
 from optbench.claim import Claim, Lookup, Measurement
 from optbench.claim.rules import digest_of_rule, registered
+from optbench.environment import whole
 from optbench.execute.order import Order
 from optbench.execute.pool import Event, Pool
 from optbench.execute.request import Request, check_numbers
@@ -26,7 +27,7 @@ from optbench.execute.session import Session
 from optbench.fields import UserError, digest
 from optbench.plan import Program
 from optbench.protocol import FRAMEWORKS
-from optbench.store import Store, whole
+from optbench.store import Store
 
 FAILURE = ("optimizer", "status", "reason")
 """The columns that describe a failed run."""

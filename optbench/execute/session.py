@@ -18,7 +18,8 @@ from optbench.execute.pool import Pool
 from optbench.execute.ray import Ray
 from optbench.execute.twice import Twice, checks
 from optbench.record import code_of
-from optbench.store import Store, Stored, stem
+from optbench.resultfile import stem
+from optbench.store import Store, Stored
 
 if TYPE_CHECKING:
     import pandas as pd

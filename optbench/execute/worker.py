@@ -64,7 +64,8 @@ def work(message: Mapping[str, Any], say: Any) -> dict[str, Any]:
     from optbench import environment
     from optbench.fields import digest
     from optbench.plan import Program
-    from optbench.store import Held, Kept, Store, encoded
+    from optbench.resultfile import encoded
+    from optbench.store import Held, Kept, Store
 
     program, store = Program.of(message["program"]), Store(message["results"])
     framework = program.cells[0].framework

@@ -11,12 +11,12 @@ import pandas as pd
 from optbench.cell import Status
 from optbench.report.look import order
 from optbench.report.problem import Problem, lost
+from optbench.resultfile import KEY
 from optbench.stats import Frame
 from optbench.stats.costs import RAN
 from optbench.stats.curves import INTERVAL_FROM
 from optbench.stats.outcomes import trying
 from optbench.stats.provenance import faults, mixed
-from optbench.store import KEY
 from optbench.suite import Suite
 from optbench.wording import count, listed, number
 

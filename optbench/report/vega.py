@@ -9,9 +9,8 @@ import functools
 
 import vl_convert
 
-from optbench.environment import cache_folder, version
+from optbench.environment import cache_folder, version, whole
 from optbench.fields import digest
-from optbench.store import whole
 
 SNIPPET = "window.vegaEmbed = vegaEmbed;"
 

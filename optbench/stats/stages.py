@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from optbench.optimizer import Optimizer
+from optbench.resultfile import KEY
 from optbench.stats import Frame
 from optbench.stats.outcomes import at_best, outcomes
 from optbench.stats.settings import PROBLEM, modern
 from optbench.stats.summary import summarise
-from optbench.store import KEY
 from optbench.tuning import BLOCK, CHOOSING, FRESH, Trial, moved, trials
 
 KEYS = [*PROBLEM, "optimizer"]

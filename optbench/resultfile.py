@@ -1,0 +1,111 @@
+"""One result file: the rows of a program as Parquet, and what a file must be to be read."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from optbench import catalogue
+from optbench.cell import FORMAT, Cell, Schedule, Trace
+from optbench.fields import UserError
+from optbench.record import check_columns, check_rows, question_text, record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KEY = ("cell", "device_kind", "mode", "planned_width")
+"""The key of a stored row: the same cell elsewhere, in another mode or planned at another width, is another result.
+
+A row whose own `width` is less than planned says that memory ran out at that."""
+READABLE = {2, FORMAT}
+"""Record formats that reports show; only rows of the newest count as stored."""
+NEEDED = {*KEY[:3], "format", "status", "created"}
+"""The columns that a file must have to be a result."""
+LARGEST = 4 << 30
+"""Bytes of a result file that is read at all."""
+EXPANDS = 10_000
+"""Values of a column for each byte of a file above which it is no result: a few bytes can hold a billion zeros."""
+
+
+def checked(path: Path, columns: Sequence[str] | None) -> Any:
+    """The columns of a result file as an Arrow table; an exception says why it is not one.
+
+    The checksum in its name says that a file is as it was written; then only the columns that are needed are read.
+    Another file, such as one that was renamed, is read and checked as a whole.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file() or path.stat().st_size > LARGEST:
+        raise ValueError("not a file, or larger than any that is written")
+    data = path.read_bytes()
+    sealed = re.fullmatch(r"\.[0-9a-f]{8}", seal := Path(path.stem).suffix)
+    if sealed and seal != f".{zlib.crc32(data):08x}":
+        raise ValueError("damaged: it differs from the checksum in its name")
+    file = pq.ParquetFile(pa.BufferReader(data))
+    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+    values = [group.column(i).num_values for group in groups for i in range(group.num_columns)]
+    if max(values, default=0) > EXPANDS * len(data):
+        raise ValueError(f"{max(values)} values in {len(data)} bytes")
+    schema = file.schema_arrow
+    types = dict(zip(schema.names, schema.types, strict=True))
+    if len(types) < len(schema) or not set(types) >= NEEDED:
+        raise ValueError("not a result of optbench")
+    chosen = [name for name in columns if name in types] if columns and sealed else None
+    table = file.read(chosen, use_threads=False)
+    formats = set(table["format"].to_pylist())
+    if not formats <= READABLE:
+        raise ValueError(f"unknown record format {', '.join(map(str, formats))}")
+    check_columns(types, modern=formats == {FORMAT})
+    if chosen is None:
+        check_rows(table)
+    return table
+
+
+def with_questions(table: Any) -> Any:
+    """A table of record format 2, whose rows have no question, with that of its task as the catalogue has it."""
+    import pyarrow as pa
+
+    if "question" in table.column_names or "spec" not in table.column_names:
+        return table
+    tasks = [json.loads(spec)["task"] for spec in table["spec"].to_pylist()]
+    try:
+        questions = [question_text(catalogue.task_of(each)) for each in tasks]
+    except UserError as error:
+        raise ValueError(f"of record format 2, and {error}") from error
+    schedules = [Schedule(**json.loads(spec)["schedule"]).label() for spec in table["spec"].to_pylist()]
+    place = table.column_names.index("schedule")
+    table = table.set_column(place, "schedule", pa.array(schedules))
+    return table.append_column("question", pa.array(questions))
+
+
+def encoded(traces: Sequence[Trace], facts: Mapping[str, Any]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [{**record(trace), **facts, "created": time.time()} for trace in traces]
+    columns = {name: [row.get(name) for row in rows] for row in rows for name in row}
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def planned_width(frame: pd.DataFrame) -> pd.Series:
+    """The width that each row was planned at: its own, unless memory ran out; missing where lanes have no width."""
+    import pandas as pd
+
+    own, planned = (frame.get(name, pd.Series(np.nan, frame.index)) for name in ("width", "planned_width"))
+    return planned.fillna(own)
+
+
+def stem(cell: Cell) -> str:
+    name = re.sub(r"\W+", "-", f"{cell.task.name}-{cell.optimizer.name}")
+    return f"{name}-{cell.id()[:8]}"
