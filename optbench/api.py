@@ -219,6 +219,6 @@ def shown(session: Any, progress: bool | None) -> Any:
         or (progress is None and not (sys.stdout.isatty() or notebook))
     ):
         return contextlib.nullcontext(lambda event: None)
-    from optbench.terminal import live
+    from optbench.live import live
 
     return live(session)

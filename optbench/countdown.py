@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from optbench.execute.pool import Event
+    from optbench.execute.job import Event
     from optbench.plan import Program
 
 BELIEVED = 0.05

@@ -28,7 +28,7 @@ INSIDE = (
 EVERYWHERE = ("**",)
 HOMES = {
     "tyro": (("cli.py",), ()),
-    "rich": ((), ("terminal.py",)),
+    "rich": ((), ("live.py",)),
     "pyarrow": ((), ("resultfile.py", "store.py", "merge.py")),
     "ray": ((), ("execute/ray.py",)),
     "pandas": (("stats/*.py", "report/*.py", "report/panels/*.py"), ("api.py", "resultfile.py", "store.py")),

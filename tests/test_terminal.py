@@ -87,8 +87,8 @@ def test_the_first_sentence_of_a_report_is_said_of_rows(tmp_path):
 def test_a_program_of_one_lane_has_one_lane():
     from optbench import optimizers, tasks
     from optbench.cell import Cell
+    from optbench.live import title
     from optbench.plan import Program
-    from optbench.terminal import title
 
     cell = Cell(tasks.parse("mlp"), optimizers.parse("adam"), steps=10)
     assert title(Program((cell,), "map")) == "mlp / adam, 1 lane"
@@ -100,7 +100,7 @@ def test_a_line_of_a_program_chooses_as_the_table_does(tmp_path):
     from optbench.execute.order import Order
     from optbench.execute.request import Request
     from optbench.execute.session import Session
-    from optbench.terminal import row
+    from optbench.live import row
 
     request = Request(
         task=("rosenbrock_2",), opt=("adam",), seeds=5, steps=2000, results=str(tmp_path), jobs=1

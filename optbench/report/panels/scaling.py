@@ -19,7 +19,6 @@ BASES = ("adamw", "adam")
 """What a speed-up is over: the first of these that ran, or else the first optimizer."""
 FARTHEST = 0.1
 """How far the law may be off a mean over seeds for its speed-ups to say something."""
-SPOKEN = {"steps": "steps", "batch": "batch", "width": "width"}
 
 
 def scaling(content: Content) -> list[Part]:
@@ -32,7 +31,7 @@ def scaling(content: Content) -> list[Part]:
     for place, axis in enumerate(along(best, specs)):
         score = scores[str(axis.rows["problem"].iloc[0])]
         column, shown = ("score", spoken(score)) if score.endswith("loss") else ("training", "training loss")
-        parts += [Text(f"{axis.task}: {SPOKEN[axis.name]}", "heading")]
+        parts += [Text(f"{axis.task}: {axis.name}", "heading")]
         parts += over_steps(axis, column, shown, content, place) if axis.name == "steps" else []
         parts += over_batches(axis) if axis.name == "batch" else []
         parts += [Bullets(orders(axis, column, shown)), rates(axis)]
@@ -100,7 +99,7 @@ def orders(axis: Axis, column: str, shown: str) -> list[str]:
     """Each change of order between neighbours on the axis, and its probability."""
     found = sorted(changes(axis, column), key=lambda change: -change.chance)
     if not found:
-        return [f"No two optimizers change their order in {shown} along the {SPOKEN[axis.name]}."]
+        return [f"No two optimizers change their order in {shown} along the {axis.name}."]
     likely = [each for each in found if each.chance > 0.5]
     lines = [
         f"{each.ahead} is ahead of {each.other} at {each.places[0]:,.0f} and behind at {each.places[1]:,.0f} "
@@ -117,7 +116,7 @@ def rates(axis: Axis) -> Table:
     table: Frame = best_rates(axis)
     places = [f"{place:,.0f}" for place in table.columns]
     rows = [(str(name), *map(number, rates)) for name, *rates in table.itertuples()]
-    note = f"The learning rate that was chosen, by {SPOKEN[axis.name]}."
+    note = f"The learning rate that was chosen, by {axis.name}."
     return Table("Best learning rate", ("optimizer", *places), rows, 1, note)
 
 
