@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from optbench.conformance.jax import Subject
 from optbench.conformance.jax_sharding import path_of
 from optbench.conformance.jax_use import needed
-from optbench.conformance.problem import ROWS
+from optbench.conformance.problem import ROWS, apart
 
 WARM = 3
 
@@ -42,12 +41,6 @@ def resumed(subject: Subject, size: int) -> str:
         f"rounding carries a path {growth:.1e}."
     )
     return f"Saved on 8 devices and loaded on {size} it goes on as it was."
-
-
-def apart(one: Any, other: Any) -> float:
-    """The largest distance of two points, relative to the largest entry."""
-    gaps = [float(np.abs(one[name] - other[name]).max()) for name in one]
-    return max(gaps) / max(float(np.abs(value).max()) for value in one.values())
 
 
 def check_orbax_2(subject: Subject) -> str:

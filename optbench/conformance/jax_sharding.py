@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from optbench.conformance import Inapplicable
 from optbench.conformance.jax import Objective, Subject
-from optbench.conformance.problem import Shapes, batches, first, leaf_loss, signs
+from optbench.conformance.problem import Shapes, apart, batches, first, leaf_loss, signs
 from optbench.optimizer import Optimizer
 from optbench.optimizers.kron import Kron, Shaping
 from optbench.optimizers.kron.jax_sharding import kron_partition_specs
@@ -62,7 +62,7 @@ class Path:
 
         if (
             nudged
-        ):  # at the start too: of a first gradient an eigenbasis is made, of which rounding chooses a part
+        ):  # at the start too: an eigenbasis is made of a first gradient, and rounding chooses part of it
             params = nudge(params, -1)
         for t in steps:
             params, state = self.compiled(params, state, t)
@@ -135,10 +135,9 @@ def on(subject: Subject, shape: tuple[int, ...], axes: tuple[str, ...]) -> str:
         counts = path.collectives()
     where, growth = f"On a mesh of {' x '.join(map(str, shape))}", 1e-16
     for t in range(STEPS):
-        scale = max(float(np.abs(value).max()) for value in alone[t].values())
-        growth = max(growth, *(float(np.abs(twin[t][k] - alone[t][k]).max()) / scale for k in SHARDED))
+        growth = max(growth, apart(alone[t], twin[t]))
         for name, size in SHARDED.items():
-            gap = float(np.abs(found[t][name] - alone[t][name]).max()) / scale
+            gap = apart(alone[t], {**alone[t], name: found[t][name]})
             assert gap <= 10 * growth, (
                 f"{where} {list(size)} is {gap:.1e} from one device after step {t + 1}; "
                 f"rounding carries a path {growth:.1e}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -84,3 +84,12 @@ def silent(name: str, t: int) -> float | None:
 def one_step(step: int, weight: float) -> Weight:
     """Another weight at one step."""
     return lambda name, t: weight if t == step else 1.0
+
+
+def apart(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> float:
+    """The largest distance of two points, relative to the largest entry of the first; NaN where one is."""
+
+    def largest(values: Iterable[np.ndarray]) -> float:
+        return float(np.max([np.abs(value).max(initial=0.0) for value in values], initial=0.0))
+
+    return largest(one[name] - other[name] for name in one) / (largest(one.values()) or 1.0)

@@ -10,7 +10,18 @@ import numpy as np
 import torch
 
 from optbench.conformance import Inapplicable
-from optbench.conformance.problem import PAIR, ROWS, Shapes, Weight, batches, evenly, first, leaf_loss, signs
+from optbench.conformance.problem import (
+    PAIR,
+    ROWS,
+    Shapes,
+    Weight,
+    apart,
+    batches,
+    evenly,
+    first,
+    leaf_loss,
+    signs,
+)
 from optbench.optimizer import Optimizer
 from optbench.protocol import Rule, Setting
 from optbench.rules.torch import CurvatureRule, SeedNoise, TorchRule
@@ -173,10 +184,3 @@ def same(one: Run, other: Run) -> bool:
     """Whether two paths are at the same bits."""
     pairs = zip(one.params.values(), other.params.values(), strict=True)
     return all(torch.equal(a, b) and a.dtype == b.dtype for a, b in pairs)
-
-
-def apart(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> float:
-    """The largest distance of two points, relative to the largest entry."""
-    scale = max((float(np.abs(value).max(initial=0.0)) for value in one.values()), default=0.0)
-    gap = max((float(np.abs(one[name] - other[name]).max(initial=0.0)) for name in one), default=0.0)
-    return gap / (scale or 1.0)

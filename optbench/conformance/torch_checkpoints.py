@@ -13,7 +13,8 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from optbench.conformance import Inapplicable
-from optbench.conformance.torch import Subject, apart
+from optbench.conformance.problem import apart
+from optbench.conformance.torch import Subject
 from optbench.conformance.torch_crew import crew, mesh
 from optbench.conformance.torch_sharding import SHARDED, STEPS, Trained, travels
 from optbench.optimizer import Optimizer

@@ -15,8 +15,8 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.debug import CommDebugMode
 
 from optbench.conformance import Inapplicable
-from optbench.conformance.problem import ROWS, Shapes, batches, first, leaf_loss
-from optbench.conformance.torch import Stepped, Subject, apart
+from optbench.conformance.problem import ROWS, Shapes, apart, batches, first, leaf_loss
+from optbench.conformance.torch import Stepped, Subject
 from optbench.conformance.torch_crew import crew, mesh
 from optbench.optimizer import Optimizer
 from optbench.rules.torch import TorchRule

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from optbench.conformance import Inapplicable
-from optbench.conformance.problem import ODD, PAIR, SILENT, Shapes, one_step, silent, worded
-from optbench.conformance.torch import Run, Subject, apart
+from optbench.conformance.problem import ODD, PAIR, SILENT, Shapes, apart, one_step, silent, worded
+from optbench.conformance.torch import Run, Subject
 
 
 def moves_well(run: Run, what: str, moves: bool = True) -> None:

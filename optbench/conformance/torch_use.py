@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from optbench.conformance import Inapplicable
-from optbench.conformance.torch import Run, Subject, apart, same
+from optbench.conformance.problem import apart
+from optbench.conformance.torch import Run, Subject, same
 
 EXACT = 1e-12
 """How far apart two ways of the same arithmetic may be in float64."""
