@@ -1,6 +1,6 @@
 """The measured coverage of intervals and error rates of tests, by simulation with the package's own functions.
 
-python -m tests.coverage [DRAWS]     rewrites the table in docs/methodology.md, in a minute or two
+python -m tests.coverage [DRAWS]     rewrites the table in docs/methodology.md, in some ten minutes
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from optbench.stats import (
     paired,
     profiles,
     ranking,
+    scaling,
     summary,
     times,
     tunability,
@@ -281,6 +282,41 @@ def interquartile(generator, seeds):
     data = data._replace(values=1 / (1 + data.values))
     low, high = bootstrap.interval(aggregates.trimmed_means(data, bootstrap.resampled_weights(data, 300)))
     return low[1] <= true_interquartile_mean() <= high[1]
+
+
+STEPS = 250.0 * 2 ** np.arange(4)
+BATCHES = 4.0 * 4 ** np.arange(4)
+
+
+def on_a_law(generator, spread, rho=0.5):
+    """Losses [4 optimizers, 4 numbers of steps, 5 seeds] on a random law, with seeds in common, and its speed-ups."""
+    c, a, b = generator.uniform(0, 1.5), np.exp(generator.uniform(1, 3)), generator.uniform(0.3, 0.8)
+    speedups = np.r_[1, np.exp(generator.uniform(-0.7, 0.7, 3))]
+    clean = c + a * (speedups[:, None] * STEPS) ** -b
+    common, own = generator.normal(size=(1, 1, 5)), generator.normal(size=(*clean.shape, 5))
+    noise = np.sqrt(rho) * common + np.sqrt(1 - rho) * own
+    return clean[..., None] * np.exp(spread * noise), speedups
+
+
+@settings("speed-up over steps", *((f"5 seeds of sd {100 * sd:g} %", "95.0", sd) for sd in (0.003, 0.03)))
+def speedup(generator, spread):
+    losses, speedups = on_a_law(generator, spread)
+    found = scaling.law(losses, STEPS).speedups[1]
+    return found.low <= speedups[1] <= found.high
+
+
+@settings("change of a speed-up", ("5 seeds of sd 1 %", "95.0", 0.01))
+def trend(generator, spread):
+    found = scaling.law(on_a_law(generator, spread)[0], STEPS).trends[1]
+    return found.low <= 1 <= found.high
+
+
+@settings("critical batch size", ("5 seeds of sd 5 %", "95.0", 0.05))
+def critical(generator, spread):
+    batch = np.exp(generator.uniform(1, 4))
+    steps = 100 * (1 + batch / BATCHES)[:, None] * np.exp(spread * generator.normal(size=(4, 5)))
+    found = scaling.critical_batch(steps, BATCHES)[1]
+    return found.low <= batch <= found.high
 
 
 def rate(each: Entry, draws: int, seed: int = 0) -> float:

@@ -9,25 +9,12 @@ from optbench.report.figures import render, style
 from optbench.report.panels.scaling import scaling as panel
 from optbench.report.parts import to_markdown
 from optbench.stats import scaling
+from tests.coverage import STEPS, critical, on_a_law
 from tests.test_report import grid, stored, told
-
-STEPS = 250.0 * 2 ** np.arange(4)
-BATCHES = 4.0 * 4 ** np.arange(4)
-
-
-def losses(rng, spread, seeds=5, rivals=3, rho=0.5):
-    """A random law of each kind, its losses [optimizers, steps, seeds] with seeds in common, and the speed-ups."""
-    c, a, b = rng.uniform(0, 1.5), np.exp(rng.uniform(1, 3)), rng.uniform(0.3, 0.8)
-    speedups = np.r_[1, np.exp(rng.uniform(-0.7, 0.7, rivals))]
-    clean = c + a * (speedups[:, None] * STEPS) ** -b
-    noise = np.sqrt(rho) * rng.normal(size=(1, 1, seeds)) + np.sqrt(1 - rho) * rng.normal(
-        size=(*clean.shape, seeds)
-    )
-    return clean[..., None] * np.exp(spread * noise), speedups
 
 
 def test_an_exact_law_is_found_exactly():
-    y, speedups = losses(np.random.default_rng(3), 1e-9)
+    y, speedups = on_a_law(np.random.default_rng(3), 1e-9)
     found = scaling.law(y, STEPS)
     np.testing.assert_allclose([each.value for each in found.speedups], speedups, rtol=1e-5)
     np.testing.assert_allclose([each.value for each in found.trends], 1, rtol=1e-5)
@@ -43,7 +30,7 @@ def test_intervals_of_speedups_cover(count):
     rng = np.random.default_rng(0)
     inside = trends = 0
     for _ in range(count):
-        y, speedups = losses(rng, spread=rng.choice([0.003, 0.01, 0.03]))
+        y, speedups = on_a_law(rng, spread=rng.choice([0.003, 0.01, 0.03]))
         found = scaling.law(y, STEPS)
         inside += sum(e.low <= s <= e.high for e, s in zip(found.speedups[1:], speedups[1:], strict=True))
         trends += sum(each.low <= 1 <= each.high for each in found.trends[1:])
@@ -54,13 +41,7 @@ def test_intervals_of_speedups_cover(count):
 
 def test_intervals_of_critical_batches_cover():
     rng = np.random.default_rng(0)
-    inside, count = 0, 200
-    for _ in range(count):
-        critical = np.exp(rng.uniform(1, 4))
-        times = 100 * (1 + critical / BATCHES)[:, None] * np.exp(0.05 * rng.normal(size=(4, 5)))
-        found = scaling.critical_batch(times, BATCHES)[1]
-        inside += found.low <= critical <= found.high
-    assert abs(inside / count - 0.95) <= 0.04
+    assert abs(np.mean([critical(rng, 0.05) for _ in range(200)]) - 0.95) <= 0.04
 
 
 def test_gradient_descent_on_a_power_law_has_the_exponent_of_the_theory():

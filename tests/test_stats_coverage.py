@@ -9,7 +9,15 @@ from tests.coverage import ENTRIES, committed, rate
 DRAWS = 120
 
 
-@pytest.mark.parametrize("each", ENTRIES, ids=lambda each: f"{each.what}, {each.setting}")
+SLOW = ("speed-up over steps", "change of a speed-up")
+"""A fit for each draw; tests/test_scaling.py has fewer by default."""
+
+
+@pytest.mark.parametrize(
+    "each",
+    [pytest.param(each, marks=[pytest.mark.slow] * (each.what in SLOW)) for each in ENTRIES],
+    ids=lambda each: f"{each.what}, {each.setting}",
+)
 def test_the_table_of_measured_coverage_is_that_of_the_code(each):
     """Within four standard errors of a few other draws; and where an exact rate is known, the table is within three."""
     known = committed()

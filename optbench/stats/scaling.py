@@ -93,7 +93,7 @@ class Estimate(NamedTuple):
     def of(cls, log: float, moves: np.ndarray) -> Estimate:
         """Of exp(log), from what each seed moves the logarithm by."""
         half = float(half_width(moves))
-        return cls(math.exp(log), *(math.exp(min(max(each, -700), 700)) for each in (log - half, log + half)))
+        return cls(*np.exp(np.clip((log, log - half, log + half), -700, 700)).tolist())  # no fit overflows
 
 
 class Law(NamedTuple):
