@@ -7,13 +7,15 @@ Three modes, and when they pay:
   lane's index in the group too (LLVM ends loops over such strides with scalar steps, which round otherwise); a plan
   gives those to `map`. Leaves of the carry that no lane touches (step counters) stay unbatched, so that
   `lax.cond` on them remains a branch.
-- `map`: lanes one after the other inside one program; each has the bits it has alone.
+- `map`: lanes one after the other inside one program; each has the bits it has alone, and a program made for many
+  lanes runs fewer.
 - `loop`: one jitted step of one lane, called from Python without waiting for it, for what must not be inside a
   compiled loop (convolutions on CPU).
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +33,9 @@ from optbench.engines.measured import Stopwatch
 from optbench.metrics import Metric
 from optbench.protocol import Counts
 
+SMALL = 100_000
+"""Parameters of a lane up to which room for lanes that are not there costs nothing."""
+
 
 class JaxBackend(Backend):
     """Advances units of lanes by one compiled program: all lanes are one unit, in the mode `map` or `vmap`."""
@@ -40,6 +45,12 @@ class JaxBackend(Backend):
     ):
         self.lane = Lane(inputs.cell, metrics)
         self.numbers: dict[int, jax.Array] = {}
+        lanes, seeds = len(inputs.cells), len(inputs.seeds)
+        small = sum(np.size(array) for array in inputs.cell.task.init(0).values()) <= SMALL
+        self.room, self.slots = (-(-lanes // 32) * 32, -(-seeds // 8) * 8) if small else (lanes, seeds)
+        """Lanes and seeds that its programs have room for: round numbers, so that other runs find them compiled."""
+        if mode == "vmap":
+            self.room = width
         super().__init__(inputs, mode, device, width, metrics)
         if device.platform == "cpu":
             self.facts |= loop_facts(inputs.cell, mode, self.put)
@@ -50,6 +61,9 @@ class JaxBackend(Backend):
     def put(self, tree: Any) -> Any:
         return placed(tree, self.inputs.cell.dtype, self.device)
 
+    def fits(self, cells: int, seeds: int) -> bool:
+        return seeds <= self.slots and (cells <= self.room or self.mode != "map")
+
     def load(self, inputs: Inputs) -> None:
         super().load(inputs)
         self.count = len(inputs.cells)
@@ -58,14 +72,12 @@ class JaxBackend(Backend):
 
     def place(self, lanes: dict[str, Any]) -> None:
         """Put what differs between lanes on the device: the units, and the rows that a step of each needs."""
-        if self.mode == "vmap":
-            fill = np.resize(np.arange(self.count), self.width)
-            lanes = jax.tree.map(lambda array: array[fill], lanes)
-        self.units = self.rows = [self.put(lanes)]
+        self.units = self.rows = [self.put(filled(lanes, self.room))]
 
     def put_block(self, block: dict[str, Any]) -> None:
-        base = np.int32(self.block_index * BLOCK)
-        self.shared = {**self.put({**block, "base": base}), "data": self.data, "first": self.first_draws}
+        numbers = {"base": np.int32(self.block_index * BLOCK), "count": np.int32(self.count)}
+        block = block | {"draws": filled(block["draws"], self.slots)} | numbers
+        self.shared = {**self.put(block), "data": self.data, "first": filled(self.first_draws, self.slots)}
         jax.block_until_ready(self.shared)
 
     def number(self, value: int) -> jax.Array:
@@ -84,12 +96,22 @@ class JaxBackend(Backend):
         if self.mode == "vmap":
             axes = [0 if hit else None for hit in touched(self.lane, unit, self.shared)]
         init, chunk, evaluate = PROGRAMS[self.mode](self.lane, self.structure, axes)
-        self.first = jax.jit(init).lower(unit, self.shared).compile()
+        self.first = self.quickly(jax.jit(init).lower(unit, self.shared))
         first = jax.eval_shape(init, unit, self.shared)
         steps = [jax.ShapeDtypeStruct((), jnp.int32)] * (1 if self.mode == "loop" else 2)
-        self.chunk = jax.jit(chunk, donate_argnums=0).lower(first, row, self.shared, *steps).compile()
+        self.chunk = self.quickly(jax.jit(chunk, donate_argnums=0).lower(first, row, self.shared, *steps))
         self.evaluation = jax.jit(evaluate).lower(first, row, self.shared).compile()
         self.facts |= memory_facts(self.chunk, carry)
+
+    def quickly(self, lowered: Any) -> Any:
+        """Compile for a CPU by XLA's older emitters, which take half the time and make steps as fast or faster.
+
+        Evaluation is left to the newer ones: it is slower by the older.
+        """
+        if self.device.platform == "cpu":
+            with contextlib.suppress(jax.errors.JaxRuntimeError):  # an XLA that no longer has them
+                return lowered.compile(compiler_options={"xla_cpu_use_fusion_emitters": False})
+        return lowered.compile()
 
     def start(self) -> None:
         self.prepare(0)
@@ -149,6 +171,11 @@ class StepBackend(JaxBackend):
             self.carries[i] = carry
             columns.append(losses)
         return np.array(jax.device_get(columns)).T
+
+
+def filled(arrays: Any, rows: int) -> Any:
+    """Arrays with their rows repeated until there are so many."""
+    return jax.tree.map(lambda array: array[np.resize(np.arange(len(array)), rows)], arrays)
 
 
 def memory_facts(chunk: Any, carry: Any) -> dict[str, Any]:

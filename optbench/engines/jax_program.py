@@ -146,12 +146,24 @@ def stepped(lane: Lane, structure: Any, axes: Any) -> tuple[Callable, Callable, 
 
 
 def mapped(lane: Lane, structure: Any, axes: Any) -> tuple[Callable, Callable, Callable]:
-    """One lane after the other, inside the program."""
+    """One lane after the other, inside the program: the first `shared["count"]`, so that it fits fewer lanes too."""
 
     init_one, step, evaluate_one = stepped(lane, structure, axes)
 
+    def each(function: Callable[[Any], Any], rows: Any, count: Any) -> Any:
+        """A function of each row; zeros after the first `count`."""
+
+        def run(i: Any, made: Any) -> Any:
+            one = function(jax.tree.map(lambda array: array[i], rows))
+            return jax.tree.map(lambda all_of, its: write(all_of, its, i), made, one)
+
+        example = jax.eval_shape(function, jax.tree.map(lambda array: array[0], rows))
+        size = len(jax.tree.leaves(rows)[0])
+        made = jax.tree.map(lambda its: jnp.zeros((size, *its.shape), its.dtype), example)
+        return jax.lax.fori_loop(0, count, run, made)
+
     def init(lanes: Any, shared: Any) -> list[Any]:
-        return jax.lax.map(lambda one: init_one(one, shared), lanes)
+        return each(lambda one: init_one(one, shared), lanes, shared["count"])
 
     def chunk(carry: list[Any], lanes: Any, shared: Any, start: Any, stop: Any) -> tuple[list[Any], Any]:
         def run(i: Any, both: Any) -> Any:
@@ -167,12 +179,12 @@ def mapped(lane: Lane, structure: Any, axes: Any) -> tuple[Callable, Callable, C
             leaves, losses = jax.lax.fori_loop(start, stop, body, (leaves, losses))
             return [write(all_of, leaf, i) for all_of, leaf in zip(carry, leaves, strict=True)], losses
 
-        example, count = jax.tree.map(lambda array: array[0], lanes), len(lanes["slot"])
-        losses = jnp.zeros((BLOCK, count), loss_dtype(lane, example, shared))
-        return jax.lax.fori_loop(0, count, run, (carry, losses))
+        example = jax.tree.map(lambda array: array[0], lanes)
+        losses = jnp.zeros((BLOCK, len(lanes["slot"])), loss_dtype(lane, example, shared))
+        return jax.lax.fori_loop(0, shared["count"], run, (carry, losses))
 
     def evaluate(carry: list[Any], lanes: Any, shared: Any) -> dict[str, Any]:
-        return jax.lax.map(lambda both: evaluate_one(*both, shared), (carry, lanes))
+        return each(lambda both: evaluate_one(*both, shared), (carry, lanes), shared["count"])
 
     return init, chunk, evaluate
 

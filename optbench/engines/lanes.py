@@ -9,6 +9,7 @@ else differs between frameworks.
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,6 +33,8 @@ WIDTH = 48
 quarter less time than two of 32 (quadratics) or as long (Rosenbrock); full vectors on every machine."""
 SIDE_BY_SIDE = ("vmap", "ensemble")
 """The modes in which all lanes of a group take a step at once, at a fixed width."""
+WARM, WARM_BYTES = 64, 5e7
+"""Compiled programs that a worker keeps, and how large their arrays may be, for the next stage or look of a run."""
 SAVE_EVERY = 30.0
 """Seconds of computation after which the carry is saved at an evaluation step."""
 
@@ -102,6 +105,10 @@ class Backend(ABC):
         self.facts: dict[str, Any] = {"mode": mode} | ({"width": width} if mode in SIDE_BY_SIDE else {})
         self.data = self.put(inputs.cell.task.data())
         self.load(inputs)
+
+    def fits(self, cells: int, seeds: int) -> bool:
+        """Whether so many lanes with so many different seeds can be loaded."""
+        return False
 
     def load(self, inputs: Inputs) -> None:
         """Take the inputs of another group of lanes of the same program."""
@@ -265,17 +272,30 @@ class Engine:
         keep: Callable[[int], Keep | None] = lambda group: None,
         width: int = WIDTH,
         metrics: Sequence[Metric] = (),
+        warm: dict[Any, Backend] | None = None,
     ) -> list[Trace]:
-        """Run cells that share a program; returns their traces in the same order."""
+        """Run cells that share a program; returns their traces in the same order.
+
+        A small compiled program is left in `warm`, and is taken from it where it fits other lanes.
+        """
         size = width if mode in SIDE_BY_SIDE else len(cells)
         groups = [Inputs.of(cells[i : i + size]) for i in range(0, len(cells), size)]
+        seeds = max(len(inputs.seeds) for inputs in groups)
         traces: list[Trace] = []
-        saves = Saves()
+        saves, warm = Saves(), {} if warm is None else warm
+        key = (cells[0].program_key(), mode, device, width, *(metric.key() for metric in metrics))
         with self.device(cells[0], device) as chosen:
-            backend = self.backends[mode](groups[0], mode, chosen, width, metrics)
+            backend = warm.pop(key, None)
+            if backend is None or not backend.fits(min(size, len(cells)), seeds):
+                most = max(groups, key=lambda inputs: len(inputs.seeds))
+                backend = self.backends[mode](most, mode, chosen, width, metrics)
+            if backend.facts.get("program_bytes", math.inf) <= WARM_BYTES:
+                warm[key] = backend
+                for oldest in list(warm)[:-WARM]:
+                    del warm[oldest]
             observe("compiled", backend.facts)
             for number, inputs in enumerate(groups):
-                if number:
+                if backend.inputs is not inputs:
                     backend.load(inputs)
                 made = drive(inputs, backend, observe, keep(number), saves, number == len(groups) - 1)
                 for trace, state_bytes in zip(made, backend.state_bytes(), strict=True):

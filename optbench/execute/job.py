@@ -70,6 +70,10 @@ class Executor(Protocol):
         """Run every job once."""
         ...
 
+    def end(self) -> None:
+        """End what stays after a run."""
+        ...
+
 
 class Queue(Generic[J]):
     """The jobs that no worker has, cheapest first."""
@@ -78,17 +82,32 @@ class Queue(Generic[J]):
         self.jobs: list[J] = []
         self.too_large: set[tuple[str, str]] = set()
         """Families of jobs of which a single lane did not fit."""
+        self.taken: dict[tuple[str, str], int] = {}
+        self.homes: dict[tuple[str, str], int] = {}
+        """The worker of each family in earlier runs, which has its program compiled."""
         self.killed: list[J] = []
         """Jobs whose worker was killed; each is tried once more."""
+
+    def begin(self, jobs: Sequence[J]) -> None:
+        """Another run of the same workers."""
+        self.homes |= self.taken
+        self.put(jobs)
 
     def put(self, jobs: Sequence[J]) -> None:
         self.jobs = sorted([*self.jobs, *jobs], key=lambda job: job.cost)
 
     def take(self, number: int, roomy: bool | None = None) -> J:
-        """The next job for a worker, of its own kind while there are any: cheapest first for the first worker."""
+        """The next job for a worker: of its own kind while there are any, and of those rather one that it has compiled
+        than one that another has; cheapest first for the first worker."""
         indices = range(len(self.jobs)) if number == 0 else range(len(self.jobs) - 1, -1, -1)
-        alike = (i for i in indices if roomy in (None, self.jobs[i].roomy))
-        return self.jobs.pop(next(alike, indices[0]))
+
+        def distance(i: int) -> tuple[bool, bool]:
+            job = self.jobs[i]
+            return roomy not in (None, job.roomy), self.homes.get(job.family, number) != number
+
+        job = self.jobs.pop(min(indices, key=distance))  # the first of the nearest
+        self.taken[job.family] = number
+        return job
 
     def settle(self, number: int, job: J, facts: dict[str, Any]) -> Iterator[Event[J]]:
         """A worker was lost: a killed one's job is tried again as it is, one that did not fit in halves."""

@@ -141,7 +141,8 @@ class Pool(Generic[J]):
 
     def run(self, programs: Sequence[J]) -> Iterator[Event[J]]:
         """Every program once: cheapest first on the first worker, most expensive first on the others."""
-        self.waiting.put(programs)
+        self.waiting.begin(programs)
+        ended = False
         try:
             for worker in self.workers:
                 self.feed(worker)
@@ -152,14 +153,16 @@ class Pool(Generic[J]):
                 self.workers.append(self.hire(number, program))
             while any(worker.program for worker in self.workers):
                 yield from self.listen()
+            ended = True
         finally:
-            if not self.stay:
+            if not (self.stay and ended):
                 self.end()
 
     def end(self) -> None:
         """End the workers."""
         for worker in self.workers:
             worker.end()
+        self.workers.clear()
 
     def hire(self, number: int, program: J) -> Worker:
         """A new process with the allocator that suits a program, running it."""

@@ -81,6 +81,9 @@ class Ray(Generic[J]):
             for task in running:
                 ray.cancel(task, force=True)
 
+    def end(self) -> None:
+        """Nothing stays: Ray keeps its processes."""
+
 
 def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -32,6 +32,13 @@ def named(cell: Cell) -> tuple[str, str]:
     return cell.task.label(), cell.optimizer.label()
 
 
+def executor_of(order: Order, stay: bool = False) -> Executor:
+    """What an order asks for; its workers `stay` for another run until they are ended."""
+    request = order.request
+    where = (os.path.abspath(request.results), order.jobs, request.timeout, order.device.platform)
+    return Ray[Any](*where, request.address) if request.executor == "ray" else Pool[Any](*where, stay)
+
+
 class Session:
     """An order, the store of its rows, and an executor, by default processes on this machine."""
 
@@ -41,7 +48,7 @@ class Session:
     def __init__(self, order: Order, executor: Executor | None = None):
         self.order, self.cells = order, order.cells
         self.store = Store(order.request.results)
-        self.executor = executor
+        self.executor = executor or executor_of(order)
 
     @cached_property
     def stored(self) -> dict[Cell, Stored]:
@@ -87,16 +94,12 @@ class Session:
 
         A program that fails leaves rows that say so, and the others continue.
         """
-        order, request = self.order, self.order.request
-        where = (os.path.abspath(request.results), order.jobs, request.timeout, order.device.platform)
-        cluster = request.executor == "ray"
-        executor = self.executor or (Ray[Any](*where, request.address) if cluster else Pool[Any](*where))
-        twice = checks(self.programs, request.paranoid)
+        twice = checks(self.programs, self.order.request.paranoid)
         checked = {cell.id() for check in twice for cell in check.first}
         losses: dict[str, Any] = {}
         again: list[tuple[Twice, dict[str, Any]]] = []
         jobs: list[Any] = [*self.programs, *twice, *beside]
-        for event in executor.run(sorted(jobs, key=lambda job: job.cost)):
+        for event in self.executor.run(sorted(jobs, key=lambda job: job.cost)):
             if isinstance(event.program, Twice):
                 if event.kind == "done":
                     self.store.forget(event.program.id)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from optbench.execute.order import Order
-from optbench.execute.session import Session
+from optbench.execute.session import Session, executor_of
 from optbench.optimizer import Optimizer
 from optbench.suite import Asked, Suite
 
@@ -20,14 +20,18 @@ if TYPE_CHECKING:
 
 def stages(order: Order) -> Iterator[Session]:
     """The sessions of a run, each to be run before the next is taken; the last one has the frame of all stages."""
-    first, suite = Session(order), order.suite
+    suite = order.suite
     if not suite.staged:
-        yield first
+        yield Session(order)
         return
+    first = Session(order, executor := executor_of(order, stay=True))
     kind = {"quasi": "quasi-random"}.get(suite.tuning, suite.tuning)
     first.stage = f"Stage 1 of 2 (tuning): {suite.trials} {kind} trials per optimizer, plus its defaults"
-    yield first
-    yield Reporting(first)
+    try:
+        yield first
+        yield Reporting(first)
+    finally:
+        executor.end()
 
 
 class Reporting(Session):
@@ -37,7 +41,8 @@ class Reporting(Session):
 
     def __init__(self, first: Session):
         self.chosen = first.frame()
-        super().__init__(first.order.reporting(winners(first.order.suite, self.chosen)))
+        winning = winners(first.order.suite, self.chosen)
+        super().__init__(first.order.reporting(winning), first.executor)
 
     def frame(self) -> pd.DataFrame:
         return in_stages(self.order.suite, self.chosen, super().frame())

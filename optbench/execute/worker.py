@@ -87,7 +87,7 @@ def work(message: Mapping[str, Any], say: Any) -> dict[str, Any]:
 
     peak = engine.watch_memory(program.device)
     how = (program.cells, program.mode, program.device, observe, keep, program.width, program.metrics)
-    traces = engine.run(*how)
+    traces = engine.run(*how, warm=WARM)
     facts = environment.facts() | engine.device_facts(program.device)
     facts |= memory_facts(peak(), len(program.cells)) | {"roomy": program.roomy}
     if program.narrowed:
@@ -146,6 +146,8 @@ def torch_engine(device: str) -> Any:
 
 
 ENGINES = {"jax": jax_engine, "torch": torch_engine}
+WARM: dict[Any, Any] = {}
+"""Compiled programs of this process."""
 
 
 def memory_facts(peak: int | None, lanes: int) -> dict[str, Any]:
