@@ -230,16 +230,19 @@ def print_costs(session: Session) -> dict[str, Any]:
         }
         for program in session.programs
     ]
+    several = len({program.cells[0].schedule for program in session.programs}) > 1
     for program, facts in zip(session.programs, programs, strict=True):
-        print(f"  {title(program)}: {facts['steps']} steps, {facts['mode']}")
-    minutes = sum(program.cost for program in session.programs) / session.order.jobs / 60
+        schedule = f", {program.cells[0].schedule.label()}" * several
+        print(f"  {title(program)}: {facts['steps']} steps, {facts['mode']}{schedule}")
+    seconds = sum(program.cost for program in session.programs) + session.to_come
+    minutes = seconds / session.order.jobs / 60
     most = max((program.bytes for program in session.programs), default=0)
     print(
         f"About {minutes:.1f} minutes on {count(session.order.jobs, 'worker')} of a typical machine; about "
         f"{most / 1e6:.0f} MB for the largest program, plus the framework itself."
     )
     if session.order.suite.staged:
-        print("The second stage depends on what the first one chooses.")
+        print("This includes the second stage, which depends on what the first one chooses.")
     return {"programs": programs, "minutes": minutes, "largest_bytes": most}
 
 

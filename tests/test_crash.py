@@ -244,7 +244,7 @@ def test_a_carry_is_forgotten_only_when_the_result_is_stored(monkeypatch, tmp_pa
         dies = True
 
         @classmethod
-        def run(cls, cells, mode, device, observe, keep, width, metrics):
+        def run(cls, cells, mode, device, observe, keep, width, metrics, warm):
             for group in range(2):
                 keep(group).save({"carry": np.arange(3)})
                 keep(group).clear()  # as the lanes' loop does at its end

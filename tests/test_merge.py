@@ -42,6 +42,9 @@ class Stub:
     def __class_getitem__(cls, kind):
         return lambda *how: cls()
 
+    def end(self):
+        """Nothing stays."""
+
     def run(self, jobs):
         for job in jobs:
             if len(self.ran) >= Stub.dies:

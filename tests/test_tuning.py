@@ -172,7 +172,7 @@ def seen(cell: Cell, level: float, status: Status = Status.DONE):
 
 
 def tuned(folder, one: Suite, *runs) -> pd.DataFrame:
-    return staged([stored(folder, *runs).frame()], one.optimizers, one.tuning, one.trials)
+    return staged([stored(folder, *runs).frame()], one.optimizers, one)
 
 
 @pytest.mark.parametrize("ruleset", tuning.RULESETS)
@@ -197,6 +197,14 @@ def test_the_winner_is_chosen_by_one_set_of_seeds_and_reported_on_another(tmp_pa
     assert "median over 3 seeds; reported on 3 fresh seeds" in staged_note(found)
 
 
+def test_more_choosing_seeds_than_the_suite_asks_for_choose_nothing(tmp_path):
+    """They are of another run on the same store."""
+    one = suite(tasks=(task("quadratic_10"),), steps=40, tuning="grid", fresh=True, seeds=3)
+    runs = made(one, best=2, reported=0.03)
+    found = tuned(tmp_path, dataclasses.replace(one, choosing=1), runs)
+    assert found["stage"].value_counts().to_dict() == {"tuning": 4, "report": 3, "default": 3}
+
+
 def test_the_test_split_of_what_chose_is_never_read(tmp_path):
     """Numbers on the test split that are not those of reported rows change nothing that is printed."""
     one = suite(tasks=(task("mlp"),), steps=40)
@@ -207,9 +215,7 @@ def test_the_test_split_of_what_chose_is_never_read(tmp_path):
         lambda x: x * 0 - 9
     )
     pd.testing.assert_frame_equal(summarise(frame), summarise(spoiled))
-    again = staged(
-        [stored(tmp_path / "again", made(one, best=1, reported=0.03)).frame()], one.optimizers, "quasi", 4
-    )
+    again = tuned(tmp_path / "again", one, made(one, best=1, reported=0.03))
     assert set(again.loc[again["stage"] == "report", "trial"]) == set(
         frame.loc[frame["stage"] == "report", "trial"]
     )
@@ -225,7 +231,7 @@ def test_more_trials_may_choose_another_winner_and_forget_the_last(tmp_path):
     assert set(found.loc[found["stage"] == "report", "trial"]) == {many.trials_of(optimizer("adam"))[7].place}
     assert (found["stage"] == "tuning").sum() == 8 * 3
     # Of the four alone, the first was best; the eight were written later, and the four are among them.
-    before = staged([stored(tmp_path / "b", runs[0]).frame()], few.optimizers, "quasi", 4)
+    before = tuned(tmp_path / "b", few, runs[0])
     assert set(before.loc[before["stage"] == "report", "trial"]) == {
         few.trials_of(optimizer("adam"))[0].place
     }

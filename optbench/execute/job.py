@@ -101,11 +101,14 @@ class Queue(Generic[J]):
         than one that another has; cheapest first for the first worker."""
         indices = range(len(self.jobs)) if number == 0 else range(len(self.jobs) - 1, -1, -1)
 
-        def distance(i: int) -> tuple[bool, bool]:
-            job = self.jobs[i]
-            return roomy not in (None, job.roomy), self.homes.get(job.family, number) != number
+        def alike(i: int) -> bool:
+            return roomy in (None, self.jobs[i].roomy)
 
-        job = self.jobs.pop(min(indices, key=distance))  # the first of the nearest
+        def own(i: int) -> bool:
+            return not self.homes or self.homes.get(self.jobs[i].family, number) == number
+
+        both = (i for i in indices if alike(i) and own(i))
+        job = self.jobs.pop(next(both, next(filter(alike, indices), indices[0])))
         self.taken[job.family] = number
         return job
 

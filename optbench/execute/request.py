@@ -56,7 +56,7 @@ class Request:
     trials: Number = None
     """Number of trials of every optimizer."""
     fresh: bool = False
-    """Re-run winners and defaults on fresh seeds (always on for random and quasi)."""
+    """Report winners and defaults on fresh seeds (always for random and quasi trials, and where the suite says so)."""
     schedule: Texts = None
     """Of the learning rate: constant, cosine, wsd, linear, 'cosine[warmup=0.1]'; or several."""
     framework: Text = None
@@ -139,6 +139,8 @@ class Request:
             "fresh": self.fresh or None,
             **{name: getattr(self, name) for name in SUITE_FIELDS},
         }
+        if self.lr is not None and not self.fresh and suite.fresh:
+            changes["fresh"] = False  # given rates are a run without stages
         suite = dataclasses.replace(suite, **{k: v for k, v in changes.items() if v is not None})
         if not installed([suite.framework]):
             here = installed(FRAMEWORKS)

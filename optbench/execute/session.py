@@ -86,6 +86,11 @@ class Session:
         return [note for task in dict.fromkeys(cell.task for cell in self.cells) for note in task.notes()]
 
     @property
+    def to_come(self) -> float:
+        """CPU seconds, roughly, of stages after this one."""
+        return 0.0
+
+    @property
     def missing(self) -> int:
         return sum(len(program.cells) for program in self.programs)
 

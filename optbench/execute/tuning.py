@@ -24,7 +24,7 @@ def stages(order: Order) -> Iterator[Session]:
     if not suite.staged:
         yield Session(order)
         return
-    first = Session(order, executor := executor_of(order, stay=True))
+    first = Choosing(order, executor := executor_of(order, stay=True))
     kind = {"quasi": "quasi-random"}.get(suite.tuning, suite.tuning)
     first.stage = f"Stage 1 of 2 (tuning): {suite.trials} {kind} trials per optimizer, plus its defaults"
     try:
@@ -32,6 +32,17 @@ def stages(order: Order) -> Iterator[Session]:
         yield Reporting(first)
     finally:
         executor.end()
+
+
+class Choosing(Session):
+    """The trials of an order, and the untuned optimizers on fresh seeds."""
+
+    @property
+    def to_come(self) -> float:
+        """What the winners' steps take on fresh seeds; their programs are compiled by then."""
+        order, of = self.order, {(cell.task, cell.optimizer) for cell in self.order.cells}
+        winners = {each: each[-1] for each in order.suite.asked() if (each[0], each[-1]) in of}
+        return sum(program.stepping for program in order.reporting(winners).planned)
 
 
 class Reporting(Session):
@@ -51,7 +62,7 @@ class Reporting(Session):
 def in_stages(suite: Suite, *frames: pd.DataFrame) -> pd.DataFrame:
     from optbench.stats.stages import staged
 
-    return staged(frames, suite.optimizers, suite.tuning, suite.trials)
+    return staged(frames, suite.optimizers, suite)
 
 
 def winners(suite: Suite, chosen: pd.DataFrame) -> dict[Asked, Optimizer]:

@@ -157,7 +157,8 @@ class Content:
         return groups(self.newest)
 
     def runs(self, rows: Frame) -> list[str]:
-        return reproduce.commands(rows, self.suite, self.selection.named, self.selection.results)
+        asked = self.selection
+        return reproduce.commands(rows, self.suite, asked.named, asked.results, asked.beyond_suite)
 
     @cached_property
     def environment(self) -> dict[str, str]:

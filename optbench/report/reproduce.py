@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +17,8 @@ from optbench.stats import Frame
 from optbench.stats.settings import PROBLEM, question_of
 from optbench.suite import Suite, several
 from optbench.tuning import BLOCK
+
+NONE: Mapping[str, Any] = {}
 
 
 def command_line(verb: str, **options: Any) -> str:
@@ -38,14 +40,19 @@ def rates_text(rates: Iterable[float]) -> str:
     return ",".join(f"{rate:g}" for rate in sorted(rates))
 
 
-def commands(frame: Frame, suite: Suite, name: str, results: str = "results") -> list[str]:
-    """The runs that compute the rows of a frame, as few as its tasks, optimizers, rates and settings allow."""
+def commands(
+    frame: Frame, suite: Suite, name: str, results: str = "results", ruleset: Mapping[str, Any] = NONE
+) -> list[str]:
+    """The runs that compute the rows of a frame, as few as its tasks, optimizers, rates and settings allow.
+
+    `ruleset`: how trials are drawn, as far as the suite of this name does not say so itself.
+    """
     names_typed = typed_names(frame, name)
     where = {} if results == "results" else {"results": results}
     runs: dict[tuple, list[tuple[str, str]]] = {}
     for _, rows in frame.groupby([*PROBLEM, "optimizer", "mode"], sort=False, dropna=False):
         text = names_typed[rows["optimizer"].iloc[0]]
-        for options in options_of(rows, suite, text):
+        for options in options_of(rows, suite, text, ruleset):
             pair = names_typed[rows["task"].iloc[0]], text
             runs.setdefault(tuple(sorted(options.items())), []).append(pair)
     merged: dict[tuple, list[str]] = {}
@@ -61,7 +68,9 @@ def commands(frame: Frame, suite: Suite, name: str, results: str = "results") ->
     ]
 
 
-def options_of(rows: Frame, suite: Suite, optimizer: str) -> list[dict[str, Any]]:
+def options_of(
+    rows: Frame, suite: Suite, optimizer: str, ruleset: Mapping[str, Any] = NONE
+) -> list[dict[str, Any]]:
     """The options that reproduce one optimizer's rows on one problem; two runs if rates outside the grid were added."""
     spec = json.loads(rows["spec"].iloc[0])
     question = question_of(rows)
@@ -82,8 +91,7 @@ def options_of(rows: Frame, suite: Suite, optimizer: str) -> list[dict[str, Any]
     }
     options = {name: value for name, value in options.items() if value is not None}
     if "stage" in rows:
-        fresh = {"fresh": True} if suite.fresh else {}
-        return [{**options, "tuning": suite.tuning, "trials": suite.trials, **fresh}]
+        return [{**options, **ruleset}]
     rates, grid = set(rows["trial"].dropna()), equal_grid(optimizer, suite.trials)
     if not rates >= grid:  # fewer than the grid would be
         return [{**options, "lr": rates_text(rates)}]

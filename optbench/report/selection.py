@@ -93,7 +93,7 @@ class Selection:
 
     def rows(self, frame: Frame, folder: Path) -> Frame:
         """The rows, by task as the suite lists them, then by setting, then by optimizer; UserError if none."""
-        frame = self.in_stages(frame, folder) if self.tuned_suite().staged else frame[frame["seed"] < BLOCK]
+        frame = self.in_stages(frame, folder) if self.staged(frame) else frame[frame["seed"] < BLOCK]
         wanted = {"task": self.labels("task", frame), "optimizer": self.labels("optimizer", frame)}
         wanted |= {name: None if (value := getattr(self, name)) is None else [value] for name in SETTING}
         for name, values in wanted.items():
@@ -101,13 +101,18 @@ class Selection:
                 frame = self.narrowed(frame, name, values, folder)
         return in_order(frame, wanted["task"] or [], self.own)
 
+    def staged(self, frame: Frame) -> bool:
+        """Whether rows are shown in stages: a run at given rates (`--lr`) has none, though its suite has."""
+        asked = self.fresh or self.tuning is not None or self.trials is not None
+        return self.tuned_suite().staged and (asked or bool((frame["seed"] >= FRESH).any()))
+
     def in_stages(self, frame: Frame, folder: Path) -> Frame:
         """The rows of the tuning ruleset, with their stages; UserError if a winner has not run."""
         suite = self.tuned_suite()
         shown = frame[frame["task"].isin(self.labels("task", frame) or [])]
         names = self.labels("optimizer", frame)
         wanted = untuned_in(shown, suite) if names is None else resolve.all_of(names)
-        found = staged([shown], wanted, suite.tuning, suite.trials)
+        found = staged([shown], wanted, suite)
         missing = unreported(found)
         if found.empty or missing:
             task, optimizer = missing[0] if missing else ("", "")
@@ -136,6 +141,12 @@ class Selection:
 
     def ruleset(self) -> dict[str, Any]:
         return {"tuning": self.tuning, "trials": self.trials, "fresh": self.fresh or None}
+
+    @property
+    def beyond_suite(self) -> dict[str, Any]:
+        """Of the ruleset what the suite does not say itself."""
+        given = {name: value for name, value in self.ruleset().items() if value is not None}
+        return {name: value for name, value in given.items() if value != getattr(self.own, name)}
 
     @property
     def where(self) -> dict[str, str]:

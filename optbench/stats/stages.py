@@ -16,24 +16,28 @@ from optbench.stats import Frame
 from optbench.stats.outcomes import at_best, outcomes
 from optbench.stats.settings import PROBLEM, modern
 from optbench.stats.summary import summarise
+from optbench.suite import Suite
 from optbench.tuning import BLOCK, CHOOSING, FRESH, Trial, moved, trials
 
 KEYS = [*PROBLEM, "optimizer"]
 
 
-def staged(frames: Sequence[Frame], optimizers: Sequence[Optimizer], ruleset: str, count: int) -> Frame:
+def staged(frames: Sequence[Frame], optimizers: Sequence[Optimizer], suite: Suite) -> Frame:
     """The rows of a tuned run, each optimizer under its requested name, with their `stage`:
 
     - tuning: a trial, on the seeds that choose
     - report: the trial with the least median of the selection metric, on fresh seeds
     - default: the optimizer as requested, on the same fresh seeds
 
-    Frames may hold rows of other runs; a cell that is in two of them counts once, one that is in two stages twice.
+    Frames may hold rows of other runs; a cell that is in two of them counts once, one that is in two stages twice. Of
+    the seeds that choose, those that the suite asks for count.
     Their columns, with `optimizer`, `trial`, `stage`, and `hyperparameters` (the values of the trial, as text).
     """
     frame = modern(pd.concat(frames, ignore_index=True).drop_duplicates(list(KEY)))
     made = frame["spec"].map(made_by)
+    ruleset, count = suite.tuning, suite.trials
     block = frame["seed"] // BLOCK * BLOCK
+    beyond = (block < FRESH) & (frame["seed"] % BLOCK >= (suite.choosing or BLOCK))
     parts = [frame.iloc[:0].assign(stage="", hyperparameters="")]
     for optimizer in optimizers:
         names = moved(optimizer, ruleset)
@@ -42,7 +46,7 @@ def staged(frames: Sequence[Frame], optimizers: Sequence[Optimizer], ruleset: st
         for stage, first, known in (
             ("tuning", CHOOSING[ruleset], tried), ("report", FRESH, tried), ("default", FRESH, plain),
         ):  # fmt: skip
-            own = frame[(block == first) & made.isin(known)]
+            own = frame[(block == first) & ~beyond & made.isin(known)]
             settings = made.loc[own.index].map(known)
             values = [words(trial.at, names) for trial in settings]
             at = [trial.place for trial in settings]
@@ -50,9 +54,9 @@ def staged(frames: Sequence[Frame], optimizers: Sequence[Optimizer], ruleset: st
                 own.assign(stage=stage, optimizer=optimizer.label(), trial=at, hyperparameters=values)
             )
     found = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
-    tasks = list(dict.fromkeys(frame["task"]))
+    places = {name: list(dict.fromkeys(frame[name])) for name in ("task", "schedule", "steps")}
     found = found.sort_values(
-        "task", key=lambda task: task.map(tasks.index), kind="stable", ignore_index=True
+        [*places], key=lambda column: column.map(places[column.name].index), kind="stable", ignore_index=True
     )
     return only_winners(found)
 

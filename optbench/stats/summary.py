@@ -16,7 +16,7 @@ from optbench.stats.costs import RAN, costs, memory
 from optbench.stats.curves import interval_label, median_interval, middle
 from optbench.stats.outcomes import at_best, outcomes, trying
 from optbench.stats.paired import spreads
-from optbench.stats.settings import PROBLEM, kept_apart, question_of
+from optbench.stats.settings import PROBLEM, kept_apart, labels, question_of
 from optbench.wording import columns, digits_apart, interval, number, shortened, spoken, terminal_width, value
 
 HEADER: tuple[str, ...] = (
@@ -130,7 +130,8 @@ def all_texts(table: Frame) -> list[tuple[str, ...]]:
     """Every printed row; different losses of one task get enough digits to differ."""
     losses = table["loss"].groupby([table[name].astype(str) for name in PROBLEM])
     digits = losses.transform(digits_apart).astype(int)
-    return [texts(row, at) for row, at in zip(table.to_dict("records"), digits, strict=True)]
+    named = table.assign(task=labels(table)).to_dict("records")
+    return [texts(row, at) for row, at in zip(named, digits, strict=True)]
 
 
 def fitting(table: Frame, width: int) -> list[tuple[str, ...]]:

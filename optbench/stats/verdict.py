@@ -121,11 +121,12 @@ def verdict(frame: Frame) -> str:
 
 def headline(verdicts: Sequence[Verdict]) -> str:
     """Who leads alone where; problems with one optimizer are left out."""
-    by_framework: dict[str, list[Verdict]] = {}
-    for each in verdicts:
-        by_framework.setdefault(str(each.of["framework"].iloc[0]), []).append(each)
-    if len(by_framework) > 1:  # the same task in two frameworks is not two tasks
-        return " ".join(f"In {name}: {headline(part)}" for name, part in by_framework.items())
+    for word, column in (("In", "framework"), ("Under", "schedule")):
+        apart: dict[str, list[Verdict]] = {}
+        for each in verdicts:
+            apart.setdefault(str(each.of[column].iloc[0]), []).append(each)
+        if len(apart) > 1:  # the same task in two frameworks, or at two schedules, is not two tasks
+            return " ".join(f"{word} {name}: {headline(part)}" for name, part in apart.items())
     contests = [verdict for verdict in verdicts if verdict.contested]
     if not contests:
         return "Only one optimizer was run on each task, so nothing is compared."

@@ -32,6 +32,9 @@ class Stub:
         """At every twelfth, checkpoints are saved."""
         self.noise: np.random.Generator | None = None
 
+    def end(self) -> None:
+        """Nothing stays."""
+
     def run(self, programs: Sequence[Any]) -> Iterator[Event[Any]]:
         for program in programs:
             yield self.event(program)
