@@ -5,6 +5,7 @@ from __future__ import annotations
 from optbench.task import Task
 from optbench.tasks.autoencoder import Autoencoder
 from optbench.tasks.mlp import MLP
+from optbench.tasks.ngrams import NGrams
 from optbench.tasks.plane import Plane
 from optbench.tasks.power_law import PowerLaw
 from optbench.tasks.quadratic import Quadratic
@@ -12,6 +13,7 @@ from optbench.tasks.resnet import ResNet
 from optbench.tasks.rosenbrock import Rosenbrock
 from optbench.tasks.transformer import Transformer
 from optbench.tasks.xor_rnn import XorRNN
+from optbench.tasks.zipf import Zipf
 
 CLASSES: tuple[type[Task], ...] = (
     Quadratic,
@@ -23,6 +25,8 @@ CLASSES: tuple[type[Task], ...] = (
     XorRNN,
     Plane,
     PowerLaw,
+    NGrams,
+    Zipf,
 )
 
 
