@@ -19,6 +19,8 @@ SMALLER = {
     "transformer": {"d_model": 16, "layers": 1, "heads": 2, "context": 12, "batch": 4},
     "autoencoder": {"width": 16, "batch": 16},
     "xor_rnn": {"length": 8, "units": 8, "batch": 16},
+    "ngrams": {"buckets": 32, "width": 4, "batch": 16},
+    "zipf": {"classes": 16, "dim": 8, "batch": 16},
 }
 """Fields of tasks whose defaults are too expensive to be compiled and run for every optimizer."""
 

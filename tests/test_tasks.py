@@ -5,12 +5,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
+from scipy import stats
 
 from optbench import optimizers, tasks
 from optbench.cell import Cell, Status
 from optbench.stats.curves import middle
 from optbench.task import permutations
-from optbench.tasks import MLP, Autoencoder, Quadratic, ResNet, Rosenbrock, Transformer, XorRNN
+from optbench.tasks import MLP, Autoencoder, NGrams, Quadratic, ResNet, Rosenbrock, Transformer, XorRNN, Zipf
 from optbench.tasks.data import digits, images, text
 from optbench.tasks.quadratic import matrix
 from tests.contract import run
@@ -350,6 +352,42 @@ def test_targets_of_the_default_text_are_what_counting_gives():
 
     counted = [text.baseline("pydoc", order) for order in transformer.ORDERS]
     assert [round(value, 5) for value in counted] == list(transformer.BASELINES["pydoc"])
+
+
+# --- ngrams and zipf -----------------------------------------------------------------------------------------
+
+
+def test_features_are_the_hashed_n_grams_before_a_character():
+    task = NGrams(orders=3, buckets=50)
+    tokens = np.array([7, 1, 0, 4, 2, 2], np.uint16)
+    features, labels = task.hashed(tokens)
+    assert labels.tolist() == [4, 2, 2]
+    for row, at in zip(features, range(3, 6), strict=True):
+        for order in (1, 2, 3):
+            value = sum((int(tokens[at - j]) + 1) * 1_000_003**j for j in range(1, order + 1))
+            assert row[order - 1] == (value + order) % (2**31 - 1) % 50
+
+
+def test_a_batch_of_ngrams_touches_few_rows_of_the_embedding():
+    task = NGrams()
+    rows = task.draws(0, 0, 1)["rows"][0]
+    touched = np.unique(task.data()["features"][rows])
+    loss, _ = task.torch()
+    params = {name: torch.tensor(value, requires_grad=True) for name, value in task.init(0).items()}
+    params["head"] = torch.ones_like(params["head"]).cumsum(0).requires_grad_()
+    data = {name: torch.as_tensor(np.ascontiguousarray(value)) for name, value in task.data().items()}
+    loss(params, data, {"rows": torch.as_tensor(rows.astype(np.int64))}).backward()
+    moved = np.flatnonzero(params["embedding"].grad.abs().sum(1).numpy())
+    assert set(moved) == set(touched)
+    assert len(moved) < 0.3 * task.buckets
+
+
+def test_classes_of_zipf_have_shares_in_proportion_to_one_over_their_number():
+    labels = Zipf(classes=8).data()["labels"]
+    shares = 1 / np.arange(1, 9)
+    expected = len(labels) * shares / shares.sum()
+    counts = np.bincount(labels, minlength=8)
+    assert (((counts - expected) ** 2 / expected).sum()) < stats.chi2.isf(1e-3, 7)
 
 
 # --- autoencoder and xor_rnn ---------------------------------------------------------------------------------
