@@ -1,4 +1,5 @@
 OPT ?= kron,adam,novograd
+SMALL ?= /tmp/grand-small
 
 check:     ; ruff check . && ruff format --check . && pyright && lint-imports  ## lint, format, types, floors
 test:      ; python -m pytest                                                  ## what runs on every change
@@ -15,5 +16,11 @@ report:      ## the sample report: its runs, the claims, the pages, the picture 
 	optbench claims --strict --out reports/sample
 	optbench report --suite quickstart --opt $(OPT) --out reports/sample
 	python -m tests.picture reports/sample/quickstart
+grand:       ## forty optimizers on twelve tasks, some four hours on two cores; interrupted, it goes on
+	optbench run --suite grand --results reports/grand/rows
+	optbench report --suite grand --results reports/grand/rows --out reports
+grand-small: ## the same in miniature, in $(SMALL)
+	optbench run --suite grand --task quadratic_100,zipf --opt sgd,adam,lion,muon --trials 3 --seeds 2 --steps 60 --results $(SMALL)/rows
+	optbench report --suite grand --task quadratic_100,zipf --trials 3 --steps 60 --results $(SMALL)/rows --out $(SMALL)
 help:      ; @grep -E "^[a-z-]+:" Makefile | sed -E "s/:.*## /\t/" | expand -t 12 ## these lines
-.PHONY: check test outside test-all bench against reliability power conformance report help
+.PHONY: check test outside test-all bench against reliability power conformance report grand grand-small help

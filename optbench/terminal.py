@@ -19,7 +19,7 @@ from optbench.fields import UserError
 from optbench.live import display, title
 from optbench.protocol import installed
 from optbench.record import typed
-from optbench.wording import count, terminal_width
+from optbench.wording import count, listed, terminal_width
 
 if TYPE_CHECKING:
     from optbench.plan import Program
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from optbench.versus import Try
 
 TOY_NOTE = (
-    "Note: quadratics and Rosenbrock are toys. They show how a method behaves (conditioning, curvature, the range "
-    "of learning rates), not how it will rank on your network; {real}."
+    "Note: toys ({toys}) show how a method behaves (conditioning, curvature, the range of learning rates), not how it "
+    "will rank on your network; {real}."
 )
 
 
@@ -272,7 +272,8 @@ def print_table(session: Session, frame: Frame) -> dict[str, Any]:
         print(textwrap.fill(fault, width))
     if table["toy"].any():
         real = "the other rows are on real data" if not table["toy"].all() else "add --task mlp for real data"
-        print(textwrap.fill(TOY_NOTE.format(real=real), width))
+        toys = listed(list(dict.fromkeys(table.loc[table["toy"], "task"])))
+        print(textwrap.fill(TOY_NOTE.format(toys=toys, real=real), width))
     return {"verdict": sentence, "table": table, "next": report_command(session.order.request)}
 
 
