@@ -118,7 +118,7 @@ def row(session: Session, event: Event) -> str:
     metric = question_of(rows).selection
     best = chosen(rows)  # as the table chooses
     least, trial = middle(final(best, metric)), best["trial"].iloc[0]
-    rate = "" if trial != trial else f" at lr {number(trial)}"
+    rate = "" if trial is None or trial != trial else f" at lr {number(trial)}"
     parts = [f"best {spoken(metric)} {number(least)}{rate}" if least < math.inf else "no learning rate works"]
     if diverged := int((rows["status"] == "diverged").sum()):
         parts.append(f"{diverged} diverged")

@@ -95,13 +95,34 @@ class JaxBackend(Backend):
         axes: list[int | None] = [0] * self.structure.num_leaves
         if self.mode == "vmap":
             axes = [0 if hit else None for hit in touched(self.lane, unit, self.shared)]
-        init, chunk, evaluate = PROGRAMS[self.mode](self.lane, self.structure, axes)
+        init, chunk, settled, evaluate = PROGRAMS[self.mode](self.lane, self.structure, axes)
         self.first = self.quickly(jax.jit(init).lower(unit, self.shared))
         first = jax.eval_shape(init, unit, self.shared)
         steps = [jax.ShapeDtypeStruct((), jnp.int32)] * (1 if self.mode == "loop" else 2)
         self.chunk = self.quickly(jax.jit(chunk, donate_argnums=0).lower(first, row, self.shared, *steps))
-        self.evaluation = jax.jit(evaluate).lower(first, row, self.shared).compile()
+        places = jax.tree.leaves(self.structure.unflatten(range(len(axes)))["params"])
+        self.settled = None
+        if any(axes[i] is None for i in places) or not self.unchanged(carry, one):
+            self.settled = self.quickly(jax.jit(settled).lower(first, row, self.shared))
+        seen = jax.eval_shape(settled, first, row, self.shared)
+        self.evaluation = jax.jit(evaluate).lower(seen, self.looked(row), self.shared).compile()
         self.facts |= memory_facts(self.chunk, carry)
+
+    def unchanged(self, carry: Any, one: Any) -> bool:
+        """Whether the parameters that are evaluated are those that are stepped, as they are for most optimizers."""
+        traced = jax.make_jaxpr(self.lane.settled)(carry, one, self.shared).jaxpr
+        inputs = self.structure.unflatten(traced.invars[: self.structure.num_leaves])
+        return traced.outvars == jax.tree.leaves(inputs["params"])
+
+    def looked(self, row: dict[str, Any]) -> dict[str, Any]:
+        """What an evaluation needs of a lane beside its parameters."""
+        return {"slot": row["slot"]} if self.metrics else {}
+
+    def evaluated(self, carry: list[Any], row: dict[str, Any]) -> dict[str, Any]:
+        params = self.structure.unflatten(carry)["params"]
+        if self.settled is not None:
+            params = self.settled(carry, row, self.shared)
+        return self.evaluation(params, self.looked(row), self.shared)
 
     def quickly(self, lowered: Any) -> Any:
         """Compile for a CPU by XLA's older emitters, which take half the time and make steps as fast or faster.
@@ -123,7 +144,7 @@ class JaxBackend(Backend):
         return np.asarray(losses)[: stop - start, : self.count]
 
     def evaluate(self) -> dict[str, np.ndarray]:
-        units = [self.evaluation(c, row, self.shared) for c, row in zip(self.carries, self.rows, strict=True)]
+        units = [self.evaluated(carry, row) for carry, row in zip(self.carries, self.rows, strict=True)]
         units = units if len(units) == 1 else jax.device_get(units)
         return {name: self.by_lane([unit[name] for unit in units]) for name in units[0]}
 

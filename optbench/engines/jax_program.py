@@ -1,8 +1,10 @@
 """One lane as pure functions, and the programs that run many of them: side by side, one after the other, or one.
 
-A program is three functions over a flat carry: init(lanes, shared), chunk(carry, lanes, shared, ...) and
-evaluate(carry, lanes, shared). A chunk of steps is a `fori_loop` with a traced bound that writes into a buffer of
-fixed length: one compile for every chunk length, and the same bits for all of them.
+A program is four functions over a flat carry: init(lanes, shared), chunk(carry, lanes, shared, ...),
+settled(carry, lanes, shared), which gives the parameters that are evaluated, and evaluate(params, lanes, shared). The
+last one knows no optimizer, so that all optimizers of a task share its compiled form. A chunk of steps is a
+`fori_loop` with a traced bound that writes into a buffer of fixed length: one compile for every chunk length, and the
+same bits for all of them.
 """
 
 from __future__ import annotations
@@ -79,9 +81,12 @@ class Lane:
         params = nudged(params, lane["twin"], t) if self.twinned else params
         return {"params": params, "state": state, "counts": Counts(*counts)}, loss
 
-    def evaluate(self, carry: Any, lane: Any, shared: Any) -> dict[str, jax.Array]:
-        """Every metric at the parameters that the rule evaluates."""
-        params = self.rule(lane, shared).evaluated(carry["params"], carry["state"])
+    def settled(self, carry: Any, lane: Any, shared: Any) -> Any:
+        """The parameters that the rule evaluates."""
+        return self.rule(lane, shared).evaluated(carry["params"], carry["state"])
+
+    def evaluate(self, params: Any, lane: Any, shared: Any) -> dict[str, jax.Array]:
+        """Every metric."""
         metrics = self.evaluated(params, shared["data"])
         if self.metrics:
             draw = {name: table[lane["slot"]] for name, table in shared["first"].items()}
@@ -129,7 +134,10 @@ def touched(lane: Lane, lanes: Any, shared: Any) -> list[bool]:
     return [any(leaf) for leaf in zip(*seen, strict=True)]
 
 
-def stepped(lane: Lane, structure: Any, axes: Any) -> tuple[Callable, Callable, Callable]:
+Functions = tuple[Callable, Callable, Callable, Callable]
+
+
+def stepped(lane: Lane, structure: Any, axes: Any) -> Functions:
     """One step of one lane, which also counts the step: nothing but the carry is made between two of them."""
 
     def init(one: Any, shared: Any) -> list[Any]:
@@ -139,16 +147,16 @@ def stepped(lane: Lane, structure: Any, axes: Any) -> tuple[Callable, Callable, 
         new, loss = lane.step(structure.unflatten(carry), one, shared, t)
         return jax.tree.leaves(new), t + 1, loss
 
-    def evaluate(carry: list[Any], one: Any, shared: Any) -> dict[str, Any]:
-        return lane.evaluate(structure.unflatten(carry), one, shared)
+    def settled(carry: list[Any], one: Any, shared: Any) -> Any:
+        return lane.settled(structure.unflatten(carry), one, shared)
 
-    return init, step, evaluate
+    return init, step, settled, lane.evaluate
 
 
-def mapped(lane: Lane, structure: Any, axes: Any) -> tuple[Callable, Callable, Callable]:
+def mapped(lane: Lane, structure: Any, axes: Any) -> Functions:
     """One lane after the other, inside the program: the first `shared["count"]`, so that it fits fewer lanes too."""
 
-    init_one, step, evaluate_one = stepped(lane, structure, axes)
+    init_one, step, settled_one, evaluate_one = stepped(lane, structure, axes)
 
     def each(function: Callable[[Any], Any], rows: Any, count: Any) -> Any:
         """A function of each row; zeros after the first `count`."""
@@ -183,19 +191,23 @@ def mapped(lane: Lane, structure: Any, axes: Any) -> tuple[Callable, Callable, C
         losses = jnp.zeros((BLOCK, len(lanes["slot"])), loss_dtype(lane, example, shared))
         return jax.lax.fori_loop(0, shared["count"], run, (carry, losses))
 
-    def evaluate(carry: list[Any], lanes: Any, shared: Any) -> dict[str, Any]:
-        return each(lambda both: evaluate_one(*both, shared), (carry, lanes), shared["count"])
+    def settled(carry: list[Any], lanes: Any, shared: Any) -> Any:
+        return each(lambda both: settled_one(*both, shared), (carry, lanes), shared["count"])
 
-    return init, chunk, evaluate
+    def evaluate(params: Any, lanes: Any, shared: Any) -> dict[str, Any]:
+        return each(lambda both: evaluate_one(*both, shared), (params, lanes), shared["count"])
+
+    return init, chunk, settled, evaluate
 
 
-def vectorised(lane: Lane, structure: Any, axes: list[int | None]) -> tuple[Callable, Callable, Callable]:
+def vectorised(lane: Lane, structure: Any, axes: list[int | None]) -> Functions:
     """All lanes in one step; leaves that no lane touches stay unbatched."""
 
-    init_one, step_one, evaluate_one = stepped(lane, structure, axes)
+    init_one, step_one, settled_one, evaluate_one = stepped(lane, structure, axes)
     init = jax.vmap(init_one, in_axes=(0, None), out_axes=axes)
     step = jax.vmap(step_one, in_axes=(axes, 0, None, None), out_axes=(axes, None, 0))
-    evaluate = jax.vmap(evaluate_one, in_axes=(axes, 0, None))
+    settled = jax.vmap(settled_one, in_axes=(axes, 0, None))
+    evaluate = jax.vmap(evaluate_one, in_axes=(0, 0, None))
 
     def chunk(carry: list[Any], lanes: Any, shared: Any, start: Any, stop: Any) -> tuple[list[Any], Any]:
         def body(t: Any, state: Any) -> Any:
@@ -207,7 +219,7 @@ def vectorised(lane: Lane, structure: Any, axes: list[int | None]) -> tuple[Call
         buffer = jnp.zeros((BLOCK, len(lanes["slot"])), loss_dtype(lane, example, shared))
         return jax.lax.fori_loop(start, stop, body, (carry, buffer))
 
-    return init, chunk, evaluate
+    return init, chunk, settled, evaluate
 
 
 PROGRAMS = {"map": mapped, "vmap": vectorised, "loop": stepped}
