@@ -28,7 +28,7 @@ def traces(program: Program) -> list[Trace]:
         rng = np.random.default_rng(int(cell.id(), 16))
         losses = np.geomspace(1, rng.uniform(1e-3, 0.5), cell.steps).astype(np.float32)
         at = np.array(cell.task.evaluation_steps(cell.steps), np.int32)
-        names = {"loss", cell.task.selection, cell.task.score}
+        names = {"loss", cell.task.selection, cell.task.score, *(goal.metric for goal in cell.task.targets())}
         values = {name: losses[np.minimum(at, cell.steps - 1)] for name in names}
         made.append(Trace(cell, Status.DONE, "", losses, at, values, Counts(cell.steps, 0, 0)))
     return made

@@ -66,7 +66,7 @@ class Content:
 
     @cached_property
     def problems(self) -> list[Problem]:
-        return problems(self.stored)
+        return problems(self.newest, self.outcomes)
 
     @cached_property
     def optimizers(self) -> list[str]:
@@ -83,17 +83,22 @@ class Content:
 
     @cached_property
     def charts(self) -> list[dict[str, Any]]:
-        return charts.of_problems(self.problems, self.summary, self.standings["steps"].outcomes, self.places)
+        return charts.of_problems(self.problems, self.summary, self.outcomes, self.places)
 
     @cached_property
     def newest(self) -> Frame:
         """One row for each cell."""
         return newest(self.stored)
 
+    @property
+    def outcomes(self) -> Frame:
+        """One row of numbers for each cell."""
+        return self.standings["steps"].outcomes
+
     @cached_property
     def summary(self) -> Frame:
         """One row for each problem and optimizer, with the commands that compute it."""
-        table = summarise(self.stored)
+        table = summarise(self.stored, self.outcomes)
         table.insert(0, "problem", labels(table))
         runs = [" && ".join(self.runs(self.rows_of(row))) for row in table.to_dict("records")]
         return table.assign(command=runs)
@@ -125,7 +130,7 @@ class Content:
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
-        return verdicts(self.stored)
+        return verdicts(self.newest, self.standings["steps"].best)
 
     @cached_property
     def headline(self) -> str:

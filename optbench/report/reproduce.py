@@ -101,7 +101,8 @@ def options_of(
 
 def typed_names(frame: Frame, suite: str) -> dict[str, str]:
     found: dict[str, str] = {}
-    for _, row in frame.drop_duplicates(["task", "optimizer"]).iterrows():
+    shown = frame[["task", "optimizer", "spec"]].drop_duplicates(["task", "optimizer"])
+    for row in shown.to_dict("records"):
         spec = json.loads(row["spec"])
         found |= {row[kind]: typed(spec[kind], row[kind], suite) for kind in ("task", "optimizer")}
     return found

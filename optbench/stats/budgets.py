@@ -54,8 +54,12 @@ def certificate(frame: Frame) -> Frame:
 
 def dimensions(tried: Frame) -> int:
     """The number of hyperparameters that the trials of one optimizer vary."""
-    specs = [json.loads(spec)["optimizer"] for spec in tried.drop_duplicates("trial")["spec"]]
-    return int((pd.DataFrame(specs).astype(str).nunique() > 1).sum())
+    specs = [
+        json.loads(spec)["optimizer"] for spec in tried[["trial", "spec"]].drop_duplicates("trial")["spec"]
+    ]
+    names = dict.fromkeys(name for spec in specs for name in spec)
+    values = ({str(spec[name]) for spec in specs if spec.get(name) is not None} for name in names)
+    return sum(len(each) > 1 for each in values)
 
 
 def unequal_searches(certified: Frame) -> list[str]:

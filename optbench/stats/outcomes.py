@@ -127,7 +127,10 @@ def crossings(cell: Seen, targets: np.ndarray) -> np.ndarray:
         -best, -targets, side="left"
     )  # `best` falls, so a prefix of it lies above a target
     after = np.append(cell.steps.astype(float), math.inf)[hits]
-    inside = np.flatnonzero((hits > 0) & (hits < len(values)))
+    gaps = np.concatenate([[0], np.diff(cell.steps), [0]])[hits]
+    inside = np.flatnonzero(gaps > 1)  # nothing lies between two steps that follow each other
+    if not len(inside):
+        return after
     last, hit = hits[inside] - 1, hits[inside]
     with np.errstate(divide="ignore", invalid="ignore"):
         above, at, below = np.log([best[last], targets[inside], values[hit]])
@@ -203,9 +206,9 @@ def at_best(found: Frame) -> Frame:
         of=found.groupby(keys, sort=False, dropna=False).ngroup(),
         at=found.groupby("trial", sort=False, dropna=False).ngroup(),
     )
-    medians = rows.groupby(["of", "at"], sort=False)[by].agg(middle)
-    trials = rows.groupby(["of", "at"], sort=False)["trial"].first()
-    best = medians.assign(trial=trials).sort_values([*by, "trial"]).reset_index().drop_duplicates("of")
+    trials = rows.groupby(["of", "at"], sort=False)
+    medians = trials[by].median().assign(trial=trials["trial"].first())
+    best = medians.sort_values([*by, "trial"]).reset_index().drop_duplicates("of")
     chosen = dict(zip(best["of"], best["at"], strict=True))
     return found[(rows["at"] == rows["of"].map(chosen)).to_numpy()]
 

@@ -56,8 +56,8 @@ def newest(frame: Frame) -> Frame:
     With stages, a cell that serves two of them (an untuned one that won), or two optimizers, is one row in each.
     """
     key = ["cell", "device_kind", *(["stage", "optimizer"] if "stage" in frame else [])]
-    kept = frame.sort_values("created", kind="stable").drop_duplicates(key, keep="last")
-    return frame.loc[frame.index.isin(kept.index)]
+    kept = frame[[*key, "created"]].sort_values("created", kind="stable").drop_duplicates(key, keep="last")
+    return frame if len(kept) == len(frame) else frame.loc[frame.index.isin(kept.index)]
 
 
 def labels(frame: Frame) -> Frame:

@@ -62,36 +62,38 @@ def rate_range(tried: Frame) -> tuple[float, float]:
     return (min(kept), max(kept)) if len(kept) else (math.nan, math.nan)
 
 
-def best_trial(seen: Frame) -> tuple[Any, bool]:
-    """The trial that is reported, from outcomes of one optimizer, and whether it is at the grid's edge.
+def best_trial(seen: Frame, best: Frame | None = None) -> tuple[Any, bool]:
+    """The trial that is reported, from outcomes of one optimizer (`best`: at it), and whether it is at the grid's edge.
 
     None where there is nothing to search. Random trials have no edge.
     """
-    trial = at_best(seen)["trial"].dropna()
+    trial = (at_best(seen) if best is None else best)["trial"].dropna()
     if trial.empty:
         return None, False
     trials = sorted(seen["trial"].unique())
     return trial.iloc[0], "stage" not in seen and len(trials) > 1 and trial.iloc[0] in (trials[0], trials[-1])
 
 
-def summarise(frame: Frame) -> Frame:
-    """One row for each (task, setting, optimizer), in the order of the frame.
+def summarise(frame: Frame, found: Frame | None = None) -> Frame:
+    """One row for each (task, setting, optimizer), in the order of the frame; `found`: its outcomes, if known.
 
     Rows at different settings (schedule, framework, dtype, steps, kind of device) are never averaged.
     """
     if frame.empty:
         return pd.DataFrame(columns=[*PROBLEM, "optimizer"])
-    found = outcomes(frame)
-    apart = kept_apart(frame, [*PROBLEM, "optimizer"])
-    table = pd.DataFrame([summarise_one(rows, found.loc[rows.index]) for rows in apart])
+    found = outcomes(frame) if found is None else found
+    chosen, apart = found.index.isin(at_best(found).index), kept_apart(frame, [*PROBLEM, "optimizer"])
+    places = [found.index.get_indexer(rows.index) for rows in apart]
+    seen = ((found.iloc[place], found.iloc[place[chosen[place]]]) for place in places)
+    table = pd.DataFrame([summarise_one(rows, *each) for rows, each in zip(apart, seen, strict=True)])
     return table.assign(apart=provenance.apart(frame, [rows.index for rows in apart]))
 
 
-def summarise_one(rows: Frame, seen: Frame) -> dict[str, Any]:
-    """One row of the summary, from the cells of one optimizer on one problem and their outcomes."""
+def summarise_one(rows: Frame, seen: Frame, best: Frame) -> dict[str, Any]:
+    """One row of the summary, from the cells of one optimizer on one problem, their outcomes, and those reported."""
     question = question_of(rows)
-    trial, edge = best_trial(seen)
-    best, tried, ran = at_best(seen), trying(seen), rows[rows["status"].isin(RAN)]
+    trial, edge = best_trial(seen, best)
+    tried, ran = trying(seen), rows[rows["status"].isin(RAN)]
     swept = tried if trial is not None else tried.iloc[:0]
     low, high = rate_range(swept) if trial is not None else (math.nan, math.nan)
     loss, loss_low, loss_high = median_interval(best["training"])
