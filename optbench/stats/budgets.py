@@ -40,11 +40,12 @@ def certificate(frame: Frame) -> Frame:
         steps = float(rows["steps"].iloc[0])
         costs = {axis: costs_of(rows, axis) for axis in ("steps", "gradients", "seconds")}
         for optimizer, own in rows.groupby("optimizer", sort=False):
-            seeds = trying(own).groupby("trial", dropna=False)["seed"].nunique()
+            tried = trying(own)
+            seeds = tried.groupby("trial", dropna=False)["seed"].nunique()
             found.append({
                 **own[list(PROBLEM)].iloc[0].to_dict(), "problem": names.loc[own.index[0]],
                 "optimizer": str(optimizer), "trials": len(seeds), "seeds": int(seeds.min()),
-                "lanes": len(own), "searched": bool(own["trial"].notna().all()), "dimensions": dimensions(trying(own)),
+                "lanes": len(own), "searched": bool(own["trial"].notna().all()), "dimensions": dimensions(tried),
                 **{axis: len(own) * steps * float(cost.loc[optimizer]) for axis, cost in costs.items()},
                 "where": where(own),
                 "counted": bool(gradients_per_step(own).notna().any() or not own["status"].isin(RAN).any()),

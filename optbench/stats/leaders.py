@@ -8,7 +8,7 @@ import pandas as pd
 
 from optbench.record import Question
 from optbench.stats import Frame
-from optbench.stats.curves import median_interval, middle
+from optbench.stats.curves import median_interval
 from optbench.stats.outcomes import at_best, trying
 from optbench.stats.paired import spreads
 from optbench.stats.settings import PROBLEM
@@ -23,7 +23,7 @@ def leaders(best: Frame, question: Question) -> Frame:
     those of `PROBLEM` and `spreads`, optimizer, by, metric, target, reached (seeds that reached the final target).
     """
     target = question.last
-    by_steps = bool((best.groupby("optimizer")["finish"].agg(middle) < math.inf).any())
+    by_steps = bool((best.groupby("optimizer")["finish"].median() < math.inf).any())
     reached = (best["finish"] < math.inf).groupby(best["optimizer"], sort=False).sum()
     table = spreads(best, "finish" if by_steps else "score", "compared").assign(reached=reached)
     return table.reset_index().assign(

@@ -69,8 +69,8 @@ def labels(frame: Frame) -> Frame:
         differing = [name for name in SETTING if rows[name].nunique(dropna=False) > 1]
         for row in rows.to_dict("records"):
             names[key_of(row)] = f"{task} ({sentence(row, differing)})" if differing else str(task)
-    keys = frame[list(PROBLEM)].to_dict("records")
-    return pd.Series([names[key_of(row)] for row in keys], index=frame.index, dtype=object)
+    keys = zip(*(map(str, frame[name]) for name in PROBLEM), strict=True)
+    return pd.Series([names[key] for key in keys], index=frame.index, dtype=object)
 
 
 def key_of(row: dict) -> tuple[str, ...]:

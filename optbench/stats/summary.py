@@ -36,8 +36,9 @@ def working_range(tried: Frame) -> dict[str, Any]:
     or the lower, end of its median's interval is finite. `decades_open`: the range meets an edge of the grid, so that
     it is at least that wide.
     """
-    by_trial = {trial: median_interval(times) for trial, times in tried.groupby("trial")["works"]}
-    trials, ends = np.array([*by_trial], float), np.array([*by_trial.values()]).reshape(-1, 3)
+    at, times = tried["trial"].to_numpy(float), tried["works"].to_numpy(float)
+    trials = np.unique(at[~np.isnan(at)])
+    ends = np.array([median_interval(times[at == trial]) for trial in trials]).reshape(-1, 3)
     found: dict[str, Any] = {"decades_open": False}
     for name, times in zip(("decades", "decades_high", "decades_low"), ends.T, strict=True):
         found[name] = math.nan
@@ -57,7 +58,7 @@ def longest_run(works: np.ndarray) -> tuple[int, int]:
 
 def rate_range(tried: Frame) -> tuple[float, float]:
     """The least and the largest trial that is not significantly worse than the best, paired by seed."""
-    metric = "finish" if (tried.groupby("trial")["finish"].agg(middle) < math.inf).any() else "selection"
+    metric = "finish" if (tried.groupby("trial")["finish"].median() < math.inf).any() else "selection"
     kept = spreads(tried, metric, of="trial").query("leads").index
     return (min(kept), max(kept)) if len(kept) else (math.nan, math.nan)
 
