@@ -38,15 +38,20 @@ class Content:
     """Result files that could not be read."""
     allow_unequal: bool = False
     """Whether optimizers are ranked although their budgets differ."""
+    figures: bool = False
+    """Whether every chart is also drawn for print, which takes longer than all the rest."""
 
     @classmethod
-    def of(cls, selection: Selection, store: Store, allow_unequal: bool = False) -> Content:
+    def of(
+        cls, selection: Selection, store: Store, allow_unequal: bool = False, figures: bool = False
+    ) -> Content:
         """What a store has for a selection; UserError if that is nothing."""
         frame = selection.read(store)
         rows = selection.rows(frame, store.folder)
         claims = measured(store.folder, rows["optimizer"].unique())
         unreadable = tuple(sorted(store.passed_over))
-        return cls(selection, rows, tuple(terrains(frame, rows)), tuple(claims), unreadable, allow_unequal)
+        shown = tuple(terrains(frame, rows)), tuple(claims), unreadable
+        return cls(selection, rows, *shown, allow_unequal, figures)
 
     @cached_property
     def suite(self) -> Suite:
@@ -171,7 +176,8 @@ class Content:
 
     @property
     def report_command(self) -> str:
-        return self.selection.report_command() + " --allow-unequal" * self.allow_unequal
+        options = " --allow-unequal" * self.allow_unequal + " --figures" * self.figures
+        return self.selection.report_command() + options
 
     @cached_property
     def commands(self) -> list[str]:

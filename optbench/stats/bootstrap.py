@@ -50,9 +50,7 @@ def table(rows: Frame, column: str) -> Table:
         raise ValueError(f"{(counts == 0).sum()} pairs of optimizer and problem have no row; see `complete`")
     values = np.full((len(counts), counts.max()), math.inf)
     values[pair, np.arange(len(pair)) - (np.cumsum(counts) - counts)[pair]] = found[order]
-    return Table(
-        *(tuple(each) for each in (optimizers, problems)), values.reshape(*shape, -1), counts.reshape(shape)
-    )
+    return Table(tuple(optimizers), tuple(problems), values.reshape(*shape, -1), counts.reshape(shape))
 
 
 def medians(data: Table) -> np.ndarray:

@@ -114,11 +114,12 @@ def on_problem(rows: Frame, axis: str = "steps", read: Reading | None = None) ->
     resolution = max((int(np.diff(cell.steps).max(initial=0)) for cell in read.main), default=0)
     first, hardest = ends(read.metrics["selection"], values["selection"], question)
     wanted = (*PROBLEM, "optimizer", "trial", "trial_default", "seed", "status", "stage")
-    return rows[[name for name in wanted if name in rows]].assign(
-        cost=cost, budget=budget, **times, **values, over=over, resolution=resolution, seeded=question.seeded,
-        compared=compared(values["score"], times["finish"] / budget, question),
-        progress=progress(values["selection"], first, hardest, question), first=first, hardest=hardest,
-    )  # fmt: skip
+    return pd.DataFrame({
+        **{name: rows[name] for name in wanted if name in rows}, "cost": cost, "budget": budget, **times, **values,
+        "over": over, "resolution": resolution, "seeded": question.seeded,
+        "compared": compared(values["score"], times["finish"] / budget, question),
+        "progress": progress(values["selection"], first, hardest, question), "first": first, "hardest": hardest,
+    })  # fmt: skip
 
 
 def known(rows: Frame, metric: str) -> list[Seen]:

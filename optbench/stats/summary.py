@@ -59,7 +59,8 @@ def longest_run(works: np.ndarray) -> tuple[int, int]:
 def rate_range(tried: Frame) -> tuple[float, float]:
     """The least and the largest trial that is not significantly worse than the best, paired by seed."""
     metric = "finish" if (tried.groupby("trial")["finish"].median() < math.inf).any() else "selection"
-    kept = spreads(tried, metric, of="trial").query("leads").index
+    table = spreads(tried, metric, of="trial")
+    kept = table.index[table["leads"]]
     return (min(kept), max(kept)) if len(kept) else (math.nan, math.nan)
 
 
@@ -82,10 +83,10 @@ def summarise(frame: Frame, found: Frame | None = None) -> Frame:
     """
     if frame.empty:
         return pd.DataFrame(columns=[*PROBLEM, "optimizer"])
-    found = outcomes(frame) if found is None else found
-    chosen, apart = found.index.isin(at_best(found).index), kept_apart(frame, [*PROBLEM, "optimizer"])
-    places = [found.index.get_indexer(rows.index) for rows in apart]
-    seen = ((found.iloc[place], found.iloc[place[chosen[place]]]) for place in places)
+    every: Frame = outcomes(frame) if found is None else found
+    chosen, apart = every.index.isin(at_best(every).index), kept_apart(frame, [*PROBLEM, "optimizer"])
+    places = [every.index.get_indexer(rows.index) for rows in apart]
+    seen = ((every.iloc[place], every.iloc[place[chosen[place]]]) for place in places)
     table = pd.DataFrame([summarise_one(rows, *each) for rows, each in zip(apart, seen, strict=True)])
     return table.assign(apart=provenance.apart(frame, [rows.index for rows in apart]))
 
@@ -100,7 +101,7 @@ def summarise_one(rows: Frame, seen: Frame, best: Frame) -> dict[str, Any]:
     loss, loss_low, loss_high = median_interval(best["training"])
     score, score_low, score_high = median_interval(best["score"])
     return {
-        **rows[[*PROBLEM, "optimizer"]].iloc[0].to_dict(), "trial": trial, "trial_at_edge": edge,
+        **{name: rows[name].iloc[0] for name in (*PROBLEM, "optimizer")}, "trial": trial, "trial_at_edge": edge,
         "trial_low": low, "trial_high": high,
         "trials": tried["trial"].nunique(), "seeds": len(best), "loss": loss, "loss_low": loss_low,
         "loss_high": loss_high, "metric": question.score, "score": score, "score_low": score_low,
