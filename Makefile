@@ -14,7 +14,7 @@ report:      ## the sample report: its runs, the claims, the pages, the picture 
 	optbench run --suite quickstart --opt $(OPT)
 	optbench run --suite paths --opt $(OPT)
 	optbench claims --strict --out reports/sample
-	optbench report --suite quickstart --opt $(OPT) --out reports/sample
+	optbench report --suite quickstart --opt $(OPT) --figures --out reports/sample
 	python -m tests.picture reports/sample/quickstart
 grand:       ## forty optimizers on twelve tasks, some four hours on two cores; interrupted, it goes on
 	optbench run --suite grand --results reports/grand/rows

@@ -173,14 +173,14 @@ class Result:
 
         return plot(self.frame, metric)
 
-    def report(self, out: str | PathLike[str] = "reports") -> Path:
-        """Write the page, the Markdown and the tables to a folder, which is returned."""
+    def report(self, out: str | PathLike[str] = "reports", figures: bool = False) -> Path:
+        """Write the page, the Markdown, the tables and, if asked, figures for print to a folder, which is returned."""
         from optbench.report.selection import Selection
         from optbench.report.write import write_report
 
         tasks, names = (list(dict.fromkeys(self.frame[kind])) for kind in ("task", "optimizer"))
         selection = Selection(self.suite or "quickstart", opt=names, task=tasks, results=self.results)
-        return write_report(self.results, str(out), selection)[0]
+        return write_report(self.results, str(out), selection, figures=figures)[0]
 
     def _repr_html_(self) -> str:
         return self.table.to_html(index=False)

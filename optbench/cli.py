@@ -51,7 +51,7 @@ class Show:
 
 @dataclass(frozen=True)
 class Report:
-    """Write a page with tables and figures of the stored results of a suite.
+    """Write a page with tables and charts of the stored results of a suite.
 
     Shows every stored optimizer for the suite's tasks, one section per setting; narrow it with the options below.
     """
@@ -88,6 +88,8 @@ class Report:
     """Also show rows of older code, under separate names."""
     allow_unequal: bool = False
     """Rank optimizers even if their budgets differ by more than 5 %; the report says so."""
+    figures: bool = False
+    """Also draw every chart for print, as SVG and PNG, and show these in index.md."""
     compare: Texts = None
     """Compare two result folders or commits instead: --compare A B"""
     json: Json = False
@@ -282,7 +284,8 @@ def do(
             if command.compare is not None:
                 folder, text = write_comparison(command.results, command.out, selection, command.compare)
             else:
-                folder, text = write_report(command.results, command.out, selection, command.allow_unequal)
+                how = command.allow_unequal, command.figures
+                folder, text = write_report(command.results, command.out, selection, *how)
             print(text)
             files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
             return 0, {"folder": str(folder), "files": files, "text": text}

@@ -94,16 +94,12 @@ def code(thing: Any) -> str:
         return f"python=={sys.version_info.major}.{sys.version_info.minor}"
     path = Path(file).resolve()
     if not is_installed(path):
-        return digest_of(
-            closure(
-                [module], lambda name, found: name.partition(".")[0] != PACKAGE and not is_installed(found)
-            )
-        )
+        return digest_of(closure([module], is_own))
     found = distribution(root)
     if found is None or found.read_text(
         "direct_url.json"
     ):  # of a path or a commit: its version need not move
-        return digest_of(closure([module], lambda name, _: name.partition(".")[0] == root))
+        return digest_of(closure([module], lambda name: name.partition(".")[0] == root))
     return f"{found.name}=={found.version}"
 
 
@@ -115,6 +111,12 @@ def distribution(package: str) -> importlib.metadata.Distribution | None:
     except importlib.metadata.PackageNotFoundError:
         names = importlib.metadata.packages_distributions().get(package)
         return importlib.metadata.distribution(names[0]) if names else None
+
+
+def is_own(name: str) -> bool:
+    """Whether a module is a file of the user's."""
+    path = None if name.partition(".")[0] == PACKAGE else file_of(name)
+    return path is not None and not is_installed(path)
 
 
 def is_installed(path: Path) -> bool:
@@ -135,7 +137,7 @@ def version_of_numbers(modules: tuple[str, ...], framework: str) -> str:
     """A digest of the package's source that affects a cell's numbers, given the modules of its optimizer and task."""
     other = {"jax": "torch", "torch": "jax"}[framework]
 
-    def counts(name: str, _: Path) -> bool:
+    def counts(name: str) -> bool:
         parts = name.split(".")
         # The catalogues name everything, and the other framework's half of an optimizer computes nothing here.
         inside = (
@@ -149,14 +151,13 @@ def version_of_numbers(modules: tuple[str, ...], framework: str) -> str:
 # --- the files that importing a module loads ----------------------------------------------------------------
 
 
-def closure(modules: Iterable[str], counts: Callable[[str, Path], bool]) -> dict[str, Path]:
+def closure(modules: Iterable[str], counts: Callable[[str], bool]) -> dict[str, Path]:
     """These modules and all that they import, directly or indirectly, as far as `counts` accepts them."""
     found: dict[str, Path] = {}
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        path = file_of(name)
-        if name in found or path is None or not counts(name, path):
+        if name in found or not counts(name) or (path := file_of(name)) is None:
             continue
         found[name] = path
         waiting += imported(name, path.name == "__init__.py", source_of(name, path))
@@ -199,7 +200,7 @@ def imported(name: str, gathers: bool, source: str) -> tuple[str, ...]:
     """
     package = name if gathers else name.rpartition(".")[0]
     names: list[str] = []
-    for node in ast.walk(ast.parse(source)):
+    for node in statements(ast.parse(source)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -208,6 +209,14 @@ def imported(name: str, gathers: bool, source: str) -> tuple[str, ...]:
             base = ".".join(filter(None, (above, node.module)))
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
     return tuple(dict.fromkeys(filter(None, names)))
+
+
+def statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """All statements, without a look at their expressions, which are most of a tree."""
+    for part in ("body", "handlers", "orelse", "finalbody", "cases"):
+        for node in getattr(tree, part, ()):
+            yield node
+            yield from statements(node)
 
 
 def digest_of(files: dict[str, Path]) -> str:
@@ -241,7 +250,7 @@ def docstrings(tree: ast.Module, lines: list[str]) -> Iterator[Span]:
     def column(row: int, offset: int) -> int:
         return len(lines[row - 1].encode()[:offset].decode())
 
-    for node in ast.walk(tree):
+    for node in statements(tree):
         if (
             isinstance(node, ast.Expr)
             and isinstance(node.value, ast.Constant)

@@ -220,8 +220,16 @@ class Store:
         out; with `older` they are shown under a name of their own, such as `kron (code 1a2b3c4d)`.
         """
         import pandas as pd
+        import pyarrow as pa
 
-        frames = [table.to_pandas() for table in self.tables(tasks)]
+        # Few rows are many operations on strings, which cost least as Python's own.
+        texts = pd.StringDtype("python", na_value=np.nan)
+        tables = list(self.tables(tasks))
+        with contextlib.suppress(
+            pa.ArrowException
+        ):  # files that differ in a column's type are joined by pandas
+            tables = [pa.concat_tables(tables, promote_options="default")] if tables else []
+        frames = [table.to_pandas(types_mapper={pa.string(): texts}.get) for table in tables]
         self.older = sum(int((frame["format"] != FORMAT).sum()) for frame in frames)
         if not frames:
             return pd.DataFrame()

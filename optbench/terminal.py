@@ -258,12 +258,14 @@ def named(program: Program) -> dict[str, Any]:
 
 def print_table(session: Session, frame: Frame) -> dict[str, Any]:
     """The comparison, its verdict and its notes."""
+    from optbench.stats.outcomes import outcomes
     from optbench.stats.provenance import faults
     from optbench.stats.stages import staged_note, with_untuned
     from optbench.stats.summary import as_text, legend, summarise
     from optbench.stats.verdict import verdict
 
-    table, sentence, width = summarise(frame), verdict(frame), terminal_width()
+    found, width = outcomes(frame), terminal_width()
+    table, sentence = summarise(frame, found), verdict(frame, found)
     print(f"\n{as_text(with_untuned(table, frame))}\n\n{textwrap.fill(sentence, width)}\n\n{legend(table)}")
     if "stage" in frame:
         print(textwrap.fill(staged_note(frame), width))

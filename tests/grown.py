@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def traces(program: Program) -> list[Trace]:
         rng = np.random.default_rng(int(cell.id(), 16))
         losses = np.geomspace(1, rng.uniform(1e-3, 0.5), cell.steps).astype(np.float32)
         at = np.array(cell.task.evaluation_steps(cell.steps), np.int32)
-        names = {"loss", cell.task.selection, cell.task.score}
+        names = {"loss", cell.task.selection, cell.task.score, *(goal.metric for goal in cell.task.targets())}
         values = {name: losses[np.minimum(at, cell.steps - 1)] for name in names}
         made.append(Trace(cell, Status.DONE, "", losses, at, values, Counts(cell.steps, 0, 0)))
     return made
@@ -48,8 +49,8 @@ def rows(program: Program) -> bytes:
     return encoded(made, environment.facts() | ({"width": program.width} if program.planned else {}))
 
 
-def grow(folder: Path, cells: int, request: Request) -> Store:
-    """Store a request's cells, and others until there are so many; the others' files are not synced."""
+def grow(folder: Path, cells: int, request: Request, each: int = 1) -> Store:
+    """Store a request's cells, and others until there are so many, `each` programs a file, which is not synced."""
     store = Store(folder)
     store.prepare()
     programs = Order.of(request).planned
@@ -60,7 +61,7 @@ def grow(folder: Path, cells: int, request: Request) -> Store:
         tables.append(pq.read_table(io.BytesIO(data)))
     stored, number = sum(map(len, tables)), 0
     while stored < cells:
-        table = tables[number % len(tables)][: cells - stored]
+        table = pa.concat_tables([tables[number % len(tables)]] * each)[: cells - stored]
         own = {
             "cell": [
                 hashlib.sha256(f"{number} {row}".encode()).hexdigest()[:20] for row in range(len(table))
@@ -69,6 +70,8 @@ def grow(folder: Path, cells: int, request: Request) -> Store:
         }
         for name, values in own.items():
             table = table.set_column(table.column_names.index(name), name, pa.array(values))
-        pq.write_table(table, store.runs / f"other-{number}.parquet", compression="zstd")
+        pq.write_table(table, buffer := io.BytesIO(), compression="zstd")
+        data = buffer.getvalue()
+        (store.runs / f"other-{number}.{zlib.crc32(data):08x}.parquet").write_bytes(data)
         stored, number = stored + len(table), number + 1
     return store

@@ -6,7 +6,10 @@ import functools
 import io
 import itertools
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +28,7 @@ from optbench.execute.tuning import stages
 from optbench.fields import UserError
 from optbench.plan import programs
 from optbench.store import Store
+from optbench.suites.quickstart import TOYS
 from tests.grown import grow, rows
 
 GRID = Request(task=("rosenbrock_2", "quadratic_10"), opt=("adam", "sgd"), seeds=2, steps=20)
@@ -279,6 +283,31 @@ def test_a_large_store_opens_only_what_it_needs(grown, tmp_path, monkeypatch):
     assert opened == []
     assert len(again.frame()) == own
     assert len(opened) == len(Order.of(GRID).planned)
+
+
+def spent(*words: str) -> tuple[float, int]:
+    """Processor seconds and the most resident bytes of a Python process that succeeds."""
+    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return usage.ru_utime + usage.ru_stime, 1024 * usage.ru_maxrss
+
+
+@pytest.mark.slow
+def test_a_store_of_100_000_cells_costs_little(tmp_path):
+    """Measured in imports of pandas: 5 s for the run and 10 s for the report, where one takes 0.7 s."""
+    which = {"suite": "classic", "opt": ("kron", "adam", "novograd"), "results": str(tmp_path)}
+    request = Request(**which, task=(*TOYS, "mlp", "resnet_quick", "transformer_8"))
+    assert len(grow(tmp_path, 100_000, request, each=20).finished()) == 100_000
+    words = ["--suite", "classic", "--task", ",".join(request.task), "--opt", ",".join(request.opt)]
+    words += ["--results", str(tmp_path)]
+    unit = min(spent("-c", "import pandas")[0] for _ in range(3))
+    run, _ = spent("-m", "optbench", "run", *words)
+    report, memory = spent("-m", "optbench", "report", *words, "--out", str(tmp_path / "reports"))
+    assert run < 7 * unit
+    assert report < 14 * unit
+    assert memory < 2e9
 
 
 @pytest.mark.parametrize("damage", [lambda raw: raw[:-9], lambda raw: b"", lambda raw: flipped(raw)])

@@ -57,5 +57,5 @@ def test_a_file_that_is_loaded_again_after_an_edit_is_other_code(folder):
 def test_the_code_of_numbers_covers_what_draws_batches():
     wanted = ["optbench.optimizers.adam", "optbench.tasks.mlp", "optbench.engines.jax"]
     assert len(version_of_numbers(tuple(wanted[:2]), "jax")) == 8
-    files = origin.closure(wanted, lambda name, path: name.startswith("optbench."))
+    files = origin.closure(wanted, lambda name: name.startswith("optbench."))
     assert origin.DRAWS in files

@@ -37,6 +37,7 @@ from optbench.report.reproduce import commands
 from optbench.report.selection import Selection
 from optbench.report.write import csv, write_report
 from optbench.stats.curves import curve, median_interval, ranks
+from optbench.stats.outcomes import outcomes
 from optbench.stats.summary import summarise, texts
 from optbench.store import Store
 from optbench.suite import Suite, load
@@ -95,9 +96,9 @@ def stored(folder, *grids: list[Trace], **facts) -> Store:
     return store
 
 
-def report(folder, store: Store, suite="quickstart", **narrow) -> tuple[str, str]:
+def report(folder, store: Store, suite="quickstart", figures=False, **narrow) -> tuple[str, str]:
     """The page and what the terminal says."""
-    _, said = write_report(str(store.folder), str(folder), Selection(suite, **narrow))
+    _, said = write_report(str(store.folder), str(folder), Selection(suite, **narrow), figures=figures)
     return (folder / suite / "index.md").read_text(), said
 
 
@@ -137,7 +138,7 @@ def written(tmp_path_factory):
         grid("mlp", "adam", 0.05),
         grid("mlp", "sgd[momentum=0.9]", 0.05),
     )
-    page, said = report(folder / "reports", store)
+    page, said = report(folder / "reports", store, figures=True)
     return folder, page, said
 
 
@@ -270,7 +271,7 @@ def test_the_commands_say_how_lanes_ran_where_it_was_not_the_plans_choice(tmp_pa
 
 def test_the_same_store_gives_the_same_bytes(written):
     folder, _, _ = written
-    report(folder / "second", Store(folder / "results"))
+    report(folder / "second", Store(folder / "results"), figures=True)
     first, second = folder / "reports/quickstart", folder / "second/quickstart"
     files = sorted(path.relative_to(first) for path in first.rglob("*.*"))
     assert len(files) == 15
@@ -294,7 +295,7 @@ def test_settings_are_never_averaged(tmp_path):
         grid(level=1e-7, seeds=3, schedule=Schedule("cosine")),
     )
     frame = store.frame()
-    assert [problem.name for problem in problems(frame)] == [
+    assert [problem.name for problem in problems(frame, outcomes(frame))] == [
         "quadratic_10 (40 steps, constant, float32)",
         "quadratic_10 (40 steps, constant, float64)",
         "quadratic_10 (30 steps, constant, float32)",
@@ -309,7 +310,7 @@ def test_precisions_are_kept_apart_also_where_older_rows_said_it_in_the_dtype(tm
     assert set(frame["dtype"]) == {"float32"}
     long = frame["dtype"].where(frame["precision"] == "float32", "float32 with bfloat16 products")
     for rows in (frame, frame.assign(dtype=long), frame.assign(dtype=long).drop(columns="precision")):
-        names = [problem.name for problem in problems(rows)]
+        names = [problem.name for problem in problems(rows, outcomes(rows))]
         assert names == ["quadratic_10 (float32 products)", "quadratic_10 (bfloat16 products)"]
     selection = Selection(precision="bfloat16")
     assert set(selection.rows(selection.read(store), store.folder)["precision"]) == {"bfloat16"}

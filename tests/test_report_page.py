@@ -364,7 +364,7 @@ def test_paths_are_drawn_of_what_is_stored(tmp_path):
         for place in (terrain.surface.start, terrain.surface.minimum):
             assert all(low < at < high for at, (low, high) in zip(place, terrain.window, strict=True))
         assert len(terrain.contours) >= 5
-    [charts, picture] = paths(content)
+    [charts, picture] = paths(dataclasses.replace(content, figures=True))
     assert charts.charts[0].data["paths"][0]["steps"][:3] == [0, 1, 2]
     with figures.style():
         assert figures.render(picture.draw())["svg"].startswith(b"<?xml")

@@ -38,15 +38,20 @@ class Content:
     """Result files that could not be read."""
     allow_unequal: bool = False
     """Whether optimizers are ranked although their budgets differ."""
+    figures: bool = False
+    """Whether every chart is also drawn for print, which takes longer than all the rest."""
 
     @classmethod
-    def of(cls, selection: Selection, store: Store, allow_unequal: bool = False) -> Content:
+    def of(
+        cls, selection: Selection, store: Store, allow_unequal: bool = False, figures: bool = False
+    ) -> Content:
         """What a store has for a selection; UserError if that is nothing."""
         frame = selection.read(store)
         rows = selection.rows(frame, store.folder)
         claims = measured(store.folder, rows["optimizer"].unique())
         unreadable = tuple(sorted(store.passed_over))
-        return cls(selection, rows, tuple(terrains(frame, rows)), tuple(claims), unreadable, allow_unequal)
+        shown = tuple(terrains(frame, rows)), tuple(claims), unreadable
+        return cls(selection, rows, *shown, allow_unequal, figures)
 
     @cached_property
     def suite(self) -> Suite:
@@ -66,7 +71,7 @@ class Content:
 
     @cached_property
     def problems(self) -> list[Problem]:
-        return problems(self.stored)
+        return problems(self.newest, self.outcomes)
 
     @cached_property
     def optimizers(self) -> list[str]:
@@ -83,17 +88,22 @@ class Content:
 
     @cached_property
     def charts(self) -> list[dict[str, Any]]:
-        return charts.of_problems(self.problems, self.summary, self.standings["steps"].outcomes, self.places)
+        return charts.of_problems(self.problems, self.summary, self.outcomes, self.places)
 
     @cached_property
     def newest(self) -> Frame:
         """One row for each cell."""
         return newest(self.stored)
 
+    @property
+    def outcomes(self) -> Frame:
+        """One row of numbers for each cell."""
+        return self.standings["steps"].outcomes
+
     @cached_property
     def summary(self) -> Frame:
         """One row for each problem and optimizer, with the commands that compute it."""
-        table = summarise(self.stored)
+        table = summarise(self.stored, self.outcomes)
         table.insert(0, "problem", labels(table))
         runs = [" && ".join(self.runs(self.rows_of(row))) for row in table.to_dict("records")]
         return table.assign(command=runs)
@@ -125,7 +135,7 @@ class Content:
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
-        return verdicts(self.stored)
+        return verdicts(self.newest, self.standings["steps"].best)
 
     @cached_property
     def headline(self) -> str:
@@ -166,7 +176,8 @@ class Content:
 
     @property
     def report_command(self) -> str:
-        return self.selection.report_command() + " --allow-unequal" * self.allow_unequal
+        options = " --allow-unequal" * self.allow_unequal + " --figures" * self.figures
+        return self.selection.report_command() + options
 
     @cached_property
     def commands(self) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -20,6 +21,8 @@ from optbench.report.problem import Problem
 
 WIDTH = 7.2
 """Inches: the text width of a page."""
+DPI = 200
+"""Dots per inch of a PNG."""
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
@@ -50,7 +53,6 @@ STYLE: dict[str, Any] = {
     "legend.fontsize": 8,
     "legend.handlelength": 2.6,
     "figure.dpi": 100,
-    "savefig.dpi": 200,
     "svg.hashsalt": "optbench",
     "svg.fonttype": "path",
 }
@@ -62,14 +64,15 @@ def style() -> AbstractContextManager[Any]:
 
 def render(figure: Figure) -> dict[str, bytes]:
     """A figure as SVG and as PNG, without dates, so that the same results give the same bytes."""
-    files = {}
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out once, for both
-    for kind, metadata in (("svg", {"Date": None, "Creator": "optbench"}), ("png", {"Software": "optbench"})):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, metadata=metadata)
-        files[kind] = buffer.getvalue()
-    return files
+    if (engine := figure.get_layout_engine()) and figure.axes:
+        engine.execute(figure)  # once, for both
+    figure.set_layout_engine("none")
+    figure.dpi = DPI
+    png, svg = io.BytesIO(), io.BytesIO()
+    # Not by `savefig`, which draws each twice.
+    FigureCanvasAgg(figure).print_png(png, metadata={"Software": "optbench"})
+    FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None, "Creator": "optbench"})
+    return {"svg": svg.getvalue(), "png": png.getvalue()}
 
 
 def files(sections: Sequence[Section]) -> dict[str, bytes]:

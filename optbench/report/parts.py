@@ -133,7 +133,7 @@ class Picture(Part):
 
 @dataclass(frozen=True, eq=False)
 class Chart(Part):
-    """A chart of the page; Markdown shows a picture of the same data, if there is one."""
+    """A chart of the page; Markdown shows a picture of the same data or, without one, its numbers."""
 
     name: str
     kind: str
@@ -148,9 +148,9 @@ class Chart(Part):
     picture: Picture | None = None
 
     def markdown(self) -> str:
-        if self.picture is None:
-            return ""
-        return to_markdown(f"### {escape(self.name)}", escape(self.text), self.picture)
+        numbers = [part for each in self.numbers for part in (f"*{escape(each.caption)}*", each)]
+        body = to_markdown(escape(self.text), *([self.picture] if self.picture else numbers))
+        return to_markdown(f"### {escape(self.name)}", body) if body else ""
 
     def inside(self) -> Sequence[Part]:
         return () if self.picture is None else (self.picture,)

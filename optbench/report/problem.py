@@ -11,7 +11,7 @@ from optbench.report.look import order
 from optbench.stats import Frame
 from optbench.stats.curves import curve
 from optbench.stats.leaders import sensitivity
-from optbench.stats.outcomes import chosen
+from optbench.stats.outcomes import at_best
 from optbench.stats.settings import PROBLEM, kept_apart, labels, question_of
 
 
@@ -22,6 +22,10 @@ class Problem:
     name: str
     question: Question
     rows: Frame
+    outcomes: Frame
+    """Of the rows."""
+    chosen: Frame
+    """Of those at the trial that is reported."""
 
     @cached_property
     def optimizers(self) -> dict[str, Frame]:
@@ -30,11 +34,13 @@ class Problem:
     @cached_property
     def best(self) -> dict[str, Frame]:
         """The rows of each optimizer at its best learning rate."""
-        return {name: chosen(rows) for name, rows in self.optimizers.items()}
+        rows = self.rows[self.rows.index.isin(self.chosen.index)]
+        return {name: rows[rows["optimizer"] == name] for name in self.optimizers}
 
     @cached_property
     def sensitivities(self) -> dict[str, Frame]:
-        return {name: sensitivity(rows) for name, rows in self.optimizers.items()}
+        found = self.outcomes
+        return {name: sensitivity(found[found["optimizer"] == name]) for name in self.optimizers}
 
     @cached_property
     def curves(self) -> dict[str, dict[str, Frame]]:
@@ -64,9 +70,16 @@ class Problem:
         return ", ".join(f"{n} of {len(rows)} {status}" for status, n in counts.items())
 
 
-def problems(frame: Frame) -> list[Problem]:
-    names = labels(frame)
-    return [Problem(names[rows.index[0]], question_of(rows), rows) for rows in kept_apart(frame)]
+def problems(frame: Frame, found: Frame) -> list[Problem]:
+    """From rows and their outcomes."""
+    names, best = labels(frame), at_best(found)
+    return [
+        Problem(
+            names[rows.index[0]], question_of(rows), rows,
+            *(each[each.index.isin(rows.index)] for each in (found, best)),
+        )
+        for rows in kept_apart(frame)
+    ]  # fmt: skip
 
 
 def groups(frame: Frame) -> dict[tuple[str, ...], Frame]:

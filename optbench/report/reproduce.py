@@ -14,7 +14,7 @@ from optbench.cell import PRECISIONS, Schedule
 from optbench.record import typed
 from optbench.report.resolve import equal_grid, planned_lanes
 from optbench.stats import Frame
-from optbench.stats.settings import PROBLEM, question_of
+from optbench.stats.settings import NEEDED, PROBLEM, question_of
 from optbench.suite import Suite, several
 from optbench.tuning import BLOCK
 
@@ -50,6 +50,7 @@ def commands(
     names_typed = typed_names(frame, name)
     where = {} if results == "results" else {"results": results}
     runs: dict[tuple, list[tuple[str, str]]] = {}
+    frame = frame[[name for name in frame if name in {*PROBLEM, *NEEDED}]]
     for _, rows in frame.groupby([*PROBLEM, "optimizer", "mode"], sort=False, dropna=False):
         text = names_typed[rows["optimizer"].iloc[0]]
         for options in options_of(rows, suite, text, ruleset):
@@ -101,7 +102,8 @@ def options_of(
 
 def typed_names(frame: Frame, suite: str) -> dict[str, str]:
     found: dict[str, str] = {}
-    for _, row in frame.drop_duplicates(["task", "optimizer"]).iterrows():
+    shown = frame[["task", "optimizer", "spec"]].drop_duplicates(["task", "optimizer"])
+    for row in shown.to_dict("records"):
         spec = json.loads(row["spec"])
         found |= {row[kind]: typed(spec[kind], row[kind], suite) for kind in ("task", "optimizer")}
     return found

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from optbench.stats import Frame
 from optbench.stats.budgets import certificate, refusal, unequal
-from optbench.stats.outcomes import AXES, Block, at_best, complete, outcomes
+from optbench.stats.outcomes import Block, at_best, complete, on_axes
 from optbench.stats.ranking import ALPHA, cliques, friedman, mean_ranks, pairs, problems_needed
 from optbench.stats.stability import disagreements, flips, lead_of_first
 from optbench.stats.times import runtimes
@@ -25,12 +25,9 @@ class Standing:
     certified: Frame
     """The budget of each optimizer (`stats.budgets.certificate`)."""
     axis: str
+    outcomes: Frame
+    """One row for each cell."""
     allow_unequal: bool = False
-
-    @cached_property
-    def outcomes(self) -> Frame:
-        """One row for each cell."""
-        return outcomes(self.frame, self.axis)
 
     @cached_property
     def best(self) -> Frame:
@@ -161,6 +158,5 @@ class Standing:
 
 def standings(frame: Frame, allow_unequal: bool) -> dict[str, Standing]:
     """One for each axis, steps first."""
-    certified = certificate(frame)
-    axes = sorted(AXES, key=list(SPOKEN).index)
-    return {axis: Standing(frame, certified, axis, allow_unequal) for axis in axes}
+    certified, found = certificate(frame), on_axes(frame, [*SPOKEN])
+    return {axis: Standing(frame, certified, axis, each, allow_unequal) for axis, each in found.items()}

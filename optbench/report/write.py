@@ -19,11 +19,11 @@ from optbench.report.parts import sections
 from optbench.report.selection import Selection
 from optbench.stats import Frame
 from optbench.store import Store
-from optbench.wording import count
+from optbench.wording import count, listed
 
 
 def write_report(
-    results: str, out: str, selection: Selection, allow_unequal: bool = False
+    results: str, out: str, selection: Selection, allow_unequal: bool = False, figures: bool = False
 ) -> tuple[Path, str]:
     """Write the report to <out>/<suite>/; returns the folder and what the terminal prints.
 
@@ -32,18 +32,19 @@ def write_report(
         out: the folder that reports go to.
         selection: which rows are shown.
         allow_unequal: rank optimizers although their budgets differ.
+        figures: also draw every chart for print, and show these in index.md.
 
     Raises:
         UserError: no stored row matches, or the folder cannot be written to.
     """
-    content = Content.of(selection, Store(results), allow_unequal)
+    content = Content.of(selection, Store(results), allow_unequal, figures)
     folder = Path(out) / slug(selection.own.name)
     shown = sections(content, PANELS)
-    figures = files(shown)
+    drawn = files(shown)
     tables = {"table.csv": csv(content.summary), "table.tex": tex.table(content).encode()}
-    pages = {"index.md": index(content, shown), "index.html": page(content, shown, figures)}
-    save(folder, {**figures, **tables, **pages})
-    return folder, closing(folder, content, len(figures) // 2)
+    pages = {"index.md": index(content, shown), "index.html": page(content, shown, drawn)}
+    save(folder, {**drawn, **tables, **pages})
+    return folder, closing(folder, content, len(drawn) // 2)
 
 
 def write_comparison(results: str, out: str, selection: Selection, sides: Sequence[str]) -> tuple[Path, str]:
@@ -90,9 +91,11 @@ def closing(folder: Path, content: Content, figures: int) -> str:
     names, tasks = len(content.optimizers), content.stored["task"].nunique()
     cells = int(content.summary["lanes"].sum())
     seeded = {problem.rows["task"].iloc[0] for problem in content.problems if problem.question.seeded}
+    beside = ["index.md", *[f"{figures} figures (SVG and PNG)"] * bool(figures), "table.csv", "table.tex"]
+    more = "" if content.figures else " Figures for print: --figures."
     return (
         f"Wrote {folder / 'index.html'}: {count(tasks, 'task')}, {count(names, 'optimizer')}, "
-        f"{count(cells, 'cell')}. Beside it: index.md, {figures} figures (SVG and PNG), table.csv and table.tex.\n"
+        f"{count(cells, 'cell')}. Beside it: {listed(beside)}.{more}\n"
         f"{content.headline}\n"
         f"Next: {content.selection.next_command(content.newest, content.summary, seeded, bool(content.terrains))}"
     )

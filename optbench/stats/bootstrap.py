@@ -40,18 +40,17 @@ def table(rows: Frame, column: str) -> Table:
     Raises:
         ValueError: an optimizer has no row on a problem.
     """
-    rows = rows.sort_values(column)
-    keys = [rows[name].astype(str) for name in ("optimizer", "problem")]
-    seat = rows.groupby(keys).cumcount().rename("seat")
-    wide = rows[column].set_axis(pd.MultiIndex.from_arrays([*keys, seat])).unstack("seat")
-    names = [wide.index.levels[level] for level in (0, 1)]
-    wide = wide.reindex(pd.MultiIndex.from_product(names))
-    shape = tuple(map(len, names))
-    counts = wide.notna().sum(axis=1).to_numpy().reshape(shape)
+    texts = (rows[name].astype(str).to_numpy(object) for name in ("optimizer", "problem"))
+    (optimizers, mine), (problems, its) = (np.unique(each, return_inverse=True) for each in texts)
+    found, shape = rows[column].to_numpy(float), (len(optimizers), len(problems))
+    order = np.lexsort((found, its, mine))
+    pair = (mine * len(problems) + its)[order]
+    counts = np.bincount(pair, minlength=math.prod(shape))
     if (counts == 0).any():
         raise ValueError(f"{(counts == 0).sum()} pairs of optimizer and problem have no row; see `complete`")
-    values = wide.fillna(math.inf).to_numpy(float).reshape(*shape, -1)
-    return Table(*(tuple(map(str, each)) for each in names), values, counts)
+    values = np.full((len(counts), counts.max()), math.inf)
+    values[pair, np.arange(len(pair)) - (np.cumsum(counts) - counts)[pair]] = found[order]
+    return Table(tuple(optimizers), tuple(problems), values.reshape(*shape, -1), counts.reshape(shape))
 
 
 def medians(data: Table) -> np.ndarray:

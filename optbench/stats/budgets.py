@@ -40,11 +40,12 @@ def certificate(frame: Frame) -> Frame:
         steps = float(rows["steps"].iloc[0])
         costs = {axis: costs_of(rows, axis) for axis in ("steps", "gradients", "seconds")}
         for optimizer, own in rows.groupby("optimizer", sort=False):
-            seeds = trying(own).groupby("trial", dropna=False)["seed"].nunique()
+            tried = trying(own)
+            seeds = tried.groupby("trial", dropna=False)["seed"].nunique()
             found.append({
                 **own[list(PROBLEM)].iloc[0].to_dict(), "problem": names.loc[own.index[0]],
                 "optimizer": str(optimizer), "trials": len(seeds), "seeds": int(seeds.min()),
-                "lanes": len(own), "searched": bool(own["trial"].notna().all()), "dimensions": dimensions(trying(own)),
+                "lanes": len(own), "searched": bool(own["trial"].notna().all()), "dimensions": dimensions(tried),
                 **{axis: len(own) * steps * float(cost.loc[optimizer]) for axis, cost in costs.items()},
                 "where": where(own),
                 "counted": bool(gradients_per_step(own).notna().any() or not own["status"].isin(RAN).any()),
@@ -54,8 +55,12 @@ def certificate(frame: Frame) -> Frame:
 
 def dimensions(tried: Frame) -> int:
     """The number of hyperparameters that the trials of one optimizer vary."""
-    specs = [json.loads(spec)["optimizer"] for spec in tried.drop_duplicates("trial")["spec"]]
-    return int((pd.DataFrame(specs).astype(str).nunique() > 1).sum())
+    specs = [
+        json.loads(spec)["optimizer"] for spec in tried[["trial", "spec"]].drop_duplicates("trial")["spec"]
+    ]
+    names = dict.fromkeys(name for spec in specs for name in spec)
+    values = ({str(spec[name]) for spec in specs if spec.get(name) is not None} for name in names)
+    return sum(len(each) > 1 for each in values)
 
 
 def unequal_searches(certified: Frame) -> list[str]:

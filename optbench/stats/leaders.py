@@ -6,29 +6,29 @@ import math
 
 import pandas as pd
 
+from optbench.record import Question
 from optbench.stats import Frame
-from optbench.stats.curves import median_interval, middle
-from optbench.stats.outcomes import at_best, on_problem, trying
+from optbench.stats.curves import median_interval
+from optbench.stats.outcomes import at_best, trying
 from optbench.stats.paired import spreads
-from optbench.stats.settings import PROBLEM, question_of
+from optbench.stats.settings import PROBLEM
 
 
-def leaders(rows: Frame) -> Frame:
-    """For each optimizer of one problem at its best learning rate: the compared number and whether it leads.
+def leaders(best: Frame, question: Question) -> Frame:
+    """For each optimizer of one problem, from outcomes at its best trial: the compared number and whether it leads.
 
     Where an optimizer reaches a final target, at which lanes stop, the losses no longer compare and the steps to
     that target do (`by` is 'steps'); elsewhere it is the final value of the reported metric (`by` is 'value'). The test
     takes the outcome `compared`, so that a run that stopped short of the target still counts with its loss. Columns:
     those of `PROBLEM` and `spreads`, optimizer, by, metric, target, reached (seeds that reached the final target).
     """
-    question = question_of(rows)
-    best, target = at_best(on_problem(rows)), question.last
-    by_steps = bool((best.groupby("optimizer")["finish"].agg(middle) < math.inf).any())
+    target = question.last
+    by_steps = bool((best.groupby("optimizer")["finish"].median() < math.inf).any())
     reached = (best["finish"] < math.inf).groupby(best["optimizer"], sort=False).sum()
     table = spreads(best, "finish" if by_steps else "score", "compared").assign(reached=reached)
     return table.reset_index().assign(
         by="steps" if by_steps else "value", metric=target.metric if by_steps else question.score,
-        target=target.value if by_steps else math.nan, **{name: rows[name].iloc[0] for name in PROBLEM},
+        target=target.value if by_steps else math.nan, **{name: best[name].iloc[0] for name in PROBLEM},
     )  # fmt: skip
 
 
@@ -56,12 +56,12 @@ def winners(found: Frame) -> Frame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["problem", "optimizer"])
 
 
-def sensitivity(rows: Frame) -> Frame:
-    """The final selection metric of one optimizer at each learning rate.
+def sensitivity(seen: Frame) -> Frame:
+    """The final selection metric at each learning rate, from outcomes of one optimizer on one problem.
 
     Columns: trial, middle, low, high, lanes, lost (lanes that diverged or failed).
     """
-    groups = trying(on_problem(rows)).groupby("trial", dropna=False)["selection"]
+    groups = trying(seen).groupby("trial", dropna=False)["selection"]
     columns = ["trial", "middle", "low", "high", "lanes", "lost"]
     found = [
         (at, *median_interval(each.to_numpy()), len(each), (each == math.inf).sum()) for at, each in groups

@@ -8,6 +8,7 @@ one's total budget: its horizon times its cost of a step. Anything later does no
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,43 +45,19 @@ def outcomes(frame: Frame, axis: str = "steps") -> Frame:
 
     A cell that diverged or failed is infinite in times and values (unless it got there before), 0 in progress.
     """
+    return on_axes(frame, (axis,))[axis]
+
+
+def on_axes(frame: Frame, axes: Sequence[str] = AXES) -> dict[str, Frame]:
+    """`outcomes` on several axes, from one reading of the rows."""
     if frame.empty:
-        return pd.DataFrame(columns=[*PROBLEM, "problem", "optimizer"])
-    names = labels(frame)
-    found = pd.concat([on_problem(rows, axis) for rows in kept_apart(frame)])
-    found.insert(len(PROBLEM), "problem", names.loc[found.index])
+        return dict.fromkeys(axes, pd.DataFrame(columns=[*PROBLEM, "problem", "optimizer"]))
+    names, found = labels(frame), {}
+    problems = [(rows, reading(rows)) for rows in kept_apart(frame)]
+    for axis in axes:
+        found[axis] = pd.concat([on_problem(rows, axis, read) for rows, read in problems])
+        found[axis].insert(len(PROBLEM), "problem", names.loc[found[axis].index])
     return found
-
-
-def on_problem(rows: Frame, axis: str = "steps") -> Frame:
-    question = question_of(rows)
-    per_step = costs_of(rows, axis)
-    least = per_step.min()  # NaN, where nothing ran, is skipped
-    budget = float(rows["steps"].iloc[0]) * (least if math.isfinite(least) else 1.0)
-    cost = rows["optimizer"].map(per_step).to_numpy(float)
-    # A horizon divided and multiplied by the same cost must not lose its last step.
-    stop = np.nan_to_num(np.floor(budget / cost * (1 + 1e-9)), nan=0.0)
-    goals = {"works": question.first, "time": question.main}
-    goals |= {"finish": question.last} if question.last.final else {}
-    training = "loss" if question.score == "loss" else "train_loss"
-    metrics = {"selection": question.selection, "training": training, "score": question.score}
-    needed = dict.fromkeys([*metrics.values(), *(goal.metric for goal in goals.values())])
-    seen = {metric: known(rows, metric) for metric in needed}
-    values = {name: value_at(seen[metric], stop) for name, metric in metrics.items()}
-    times = {"finish": np.full(len(rows), math.inf)}
-    for name, goal in goals.items():
-        reached = cost * step_to(seen[goal.metric], goal.value, stop)
-        times[name] = np.where(np.isnan(reached), math.inf, reached)
-    goal = seen[question.main.metric]
-    over = value_at(goal, stop) / question.main.value if question.main.value > 0 else math.nan
-    resolution = max((int(np.diff(cell.steps).max(initial=0)) for cell in goal), default=0)
-    first, hardest = ends(seen[question.selection], values["selection"], question)
-    wanted = (*PROBLEM, "optimizer", "trial", "trial_default", "seed", "status", "stage")
-    return rows[[name for name in wanted if name in rows]].assign(
-        cost=cost, budget=budget, **times, **values, over=over, resolution=resolution, seeded=question.seeded,
-        compared=compared(values["score"], times["finish"] / budget, question),
-        progress=progress(values["selection"], first, hardest, question), first=first, hardest=hardest,
-    )  # fmt: skip
 
 
 class Seen(NamedTuple):
@@ -90,6 +67,59 @@ class Seen(NamedTuple):
     values: np.ndarray
     well: bool
     """Whether the cell neither diverged nor failed."""
+
+
+class Reading(NamedTuple):
+    """What outcomes of one problem need of each row's histories, whatever the axis."""
+
+    question: Question
+    metrics: dict[str, list[Seen]]
+    """The histories of selection, training and score."""
+    main: list[Seen]
+    """Those of the main target's metric."""
+    steps: dict[str, np.ndarray]
+    """To the targets works, time and, where a task has one, finish."""
+
+
+def reading(rows: Frame) -> Reading:
+    question = question_of(rows)
+    goals = {"works": question.first, "time": question.main}
+    goals |= {"finish": question.last} if question.last.final else {}
+    training = "loss" if question.score == "loss" else "train_loss"
+    metrics = {"selection": question.selection, "training": training, "score": question.score}
+    needed = dict.fromkeys([*metrics.values(), *(goal.metric for goal in goals.values())])
+    seen = {metric: known(rows, metric) for metric in needed}
+    steps = {goal: first_steps(seen[goal.metric], goal.value) for goal in dict.fromkeys(goals.values())}
+    return Reading(
+        question, {name: seen[metric] for name, metric in metrics.items()}, seen[question.main.metric],
+        {name: steps[goal] for name, goal in goals.items()},
+    )  # fmt: skip
+
+
+def on_problem(rows: Frame, axis: str = "steps", read: Reading | None = None) -> Frame:
+    read = read or reading(rows)
+    question = read.question
+    per_step = costs_of(rows, axis)
+    least = per_step.min()  # NaN, where nothing ran, is skipped
+    budget = float(rows["steps"].iloc[0]) * (least if math.isfinite(least) else 1.0)
+    cost = rows["optimizer"].map(per_step).to_numpy(float)
+    # A horizon divided and multiplied by the same cost must not lose its last step.
+    stop = np.nan_to_num(np.floor(budget / cost * (1 + 1e-9)), nan=0.0)
+    values = {name: value_at(seen, stop) for name, seen in read.metrics.items()}
+    times = {"finish": np.full(len(rows), math.inf)}
+    for name, steps in read.steps.items():
+        reached = cost * np.where(steps <= stop, steps, math.inf)
+        times[name] = np.where(np.isnan(reached), math.inf, reached)
+    over = value_at(read.main, stop) / question.main.value if question.main.value > 0 else math.nan
+    resolution = max((int(np.diff(cell.steps).max(initial=0)) for cell in read.main), default=0)
+    first, hardest = ends(read.metrics["selection"], values["selection"], question)
+    wanted = (*PROBLEM, "optimizer", "trial", "trial_default", "seed", "status", "stage")
+    return pd.DataFrame({
+        **{name: rows[name] for name in wanted if name in rows}, "cost": cost, "budget": budget, **times, **values,
+        "over": over, "resolution": resolution, "seeded": question.seeded,
+        "compared": compared(values["score"], times["finish"] / budget, question),
+        "progress": progress(values["selection"], first, hardest, question), "first": first, "hardest": hardest,
+    })  # fmt: skip
 
 
 def known(rows: Frame, metric: str) -> list[Seen]:
@@ -127,7 +157,10 @@ def crossings(cell: Seen, targets: np.ndarray) -> np.ndarray:
         -best, -targets, side="left"
     )  # `best` falls, so a prefix of it lies above a target
     after = np.append(cell.steps.astype(float), math.inf)[hits]
-    inside = np.flatnonzero((hits > 0) & (hits < len(values)))
+    gaps = np.concatenate([[0], np.diff(cell.steps), [0]])[hits]
+    inside = np.flatnonzero(gaps > 1)  # nothing lies between two steps that follow each other
+    if not len(inside):
+        return after
     last, hit = hits[inside] - 1, hits[inside]
     with np.errstate(divide="ignore", invalid="ignore"):
         above, at, below = np.log([best[last], targets[inside], values[hit]])
@@ -137,10 +170,9 @@ def crossings(cell: Seen, targets: np.ndarray) -> np.ndarray:
     return after
 
 
-def step_to(seen: list[Seen], value: float, stops: np.ndarray) -> np.ndarray:
-    """The first step at which each cell is at or below a value; infinite if not within its budget."""
-    steps = np.array([crossings(cell, np.array([value]))[0] for cell in seen])
-    return np.where(steps <= stops, steps, math.inf)
+def first_steps(seen: list[Seen], value: float) -> np.ndarray:
+    """The first step at which each cell is at or below a value; infinite if never."""
+    return np.array([crossings(cell, np.array([value]))[0] for cell in seen])
 
 
 def final(rows: Frame, metric: str) -> np.ndarray:
@@ -150,7 +182,7 @@ def final(rows: Frame, metric: str) -> np.ndarray:
 
 def steps_to(rows: Frame, metric: str, value: float) -> np.ndarray:
     """The first step at which each row's metric is at or below a value; infinite if never."""
-    return step_to(known(rows, metric), value, np.full(len(rows), math.inf))
+    return first_steps(known(rows, metric), value)
 
 
 def ends(seen: list[Seen], values: np.ndarray, question: Question) -> tuple[float, float]:
@@ -203,9 +235,9 @@ def at_best(found: Frame) -> Frame:
         of=found.groupby(keys, sort=False, dropna=False).ngroup(),
         at=found.groupby("trial", sort=False, dropna=False).ngroup(),
     )
-    medians = rows.groupby(["of", "at"], sort=False)[by].agg(middle)
-    trials = rows.groupby(["of", "at"], sort=False)["trial"].first()
-    best = medians.assign(trial=trials).sort_values([*by, "trial"]).reset_index().drop_duplicates("of")
+    trials = rows.groupby(["of", "at"], sort=False)
+    medians = trials[by].median().assign(trial=trials["trial"].first())
+    best = medians.sort_values([*by, "trial"]).reset_index().drop_duplicates("of")
     chosen = dict(zip(best["of"], best["at"], strict=True))
     return found[(rows["at"] == rows["of"].map(chosen)).to_numpy()]
 

@@ -108,12 +108,14 @@ def spreads(best: Frame, column: str, tested: str | None = None, of: str = "opti
     paired by seed in the column `tested`) and leads: the least median, and all that it is not significantly better
     than. One optimizer leads alone only if it is significantly better than every other. The index is the optimizer.
     """
-    groups = best.groupby(of, sort=False)[column]
-    found = {name: median_interval(values.to_numpy()) for name, values in groups}
-    table = pd.DataFrame(found, index=["middle", "low", "high"]).T.rename_axis(of).assign(seeds=groups.size())
-    values = by_seed(best, tested or column, of)[table.index].to_numpy().T
-    leads, p = leading(values, int(table["middle"].argmin()), is_exact(best))
-    return table.assign(p=p, leads=leads & math.isfinite(table["middle"].min()))
+    codes, names = pd.factorize(best[of])
+    values = best[column].to_numpy(float)
+    ends = np.array([median_interval(values[codes == place]) for place in range(len(names))])
+    paired = by_seed(best, tested or column, of)[names].to_numpy().T
+    leads, p = leading(paired, int(ends[:, 0].argmin()), is_exact(best))
+    found = dict(zip(("middle", "low", "high"), ends.T, strict=True))
+    found |= {"seeds": np.bincount(codes[codes >= 0]), "p": p, "leads": leads & np.isfinite(ends[:, 0].min())}
+    return pd.DataFrame(found, index=pd.Index(names, name=of))
 
 
 def differences(rows: Frame, column: str = "compared") -> Frame:

@@ -6,6 +6,8 @@ be one of their optimizers.
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import numpy as np
 
 from optbench.stats import Frame
@@ -36,10 +38,11 @@ def origins(frame: Frame) -> dict[str, Frame]:
 def apart(frame: Frame, indices: list) -> list[str]:
     """For each group of rows, given by its index, how it differs from most rows of the table; '' if it does not."""
     ways: list[list[str]] = [[] for _ in indices]
+    groups = [frame.index.get_indexer(index) for index in indices]
     for name, values in origins(frame).items():
-        common = values[values != ""].mode()
-        for way, index in zip(ways, indices, strict=True):
-            other = [each for each in dict.fromkeys(values.loc[index]) if each not in ("", *common[:1])]
+        common, texts = values[values != ""].mode(), values.to_numpy(object)
+        for way, group in zip(ways, groups, strict=True):
+            other = [each for each in dict.fromkeys(texts[group]) if each not in ("", *common[:1])]
             way += [f"{name} {each}" for each in other]
     return [", ".join(way) for way in ways]
 
@@ -66,10 +69,11 @@ def faults(frame: Frame) -> list[str]:
         values = [seen.values for seen in known(ran, question_of(rows).selection)]
         if still := sum(len(each) > 1 and bool((each == each[0]).all()) for each in values):
             lines.append(f"{who}: nothing moves in {still} of {count(len(ran), 'lane')}, at any step.")
-        elif ran["trial"].nunique() > 1 and ran.groupby("seed")["trial"].nunique().max() > 1:
-            bits = ran.assign(bits=[np.asarray(each).tobytes() for each in ran["losses"]]).groupby("seed")[
-                "bits"
-            ]
-            if (bits.nunique() == 1).all():
+        elif ran["trial"].nunique() > 1:
+            rates, bits = defaultdict(set), defaultdict(set)
+            for seed, trial, losses in zip(ran["seed"], ran["trial"], ran["losses"], strict=True):
+                rates[seed] |= {trial} if trial == trial else set()
+                bits[seed].add(np.asarray(losses).tobytes())
+            if max(map(len, rates.values())) > 1 and max(map(len, bits.values())) == 1:
                 lines.append(f"{who}: every learning rate gives the same losses.")
     return lines

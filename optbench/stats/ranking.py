@@ -66,26 +66,33 @@ class Friedman(NamedTuple):
 def friedman(rows: Frame, column: str = "compared") -> Friedman:
     """Friedman's test that all optimizers are equal, on the ranks of their median seeds (Demsar 2006, section 3.2.2).
 
+        chi2 = (12 / (n k (k + 1)) sum_o (sum_p rank_op)^2 - 3 n (k + 1)) / (1 - sum_t (t^3 - t) / (n (k^3 - k)))
+
+    for k optimizers on n problems, with t the sizes of the sets of equal ranks on a problem.
+
     NaN with fewer than three optimizers or two problems. Where all problems agree on one order, F is infinite and
     its p is exact: the number of orders to the power 1 - problems.
     """
-    from scipy import stats
+    from scipy.special import chdtrc, fdtrc
 
     data = table(rows, column)
     each = ranks(medians(data))
     k, n = each.shape
     if k < 3 or n < 2:
         return Friedman(k, n, *[math.nan] * 4)
-    tied = (each == (k + 1) / 2).all()  # everywhere, and the statistic is 0 / 0
-    chi2, p = (0.0, 1.0) if tied else map(float, stats.friedmanchisquare(*each))
+    equal = (each[:, None] == each).sum(axis=1)  # t of each rank, so a set counts t (t^2 - 1) in all
+    untied = 1 - float((equal**2 - 1).sum()) / (k * (k * k - 1) * n)
+    squares = float((each.sum(axis=1) ** 2).sum())
+    # If all are tied everywhere, the statistic is 0 / 0.
+    chi2 = (12.0 / (k * n * (k + 1)) * squares - 3 * n * (k + 1)) / untied if untied else 0.0
     rest = n * (k - 1) - chi2
     f = (n - 1) * chi2 / rest if rest > 1e-9 else math.inf
-    f_p = float(stats.f.sf(f, k - 1, (k - 1) * (n - 1)))
+    f_p = float(fdtrc(k - 1, (k - 1) * (n - 1), f))
     if math.isinf(f):
         # Every problem has the same order, and F's tail is 0 even for two of them: count the orders.
         alike = np.unique(each[:, 0], return_counts=True)[1]
         f_p = (math.factorial(k) / math.prod(math.factorial(int(c)) for c in alike)) ** (1 - n)
-    return Friedman(k, n, chi2, p, f, f_p)
+    return Friedman(k, n, chi2, float(chdtrc(k - 1, chi2)), f, f_p)
 
 
 def pairs(rows: Frame, column: str = "compared") -> Frame:

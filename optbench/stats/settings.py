@@ -56,8 +56,8 @@ def newest(frame: Frame) -> Frame:
     With stages, a cell that serves two of them (an untuned one that won), or two optimizers, is one row in each.
     """
     key = ["cell", "device_kind", *(["stage", "optimizer"] if "stage" in frame else [])]
-    kept = frame.sort_values("created", kind="stable").drop_duplicates(key, keep="last")
-    return frame.loc[frame.index.isin(kept.index)]
+    kept = frame[[*key, "created"]].sort_values("created", kind="stable").drop_duplicates(key, keep="last")
+    return frame if len(kept) == len(frame) else frame.loc[frame.index.isin(kept.index)]
 
 
 def labels(frame: Frame) -> Frame:
@@ -69,8 +69,8 @@ def labels(frame: Frame) -> Frame:
         differing = [name for name in SETTING if rows[name].nunique(dropna=False) > 1]
         for row in rows.to_dict("records"):
             names[key_of(row)] = f"{task} ({sentence(row, differing)})" if differing else str(task)
-    keys = frame[list(PROBLEM)].to_dict("records")
-    return pd.Series([names[key_of(row)] for row in keys], index=frame.index, dtype=object)
+    keys = zip(*(map(str, frame[name]) for name in PROBLEM), strict=True)
+    return pd.Series([names[key] for key in keys], index=frame.index, dtype=object)
 
 
 def key_of(row: dict) -> tuple[str, ...]:

@@ -36,8 +36,9 @@ def working_range(tried: Frame) -> dict[str, Any]:
     or the lower, end of its median's interval is finite. `decades_open`: the range meets an edge of the grid, so that
     it is at least that wide.
     """
-    by_trial = {trial: median_interval(times) for trial, times in tried.groupby("trial")["works"]}
-    trials, ends = np.array([*by_trial], float), np.array([*by_trial.values()]).reshape(-1, 3)
+    at, times = tried["trial"].to_numpy(float), tried["works"].to_numpy(float)
+    trials = np.unique(at[~np.isnan(at)])
+    ends = np.array([median_interval(times[at == trial]) for trial in trials]).reshape(-1, 3)
     found: dict[str, Any] = {"decades_open": False}
     for name, times in zip(("decades", "decades_high", "decades_low"), ends.T, strict=True):
         found[name] = math.nan
@@ -57,47 +58,50 @@ def longest_run(works: np.ndarray) -> tuple[int, int]:
 
 def rate_range(tried: Frame) -> tuple[float, float]:
     """The least and the largest trial that is not significantly worse than the best, paired by seed."""
-    metric = "finish" if (tried.groupby("trial")["finish"].agg(middle) < math.inf).any() else "selection"
-    kept = spreads(tried, metric, of="trial").query("leads").index
+    metric = "finish" if (tried.groupby("trial")["finish"].median() < math.inf).any() else "selection"
+    table = spreads(tried, metric, of="trial")
+    kept = table.index[table["leads"]]
     return (min(kept), max(kept)) if len(kept) else (math.nan, math.nan)
 
 
-def best_trial(seen: Frame) -> tuple[Any, bool]:
-    """The trial that is reported, from outcomes of one optimizer, and whether it is at the grid's edge.
+def best_trial(seen: Frame, best: Frame | None = None) -> tuple[Any, bool]:
+    """The trial that is reported, from outcomes of one optimizer (`best`: at it), and whether it is at the grid's edge.
 
     None where there is nothing to search. Random trials have no edge.
     """
-    trial = at_best(seen)["trial"].dropna()
+    trial = (at_best(seen) if best is None else best)["trial"].dropna()
     if trial.empty:
         return None, False
     trials = sorted(seen["trial"].unique())
     return trial.iloc[0], "stage" not in seen and len(trials) > 1 and trial.iloc[0] in (trials[0], trials[-1])
 
 
-def summarise(frame: Frame) -> Frame:
-    """One row for each (task, setting, optimizer), in the order of the frame.
+def summarise(frame: Frame, found: Frame | None = None) -> Frame:
+    """One row for each (task, setting, optimizer), in the order of the frame; `found`: its outcomes, if known.
 
     Rows at different settings (schedule, framework, dtype, steps, kind of device) are never averaged.
     """
     if frame.empty:
         return pd.DataFrame(columns=[*PROBLEM, "optimizer"])
-    found = outcomes(frame)
-    apart = kept_apart(frame, [*PROBLEM, "optimizer"])
-    table = pd.DataFrame([summarise_one(rows, found.loc[rows.index]) for rows in apart])
+    every: Frame = outcomes(frame) if found is None else found
+    chosen, apart = every.index.isin(at_best(every).index), kept_apart(frame, [*PROBLEM, "optimizer"])
+    places = [every.index.get_indexer(rows.index) for rows in apart]
+    seen = ((every.iloc[place], every.iloc[place[chosen[place]]]) for place in places)
+    table = pd.DataFrame([summarise_one(rows, *each) for rows, each in zip(apart, seen, strict=True)])
     return table.assign(apart=provenance.apart(frame, [rows.index for rows in apart]))
 
 
-def summarise_one(rows: Frame, seen: Frame) -> dict[str, Any]:
-    """One row of the summary, from the cells of one optimizer on one problem and their outcomes."""
+def summarise_one(rows: Frame, seen: Frame, best: Frame) -> dict[str, Any]:
+    """One row of the summary, from the cells of one optimizer on one problem, their outcomes, and those reported."""
     question = question_of(rows)
-    trial, edge = best_trial(seen)
-    best, tried, ran = at_best(seen), trying(seen), rows[rows["status"].isin(RAN)]
+    trial, edge = best_trial(seen, best)
+    tried, ran = trying(seen), rows[rows["status"].isin(RAN)]
     swept = tried if trial is not None else tried.iloc[:0]
     low, high = rate_range(swept) if trial is not None else (math.nan, math.nan)
     loss, loss_low, loss_high = median_interval(best["training"])
     score, score_low, score_high = median_interval(best["score"])
     return {
-        **rows[[*PROBLEM, "optimizer"]].iloc[0].to_dict(), "trial": trial, "trial_at_edge": edge,
+        **{name: rows[name].iloc[0] for name in (*PROBLEM, "optimizer")}, "trial": trial, "trial_at_edge": edge,
         "trial_low": low, "trial_high": high,
         "trials": tried["trial"].nunique(), "seeds": len(best), "loss": loss, "loss_low": loss_low,
         "loss_high": loss_high, "metric": question.score, "score": score, "score_low": score_low,

@@ -17,7 +17,7 @@ from optbench.stats.bootstrap import left_out, resampled_weights, scored, table
 from optbench.stats.curves import median_interval
 from optbench.stats.outcomes import crossings, known, ladder
 from optbench.stats.paired import below, half_width, share_interval
-from optbench.stats.settings import PROBLEM, question_of
+from optbench.stats.settings import NEEDED, PROBLEM, question_of
 
 PENALTY = 10
 """The k of PAR-k: a run that did not reach the target counts as k budgets."""
@@ -75,6 +75,7 @@ def runtimes(frame: Frame, rows: Frame, targets: int = TARGETS) -> Frame:
     seed, rung (1 to targets, from easy to hard), target (its value), time (infinite if never), budget.
     """
     found = []
+    frame = frame[[name for name in frame if name in NEEDED or str(name).startswith("evaluation.")]]
     for _, group in rows.groupby([*PROBLEM, "optimizer"], sort=False, dropna=False):
         lanes = frame.loc[group.index]
         question = question_of(lanes)

@@ -12,6 +12,7 @@ from optbench.record import Question
 from optbench.stats import Frame
 from optbench.stats.curves import INTERVAL_FROM
 from optbench.stats.leaders import leaders
+from optbench.stats.outcomes import at_best, outcomes
 from optbench.stats.paired import share_interval
 from optbench.stats.settings import kept_apart, labels, question_of
 from optbench.wording import count, listed, number, p_value, spoken, value, whole
@@ -24,11 +25,13 @@ class Verdict:
     name: str
     of: Frame
     """The rows of one problem."""
+    best: Frame
+    """Their outcomes at the reported trials."""
 
     @cached_property
     def table(self) -> Frame:
         """From `stats.leaders.leaders`."""
-        return leaders(self.of)
+        return leaders(self.best, self.question)
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
@@ -108,15 +111,17 @@ def measured(row: dict[str, Any], brief: bool = False) -> str:
     return f"{shown}, reached in {share}"
 
 
-def verdicts(frame: Frame) -> list[Verdict]:
-    """One for each problem."""
+def verdicts(frame: Frame, best: Frame) -> list[Verdict]:
+    """One for each problem, from rows and their outcomes at the reported trials."""
     names = labels(frame)
-    return [Verdict(names[rows.index[0]], rows) for rows in kept_apart(frame)]
+    return [
+        Verdict(names[rows.index[0]], rows, best[best.index.isin(rows.index)]) for rows in kept_apart(frame)
+    ]
 
 
-def verdict(frame: Frame) -> str:
-    """The first sentence of a report, and the last but one of a run."""
-    return headline(verdicts(frame))
+def verdict(frame: Frame, found: Frame | None = None) -> str:
+    """The first sentence of a report, and the last but one of a run; `found`: the outcomes, if known."""
+    return headline(verdicts(frame, at_best(outcomes(frame) if found is None else found)))
 
 
 def headline(verdicts: Sequence[Verdict]) -> str:

@@ -36,7 +36,7 @@ def progress(content: Content, place: int) -> Chart:
     picture = Picture(f"{slug(problem.name)}-curves", alt, lambda: draw_curves(content, place))
     return Chart(
         problem.name, "progress", data, metrics[0], place, setting(problem),
-        [numbers(problem, metric) for metric in problem.metrics], picture,
+        [numbers(problem, metric) for metric in problem.metrics], picture if content.figures else None,
     )  # fmt: skip
 
 
@@ -139,7 +139,7 @@ def rates(content: Content, place: int) -> Chart:
     picture = Picture(f"{slug(problem.name)}-sensitivity", text, lambda: draw_sensitivity(content, place))
     return Chart(
         problem.name, "rates", content.charts[place]["rates"], f"final {spoken(metric)}", place,
-        numbers=[Table(text, header, rows, 1)], picture=picture,
+        numbers=[Table(text, header, rows, 1)], picture=picture if content.figures else None,
     )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ def paths(content: Content) -> list[Part]:
     alt = (
         f"{' and '.join(terrain.name for terrain in content.terrains)}: every optimizer's path to the minimum"
     )
-    return [Charts(note, charts), Picture("paths", alt, lambda: draw(content, data))]
+    return [Charts(note, charts), *[Picture("paths", alt, lambda: draw(content, data))] * content.figures]
 
 
 def ends(terrain: Terrain) -> Table:

@@ -59,7 +59,7 @@ def profiles(content: Content) -> list[Part]:
         for axis in drawn
     }
     picture = Picture("standings", alt, lambda: draw(content, drawn["steps"]))
-    return [Charts(note, charts), picture, ByAxis(tables)]
+    return [Charts(note, charts), *[picture] * content.figures, ByAxis(tables)]
 
 
 def times(standing: Standing) -> Table:

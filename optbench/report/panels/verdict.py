@@ -82,10 +82,10 @@ def verdict(content: Content) -> list[Part]:
         *([Details(both.caption, [both])] if both.rows else []),
         *([Bullets(ranges, "Working learning rates: those that reach a task's first target")] if ranges else []),
         Bullets(content.caveats, "Caveats", boxed=True),
-        Picture(
+        *[Picture(
             "overview", "Every task: progress at the best learning rate, and the final value at each learning rate",
             lambda: overview(content),
-        ),
+        )] * content.figures,
     ]  # fmt: skip
 
 
