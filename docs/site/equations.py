@@ -29,6 +29,7 @@ SIGNS = {
     "(x)": "⊗",
 }  # fmt: skip
 CLOSING = {"(": ")", "[": "]", "{": "}", "<": ">", "|": "|"}
+ROOTS = {"sqrt": "<msqrt>{}</msqrt>", "cbrt": "<mroot>{}<mn>3</mn></mroot>"}
 RELATION = re.compile(r"(?:^| )(?:<-|=|~|<=|>=|<|>)(?: |$)")
 TOKEN = re.compile(
     r"(?P<space> *)(?:(?P<code>`[^`]+`|'\w+')|(?P<number>\d+(?:\.\d+)?(?:e-?\d+)?)"
@@ -37,6 +38,8 @@ TOKEN = re.compile(
 
 
 class Token(NamedTuple):
+    """A word, number or sign of an equation."""
+
     kind: str
     text: str
     spaced: bool
@@ -44,10 +47,13 @@ class Token(NamedTuple):
 
 
 class Item(NamedTuple):
+    """A part of a row."""
+
     markup: str
     kind: str
     """factor, fraction, sign, or open: a factor that takes its parentheses off inside a fraction or an exponent."""
     inside: str = ""
+    """What is between the parentheses of an open factor."""
     spaced: bool = False
 
 
@@ -96,7 +102,7 @@ class Reader:
             if token.text == "/" and token.spaced and after and items:
                 self.take()
                 self.divide(items)
-            elif token.kind == "sign" and not self.opens(token):
+            elif token.kind == "sign" and not self.opens(token) and token.text not in ")]}":
                 self.take()
                 close = ' lspace="0" rspace="0"' if token.text == "/" else ""
                 sign = f"<mo{close}>{SIGNS.get(token.text, token.text)}</mo>"
@@ -127,42 +133,40 @@ class Reader:
         if start == len(items):
             start -= 1  # a / b / c: what is divided is a fraction itself
         above, below = items[start:], self.factor()
-        top = above[0].inside if len(above) == 1 and above[0].kind == "open" else joined(above)
-        bottom = below.inside if below.kind == "open" else below.markup
-        fraction = f"<mfrac displaystyle='true'><mrow>{top}</mrow><mrow>{bottom}</mrow></mfrac>"
+        top = above[0] if len(above) == 1 else Item(joined(above), "factor")
+        fraction = f'<mfrac displaystyle="true">{whole(top)}{whole(below)}</mfrac>'
         items[start:] = [Item(fraction, "fraction", spaced=above[0].spaced)]
 
     def factor(self) -> Item:
         """A name, a number or a bracket, with what is attached to it."""
+        named, spaced = self.peek(), self.peek().spaced
+        atom = self.atom()
+        markup = self.attached(atom.markup)
+        if named.kind == "name" and self.applied():
+            markup = f"<mrow>{markup}{self.factor().markup}</mrow>"
+        kind = atom.kind if markup == atom.markup else "factor"
+        if re.match(r"sum(_\w)?$", named.text):  # belongs to the factor that follows
+            markup, kind = joined([Item(markup, kind), self.factor()]), "factor"
+        return Item(markup, kind, atom.inside, spaced)
+
+    def atom(self) -> Item:
         token = self.take()
-        kind, inside = "factor", ""
         if token.kind == "number":
-            markup = f"<mn>{token.text}</mn>"
-        elif token.kind == "code":
-            markup = f'<mtext class="code">{escape(token.text.strip("`"))}</mtext>'
-        elif token.text in ("sqrt", "cbrt") and self.peek().text == "(":
+            return Item(f"<mn>{token.text}</mn>", "factor")
+        if token.kind == "code":
+            return Item(f'<mtext class="code">{escape(token.text.strip("`"))}</mtext>', "factor")
+        if token.text in ROOTS and self.peek().text == "(":
             self.take()
-            under = f"<mrow>{self.row(')')}</mrow>"
-            markup = (
-                f"<msqrt>{under}</msqrt>" if token.text == "sqrt" else f"<mroot>{under}<mn>3</mn></mroot>"
-            )
-        elif token.kind == "name":
-            markup = name(token.text)
-        elif token.kind == "sign" and token.text in CLOSING:
-            closing = CLOSING[token.text]
-            inside = self.row(closing)
-            left, right = ("⟨", "⟩") if token.text == "<" else (token.text, closing)
-            markup = f"<mrow>{fence(left)}{inside}{fence(right)}</mrow>"
-            kind = "open" if token.text == "(" else "factor"
-        else:
+            return Item(ROOTS[token.text].format(f"<mrow>{self.row(')')}</mrow>"), "factor")
+        if token.kind == "name":
+            return Item(name(token.text), "factor")
+        if token.text not in CLOSING:
             raise ValueError(f"{token.text!r} is out of place in the equation {self.text!r}")
-        attached = self.attached(markup)
-        if token.kind == "name" and self.applied():
-            attached = f"<mrow>{attached}{self.factor().markup}</mrow>"
-        item = Item(attached, kind if attached == markup else "factor", inside, token.spaced)
-        if re.match(r"sum(_\w)?$", token.text):  # belongs to the factor that follows
-            return Item(joined([item, self.factor()]), "factor", spaced=token.spaced)
-        return item
+        closing = CLOSING[token.text]
+        inside = self.row(closing)
+        left, right = ("⟨", "⟩") if token.text == "<" else (token.text, closing)
+        markup = f"<mrow>{fence(left)}{inside}{fence(right)}</mrow>"
+        return Item(markup, "open" if token.text in "({" else "factor", inside)
 
     def applied(self) -> bool:
         """A bracket follows without a space, which is not the one that closes."""
@@ -171,9 +175,7 @@ class Reader:
 
     def attached(self, markup: str) -> str:
         """Subscripts, superscripts, primes and tildes that follow without a space."""
-        while (
-            (token := self.peek()).kind == "sign" and not token.spaced and token.text in ("_", "^", "'", "~")
-        ):
+        while not (token := self.peek()).spaced and token.text in ("_", "^", "'", "~"):
             self.take()
             if token.text == "'":
                 markup = f"<msup>{markup}<mo>′</mo></msup>"
@@ -183,22 +185,24 @@ class Reader:
                 tag = "msub" if token.text == "_" else "msup"
                 if tag == "msup" and markup.startswith("<msub>"):  # both at one place
                     tag, markup = "msubsup", markup.removeprefix("<msub>").removesuffix("</msub>")
-                markup = f"<{tag}>{markup}<mrow>{self.script()}</mrow></{tag}>"
+                markup = f"<{tag}>{markup}{self.script()}</{tag}>"
         return markup
 
     def script(self) -> str:
-        minus = ""
         if self.peek().text == "-":
             self.take()
-            minus = "<mo>−</mo>"
-        if self.peek().text == "{":
+            return f"<mrow><mo>−</mo>{self.script()}</mrow>"
+        if self.peek().text == "T":  # transposed
             self.take()
-            return minus + self.row("}")
-        if self.peek().text == "T":
-            self.take()
-            return minus + '<mi mathvariant="normal">T</mi>'
-        item = self.factor()
-        return minus + (item.inside if item.kind == "open" else item.markup)
+            return '<mi mathvariant="normal">T</mi>'
+        return whole(self.atom())
+
+
+def whole(item: Item) -> str:
+    """A numerator, denominator, exponent or index, which needs no parentheses around it."""
+    return (
+        f'<mrow class="whole">{item.inside}</mrow>' if item.kind == "open" else f"<mrow>{item.markup}</mrow>"
+    )
 
 
 def fence(bracket: str) -> str:
@@ -248,6 +252,7 @@ def block(lines: list[str], prose: Callable[[str], str]) -> str:
 def cell(text: str, prose: Callable[[str], str]) -> str:
     """The equations and remarks between two gaps of a line."""
     parts = re.split(r"([;,])\s{2,}", text.strip())
-    shown = [typeset(part) if RELATION.search(part) else prose(part) for part in parts[::2]]
+    remark = '<span class="remark">{}</span>'.format
+    shown = [typeset(part) if RELATION.search(part) else remark(prose(part)) for part in parts[::2]]
     ends = [f'<span class="end">{end}</span> ' for end in parts[1::2]]
     return "".join(part for pair in zip(shown, [*ends, ""], strict=True) for part in pair)

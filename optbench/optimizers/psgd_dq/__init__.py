@@ -18,7 +18,7 @@ n_i <= preconditioner_max_size and n_i^2 <= preconditioner_max_skew n, else diag
     dQ=PRO4P       Q0.5EQ1.5 on P_i in place of Q_i, with up to ten rotations
     dQ=QUAD4P      QUAD on P_i in place of Q_i, with k in place of k/2
 
-    m <- b m + (1 - b) g                     b = min(c / (1 + c), momentum) after c steps
+    m <- b m + (1 - b) g                     b = min(c / (1 + c), momentum),  after c steps
     u = P m
     u <- u / max(1, rms(u) / grad_clip_max_rms)     whitening: by leaf, then entries within +-grad_clip_max_entry
     u <- u min(1, grad_clip_max_norm / |u|)         hessian
