@@ -195,17 +195,17 @@ def comparison(folder: Path, asked: str) -> str | None:
 
 
 @functools.cache
-def standings() -> dict[str, dict[str, str]]:
-    """Each optimizer's row of the grand comparison, by the names of its columns."""
+def standings() -> dict[str, list[tuple[str, str]]]:
+    """Each optimizer's row of the grand comparison: the names of its columns, and what they hold."""
     shown = content(GRAND, "grand")
     return {} if shown is None else standing_rows(shown)
 
 
-def standing_rows(shown: Any) -> dict[str, dict[str, str]]:
+def standing_rows(shown: Any) -> dict[str, list[tuple[str, str]]]:
     from optbench.report.panels.standings import scores
 
     table = scores(shown.standings["steps"])
-    return {row[0]: dict(zip(table.header[1:], row[1:], strict=True)) for row in table.rows}
+    return {row[0]: list(zip(table.header[1:], row[1:], strict=True)) for row in table.rows}
 
 
 @functools.cache
