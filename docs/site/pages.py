@@ -42,7 +42,7 @@ LINKS = (
     (r"doi:(10\.[^\s;,]+[^\s;,.])", r"https://doi.org/\1"),
     (r"github\.com/([\w.-]+/[\w.-]+\w)", r"https://github.com/\1"),
 )
-SOURCES = ("optimizers", "tasks", "rules")
+SOURCES = ("optimizers", "tasks")
 """The folders of the package whose files are shown."""
 
 
