@@ -17,7 +17,10 @@ from tests.chromium import BROWSER, DRIVER, Tab, browser
 from tests.test_outside import output
 
 ROOT = Path(__file__).parent.parent
-NAMED = {**optimizers.names(), **{task.name: task for task in tasks.names().values()}, **WRAPPERS}
+NAMED = {
+    **optimizers.names(), **{task.name: task for task in tasks.names().values()},
+    **{f"+{name}": wrapper for name, wrapper in WRAPPERS.items()},
+}  # fmt: skip
 SITE = ROOT / "docs" / "site"
 CHEAP = "--tasks 'quadratic[noise=0.1]' --budget 5s"
 
@@ -115,6 +118,19 @@ def test_sections_of_the_readme_and_links_of_its_pages_are_found(page):
     text = pages.on_page_markdown(path.read_text()) if path.is_file() else pages.which(Path("nowhere"))
     assert "<!-- README" not in text
     assert not re.search(r"\]\((docs|optbench|tests|reports/\S+\.md)", text), "links are those of the site"
+
+
+@pytest.mark.slow
+def test_each_page_is_written_once_with_its_equations():
+    pages = loaded("pages")
+    names = [name for name, _ in pages.written()]
+    assert len(names) == len(set(names))
+    for name, text in pages.written():
+        if name.startswith(("optimizers/", "wrappers/", "tasks/")) and name.split("/")[1] not in (
+            "index.md",
+            "suites.md",
+        ):
+            assert "<math" in text, name
 
 
 def test_without_rows_the_answer_is_how_to_get_them():

@@ -246,7 +246,7 @@ def block(lines: list[str], prose: Callable[[str], str]) -> str:
         f"<tr>{''.join(f'<td>{each}</td>' for each in [*row, *[''] * (width - len(row))])}</tr>"
         for row in cells
     )
-    return f'<div class="equations"><table class="equations">{rows}</table></div>'
+    return f'<div class="equations"><table class="columns{width}">{rows}</table></div>'
 
 
 def cell(text: str, prose: Callable[[str], str]) -> str:

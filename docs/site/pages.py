@@ -23,7 +23,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from mkdocs.structure.files import File
 
-from optbench import catalogue, optimizers, pages, suite, tasks
+from optbench import optimizers, pages, suite, tasks
 from optbench.fields import UserError
 from optbench.optimizers.wrappers import WRAPPERS
 
@@ -55,7 +55,7 @@ def on_config(config: Any) -> None:
         "optimizers/": [
             "optimizers/index.md",
             *(f"optimizers/{name}.md" for name in sorted(optimizers.names())),
-            {"Wrappers": [f"optimizers/{name}.md" for name in WRAPPERS]},
+            {"Wrappers": [f"wrappers/{name}.md" for name in WRAPPERS]},
         ],
         "tasks/": ["tasks/index.md", *(f"tasks/{name}.md" for name in task_classes()), "tasks/suites.md"],
     }
@@ -96,27 +96,26 @@ def written() -> Iterator[tuple[str, str]]:
         "optimizers/index.md",
         template("optimizers").render(rows=pages.listing("optimizers"), wrappers=WRAPPERS),
     )
-    yield "tasks/index.md", template("tasks").render(names=task_classes(), rows=pages.listing("tasks"))
+    yield "tasks/index.md", template("tasks").render(names=tasks.names(), rows=pages.listing("tasks"))
     yield (
         "tasks/suites.md",
         template("suites").render(texts={name: suite.docstring(name) for name in suite.names()}),
     )
-    for name in optimizers.names():
-        yield f"optimizers/{name}.md", thing_page(name)
-    for name in WRAPPERS:
-        yield f"optimizers/{name}.md", thing_page(name)
+    for name, optimizer in optimizers.names().items():
+        yield f"optimizers/{name}.md", thing_page(optimizer, pages.page(name)[1])
+    for name, wrapper in WRAPPERS.items():  # one may have the name of an optimizer
+        yield f"wrappers/{name}.md", thing_page(wrapper, pages.wrapper_page(name, name)[1])
     for name in task_classes():
-        yield f"tasks/{name}.md", thing_page(name)
+        yield f"tasks/{name}.md", thing_page(tasks.names()[name], pages.page(name)[1])
     for above, below in ABOVE.items():
         yield below, relinked((ROOT / above).read_text())
     for path in shown_sources():
         yield f"source/{path}.md", source_page(path)
 
 
-def thing_page(name: str) -> str:
+def thing_page(thing: Any, facts: dict[str, Any]) -> str:
     """The page of an optimizer, wrapper or task: what `optbench show` prints, typeset."""
-    _, facts = pages.page(name)
-    thing: Any = WRAPPERS[name] if name in WRAPPERS else catalogue.thing(name)
+    name = facts["name"]
     summary, body = typeset(facts["description"])
     return template("thing").render(
         facts, summary=summary, body=body, found=conformance().get(name, []), standing=standings().get(name),
@@ -273,7 +272,7 @@ def relinked(text: str) -> str:
         if target.startswith(("http", "#")):
             return match[0]
         if target.startswith("docs/"):
-            return f"[{name}]({target.removeprefix('docs/')})"
+            return f"[{name.removeprefix('docs/')}]({target.removeprefix('docs/')})"
         if target.startswith("reports/"):
             return f"[{name}]({target.replace('index.md', 'index.html')})"
         shown = ABOVE.get(target) or (f"source/{target}.md" if target in shown_sources() else None)

@@ -126,7 +126,7 @@ class Muon(Hidden):
     """Momentum whose hidden matrices are made orthogonal; everything else goes by adam.
 
         m <- b1 m + (1 - b1) g;  u = b1 m + (1 - b1) g        without `nesterov`,  u = m
-        O = NewtonSchulz(u / (|u| + 1e-7))        `iterations` steps;  u = U S V' gives nearly U V'
+        O = NewtonSchulz(u / (|u| + 1e-7))        `iterations` steps, nearly U V' of the decomposition U S V' of u
         theta <- theta - learning_rate (sqrt(max(1, out / in)) O + weight_decay theta)
 
     `scale='moonshot'`: m <- b1 m + g;  u = g + b1 m;  0.2 sqrt(max(out, in)) O, which moves entries about as far as
