@@ -177,14 +177,32 @@ def test_the_five_minutes_run_block_by_block(tmp_path):
         assert name in printed
 
 
+def links_into_nowhere(site: Path) -> list[tuple[str, str]]:
+    """Links of built pages to files that are not there, and what is fetched from elsewhere."""
+    pages = {
+        path: path.read_text()
+        for path in site.rglob("*.html")
+        if path.relative_to(site).parts[0] != "reports"
+    }
+    del pages[site / "404.html"]  # wherever it is shown, its links are those of the server's root
+    own, foreign = (
+        r'(?:href|src)="(?!https?:)([^"#]+)',
+        r'<(?:link|script|img)[^>]+(?:href|src)="(https?:[^"]+)',
+    )
+    found = [(path, target) for path, text in pages.items() for target in re.findall(own, text)]
+    fetched = [(path.name, target) for path, text in pages.items() for target in re.findall(foreign, text)]
+    return fetched + [(path.name, target) for path, target in found if not (path.parent / target).exists()]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs chromium and chromedriver")
 def test_the_site_builds_without_a_warning_and_fits_a_phone_and_a_screen(tmp_path):
     pytest.importorskip("material", reason="pip install -e '.[docs]'")
     subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", tmp_path],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path],
         cwd=ROOT, check=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, timeout=280,
     )  # fmt: skip
+    assert links_into_nowhere(tmp_path) == []
     with browser() as driver:
         tab = Tab(driver)
         for page in ("index", "which", "optimizers/soap", "optimizers/kron_dq", "tasks/transformer", "own"):
