@@ -58,8 +58,8 @@ class Sophia(Leafwise):
 class LBFGS(Standard):
     """Limited-memory BFGS with a line search: quasi-Newton directions from the last steps and gradients.
 
-        d = -B g                  B from the last `memory_size` pairs (s, y) by the two-loop recursion
-        theta <- theta + a d      a by a line search for the strong Wolfe conditions, at most 20 gradients
+        d = -B g                B from the last `memory_size` pairs (s, y) by the two-loop recursion
+        theta <- theta + a d    a by a line search for the strong Wolfe conditions, at most 20 gradients
 
     It has no learning rate: one trial; a schedule scales the first guess of the line search. Every gradient of
     the search is counted. The searches differ: zoom with cubic interpolation in optax, torch's own in

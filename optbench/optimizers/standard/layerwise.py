@@ -25,7 +25,7 @@ class LARS(Leafwise):
     """Gradients scaled to a fraction of their layer's norm, then momentum.
 
         u = trust |theta| / (|g| + weight_decay |theta| + eps) (g + weight_decay theta)    by leaf; g where a norm is 0
-        m <- momentum m + (1 - dampening) u;  theta <- theta - learning_rate m        m <- u at t = 1
+        m <- momentum m + (1 - dampening) u;  theta <- theta - learning_rate m             m <- u at t = 1
 
     The learning rate scales the momentum, as in torch.optim; the paper's is inside it, which differs only under a
     schedule. timm's LARS scales nothing where there is no decay, unless `always_adapt`; this one always does.

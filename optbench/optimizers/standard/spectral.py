@@ -209,8 +209,8 @@ def matrix_norm(x: Any) -> Any:
 class Dion(Hidden):
     """Muon's step of low rank, by one power iteration from the last step's basis, with what it misses kept.
 
-        M <- M + g;  P = orthogonal(M Q);  R = M' P;  M <- M - (1 - b1) P R'        the Q of a QR decomposition
-        Q <- R / (|R| + eps)                                                        column by column
+        M <- M + g;  P = orthogonal(M Q);  R = M' P;  M <- M - (1 - b1) P R'    the Q of a QR decomposition
+        Q <- R / (|R| + eps)                                                    column by column
         theta <- theta - learning_rate (sqrt(out / in) P Q' + weight_decay theta)
 
     Kernels are matrices [out, all others]; of one that is wider than tall, the transpose is stepped. The first Q is
