@@ -70,9 +70,7 @@ def on_files(files: Any, config: Any) -> None:
         files.append(File.generated(config, uri, content=text))
     for path in (ROOT / "reports").rglob("*"):
         uri = path.relative_to(ROOT).as_posix()
-        if path.suffix in (".html", ".svg", ".png", ".csv", ".tex") and not uri.startswith(
-            "reports/grand/rows"
-        ):
+        if path.suffix in (".html", ".svg", ".png", ".csv", ".tex") and not path.is_relative_to(GRAND):
             files.append(File.generated(config, uri, abs_src_path=str(path)))
 
 
@@ -153,7 +151,7 @@ def prose(text: str) -> str:
 def which(folder: Path, asked: str = "grand") -> str:
     """The answer of the grand comparison, written from its rows; without them, how to get them and what is declared."""
     rows = [
-        (name, optimizer.frameworks(), pages.state_ratio(optimizer), optimizer)
+        {"name": name, "state": pages.state_ratio(optimizer), "method": optimizer}
         for name, optimizer in optimizers.names().items()
     ]
     return template("which").render(
@@ -178,19 +176,17 @@ def content(folder: Path, asked: str) -> Any:
 
 
 def comparison(folder: Path, asked: str) -> str | None:
-    """The report's verdict and ranks as Markdown."""
+    """The report's verdict and ranks as Markdown, without their pictures."""
     shown = content(folder, asked)
     if shown is None:
         return None
     from optbench.report.panels import PANELS
-    from optbench.report.parts import Picture, to_markdown
+    from optbench.report.parts import to_markdown
 
-    parts = [(p.title, p.parts(shown)) for p in PANELS if p.title in ("Verdict", "Ranks")]
-    texts = (
-        f"## {title}\n\n{to_markdown(*(e for e in each if not isinstance(e, Picture)))}"
-        for title, each in parts
-    )
-    return "\n\n".join(texts).replace("<details>", '<details markdown="1">')
+    panels = {panel.title: panel for panel in PANELS}
+    texts = (f"## {title}\n\n{to_markdown(*panels[title].parts(shown))}" for title in ("Verdict", "Ranks"))
+    text = re.sub(r"\[!\[.*?\]\(.*?\)\]\(.*?\)", "", "\n\n".join(texts))
+    return text.replace("<details>", '<details markdown="1">')
 
 
 @functools.cache
@@ -203,7 +199,10 @@ def standings() -> dict[str, list[tuple[str, str]]]:
 def standing_rows(shown: Any) -> dict[str, list[tuple[str, str]]]:
     from optbench.report.panels.standings import scores
 
-    table = scores(shown.standings["steps"])
+    standing = shown.standings["steps"]
+    if standing.refusals:
+        return {}
+    table = scores(standing)
     return {row[0]: list(zip(table.header[1:], row[1:], strict=True)) for row in table.rows}
 
 
