@@ -90,6 +90,7 @@ def test_the_equations_of_a_docstring_are_drawn_and_can_be_read_back(name):
         ("y = a b / c d", "<mfrac"),
         ("y = max(a, b)^2 / |x|_1", "<mfrac"),
         ("y = <g, theta> / (a / b / c)", "⟨"),
+        ("f(x) = x^T A x / 2", "<mi>f</mi><mrow>"),
         ("y = G~ - U' x^-(p + 1) / x_{i+1}^2", "msubsup"),
     ],
 )
