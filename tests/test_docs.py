@@ -144,7 +144,7 @@ def test_without_rows_the_answer_is_how_to_get_them():
 def test_with_rows_the_answer_is_the_report_s_verdict_with_its_uncertainty(tmp_path):
     tasks = "quadratic_10,rosenbrock_2"
     small = "--seeds 3 --trials 3 --steps 50 --jobs 1"
-    output(tmp_path, f"optbench run --task {tasks} --opt adam,sgd {small} --results rows")
+    output(tmp_path, f"optbench run --task {tasks} --opt 'adam[b1=0.8],sgd' {small} --results rows")
     pages = loaded("pages")
     text = pages.which(tmp_path / "rows", "quickstart")
     shown = pages.content(tmp_path / "rows", "quickstart")
@@ -154,8 +154,9 @@ def test_with_rows_the_answer_is_the_report_s_verdict_with_its_uncertainty(tmp_p
     for verdict in shown.verdicts:
         assert verdict.name in text
     columns, numbers = zip(*pages.standing_rows(shown)["adam"], strict=True)
-    assert columns[:2] == ("mean rank", "over problems")
-    assert re.fullmatch(r"\[[\d.]+, [\d.]+\]", numbers[1]), "a rank has its interval over problems"
+    assert columns[:3] == ("optimizer", "mean rank", "over problems")
+    assert numbers[0] == "adam[b1=0.8]"
+    assert re.fullmatch(r"\[[\d.]+, [\d.]+\]", numbers[2]), "a rank has its interval over problems"
 
 
 @pytest.mark.slow

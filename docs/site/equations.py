@@ -249,9 +249,12 @@ def block(lines: list[str], prose: Callable[[str], str]) -> str:
 
 
 def cell(text: str, prose: Callable[[str], str]) -> str:
-    """The equations and remarks between two gaps of a line."""
-    parts = re.split(r"([;,])\s{2,}", text.strip())
-    remark = '<span class="remark">{}</span>'.format
-    shown = [typeset(part) if RELATION.search(part) else remark(prose(part)) for part in parts[::2]]
-    ends = [f'<span class="end">{end}</span> ' for end in parts[1::2]]
-    return "".join(part for pair in zip(shown, [*ends, ""], strict=True) for part in pair)
+    """The equations and remarks between two gaps of a line, each with the sign that ends it."""
+    *parts, last = re.split(r"(?<=[;,])\s{2,}", text.strip())
+    pieces = [(part[:-1], part[-1]) for part in parts] + [(last, "")]
+    return " ".join(
+        f'<span class="equation">{typeset(part)}{end}</span>'
+        if RELATION.search(part)
+        else f'<span class="remark">{prose(part)}{end}</span>'
+        for part, end in pieces
+    )

@@ -197,13 +197,16 @@ def standings() -> dict[str, list[tuple[str, str]]]:
 
 
 def standing_rows(shown: Any) -> dict[str, list[tuple[str, str]]]:
+    """The rows of a report's scores by the name of a method."""
     from optbench.report.panels.standings import scores
 
     standing = shown.standings["steps"]
     if standing.refusals:
         return {}
     table = scores(standing)
-    return {row[0]: list(zip(table.header[1:], row[1:], strict=True)) for row in table.rows}
+    return {
+        re.sub(r"\[.*\]", "", row[0]): list(zip(table.header, row, strict=True)) for row in table.rows
+    }  # what is compared as lion[weight_decay=0] is shown on the page of lion
 
 
 @functools.cache
