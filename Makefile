@@ -9,6 +9,7 @@ bench:     ; python -m pytest tests/bench -s -n 0 $(BENCH)                     #
 against:   ; python -m tests.bench.against $(OLD)                              ## the engine against that of commit OLD
 reliability: ; python -m tests.reliability $(EACH)                             ## faults and bad input, counted: docs/reliability.md
 power:     ; python -m tests.mutants                                           ## what optbench check catches: docs/gate.md
+docs:      ; mkdocs build --strict                                             ## the site, in build/site, warnings are errors
 conformance: ; python -m tests.matrix $(or $(OPTS),"") $(CHECKS)                ## the matrix of docs/conformance.md (OPTS=kron CHECKS=use)
 report:      ## the sample report: its runs, the claims, the pages, the picture (OPT=kron,adam,novograd)
 	optbench run --suite quickstart --opt $(OPT)
@@ -23,4 +24,4 @@ grand-small: ## the same in miniature, in $(SMALL)
 	optbench run --suite grand --task quadratic_100,zipf --opt sgd,adam,lion,muon --trials 3 --seeds 2 --steps 60 --results $(SMALL)/rows
 	optbench report --suite grand --task quadratic_100,zipf --trials 3 --steps 60 --results $(SMALL)/rows --out $(SMALL)
 help:      ; @grep -E "^[a-z-]+:" Makefile | sed -E "s/:.*## /\t/" | expand -t 12 ## these lines
-.PHONY: check test outside test-all bench against reliability power conformance report grand grand-small help
+.PHONY: check test outside test-all bench against reliability power docs conformance report grand grand-small help

@@ -18,9 +18,12 @@ TEST = "pip install -e '.[test]' && pytest"
 CHEAP = ("--task", "rosenbrock_2", "--lr", "0.01", "--seeds", "1", "--steps", "20", "--jobs", "1")
 
 
-def commands() -> list[str]:
-    """The lines of the README's bash blocks, without comments."""
-    blocks = re.findall(r"^```bash\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
+PAGES = [README, *(ROOT / "docs" / f"{name}.md" for name in ("index", "gpus"))]
+
+
+def commands(page: Path = README) -> list[str]:
+    """The lines of a page's bash blocks, without comments."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
     return [re.sub(r"\s+#.*", "", line).strip() for line in "".join(blocks).splitlines()]
 
 
@@ -42,18 +45,19 @@ def test_the_two_commands_are_there_and_the_first_runs(tmp_path):
         assert re.search(rf"^rosenbrock_2 +{optimizer} ", done.stdout, re.MULTILINE), done.stdout
 
 
-def test_every_command_is_one_that_optbench_understands():
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_is_one_that_optbench_understands(page):
     import tyro
 
     from optbench.cli import REGISTRY, Command
     from optbench.execute.request import Request
 
-    parts = [part.strip() for line in commands() for part in line.split("&&")]
+    parts = [part.strip() for line in commands(page) for part in line.split("&&")]
     lines = [part for part in parts if part.startswith("optbench ")]
     assert lines
     for line in lines:
         command = tyro.cli(Command, prog="optbench", args=shlex.split(line)[1:], registry=REGISTRY)
-        if isinstance(command, Request) and "mine:" not in line and "question.py" not in line:
+        if isinstance(command, Request) and "mine" not in line and "question.py" not in line:
             assert command.cells(), line
 
 

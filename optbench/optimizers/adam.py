@@ -32,8 +32,8 @@ class Moments(Standard):
 class Adam(Moments):
     """Adam: momentum over the root of a running mean of squared gradients.
 
-    m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
-    theta <- theta - learning_rate m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
+        m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
+        theta <- theta - learning_rate m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
 
     In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
@@ -54,8 +54,8 @@ class Adam(Moments):
 class AdamW(Adam):
     """Adam with decoupled weight decay.
 
-    m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
-    theta <- theta - learning_rate (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay theta)
+        m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
+        theta <- theta - learning_rate (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay theta)
 
     In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """

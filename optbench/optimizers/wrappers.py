@@ -59,8 +59,9 @@ Again = Callable[[Trees], Trees]
 class Cautious(Wrapper):
     """Entries of the step that go up along their gradient are left out, the others lengthened.
 
-    mask = [u g < 0] for the update u;  u <- u mask / max(mean(mask), 1e-3), by leaf; `scale='count'`: times
-    n / (1 + sum(mask)). The inner method's decoupled weight decay stays as it is, before the step.
+        mask = [u g < 0];  u <- u mask / max(mean(mask), 1e-3)        for the update u, by leaf
+
+    `scale='count'`: times n / (1 + sum(mask)). The inner method's decoupled weight decay stays, before the step.
     """
 
     source: ClassVar[str] = "arXiv:2411.16085; github.com/kyleliang919/C-Optim 2c0517c"
@@ -83,7 +84,7 @@ class Cautious(Wrapper):
 class Mars(Wrapper):
     """Variance reduction: each gradient plus some of its change since the last batch.
 
-    c = g + gamma b1 / (1 - b1) (g_t - g_{t-1});  c <- c / max(1, |c|) for each leaf;  b1 is the inner method's
+    c = g + gamma b1 / (1 - b1) (g_t - g_{t-1});  c <- c / max(1, |c|)        by leaf; b1 of the inner method
     """
 
     source: ClassVar[str] = "arXiv:2411.10438; github.com/AGI-Arena/MARS 4831e28"
@@ -108,7 +109,10 @@ class Mars(Wrapper):
 
 @dataclass(frozen=True, kw_only=True)
 class Clip(Wrapper):
-    """All gradients scaled to a norm where theirs is larger: g <- g min(1, norm / |g|)."""
+    """All gradients scaled to a norm where theirs is larger.
+
+    g <- g min(1, norm / |g|)
+    """
 
     source: ClassVar[str] = "arXiv:1211.5063"
     changes_gradients: ClassVar[bool] = True
@@ -124,7 +128,10 @@ class Clip(Wrapper):
 
 @dataclass(frozen=True, kw_only=True)
 class Sam(Wrapper):
-    """Sharpness-aware: the gradient at theta + rho g / |g|, a second gradient each step."""
+    """Sharpness-aware: the gradient a little uphill, a second one each step.
+
+    g <- gradient at theta + rho g / |g|
+    """
 
     source: ClassVar[str] = "arXiv:2010.01412"
     changes_gradients: ClassVar[bool] = True
@@ -156,7 +163,10 @@ class Averaged(Wrapper):
 
 @dataclass(frozen=True, kw_only=True)
 class Lookahead(Averaged):
-    """Every `steps` steps, slow <- slow + alpha (theta - slow), theta <- slow; the slow ones are evaluated."""
+    """Slow parameters follow the fast ones, which start from them again; the slow ones are evaluated.
+
+    slow <- slow + alpha (theta - slow);  theta <- slow        every `steps` steps
+    """
 
     source: ClassVar[str] = "arXiv:1907.08610"
     kept: ClassVar[str] = "slow"
@@ -176,7 +186,10 @@ class Lookahead(Averaged):
 
 @dataclass(frozen=True, kw_only=True)
 class Ema(Averaged):
-    """A running mean of the parameters is evaluated: mean <- decay mean + (1 - decay) theta, from theta_0."""
+    """A running mean of the parameters is evaluated.
+
+    mean <- decay mean + (1 - decay) theta        from theta_0
+    """
 
     source: ClassVar[str] = "Polyak and Juditsky 1992, doi:10.1137/0330046"
     kept: ClassVar[str] = "mean"
@@ -192,8 +205,10 @@ class Ema(Averaged):
 class ScheduleFree(Wrapper):
     """The inner method's steps move z; theta = y lies between z and its average x, which is evaluated.
 
-    z <- z + u;  x <- (1 - c) x + c z;  y = beta x + (1 - beta) z;  c = w_t / sum w, w the largest learning rate so far
-    squared. The inner method sees y; made for one without momentum of its own (`adamw[b1=0]+schedule_free`).
+        z <- z + u;  x <- (1 - c) x + c z;  y = beta x + (1 - beta) z;  c = w_t / sum w
+
+    w is the square of the largest learning rate so far. The inner method sees y; made for one without momentum
+    of its own (`adamw[b1=0]+schedule_free`).
     """
 
     name: ClassVar[str] = "schedule_free"

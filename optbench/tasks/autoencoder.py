@@ -1,6 +1,7 @@
 """A deep autoencoder of real handwritten digits: the classic test of second-order methods.
 
     64 - width - width/2 - .. - code - .. - width/2 - width - 64
+    h <- 1 / (1 + exp(-(W h + b)))        at the code h <- W h + b
 
 After Hinton and Salakhutdinov (Science 2006) and Martens (ICML 2010), on digits of 8 x 8 pixels: logistic units, a
 linear code, and the cross entropy of the pixels in nats per image. Each unit starts with at most 15 incoming weights

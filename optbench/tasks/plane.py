@@ -1,11 +1,11 @@
 """Functions of two numbers whose complete path is kept, for figures: every step is evaluated, and x and y are metrics.
 
-    valley   f(x, y) = 100 (y - x^2)^2 + (1 - x)^2, from (-1.2, 1), minimum 0 at (1, 1): Rosenbrock's
-    bowl     f(x, y) = (u^2 + 25 v^2) / 2, from (-1.8, 0.4), minimum 0 at (0, 0): a quadratic whose axes u and v lie
-             30 degrees askew, since methods that scale each coordinate by itself would find straight ones too easy
+    valley   f(x, y) = 100 (y - x^2)^2 + (1 - x)^2    from (-1.2, 1), minimum 0 at (1, 1): Rosenbrock's
+    bowl     f(x, y) = (u^2 + 25 v^2) / 2                from (-1.8, 0.4), minimum 0 at (0, 0)
 
-Nothing is random. To compare optimizers take `rosenbrock` and `quadratic`, which run many seeds and are timed without
-an evaluation at every step.
+The axes u and v of the bowl lie 30 degrees askew, since methods that scale each coordinate by itself would find
+straight ones too easy. Nothing is random. To compare optimizers take `rosenbrock` and `quadratic`, which run many seeds
+and are timed without an evaluation at every step.
 """
 
 from __future__ import annotations

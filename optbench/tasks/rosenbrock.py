@@ -1,6 +1,6 @@
 """Rosenbrock's function: a curved valley that is easy to find and slow to follow.
 
-    f(x) = sum_i 100 (x_{i+1} - x_i^2)^2 + (1 - x_i)^2,  minimum 0 at (1, .., 1)
+    f(x) = sum_i (100 (x_{i+1} - x_i^2)^2 + (1 - x_i)^2),  minimum 0 at (1, .., 1)
 
 In two dimensions the classic, started at (-1.2, 1); in n dimensions the chain, started at (-1.2, 1, -1.2, ..).
 The start is jittered by the seed with standard deviation `jitter`; without it one seed is enough.

@@ -1,6 +1,6 @@
 """Heavy-tailed classes: softmax regression where the k-th class has a share in proportion to 1 / k.
 
-    x = s m_y + e,  P(y = k) = (1 / k) / H,  e ~ N(0, I),  m_k ~ N(0, I / dim),   z = W x + b,  loss = cross entropy
+    x = s m_y + e,  P(y = k) = 1 / (k H),  e ~ N(0, I),  m_k ~ N(0, I / dim),   z = W x + b,  loss = cross entropy
 
 Most classes are rare, and together they are much of the loss; on such data gradient descent has been seen to learn the
 common classes first, and Adam all at a like pace (arXiv:2402.19449). The problem is convex. Class means and samples

@@ -2,8 +2,8 @@
 
 A leaf G is seen as a matrix [m, n], as square as its axes allow, with Q = (Q_l, Q_r). One step of the fit:
 
-    A = Q_l H Q_r^T                          H = g in whitening, the Hessian times V in Hessian mode
-    B = Q_l^-T V Q_r^-1                      V ~ N(0, I); in whitening integrated out where that is cheap
+    A = Q_l H Q_r^T                          H = g in whitening,  the Hessian times V in Hessian mode
+    B = Q_l^-T V Q_r^-1                      V ~ N(0, I);  in whitening integrated out where that is cheap
     Q_l <- Q_l - k tri(A A^T - B B^T) Q_l    k = precond_lr / |A A^T + B B^T|   ('1st': / |A A^T - B B^T|)
     Q_r <- Q_r - k tri(A^T A - B^T B) Q_r    likewise
     u = Q_l^T Q_l M Q_r^T Q_r                M: bias-corrected momentum, or Nesterov's

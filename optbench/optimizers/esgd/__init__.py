@@ -5,9 +5,9 @@ signs v in {-1, +1}:
 
     m <- b1 m + (1 - b1) g
     D <- b2 D + (1 - b2) (H v)^2              on the due steps only; k counts them
-    d  = sqrt(D / (1 - b2^k)) + eps
-    r  = learning_rate (1 - lr_warmup^t)
-    e  = m + (1 - nu) (g - m)
+    d = sqrt(D / (1 - b2^k)) + eps
+    r = learning_rate (1 - lr_warmup^t)
+    e = m + (1 - nu) (g - m)
     theta <- theta (1 - weight_decay r) - r e / (d (1 - nu b1^t))
 
 A product is due on the first `d_warmup` steps, then at every `update_d_every`-th: with the defaults on steps

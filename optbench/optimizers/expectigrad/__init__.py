@@ -3,8 +3,8 @@
 At step t = 1, 2, ... with gradient g:
 
     s <- s + g^2
-    n <- n + sign(g^2)                        with the sparse counter, entry by entry; else n = t
-    d  = g / (eps + sqrt(s / n))              0 / 0 is 0
+    n <- n + sign(g^2)                        with the sparse counter, entry by entry;  else n = t
+    d = g / (eps + sqrt(s / n))               0 / 0 is 0
     m <- beta m + (1 - beta) d
     theta <- theta - learning_rate / (1 - beta^t) m        beta = 0: theta - learning_rate d
 

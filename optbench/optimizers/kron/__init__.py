@@ -2,11 +2,11 @@
 
 For a leaf G [n_1 .. n_d] one factor Q_i for each axis, upper triangular [n_i, n_i] or diagonal [n_i]:
 
-    m <- b1 m + (1 - b1) g                   momentum; G = m / (1 - b1^t)
-    A  = Q_1 x .. x Q_d applied to G~        G~ = G + sqrt(eps) mean|G| V,  V ~ N(0, I)
-    B  = Q_1^-T x .. x Q_d^-T applied to V
+    m <- b1 m + (1 - b1) g                   momentum;  G = m / (1 - b1^t)
+    A = kron(Q_1, .., Q_d) G~                G~ = G + sqrt(eps) mean|G| V,  V ~ N(0, I)
+    B = kron(Q_1^-T, .., Q_d^-T) V
     Q_i <- Q_i - lr_p tri(A_i A_i^T - B_i B_i^T) Q_i / |A_i A_i^T + B_i B_i^T|
-    u  = Q_i^T Q_i applied along each axis of G;  u <- u / max(1, rms(u) / 1.1)
+    u = Q_i^T Q_i G,  u <- u / max(1, rms(u) / 1.1)        along each axis
     theta <- theta - learning_rate (u + weight_decay theta)
 
 The factors are fitted on the steps that a deterministic counter says: whenever it has counted 1/p steps,

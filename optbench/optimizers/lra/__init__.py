@@ -2,12 +2,12 @@
 
 Q = (I + U V^T) diag(d) with U, V [n, r] and d [n]. One step of its fit, all from the old U, V, d:
 
-    a = Q h,  b = Q^-T v                     h = g in whitening, H v in Hessian mode;  v ~ N(0, I)
-    nD = (P h) h - v (P^-1 v)                P = Q^T Q; products by entry
-    d <- d - k d nD                          k = precond_lr min_i 1 / (|(P h, v)_i| |(h, P^-1 v)_i|)
+    a = Q h,  b = Q^-T v                     h = g in whitening,  H v in Hessian mode;  v ~ N(0, I)
+    nD = (P h) h - v (P^-1 v)                P = Q^T Q;  products by entry
+    d <- d - k d nD                          k = precond_lr min_i 1/(|(P h, v)_i| |(h, P^-1 v)_i|)
     U <- U - k (a a^T V - b b^T V)(I + V^T U)      on a coin's heads, and on its tails
     V <- V - k ((I + V U^T) a a^T U - (I + V U^T) b b^T U)
-                                             k = precond_lr / (|a| |WW^T a| + |b| |WW^T b|), W the other one
+                                             k = precond_lr / (|a| |W W^T a| + |b| |W W^T b|);  W the other one
     u = Q^T Q m                              m: bias-corrected momentum, or Nesterov's
     theta <- theta - learning_rate (u + weight_decay theta)
 

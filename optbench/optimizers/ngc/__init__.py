@@ -51,9 +51,9 @@ class NgcNag(Room):
 
     At step t = 1, 2, ... with gradient g:
 
-        phi'  = theta - learning_rate g
+        phi' = theta - learning_rate g
         theta <- phi' + momentum (phi' - phi)     without the second term at t = 1
-        phi   <- phi'
+        phi <- phi'
 
     The learning rate enters the plain step only: a schedule scales that, not what the last move adds.
 
@@ -77,7 +77,9 @@ class NgcNag(Room):
 
 @declared
 class NgcSgd(Room):
-    """Gradient descent as in ngc-learn: theta <- theta - learning_rate g.
+    """Gradient descent as in ngc-learn.
+
+    theta <- theta - learning_rate g
 
     Source: package ngclearn 3.2.1.
     """

@@ -2,10 +2,10 @@
 
 For a leaf with gradient g and its one second moment nu (a scalar), at step t = 1, 2, ...:
 
-    N  = |g|^2                                sum of squares over the whole leaf
-    nu <- N at t = 1, else b2 nu + (1 - b2) N
-    u  = g / (sqrt(nu + eps_root) + eps) + weight_decay theta
-    m  <- u at t = 1, else b1 m + u           no factor 1 - b1, no bias correction
+    N = |g|^2                                 sum of squares over the whole leaf
+    nu <- b2 nu + (1 - b2) N                  nu <- N at t = 1
+    u = g / (sqrt(nu + eps_root) + eps) + weight_decay theta
+    m <- b1 m + u                             m <- u at t = 1;  no factor 1 - b1, no bias correction
     theta <- theta - learning_rate m
 
 The decay sits inside the momentum. Where the divisor is exactly 0 (a zero gradient, eps = eps_root = 0) the

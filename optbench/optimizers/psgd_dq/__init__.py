@@ -4,24 +4,24 @@ P = Q^T Q is fitted to |H|^-1 (mode=hessian; psgd_torch's Newton) or to E[g g^T]
 Kronecker product with a factor Q_i for each axis n_i > 1 of a leaf of n numbers: a matrix where
 n_i <= preconditioner_max_size and n_i^2 <= preconditioner_max_skew n, else diagonal. At a step that fits:
 
-    h = H v, v ~ N(0, I);  in whitening h = g, or the momentum with whiten_grad=False
-    h <- h + (damping + eps |h|) N           by entry, N ~ N(0, I), eps of the dtype
-    T1 = unf_i(P h) unf_i(P h)^T             T2 = unf_i(v) unf_i(v)^T, in whitening its mean, I n / n_i
-    L <- max(betaL L + (1 - betaL) l, l)     l: a lower bound of |T1 + T2|
+    h = H v                                 v ~ N(0, I);  in whitening h = g,  or the momentum with `whiten_grad=False`
+    h <- h + (damping + eps |h|) N          by entry,  N ~ N(0, I),  eps of the dtype
+    T1 = unf_i(P h) unf_i(P h)^T            T2 = unf_i(v) unf_i(v)^T,  in whitening its mean, I n / n_i
+    L <- max(betaL L + (1 - betaL) l, l)    l: a lower bound of |T1 + T2|
     k = lr_preconditioner / L,  E = T1 - T2
 
-    dQ=Q0.5EQ1.5   Q_i <- Q_i - k E Q_i, and a rotation towards a symmetric Q_i
-    dQ=QUAD        p = Q_i - k/2 E Q_i;  Q_i <- p - k/2 p E, made symmetric
+    dQ=Q0.5EQ1.5   Q_i <- Q_i - k E Q_i        and a rotation towards a symmetric Q_i
+    dQ=QUAD        p = Q_i - k/2 E Q_i;  Q_i <- p - k/2 p E        made symmetric
     dQ=QEQ         Q_i <- Q_i - k Q_i E
     dQ=QEP         Q_i <- Q_i - k E Q_i      T1 of Q_i P h, T2 of Q_i v in place of P h and v
-    dQ=EQ          Q_i <- Q_i - k tri(E) Q_i, upper triangular;  T1 of Q h, T2 of Q^-T v, in whitening v = N
+    dQ=EQ          Q_i <- Q_i - k tri(E) Q_i   upper triangular; T1 of Q h, T2 of Q^-T v, in whitening N for v
     dQ=PRO4P       Q0.5EQ1.5 on P_i in place of Q_i, with up to ten rotations
     dQ=QUAD4P      QUAD on P_i in place of Q_i, with k in place of k/2
 
-    m <- b m + (1 - b) g                     b = min(c / (1 + c), momentum) after c steps
+    m <- b m + (1 - b) g                           b = min(c / (1 + c), momentum),  after c steps
     u = P m
-    u <- u / max(1, rms(u) / grad_clip_max_rms) of each leaf, entries within +-grad_clip_max_entry     whitening
-    u <- u min(1, grad_clip_max_norm / |u|)                                                            hessian
+    u <- u / max(1, rms(u) / grad_clip_max_rms)    whitening: by leaf, then entries within +-grad_clip_max_entry
+    u <- u min(1, grad_clip_max_norm / |u|)        hessian
     theta <- theta - learning_rate (u + weight_decay theta)
 
 A rotation is Q + a (R Q + a/2 R^2 Q), R = (Q^T - Q) / |Q^T - Q|, with the a <= 1/8 of the largest trace; for PRO4P it
@@ -161,12 +161,12 @@ class KronDQ(Whitening):
 
 @declared
 class LraDQ(Whitening):
-    """PSGD LRA as the package psgd_torch has it: Q = (I + U V^T) diag(d) on all parameters as one vector.
+    """PSGD LRA as the package psgd_torch has it: a diagonal plus a matrix of low rank, on all parameters as one vector.
 
-    The steps of U, V and d are those of `lra`, divided by tracked bounds L <- max(betaL L + (1 - betaL) l, l) with
-
-        l of d   max|(P h) h| + max|v (P^-1 v)|                 products by entry
-        l of U   |a| |V V^T a| + |b| |V V^T b|                  a = Q h, b = Q^-T v; of V with U for V
+        Q = (I + U V^T) diag(d)
+        L <- max(betaL L + (1 - betaL) l, l)    the steps of U, V and d are those of `lra`, divided by L
+        l = max|(P h) h| + max|v (P^-1 v)|      of d; products by entry
+        l = |a| |V V^T a| + |b| |V V^T b|       of U, and of V with U for V;  a = Q h,  b = Q^-T v
 
     U and V start at a norm of sqrt(0.1) and are moved towards U^T U = V^T V before every fit; rank 0 is diagonal.
     All else (h, its damping, the momentum, the clips, the first scale) is as in `kron_dq`; whitening takes N for v.
@@ -193,9 +193,10 @@ class LraDQ(Whitening):
 class DenseNewton(Tracked):
     """PSGD with a dense preconditioner, as psgd_torch's DenseNewton: one n x n factor of all n parameters.
 
-    It is `kron_dq` in hessian mode with all parameters as one vector and its one factor a matrix, but for the bound:
-    T1 = a a^T and T2 = b b^T, so that l = |a|^2 + |b|^2. A step costs a few times n^2, with the geometries Q0.5EQ1.5,
-    PRO4P and EQ n^3.
+        T1 = a a^T,  T2 = b b^T,  l = |a|^2 + |b|^2
+
+    But for this bound it is `kron_dq` in hessian mode, with all parameters as one vector and one factor. A step costs
+    a few times n^2, with the geometries Q0.5EQ1.5, PRO4P and EQ n^3.
 
     Source: Xi-Lin Li, arXiv:1512.04202, arXiv:2402.11858; package psgd_torch, commit a8616f1 (2025).
     """

@@ -17,9 +17,9 @@ from optbench.optimizers.leafwise import At, Clipping, Leafwise, State
 class NAdam(Moments):
     """Adam that looks ahead as Nesterov's momentum does; weight decay is decoupled.
 
-    m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
-    n = b1 m / (1 - b1^(t+1)) + (1 - b1) g / (1 - b1^t)
-    theta <- theta - learning_rate (n / (sqrt(v / (1 - b2^t)) + eps) + weight_decay theta)
+        m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
+        n = b1 m / (1 - b1^(t+1)) + (1 - b1) g / (1 - b1^t)
+        theta <- theta - learning_rate (n / (sqrt(v / (1 - b2^t)) + eps) + weight_decay theta)
 
     The momentum is constant, as in optax; torch's own lets b1 rise over the first thousand steps
     (`momentum_decay`), which `torch:NAdam` gives.
@@ -47,10 +47,10 @@ class NAdam(Moments):
 class RAdam(Moments):
     """Adam that steps along its momentum until the variance of its divisor can be reckoned, then rectifies it.
 
-    p = 2 / (1 - b2) - 1;  p_t = p - 2 t b2^t / (1 - b2^t);  m and v as Adam's
-    r = sqrt((p_t - 4) (p_t - 2) p / ((p - 4) (p - 2) p_t))
-    theta <- theta - learning_rate r m / (1 - b1^t) sqrt(1 - b2^t) / (sqrt(v) + eps)    if p_t > 5
-    theta <- theta - learning_rate m / (1 - b1^t)                                       else
+        p = 2 / (1 - b2) - 1;  p_t = p - 2 t b2^t / (1 - b2^t);  m and v as Adam's
+        r = sqrt((p_t - 4) (p_t - 2) p / ((p - 4) (p - 2) p_t))
+        theta <- theta - learning_rate r m / (1 - b1^t) sqrt(1 - b2^t) / (sqrt(v) + eps)    if p_t > 5
+        theta <- theta - learning_rate m / (1 - b1^t)                                       else
 
     eps stands beside the uncorrected root, as in torch; `optax.radam` has it beside the corrected one, and loses
     r to rounding in float32.
@@ -75,10 +75,10 @@ class RAdam(Moments):
 class Adan(Clipping):
     """Nesterov's momentum as three means: of gradients, of their differences, of the squares of both.
 
-    d = g_t - g_{t-1}, 0 at t = 1;  m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) d
-    n <- b3 n + (1 - b3) (g + b2 d)^2
-    u = (m / (1 - b1^t) + b2 v / (1 - b2^t)) / (sqrt(n / (1 - b3^t)) + eps)
-    theta <- (theta - learning_rate u) / (1 + learning_rate weight_decay)
+        d = g_t - g_{t-1};  m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) d        d = 0 at t = 1
+        n <- b3 n + (1 - b3) (g + b2 d)^2
+        u = (m / (1 - b1^t) + b2 v / (1 - b2^t)) / (sqrt(n / (1 - b3^t)) + eps)
+        theta <- (theta - learning_rate u) / (1 + learning_rate weight_decay)
 
     Without `prox`, theta <- theta - learning_rate (u + weight_decay theta). The decays are one minus the paper's.
     `optax.adan` weighs the differences by 1 - b2.
@@ -119,7 +119,8 @@ class Adan(Clipping):
 class OptimisticAdam(Standard):
     """Adam's step plus how it changed; made for games.
 
-    u = Adam's step (with Nesterov's look ahead);  theta <- theta - learning_rate ((alpha + beta) u_t - beta u_{t-1})
+        u = Adam(g)        Adam's step, with Nesterov's look ahead
+        theta <- theta - learning_rate ((alpha + beta) u_t - beta u_{t-1})
 
     In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
@@ -143,8 +144,8 @@ class OptimisticAdam(Standard):
 class AdEMAMix(Leafwise):
     """Adam with a second, much slower mean of gradients added.
 
-    m <- b1 m + (1 - b1) g;  s <- b3 s + (1 - b3) g;  v <- b2 v + (1 - b2) g^2
-    theta <- theta - learning_rate ((m / (1 - b1^t) + alpha s) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay theta)
+        m <- b1 m + (1 - b1) g;  s <- b3 s + (1 - b3) g;  v <- b2 v + (1 - b2) g^2
+        theta <- theta - learning_rate ((m / (1 - b1^t) + alpha s) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay theta)
 
     alpha rises linearly over `alpha_warmup` steps, b3 from b1 over `b3_warmup` steps so that the half-life of its
     mean does; the paper advises the length of the training for both. 0: constant.
@@ -192,8 +193,8 @@ def half_life(decay: float) -> float:
 class SimplifiedAdEMAMix(Standard):
     """Adam with a sum in place of the mean of gradients, and the gradient itself added.
 
-    m <- b1 m + g;  v <- b2 v + (1 - b2) g^2
-    theta <- theta - learning_rate ((m + alpha g) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay theta)
+        m <- b1 m + g;  v <- b2 v + (1 - b2) g^2
+        theta <- theta - learning_rate ((m + alpha g) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay theta)
 
     In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     For real parameters: the square of a complex gradient would be g^2, not |g|^2.

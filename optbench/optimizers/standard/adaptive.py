@@ -16,7 +16,7 @@ from optbench.protocol import Shapes
 class Adagrad(Standard):
     """Each entry divided by the root of the sum of its squares, so that steps shrink for ever.
 
-    v <- v + g^2, from `initial`;  theta <- theta - learning_rate g / sqrt(v)
+        v <- v + g^2;  theta <- theta - learning_rate g / sqrt(v)        v starts from `initial`
 
     optax adds an eps inside the root, torch beside it: here it is 0, and `initial` keeps the divisor from 0.
     """
@@ -39,8 +39,8 @@ class Adagrad(Standard):
 class RMSprop(Standard):
     """Each entry divided by the root of a running mean of its squares; momentum if asked for.
 
-    v <- b2 v + (1 - b2) g^2;  u = g / (sqrt(v) + eps);  m <- momentum m + u
-    theta <- theta - learning_rate m
+        v <- b2 v + (1 - b2) g^2;  u = g / (sqrt(v) + eps);  m <- momentum m + u
+        theta <- theta - learning_rate m
 
     `centered` takes the square of the running mean of g from v. The learning rate stands outside the momentum,
     as in torch; `optax.rmsprop` has it inside, which differs under a schedule.
@@ -75,8 +75,8 @@ class RMSprop(Standard):
 class Adadelta(Standard):
     """Steps in the units of the parameters: the ratio of two running roots.
 
-    v <- b2 v + (1 - b2) g^2;  u = sqrt(x + eps) / sqrt(v + eps) g;  x <- b2 x + (1 - b2) u^2
-    theta <- theta - learning_rate u
+        v <- b2 v + (1 - b2) g^2;  u = sqrt(x + eps) / sqrt(v + eps) g;  x <- b2 x + (1 - b2) u^2
+        theta <- theta - learning_rate u
 
     The learning rate is 1 in the paper; here it is swept as every other method's. In JAX it is for real
     parameters.
@@ -103,9 +103,9 @@ class Adadelta(Standard):
 class Adafactor(Standard):
     """Squares kept as the sums of rows and columns; steps relative to the size of the parameters.
 
-    d = 1 - t^-decay;  row <- d row + (1 - d) mean_j g_ij^2;  col likewise
-    u = g / sqrt(row col / mean(row));  u <- u / max(1, rms(u) / clipping)
-    theta <- theta - min(learning_rate, 1 / sqrt(t)) max(1e-3, rms(theta)) u
+        d = 1 - t^-decay;  row <- d row + (1 - d) mean_j g_ij^2;  col likewise
+        u = g / sqrt(row col / mean(row));  u <- u / max(1, rms(u) / clipping)
+        theta <- theta - min(learning_rate, 1 / sqrt(t)) max(1e-3, rms(theta)) u
 
     Vectors keep their squares whole. Of more than two axes the last two are factored, as in torch; optax itself factors
     the two longest. In float16 a square is soon 0, and a step 0 / 0; torch.optim's takes no empty parameters and, in

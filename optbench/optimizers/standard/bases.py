@@ -23,10 +23,10 @@ class Bases(Leafwise):
 class SOAP(Bases):
     """Adam in the slowly turning eigenbasis of the gradients' second moments along each axis.
 
-    G_i <- beta G_i + (1 - beta) g_i g_i',  g_i the unfolding of g along axis i;  Q_i: eigenvectors of G_i
-    h = g rotated by Q_i' along each axis;  m, v: Adam's means of h and of h^2, m rotated as Q_i turns
-    theta <- theta - learning_rate sqrt(1 - b2^n) / (1 - b1^n) (m / (sqrt(v) + eps) rotated back by Q_i)
-    theta <- (1 - learning_rate weight_decay) theta
+        G_i <- beta G_i + (1 - beta) g_i g_i'        g_i: the unfolding of g along axis i; Q_i: eigenvectors of G_i
+        h = Q_i' g        along each axis; m, v: Adam's means of h and of h^2, m rotated as Q_i turns
+        theta <- theta - learning_rate sqrt(1 - b2^n) / (1 - b1^n) Q_i (m / (sqrt(v) + eps))        along each axis
+        theta <- (1 - learning_rate weight_decay) theta
 
     The first gradient only sets G_i and Q_i: n is one less than the number of the step. Every `precondition_frequency`
     steps, Q_i <- the Q of QR(G_i Q_i), its columns sorted by the size of Q_i' G_i Q_i before. An axis longer than
@@ -152,11 +152,11 @@ class SOAP(Bases):
 class Shampoo(Bases):
     """Momentum divided, along each axis, by a root of the gradients' second moments; as long as another method's step.
 
-    L_i <- b2 L_i + (1 - b2) g_i g_i', without 1 - b2 at b2 = 1;  V likewise of g^2, by `grafting_b2`
-    R_i = (L_i / (1 - b2^t) + eps I)^(-power / k) for k axes, every `precondition_frequency` steps
-    d = (b1 m + (1 - b1) g) / (1 - b1^t), with the old m;  m <- b1 m + (1 - b1) g
-    u = d times R_i along each axis;  u <- u |graft(d)| / |u|, with norms over the leaf
-    theta <- theta - learning_rate (u + weight_decay theta)
+        L_i <- b2 L_i + (1 - b2) g_i g_i'        without 1 - b2 where b2 is 1; V likewise of g^2, by `grafting_b2`
+        R_i = (L_i / (1 - b2^t) + eps I)^(-power / k)        for k axes, every `precondition_frequency` steps
+        d = (b1 m + (1 - b1) g) / (1 - b1^t);  m <- b1 m + (1 - b1) g        the first with the old m
+        u = R_i d;  u <- u |graft(d)| / |u|        along each axis; norms over the leaf
+        theta <- theta - learning_rate (u + weight_decay theta)
 
     graft(d) = d / (sqrt(V) + grafting_eps), V corrected for 'adam', a sum for 'adagrad'; d for 'sgd'. It is the step
     before the first root. A matrix whose least eigenvalue is below eps is shifted up to it. An axis longer than

@@ -16,9 +16,9 @@ from optbench.protocol import Shapes
 class Sophia(Leafwise):
     """Momentum over a running estimate of the Hessian's diagonal, clipped entry by entry.
 
-    h <- b2 h + (1 - b2) v (H v), with random signs v, at every `update_every`-th step
-    m <- b1 m + (1 - b1) g;  u = clip(m / (max(gamma h, 0) + eps), clipping)
-    theta <- theta - learning_rate (u + weight_decay theta)
+        h <- b2 h + (1 - b2) v (H v)        with random signs v, at every `update_every`-th step
+        m <- b1 m + (1 - b1) g;  u = clip(m / (max(gamma h, 0) + eps), clipping)
+        theta <- theta - learning_rate (u + weight_decay theta)
 
     Sophia-H of the paper; the products are counted, and the signs come from the seed's noise. The original's SophiaG
     gives squares of sampled gradients in place of v (H v), and its rho and batch size are gamma = rho bs.
@@ -58,8 +58,8 @@ class Sophia(Leafwise):
 class LBFGS(Standard):
     """Limited-memory BFGS with a line search: quasi-Newton directions from the last steps and gradients.
 
-    d = -B g, with B from the last `memory_size` pairs (s, y) by the two-loop recursion
-    theta <- theta + a d, with a by a line search for the strong Wolfe conditions, at most 20 gradients
+        d = -B g                B from the last `memory_size` pairs (s, y) by the two-loop recursion
+        theta <- theta + a d    a by a line search for the strong Wolfe conditions, at most 20 gradients
 
     It has no learning rate: one trial; a schedule scales the first guess of the line search. Every gradient of
     the search is counted. The searches differ: zoom with cubic interpolation in optax, torch's own in

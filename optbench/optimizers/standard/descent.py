@@ -103,7 +103,7 @@ class Lion(Leafwise):
 class OptimisticSGD(Standard):
     """Descent along the gradient plus how it changed; made for games, where it damps the turning.
 
-    theta <- theta - learning_rate ((alpha + beta) g_t - beta g_{t-1}), with g_0 = g_1
+    theta <- theta - learning_rate ((alpha + beta) g_t - beta g_{t-1}),  g_0 = g_1
     """
 
     source: ClassVar[str] = "arXiv:1711.00141; optax.optimistic_gradient_descent"
@@ -121,8 +121,8 @@ class OptimisticSGD(Standard):
 class Rprop(Standard):
     """Resilient propagation: each entry has its own step, longer while the sign of its gradient stays.
 
-    s = g_t g_{t-1};  step <- clip(eta_plus step where s > 0, eta_minus step where s < 0, min_step, max_step)
-    g_t <- 0 where s < 0;  theta <- theta - step sign(g_t)
+        s = g_t g_{t-1};  step <- clip(eta_plus step where s > 0, eta_minus step where s < 0, min_step, max_step)
+        g_t <- 0 where s < 0;  theta <- theta - step sign(g_t)
 
     The learning rate is the first step; a schedule scales every step that is taken. Made for full batches.
     `optax.rprop` (0.2.8) takes each step one iteration late; here it is taken at once, as torch.optim does.
@@ -158,8 +158,8 @@ class Rprop(Standard):
 class SM3(Leafwise):
     """Adagrad with one accumulator for each index of each axis, and momentum.
 
-    a_ij = min(row_i, col_j) + g_ij^2;  row_i <- max_j a_ij;  col_j <- max_i a_ij
-    m <- b1 m + (1 - b1) g / sqrt(a), 0 where a is;  theta <- theta - learning_rate m
+        a_ij = min(row_i, col_j) + g_ij^2;  row_i <- max_j a_ij;  col_j <- max_i a_ij
+        m <- b1 m + (1 - b1) g / sqrt(a);  theta <- theta - learning_rate m        no division where a is 0
 
     Likewise with other numbers of axes. `optax.sm3` adds 1e-8 inside the root, which the paper does not.
     """

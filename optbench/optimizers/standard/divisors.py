@@ -16,8 +16,8 @@ from optbench.optimizers.leafwise import At, Leafwise, State
 class AMSGrad(Moments):
     """Adam with the largest mean of squares so far.
 
-    m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;  w <- max(w, v)
-    theta <- theta - learning_rate m / (1 - b1^t) / (sqrt(w / (1 - b2^t)) + eps)
+        m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;  w <- max(w, v)
+        theta <- theta - learning_rate m / (1 - b1^t) / (sqrt(w / (1 - b2^t)) + eps)
 
     The maximum is over the uncorrected v, as in torch; `optax.amsgrad` takes it over the corrected one.
     In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
@@ -40,8 +40,8 @@ class AMSGrad(Moments):
 class Adamax(Moments):
     """Adam with a decaying maximum in place of the root of the mean of squares.
 
-    m <- b1 m + (1 - b1) g;  u <- max(b2 u, |g| + eps)
-    theta <- theta - learning_rate m / (1 - b1^t) / u
+        m <- b1 m + (1 - b1) g;  u <- max(b2 u, |g| + eps)
+        theta <- theta - learning_rate m / (1 - b1^t) / u
 
     In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
@@ -64,8 +64,8 @@ class Adamax(Moments):
 class AdaBelief(Moments):
     """Adam that divides by how far gradients fall from their mean.
 
-    m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) (g - m)^2 + eps_root
-    theta <- theta - learning_rate m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
+        m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) (g - m)^2 + eps_root
+        theta <- theta - learning_rate m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
 
     In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
@@ -84,7 +84,7 @@ class AdaBelief(Moments):
 class Yogi(Leafwise):
     """Adam whose mean of squares moves by at most the new square, whatever its size.
 
-    m <- b1 m + (1 - b1) g;  v <- v - (1 - b2) sign(v - g^2) g^2, both from `first`
+    m <- b1 m + (1 - b1) g;  v <- v - (1 - b2) sign(v - g^2) g^2        both from `first`
     theta <- theta - learning_rate m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
     """
 
@@ -115,8 +115,8 @@ class Yogi(Leafwise):
 class AcProp(Moments):
     """AdaBelief's divisor, one step old, under the gradient itself.
 
-    m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) (g - m_{t-1})^2 + eps_root
-    theta <- theta - learning_rate (g / (sqrt(v_{t-1} / (1 - b2^(t-1))) + eps) + weight_decay theta)
+        m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) (g - m_{t-1})^2 + eps_root
+        theta <- theta - learning_rate (g / (sqrt(v_{t-1} / (1 - b2^(t-1))) + eps) + weight_decay theta)
 
     The root of the first step is 1.
     In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
@@ -137,8 +137,8 @@ class AcProp(Moments):
 class Adopt(Leafwise):
     """Adam that divides each gradient by the mean of squares before it, then averages: converges for any b2.
 
-    u = clip(g / max(sqrt(v), eps), (t - 1)^clip_power);  m <- b1 m + (1 - b1) u;  v <- b2 v + (1 - b2) g^2
-    theta <- theta - learning_rate (m + weight_decay theta)
+        u = clip(g / max(sqrt(v), eps), (t - 1)^clip_power);  m <- b1 m + (1 - b1) u;  v <- b2 v + (1 - b2) g^2
+        theta <- theta - learning_rate (m + weight_decay theta)
 
     The first gradient only sets v. Without `decouple`, weight decay is added to the gradient. These are the defaults of
     the authors, but that their decay is coupled; timm clips to t^0.333.

@@ -24,7 +24,7 @@ from optbench.optimizers.leafwise import At, Leafwise, State
 class PolyakSGD(Standard):
     """Polyak's step, which needs the loss and its least value.
 
-    theta <- theta - min(learning_rate, (f - f_min) / (|g|^2 + eps)) g
+        theta <- theta - min(learning_rate, (f - f_min) / (|g|^2 + eps)) g
 
     The learning rate is a bound on the step, and is swept; a schedule scales the step.
     """
@@ -47,9 +47,9 @@ class PolyakSGD(Standard):
 class Momo(Standard):
     """Momentum with a step from a model of the loss, bounded below by `f_min`.
 
-    m, f and c are running means of g, of the loss and of <g, theta>
-    theta <- theta - min(learning_rate, max(f - f_min - c + <m, theta>, 0) / |m|^2) m
+        theta <- theta - min(learning_rate, max(f - f_min - c + <m, theta>, 0) / |m|^2) m
 
+    m, f and c are running means of g, of the loss and of <g, theta>.
     The learning rate is a bound on the step, and is swept; a schedule moves the bound.
     """
 
@@ -71,10 +71,10 @@ class Momo(Standard):
 class MomoAdam(Standard):
     """Momo in Adam's norm.
 
-    m, v, f and c are running means of g, of g^2, of the loss and of <g, theta>;  D = eps + sqrt(v / (1 - b2^t))
-    theta <- theta - min(learning_rate / a, max(f - a f_min - c + <m, theta>, 0) / <m, m / D>) m / D,
-    with a = 1 - b1^t
+        D = eps + sqrt(v / (1 - b2^t));  a = 1 - b1^t
+        theta <- theta - min(learning_rate / a, max(f - a f_min - c + <m, theta>, 0) / <m, m / D>) m / D
 
+    m, v, f and c are running means of g, of g^2, of the loss and of <g, theta>.
     The learning rate is a bound on the step, and is swept; a schedule moves the bound.
     In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     For real parameters: the square of a complex gradient would be g^2, not |g|^2.
@@ -101,8 +101,8 @@ class MomoAdam(Standard):
 class DoG(Standard):
     """Distance over gradients: the step is how far one has come over the root of the gradients' squares.
 
-    r = max over the steps so far of |theta - theta_0|, at least `first` (1 + |theta_0|)
-    theta <- theta - learning_rate r / sqrt(sum |g|^2 + eps) g
+        r = max |theta - theta_0|        over the steps so far, at least `first` (1 + |theta_0|)
+        theta <- theta - learning_rate r / sqrt(sum |g|^2 + eps) g
 
     It finds its step size. The learning rate is a factor of it, 1 as its authors advise; it is swept, so that the
     method has as many trials as the others.
@@ -125,8 +125,8 @@ class DoG(Standard):
 class DoWG(Standard):
     """Distance over weighted gradients: DoG that weighs each gradient by the distance at its time.
 
-    r2 = max over the steps so far of |theta - theta_0|^2, at least eps;  w <- w + r2 |g|^2
-    theta <- theta - learning_rate r2 / (sqrt(w) + eps) g
+        r2 = max |theta - theta_0|^2;  w <- w + r2 |g|^2        the maximum is over the steps so far, at least eps
+        theta <- theta - learning_rate r2 / (sqrt(w) + eps) g
 
     It finds its step size. The learning rate is a factor of it, 1 as its authors advise; it is swept, so that the
     method has as many trials as the others.
@@ -148,10 +148,10 @@ class DoWG(Standard):
 class Prodigy(Leafwise):
     """Adam with a step size that grows with a lower bound of the distance to the solution.
 
-    r = learning_rate d;  N <- b3 N + d / first r <g, theta_0 - theta>;  S <- b3 S + d / first r g
-    m <- b1 m + (1 - b1) d g;  v <- b2 v + (1 - b2) (d g)^2
-    d <- max(d, d_coef N / |S|_1)
-    theta <- theta - r (m / (sqrt(v) + d eps) + weight_decay theta)
+        r = learning_rate d;  N <- b3 N + d / first r <g, theta_0 - theta>;  S <- b3 S + d / first r g
+        m <- b1 m + (1 - b1) d g;  v <- b2 v + (1 - b2) (d g)^2
+        d <- max(d, d_coef N / |S|_1)
+        theta <- theta - r (m / (sqrt(v) + d eps) + weight_decay theta)
 
     The step takes the r of before. It finds its step size: the learning rate is a factor of it, 1 as its authors
     advise; it is swept, so that the method has as many trials as the others. `growth_rate` bounds how much d grows in
@@ -225,8 +225,8 @@ class Prodigy(Leafwise):
 class DAdaptAdamW(Moments):
     """AdamW with D-Adaptation's lower bound of the distance as its step size.
 
-    d <- max(d, r / |s|_1), where s is a decaying sum of d g and r one of d <g, s / sqrt(v)>
-    theta <- theta - learning_rate d (Adam's step + weight_decay theta)
+        d <- max(d, r / |s|_1)        s: a decaying sum of d g; r: one of d <g, s / sqrt(v)>
+        theta <- theta - learning_rate d (u + weight_decay theta)        u: Adam's step
 
     It finds its step size. The learning rate is a factor of it, 1 as its authors advise; it is swept, so that the
     method has as many trials as the others. A schedule also weighs the sums. Adam's bias corrections are on and weight
@@ -254,8 +254,8 @@ class DAdaptAdamW(Moments):
 class Madgrad(Standard):
     """Dual averaging with the cube root of the squares' sum, and momentum towards it.
 
-    l = (learning_rate + eps) sqrt(t);  s <- s + l g;  v <- v + l g^2;  z = theta_0 - s / (cbrt(v) + eps)
-    theta <- momentum theta + (1 - momentum) z
+        l = (learning_rate + eps) sqrt(t);  s <- s + l g;  v <- v + l g^2;  z = theta_0 - s / (cbrt(v) + eps)
+        theta <- momentum theta + (1 - momentum) z
 
     Gradients are weighted when they come, so a schedule also weighs them against each other.
     For real parameters: complex numbers have no cube root here.

@@ -24,8 +24,8 @@ from optbench.protocol import Shapes
 class LARS(Leafwise):
     """Gradients scaled to a fraction of their layer's norm, then momentum.
 
-    u = trust |theta| / (|g| + weight_decay |theta| + eps) (g + weight_decay theta)  for each leaf; g where a norm is 0
-    m <- momentum m + (1 - dampening) u, u at t = 1;  theta <- theta - learning_rate m
+        u = trust |theta| / (|g| + weight_decay |theta| + eps) (g + weight_decay theta)    by leaf; g where a norm is 0
+        m <- momentum m + (1 - dampening) u;  theta <- theta - learning_rate m             m <- u at t = 1
 
     The learning rate scales the momentum, as in torch.optim; the paper's is inside it, which differs only under a
     schedule. timm's LARS scales nothing where there is no decay, unless `always_adapt`; this one always does.
@@ -61,8 +61,8 @@ class LARS(Leafwise):
 class LAMB(Clipping):
     """Adam's step scaled to the norm of its layer.
 
-    u = m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay theta
-    theta <- theta - learning_rate |theta| / |u| u for each leaf; the ratio is 1 where a norm is 0
+        u = m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay theta
+        theta <- theta - learning_rate |theta| / |u| u        by leaf; the ratio is 1 where a norm is 0
 
     `apex`'s and timm's LAMB clip the gradients to a norm of 1 (`max_grad_norm`), decay by 0.01, and without decay do
     not scale a layer unless `always_adapt`; the paper has no clip, and scales always.
@@ -109,8 +109,8 @@ class LAMB(Clipping):
 class AdamMini(Leafwise):
     """Adam with one mean of squares for each row of a matrix, and one for each other parameter.
 
-    m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) mean(g^2), over a row [out, in], or over all entries
-    theta <- theta - learning_rate (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay theta)
+        m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) mean(g^2)        over a row [out, in], or over all entries
+        theta <- theta - learning_rate (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay theta)
 
     Vectors do not decay. The original finds blocks by names: biases have a mean for each entry (`vectors='entry'`),
     queries and keys one for each head, which is not offered here.
@@ -155,8 +155,8 @@ class AdamMini(Leafwise):
 class Fromage(Standard):
     """Steps relative to each layer's norm, then a contraction that keeps the norm from growing.
 
-    u = max(|theta|, min_norm) / max(|g|, min_norm) g for each leaf
-    theta <- (theta - learning_rate u) / sqrt(1 + learning_rate^2)
+        u = max(|theta|, min_norm) / max(|g|, min_norm) g        for each leaf
+        theta <- (theta - learning_rate u) / sqrt(1 + learning_rate^2)
 
     The contraction depends on the learning rate too, so a schedule does not scale the step alone.
     In float16 the least norm is 0, and a leaf without gradient 0 / 0.

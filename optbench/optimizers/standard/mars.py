@@ -21,10 +21,10 @@ def corrected(xp: Any, g: Any, last: Any, gamma: float, b1: Any) -> Any:
 class MARS(Leafwise):
     """Variance reduction: each gradient plus some of its change, then AdamW, Lion or Muon's step.
 
-    c = g + gamma b1 / (1 - b1) (g_t - g_{t-1});  c <- c / max(1, |c|) for each leaf
-    m <- b1 m + (1 - b1) c, v <- b2 v + (1 - b2) c^2
-    u = m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps);  'lion': sign(m);  'shampoo': matrices by Newton and Schulz
-    theta <- theta - learning_rate (u + weight_decay theta)
+        c = g + gamma b1 / (1 - b1) (g_t - g_{t-1});  c <- c / max(1, |c|)        for each leaf
+        m <- b1 m + (1 - b1) c,  v <- b2 v + (1 - b2) c^2
+        u = m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)    'lion': sign(m); 'shampoo': matrices by Newton and Schulz
+        theta <- theta - learning_rate (u + weight_decay theta)
 
     g_{t-1} is that of the batch before, as in the original's approximate form. What has not two axes goes by AdamW
     with the numbers `..._1d` and its plain gradient, unless `optimize_1d`.

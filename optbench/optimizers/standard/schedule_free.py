@@ -57,8 +57,8 @@ class ScheduleFree(Leafwise):
 class ScheduleFreeSGD(ScheduleFree):
     """Descent without a schedule: gradients are taken between a fast sequence and its average.
 
-    y = b1 x + (1 - b1) z;  z <- z - learning_rate (g(y) + weight_decay y);  x <- (1 - c) x + c z
-    c = w_t / sum w;  w_t = t^r, times the largest learning rate so far to the power `weight_lr_power`
+        y = b1 x + (1 - b1) z;  z <- z - learning_rate (g(y) + weight_decay y);  x <- (1 - c) x + c z
+        c = w_t / sum w;  w_t = t^r        times the largest learning rate so far to the power `weight_lr_power`
 
     y is trained; the average x is what is evaluated.
     """
@@ -77,9 +77,9 @@ class ScheduleFreeSGD(ScheduleFree):
 class ScheduleFreeAdamW(ScheduleFree):
     """AdamW without a schedule: RMSprop's steps in the place of descent's.
 
-    y = b1 x + (1 - b1) z;  v <- b2 v + (1 - b2) g(y)^2;  x <- (1 - c) x + c z
-    z <- z - learning_rate (g(y) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay y)
-    c = w_t / sum w;  w_t = t^r, times the largest learning rate so far to the power `weight_lr_power`
+        y = b1 x + (1 - b1) z;  v <- b2 v + (1 - b2) g(y)^2;  x <- (1 - c) x + c z
+        z <- z - learning_rate (g(y) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay y)
+        c = w_t / sum w;  w_t = t^r        times the largest learning rate so far to the power `weight_lr_power`
 
     y is trained; the average x is what is evaluated. With `inner_momentum`, a corrected mean of gradients is divided.
     """

@@ -17,7 +17,7 @@ NORMS = ("auto", "bias", "spectral", "conv", "column", "row", "sign")
 class Scion(Leafwise):
     """Steps of a fixed length in a norm that fits the layer: the least linear function on its ball.
 
-    m <- b1 m + (1 - b1) g;  theta <- (1 - learning_rate) theta - learning_rate scale lmo(m)
+        m <- b1 m + (1 - b1) g;  theta <- (1 - learning_rate) theta - learning_rate scale lmo(m)
 
     lmo, with out and in the axes of a matrix: 'spectral' sqrt(out / in) U V' of m = U S V', by Newton and Schulz;
     'conv' the same of [out, in ..], over the number of the kernel's entries; 'bias' m / sqrt(mean m^2), over the

@@ -125,9 +125,9 @@ class Hidden(Leafwise):
 class Muon(Hidden):
     """Momentum whose hidden matrices are made orthogonal; everything else goes by adam.
 
-    m <- b1 m + (1 - b1) g;  u = b1 m + (1 - b1) g, or m without `nesterov`
-    O = `iterations` steps of Newton and Schulz from u / (|u| + 1e-7), near U V' of u = U S V'
-    theta <- theta - learning_rate (sqrt(max(1, out / in)) O + weight_decay theta)
+        m <- b1 m + (1 - b1) g;  u = b1 m + (1 - b1) g        without `nesterov`,  u = m
+        O = NewtonSchulz(u / (|u| + 1e-7))        `iterations` steps, nearly U V' of the decomposition U S V' of u
+        theta <- theta - learning_rate (sqrt(max(1, out / in)) O + weight_decay theta)
 
     `scale='moonshot'`: m <- b1 m + g;  u = g + b1 m;  0.2 sqrt(max(out, in)) O, which moves entries about as far as
     adam does: its learning rates fit, and `aux_scale` is 1 where it is 0.015 otherwise; its adam adds eps to
@@ -169,8 +169,8 @@ class Muon(Hidden):
 class NorMuon(Hidden):
     """Muon whose rows are scaled by a running mean of their squares, with the length that Muon's step has.
 
-    O as Muon's;  v <- b2 v + (1 - b2) mean of O^2 over the last axis
-    u = O / (sqrt(v) + 1e-10);  u <- |O| / (|u| + 1e-10) u, with norms over the last two axes
+    v <- b2 v + (1 - b2) mean(O^2)                            O as Muon's; the mean is over the last axis
+    u = O / (sqrt(v) + 1e-10);  u <- |O| / (|u| + 1e-10) u    norms over the last two axes
     theta <- theta - learning_rate (sqrt(max(1, out / in)) u + weight_decay theta)
     """
 
@@ -209,8 +209,9 @@ def matrix_norm(x: Any) -> Any:
 class Dion(Hidden):
     """Muon's step of low rank, by one power iteration from the last step's basis, with what it misses kept.
 
-    M <- M + g;  P = the Q of QR(M Q);  R = M' P;  M <- M - (1 - b1) P R'
-    Q <- R, each column over its norm + eps;  theta <- theta - learning_rate (sqrt(out / in) P Q' + weight_decay theta)
+        M <- M + g;  P = orthogonal(M Q);  R = M' P;  M <- M - (1 - b1) P R'    the Q of a QR decomposition
+        Q <- R / (|R| + eps)                                                    column by column
+        theta <- theta - learning_rate (sqrt(out / in) P Q' + weight_decay theta)
 
     Kernels are matrices [out, all others]; of one that is wider than tall, the transpose is stepped. The first Q is
     drawn. The original's Adam decays by `aux_weight_decay` and has its learning rate from its own param group.

@@ -2,7 +2,7 @@
 
 With f(x) the reversed vector, Q = diag(a) + antidiag(b), so Q x = a x + b f(x). One step of its fit:
 
-    w = Q h,  z = Q^-T v                     h = g in whitening, H v in Hessian mode;  v ~ N(0, I)
+    w = Q h,  z = Q^-T v                     h = g in whitening,  H v in Hessian mode;  v ~ N(0, I)
     nA = w^2 - z^2;  nB = w f(w) - z f(z)    the middle entry of nB is 0 when n is odd
     k = precond_lr / max(w^2 + z^2)          '1st': precond_lr / max(max|nA|, max|nB|)
     a <- a - k (nA a + nB f(b));  b <- b - k (nA b + nB f(a))
