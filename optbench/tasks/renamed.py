@@ -31,7 +31,7 @@ class Renamed(Task):
     def spec(self) -> dict[str, Any]:
         """With that of the inner task, and a digest of its source: rows of a renamed task are of its code too."""
         inner, module = self.inner.spec(), type(self.inner).__module__
-        code = inner.get("code") or origin.digest_of(origin.closure([module], lambda name, _: name == module))
+        code = inner.get("code") or origin.digest_of(origin.closure([module], lambda name: name == module))
         return {"name": self.name, "salt": self.salt, "inner": inner, "code": code}
 
     def made_of(self) -> tuple[Any, ...]:

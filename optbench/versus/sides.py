@@ -72,7 +72,7 @@ def check_imports(optimizer: Optimizer) -> None:
     if module not in origin.FILES:
         return
     file = Path(origin.FILES[module])
-    for name, path in origin.closure([module], lambda _, path: not origin.is_installed(path)).items():
+    for name, path in origin.closure([module], origin.is_own).items():
         beside = file.parent / f"{name.replace('.', '/')}.py"
         if beside.is_file() and beside.resolve() != path.resolve():
             raise UserError(
