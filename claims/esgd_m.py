@@ -49,7 +49,7 @@ MOMENTUM = Measurement.of("esgd:momentum", steps=200, seed=0)
 DECAY = Measurement.of("esgd:decay", steps=50, weight_decay=0.1)
 WARMUP = Measurement.of("esgd:warmup", marks=[100, 300])
 PLAIN = "esgd[nu=0.0]"
-STUDY = studied(Request(task=("mlp", "quadratic_10", "rosenbrock_2"), opt=("esgd", PLAIN)))
+STUDY = studied(Request("classic", task=("mlp", "quadratic_10", "rosenbrock_2"), opt=("esgd", PLAIN)))
 
 
 @claim("scale your learning rate by a factor of n^2 ... 1 / n", "n^2 with parameters, 1/n with loss", LAWS)

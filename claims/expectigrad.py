@@ -37,8 +37,8 @@ PERIOD_101 = periodic(0.01, period=101, spike=1010.0, rest=-10.0, steps=200_000)
 EQUATIONS = Measurement.of("expectigrad:equations", steps=200, size=6, seed=0)
 DIVISOR = Measurement.of("expectigrad:divisor", steps=5000, seed=0)
 MOMENTUM = Measurement.of("expectigrad:superposition", steps=100, size=5, seed=0)
-BENCHMARK = studied(Request(task=("mlp",), opt=("adam", "expectigrad")))
-NOISY = studied(Request(task=("quadratic_10[noise=1]",), opt=("adam", "expectigrad")))
+BENCHMARK = studied(Request("classic", task=("mlp",), opt=("adam", "expectigrad")))
+NOISY = studied(Request("classic", task=("quadratic_10[noise=1]",), opt=("adam", "expectigrad")))
 
 
 @claim("Pseudocode: s, n, m, x", "s += g^2; n += sign(g^2); m, x", EQUATIONS)

@@ -21,8 +21,8 @@ DOCUMENTED_TRACE = ["1.40E+01", "1.39E+01", "1.39E+01", "1.38E+01", "1.37E+01"]
 EXAMPLE = Measurement.of("novograd:example", steps=5, learning_rate=0.003)
 SHAPES = {"w0": [128, 64], "b0": [128], "w1": [128, 128], "b1": [128], "w2": [10, 128], "b2": [10]}
 MEMORY = Measurement.of("state:floats", methods=["adam", "novograd"], shapes=SHAPES)
-PLAIN = Request(task=("mlp",), opt=("adam", "novograd"))
-WARMED = Request(task=("mlp",), opt=("adam", "novograd"), schedule=("constant[warmup=0.1]",))
+PLAIN = Request("classic", task=("mlp",), opt=("adam", "novograd"))
+WARMED = Request("classic", task=("mlp",), opt=("adam", "novograd"), schedule=("constant[warmup=0.1]",))
 RATES, WARMUP = studied(PLAIN), studied(PLAIN, WARMED)
 GAINS = Measurement.of(
     "training:gains", cost=25, kind=Kind.TRAINING,

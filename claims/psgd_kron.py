@@ -47,7 +47,7 @@ MOVED = Measurement.of(
         "adam": {"b1": [0.0, 0.99], "b2": [0.99, 0.9999], "eps": [1e-9, 1e-7]},
     },
 )  # fmt: skip
-STUDY = studied(Request(task=("mlp",), opt=("adam", "kron")))
+STUDY = studied(Request("classic", task=("mlp",), opt=("adam", "kron")))
 FITS = Measurement.of(
     "psgd_fit:matrix_fits", cost=6, kind=Kind.TRAINING, shape=[4, 3], steps=3000, rates=[0.1, 0.01], seed=0
 )

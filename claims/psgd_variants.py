@@ -37,7 +37,7 @@ HESSIAN = Measurement.of("psgd_traces:hessian", seed=0, probability=1.0)
 METHODS = ["adam", "xmat", "xmat[b1=0]", "lra", "lra[b1=0]", "affine", "affine[max_size_triangular=0]"]
 MEMORY = Measurement.of("state:floats", methods=METHODS, shapes={"w": [256, 128], "b": [256]})
 OFTEN, SELDOM = "xmat[mode=hessian]", "xmat[mode=hessian,preconditioner_update_probability=0.1]"
-LESS_OFTEN = studied(Request(task=("quadratic_10", "rosenbrock_2"), opt=(OFTEN, SELDOM)))
+LESS_OFTEN = studied(Request("classic", task=("quadratic_10", "rosenbrock_2"), opt=(OFTEN, SELDOM)))
 
 
 @claim("Expected output: 14.0, 5.1563816, 1.7376599, ...", "14.0, 5.1563816, ..., 4.3836744e-06", WHITENING)

@@ -163,7 +163,7 @@ def mapped(lane: Lane, structure: Any, axes: Any) -> Functions:
 
         def run(i: Any, made: Any) -> Any:
             one = function(jax.tree.map(lambda array: array[i], rows))
-            return jax.tree.map(lambda all_of, its: write(all_of, its, i), made, one)
+            return jax.tree.map(lambda all_of, its: write(all_of, jnp.asarray(its), i), made, one)
 
         example = jax.eval_shape(function, jax.tree.map(lambda array: array[0], rows))
         size = len(jax.tree.leaves(rows)[0])
