@@ -1,4 +1,4 @@
-"""The command line: `optbench run`, `try`, `vet`, `report`, `merge`, `claims`, `check`, `list`, `show`.
+"""The command line: `optbench run`, `try`, `vet`, `report`, `import`, `export`, `merge`, `claims`, `check`, `list`, ...
 
 A command is a dataclass whose fields are its options. They are joined by `Union` and not by `|`, and none is
 a function: tyro then finds the command without importing typeguard, which takes longer than all the rest.
@@ -92,6 +92,47 @@ class Report:
     """Also draw every chart for print, as SVG and PNG, and show these in index.md."""
     compare: Texts = None
     """Compare two result folders or commits instead: --compare A B"""
+    json: Json = False
+
+
+@dataclass(frozen=True)
+class Import:
+    """Import other people's numbers as rows, which `report` scores as it does own ones (docs/import.md).
+
+    AlgoPerf's tables of times to targets, or a tidy table of curves with task, optimizer, seed, step and loss.
+    """
+
+    kind: Positional[Literal["algoperf", "csv"]]
+    """algoperf: a column of times for submission, workload and study; csv: curves."""
+    path: Positional[str]
+    """The CSV file."""
+    results: str = "results"
+    """The results folder that gets the rows; it may exist."""
+    metric: Text = None
+    """Of several metrics of a table of curves, the one that chooses and is reported; less is better."""
+    json: Json = False
+
+
+@dataclass(frozen=True)
+class Export:
+    """Export the rows that `report` would show as a tidy table of curves, which `import csv` reads."""
+
+    to: str = ""
+    """The CSV file to write."""
+    results: str = "results"
+    """Results folder."""
+    suite: str = "quickstart"
+    """A suite's name, or a Python file that defines one."""
+    opt: Texts = None
+    """Only these optimizers: kron,adam or 'kron[b1=0.95]'."""
+    task: Texts = None
+    """Tasks in place of the suite's."""
+    tuning: Text = None
+    """Rows tuned by this ruleset: grid, random or quasi."""
+    trials: Number = None
+    """Number of trials of that run."""
+    fresh: bool = False
+    """Winners of a grid on fresh seeds."""
     json: Json = False
 
 
@@ -191,7 +232,7 @@ class Try(versus.Try):
 
 
 Run = Annotated[Request, subcommand("run", description="Run a suite: what is stored is not computed again.")]
-Commands = Union[Run, Try, Vet, List, Show, Report, Merge, Claims, Check]  # noqa: UP007
+Commands = Union[Run, Try, Vet, List, Show, Report, Import, Export, Merge, Claims, Check]  # noqa: UP007
 # Without a help text of its own tyro would parse the source of typing for one: half of the cost of `--help`.
 Command = Annotated[Commands, tyro.conf.arg(help="A command")]
 
@@ -245,7 +286,7 @@ def plain(value: Any) -> Any:
 
 
 def do(
-    command: Request | Try | Vet | List | Show | Report | Merge | Claims | Check,
+    command: Request | Try | Vet | List | Show | Report | Import | Export | Merge | Claims | Check,
 ) -> tuple[int, dict[str, Any]]:
     """Carry out a command: the exit code, and what `--json` prints. What only one command needs is imported there."""
     match command:
@@ -279,8 +320,7 @@ def do(
             from optbench.report.selection import Selection
             from optbench.report.write import write_comparison, write_report
 
-            shown = {field.name for field in fields(Selection)}
-            selection = Selection(**{name: getattr(command, name) for name in shown})
+            selection = Selection(**shared(command, Selection))
             if command.compare is not None:
                 folder, text = write_comparison(command.results, command.out, selection, command.compare)
             else:
@@ -289,6 +329,15 @@ def do(
             print(text)
             files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
             return 0, {"folder": str(folder), "files": files, "text": text}
+        case Import():
+            from optbench.exchange.command import import_in_terminal
+
+            return import_in_terminal(command.kind, command.path, command.results, command.metric)
+        case Export():
+            from optbench.exchange.export import export_in_terminal
+            from optbench.report.selection import Selection
+
+            return export_in_terminal(Selection(**shared(command, Selection)), command.to)
         case Merge():
             from optbench.terminal import merge_in_terminal
 
@@ -320,6 +369,12 @@ def do(
                     if field.name != "json"
                 }
             )
+
+
+def shared(command: Any, kind: type) -> dict[str, Any]:
+    """The options of a command that a dataclass has as fields."""
+    wanted = {field.name for field in fields(kind)}
+    return {field.name: getattr(command, field.name) for field in fields(command) if field.name in wanted}
 
 
 def once(words: Sequence[str]) -> None:

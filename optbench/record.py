@@ -22,6 +22,12 @@ from optbench.fields import digest
 from optbench.origin import version_of_numbers
 from optbench.task import Target, Task
 
+IMPORTED = "imported"
+"""The lane mode of a row that was not run here, and the column that names its file."""
+
+SECONDS = "s"
+"""The unit of imported rows whose steps are seconds."""
+
 
 class Surface(NamedTuple):
     """A polynomial of two numbers, for the picture of paths over it."""
@@ -177,10 +183,10 @@ def throughput(trace: Trace, gradients: float) -> dict[str, Any]:
 def typed(spec: Mapping[str, Any], label: str, suite: str = "") -> str:
     """The text that names a task or optimizer of a row on the command line; for a user's own, its origin.
 
-    Something unnamed cannot be typed and keeps its label.
+    Something unnamed or imported cannot be typed and keeps its label.
     """
     place = spec.get("origin", "unnamed:")
-    if place.startswith("unnamed:"):
+    if place.startswith(("unnamed:", f"{IMPORTED}:")):
         return label
     file, _, name = place.partition(":")
     if file.endswith(".py") and Path(suite).name == file:

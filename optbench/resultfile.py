@@ -88,11 +88,16 @@ def with_questions(table: Any) -> Any:
 
 
 def encoded(traces: Sequence[Trace], facts: Mapping[str, Any]) -> bytes:
+    return packed([{**record(trace), **facts, "created": time.time()} for trace in traces])
+
+
+def packed(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Rows as the bytes of a result file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = [{**record(trace), **facts, "created": time.time()} for trace in traces]
-    columns = {name: [row.get(name) for row in rows] for row in rows for name in row}
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name) for row in rows] for name in names}
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns), buffer, compression="zstd")
     return buffer.getvalue()

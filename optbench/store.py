@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import errno
 import io
+import math
 import os
 import shutil
 import tempfile
@@ -23,6 +24,7 @@ import numpy as np
 from optbench.cell import FINAL, FORMAT, Trace
 from optbench.environment import sweep, temporary, whole
 from optbench.fields import UserError
+from optbench.record import IMPORTED
 from optbench.resultfile import KEY, checked, encoded, planned_width, stem, with_questions
 
 if TYPE_CHECKING:
@@ -165,10 +167,17 @@ class Store:
         return {path: rows[stamp] for stamp, path in files.items() if stamp in rows}
 
     def names(self) -> dict[str, set[str]]:
-        """The stored tasks and optimizers, and the tasks that have paths over a plane (`path`)."""
+        """The stored tasks and optimizers, and the tasks with paths over a plane (`path`) or imported rows only."""
         table, _ = self.index()
         names = {name: set(table[name].unique().to_pylist()) for name in ("task", "optimizer")}
-        return names | {"path": set(table.filter(table["path"])["task"].to_pylist())}
+        imported = names["task"] - {task for task, _ in self.pairs()}
+        return names | {"path": set(table.filter(table["path"])["task"].to_pylist()), IMPORTED: imported}
+
+    def pairs(self) -> set[tuple[str, str]]:
+        """The tasks and optimizers that were run, not imported."""
+        table, _ = self.index()
+        columns = (table[name].to_pylist() for name in ("task", "optimizer", "mode"))
+        return {(task, optimizer) for task, optimizer, mode in zip(*columns, strict=True) if mode != IMPORTED}
 
     def tables(self, tasks: Collection[str] | None = None) -> Iterator[Any]:
         """The readable files, or those that have rows of some tasks, as Arrow tables."""
@@ -236,6 +245,10 @@ class Store:
         # Columns that are empty in one file would change the dtype for all.
         merged = pd.concat([frame.dropna(axis="columns", how="all") for frame in frames], ignore_index=True)
         merged["code"] = "of format 2" if "code" not in merged else merged["code"].fillna("of format 2")
+        for name in (
+            each for each in EXPECTED if each not in merged
+        ):  # nothing was tuned, or all is imported
+            merged[name] = math.nan
         ordered = merged.assign(planned_width=planned_width(merged)).sort_values("created", kind="stable")
         # A row is in two files while they are merged.
         ordered = ordered.drop_duplicates([*KEY, "created"])
@@ -305,6 +318,16 @@ def newest_code(frame: pd.DataFrame) -> pd.Series:
     return frame["code"] == frame.groupby(names, dropna=False, sort=False)["code"].transform("last")
 
 
+EXPECTED = (
+    "trial",
+    "state_floats_per_parameter",
+    "commit",
+    "cpu_model",
+    "optbench_version",
+    "platform",
+    "threads",
+)
+"""The columns that every frame has, if only without values."""
 INDEX = {
     **dict.fromkeys(("stamp", "cell", "device_kind", "mode", "status", "code", "metrics"), "string"),
     **{"task": "string", "optimizer": "string", "width": "int64", "planned_width": "int64"},

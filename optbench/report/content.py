@@ -46,6 +46,7 @@ class Content:
         cls, selection: Selection, store: Store, allow_unequal: bool = False, figures: bool = False
     ) -> Content:
         """What a store has for a selection; UserError if that is nothing."""
+        selection = selection.found_in(store)
         frame = selection.read(store)
         rows = selection.rows(frame, store.folder)
         claims = measured(store.folder, rows["optimizer"].unique())

@@ -50,9 +50,10 @@ class Problem:
 
     @property
     def training(self) -> str:
-        """The training metric: the loss, or that on all training data where steps see batches."""
-        full = "evaluation.loss" in self.rows and self.rows["evaluation.loss"].notna().any()
-        return "loss" if full else "train_loss"
+        """The training metric: the loss, or that on all training data where steps see batches; of what is imported with
+        neither, the reported one."""
+        known = [name for name in ("loss", "train_loss") if has(self.rows, f"evaluation.{name}")]
+        return known[0] if known else self.question.score
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -92,3 +93,7 @@ def groups(frame: Frame) -> dict[tuple[str, ...], Frame]:
 def lost(rows: Frame) -> Frame:
     """The rows of lanes that diverged or failed."""
     return rows[~rows["status"].isin(FINISHED)]
+
+
+def has(rows: Frame, column: str) -> bool:
+    return column in rows and bool(rows[column].notna().any())

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from optbench.cell import PRECISIONS, Schedule
-from optbench.record import typed
+from optbench.record import IMPORTED, typed
 from optbench.report.resolve import equal_grid, planned_lanes
 from optbench.stats import Frame
 from optbench.stats.settings import NEEDED, PROBLEM, question_of
@@ -23,13 +23,17 @@ NONE: Mapping[str, Any] = {}
 
 def command_line(verb: str, **options: Any) -> str:
     """An optbench command line; options that are None are left out, those that are True have no value."""
-    parts = ["optbench", verb]
+    return f"optbench {verb}{flags(options)}"
+
+
+def flags(options: Mapping[str, Any]) -> str:
+    parts = []
     for name, value in options.items():
         if value is True:
             parts.append(f"--{name}")
         elif value is not None:
             parts += [f"--{name}", value if isinstance(value, str) else listing(value)]
-    return shlex.join(parts)
+    return "".join(f" {shlex.quote(part)}" for part in parts)
 
 
 def listing(value: Any) -> str:
@@ -49,6 +53,9 @@ def commands(
     """
     names_typed = typed_names(frame, name)
     where = {} if results == "results" else {"results": results}
+    files = frame[IMPORTED].dropna().unique() if IMPORTED in frame else []
+    imports = [shlex.join(["optbench", "import", *file.split(" ", 1)]) + flags(where) for file in files]
+    frame = frame[frame["mode"] != IMPORTED]
     runs: dict[tuple, list[tuple[str, str]]] = {}
     frame = frame[[name for name in frame if name in {*PROBLEM, *NEEDED}]]
     for _, rows in frame.groupby([*PROBLEM, "optimizer", "mode"], sort=False, dropna=False):
@@ -63,7 +70,7 @@ def commands(
             by_task.setdefault(task, []).append(optimizer)
         for task, names in by_task.items():
             merged.setdefault((options, tuple(names)), []).append(task)
-    return [
+    return imports + [
         command_line("run", suite=name, task=task_names, opt=names, **dict(options), **where)
         for (options, names), task_names in merged.items()
     ]

@@ -5,6 +5,7 @@ Everything else reads rows. What is no longer in the catalogue is still shown, b
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from optbench import suite as suites
 from optbench.cell import Cell, Schedule
 from optbench.fields import UserError
 from optbench.optimizer import Optimizer
+from optbench.record import IMPORTED
 from optbench.suite import Suite
 
 
@@ -59,11 +61,15 @@ def all_of(texts: Sequence[str]) -> list[Optimizer]:
 
 
 def suite(given: str | Suite) -> Suite:
+    if given == IMPORTED:  # its tasks are those of the rows; the rest of a suite says what a plain grid is
+        return dataclasses.replace(catalogue.suite("quickstart"), name=IMPORTED, tuning="grid", fresh=False)
     return catalogue.suite(given)
 
 
 def docstring(given: str | Suite) -> str:
     """The docstring of a suite; '' for a Suite object."""
+    if given == IMPORTED:
+        return "What do imported results say under the same statistics?"
     try:
         return "" if isinstance(given, Suite) else suites.docstring(given)
     except OSError:  # of an installed package

@@ -13,6 +13,7 @@ import pandas as pd
 
 from optbench.fields import UserError, nearest, split_brackets
 from optbench.optimizer import Optimizer
+from optbench.record import IMPORTED
 from optbench.report import reproduce, resolve
 from optbench.report.look import order
 from optbench.report.reproduce import command_line, rates_text, typed_names
@@ -60,6 +61,10 @@ class Selection:
     def labels(self, kind: str, frame: Frame | Mapping[str, Collection[str]]) -> list[str] | None:
         """The given tasks or optimizers, as rows name them; by default the suite's tasks, and None: all optimizers."""
         texts = self.opt if kind == "optimizer" else self.task
+        if texts is None and kind == "task" and self.suite == IMPORTED:
+            return sorted(
+                frame[IMPORTED] if isinstance(frame, Mapping) else imported_in(frame)["task"].unique()
+            )
         if texts is None:
             return None if kind == "optimizer" else [task.label() for task in self.own.tasks]
         parts = [part for text in texts for part in split_brackets(text) if part]
@@ -67,6 +72,16 @@ class Selection:
             raise UserError(f"no {kind} was given. Name at least one; see: optbench list {kind}s")
         stored = set(frame[kind]) if kind in frame else set()
         return [resolve.label(kind, part, stored) for part in parts]
+
+    def found_in(self, store: Store) -> Selection:
+        """This, or, where a folder has imported results only of what is selected, these as a suite of their own."""
+        names = store.names()
+        shown = set(self.labels("task", names) or ()) & names["task"]
+        return (
+            dataclasses.replace(self, suite=IMPORTED)
+            if names[IMPORTED] and shown <= names[IMPORTED]
+            else self
+        )
 
     def read(self, store: Store) -> Frame:
         """Everything that is stored; UserError if that is nothing."""
@@ -93,7 +108,10 @@ class Selection:
 
     def rows(self, frame: Frame, folder: Path) -> Frame:
         """The rows, by task as the suite lists them, then by setting, then by optimizer; UserError if none."""
-        frame = self.in_stages(frame, folder) if self.staged(frame) else frame[frame["seed"] < BLOCK]
+        theirs, frame = imported_in(frame), frame[frame["mode"] != IMPORTED]
+        if len(frame) or theirs.empty:
+            frame = self.in_stages(frame, folder) if self.staged(frame) else frame[frame["seed"] < BLOCK]
+        frame = joined(frame, theirs)
         wanted = {"task": self.labels("task", frame), "optimizer": self.labels("optimizer", frame)}
         wanted |= {name: None if (value := getattr(self, name)) is None else [value] for name in SETTING}
         for name, values in wanted.items():
@@ -161,6 +179,8 @@ class Selection:
 
     def next_command(self, rows: Frame, table: Frame, seeded: Collection[str], paths: bool) -> str:
         """A command that adds to the report: missing tasks, more seeds where the task is seeded, paths."""
+        if self.suite == IMPORTED:
+            return command_line("export", **self.where, to="curves.csv")
         names: dict[str, str] = typed_names(rows, self.named)
         stored = [names.get(str(label), str(label)) for label in dict.fromkeys(table["optimizer"])]
         how = {"opt": stored, **self.ruleset(), **self.setting_of(rows), **self.where}
@@ -183,6 +203,32 @@ class Selection:
         }
         few = len(rates) < self.tuned_suite().trials and "stage" not in rows
         return plain | ({"lr": rates_text(rates)} if few and rates else {})
+
+
+def imported_in(frame: Frame) -> Frame:
+    """The rows that were not run here; without the columns of stages where none has one."""
+    rows = frame[frame["mode"] == IMPORTED]
+    return rows.drop(columns=["stage", "hyperparameters"], errors="ignore") if no_stages(rows) else rows
+
+
+def no_stages(rows: Frame) -> bool:
+    return "stage" not in rows or bool(rows["stage"].isna().all())
+
+
+def joined(own: Frame, imported: Frame) -> Frame:
+    """Both; UserError where some have chosen on other seeds than they report and some have not."""
+    if own.empty or imported.empty:
+        own = imported if own.empty else own
+        mixed = "stage" in own and own["stage"].isna().any()
+    else:
+        mixed = no_stages(own) != no_stages(imported)
+        own = pd.concat([own, imported], ignore_index=True)
+    if mixed:
+        raise UserError(
+            "some imported rows have a stage and other rows have none, so they cannot share a table. "
+            f"Narrow them with --task or --suite {IMPORTED}."
+        )
+    return own
 
 
 def untuned_in(frame: Frame, suite: Suite) -> list[Optimizer]:

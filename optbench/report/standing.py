@@ -9,6 +9,7 @@ from functools import cached_property
 from optbench.stats import Frame
 from optbench.stats.budgets import certificate, refusal, unequal
 from optbench.stats.outcomes import Block, at_best, complete, on_axes
+from optbench.stats.profiles import published
 from optbench.stats.ranking import ALPHA, cliques, friedman, mean_ranks, pairs, problems_needed
 from optbench.stats.stability import disagreements, flips, lead_of_first
 from optbench.stats.times import runtimes
@@ -108,7 +109,7 @@ class Standing:
             for one, other in disagreements(self.rows)
         ]
         for by, name in (("rank", "mean rank"), ("score", "AlgoPerf's score")):
-            row = lead_of_first(self.rows, by)
+            row = lead_of_first(self.rows, by, *published(self.frame))
             lines.append(
                 f"{row['optimizer']}'s lead over {row['other']} in {name} is {row['difference']:.2g} "
                 f"[{row['low']:.2g}, {row['high']:.2g}] over problems ({p_value(row['p'])})."

@@ -38,7 +38,7 @@ def write_report(
         UserError: no stored row matches, or the folder cannot be written to.
     """
     content = Content.of(selection, Store(results), allow_unequal, figures)
-    folder = Path(out) / slug(selection.own.name)
+    folder = Path(out) / slug(content.selection.own.name)
     shown = sections(content, PANELS)
     drawn = files(shown)
     tables = {"table.csv": csv(content.summary), "table.tex": tex.table(content).encode()}

@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from optbench.record import Question
+from optbench.record import SECONDS, Question
 from optbench.stats import Frame
 from optbench.stats.curves import median_interval
 from optbench.stats.outcomes import at_best, trying
@@ -27,7 +27,8 @@ def leaders(best: Frame, question: Question) -> Frame:
     reached = (best["finish"] < math.inf).groupby(best["optimizer"], sort=False).sum()
     table = spreads(best, "finish" if by_steps else "score", "compared").assign(reached=reached)
     return table.reset_index().assign(
-        by="steps" if by_steps else "value", metric=target.metric if by_steps else question.score,
+        by="steps" if by_steps else "value", unit=SECONDS if question.unit == SECONDS else "steps",
+        metric=target.metric if by_steps else question.score,
         target=target.value if by_steps else math.nan, **{name: best[name].iloc[0] for name in PROBLEM},
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from optbench.cell import Status
-from optbench.record import Question
+from optbench.record import IMPORTED, Question
 from optbench.stats import Frame
 from optbench.stats.costs import costs_of
 from optbench.stats.curves import history, middle, records
@@ -86,6 +86,8 @@ def reading(rows: Frame) -> Reading:
     goals = {"works": question.first, "time": question.main}
     goals |= {"finish": question.last} if question.last.final else {}
     training = "loss" if question.score == "loss" else "train_loss"
+    if f"evaluation.{training}" not in rows or not rows[f"evaluation.{training}"].notna().any():
+        training = question.score
     metrics = {"selection": question.selection, "training": training, "score": question.score}
     needed = dict.fromkeys([*metrics.values(), *(goal.metric for goal in goals.values())])
     seen = {metric: known(rows, metric) for metric in needed}
@@ -108,7 +110,7 @@ def on_problem(rows: Frame, axis: str = "steps", read: Reading | None = None) ->
     values = {name: value_at(seen, stop) for name, seen in read.metrics.items()}
     times = {"finish": np.full(len(rows), math.inf)}
     for name, steps in read.steps.items():
-        reached = cost * np.where(steps <= stop, steps, math.inf)
+        reached = spent(rows, np.where(steps <= stop, steps, math.inf), cost, axis)
         times[name] = np.where(np.isnan(reached), math.inf, reached)
     over = value_at(read.main, stop) / question.main.value if question.main.value > 0 else math.nan
     resolution = max((int(np.diff(cell.steps).max(initial=0)) for cell in read.main), default=0)
@@ -120,6 +122,17 @@ def on_problem(rows: Frame, axis: str = "steps", read: Reading | None = None) ->
         "compared": compared(values["score"], times["finish"] / budget, question),
         "progress": progress(values["selection"], first, hardest, question), "first": first, "hardest": hardest,
     })  # fmt: skip
+
+
+def spent(rows: Frame, steps: np.ndarray, cost: np.ndarray, axis: str) -> np.ndarray:
+    """What the first steps of each row took on an axis; imported rows may have seconds at each evaluation."""
+    found = cost * steps
+    if axis == "seconds" and "evaluation.seconds" in rows:
+        clocks = zip(rows["mode"], rows["evaluation_steps"], rows["evaluation.seconds"], strict=True)
+        for place, (mode, at, seconds) in enumerate(clocks):
+            if mode == IMPORTED and np.ndim(seconds) and math.isfinite(steps[place]):
+                found[place] = np.interp(steps[place], at, seconds)
+    return found
 
 
 def known(rows: Frame, metric: str) -> list[Seen]:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from optbench.stats import Frame
 from optbench.stats.bootstrap import interval, left_out, medians, resampled_medians, scored, table
+from optbench.stats.settings import labels
 
 CEILING = 4.0
 """The ratio to the fastest up to which the area is taken, as in AlgoPerf."""
@@ -66,19 +67,37 @@ def contributions(
     rule="exact" is the exact area under the profile. rule="algoperf" is the published definition: a time of more than
     four times the fastest does not count; a problem counts for an optimizer only if its held-out variants
     (`held_out`: their names, each with that of its base problem; not scored themselves) do; the fastest is found after
-    that; and the area is the trapezoidal rule at 100 ratios from 1 to 4.
+    that; and the area is the trapezoidal rule at 100 ratios from 1 to 4. Who does not reach a base problem's target is
+    not the fastest on its variants either.
     """
     held_out = held_out or {}
     if rule == "algoperf":
+        pairs = [(problems.index(held), problems.index(base)) for held, base in held_out.items()]
+        times = times.copy()
+        for held, base in pairs:
+            times[..., held] = np.where(np.isinf(times[..., base]), math.inf, times[..., held])
         times = np.where(times > CEILING * times.min(axis=-2, keepdims=True), math.inf, times)
-        for held, base in held_out.items():
-            lost = np.isinf(times[..., problems.index(held)])
-            times[..., problems.index(base)] = np.where(lost, math.inf, times[..., problems.index(base)])
+        for held, base in pairs:
+            times[..., base] = np.where(np.isinf(times[..., held]), math.inf, times[..., base])
     ratio = ratios(times[..., [name not in held_out for name in problems]])
     if rule == "exact":
         return areas(ratio)
     first = np.searchsorted(np.linspace(1, CEILING, POINTS), ratio)
     return np.maximum(POINTS - 1 - first + 0.5 * (first > 0), 0) / (POINTS - 1)
+
+
+def published(frame: Frame) -> tuple[str, dict[str, str]]:
+    """The rule of AlgoPerf's score for rows, with their held-out variants: as published where its tables were imported.
+
+    There `task.base` names the base of each workload.
+    """
+    if "task.base" not in frame or frame["task.base"].isna().any():
+        return "exact", {}
+    name = dict(zip(frame["task"], labels(frame), strict=True))
+    bases = dict(zip(frame["task"], frame["task.base"], strict=True))
+    return "algoperf", {
+        name[task]: name[base] for task, base in bases.items() if task != base and base in name
+    }
 
 
 def algoperf_scores(rows: Frame, rule: str = "exact", held_out: Mapping[str, str] | None = None) -> Frame:

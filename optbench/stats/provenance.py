@@ -10,6 +10,7 @@ from collections import defaultdict
 
 import numpy as np
 
+from optbench.record import IMPORTED
 from optbench.stats import Frame
 from optbench.stats.outcomes import known
 from optbench.stats.settings import kept_apart, question_of
@@ -27,7 +28,9 @@ def origins(frame: Frame) -> dict[str, Frame]:
         if (frame["framework"] == framework).any():
             columns |= {package: f"version.{package}" for package in packages}
     found = {
-        name: frame[column].fillna("").astype(str) for name, column in columns.items() if column in frame
+        name: frame[column].astype(object).fillna("").astype(str)
+        for name, column in columns.items()
+        if column in frame
     }
     for framework, packages in PACKAGES.items():
         for name in set(packages) & set(found):
@@ -36,7 +39,10 @@ def origins(frame: Frame) -> dict[str, Frame]:
 
 
 def apart(frame: Frame, indices: list) -> list[str]:
-    """For each group of rows, given by its index, how it differs from most rows of the table; '' if it does not."""
+    """For each group of rows, given by its index, how it differs from most rows of the table; '' if it does not.
+
+    Imported rows always say so.
+    """
     ways: list[list[str]] = [[] for _ in indices]
     groups = [frame.index.get_indexer(index) for index in indices]
     for name, values in origins(frame).items():
@@ -44,12 +50,21 @@ def apart(frame: Frame, indices: list) -> list[str]:
         for way, group in zip(ways, groups, strict=True):
             other = [each for each in dict.fromkeys(texts[group]) if each not in ("", *common[:1])]
             way += [f"{name} {each}" for each in other]
+    if IMPORTED in frame:
+        for way, index in zip(ways, indices, strict=True):
+            way += [f"imported from {file}" for file in frame.loc[index, IMPORTED].dropna().unique()]
     return [", ".join(way) for way in ways]
 
 
 def mixed(frame: Frame) -> list[str]:
     """A sentence for each thing in which rows differ that changes bits."""
     lines = []
+    if IMPORTED in frame:
+        for file, rows in frame.groupby(IMPORTED):
+            cells = count(len(rows), "cell")
+            lines.append(
+                f"{cells} were imported from {file}: others ran them, and optbench cannot compute them again."
+            )
     for name, values in origins(frame).items():
         cells = values[values != ""].value_counts()
         if len(cells) > 1:

@@ -7,7 +7,7 @@ Mean ranks and AlgoPerf's scores depend on the set of optimizers and problems (B
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -73,12 +73,17 @@ def disagreements(rows: Frame) -> list[tuple[str, str]]:
     ]
 
 
-def lead_of_first(rows: Frame, by: str = "rank") -> dict[str, Any]:
-    """The lead of the first optimizer over the second, with its interval and p over problems (`score_differences`)."""
-    column, _, number = ORDERS[by]
-    data = table(rows, column)
-    first, second = np.argsort(number(data), kind="stable")[:2]
-    each = contributions(medians(data), data.problems) if by == "score" else -ranks(medians(data))
+def lead_of_first(
+    rows: Frame, by: str = "rank", rule: str = "exact", held_out: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """The lead of the first optimizer over the second, with its interval and p over problems (`score_differences`).
+
+    AlgoPerf's score by a rule of `profiles.contributions`.
+    """
+    data = table(rows, ORDERS[by][0])
+    scored = contributions(medians(data), data.problems, rule, held_out)
+    each = scored if by == "score" else -ranks(medians(data))
+    first, second = np.argsort(-each.mean(axis=-1), kind="stable")[:2]
     names = [data.optimizers[i] for i in (first, second)]
     return score_differences(names, each[[first, second]]).iloc[0].to_dict()
 

@@ -101,7 +101,7 @@ def measured(row: dict[str, Any], brief: bool = False) -> str:
     numbers = row["middle"], row["low"], row["high"]
     if row["by"] == "value":
         return value(row["metric"], *numbers)
-    shown = whole(*numbers) + " steps" * math.isfinite(row["middle"])
+    shown = whole(*numbers) + f" {row['unit']}" * math.isfinite(row["middle"])
     if row["reached"] == row["seeds"]:
         return shown
     if brief:

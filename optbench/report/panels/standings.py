@@ -17,7 +17,7 @@ from optbench.report.figures import WIDTH, columns_that_fit, legend, new_figure
 from optbench.report.parts import Bullets, ByAxis, Chart, Charts, Details, Part, Picture, Table, Text
 from optbench.report.standing import SPOKEN, Standing
 from optbench.stats.aggregates import improvement, interquartile_means
-from optbench.stats.profiles import algoperf_scores, performance_profiles
+from optbench.stats.profiles import algoperf_scores, performance_profiles, published
 from optbench.stats.times import PENALTY, areas_under, distributions, times_to_target
 from optbench.wording import interval, number
 
@@ -165,7 +165,7 @@ def ranked(content: Content, axis: str) -> list[Part]:
 def scores(standing: Standing) -> Table:
     """Mean ranks and scores, best first, with their intervals over seeds and over problems."""
     tables = {
-        "score": algoperf_scores(standing.rows),
+        "score": algoperf_scores(standing.rows, *published(standing.frame)),
         "iqm": interquartile_means(standing.rows),
         "area": areas_under(standing.runtimes),
     }

@@ -1,0 +1,62 @@
+"""`optbench import`: a file to rows, and AlgoPerf's scores."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from optbench.exchange import algoperf, curves
+from optbench.exchange.rows import keep
+from optbench.exchange.sheet import Sheet
+from optbench.fields import UserError
+from optbench.stats import Frame
+from optbench.stats.outcomes import at_best, complete, outcomes
+from optbench.stats.profiles import algoperf_scores, published
+from optbench.wording import columns, count
+
+
+def import_in_terminal(kind: str, path: str, results: str, metric: str | None) -> tuple[int, dict[str, Any]]:
+    """Rows of a file into a results folder; of AlgoPerf's tables, also the scores."""
+    if metric is not None and kind == "algoperf":
+        raise UserError(
+            "--metric is for curves: optbench import csv FILE. AlgoPerf's tables have times only."
+        )
+    if not Path(path).is_file():
+        raise UserError(f"{path!r} is no file. Give a CSV file; docs/import.md says what it holds.")
+    sheet = Sheet.read(kind, path)
+    rows = algoperf.rows(sheet) if kind == "algoperf" else curves.rows(sheet, metric)
+    store = keep(rows, results, sheet)
+    tasks, optimizers = (len({row[name] for row in rows}) for name in ("task", "optimizer"))
+    counts = {"cells": len(rows), "tasks": tasks, "optimizers": optimizers}
+    said = [
+        f"Imported {', '.join(count(number, name[:-1]) for name, number in counts.items())} into {results}."
+    ]
+    facts: dict[str, Any] = {"results": results, **counts}
+    if kind == "algoperf":
+        scores = scored(store.frame(tasks={row["task"] for row in rows}))
+        said = [*as_text(scores), *said]
+        facts["scores"] = scores
+    print("\n".join([*said, f"Next: optbench report --results {shlex.quote(results)}"]))
+    return 0, facts
+
+
+def scored(frame: Frame) -> Frame:
+    """AlgoPerf's score of each submission, with its intervals over studies and over workloads."""
+    block = complete(at_best(outcomes(frame, "seconds")))
+    return algoperf_scores(block.rows, *published(frame))
+
+
+def as_text(scores: Frame) -> list[str]:
+    """A line for each submission, best first."""
+    rows = [
+        (
+            row["optimizer"],
+            "{score:.4f} [{low:.3f}, {high:.3f}]".format(**row),
+            "[{low_tasks:.3f}, {high_tasks:.3f}]".format(**row),
+            f"{row['solved']:.0f}", f"{row['fastest']:.0f}",
+        )
+        for row in scores.to_dict("records")
+    ]  # fmt: skip
+    header = ("submission", "score [over studies]", "over workloads", "solved", "fastest")
+    return columns([header, *rows]).splitlines()

@@ -1,0 +1,132 @@
+"""A CSV file as columns of text that were checked; whatever is wrong with it is one sentence with its line."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optbench.fields import UserError, digest, shortened
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula; behind an apostrophe it is text."""
+NAME = 200
+"""Characters of a name."""
+LARGEST = 1e12
+"""Of a time or a number of steps: what is above is an error of units."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Columns of text, all of one length."""
+
+    kind: str
+    """What it is imported as: algoperf or csv."""
+    name: str
+    columns: dict[str, list[str]]
+    lines: list[int]
+    """Where each row ends in the file."""
+    code: str
+    """Eight hex digits of the content."""
+
+    @classmethod
+    def read(cls, kind: str, path: str) -> Sheet:
+        """UserError if it is no CSV file with a header and a row."""
+        name = Path(path).name
+        try:
+            text = Path(path).read_text("utf-8-sig")
+            reader = csv.reader(text.splitlines(keepends=True), strict=True)
+            rows = [(reader.line_num, row) for row in reader if row]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise UserError(f"{name!r} is no CSV file in UTF-8: {error}. Save it as one.") from error
+        if len(rows) < 2:
+            raise UserError(f"{name!r} has no rows. It needs a header and a row; see docs/import.md")
+        header = [each.strip() for each in rows[0][1]]
+        if twice := [each for each in header if header.count(each) > 1]:
+            raise UserError(f"{name!r} has two columns {shortened(twice[0])}. Keep one.")
+        for line, row in rows[1:]:
+            if len(row) != len(header):
+                raise UserError(
+                    f"{name!r}, line {line}: {len(row)} values, and the header has {len(header)}. Fix the line."
+                )
+        values = zip(*(row for _, row in rows[1:]), strict=True)
+        columns = {key: [each.strip() for each in column] for key, column in zip(header, values, strict=True)}
+        return cls(kind, name, columns, [line for line, _ in rows[1:]], digest({"text": text})[:8])
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.columns
+
+    def needs(self, *names: str) -> None:
+        if missing := [name for name in names if name not in self]:
+            raise UserError(
+                f"{self.name!r} has no column {missing[0]!r}; its columns are "
+                f"{shortened(', '.join(self.columns))}. See docs/import.md"
+            )
+
+    def fail(self, row: int, name: str, why: str) -> UserError:
+        """The sentence on one value."""
+        return UserError(
+            f"{self.name!r}, line {self.lines[row]}: {name} {shortened(self.columns[name][row])} {why}"
+        )
+
+    def names(self, name: str, default: str | None = None) -> list[str]:
+        """A column of printable names; what an export escaped is itself again."""
+        if name not in self and default is not None:
+            return [default] * len(self)
+        checked: dict[str, str] = {}
+        for row, text in enumerate(self.columns[name]):
+            if text in checked:
+                continue
+            if not (text or default is not None) or not text.isprintable() or len(text) > NAME:
+                raise self.fail(row, name, f"is no name. A name has 1 to {NAME} printable characters.")
+            if text.startswith(FORMULA):
+                raise self.fail(row, name, "begins like a formula. Put an apostrophe before it.")
+            checked[text] = (
+                text[1:] if text[:1] == "'" and text[1:].startswith(FORMULA) else text or str(default)
+            )
+        return [checked[text] for text in self.columns[name]]
+
+    def numbers(
+        self,
+        name: str,
+        least: float = -math.inf,
+        default: float | None = None,
+        whole: bool = False,
+        allowed: Callable[[int, float], bool] = lambda row, value: False,
+    ) -> np.ndarray:
+        """A column of numbers from `least`; one that is not finite must be `allowed`, an empty one needs a default."""
+        found = np.full(len(self), math.nan if default is None else default)
+        for row, text in enumerate(self.columns.get(name, [])):
+            if not text and default is not None:
+                continue
+            try:
+                value = float(text)
+            except ValueError:
+                raise self.fail(row, name, "is not a number.") from None
+            if not math.isfinite(value) and not allowed(row, value):
+                raise self.fail(row, name, "is not a finite number; see docs/import.md")
+            if value < least:
+                raise self.fail(row, name, f"is less than {least:g}.")
+            if whole and (value != int(value) or value > LARGEST):
+                raise self.fail(row, name, "is not a whole number.")
+            found[row] = value
+        return found
+
+    def constant(self, values: Sequence[Any], groups: np.ndarray, name: str) -> dict[int, Any]:
+        """The value of each group of rows; UserError where a group has two."""
+        found: dict[int, Any] = {}
+        for row, (group, value) in enumerate(zip(groups.tolist(), values, strict=True)):
+            kept = found.setdefault(group, value)
+            if kept != value and not (kept != kept and value != value):
+                raise self.fail(
+                    row, name, f"differs from {shortened(str(kept))} on an earlier line of the same run."
+                )
+        return found
