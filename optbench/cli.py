@@ -50,16 +50,11 @@ class Show:
 
 
 @dataclass(frozen=True)
-class Report:
-    """Write a page with tables and charts of the stored results of a suite.
-
-    Shows every stored optimizer for the suite's tasks, one section per setting; narrow it with the options below.
-    """
+class Shown:
+    """Which stored rows a command shows."""
 
     results: str = "results"
     """Results folder."""
-    out: str = "reports"
-    """Output folder; the report goes to <out>/<suite>/."""
     suite: str = "quickstart"
     """A suite's name, or a Python file that defines one."""
     opt: Texts = None
@@ -86,12 +81,41 @@ class Report:
     """Show winners of a grid on fresh seeds (`run --fresh`)."""
     older: bool = False
     """Also show rows of older code, under separate names."""
+
+
+@dataclass(frozen=True)
+class Report(Shown):
+    """Write a page with tables and charts of the stored results of a suite.
+
+    Shows every stored optimizer for the suite's tasks, one section per setting; narrow it with the options below.
+    """
+
+    out: str = "reports"
+    """Output folder; the report goes to <out>/<suite>/."""
     allow_unequal: bool = False
     """Rank optimizers even if their budgets differ by more than 5 %; the report says so."""
     figures: bool = False
     """Also draw every chart for print, as SVG and PNG, and show these in index.md."""
     compare: Texts = None
     """Compare two result folders or commits instead: --compare A B"""
+    json: Json = False
+
+
+@dataclass(frozen=True)
+class Paper(Shown):
+    """Write the figures and LaTeX tables of a report at the text width of a venue, with ablations and an appendix.
+
+    Needs `pip install 'optbench[paper]'`; docs/paper.md describes the folder.
+    """
+
+    venue: str = "neurips2024"
+    """A bundle of tueplots: neurips2024, icml2024, iclr2024, jmlr2001, ..."""
+    out: str = "paper"
+    """Output folder."""
+    without: Texts = None
+    """The parts to switch off, each with its value: b1=0,nesterov=False. (default: all that are declared so)"""
+    allow_unequal: bool = False
+    """Rank optimizers even if their budgets differ by more than 5 %."""
     json: Json = False
 
 
@@ -114,25 +138,11 @@ class Import:
 
 
 @dataclass(frozen=True)
-class Export:
+class Export(Shown):
     """Export the rows that `report` would show as a tidy table of curves, which `import csv` reads."""
 
     to: str = ""
     """The CSV file to write."""
-    results: str = "results"
-    """Results folder."""
-    suite: str = "quickstart"
-    """A suite's name, or a Python file that defines one."""
-    opt: Texts = None
-    """Only these optimizers: kron,adam or 'kron[b1=0.95]'."""
-    task: Texts = None
-    """Tasks in place of the suite's."""
-    tuning: Text = None
-    """Rows tuned by this ruleset: grid, random or quasi."""
-    trials: Number = None
-    """Number of trials of that run."""
-    fresh: bool = False
-    """Winners of a grid on fresh seeds."""
     json: Json = False
 
 
@@ -232,7 +242,7 @@ class Try(versus.Try):
 
 
 Run = Annotated[Request, subcommand("run", description="Run a suite: what is stored is not computed again.")]
-Commands = Union[Run, Try, Vet, List, Show, Report, Import, Export, Merge, Claims, Check]  # noqa: UP007
+Commands = Union[Run, Try, Vet, List, Show, Report, Paper, Import, Export, Merge, Claims, Check]  # noqa: UP007
 # Without a help text of its own tyro would parse the source of typing for one: half of the cost of `--help`.
 Command = Annotated[Commands, tyro.conf.arg(help="A command")]
 
@@ -286,7 +296,7 @@ def plain(value: Any) -> Any:
 
 
 def do(
-    command: Request | Try | Vet | List | Show | Report | Import | Export | Merge | Claims | Check,
+    command: Request | Try | Vet | List | Show | Report | Paper | Import | Export | Merge | Claims | Check,
 ) -> tuple[int, dict[str, Any]]:
     """Carry out a command: the exit code, and what `--json` prints. What only one command needs is imported there."""
     match command:
@@ -329,6 +339,12 @@ def do(
             print(text)
             files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
             return 0, {"folder": str(folder), "files": files, "text": text}
+        case Paper():
+            from optbench.report.paper import write_paper
+            from optbench.report.selection import Selection
+
+            selection = Selection(**shared(command, Selection))
+            return write_paper(selection, command.out, command.venue, command.without, command.allow_unequal)
         case Import():
             from optbench.exchange.command import import_in_terminal
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Collection, Iterator, Sequence
+
 from optbench.report.content import Content
 from optbench.report.panels.verdict import main
 from optbench.stats.provenance import MARK
@@ -10,15 +13,22 @@ SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
     "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\symbol{34}", "≥": r"$\geq$", "`": r"\textasciigrave{}",
-    "[": "{[}", "]": "{]}",
+    "[": "{[}", "]": "{]}", "†": r"\dag{}", "×": r"$\times$", "±": r"$\pm$", "−": "--", "–": "--", "’": "'",
 }  # fmt: skip
 """Characters that LaTeX does not print as they are; brackets too, which after a line break are an option."""
 SHOWN = ("optimizer", "best lr", "final loss", "test", "steps", "decades", "us/step", "state/param")
 
 
 def escape(text: str) -> str:
-    """Text that LaTeX prints as it is, on one line."""
-    return "".join(SPECIAL.get(character, character) for character in " ".join(text.split()))
+    """Text that LaTeX prints as it is, on one line; of letters that it lacks the base, or their number."""
+    return "".join(printed(character) for character in " ".join(text.split()))
+
+
+def printed(character: str) -> str:
+    if character.isascii() or character in SPECIAL:
+        return SPECIAL.get(character, character)
+    plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+    return "".join(SPECIAL.get(each, each) for each in plain) or f"U+{ord(character):04X}"
 
 
 def comment(text: str) -> str:
@@ -48,3 +58,62 @@ def table(content: Content) -> str:
             " & ".join([rf"\textbf{{{first}}}" if name in leaders[problem] else first, *rest]) + r" \\"
         )
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+# --- parts of a paper ---------------------------------------------------------------------------------------
+
+DOCUMENT = r"""\documentclass[10pt]{article}
+%(written)s
+\usepackage{booktabs,graphicx}
+\usepackage[textwidth=%(width)sin,textheight=9in,centering]{geometry}
+\setlength{\emergencystretch}{4em}
+\setlength{\belowcaptionskip}{4pt}
+\tolerance=9999
+\hbadness=10000
+\begin{document}
+\section*{%(title)s}
+%(body)s
+\end{document}
+"""
+
+
+def text(words: str) -> str:
+    """A paragraph, whose long names may break after a comma, an underscore or a bracket."""
+    escaped = escape(words)
+    for sign in (",", r"\_", "{[}", "{]}", "/", "="):
+        escaped = escaped.replace(sign, sign + r"\allowbreak{}")
+    return escaped.replace("--", "-{}-")
+
+
+def items(lines: Sequence[str]) -> str:
+    inside = "\n".join(rf"\item {text(line)}" for line in lines)
+    return f"\\begin{{itemize}}\n{inside}\n\\end{{itemize}}" if lines else ""
+
+
+def included(files: Collection[str], name: str) -> str:
+    """A file of tables, if there is one; a page of its own, so that they do not pile up."""
+    return rf"\input{{tables/{name}}}\clearpage" if f"tables/{name}.tex" in files else ""
+
+
+def tables(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    caption: str,
+    left: int,
+    most: int,
+    bold: Sequence[bool] = (),
+) -> Iterator[str]:
+    """Rows as tables of a page, no wider than the text: one that would be is shrunk to it."""
+    for start in range(0, len(rows), most):
+        lines = [
+            " & ".join(rf"\textbf{{{escape(cell)}}}" if k == 0 and any(bold[at : at + 1]) else escape(cell)
+                       for k, cell in enumerate(row)) + r" \\"
+            for at, row in enumerate(rows[start : start + most], start)
+        ]  # fmt: skip
+        more = "" if start == 0 else " (continued)"
+        yield "\n".join([
+            r"\begin{table}[htbp]\centering\small", rf"\caption{{{text(caption + more)}}}",
+            r"\sbox0{%", rf"\begin{{tabular}}{{@{{}}{'l' * left}{'r' * (len(header) - left)}@{{}}}}", r"\toprule",
+            " & ".join(map(escape, header)) + r" \\", r"\midrule", *lines, r"\bottomrule", r"\end{tabular}}%",
+            r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi", r"\end{table}",
+        ])  # fmt: skip

@@ -202,13 +202,13 @@ def over_problems(row: Any, name: str) -> str:
     return text.partition(" ")[2] or f"[{text}, {text}]"
 
 
-def draw(content: Content, drawn: dict[str, list[dict[str, Any]]]) -> Figure:
+def draw(content: Content, drawn: dict[str, list[dict[str, Any]]], width: float = WIDTH) -> Figure:
     """Profiles, runtime distributions, and ranks with their cliques, in steps."""
     standing = content.standings["steps"]
     looks = {name: content.looks[name] for name in content.looks if name in set(standing.ranks["optimizer"])}
-    columns = columns_that_fit(list(looks), WIDTH)
+    columns = columns_that_fit(list(looks), width)
     height = max(2.4, 0.8 + 0.17 * len(looks)) + 0.2 * math.ceil(len(looks) / columns)
-    figure = new_figure(WIDTH, height)
+    figure = new_figure(width, height)
     left, middle, right = figure.subplots(1, 3, width_ratios=[1, 1, 1.05])
     for axes, kind, title, x, y in (
         (left, "profiles", "performance profiles", "steps over the fastest", "share of problems solved"),

@@ -108,12 +108,15 @@ def generalising(content: Content) -> Table:
     return Table("Training loss and generalisation have different leaders", header, rows, note=note)
 
 
-def overview(content: Content) -> Figure:
-    """A row for each problem: progress at the best learning rate, and the final value at every one."""
-    names, problems, looks = content.optimizers, content.problems, list(content.looks.values())
+def overview(content: Content, width: float = WIDTH, some: slice = slice(None)) -> Figure:
+    """A row for each problem: progress at the best learning rate, and the final value at every one.
+
+    Of many problems two beside each other, on a wider figure; `some` draws a part of them.
+    """
+    names, problems, looks = content.optimizers, content.problems[some], list(content.looks.values())
     pairs = 1 if len(problems) <= 6 else 2
     lines = math.ceil(len(problems) / pairs)
-    width = WIDTH * (1 if pairs == 1 else 1.6)
+    width *= 1 if pairs == 1 else 1.6
     shared = signs(problems, rings=True)
     columns = columns_that_fit([*names, *shared], width)
     figure = new_figure(width, 1.62 * lines + 0.4 + 0.2 * math.ceil((len(names) + len(shared)) / columns))
@@ -121,7 +124,7 @@ def overview(content: Content) -> Figure:
     grid = figure.subplots(lines, 2 * pairs, squeeze=False, width_ratios=[1.25, 1] * pairs)
     for axes in grid.flat[2 * len(problems) :]:
         axes.set_axis_off()
-    for i, (problem, data) in enumerate(zip(problems, content.charts, strict=True)):
+    for i, (problem, data) in enumerate(zip(problems, content.charts[some], strict=True)):
         left, right = grid.flat[2 * i], grid.flat[2 * i + 1]
         chart = progress(problem, problem.question.selection, content.places)
         draw_progress(left, chart, data["training"]["lost"], looks, targets=False)

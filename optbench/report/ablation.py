@@ -1,0 +1,142 @@
+"""Ablations: each part of an optimizer switched off, its learning rate tuned again, paired with the whole by seed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from optbench.fields import UserError
+from optbench.optimizer import Optimizer
+from optbench.record import IMPORTED, typed
+from optbench.report import resolve
+from optbench.report.content import Content
+from optbench.report.problem import problems
+from optbench.report.reproduce import command_line, typed_names
+from optbench.stats import Frame
+from optbench.stats.comparison import log_losses
+from optbench.stats.outcomes import chosen
+from optbench.stats.paired import ALPHA
+from optbench.stats.sequence import estimate
+from optbench.store import Store
+
+MARGIN = 1.01
+"""Losses are equivalent whose ratio lies within this, as in `optbench try`."""
+SMALL = ("eps", "epsilon", "damping")
+"""Numbers that keep a division safe; they are no parts."""
+VERDICTS = {"worse": "helps", "better": "hurts", "equivalent": "equivalent", "cannot tell yet": "cannot tell"}
+"""What a part does, by what the optimizer is without it."""
+
+
+class Effect(NamedTuple):
+    """What an optimizer loses, or gains, without one of its parts on a problem."""
+
+    optimizer: str
+    part: str
+    problem: str
+    ratio: float
+    """The geometric mean over seeds of the loss without the part over the loss with it."""
+    low: float
+    high: float
+    seeds: int
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Ablations:
+    """The effects that the stored rows tell, and the commands that compute the missing ones."""
+
+    effects: list[Effect]
+    commands: list[str]
+
+
+def parts(optimizer: Optimizer, without: Sequence[str] | None = None) -> dict[str, Optimizer]:
+    """The optimizer without each part: flags that are on, choices that have none, numbers that may be 0.
+
+    `without` names them instead, as `b1=0`; those that an optimizer does not have are left out.
+    """
+    if without is not None:
+        made = {text: replaced(optimizer, text) for text in without}
+        return {text: each for text, each in made.items() if each is not None and each != optimizer}
+    found, swept = {}, optimizer.swept()
+    for field in dataclasses.fields(optimizer):
+        value, choices = getattr(optimizer, field.name), field.metadata.get("choices") or ()
+        if isinstance(value, bool):
+            off = False
+        elif choices:
+            off = next((each for each in (None, "none") if each in choices), value)
+        else:
+            off = 0.0 if isinstance(value, float) and not field.name.startswith(SMALL) else value
+        if off == value or field == swept:
+            continue
+        try:
+            found[f"{field.name}={off:g}" if off == 0.0 and off is not False else f"{field.name}={off}"] = (
+                optimizer.replace(**{field.name: off})
+            )
+        except UserError:  # a number that may not be 0, or that another part needs
+            continue
+    return found
+
+
+def replaced(optimizer: Optimizer, text: str) -> Optimizer | None:
+    """The optimizer with `field=value`; None if it has no such field or value."""
+    name = text.partition("=")[0]
+    given = resolve.optimizer(f"{typed(optimizer.spec(), optimizer.name)}[{text}]")
+    try:
+        return None if given is None else optimizer.replace(**{name: getattr(given, name)})
+    except (AttributeError, UserError):
+        return None
+
+
+def ablations(content: Content, store: Store, without: Sequence[str] | None = None) -> Ablations:
+    """The effects of the parts of every optimizer that is shown and is listed today."""
+    selection = content.selection
+    if selection.suite == IMPORTED:  # nobody can run these without a part
+        return Ablations([], [])
+    frame = selection.read(store)
+    names = typed_names(content.stored, selection.named)
+    effects: list[Effect] = []
+    commands = []
+    for label in content.optimizers:
+        optimizer = resolve.optimizer(names[label])
+        own = content.stored[content.stored["optimizer"] == label]
+        missing = []
+        for part, variant in (parts(optimizer, without) if optimizer else {}).items():
+            text = typed(variant.spec(), variant.label(), selection.named)
+            try:
+                rows = dataclasses.replace(selection, opt=[text]).rows(frame, store.folder)
+            except UserError:  # not stored, or not finished
+                missing.append(text)
+            else:
+                effects += effects_of(label, part, own, rows)
+        if missing:
+            seeds = chosen(problems(own)[0].rows)["seed"].nunique()
+            how = {**selection.ruleset(), **selection.setting_of(own), **selection.where}
+            how |= {} if seeds == content.suite.seeds else {"seeds": seeds}
+            commands.append(
+                command_line(
+                    "run", suite=selection.named, task=selection.task, opt=[names[label], *missing], **how
+                )
+            )
+    return Ablations(effects, commands)
+
+
+def effects_of(label: str, part: str, own: Frame, rows: Frame) -> Iterator[Effect]:
+    """On each problem that both ran, paired by the seeds that both reported."""
+    known = {each.name: each.rows for each in problems(own)}
+    for problem in problems(rows):
+        if problem.name not in known:
+            continue
+        sides = [chosen(each) for each in (problem.rows, known[problem.name])]
+        sides = [each[each["evaluation_steps"].map(len) > 0].set_index("seed") for each in sides]
+        seeds = sorted(set(sides[0].index) & set(sides[1].index))
+        if len(seeds) < 2:
+            continue
+        without, whole = (log_losses(each.loc[seeds].reset_index()) for each in sides)
+        found = estimate(without - whole, ALPHA)
+        with np.errstate(over="ignore"):
+            ratio, low, high = np.power(10.0, [found.mean, found.low, found.high])
+        yield Effect(label, part, problem.name, ratio, low, high, len(seeds), VERDICTS[found.verdict(MARGIN)])
