@@ -37,6 +37,13 @@ FILES = {
     ),
     "typo.py": "from optbench.optimizers import parse\nparse('adamm')\n",
     "empty.py": "from optbench.suite import Suite\nsuite = Suite(name='empty', tasks=(), optimizers=())\n",
+    "no_step.csv": "task,optimizer,seed,loss\nlm,adam,0,1\n",
+    "nan.csv": "task,optimizer,seed,step,loss\nlm,adam,0,0,2\nlm,adam,0,1,nan\n",
+    "formula.csv": "task,optimizer,seed,step,loss\nlm,=1+1,0,0,2\n",
+    "twice.csv": "task,optimizer,seed,step,loss\nlm,adam,0,0,2\nlm,adam,0,0,2\n",
+    "metrics.csv": "task,optimizer,seed,step,metric,value\nlm,adam,0,0,a,2\nlm,adam,0,0,b,2\n",
+    "negative.csv": "submission,workload,study,time\nadam,wmt,0,-3\n",
+    "torn.csv": 'task,optimizer\nlm,"adam\n',
     "torn.tsv": "task\toptimizer\ntwo\tcolumns\n",
 }
 """What lies in the folder that the commands are run in."""
@@ -132,6 +139,20 @@ run --task 'transformer[dataset=empty.txt]' --data no_data
 run --task 'transformer[dataset=latin1.txt]' --data no_data
 run --task 'transformer[dataset=short.txt]' --data no_data
 run --task 'transformer[dataset=odd.bin]' --data no_data
+import csv nowhere.csv
+import csv a_file
+import csv torn.csv
+import csv no_step.csv
+import csv nan.csv
+import csv formula.csv
+import csv twice.csv
+import csv metrics.csv
+import csv metrics.csv --metric c
+import algoperf negative.csv
+import algoperf no_step.csv
+import algoperf negative.csv --metric loss
+export
+export --to curves.csv
 run --suite quikstart
 run --suite missing.py
 run --suite syntax.py

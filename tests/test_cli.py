@@ -65,6 +65,9 @@ def test_every_message_is_one_line_that_names_optbench(golden):
         assert "Traceback" not in text
 
 
+COMMANDS = "run, try, vet, list, show, report, paper, import, export, merge, claims, check"
+
+
 @pytest.mark.parametrize(
     ("case", "words"),
     [
@@ -73,10 +76,10 @@ def test_every_message_is_one_line_that_names_optbench(golden):
         ("run --timeout soon", "'soon' is not a number"),
         ("run --steps", "no number of steps was given. Name at least one"),
         ("run --optt adam", "Perhaps you meant"),
-        ("runn", "Available subcommands: run, try, vet, list, show, report, merge, claims, check"),
+        ("runn", f"Available subcommands: {COMMANDS}"),
         ("list optimisers", "Expected one of ('optimizers',"),
         ("show", "Missing from optbench show"),
-        ("", "Expected one of {run, try, vet, list, show, report, merge, claims, check}"),
+        ("", f"Expected one of {{{COMMANDS}}}"),
     ],
 )
 def test_what_the_parser_refuses_is_said_plainly(case, words):

@@ -31,7 +31,7 @@ HOMES = {
     "rich": ((), ("live.py",)),
     "pyarrow": ((), ("resultfile.py", "store.py", "merge.py")),
     "ray": ((), ("execute/ray.py",)),
-    "pandas": (("stats/*.py", "report/*.py", "report/panels/*.py", "exchange/curves.py"), ("api.py", "resultfile.py", "store.py")),
+    "pandas": (("stats/*.py", "report/*.py", "report/panels/*.py"), ("api.py", "resultfile.py", "store.py")),
     "matplotlib": (
         (
             "report/*.py",

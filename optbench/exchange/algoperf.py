@@ -44,12 +44,13 @@ def rows(sheet: Sheet) -> list[dict[str, Any]]:
             for study, time in (studies or dict.fromkeys(everywhere, math.inf)).items():
                 reached = math.isfinite(time)
                 end = math.ceil(time / unit) if reached else steps
-                curve = ([0, end], [2.0, 2.0 - reached], [0.0, time if reached else steps * unit])
-                at, target, seconds = (values[-1:] for values in curve) if end == 0 else curve
+                kept = 2 if end else 1  # who is there at the start has no curve
+                at, target = [0, end][-kept:], [2.0, 2.0 - reached][-kept:]
+                seconds = [0.0, time if reached else steps * unit][-kept:]
                 made.append(row(
                     sheet, {"task": workload, "optimizer": name}, question, at, {"target": target, "seconds": seconds},
-                    seed=study, steps=steps, status=Status.REACHED if reached else Status.DONE, seconds_per_step=unit,
-                    **{"task.base": base_of(workload, workloads, sheet)},
+                    seed=study, steps=steps, status=Status.REACHED if reached else Status.DONE,
+                    columns={"seconds_per_step": unit, "task.base": base_of(workload, workloads, sheet)},
                 ))  # fmt: skip
     return made
 
@@ -82,7 +83,8 @@ def long(sheet: Sheet) -> dict[tuple[str, str, int], float]:
     names, workloads = sheet.names("submission"), [bare(each) for each in sheet.names("workload")]
     texts = sheet.names("study", "0")
     studies = {text: place for place, text in enumerate(sorted(set(texts), key=natural))}
-    times = sheet.numbers(column, least=0, allowed=lambda _, time: time == math.inf)
+    never = " Write inf where the target was not reached."
+    times = sheet.numbers(column, least=0, allowed=lambda _, time: time == math.inf, otherwise=never)
     found: dict[tuple[str, str, int], float] = {}
     for place, (name, workload, text) in enumerate(zip(names, workloads, texts, strict=True)):
         key, time = (name, workload, studies[text]), float(times[place])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from optbench.cell import Status
+from optbench.cell import FINISHED, Status
 from optbench.exchange.rows import SETTING, row
 from optbench.exchange.sheet import FORMULA, Sheet
 from optbench.fields import UserError
@@ -25,123 +25,156 @@ NUMBERS = {
     "state_floats_per_parameter": "state_floats_per_parameter",
 }  # fmt: skip
 """Columns of numbers that belong to a run, by their names in rows."""
-ESTIMATED = "accuracy"
+RISING = "accuracy"
 """In the name of a metric of which more is better."""
 
 
 def rows(sheet: Sheet, metric: str | None = None) -> list[dict[str, Any]]:
     """A row for each run; `metric` chooses and is reported where the file has several and no question."""
-    alone = "loss" in sheet and "metric" not in sheet
-    sheet.needs("task", "optimizer", "seed", "step", *([] if alone else ["metric", "value"]))
-    keys = {name: sheet.names(name, SETTING.get(name)) for name in ("task", "optimizer", *SETTING)}
-    stages, states = (sheet.names(name, "") for name in ("stage", "status"))
-    for place, (stage, state) in enumerate(zip(stages, states, strict=True)):
-        if stage not in ("", *STAGES):
-            raise sheet.fail(place, "stage", f"is not one of {', '.join(STAGES)}.")
-        if state not in ("", *Status):
-            raise sheet.fail(place, "status", f"is not one of {', '.join(Status)}.")
-    seeds, at = (sheet.numbers(name, least=0, whole=True).astype(int) for name in ("seed", "step"))
-    metrics = ["loss"] * len(sheet) if alone else sheet.names("metric")
-    lost = [state not in ("", *(each for each in Status if each.finished)) for state in states]
-    values = sheet.numbers("loss" if alone else "value", allowed=lambda place, _: lost[place])
-    numbers = {name: sheet.numbers(name, default=math.nan, least=0) for name in NUMBERS}
-    clock = sheet.numbers("seconds", default=math.nan, least=0)
-
-    # A run, and the problem that it belongs to, by the texts that tell them from others.
-    problems, setting = numbered(*(keys[name] for name in ("task", *SETTING)))
-    _, runs = numbered(setting, keys["optimizer"], seeds, stages, numbers["learning_rate"].astype(str))
-    budgets = sheet.constant(sheet.numbers("steps", default=math.nan, least=1, whole=True), setting, "steps")
-    longest = {group: max(1, int(at[setting == group].max())) for group in range(len(problems))}
-    steps = {
-        group: longest[group] if budgets[group] != budgets[group] else int(budgets[group])
-        for group in longest
-    }
-    questions = asked(sheet, metric, metrics, setting, steps)
-
-    series: dict[int, dict[str, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
-    for place, (run, name, step) in enumerate(zip(runs.tolist(), metrics, at.tolist(), strict=True)):
-        if step in series[run][name]:
-            raise sheet.fail(place, "step", f"is there twice for {name} of one run. Keep one.")
-        series[run][name][step] = place
-        if step > steps[setting[place]]:
-            raise sheet.fail(place, "step", f"is past the {steps[setting[place]]} steps of the run.")
-    fixed = {name: sheet.constant(column, runs, name) for name, column in numbers.items()}
-    fixed["status"] = sheet.constant(states, runs, "status")
-    fixed["hyperparameters"] = sheet.constant(sheet.names("hyperparameters", ""), runs, "hyperparameters")
-    made = []
-    for run, own in series.items():
-        first = next(iter(next(iter(own.values())).values()))
-        question = questions[setting[first]]
-        known = np.isfinite(values[list(own.get(question.selection, {}).values())]).any()
-        # A run that failed before its first value has none.
-        grid = decided(sheet, own, question, first) if known or not lost[first] else []
-        losses = own.pop(STEPWISE, {})
-        if sorted(losses) != list(range(len(losses))):
-            raise sheet.fail(first, "metric", f"{STEPWISE} must have every step from 0.")
-        evaluations = {
-            name: [values[found[step]] if step in found else math.nan for step in grid]
-            for name, found in own.items()
-        }
-        columns: dict[str, Any] = {
-            NUMBERS[name]: float(fixed[name][run]) for name in NUMBERS if fixed[name][run] == fixed[name][run]
-        }
-        seconds = np.array([clock[own[question.selection][step]] for step in grid])
-        if len(seconds) and np.isfinite(seconds).all():
-            if (np.diff(seconds) < 0).any():
-                place = own[question.selection][grid[int(np.argmax(np.diff(seconds) < 0)) + 1]]
-                raise sheet.fail(place, "seconds", "is less than at an earlier step.")
-            evaluations["seconds"] = seconds.tolist()
-            columns["seconds_per_step"] = seconds[-1] / max(1, grid[-1])
-        text = fixed["hyperparameters"][run]
-        given = dict(part.partition("=")[::2] for part in text.split(", ") if part)
-        rate = {"learning_rate": columns["trial"]} if "trial" in columns else {}
-        made.append(row(
-            sheet, {name: column[first] for name, column in keys.items()}, question, grid, evaluations,
-            seed=int(seeds[first]), steps=steps[setting[first]], stage=stages[first] or None,
-            status=fixed["status"][run] or Status.DONE, losses=[values[losses[step]] for step in sorted(losses)],
-            hyperparameters=rate | given, text=text, **columns,
-        ))  # fmt: skip
-    return made
+    lines = Lines.of(sheet)
+    questions = asked(lines, metric)
+    return [run(lines, questions, places) for places in lines.groups(lines.run)]
 
 
-def numbered(*columns: Any) -> tuple[dict[tuple, int], np.ndarray]:
-    """The different tuples of some columns, numbered in their order, and the number of each row's."""
+@dataclass(frozen=True)
+class Lines:
+    """The checked columns of a file, and which problem and which run each line belongs to."""
+
+    sheet: Sheet
+    names: dict[str, list[str]]
+    numbers: dict[str, np.ndarray]
+    problem: np.ndarray
+    run: np.ndarray
+
+    @classmethod
+    def of(cls, sheet: Sheet) -> Lines:
+        alone = "loss" in sheet and "metric" not in sheet
+        sheet.needs("task", "optimizer", "seed", "step", *([] if alone else ["metric", "value"]))
+        names = {name: sheet.names(name, SETTING.get(name)) for name in ("task", "optimizer", *SETTING)}
+        names |= {name: sheet.names(name, "") for name in ("stage", "status", "hyperparameters")}
+        names["metric"] = ["loss"] * len(sheet) if alone else sheet.names("metric")
+        for name, allowed in {"stage": STAGES, "status": tuple(Status)}.items():
+            for place, text in enumerate(names[name]):
+                if text not in ("", *allowed):
+                    raise sheet.fail(place, name, f"is not one of {', '.join(allowed)}.")
+        lost = [text not in ("", *FINISHED) for text in names["status"]]
+        numbers = {name: sheet.numbers(name, least=0, whole=True) for name in ("seed", "step")}
+        numbers |= {name: sheet.numbers(name, default=math.nan, least=0) for name in (*NUMBERS, "seconds")}
+        numbers["steps"] = sheet.numbers("steps", default=math.nan, least=1, whole=True)
+        numbers["target"] = sheet.numbers("target", default=math.nan)
+        numbers["value"] = sheet.numbers(
+            "loss" if alone else "value", allowed=lambda place, _: lost[place],
+            otherwise=" Where a run diverged, say so in a column status.",
+        )  # fmt: skip
+        problem = numbered(*(names[name] for name in ("task", *SETTING)))
+        rates = numbers["learning_rate"].astype(str)
+        own = numbered(problem, names["optimizer"], numbers["seed"], names["stage"], rates)
+        found = cls(sheet, names, numbers, problem, own)
+        for name in ("steps", "target"):
+            sheet.same(numbers[name], problem, name)
+        for name in (*NUMBERS, "status", "hyperparameters"):
+            sheet.same(names.get(name, numbers.get(name, [])), own, name)
+        return found
+
+    def groups(self, of: np.ndarray) -> list[np.ndarray]:
+        """The lines of each run, or of each problem."""
+        order = np.argsort(of, kind="stable")
+        return np.split(order, np.flatnonzero(np.diff(of[order])) + 1)
+
+    def steps(self, place: int) -> int:
+        """The budget of the problem of a line: given, or its last step."""
+        given = self.numbers["steps"][place]
+        last = self.numbers["step"][self.problem == self.problem[place]].max()
+        return max(1, int(last if given != given else given))
+
+    def curves(self, places: np.ndarray) -> dict[str, dict[int, int]]:
+        """The line of each metric and step of a run."""
+        found: dict[str, dict[int, int]] = {}
+        for place in places.tolist():
+            own, step = found.setdefault(self.names["metric"][place], {}), int(self.numbers["step"][place])
+            if step in own:
+                raise self.sheet.fail(place, "step", "is there twice for a metric of one run. Keep one.")
+            own[step] = place
+        return found
+
+
+def numbered(*columns: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """The different tuples of some columns, numbered in their order: the number of each row's."""
     known: dict[tuple, int] = {}
-    found = [known.setdefault(key, len(known)) for key in zip(*columns, strict=True)]
-    return known, np.array(found)
+    return np.array([known.setdefault(key, len(known)) for key in zip(*columns, strict=True)])
 
 
-def asked(
-    sheet: Sheet, metric: str | None, metrics: list[str], setting: np.ndarray, steps: Mapping[int, int]
-) -> dict[int, Question]:
+def run(lines: Lines, questions: Mapping[int, Question], places: np.ndarray) -> dict[str, Any]:
+    """The row of one run, from its lines."""
+    sheet, numbers, first = lines.sheet, lines.numbers, int(places[0])
+    question, steps, own = questions[int(lines.problem[first])], lines.steps(first), lines.curves(places)
+    if (past := numbers["step"][places] > steps).any():
+        raise sheet.fail(int(places[past][0]), "step", f"is past the {steps} steps of the run.")
+    losses = own.pop(STEPWISE, {})
+    if sorted(losses) != list(range(len(losses))):
+        raise sheet.fail(first, "metric", f"{STEPWISE} must have every step from 0.")
+    status = lines.names["status"][first] or str(Status.DONE)
+    deciding = list(own.get(question.selection, {}).values())
+    # A run that failed before its first value has none.
+    never = status not in FINISHED and not np.isfinite(numbers["value"][deciding]).any()
+    grid = [] if never else decided(sheet, own, question, first)
+    evaluations = {
+        name: [numbers["value"][found[step]] if step in found else math.nan for step in grid]
+        for name, found in own.items()
+    }
+    columns = {
+        key: float(numbers[name][first]) for name, key in NUMBERS.items() if np.isfinite(numbers[name][first])
+    }
+    seconds = numbers["seconds"][[own[question.selection][step] for step in grid]]
+    if len(grid) and np.isfinite(seconds).all():
+        if (back := np.diff(seconds) < 0).any():
+            raise sheet.fail(
+                own[question.selection][grid[back.argmax() + 1]],
+                "seconds",
+                "is less than at an earlier step.",
+            )
+        evaluations["seconds"] = seconds.tolist()
+        columns["seconds_per_step"] = float(seconds[-1]) / max(1, grid[-1])
+    text = lines.names["hyperparameters"][first]
+    given: dict[str, Any] = {"learning_rate": columns["trial"]} if "trial" in columns else {}
+    for part in filter(None, text.split(", ")):
+        name, _, given[name] = part.partition("=")
+    return row(
+        sheet, {name: lines.names[name][first] for name in ("task", "optimizer", *SETTING)}, question, grid,
+        evaluations, seed=int(numbers["seed"][first]), steps=steps, stage=lines.names["stage"][first] or None,
+        status=status, losses=[numbers["value"][losses[step]] for step in sorted(losses)], text=text,
+        hyperparameters=given, columns=columns,
+    )  # fmt: skip
+
+
+def asked(lines: Lines, metric: str | None) -> dict[int, Question]:
     """The question of each problem: the file's own, or that its metric falls, to its target if there is one."""
+    sheet, found = lines.sheet, {}
     texts = sheet.columns.get("question", [""] * len(sheet))
-    targets = sheet.constant(sheet.numbers("target", default=math.nan), setting, "target")
-    found = {}
-    for group in steps:
-        places = np.flatnonzero(setting == group)
+    for places in lines.groups(lines.problem):
+        first = int(places[0])
         given = next((int(place) for place in places if texts[place]), None)
         if given is not None:
-            found[group] = question_of(sheet, given, texts[given])
+            found[int(lines.problem[first])] = question_of(sheet, given, texts[given])
             continue
-        names = list(dict.fromkeys(metrics[place] for place in places if metrics[place] != STEPWISE))
-        chosen = metric or names[0]
+        names = list(dict.fromkeys(lines.names["metric"][place] for place in places))
+        names = [name for name in names if name != STEPWISE]
         if len(names) > 1 and metric is None:
             raise UserError(
                 f"{sheet.name!r} has metrics {', '.join(names[:5])}. Say which one decides, less being better: "
                 f"--metric {names[0]}"
             )
+        chosen = metric or (names or [STEPWISE])[0]
         if chosen not in names:
-            raise sheet.fail(int(places[0]), "task", f"has no values of metric {chosen!r}.")
-        if ESTIMATED in chosen:
+            raise sheet.fail(first, "task", f"has no values of metric {chosen!r}.")
+        if RISING in chosen:
             raise sheet.fail(
-                int(places[0]), "task", f"is judged by {chosen!r}, and less must be better: give the error."
+                first, "task", f"is judged by {chosen!r}, and less must be better: give the error."
             )
-        goal = targets[group]
-        found[group] = Question(
-            selection=chosen, score=chosen, targets=() if goal != goal else (Target(chosen, float(goal)),),
-            optimum=None, ceiling=1e10, unit="", source=sheet.name, seeded=True, toy=False, noisy=True,
-            horizon=steps[group],
+        goal, steps = float(lines.numbers["target"][first]), lines.steps(first)
+        found[int(lines.problem[first])] = Question(
+            selection=chosen, score=chosen, targets=() if goal != goal else (Target(chosen, goal),), optimum=None,
+            ceiling=1e10, unit="", source=sheet.name, seeded=True, toy=False, noisy=True, horizon=steps,
         )  # fmt: skip
     return found
 

@@ -38,7 +38,7 @@ def row(
     losses: Sequence[float] | np.ndarray = (),
     hyperparameters: Mapping[str, Any] | None = None,
     text: str = "",
-    **columns: Any,
+    columns: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The columns of one run; `names` has its task, optimizer and, where they are known, those of `SETTING`.
 
@@ -60,7 +60,7 @@ def row(
         "question": question.text(), "status": str(status), "reason": "",
         "losses": np.asarray(losses, float), "steps_run": len(losses), "evaluation_steps": np.asarray(at, np.int64),
         **{f"evaluation.{name}": np.asarray(values, float) for name, values in evaluations.items()},
-        "gradients": taken, "hvps": 0.0, "values": 0.0, "gradient_equivalents": taken, **columns,
+        "gradients": taken, "hvps": 0.0, "values": 0.0, "gradient_equivalents": taken, **(columns or {}),
     }  # fmt: skip
 
 

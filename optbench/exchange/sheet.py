@@ -101,6 +101,7 @@ class Sheet:
         default: float | None = None,
         whole: bool = False,
         allowed: Callable[[int, float], bool] = lambda row, value: False,
+        otherwise: str = "",
     ) -> np.ndarray:
         """A column of numbers from `least`; one that is not finite must be `allowed`, an empty one needs a default."""
         found = np.full(len(self), math.nan if default is None else default)
@@ -112,7 +113,7 @@ class Sheet:
             except ValueError:
                 raise self.fail(row, name, "is not a number.") from None
             if not math.isfinite(value) and not allowed(row, value):
-                raise self.fail(row, name, "is not a finite number; see docs/import.md")
+                raise self.fail(row, name, f"is not a finite number.{otherwise}")
             if value < least:
                 raise self.fail(row, name, f"is less than {least:g}.")
             if whole and (value != int(value) or value > LARGEST):
@@ -120,13 +121,11 @@ class Sheet:
             found[row] = value
         return found
 
-    def constant(self, values: Sequence[Any], groups: np.ndarray, name: str) -> dict[int, Any]:
-        """The value of each group of rows; UserError where a group has two."""
-        found: dict[int, Any] = {}
+    def same(self, values: Sequence[Any] | np.ndarray, groups: np.ndarray, name: str) -> None:
+        """UserError where a column has two values within a group of rows."""
+        found: dict[int, str] = {}
         for row, (group, value) in enumerate(zip(groups.tolist(), values, strict=True)):
-            kept = found.setdefault(group, value)
-            if kept != value and not (kept != kept and value != value):
+            if (kept := found.setdefault(group, str(value))) != str(value):
                 raise self.fail(
-                    row, name, f"differs from {shortened(str(kept))} on an earlier line of the same run."
+                    row, name, f"differs from {shortened(kept)} on an earlier line of the same run."
                 )
-        return found

@@ -61,7 +61,7 @@ def write_paper(
     found = ablations(
         content, store, None if without is None else [part for text in without for part in text.split(",")]
     )
-    with mpl.rc_context(style):
+    with mpl.rc_context(style):  # pyright: ignore[reportArgumentType]
         figures = {f"figures/{name}.pdf": pdf(figure) for name, figure in drawn(content, width)}
     groups = {
         "results": list(results(content)), "ablation": list(ablation(found.effects)),
