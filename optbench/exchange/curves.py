@@ -141,9 +141,9 @@ def run(lines: Lines, questions: Mapping[int, Question], places: np.ndarray) -> 
         name, _, given[name] = part.partition("=")
     return row(
         sheet, {name: lines.names[name][first] for name in ("task", "optimizer", *SETTING)}, question, grid,
-        evaluations, seed=int(numbers["seed"][first]), steps=steps, stage=lines.names["stage"][first] or None,
-        status=status, losses=[numbers["value"][losses[step]] for step in sorted(losses)], text=text,
-        hyperparameters=given, columns=columns,
+        evaluations, seed=int(numbers["seed"][first]), steps=steps, trial=columns.get("trial"), status=status,
+        stage=lines.names["stage"][first] or None, text=text,
+        losses=[numbers["value"][losses[step]] for step in sorted(losses)], hyperparameters=given, columns=columns,
     )  # fmt: skip
 
 
