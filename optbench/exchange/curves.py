@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -84,8 +85,14 @@ class Lines:
     def steps(self, place: int) -> int:
         """The budget of the problem of a line: given, or its last step."""
         given = self.numbers["steps"][place]
-        last = self.numbers["step"][self.problem == self.problem[place]].max()
-        return max(1, int(last if given != given else given))
+        return max(1, int(self.last[self.problem[place]] if given != given else given))
+
+    @cached_property
+    def last(self) -> np.ndarray:
+        """The last step of each problem."""
+        found = np.zeros(self.problem.max() + 1)
+        np.maximum.at(found, self.problem, self.numbers["step"])
+        return found
 
     def curves(self, places: np.ndarray) -> dict[str, dict[int, int]]:
         """The line of each metric and step of a run."""

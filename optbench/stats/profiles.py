@@ -15,7 +15,7 @@ import pandas as pd
 
 from optbench.stats import Frame
 from optbench.stats.bootstrap import interval, left_out, medians, resampled_medians, scored, table
-from optbench.stats.settings import labels
+from optbench.stats.settings import PROBLEM, labels
 
 CEILING = 4.0
 """The ratio to the fastest up to which the area is taken, as in AlgoPerf."""
@@ -93,8 +93,9 @@ def published(frame: Frame) -> tuple[str, dict[str, str]]:
     """
     if "task.base" not in frame or frame["task.base"].isna().any():
         return "exact", {}
-    name = dict(zip(frame["task"], labels(frame), strict=True))
-    bases = dict(zip(frame["task"], frame["task.base"], strict=True))
+    problems = frame.drop_duplicates(list(PROBLEM))
+    name = dict(zip(problems["task"], labels(problems), strict=True))
+    bases = dict(zip(problems["task"], problems["task.base"], strict=True))
     return "algoperf", {
         name[task]: name[base] for task, base in bases.items() if task != base and base in name
     }
