@@ -290,6 +290,25 @@ def test_an_import_does_not_mix_with_own_rows_of_the_same_name(tmp_path):
         imported(tmp_path / "in.csv", own.folder, "csv")
 
 
+def test_imported_and_own_rows_share_a_table_and_only_the_imported_are_marked(tmp_path):
+    own = stored(tmp_path / "r", grid(opt="adam"))
+    head = "task,optimizer,seed,step,loss,steps,framework,device_kind\n"
+    lines = [
+        f"quadratic_10,theirs,{seed},{step},{loss},40,jax,cpu"
+        for seed in range(5)
+        for step, loss in ((0, 1), (40, 1e-9))
+    ]
+    (tmp_path / "in.csv").write_text(head + "\n".join([*lines, "lm,a,0,0,2,40,jax,cpu"]))
+    imported(tmp_path / "in.csv", own.folder, "csv")
+    content = Content.of(Selection(task=("quadratic_10",), results=str(own.folder)), own)
+    assert dict(zip(content.summary["optimizer"], content.summary["apart"], strict=True)) == {
+        "adam": "", "theirs": "imported from csv in.csv",
+    }  # fmt: skip
+    assert content.verdicts[0].leaders == ["theirs"]
+    assert "theirs†" in index(content)
+    assert Content.of(Selection(results=str(own.folder), task=("lm",)), own).suite.name == IMPORTED
+
+
 def test_a_file_that_is_imported_again_replaces_its_rows(tmp_path):
     for loss in (1, 0.5):
         (tmp_path / "in.csv").write_text(HEAD + f"t,a,0,0,2\nt,a,0,1,{loss}\n")

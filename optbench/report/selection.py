@@ -108,7 +108,8 @@ class Selection:
 
     def rows(self, frame: Frame, folder: Path) -> Frame:
         """The rows, by task as the suite lists them, then by setting, then by optimizer; UserError if none."""
-        theirs, frame = imported_in(frame), frame[frame["mode"] != IMPORTED]
+        tasks = self.labels("task", frame) or []
+        theirs, frame = imported_in(frame[frame["task"].isin(tasks)]), frame[frame["mode"] != IMPORTED]
         if len(frame) or theirs.empty:
             frame = self.in_stages(frame, folder) if self.staged(frame) else frame[frame["seed"] < BLOCK]
         frame = joined(frame, theirs)
