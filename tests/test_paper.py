@@ -12,7 +12,9 @@ from optbench.report import paper, tex
 from optbench.report.ablation import ablations, parts
 from optbench.report.content import Content
 from optbench.report.selection import Selection
+from optbench.tasks import parse as task
 from tests.test_report import grid, stored
+from tests.test_tuning import made, suite
 
 tueplots = pytest.importorskip("tueplots", reason="the extra `paper` is not installed")
 OFF = "adam[b1=0.0]"
@@ -63,6 +65,16 @@ def test_seeds_that_disagree_cannot_tell(tmp_path):
     [effect] = ablations(content, store, ["b1=0"]).effects
     assert effect.verdict == "cannot tell"
     assert effect.low < 1 < effect.high
+
+
+def test_ablations_compare_what_fresh_seeds_reported(tmp_path):
+    names = (optimizers.parse("adam"), optimizers.parse(OFF))
+    one = suite(tasks=(task("quadratic_10"),), optimizers=names, tuning="grid", fresh=True, seeds=6)
+    store = stored(tmp_path, made(one, 2, 1e-4))
+    content = Content.of(Selection(suite=one, opt=("adam",), results=str(store.folder)), store)
+    [effect] = ablations(content, store, ["b1=0"]).effects
+    assert (effect.seeds, effect.ratio, effect.verdict) == (6, 1.0, "equivalent")
+    assert r"0.0001 to 1 & 4 & 0.0464 \\" in "".join(paper.hyperparameters(content))
 
 
 def test_what_is_not_stored_has_the_command_that_computes_it(tmp_path):

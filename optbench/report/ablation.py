@@ -138,5 +138,5 @@ def effects_of(label: str, part: str, own: Frame, rows: Frame) -> Iterator[Effec
         without, whole = (log_losses(each.loc[seeds].reset_index()) for each in sides)
         found = estimate(without - whole, ALPHA)
         with np.errstate(over="ignore"):
-            ratio, low, high = np.power(10.0, [found.mean, found.low, found.high])
+            ratio, low, high = np.power(10.0, [found.mean, found.low, found.high]).tolist()
         yield Effect(label, part, problem.name, ratio, low, high, len(seeds), VERDICTS[found.verdict(MARGIN)])
