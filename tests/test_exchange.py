@@ -126,6 +126,13 @@ def test_algoperfs_own_tables_of_medians_are_read(tmp_path):
     assert scores.to_dict() == pytest.approx(PUBLISHED["self"], abs=5.1e-5)
 
 
+def test_times_of_any_size_keep_their_ratios(tmp_path):
+    (tmp_path / "t.csv").write_text("submission,workload,time\na,w,1e-300\nb,w,2e-300\na,v,3e11\nb,v,1e11\n")
+    scores = imported(tmp_path / "t.csv", tmp_path)["scores"].set_index("optimizer")["score"]
+    table = {("a", "w", 0): 1e-300, ("b", "w", 0): 2e-300, ("a", "v", 0): 3e11, ("b", "v", 0): 1e11}
+    assert scores.to_dict() == pytest.approx(defined(table), abs=1e-12)
+
+
 def test_a_column_says_which_workload_a_variant_belongs_to(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text(

@@ -22,7 +22,9 @@ from optbench.task import Target
 TIMES = ("time", "time_to_target", "time to target on val (s)", "score", "seconds")
 """What the column of times is called."""
 FINE = 100
-"""The least time has at least so many steps."""
+"""The least time has at least so many steps, of"""
+FINEST = 1e-6
+"""seconds or more."""
 
 
 def rows(sheet: Sheet) -> list[dict[str, Any]]:
@@ -32,7 +34,7 @@ def rows(sheet: Sheet) -> list[dict[str, Any]]:
     names = sorted({name for name, _, _ in times})
     everywhere = sorted({study for _, _, study in times})
     least = min((time for time in times.values() if 0 < time < math.inf), default=FINE)
-    unit = 10.0 ** -max(0, math.ceil(math.log10(FINE / least)))
+    unit = 10.0 ** -max(0, math.ceil(math.log10(FINE / max(least, FINE * FINEST))))
     made = []
     for workload in workloads:
         own = {key: time for key, time in times.items() if key[1] == workload}
