@@ -14,13 +14,13 @@ from optbench.optimizer import Optimizer
 from optbench.record import IMPORTED, typed
 from optbench.report import resolve
 from optbench.report.content import Content
-from optbench.report.problem import problems
 from optbench.report.reproduce import command_line, typed_names
 from optbench.stats import Frame
 from optbench.stats.comparison import log_losses
 from optbench.stats.outcomes import chosen
 from optbench.stats.paired import ALPHA
 from optbench.stats.sequence import estimate
+from optbench.stats.settings import kept_apart, labels
 from optbench.store import Store
 
 MARGIN = 1.01
@@ -113,7 +113,7 @@ def ablations(content: Content, store: Store, without: Sequence[str] | None = No
             else:
                 effects += effects_of(label, part, own, rows)
         if missing:
-            seeds = chosen(problems(own)[0].rows)["seed"].nunique()
+            seeds = chosen(kept_apart(own)[0])["seed"].nunique()
             how = {**selection.ruleset(), **selection.setting_of(own), **selection.where}
             how |= {} if seeds == content.suite.seeds else {"seeds": seeds}
             commands.append(
@@ -124,13 +124,18 @@ def ablations(content: Content, store: Store, without: Sequence[str] | None = No
     return Ablations(effects, commands)
 
 
+def by_problem(rows: Frame) -> dict[str, Frame]:
+    names = labels(rows)
+    return {names[part.index[0]]: part for part in kept_apart(rows)}
+
+
 def effects_of(label: str, part: str, own: Frame, rows: Frame) -> Iterator[Effect]:
     """On each problem that both ran, paired by the seeds that both reported."""
-    known = {each.name: each.rows for each in problems(own)}
-    for problem in problems(rows):
-        if problem.name not in known:
+    known = by_problem(own)
+    for name, tried in by_problem(rows).items():
+        if name not in known:
             continue
-        sides = [chosen(each) for each in (problem.rows, known[problem.name])]
+        sides = [chosen(each) for each in (tried, known[name])]
         sides = [each[each["evaluation_steps"].map(len) > 0].set_index("seed") for each in sides]
         seeds = sorted(set(sides[0].index) & set(sides[1].index))
         if len(seeds) < 2:
@@ -139,4 +144,4 @@ def effects_of(label: str, part: str, own: Frame, rows: Frame) -> Iterator[Effec
         found = estimate(without - whole, ALPHA)
         with np.errstate(over="ignore"):
             ratio, low, high = np.power(10.0, [found.mean, found.low, found.high]).tolist()
-        yield Effect(label, part, problem.name, ratio, low, high, len(seeds), VERDICTS[found.verdict(MARGIN)])
+        yield Effect(label, part, name, ratio, low, high, len(seeds), VERDICTS[found.verdict(MARGIN)])
