@@ -90,6 +90,15 @@ def listed(names: Sequence[str], last: str = "and") -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
 
 
+def some(names: Sequence[str], last: str = "and", most: int = 5) -> str:
+    """The same; of many the first ones, and how many more."""
+    return (
+        listed(names, last)
+        if len(names) <= most
+        else f"{', '.join(names[: most - 1])} {last} {len(names) - most + 1} others"
+    )
+
+
 def count(number: int, noun: str) -> str:
     """`1 seed`, `1,200 seeds`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -181,10 +181,11 @@ def test_the_costs_tell_what_a_lane_keeps_what_its_program_needs_and_the_peak(tm
 
 def test_the_page_says_who_leads_and_where_nobody_does(written):
     _, page, said = written
-    assert "Of 2 problems, adam leads alone on 1 (quadratic_10, all toys) and on 1 the best are not" in page
+    assert "On 1 toy: adam leads alone on 1 (quadratic_10)." in page
+    assert "On 1 real task: on 1 the best are not distinguishable with these seeds." in page
     assert "adam has the lowest final loss, 1.2e-5" in page
     assert "is not distinguishable from it with these seeds" in page
-    assert "Of 2 problems" in said
+    assert "On 1 real task: on 1 the best" in said
     assert "Next: optbench run --suite quickstart --task rosenbrock_2,quadratic_100,rosenbrock_100" in said
 
 
@@ -274,7 +275,7 @@ def test_the_same_store_gives_the_same_bytes(written):
     report(folder / "second", Store(folder / "results"), figures=True)
     first, second = folder / "reports/quickstart", folder / "second/quickstart"
     files = sorted(path.relative_to(first) for path in first.rglob("*.*"))
-    assert len(files) == 15
+    assert len(files) == 16
     for name in files:
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
 
@@ -592,7 +593,7 @@ def test_who_ranks_best_is_one_sentence_with_how_sure_it_is(tmp_path):
     grids = [grid(name, opt, level) for name in problems for opt, level in (("adam", 1e-5), ("sgd", 1e-3))]
     page = index(told(stored(tmp_path / "results", *grids)))
     assert (
-        "Over the 3 problems adam has the best mean rank, 1 of 2 (95% interval over problems 1 to 1); "
+        "Over the 3 toys adam has the best mean rank, 1 of 2 (95% interval over tasks 1 to 1); "
         "not significantly better than sgd." in page
     )
 
@@ -620,6 +621,7 @@ def test_a_real_run_makes_a_report_whose_every_column_is_documented(tmp_path):
     assert all(line == line.rstrip() for line in page.splitlines())
 
     assert set(pd.read_csv(io.BytesIO(csv(content.summary)))) == documented("table.csv")
+    assert set(pd.read_csv(io.BytesIO(csv(content.curves)))) == documented("curves.csv")
     pair = frame_of(compare("", (str(tmp_path / "r"),) * 2, Selection("quickstart")))
     assert set(pd.read_csv(io.BytesIO(csv(pair)))) == documented("table.csv of a comparison")
     fields = {re.sub(r"^(task|optimizer|evaluation|version)\..*", r"\1.*", name) for name in result.frame}

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import hashlib
+import io
 import itertools
 import json
+import re
+import xml.etree.ElementTree as ET
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from optbench.cell import Status
-from optbench.optimizers import parse
 from optbench.record import Surface
 from optbench.report.claims import write_page
 from optbench.report.compare import compare
-from optbench.report.content import Content
+from optbench.report.content import BEST, Content
 from optbench.report.documents import measured
 from optbench.report.figures import files
 from optbench.report.panels.claims import parts_of
 from optbench.report.paths import Path, Terrain
-from optbench.report.selection import Selection, in_order
+from optbench.report.selection import Selection
 from optbench.report.write import comparison
-from optbench.suite import load
+from optbench.stats.paired import half_width, log_gaps
+from optbench.store import Store
 from optbench.tasks import Plane
+from tests import crowd
 from tests.chromium import BROWSER, DRIVER, WIDE, Tab, browser
 from tests.made_up import make_up
 from tests.test_report import grid, page, stored
@@ -39,6 +42,7 @@ pytestmark = [
     pytest.mark.xdist_group("browser"),
 ]
 PHONE = 390
+MANY = 10_000
 FETCHED = (
     "return performance.getEntriesByType('resource').map((e) => e.name).filter((n) => !n.startsWith('data:'))"
 )
@@ -58,7 +62,7 @@ def tab(driver):
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    return small_content(tmp_path_factory.mktemp("small"))
+    return small_content(tmp_path_factory.mktemp("small"), ("resnet_quick", "quadratic_100"))
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +110,7 @@ def test_it_loads_offline_in_both_schemes_and_fits(tab, path, scheme, width):
         ".map((e) => e.outerHTML.slice(0, 80))"
     )
     assert wide == []
-    assert tab.paths() == 2
+    assert tab.paths() == 3
 
 
 @pytest.mark.parametrize("width", [WIDE, PHONE])
@@ -210,7 +214,7 @@ def test_toggles_change_what_is_drawn(tab, path):
     )
     tab.drawn()
     shown = tab.run("return [...document.querySelectorAll('#curves figure')].map((f) => f.checkVisibility())")
-    assert shown == [False, True]
+    assert shown == [False, True, False, False]
     assert tab.complaints() == []
 
 
@@ -351,48 +355,145 @@ def test_a_comparison_fits_and_loads_offline(tab, tmp_path):
     assert tab.run("return document.documentElement.scrollWidth") <= PHONE
 
 
-# --- ten thousand cells ------------------------------------------------------------------------------------
-
-MANY = 10_000
-OPTIMIZERS = ("kron", "adam", "sgd", "novograd", "esgd", "expectigrad", "xmat", "lra", "affine", "adamw",
-              "momentum", "lion", "rmsprop", "muon", "adan", "radam")  # fmt: skip
-DIMENSIONS = range(2, 16)
+# --- the table of all optimizers, and the view in the address ----------------------------------------------
 
 
-def many_cells(folder) -> pd.DataFrame:
-    """The frame of a store with ten thousand cells: one real row for each pair, copied over rates and seeds."""
-    draw = np.random.default_rng(0)
-    rows = []
-    for dim in DIMENSIONS:
-        for opt in OPTIMIZERS:
-            trials = parse(opt).trials(9)
-            store = stored(
-                folder / f"{dim}-{opt}", grid(f"quadratic[dim={dim}]", opt, seeds=1, trials=1, steps=400)
-            )
-            base = store.frame().iloc[0].to_dict()
-            for place, trial in enumerate(trials):
-                for seed in range(5):
-                    level = 10 ** (-draw.uniform(0.5, 6) + abs(place - 4) / 3)
-                    losses = np.minimum(level, 0.5) ** np.linspace(0, 1, 400)
-                    name = f"{dim} {opt} {place} {seed}"
-                    rows.append(base | {
-                        "trial": trial.learning_rate, "seed": seed, "losses": losses,
-                        "cell": hashlib.sha256(name.encode()).hexdigest()[:20],
-                        "evaluation.loss": losses[np.minimum(base["evaluation_steps"], 399)],
-                    })  # fmt: skip
-    return pd.DataFrame(rows)
+def strokes(tab) -> list[str]:
+    """The colours of the first chart's lines."""
+    return tab.run(
+        "return [...document.querySelectorAll('.plot[data-place=\"0\"] .mark-line path')]"
+        ".map((path) => getComputedStyle(path).stroke)"
+    )
+
+
+def names_shown(tab) -> list[str]:
+    return tab.run(
+        "return [...document.querySelectorAll('#all-optimizers tbody tr')].filter((r) => !r.hidden)"
+        ".map((r) => r.cells[0].textContent.trim())"
+    )
+
+
+@pytest.mark.parametrize("width", [WIDE, PHONE])
+def test_the_table_is_sorted_searched_and_selected_and_the_address_has_it_all(tab, path, width):
+    from selenium.webdriver.common.keys import Keys
+
+    tab.open(path, width, charts=False)
+    tab.run("history.replaceState(null, '', location.pathname)")
+    assert names_shown(tab) == ["adam", "kron", "sgd"], "by mean rank"
+    head = tab.find("#all-optimizers thead th button")
+    head.send_keys(Keys.ENTER)
+    assert tab.find("#all-optimizers thead th").get_attribute("aria-sort") == "ascending"
+    head.send_keys(Keys.ENTER)
+    assert names_shown(tab) == ["sgd", "kron", "adam"]
+    tab.find("#find").send_keys("a")
+    assert names_shown(tab) == ["adam"]
+    tab.find("#find").send_keys(Keys.BACKSPACE)
+    for name in ("adam", "sgd"):
+        tab.find(f"#all-optimizers [aria-label='Select {name}']").send_keys(Keys.SPACE)
+    assert tab.run("return location.hash") == "#&sort=-0&pick=adam+sgd"
+    tab.driver.refresh()
+    tab.drawn()
+    assert names_shown(tab) == ["sgd", "kron", "adam"]
+    rows = tab.run("return [...document.querySelectorAll('#rivals tbody tr')].map((r) => r.textContent)")
+    assert len(rows) == 4
+    assert tab.run("return document.documentElement.scrollWidth") <= width
+    assert len(set(strokes(tab))) == 3, "two are in colour, the third is behind them, in grey"
+    tab.find(".search button").click()
+    assert not tab.find("#rivals").is_displayed()
+    assert tab.complaints() == []
+
+
+def test_two_optimizers_are_compared_as_python_compares_them(tab, path, small):
+    tab.open(path, charts=False)
+    for name in ("sgd", "adam"):
+        tab.find(f"#all-optimizers [aria-label='Select {name}']").click()
+    texts = tab.run(
+        "return [...document.querySelectorAll('#rivals tbody tr')].map((r) => [...r.cells].map((c) => c.textContent))"
+    )
+    best = small.standings["steps"].best
+    for name, *_, ratio, verdict in texts:
+        wide = best[best["problem"] == name].pivot_table("compared", "seed", "optimizer")
+        gaps = log_gaps(wide["adam"].to_numpy(), wide["sgd"].to_numpy())
+        middle, half = gaps.mean(), float(half_width(gaps))
+        ends = [middle, middle - half, middle + half] if half > 1e-9 and len(gaps) > 1 else [middle]
+        shown = [float(text) for text in re.findall(r"[\d.]+(?:e-?\d+)?", ratio.replace(",", ""))]
+        assert shown[: len(ends)] == pytest.approx(10 ** np.array(ends), rel=6e-3)
+        assert verdict == "adam better", "in all made-up tasks"
+
+
+SAVED = (
+    "URL.createObjectURL = (blob) => { window.saved = blob; return 'data:,'; };"
+    " const menu = arguments[0].closest('figure').querySelector('.tools'); menu.open = true;"
+    " [...menu.querySelectorAll('button')].find((b) => b.textContent === arguments[1]).click();"
+    " return new Promise((done) => setTimeout(async () => done(await window.saved?.text()), 300))"
+)
+
+
+def test_a_click_names_the_cell_and_the_command_and_a_chart_can_be_taken_away(tab, path, small):
+    from selenium.webdriver.common.keys import Keys
+
+    tab.open(path)
+    plot = tab.find(".plot[data-kind=rates]")
+    tab.run("arguments[0].scrollIntoView({ block: 'center' })", plot)
+    plot.send_keys(Keys.HOME)
+    plot.send_keys(Keys.ENTER)
+    text, command = (tab.find(f".picked {tag}").text for tag in ("p", "code"))
+    cell = text.partition("; cell ")[2].split(" ")[0]
+    [row] = small.stored[small.stored["cell"] == cell].to_dict("records")
+    assert text.startswith(row["optimizer"])
+    assert f"--task {row['task']} --opt {row['optimizer']}" in command
+    assert f"--lr {row['trial']:g}" in command
+    svg, numbers = (tab.run(SAVED, plot, action) for action in ("Save as SVG", "Save numbers"))
+    ET.fromstring(svg)
+    assert "var(--" not in svg
+    assert len(pd.read_csv(io.StringIO(numbers))) >= 4
+    before = plot.size["width"]
+    tab.run(SAVED, plot, "Enlarge and zoom")
+    tab.drawn()
+    assert plot.size["width"] > 1.8 * before
+    assert tab.complaints() == []
+
+
+def test_real_tasks_or_toys_alone_can_be_shown_and_a_link_to_a_section_keeps_the_view(tab, path):
+    tab.open(path)
+    tab.run(
+        "const s = document.querySelector('#controls select'); s.value = 'real';"
+        " s.dispatchEvent(new Event('change', { bubbles: true }))"
+    )
+
+    def shown(what):
+        heads = (each for each in tab.driver.find_elements("css selector", f"{what} h3"))
+        return [head.text.partition("\n")[0] for head in heads if head.is_displayed()]
+
+    assert [text.split(" ")[0] for text in shown("article")] == ["mlp", "resnet_quick"]
+    assert shown("#profiles figure") == [
+        "Performance profiles, real tasks", "Runtime distributions, real tasks",
+    ]  # fmt: skip
+    tab.find("#ranks .permalink").click()
+    tab.wait("location.hash === '#ranks&problem=real'")
+    tab.drawn()
+    assert tab.complaints() == []
+
+
+def test_the_table_can_be_read_without_a_script(small):
+    text = page(small)
+    assert text.count("data-key=") >= 3 * 7
+    assert "<button" not in text.partition('id="all-optimizers"')[2].partition("</table>")[0]
+
+
+# --- forty optimizers on twelve tasks ----------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_ten_thousand_cells_are_a_small_page_that_shows_soon(tab, tmp_path, request):
+@pytest.mark.parametrize("fresh", [False, True])
+def test_ten_thousand_cells_are_a_small_page_that_shows_soon(tab, tmp_path, fresh):
     """Under 6 MB with every claim, the first paint within 2 s: the best of a few loads, as others use the machine."""
-    frame = many_cells(tmp_path)
-    assert len(frame) >= MANY
-    labels = list(dict.fromkeys(frame["task"]))
+    suite = str(crowd.make(tmp_path, fresh, **({} if fresh else {"seeds": 3})))
     make_up(tmp_path / "claims")
     claims = tuple(measured(tmp_path / "claims"))
-    selected = in_order(frame, labels, load("quickstart"))
-    content = Content(Selection(task=tuple(labels)), selected, claims=claims)
+    content = Content.of(Selection(suite), Store(tmp_path / "results"))
+    content = dataclasses.replace(content, claims=claims)
+    assert content.summary["lanes"].sum() >= MANY
     file = tmp_path / "index.html"
     file.write_text(page(content, pictures(claims)))
     size = file.stat().st_size
@@ -408,7 +509,14 @@ def test_ten_thousand_cells_are_a_small_page_that_shows_soon(tab, tmp_path, requ
         if first < 2000:
             break
     tab.drawn()
-    print(json.dumps({"cells": len(frame), "bytes": size, "first contentful paint ms": first}))
+    print(json.dumps({"cells": len(content.stored), "bytes": size, "first contentful paint ms": first}))
     assert size < 6e6
     assert first < 2000
     assert tab.complaints() == []
+    for width in (WIDE, PHONE):
+        tab.size(width)
+        assert tab.run("return document.documentElement.scrollWidth") <= width
+    # Of forty lines six are in colour; the names of the table are those of the suite.
+    found = strokes(tab)
+    assert len(found) == len(crowd.OPTIMIZERS)
+    assert max(map(found.count, found)) == len(crowd.OPTIMIZERS) - BEST

@@ -77,11 +77,7 @@ def test_the_first_sentence_of_a_report_is_said_of_rows(tmp_path):
     from tests.test_report import told
 
     store = stored(tmp_path, grid(opt="adam", level=1e-5), grid(opt="sgd", level=1e-3))
-    assert (
-        verdict(store.frame())
-        == told(store).headline
-        == "Of 1 problem, adam leads alone on 1 (quadratic_10, all toys)."
-    )
+    assert verdict(store.frame()) == told(store).headline == "On 1 toy: adam leads alone on 1 (quadratic_10)."
 
 
 def test_a_program_of_one_lane_has_one_lane():

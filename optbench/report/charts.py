@@ -18,13 +18,20 @@ from optbench.report.paths import STATIONS, Terrain
 from optbench.report.paths import thinned as thinned_steps
 from optbench.report.problem import Problem, lost
 from optbench.stats import Frame
+from optbench.stats.outcomes import trying
 from optbench.stats.tunability import best_of_trials
 from optbench.wording import spoken
 
 POINTS = 120
 """How many points of a curve are kept; a panel is about 500 pixels wide."""
+FEWER = 60
+"""The same where there are more optimizers than are drawn in colour."""
 PARTS = ((1,), (1, 3), (1, 2, 5))
 """Where a decade has ticks, from few to many."""
+MANY = 12
+"""More optimizers than this are not all drawn in colour."""
+WORSE = 3.0
+"""How many times the first value of training a final value may be to have a place on its axis."""
 NARROWEST = 2.0
 """How many times apart the ends of an axis are at least, so that noise does not fill it."""
 
@@ -112,14 +119,16 @@ def training(problem: Problem, summary: Frame, places: dict[str, int]) -> dict[s
 def progress(problem: Problem, metric: str, places: dict[str, int]) -> dict[str, Any]:
     """Median and band over seeds against steps, for each optimizer at its best learning rate."""
     bottom, top = span(problem.curves[metric])
+    points = POINTS if len(places) <= MANY else FEWER
     shown = []
     for name, curve in problem.curves[metric].items():
-        if (finite := thinned(curve[np.isfinite(curve["middle"])])).empty:
+        if (finite := thinned(curve[np.isfinite(curve["middle"])], points)).empty:
             continue
         ends = finite[["middle", "low", "high"]].astype(float).clip(lower=bottom / 10)
         ends = ends.assign(step=finite["step"], high=ends["high"].clip(upper=top * 1e3))
         stopped = stop(ends["middle"].to_numpy(), problem, metric)
-        shown.append({**line(ends, places[name], "step", "middle"), "end": stopped})
+        cell = str(problem.best[name].sort_values("seed")["cell"].iloc[0])
+        shown.append({**line(ends, places[name], "step", "middle"), "end": stopped, "cell": cell})
     targets = [target.value for target in problem.question.targets if target.metric == metric]
     visible = [short(value) for value in targets if value >= bottom / 2]
     return {**scale(metric, bottom, top), "targets": visible, "lines": shown}
@@ -140,10 +149,10 @@ def span(curves: Mapping[str, Frame]) -> tuple[float, float]:
 
 
 def sensitivity_span(problem: Problem) -> tuple[float, float]:
-    """From the least median to well above where training starts; what is worse is marked at the upper end."""
+    """From the least median to above where training starts; what is worse is marked at the upper end."""
     curves = problem.curves[problem.question.selection].values()
     starts = positive([curve["middle"].to_numpy(float)[:1] for curve in curves])
-    return ends_of(problem.sensitivities.values(), 100 * float(starts.max()) if len(starts) else math.inf)
+    return ends_of(problem.sensitivities.values(), WORSE * float(starts.max()) if len(starts) else math.inf)
 
 
 def ends_of(tables: Iterable[Frame], ceiling: float) -> tuple[float, float]:
@@ -167,7 +176,9 @@ def rates(problem: Problem, places: dict[str, int]) -> dict[str, Any]:
     for name, table in problem.sensitivities.items():
         best = None if name in problem.failed else short(problem.best[name]["trial"].iloc[0])
         counts = {key: table[key].astype(int).tolist() for key in ("lost", "lanes")}
-        shown.append({**line(table, places[name], "trial", "middle"), **counts, "best": best})
+        own = trying(problem.optimizers[name]).sort_values("seed").groupby("trial", dropna=False)
+        points = {"best": best, "cells": own["cell"].first().tolist()}
+        shown.append({**line(table, places[name], "trial", "middle"), **counts, **points})
     return {**scale(problem.question.selection, bottom, top), "range": [bottom, top], "lines": shown}
 
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import pandas as pd
+
 from optbench.report import caveats, charts, reproduce, resolve
 from optbench.report.documents import Findings, measured
-from optbench.report.look import Look, looks, order
+from optbench.report.look import Grey, Look, looks, order
 from optbench.report.paths import Terrain, terrains
 from optbench.report.problem import Problem, groups, problems
 from optbench.report.selection import Selection
@@ -21,7 +23,12 @@ from optbench.stats.summary import summarise
 from optbench.stats.verdict import Verdict, headline, verdicts
 from optbench.store import Store
 from optbench.suite import Suite
-from optbench.wording import listed
+from optbench.wording import count, listed
+
+FILES = ("table.csv", "curves.csv", "table.tex")
+"""What a report links to: a row for each problem and optimizer, the numbers of the curves, the table for a paper."""
+BEST = 6
+"""How many of many optimizers are drawn in colour, until the reader selects others."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +68,24 @@ class Content:
 
     @cached_property
     def question(self) -> str:
-        """The first line of the suite's docstring."""
+        """The first line of the suite's docstring; of chosen tasks, what they are."""
+        if self.selection.task is not None:
+            names = list(dict.fromkeys(self.stored["task"]))
+            return f"Which optimizer for {listed(names) if len(names) < 4 else count(len(names), 'task')}?"
         return resolve.docstring(self.selection.suite).partition("\n")[0] or self.suite.name
 
     @cached_property
     def about(self) -> list[str]:
-        """The paragraphs after the question; those that are indented are commands."""
+        """The paragraphs after the question; those that are indented are commands. They speak of all of the tasks."""
+        if self.selection.task is not None:
+            return []
         rest = resolve.docstring(self.selection.suite).partition("\n")[2]
         return [part.strip("\n") for part in rest.split("\n\n") if part.strip()]
 
     @cached_property
     def problems(self) -> list[Problem]:
-        return problems(self.newest, self.outcomes)
+        """Real tasks before toys."""
+        return sorted(problems(self.newest, self.outcomes), key=lambda problem: problem.question.toy)
 
     @cached_property
     def optimizers(self) -> list[str]:
@@ -81,6 +94,33 @@ class Content:
     @cached_property
     def looks(self) -> dict[str, Look]:
         return looks(self.optimizers)
+
+    @cached_property
+    def lit(self) -> list[str]:
+        """The optimizers that are drawn in colour: all, or of many those that rank best."""
+        standing = self.standings["steps"]
+        if len(self.optimizers) <= charts.MANY:
+            return self.optimizers
+        return self.optimizers[:BEST] if standing.refusals else standing.ranks["optimizer"].tolist()[:BEST]
+
+    @cached_property
+    def drawn(self) -> list[Look]:
+        """The look of each optimizer in a figure for print: grey for those that are not lit."""
+        return [look if name in self.lit else Grey(*look) for name, look in self.looks.items()]
+
+    @cached_property
+    def curves(self) -> Frame:
+        """The numbers of the curves, as drawn; docs/columns.md has the columns of curves.csv."""
+        parts = [
+            pd.DataFrame({
+                "problem": problem.name, "optimizer": name, "learning_rate": problem.best[name]["trial"].iloc[0],
+                "metric": metric, **charts.thinned(curve).rename(columns={"middle": "median"}),
+            })
+            for problem in self.problems for metric in problem.metrics
+            for name, curve in problem.curves[metric].items() if len(curve)
+        ]  # fmt: skip
+        columns = ["problem", "optimizer", "learning_rate", "metric", "step", "median", "low", "high"]
+        return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
     @cached_property
     def places(self) -> dict[str, int]:
@@ -136,16 +176,23 @@ class Content:
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
-        return verdicts(self.newest, self.standings["steps"].best)
+        """In the order of `problems`."""
+        found = verdicts(self.newest, self.standings["steps"].best)
+        return sorted(found, key=lambda verdict: verdict.question.toy)
 
     @cached_property
     def headline(self) -> str:
         return headline(self.verdicts)
 
     @cached_property
-    def standings(self) -> dict[str, Standing]:
-        """The ranking over all problems on each axis, steps first."""
+    def kinds(self) -> dict[str, dict[str, Standing]]:
+        """The ranking over real tasks and that over toys, as far as there are any, on each axis, steps first."""
         return standings(self.newest, self.allow_unequal)
+
+    @property
+    def standings(self) -> dict[str, Standing]:
+        """On each axis: over real tasks, or over toys where there are none."""
+        return next(iter(self.kinds.values()))
 
     @cached_property
     def caveats(self) -> list[str]:
@@ -153,7 +200,7 @@ class Content:
         lines = caveats.caveats(self.problems, self.summary, self.stored, self.suite)
         lines += unequal_searches(self.standings["steps"].certified)
         if self.allow_unequal:
-            lines += self.standings["steps"].differing["says"].tolist()
+            lines += [text for axes in self.kinds.values() for text in axes["steps"].differing["says"]]
         if self.unreadable:
             lines.append(f"Skipped unreadable files: {listed(self.unreadable)}.")
         return lines
@@ -182,7 +229,11 @@ class Content:
 
     @cached_property
     def commands(self) -> list[str]:
-        """The commands that reproduce every row, the claims that are shown, and this report."""
+        """The commands that reproduce every row, the paths and claims that are shown, and this report."""
         documents = ",".join(each.document.name for each in self.claims)
         claims = [f"optbench claims {documents}"] if documents else []
-        return [*self.runs(self.newest), *claims, self.report_command]
+        names = reproduce.typed_names(self.newest, self.selection.named)
+        drawn = order(path.optimizer for terrain in self.terrains for path in terrain.paths)
+        options = {"suite": "paths", "opt": [names[name] for name in drawn], **self.selection.where}
+        paths = [reproduce.command_line("run", **options)] if drawn else []
+        return [*self.runs(self.newest), *paths, *claims, self.report_command]

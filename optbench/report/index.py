@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from optbench.report.content import Content
-from optbench.report.markdown import escape
+from optbench.report.content import FILES, Content
+from optbench.report.markdown import escape, linked
 from optbench.report.parts import Section, to_markdown
 
 
@@ -17,10 +17,14 @@ def document(title: str, head: Iterable[str], sections: Sequence[Section]) -> by
 
 
 def index(content: Content, sections: Sequence[Section]) -> bytes:
-    head = [*map(paragraph, content.about), "Interactive version: [index.html](index.html)."]
+    links = ", ".join(f"[{name}]({name})" for name in FILES)
+    head = [
+        *map(paragraph, content.about),
+        f"Interactive version: [index.html](index.html). Numbers: {links}.",
+    ]
     return document(content.question, head, sections)
 
 
 def paragraph(text: str) -> str:
     """A paragraph of the suite's docstring; a command stays one."""
-    return text if text.startswith("    ") else "\n".join(map(escape, text.splitlines()))
+    return text if text.startswith("    ") else "\n".join(map(linked, text.splitlines()))

@@ -57,6 +57,17 @@ class Look(NamedTuple):
         return {"color": self.colour, "linestyle": self.dash, "marker": self.marker, "markerfacecolor": face}
 
 
+class Grey(Look):
+    """An optimizer of many that is drawn behind the others, thin and without its marker."""
+
+    @property
+    def colour(self) -> str:
+        return "#cfd3d8"
+
+    def line(self) -> dict[str, Any]:
+        return {"color": self.colour, "linestyle": "-", "marker": "", "linewidth": 0.7, "zorder": 1.2}
+
+
 def order(labels: Iterable[str]) -> list[str]:
     """The order in which optimizers are listed: that of `NAMED`, then by name; variants after their method."""
 

@@ -5,12 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from optbench.report.links import pieces
+
 SPECIAL = re.compile(r"([\\`*\[\]<>|#~$&])|(?<![A-Za-z0-9])(_)|(_)(?![A-Za-z0-9])")
 
 
 def escape(text: object) -> str:
     """Text that Markdown shows as it is, on one line; an underscore inside a word needs nothing."""
-    return SPECIAL.sub(lambda match: "\\" + match.group(0), " ".join(str(text).split()))
+    return marked(" ".join(str(text).split()))
+
+
+def marked(text: str) -> str:
+    return SPECIAL.sub(lambda match: "\\" + match.group(0), text)
+
+
+def linked(text: object) -> str:
+    """The same with a link wherever it names a document."""
+    found = (
+        f"[{escape(part)}]({url})" if url else marked(part)
+        for part, url in pieces(" ".join(str(text).split()))
+    )
+    return "".join(found)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:

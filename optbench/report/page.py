@@ -5,15 +5,19 @@ from __future__ import annotations
 import base64
 import functools
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jinja2
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
+from optbench.report import rivals
 from optbench.report.charts import appearance
-from optbench.report.content import Content
+from optbench.report.content import FILES, Content
+from optbench.report.links import pieces
 from optbench.report.look import COLOURS, Look
+from optbench.report.markdown import slug
 from optbench.report.parts import Chart, Part, Section, all_parts
 from optbench.report.vega import library
 from optbench.wording import count
@@ -22,16 +26,25 @@ from optbench.wording import count
 @functools.cache
 def templates() -> jinja2.Environment:
     """The templates; whatever a name holds, it is text."""
-    return jinja2.Environment(
+    found = jinja2.Environment(
         loader=jinja2.PackageLoader("optbench.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
+    found.filters |= {"links": links, "slug": lambda title: slug(title).lower()}
+    return found
+
+
+def links(text: str) -> Markup:
+    """Text with a link wherever it names a document."""
+    link = Markup('<a href="{}">{}</a>')
+    return Markup().join(link.format(url, part) if url else part for part, url in pieces(text))
 
 
 def render(
-    template: str, sections: Sequence[Section], looks: Mapping[str, Look], files: Mapping[str, bytes], **values: Any
+    template: str, sections: Sequence[Section], looks: Mapping[str, Look], files: Mapping[str, bytes],
+    more: Mapping[str, Any] = MappingProxyType({}), **values: Any,
 ) -> bytes:  # fmt: skip
-    """A page with its sections; `files` holds the figures that it embeds."""
+    """A page with its sections; `files` holds its embedded figures, `more` what its script needs beside charts."""
     charts = [part for _, parts in sections for part in all_parts(parts) if isinstance(part, Chart)]
     drawn = [appearance(name, look) for name, look in looks.items()]
 
@@ -48,7 +61,7 @@ def render(
     shared = {
         "show": show, "embedded": embedded, "charts": charts, "looks": dict(zip(looks, drawn, strict=True)),
     }  # fmt: skip
-    data = {"optimizers": drawn, "charts": [chart.data for chart in charts]}
+    data = {"optimizers": drawn, "charts": [chart.data for chart in charts], **more}
     json = htmlsafe_json_dumps(data, separators=(",", ":"), allow_nan=False)
     shown = [(title, show(parts)) for title, parts in sections]
     text = templates().get_template(template).render(
@@ -59,9 +72,14 @@ def render(
 
 def page(content: Content, sections: Sequence[Section], files: Mapping[str, bytes]) -> bytes:
     """index.html of a report; `files` holds its figures by path."""
+    more = {
+        "problems": rivals.of_problems(content), "quantiles": rivals.quantiles(content),
+        "lit": [content.places[name] for name in content.lit],
+    }  # fmt: skip
     return render(
-        "page.html", sections, content.looks, files, content=content, facts=facts(content), library=library()
-    )
+        "page.html", sections, content.looks, files, more, content=content, facts=facts(content), files_beside=FILES,
+        library=library(),
+    )  # fmt: skip
 
 
 def facts(content: Content) -> list[str]:

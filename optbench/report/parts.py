@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from optbench.report.content import Content
-from optbench.report.markdown import bullets, code, escape, image, table
+from optbench.report.markdown import bullets, code, escape, image, linked, table
 
 
 class Part:
@@ -64,7 +64,7 @@ class Text(Part):
     """heading, or a class of page.css: headline or note."""
 
     def markdown(self) -> str:
-        return "### " * (self.kind == "heading") + escape(self.text)
+        return f"### {escape(self.text)}" if self.kind == "heading" else linked(self.text)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Bullets(Part):
     boxed: bool = False
 
     def markdown(self) -> str:
-        return to_markdown(f"**{escape(self.title)}**" * bool(self.title), bullets(map(escape, self.lines)))
+        return to_markdown(f"**{escape(self.title)}**" * bool(self.title), bullets(map(linked, self.lines)))
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Terms(Part):
     """A class of page.css: pairs, for short terms beside their texts."""
 
     def markdown(self) -> str:
-        return bullets(f"**{escape(term)}**: {escape(text)}" for term, text in self.pairs.items())
+        return bullets(f"**{escape(term)}**: {linked(text)}" for term, text in self.pairs.items())
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Table(Part):
     note: str = ""
 
     def markdown(self) -> str:
-        return to_markdown(table(self.header, self.rows, self.left), escape(self.note))
+        return to_markdown(table(self.header, self.rows, self.left), linked(self.note))
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Picture(Part):
     narrow: bool = False
 
     def markdown(self) -> str:
-        return to_markdown(image(self.name, self.alt), f"*{escape(self.caption)}*" * bool(self.caption))
+        return to_markdown(image(self.name, self.alt), f"*{linked(self.caption)}*" * bool(self.caption))
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,10 +146,12 @@ class Chart(Part):
     text: str = ""
     numbers: Sequence[Table] = ()
     picture: Picture | None = None
+    of: str = ""
+    """The kind of task that it shows, where it shows no single problem."""
 
     def markdown(self) -> str:
         numbers = [part for each in self.numbers for part in (f"*{escape(each.caption)}*", each)]
-        body = to_markdown(escape(self.text), *([self.picture] if self.picture else numbers))
+        body = to_markdown(linked(self.text), *([self.picture] if self.picture else numbers))
         return to_markdown(f"### {escape(self.name)}", body) if body else ""
 
     def inside(self) -> Sequence[Part]:
@@ -166,7 +168,7 @@ class Charts(Part):
 
     def markdown(self) -> str:
         body = to_markdown(*self.charts)
-        return to_markdown(escape(self.note), body) if body else ""
+        return to_markdown(linked(self.note), body) if body else ""
 
     def inside(self) -> Sequence[Part]:
         return self.charts

@@ -19,6 +19,8 @@ from optbench.suite import Suite, several
 from optbench.tuning import BLOCK
 
 NONE: Mapping[str, Any] = {}
+BUNDLED = ("digits", "pydoc")
+"""The data sets that need no folder."""
 
 
 def command_line(verb: str, **options: Any) -> str:
@@ -95,6 +97,7 @@ def options_of(
         "dtype": spec["dtype"] if spec["dtype"] != suite.dtype else None,
         "precision": precision if precision != suite.precision else None,
         "device": None if platform == "cpu" else platform,
+        "data": "DIR" if spec["task"].get("dataset", BUNDLED[0]) not in BUNDLED else None,
         "lanes": lanes if lanes != (planned_lanes(spec, platform) or lanes) else None,
     }
     options = {name: value for name, value in options.items() if value is not None}

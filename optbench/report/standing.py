@@ -11,9 +11,11 @@ from optbench.stats.budgets import certificate, refusal, unequal
 from optbench.stats.outcomes import Block, at_best, complete, on_axes
 from optbench.stats.profiles import published
 from optbench.stats.ranking import ALPHA, cliques, friedman, mean_ranks, pairs, problems_needed
+from optbench.stats.settings import kept_apart, labels, question_of
 from optbench.stats.stability import disagreements, flips, lead_of_first
 from optbench.stats.times import runtimes
-from optbench.wording import count, listed, p_value
+from optbench.stats.verdict import KINDS
+from optbench.wording import count, listed, p_value, some
 
 SPOKEN = {"steps": "steps", "seconds": "seconds", "gradients": "gradient equivalents"}
 
@@ -26,19 +28,20 @@ class Standing:
     certified: Frame
     """The budget of each optimizer (`stats.budgets.certificate`)."""
     axis: str
+    allow_unequal: bool
     outcomes: Frame
     """One row for each cell."""
-    allow_unequal: bool = False
-
-    @cached_property
-    def best(self) -> Frame:
-        """The rows at the trials that are reported."""
-        return at_best(self.outcomes)
+    best: Frame
+    """The rows at the trials that are reported."""
+    kind: str
+    """What is ranked: real tasks or toys, never both together; nothing of the other kind is left out of a ranking."""
+    ranked: frozenset[str]
+    """The labels of the problems of that kind."""
 
     @cached_property
     def block(self) -> Block:
         """The optimizers and problems that are ranked: all of them on all of them."""
-        return complete(self.best)
+        return complete(self.best[self.best["problem"].isin(self.ranked)])
 
     @property
     def rows(self) -> Frame:
@@ -48,7 +51,7 @@ class Standing:
     def refusals(self) -> list[str]:
         problems, names = (self.rows[column].nunique() for column in ("problem", "optimizer"))
         if problems < 2 or names < 2:
-            return ["A ranking needs at least two optimizers that were run on the same two problems."]
+            return [f"A ranking needs at least two optimizers that were run on the same two {self.kind}s."]
         text = refusal(self.differing)
         return [text] if text and not self.allow_unequal else []
 
@@ -130,7 +133,7 @@ class Standing:
             if other not in {name, *rows["optimizer"], *rows["other"]}
         ]
         sure = (
-            f"not significantly better than {listed(tied, 'or')}"
+            f"not significantly better than {some(tied, 'or')}"
             if tied
             else "significantly better than every other"
         )
@@ -140,9 +143,10 @@ class Standing:
             if flips
             else ""
         )
+        over = count(self.rows["problem"].nunique(), self.kind)
         return (
-            f"Over the {self.rows['problem'].nunique()} problems {name} has the best mean rank, {best['rank']:.2g} of "
-            f"{len(self.ranks)} (95% interval over problems {best['low_tasks']:.2g} to {best['high_tasks']:.2g}); "
+            f"Over the {over} {name} has the best mean rank, {best['rank']:.2g} of "
+            f"{len(self.ranks)} (95% interval over tasks {best['low_tasks']:.2g} to {best['high_tasks']:.2g}); "
             f"{sure}{depends}."
         )
 
@@ -157,7 +161,16 @@ class Standing:
         return runtimes(self.frame, self.rows)
 
 
-def standings(frame: Frame, allow_unequal: bool) -> dict[str, Standing]:
-    """One for each axis, steps first."""
-    certified, found = certificate(frame), on_axes(frame, [*SPOKEN])
-    return {axis: Standing(frame, certified, axis, each, allow_unequal) for axis, each in found.items()}
+def standings(frame: Frame, allow_unequal: bool) -> dict[str, dict[str, Standing]]:
+    """One for each kind of task, real ones first, and each axis, steps first; `frame` has one row for each cell."""
+    certified, found, names = certificate(frame), on_axes(frame, [*SPOKEN]), labels(frame)
+    toys = {str(names[rows.index[0]]): question_of(rows).toy for rows in kept_apart(frame)}
+    kinds = {kind: frozenset(name for name in toys if toys[name] == toy) for kind, toy in KINDS.items()}
+    best = {axis: at_best(each) for axis, each in found.items()}
+    return {
+        kind: {
+            axis: Standing(frame, certified, axis, allow_unequal, each, best[axis], kind, names)
+            for axis, each in found.items()
+        }
+        for kind, names in kinds.items() if names
+    }  # fmt: skip

@@ -1,4 +1,4 @@
-"""table.tex: the comparison for a paper, in the style of the booktabs package."""
+"""table.tex: the comparison for a paper as two tabulars, in the style of the booktabs package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ SPECIAL = {
     "[": "{[}", "]": "{]}", "†": r"\dag{}", "×": r"$\times$", "±": r"$\pm$", "−": "--", "–": "--", "’": "'",
 }  # fmt: skip
 """Characters that LaTeX does not print as they are; brackets too, which after a line break are an option."""
-SHOWN = ("optimizer", "best lr", "final loss", "test", "steps", "decades", "us/step", "state/param")
+TABLES = {
+    "results": ("optimizer", "best lr", "final loss", "test"),
+    "costs": ("optimizer", "steps", "to final", "decades", "us/step", "state/param"),
+}
+"""Two tables, since one is wider than the text of a page; each fits the 345 pt of the class article."""
 
 
 def escape(text: str) -> str:
@@ -36,28 +40,36 @@ def comment(text: str) -> str:
 
 
 def table(content: Content) -> str:
-    """A tabular with a group of rows for each problem; who leads is bold."""
-    shown = main(content)
-    places = [shown.header.index(name) for name in SHOWN]
-    leaders = {each.name: set(each.leaders) if each.contested else set() for each in content.verdicts}
-    lines = [
+    """Two tabulars, of results and of costs, with a group of rows for each problem; who leads is bold."""
+    head = [
         comment("Needs the package booktabs. Bold: leads its problem, alone or tied. Written by:"),
         *map(comment, content.commands),
-        rf"\begin{{tabular}}{{l{'r' * (len(SHOWN) - 1)}}}",
+    ]
+    parts = ["\n".join([comment(name), *tabular(content, columns)]) for name, columns in TABLES.items()]
+    return "\n".join([*head, "\n\n\\bigskip\n".join(parts), ""])
+
+
+def tabular(content: Content, columns: Sequence[str]) -> list[str]:
+    shown = main(content)
+    places = [shown.header.index(name) for name in columns]
+    leaders = {each.name: set(each.leaders) if each.contested else set() for each in content.verdicts}
+    lines = [
+        r"\begingroup\footnotesize\setlength{\tabcolsep}{3pt}\noindent",
+        rf"\begin{{tabular}}{{@{{}}l{'r' * (len(columns) - 1)}@{{}}}}",
         r"\toprule",
-        " & ".join(escape(name).replace("us/", r"$\mu$s/") for name in SHOWN) + r" \\",
+        " & ".join(escape(name).replace("us/", r"$\mu$s/") for name in columns) + r" \\",
     ]
     before = None
     for row in shown.rows:
         problem, name = row[0], row[1].removesuffix(MARK)
         if problem != before:
-            lines += [r"\midrule", rf"\multicolumn{{{len(SHOWN)}}}{{l}}{{\emph{{{escape(problem)}}}}} \\"]
+            lines += [r"\midrule", rf"\multicolumn{{{len(columns)}}}{{l}}{{\emph{{{escape(problem)}}}}} \\"]
             before = problem
         first, *rest = (escape(row[place]) for place in places)
         lines.append(
             " & ".join([rf"\textbf{{{first}}}" if name in leaders[problem] else first, *rest]) + r" \\"
         )
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+    return [*lines, r"\bottomrule", r"\end{tabular}\endgroup"]
 
 
 # --- parts of a paper ---------------------------------------------------------------------------------------

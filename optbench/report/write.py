@@ -7,7 +7,7 @@ from pathlib import Path
 
 from optbench.fields import UserError
 from optbench.report import compare, tex
-from optbench.report.content import Content
+from optbench.report.content import FILES, Content
 from optbench.report.figures import files
 from optbench.report.folder import save
 from optbench.report.index import document, index
@@ -41,7 +41,10 @@ def write_report(
     folder = Path(out) / slug(content.selection.own.name)
     shown = sections(content, PANELS)
     drawn = files(shown)
-    tables = {"table.csv": csv(content.summary), "table.tex": tex.table(content).encode()}
+    tables = {
+        "table.csv": csv(content.summary), "curves.csv": csv(content.curves, 4),
+        "table.tex": tex.table(content).encode(),
+    }  # fmt: skip
     pages = {"index.md": index(content, shown), "index.html": page(content, shown, drawn)}
     save(folder, {**drawn, **tables, **pages})
     return folder, closing(folder, content, len(drawn) // 2)
@@ -76,12 +79,12 @@ def comparison(found: compare.Comparison) -> dict[str, bytes]:
     }
 
 
-def csv(table: Frame) -> bytes:
+def csv(table: Frame, digits: int = 6) -> bytes:
     """A table for a program; the columns are described in docs/columns.md."""
     names = {name: name.replace("trial", "learning_rate") for name in table if name != "trials"}
     # A spreadsheet computes what begins like a formula; behind an apostrophe it is text.
     safe = table.map(lambda each: f"'{each}" if isinstance(each, str) and each[:1] in FORMULA else each)
-    return safe.rename(columns=names).to_csv(index=False, float_format="%.6g").encode()
+    return safe.rename(columns=names).to_csv(index=False, float_format=f"%.{digits}g").encode()
 
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -91,7 +94,7 @@ def closing(folder: Path, content: Content, figures: int) -> str:
     names, tasks = len(content.optimizers), content.stored["task"].nunique()
     cells = int(content.summary["lanes"].sum())
     seeded = {problem.rows["task"].iloc[0] for problem in content.problems if problem.question.seeded}
-    beside = ["index.md", *[f"{figures} figures (SVG and PNG)"] * bool(figures), "table.csv", "table.tex"]
+    beside = ["index.md", *[f"{figures} figures (SVG and PNG)"] * bool(figures), *FILES]
     more = "" if content.figures else " Figures for print: --figures."
     return (
         f"Wrote {folder / 'index.html'}: {count(tasks, 'task')}, {count(names, 'optimizer')}, "

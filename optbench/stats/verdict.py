@@ -15,7 +15,7 @@ from optbench.stats.leaders import leaders
 from optbench.stats.outcomes import at_best, outcomes
 from optbench.stats.paired import share_interval
 from optbench.stats.settings import kept_apart, labels, question_of
-from optbench.wording import count, listed, number, p_value, spoken, value, whole
+from optbench.wording import count, listed, number, p_value, some, spoken, value, whole
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,11 @@ class Verdict:
         """`final test error`."""
         first = self.rows[0]
         metric = spoken(first["metric"])
-        return f"steps to {metric} {number(first['target'])}" if first["by"] == "steps" else f"final {metric}"
+        return (
+            f"steps to the final target, {metric} {number(first['target'])}"
+            if first["by"] == "steps"
+            else f"final {metric}"
+        )
 
     @cached_property
     def sentence(self) -> str:
@@ -73,14 +77,15 @@ class Verdict:
         if not leading:
             return "no optimizer finished in the median seed"
         by_steps, name, shown = first["by"] == "steps", first["optimizer"], measured(first)
-        goal = f"{spoken(first['metric'])} {number(first['target'])}" if by_steps else spoken(first["metric"])
+        target = f"the final target, {spoken(first['metric'])} {number(first['target'])},"
+        goal = target if by_steps else spoken(first["metric"])
         if not self.contested:
             return f"only {name} was run; it {f'reaches {goal} after' if by_steps else f'ends at {goal}'} {shown}"
-        reaches = f"is first to reach {goal}, after" if by_steps else f"has the lowest final {goal},"
+        reaches = f"is first to reach {goal} after" if by_steps else f"has the lowest final {goal},"
         best = f"{name} {reaches} {shown}"
         if len(leading) > 1:
             rest = [row for row in self.rows[1:] if row["leads"]]
-            others = listed([f"{row['optimizer']} ({measured(row)})" for row in rest])
+            others = some([f"{row['optimizer']} ({measured(row)})" for row in rest])
             if not self.question.seeded:
                 return f"{best}; equal: {others}"
             verb = "is" if len(leading) == 2 else "are"
@@ -125,7 +130,7 @@ def verdict(frame: Frame, found: Frame | None = None) -> str:
 
 
 def headline(verdicts: Sequence[Verdict]) -> str:
-    """Who leads alone where; problems with one optimizer are left out."""
+    """Who leads alone where, on real tasks first; problems with one optimizer are left out."""
     for word, column in (("In", "framework"), ("Under", "schedule")):
         apart: dict[str, list[Verdict]] = {}
         for each in verdicts:
@@ -135,6 +140,22 @@ def headline(verdicts: Sequence[Verdict]) -> str:
     contests = [verdict for verdict in verdicts if verdict.contested]
     if not contests:
         return "Only one optimizer was run on each task, so nothing is compared."
+    kinds = {kind: [each for each in contests if each.question.toy == toy] for kind, toy in KINDS.items()}
+    parts = [f"On {count(len(part), kind)}: {leading(part)}." for kind, part in kinds.items() if part]
+    few = min(int(verdict.table["seeds"].min()) for verdict in contests)
+    if few < INTERVAL_FROM:
+        parts.append(
+            f"Where there are fewer than {INTERVAL_FROM} seeds this is an indication, not a finding."
+        )
+    return " ".join(parts)
+
+
+KINDS = {"real task": False, "toy": True}
+"""Tasks on data and functions that only show how a method behaves; never counted together."""
+
+
+def leading(contests: Sequence[Verdict]) -> str:
+    """Who leads alone, and on how many nobody does."""
     alone: dict[str, list[Verdict]] = {}
     for verdict in contests:
         if len(verdict.leaders) == 1:
@@ -142,13 +163,11 @@ def headline(verdicts: Sequence[Verdict]) -> str:
     listing = list(dict.fromkeys(name for verdict in contests for name in verdict.table["optimizer"]))
     parts = []
     for name in sorted(alone, key=lambda name: (-len(alone[name]), listing.index(name))):
-        toys = ", all toys" * all(verdict.question.toy for verdict in alone[name])
-        where = listed([verdict.name for verdict in alone[name]])
-        parts.append(f"{name} leads alone on {len(alone[name])} ({where}{toys})")
+        parts.append(
+            f"{name} leads alone on {len(alone[name])} ({listed([each.name for each in alone[name]])})"
+        )
     level = sum(len(verdict.leaders) > 1 for verdict in contests)
     parts += [f"on {level} the best are not distinguishable with these seeds"] if level else []
     none = sum(not verdict.leaders for verdict in contests)
     parts += [f"on {none} no optimizer finished"] if none else []
-    few = min(int(verdict.table["seeds"].min()) for verdict in contests)
-    caution = f" Where there are fewer than {INTERVAL_FROM} seeds this is an indication, not a finding."
-    return f"Of {count(len(contests), 'problem')}, {listed(parts)}.{caution * (few < INTERVAL_FROM)}"
+    return listed(parts)

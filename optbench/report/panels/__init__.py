@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from optbench.report.panels import claims, cost, curves, notes, paths, scaling, standings, verdict
+from optbench.report.panels import claims, cost, curves, notes, optimizers, paths, scaling, standings, verdict
 from optbench.report.parts import Panel
 
 PANELS = [
     Panel("Verdict", verdict.verdict),
+    Panel("Optimizers", optimizers.optimizers),
+    Panel("Tasks", verdict.tasks),
     Panel("Curves", curves.curves),
     Panel("Learning rates", curves.learning_rates),
     Panel("Tuning", curves.tuning),

@@ -3,22 +3,83 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pandas as pd
 
 from optbench.cell import Status
 from optbench.report import caveats
+from optbench.report.charts import NARROWEST, scale, short
 from optbench.report.content import Content
-from optbench.report.parts import Bullets, Details, Part, Table, Text
+from optbench.report.panels.optimizers import geometric_mean, relative_cost
+from optbench.report.parts import Bullets, Chart, Charts, Details, Part, Table, Text
 from optbench.stats import Frame
-from optbench.wording import count, number
+from optbench.wording import count, number, spoken
 
 MEMORY = ("lane", "program", "peak")
 """The sizes that are shown, as `stats.costs.memory` names them."""
 
+FAR = 1e3
+"""How many times the median a result may be to have a place on its axis."""
+
 
 def cost(content: Content) -> list[Part]:
-    return [costs(content), Details("Budget of each optimizer", [budgets(content)])]
+    note = (
+        "Result against cost: lower and farther left is better. The dashed line joins those that no other beats in "
+        "both; seconds are those of one lane, without compilation and evaluation."
+    )
+    budget = Details("Budget of each optimizer", [budgets(content)])
+    charts = [
+        *ranks_against(content),
+        *(against_seconds(content, place) for place in range(len(content.problems))),
+    ]
+    return [Charts(note, [chart for chart in charts if chart.data["points"]], 3), costs(content), budget]
+
+
+def ranks_against(content: Content) -> list[Chart]:
+    """The mean rank against time and state, both relative to the least, over the tasks that are ranked."""
+    standing = content.standings["steps"]
+    if standing.refusals:
+        return []
+    table = content.summary[content.summary["problem"].isin(standing.rows["problem"])]
+    table = table.assign(cost=relative_cost(table))
+    time, state = "time of a step over the cheapest's", "state per parameter, and 1"
+    sizes = {
+        time: ("against time", table.groupby("optimizer")["cost"].agg(geometric_mean)),
+        state: ("against memory", 1 + table.groupby("optimizer")["state"].median()),
+    }
+    ranks = standing.ranks.assign(low=standing.ranks["low_tasks"], high=standing.ranks["high_tasks"])
+    return [
+        Chart(f"Mean rank, {standing.kind}s", "pareto", points(content, ranks, "rank", size) | {
+            "x": name, "label": label,
+        }, label, of=standing.kind)
+        for name, (label, size) in sizes.items()
+    ]  # fmt: skip
+
+
+def against_seconds(content: Content, place: int) -> Chart:
+    problem = content.problems[place]
+    rows = content.summary[content.summary["problem"] == problem.name]
+    rows = rows.rename(columns={"score_low": "low", "score_high": "high"})
+    seconds = rows.set_index("optimizer")["microseconds"] * 1e-6 * rows["steps"].iloc[0]
+    shown = points(content, rows, "score", seconds)
+    shown["points"] = [point for point in shown["points"] if point["y"] > 0]
+    values = sorted(point["y"] for point in shown["points"]) or [0.1]
+    top = min(values[-1], FAR * values[len(values) // 2])  # what is worse lies at the upper end
+    ends = values[0], max(values[0] * NARROWEST, top)
+    label = f"final {spoken(problem.question.score)}"
+    more = {"x": "seconds of a run", "label": label, "scale": scale(problem.question.score, *ends)}
+    return Chart(problem.name, "pareto", shown | more, label, place)
+
+
+def points(content: Content, rows: Frame, y: str, x: Frame) -> dict[str, Any]:
+    """A point for each optimizer whose result and cost are known."""
+    found = [
+        {"o": content.places[row["optimizer"]], "x": short(x[row["optimizer"]]),
+         **{key: short(row[name]) for key, name in {"y": y, "low": "low", "high": "high"}.items()}}
+        for row in rows.to_dict("records")
+    ]  # fmt: skip
+    return {"points": [point for point in found if point["x"] and point["y"] is not None]}
 
 
 def costs(content: Content) -> Table:

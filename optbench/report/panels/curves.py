@@ -43,16 +43,17 @@ def progress(content: Content, place: int) -> Chart:
 def setting(problem: Problem) -> str:
     """How a problem was run, what decides on it, and where it comes from."""
     question = problem.question
+    names = {question.first: "first", question.main: "main", question.last: "final"}
     targets = ", ".join(
-        f"{spoken(target.metric)} {number(target.value)}" + " (lanes stop there)" * target.final
+        f"{names.get(target, '')} {spoken(target.metric)} {number(target.value)}".strip()
+        + " (lanes stop there)" * target.final
         for target in question.targets
     )
-    main = f"{spoken(question.main.metric)} {number(question.main.value)}"
     reported = f", reported by {spoken(question.score)}" * (question.score != question.selection)
     return (
         f"{sentence(problem.rows.iloc[0].to_dict(), SETTING)}. Learning rate chosen by "
         f"{spoken(question.selection)}{reported}. "
-        + (f"Targets: {targets}; the main target is {main}." if targets else "It declares no target.")
+        + (f"Targets: {targets}." if targets else "It declares no target.")
         + f" Source: {question.source}." * bool(question.source)
     )
 
@@ -73,10 +74,10 @@ def numbers(problem: Problem, metric: str) -> Table:
 def draw_curves(content: Content, place: int) -> Figure:
     """Every metric of a problem against steps, each optimizer at its best learning rate."""
     data = content.charts[place]["training"]
-    figure = new_figure(WIDTH, height_for(content.problems[place]))
+    figure = new_figure(WIDTH, height_for(content, content.problems[place]))
     row = figure.subplots(1, len(data["progress"]), squeeze=False)[0]
     for axes, chart in zip(row, data["progress"], strict=True):
-        draw_progress(axes, chart, data["lost"], list(content.looks.values()))
+        draw_progress(axes, chart, data["lost"], content.drawn)
         axes.set_xlabel("steps")
         axes.set_ylabel(chart["label"])
         name_targets(axes, chart)
@@ -84,17 +85,20 @@ def draw_curves(content: Content, place: int) -> Figure:
     return figure
 
 
-def height_for(problem: Problem) -> float:
+def height_for(content: Content, problem: Problem) -> float:
     """Inches: a chart's height, or what the legend beside it needs."""
-    lines = sum(at_best(problem, name).count("\n") + 1.4 for name in problem.optimizers)
+    lines = sum(
+        at_best(problem, name).count("\n") + 1.4 for name in problem.optimizers if name in content.lit
+    )
     return max(2.9, 0.152 * (lines + 3))
 
 
 def side_legend(figure: Figure, content: Content, place: int, rings: bool) -> None:
     """Every optimizer with its best learning rate, beside the charts."""
     problem = content.problems[place]
-    looks = [content.looks[name] for name in problem.optimizers]
-    texts = [at_best(problem, name) for name in problem.optimizers]
+    names = [name for name in problem.optimizers if name in content.lit]
+    looks = [content.looks[name] for name in names]
+    texts = [at_best(problem, name) for name in names]
     legend(figure, looks, texts, signs([problem], rings), loc="outside right upper", labelspacing=0.7)
 
 
@@ -145,9 +149,9 @@ def rates(content: Content, place: int) -> Chart:
 
 def draw_sensitivity(content: Content, place: int) -> Figure:
     chart = content.charts[place]["rates"]
-    figure = new_figure(WIDTH, height_for(content.problems[place]))
+    figure = new_figure(WIDTH, height_for(content, content.problems[place]))
     axes = figure.subplots()
-    draw_rates(axes, chart, list(content.looks.values()))
+    draw_rates(axes, chart, content.drawn)
     axes.set_xlabel("learning rate")
     axes.set_ylabel(f"final {chart['label']}")
     side_legend(figure, content, place, rings=True)

@@ -7,9 +7,12 @@ from optbench.report.parts import Code, Details, Part, Terms, Text
 from optbench.stats.curves import INTERVAL_FROM, interval_label
 
 HOW_TO_READ = {
-    "Targets": "values of a metric that a task declares, from the easiest to the hardest. First target: the easiest; a "
-    "learning rate works if its median seed reaches it. Main target: the second, or the only one; steps and times are "
-    "counted to it. Final target: the hardest, where lanes stop; a task without one runs all its steps.",
+    "Targets": "values of a metric that a task declares, from the easiest to the hardest. First target: a learning "
+    "rate works if its median seed reaches it. Main target: the second, or the only one; it counts as solved, and "
+    "tables and profiles count steps and times to it. Final target: the last one. Where a task ends lanes there, "
+    "final losses no longer compare, and the verdict counts the steps to it.",
+    "Real tasks and toys": "a toy is a function that shows how a method behaves (conditioning, curvature), not how it "
+    "will rank on a network. Toys are ranked apart.",
     "Median and interval": "over seeds. The interval is of exact order statistics "
     f"({interval_label(range(5, 11))} at 5 to 10 seeds), or min-max with fewer than {INTERVAL_FROM} seeds.",
     "Leads alone": "the best median, and better than each other optimizer in a t test paired by seed (p < 0.05). Not "
@@ -26,7 +29,8 @@ HOW_TO_READ = {
     "best lr": "the learning rate with the lowest median of the selection metric, or with the fewest steps to the "
     "final target; *: it is at the edge of the grid; in brackets: the range of those that are not significantly worse.",
     "test": "the reported metric: an error in percent, or a loss; a dash where it is the loss beside it.",
-    "steps": "to the main target.",
+    "steps, to final": "steps to the main and to the final target, of the median seed; -: not reached, or no lane ends "
+    "at the final target.",
     "decades": "the width of the working learning-rate range: the longest run of learning rates that work; ≥: it "
     "reaches the edge of the grid; -: none works.",
     "us/step": "microseconds of one step of one lane, without compilation and evaluation.",
@@ -48,8 +52,19 @@ def environment(content: Content) -> list[Part]:
 def reproduce(content: Content) -> list[Part]:
     rows = content.summary[["problem", "optimizer", "command"]].itertuples(index=False, name=None)
     lines = [f"# {' '.join(f'{problem}, {name}'.split())}\n{command}" for problem, name, command in rows]
+    commits = sorted(content.newest["commit"].dropna().unique())
+    code = [f"git checkout {commits[0]}"] if len(commits) == 1 else []
+    machine = " and ".join(map(str, content.newest["cpu_model"].dropna().unique()))
+    about = (
+        "These commands reproduce every row and write this report; stored results are not recomputed. The same "
+        f"processor ({machine}) and the same versions (see Environment) give the same bits. Another processor, with "
+        "the same versions too, rounds differently and gives other numbers: a best learning rate can move to its "
+        "neighbour, and a close lead become a tie."
+    )
+    folder = "DIR is the folder with your copy of the data."
     return [
-        Text("These commands reproduce every row and write this report; stored results are not recomputed."),
-        Code(content.commands),
+        Text(about),
+        *([Text(folder)] if any("--data DIR" in line for line in content.commands) else []),
+        Code([*code, *content.commands]),
         Details("The command behind each row of the tables", [Code(lines)]),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,55 +12,65 @@ from matplotlib.figure import Figure
 
 from optbench.report import markdown
 from optbench.report.axes import draw_ranks, draw_shares
-from optbench.report.charts import lines
+from optbench.report.charts import MANY, lines
 from optbench.report.content import Content
 from optbench.report.figures import WIDTH, columns_that_fit, legend, new_figure
+from optbench.report.markdown import slug
 from optbench.report.parts import Bullets, ByAxis, Chart, Charts, Details, Part, Picture, Table, Text
 from optbench.report.standing import SPOKEN, Standing
 from optbench.stats.aggregates import improvement, interquartile_means
 from optbench.stats.profiles import algoperf_scores, performance_profiles, published
 from optbench.stats.times import PENALTY, areas_under, distributions, times_to_target
-from optbench.wording import interval, number
+from optbench.wording import count, interval, number
 
+TITLES = {"profiles": "Performance profiles", "reached": "Runtime distributions"}
 ENDS = ("middle", "low", "high"), ("ert", "ert_low", "ert_high"), ("par", "par_low", "par_high")
 """The columns of a time with its interval: its median, its expectation, its penalised mean."""
 
 
-def data(content: Content) -> dict[str, dict[str, list[dict[str, Any]]]]:
+def data(content: Content, kind: str = "") -> dict[str, dict[str, list[dict[str, Any]]]]:
     """For each axis that is ranked, the lines of the profiles and of the runtime distributions."""
     return {
         axis: {
             "profiles": lines(performance_profiles(standing.rows), "ratio", "share", content.places),
             "reached": lines(distributions(standing.runtimes), "spent", "share", content.places),
         }
-        for axis, standing in content.standings.items() if not standing.refusals
+        for axis, standing in (content.kinds[kind] if kind else content.standings).items()
+        if not standing.refusals
     }  # fmt: skip
 
 
 def profiles(content: Content) -> list[Part]:
-    drawn = data(content)
-    if "steps" not in drawn:
+    """Of real tasks, then of toys."""
+    drawn = {kind: data(content, kind) for kind in content.kinds}
+    shown = {kind: part for kind, part in drawn.items() if "steps" in part}
+    if not shown:
         return [Text(" ".join(content.standings["steps"].refusals))]
     note = (
-        "Performance profiles: the share of problems on which an optimizer reaches the main target within a multiple "
+        "Performance profiles: the share of tasks on which an optimizer reaches the main target within a multiple "
         "of the fastest optimizer's time (Dolan and Moré). Runtime distributions: the share of 51 targets, from the "
-        "start to the hardest, that it has reached by a share of the budget. Higher is better in both."
+        "start to the final one, that it has reached by a share of the budget. Higher is better in both."
     )
-    kinds = {
-        "profiles": ("Performance profiles", "share of problems solved"),
-        "reached": ("Runtime distributions", "share of targets reached"),
-    }
+    names = {"profiles": "share of tasks solved", "reached": "share of targets reached"}
     charts = [
-        Chart(name, kind, {axis: each[kind] for axis, each in drawn.items()}, label)
-        for kind, (name, label) in kinds.items()
-    ]
-    alt = "Performance profiles, runtime distributions and mean ranks"
+        Chart(f"{TITLES[key]}, {kind}s", key, {axis: each[key] for axis, each in part.items()}, label, of=kind)
+        for kind, part in shown.items() for key, label in names.items()
+    ]  # fmt: skip
+    pictures = [
+        Picture(
+            f"standings-{slug(kind)}", f"Performance profiles, runtime distributions and mean ranks over {kind}s",
+            functools.partial(draw, content, part["steps"], kind=kind),
+        )
+        for kind, part in shown.items()
+    ]  # fmt: skip
     tables = {
-        axis: [Details(f"Times to the main target, in {SPOKEN[axis]}", [times(content.standings[axis])])]
-        for axis in drawn
-    }
-    picture = Picture("standings", alt, lambda: draw(content, drawn["steps"]))
-    return [Charts(note, charts), *[picture] * content.figures, ByAxis(tables)]
+        axis: [
+            Details(f"Times to the main target of {kind}s, in {SPOKEN[axis]}", [times(content.kinds[kind][axis])])
+            for kind, part in shown.items() if axis in part
+        ]
+        for axis in SPOKEN
+    }  # fmt: skip
+    return [Charts(note, charts), *pictures * content.figures, ByAxis(tables)]
 
 
 def times(standing: Standing) -> Table:
@@ -81,43 +92,17 @@ def times(standing: Standing) -> Table:
 
 
 @dataclass(frozen=True)
-class Ranks(Part):
-    """Mean ranks on an axis, with a bracket beside neighbours that do not differ significantly."""
-
-    standing: Standing
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Best first, with places in percent of the axis, and which part of each bracket a row has."""
-        last = max(1, len(self.standing.ranks) - 1)
-        keys = ("rank", "low", "high", "low_tasks", "high_tasks")
-        brackets = [names for names in self.standing.cliques if len(names) > 1]
-        rows = []
-        for row in self.standing.ranks.to_dict("records"):
-            at = {f"{key}_at": f"{3 + 94 * (row[key] - 1) / last:.1f}" for key in keys}
-            inside = [bracket(row["optimizer"], names) for names in brackets]
-            text = interval(row["rank"], row["low"], row["high"])
-            rows.append({**row, **at, "cliques": inside, "text": text})
-        return rows
-
-
-def bracket(name: str, names: list[str]) -> str:
-    """The part of a bracket over neighbours that is beside a row."""
-    if name not in names:
-        return "out"
-    return {0: "first", len(names) - 1: "last"}.get(names.index(name), "inside")
-
-
-@dataclass(frozen=True)
 class Chances(Part):
-    """The probability of improvement of each pair, best optimizers first; bold where that is significant."""
+    """The probability of improvement of each pair of the best ranked; bold where that is significant."""
 
     standing: Standing
 
     @cached_property
     def rows(self) -> dict[str, list[tuple[str, bool]]]:
         """The chance that a run of one is better than a run of another, and whether its interval excludes 50 %."""
-        names = self.standing.ranks["optimizer"]
-        found = improvement(self.standing.rows).set_index(["optimizer", "other"])
+        names = self.standing.ranks["optimizer"][:MANY]
+        rows = self.standing.rows[self.standing.rows["optimizer"].isin(names)]
+        found = improvement(rows).set_index(["optimizer", "other"])
 
         def chance(one: str, other: str) -> tuple[str, bool]:
             row: Any = found.loc[(one, other)]
@@ -138,27 +123,34 @@ class Chances(Part):
 
 
 def ranks(content: Content) -> list[Part]:
-    """On the page for each axis; in Markdown in steps."""
-    return [ByAxis({axis: ranked(content, axis) for axis in content.standings})]
+    """Real tasks, then toys: on the page for each axis, in Markdown in steps."""
+    return [
+        ByAxis(
+            {
+                axis: [part for axes in content.kinds.values() for part in ranked(axes[axis])]
+                for axis in SPOKEN
+            }
+        )
+    ]
 
 
-def ranked(content: Content, axis: str) -> list[Part]:
-    standing = content.standings[axis]
-    heading = Text(f"In {SPOKEN[axis]}", "heading")
+def ranked(standing: Standing) -> list[Part]:
+    heading = Text(f"{standing.kind.capitalize()}s, in {SPOKEN[standing.axis]}", "heading")
     if standing.refusals:
         return [heading, Text("No ranking. " + " ".join(standing.refusals))]
     flips = standing.flips
     return [
         heading,
         *([Text(standing.left_out, "note")] if standing.left_out else []),
-        Ranks(standing),
         Bullets(standing.sentences),
         scores(standing),
         Details(
-            f"Pairs whose order depends on one other optimizer or problem: {len(flips)}",
+            f"Pairs whose order depends on one other optimizer or task: {len(flips)}",
             [Bullets(flips)], open=len(flips) <= 6,
-        ) if flips else Text("No pair's order depends on one other optimizer or problem."),
-        Details("Probability of improvement", [Chances(standing)]),
+        ) if flips else Text("No pair's order depends on one other optimizer or task."),
+        Details(
+            "Probability of improvement" + f" of the best {MANY}" * (len(standing.ranks) > MANY), [Chances(standing)]
+        ),
     ]  # fmt: skip
 
 
@@ -175,22 +167,23 @@ def scores(standing: Standing) -> Table:
         name = row["optimizer"]
         score, mean, area = (found[key].loc[name] for key in tables)
         rows.append((
-            name, over_seeds(row, "rank"), over_problems(row, "rank"), str(row["wins"]), over_seeds(score, "score"),
-            over_problems(score, "score"), f"{score['solved']:.0f}/{score['problems']:.0f}", over_seeds(area, "area"),
-            over_seeds(mean, "iqm"),
+            name, over_seeds(row, "rank"), over_problems(row, "rank"), over_seeds(score, "score"),
+            over_problems(score, "score"), f"{score['solved']:.0f}/{score['problems']:.0f}",
+            over_seeds(area, "area"), over_seeds(mean, "iqm"),
         ))  # fmt: skip
     header = (
-        "optimizer", "mean rank", "over problems", "wins", "AlgoPerf", "over problems", "solved", "targets reached",
-        "progress",
+        "optimizer", "mean rank", "over tasks", "AlgoPerf", "over tasks", "solved", "targets reached", "progress",
     )  # fmt: skip
     note = (
-        "In brackets: the 95 % bootstrap interval over seeds; under over problems, the t interval over problems, "
-        "which a statement about other problems needs. wins: problems that it leads alone. AlgoPerf: "
-        "area under the performance profile, 1 if fastest on every problem (arXiv:2306.07179). solved: problems whose "
+        "In brackets: the 95 % bootstrap interval over seeds; under over tasks, the t interval over tasks, which "
+        "a statement about other tasks needs. AlgoPerf: "
+        "area under the performance profile, 1 if fastest on every task (arXiv:2306.07179). solved: tasks whose "
         "main target the median seed reached. targets reached: area under the runtime distribution. progress: "
-        "interquartile mean of the progress from the start to the hardest target, on a log scale (arXiv:2108.13264)."
+        "interquartile mean of the progress from the start to the final target, on a log scale (arXiv:2108.13264)."
     )
-    return Table(f"Scores over {standing.rows['problem'].nunique()} problems", header, rows, 1, note)
+    return Table(
+        f"Scores over {count(standing.rows['problem'].nunique(), standing.kind)}", header, rows, 1, note
+    )
 
 
 def over_seeds(row: Any, name: str) -> str:
@@ -202,21 +195,24 @@ def over_problems(row: Any, name: str) -> str:
     return text.partition(" ")[2] or f"[{text}, {text}]"
 
 
-def draw(content: Content, drawn: dict[str, list[dict[str, Any]]], width: float = WIDTH) -> Figure:
+def draw(
+    content: Content, drawn: dict[str, list[dict[str, Any]]], width: float = WIDTH, kind: str = ""
+) -> Figure:
     """Profiles, runtime distributions, and ranks with their cliques, in steps."""
-    standing = content.standings["steps"]
-    looks = {name: content.looks[name] for name in content.looks if name in set(standing.ranks["optimizer"])}
+    standing = (content.kinds[kind] if kind else content.standings)["steps"]
+    names = set(standing.ranks["optimizer"])
+    looks = {name: content.looks[name] for name in content.lit if name in names}
     columns = columns_that_fit(list(looks), width)
-    height = max(2.4, 0.8 + 0.17 * len(looks)) + 0.2 * math.ceil(len(looks) / columns)
+    height = max(2.4, 0.8 + 0.15 * len(names)) + 0.2 * math.ceil(len(looks) / columns)
     figure = new_figure(width, height)
     left, middle, right = figure.subplots(1, 3, width_ratios=[1, 1, 1.05])
-    for axes, kind, title, x, y in (
-        (left, "profiles", "performance profiles", "steps over the fastest", "share of problems solved"),
+    for axes, part, title, x, y in (
+        (left, "profiles", "performance profiles", "steps over the fastest", "share of tasks solved"),
         (middle, "reached", "runtime distributions", "share of the budget", "share of targets reached"),
     ):
-        draw_shares(axes, drawn[kind], list(content.looks.values()), percent=kind == "reached")
+        draw_shares(axes, drawn[part], content.drawn, percent=part == "reached")
         axes.set(title=title, xlabel=x, ylabel=y)
-    draw_ranks(right, standing.ranks.to_dict("records"), standing.cliques, looks)
-    right.set(title="mean rank", xlabel="1 is best; by steps")
+    draw_ranks(right, standing.ranks.to_dict("records"), standing.cliques, content.looks)
+    right.set(title=f"mean rank over {standing.kind}s", xlabel="1 is best; by steps")
     legend(figure, list(looks.values()), list(looks), [], loc="outside upper center", ncols=columns)
     return figure

@@ -72,12 +72,14 @@ class Strips(Part):
 
 
 def verdict(content: Content) -> list[Part]:
+    ranked = (axes["steps"].sentence for axes in content.kinds.values())
+    return [Text(content.headline, "headline"), *map(Text, filter(None, ranked))]
+
+
+def tasks(content: Content) -> list[Part]:
     both = generalising(content)
     ranges = caveats.tuning(content.summary)
-    overall = content.standings["steps"].sentence
     return [
-        Text(content.headline, "headline"),
-        *([Text(overall)] if overall else []),
         Strips(content.verdicts),
         *([Details(both.caption, [both])] if both.rows else []),
         *([Bullets(ranges, "Working learning rates: those that reach a task's first target")] if ranges else []),
@@ -113,7 +115,7 @@ def overview(content: Content, width: float = WIDTH, some: slice = slice(None)) 
 
     Of many problems two beside each other, on a wider figure; `some` draws a part of them.
     """
-    names, problems, looks = content.optimizers, content.problems[some], list(content.looks.values())
+    names, problems, looks = content.lit, content.problems[some], content.drawn
     pairs = 1 if len(problems) <= 6 else 2
     lines = math.ceil(len(problems) / pairs)
     width *= 1 if pairs == 1 else 1.6
@@ -135,7 +137,15 @@ def overview(content: Content, width: float = WIDTH, some: slice = slice(None)) 
         last = i + pairs >= len(problems)
         left.set_xlabel("steps" if last else "")
         right.set_xlabel("learning rate" if last else "")
-    legend(figure, looks, names, shared, loc="outside upper center", ncols=columns, columnspacing=1.4)
+    legend(
+        figure,
+        [content.looks[name] for name in names],
+        names,
+        shared,
+        loc="outside upper center",
+        ncols=columns,
+        columnspacing=1.4,
+    )
     return figure
 
 
@@ -144,16 +154,21 @@ def table(content: Content) -> list[Part]:
 
 
 def main(content: Content) -> Table:
-    """The terminal's table, with the number of seeds and the gradients of a step."""
+    """The terminal's table, with the number of seeds, the gradients of a step, and the steps that a verdict counts."""
+    final = {
+        (each.name, row["optimizer"]): measured(row, brief=True).removesuffix(" steps")
+        for each in content.verdicts for row in each.rows if row["by"] == "steps"
+    }  # fmt: skip
     rows = []
     summary = content.with_untuned
     for row, cells in zip(summary.to_dict("records"), all_texts(summary), strict=True):
         texts = [row["problem"], *(text.replace(">=", "≥ ") for text in cells[1:])]
         if row["trial_low"] < row["trial_high"]:
             texts[2] += f" [{number(row['trial_low'])}, {number(row['trial_high'])}]"
+        texts.insert(6, final.get((row["problem"], row["optimizer"]), "-"))
         rows.append((*texts, str(row["seeds"]), number(row["gradients_per_step"])))
     header = (
-        "task", "optimizer", "best lr", "final loss", "test", "steps",
+        "task", "optimizer", "best lr", "final loss", "test", "steps", "to final",
         "decades", "us/step", "state/param", "diverged", "seeds", "grads/step",
     )  # fmt: skip
     return Table("Every task and optimizer at its best learning rate", header, rows, note=content.selected)

@@ -40,6 +40,12 @@ const shape = { field: "o", type: "nominal", scale: { domain: names, range: look
 const strokeDash = { field: "o", type: "nominal", scale: { domain: names, range: looks.map((look) => (look.dash.length ? look.dash : [1, 0])) } };
 const pixel = (field) => ({ field, type: "quantitative", scale: null });
 
+/** Whether an optimizer is drawn in colour: a selected one, or, where none is, one of those that the page begins with. */
+const lit = (o, state) => (state.picked.size ? state.picked.has(Number(o)) : page.lit.includes(Number(o)));
+/** The rows in colour, and those behind them in grey. */
+const split = (rows, state) => [rows.filter((row) => lit(row.o, state)), rows.filter((row) => !lit(row.o, state))];
+const behind = (rows, encoding, more = {}) => layer(rows, { type: "line", clip: true, strokeWidth: 1, stroke: "var(--dim)", ...more }, { ...encoding, detail: { field: "o" } });
+
 /** A chart without its size; layers without data are left out. */
 const frame = (layers) => ({
   autosize: { type: "fit", contains: "padding" },
@@ -56,6 +62,8 @@ const logAxis = (scale, title) => ({
 
 /** Steps as seconds or gradient equivalents: what one step of this optimizer takes, times steps. */
 const perStep = (data, axis, o) => (axis === "steps" ? 1 : data[axis][o]);
+
+const few = (lines, state) => split(lines, state)[0].length <= MOST_BANDS;
 
 /** Which points of a line carry its marker: about six, at different places for different lines. */
 function marked(count, place, of) {
@@ -86,20 +94,21 @@ function progress(data, state) {
     axis: { tickCount: 6, labelOverlap: true, ...(state.log ? { labelExpr: "tick(datum.value)" } : { format: ends[1] < 1e4 ? ",~r" : "~s" }) },
   };
   const y = { field: "y", type: "quantitative", ...logAxis(chart, null) };
-  const drawn = rows.filter((row) => row.y !== null);
+  const [drawn, back] = split(rows.filter((row) => row.y !== null), state);
   const spec = frame([
+    behind(back, { x, y }),
     layer(chart.targets.map((value) => ({ y: value })), { type: "rule", stroke: "var(--soft)", strokeDash: [3, 2], strokeWidth: 0.8, opacity: 0.55 }, { y }),
-    layer(lines.length > MOST_BANDS ? [] : rows, { type: "area", clip: true, opacity: 0.15 }, { x, y: { ...y, field: "low" }, y2: { field: "high" }, color }),
+    layer(few(lines, state) ? split(rows, state)[0] : [], { type: "area", clip: true, opacity: 0.15 }, { x, y: { ...y, field: "low" }, y2: { field: "high" }, color }),
     layer(drawn, { type: "line", clip: true, strokeWidth: 1.8, strokeJoin: "round" }, { x, y, color, strokeDash }),
     layer(drawn.filter((row) => row.marked), { type: "point", size: 38, strokeWidth: 1.2 }, { x, y, stroke: color, fill, shape }),
-    layer(lost, { type: "point", shape: CROSS, size: 40, strokeWidth: 1.6 }, { x, y: pixel("y"), stroke: color }),
+    layer(split(lost, state)[0], { type: "point", shape: CROSS, size: 40, strokeWidth: 1.6 }, { x, y: pixel("y"), stroke: color }),
   ]);
   const read = (at) => lines.map((line) => {
     const factor = perStep(data, state.axis, line.o);
     let i = line.x.findLastIndex((step) => step * factor <= at * (1 + 1e-9));
     if (i < 0) return null;
     if (i === line.x.length - 1 && at > line.x[i] * factor * 1.02) return { o: line.o, value: null, text: "ended" };
-    return { o: line.o, value: line.y[i], text: spread(line.y[i], line.low[i], line.high[i], chart.percent) };
+    return { o: line.o, cell: line.cell, value: line.y[i], text: spread(line.y[i], line.low[i], line.high[i], chart.percent) };
   });
   const stops = [...new Set(rows.map((row) => row.x))].sort((a, b) => a - b);
   return { spec, read, stops, label: chart.label, title: (at) => `${short(at)} ${AXES[state.axis]}` };
@@ -109,7 +118,7 @@ function progress(data, state) {
 function rates(chart, state) {
   const lines = chart.lines.filter((line) => !state.hidden.has(line.o));
   const swept = lines.filter((line) => line.x.every((x) => x !== null));
-  const losing = swept.filter((line) => line.lost.some((count) => count > 0));
+  const losing = swept.filter((line) => lit(line.o, state) && line.lost.some((count) => count > 0));
   const row = losing.length ? Math.min(12, 60 / losing.length) : 0;
   const strip = row * losing.length;
   const [bottom, top] = chart.span;
@@ -123,7 +132,7 @@ function rates(chart, state) {
       const beyond = line.y[i] !== null && !inside[i];
       rows.push({ o, x: x * aside, y: inside[i] ? Math.max(line.y[i], bottom) : null, beyond, best: x === line.best,
         low: inside[i] ? Math.max(line.low[i] ?? top, bottom) : null, high: inside[i] ? Math.min(line.high[i] ?? top, top) : null });
-      if (line.lost[i]) crosses.push({ o, x: x * aside, y: height, size: 2 * line.lost[i] < line.lanes[i] ? 14 : 34 });
+      if (line.lost[i] && losing.includes(line)) crosses.push({ o, x: x * aside, y: height, size: 2 * line.lost[i] < line.lanes[i] ? 14 : 34 });
       if (i && inside[i] !== inside[i - 1]) {
         const end = (k) => (inside[k] ? Math.max(line.y[k], bottom) : top);
         joins.push({ o, x: line.x[i - 1] * aside, x2: x * aside, y: end(i - 1), y2: end(i) });
@@ -140,17 +149,19 @@ function rates(chart, state) {
   };
   const axis = logAxis(chart, null);
   const y = { field: "y", type: "quantitative", ...axis, scale: { ...axis.scale, range: [{ expr: "height" }, strip] } };
-  const inside = rows.filter((row) => row.y !== null);
+  const [shown, back] = split(rows, state);
+  const inside = shown.filter((row) => row.y !== null);
   const point = { type: "point", size: 34, strokeWidth: 1.2 };
   const spec = frame([
     layer(strip ? [{}] : [], { type: "rect", fill: "var(--raised)", x: 0, x2: "width", y: 0, y2: strip }, {}),
-    layer(rows, { type: "line", strokeWidth: 1.6, invalid: "break-paths-filter-domains" }, { x, y, color, strokeDash }),
+    behind(back, { x, y }, { invalid: "break-paths-filter-domains" }),
+    layer(shown, { type: "line", strokeWidth: 1.6, invalid: "break-paths-filter-domains" }, { x, y, color, strokeDash }),
     layer(inside, { type: "rule", strokeWidth: 1.1, opacity: 0.65 }, { x, y: { ...y, field: "low" }, y2: { field: "high" }, color }),
-    layer(joins, { type: "rule", strokeWidth: 1, strokeDash: [1, 2] }, { x, x2: { field: "x2" }, y, y2: { field: "y2" }, color }),
-    layer(level, { type: "rule", strokeWidth: 1.4 }, { y, color, strokeDash }),
+    layer(split(joins, state)[0], { type: "rule", strokeWidth: 1, strokeDash: [1, 2] }, { x, x2: { field: "x2" }, y, y2: { field: "y2" }, color }),
+    layer(split(level, state)[0], { type: "rule", strokeWidth: 1.4 }, { y, color, strokeDash }),
     layer(inside, point, { x, y, stroke: color, fill, shape }),
     layer(inside.filter((row) => row.best), { ...point, shape: "circle", size: 150, filled: false }, { x, y, stroke: color }),
-    layer(rows.filter((row) => row.beyond), { ...point, shape: "triangle-up", y: strip + 4, fill: "var(--paper)" }, { x, stroke: color }),
+    layer(shown.filter((row) => row.beyond), { ...point, shape: "triangle-up", y: strip + 4, fill: "var(--paper)" }, { x, stroke: color }),
     layer(crosses, { ...point, shape: CROSS }, { x, y: pixel("y"), size: pixel("size"), stroke: color }),
   ]);
   const stops = [...new Set(grid)].sort((a, b) => a - b);
@@ -158,7 +169,7 @@ function rates(chart, state) {
     const i = line.x.findIndex((rate) => Math.abs(Math.log(rate / at)) < 0.02);
     if (i < 0) return null;
     const lost = line.lost[i] ? `, ${line.lost[i]} of ${line.lanes[i]} lost` : "";
-    return { o: line.o, value: line.y[i], text: spread(line.y[i], line.low[i], line.high[i], chart.percent) + lost };
+    return { o: line.o, cell: line.cells[i], rate: line.x[i], value: line.y[i], text: spread(line.y[i], line.low[i], line.high[i], chart.percent) + lost };
   });
   return { spec, read, stops, label: `final ${chart.label}`, title: (at) => `learning rate ${short(at)}` };
 }
@@ -172,11 +183,12 @@ function shares(lines, state, { title, label, name, domain, format }) {
   });
   const x = { field: "x", type: "quantitative", title, scale: { type: "log", domain, nice: false }, axis: format };
   const y = { field: "y", type: "quantitative", title: null, scale: { domain: [0, 1.02], nice: false }, axis: { values: [0, 0.25, 0.5, 0.75, 1], format: ".0%" } };
-  const banded = shown.length <= MOST_BANDS && lines.some((line) => line.low);
+  const [front, back] = split(rows, state);
   const spec = frame([
-    layer(banded ? rows : [], { type: "area", clip: true, opacity: 0.13, interpolate: "step-after" }, { x, y: { ...y, field: "low" }, y2: { field: "high" }, color }),
-    layer(rows, { type: "line", clip: true, strokeWidth: 1.8, interpolate: "step-after" }, { x, y, color, strokeDash }),
-    layer(rows.filter((row) => row.marked), { type: "point", size: 34, strokeWidth: 1.2 }, { x, y, stroke: color, fill, shape }),
+    behind(back, { x, y }, { interpolate: "step-after" }),
+    layer(few(shown, state) && lines.some((line) => line.low) ? front : [], { type: "area", clip: true, opacity: 0.13, interpolate: "step-after" }, { x, y: { ...y, field: "low" }, y2: { field: "high" }, color }),
+    layer(front, { type: "line", clip: true, strokeWidth: 1.8, interpolate: "step-after" }, { x, y, color, strokeDash }),
+    layer(front.filter((row) => row.marked), { type: "point", size: 34, strokeWidth: 1.2 }, { x, y, stroke: color, fill, shape }),
   ]);
   const read = (at) => shown.map((line) => {
     const i = line.x.findLastIndex((value) => value <= at * (1 + 1e-9));
@@ -205,9 +217,10 @@ function trials(chart, state) {
   const most = Math.max(2, ...rows.map((row) => row.x));
   const x = { field: "x", type: "quantitative", title: "learning rates tried", scale: { domain: [0.8, most + 0.2], nice: false }, axis: { format: "d", tickCount: Math.min(most, 10) } };
   const y = { field: "y", type: "quantitative", ...logAxis(chart, null) };
-  const drawn = rows.filter((row) => row.y !== null);
+  const [drawn, back] = split(rows.filter((row) => row.y !== null), state);
   const spec = frame([
-    layer(lines.length > MOST_BANDS ? [] : drawn, { type: "area", clip: true, opacity: 0.13 }, { x, y: { ...y, field: "low" }, y2: { field: "high" }, color }),
+    behind(back, { x, y }),
+    layer(few(lines, state) ? drawn : [], { type: "area", clip: true, opacity: 0.13 }, { x, y: { ...y, field: "low" }, y2: { field: "high" }, color }),
     layer(drawn, { type: "line", strokeWidth: 1.7 }, { x, y, color, strokeDash }),
     layer(drawn, { type: "point", size: 30, strokeWidth: 1.2 }, { x, y, stroke: color, fill, shape }),
   ]);
@@ -220,7 +233,7 @@ function trials(chart, state) {
 
 /** Paths over contours; reading off moves along the steps. */
 function paths(terrain, state) {
-  const shown = terrain.paths.filter((path) => !state.hidden.has(path.o));
+  const [shown] = split(terrain.paths.filter((path) => !state.hidden.has(path.o)), state);
   const contours = terrain.contours.flatMap(([x, y], line) => x.map((_, step) => ({ line, step, x: x[step], y: y[step] })));
   const rows = shown.flatMap((path) => path.steps.map((step, i) => ({ o: String(path.o), step, x: path.x[i], y: path.y[i] })));
   const axis = (field, [low, high]) => ({ field, type: "quantitative", title: field, scale: { domain: [low, high], nice: false, zero: false }, axis: { grid: false, tickCount: 5, domain: true } });
@@ -242,6 +255,33 @@ function paths(terrain, state) {
   });
   const dots = (step) => shown.map((path) => [path.x[at(path, step)], path.y[at(path, step)], path.o]);
   return { spec, read, stops, dots, label: "every optimizer at its best learning rate", title: (step) => `after ${short(step)} steps: loss` };
+}
+
+/** A result against its cost; those that no other beats in both are joined and named. */
+function pareto(chart, state) {
+  const rows = chart.points.filter((point) => !state.hidden.has(point.o)).map((point) => ({ ...point, y: Math.min(point.y, chart.scale?.span[1] ?? Infinity), o: String(point.o), name: looks[point.o].name }));
+  let best = Infinity;
+  const front = [...rows].sort((a, b) => a.x - b.x || a.y - b.y).filter((row) => row.y < best && ((best = row.y), true));
+  const ends = [Math.min(...rows.map((row) => row.x)), Math.max(...rows.map((row) => row.x))];
+  const x = {
+    field: "x", type: "quantitative", title: chart.x,
+    scale: { type: "log", domain: [ends[0] / 1.2, ends[1] * 1.2], nice: false }, axis: { tickCount: 4, labelExpr: "tick(datum.value)", labelOverlap: true },
+  };
+  const y = { field: "y", type: "quantitative", ...(chart.scale ? logAxis(chart.scale, null) : { title: null, scale: { zero: false, padding: 14 } }) };
+  const [shown, back] = split(rows, state);
+  const spec = frame([
+    layer(front, { type: "line", interpolate: "step-after", stroke: "var(--soft)", strokeWidth: 1, strokeDash: [3, 2] }, { x, y }),
+    layer(shown, { type: "rule", clip: true, strokeWidth: 1.1, opacity: 0.65 }, { x, y: { ...y, field: "low" }, y2: { field: "high" }, color }),
+    layer(back, { type: "point", size: 26, fill: "var(--dim)", stroke: "var(--dim)" }, { x, y }),
+    layer(shown, { type: "point", size: 44, strokeWidth: 1.2 }, { x, y, stroke: color, fill, shape }),
+    ...[["left", 5], ["right", -5]].map(([align, dx]) => layer(
+      front.filter((row) => (row.x ** 2 > ends[0] * ends[1]) === dx < 0), // a name must not leave the chart
+      { type: "text", align, baseline: "bottom", dx, dy: -4, fill: "var(--ink)", fontSize: 11, limit: 130 }, { x, y, text: { field: "name" } },
+    )),
+  ]);
+  const near = (at) => rows.filter((row) => Math.abs(Math.log(row.x / at)) < 0.03);
+  const read = (at) => near(at).map((row) => ({ o: Number(row.o), value: row.y, text: `${spread(row.y, row.low, row.high, chart.scale?.percent)} at ${short(row.x)}` }));
+  return { spec, read, stops: [...new Set(rows.map((row) => row.x))].sort((a, b) => a - b), label: chart.label, title: (at) => `${chart.x} about ${short(at)}` };
 }
 
 /** The powers of ten in a range. */
@@ -266,5 +306,5 @@ function spread(middle, low, high, percent) {
   return low === high ? text(middle) : `${text(middle)} [${text(low)}, ${text(high)}]`;
 }
 
-const kinds = { progress, rates, trials, paths, profiles, reached };
-const logarithmic = new Set(["rates", "profiles", "reached"]);
+const kinds = { progress, rates, trials, paths, profiles, reached, pareto };
+const logarithmic = new Set(["rates", "profiles", "reached", "pareto"]);

@@ -1,9 +1,33 @@
 // The controls, the reading-off, and drawing each chart when it comes near. Only text is ever put into the page.
 
-const state = { axis: "steps", metric: 0, log: false, hidden: new Set(), problem: "" };
+const state = { axis: "steps", metric: 0, log: false, hidden: new Set(), picked: new Set(), problem: "" };
+const MOST_READ = 12; // lines of a read-off
 const form = document.getElementById("controls");
 const readout = document.getElementById("readout");
 const charts = new Map();
+
+const make = (tag, properties = {}, ...inside) => {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...inside);
+  return element;
+};
+
+function save(name, text) {
+  const link = make("a", { href: URL.createObjectURL(new Blob([text])), download: name.replace(/[^\w.-]+/g, "-") });
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+/** A picture with the colours of the page in place of its variables. */
+function resolved(svg) {
+  const probe = document.body.appendChild(make("i"));
+  const found = svg.replace(/var\(--[\w-]+\)/g, (name) => {
+    probe.style.color = name;
+    return getComputedStyle(probe).color;
+  });
+  probe.remove();
+  return found;
+}
 
 class Chart {
   constructor(plot) {
@@ -16,6 +40,48 @@ class Chart {
     plot.addEventListener("pointerleave", () => this.quiet());
     plot.addEventListener("blur", () => this.quiet());
     plot.addEventListener("keydown", (event) => this.key(event));
+    plot.addEventListener("click", (event) => this.pick(event.clientY - plot.getBoundingClientRect().top));
+    this.figure = plot.closest("figure");
+    this.menu();
+  }
+
+  /** Enlarging, with zooming by wheel and dragging, and what can be taken away. */
+  menu() {
+    const menu = make("details", { className: "tools" }, make("summary", { textContent: "⋯", ariaLabel: `Menu of the chart ${this.figure.querySelector("h3").textContent}` }));
+    const file = (kind) => `${this.figure.querySelector("h3").textContent}-${this.kind}.${kind}`;
+    const actions = {
+      "Enlarge and zoom": () => {
+        this.large = this.figure.classList.toggle("large");
+        this.stale = true;
+        this.draw();
+      },
+      "Save as SVG": async () => save(file("svg"), resolved(await this.view.toSVG())),
+      "Save numbers": () => save(file("csv"), this.numbers()),
+    };
+    for (const [textContent, action] of Object.entries(actions)) menu.append(make("button", { type: "button", textContent, onclick: action }));
+    this.figure.querySelector("figcaption").append(menu);
+  }
+
+  /** What can be read off, as a table. */
+  numbers() {
+    const quoted = (text) => `"${String(text).replaceAll('"', '""')}"`;
+    const rows = this.model.stops.flatMap((at) => this.model.read(at).filter(Boolean).map((row) => [at, quoted(looks[row.o].name), row.value === null ? "" : Math.abs(row.value), quoted(row.text)].join(",")));
+    return ["x,optimizer,value,text", ...rows].join("\n");
+  }
+
+  /** Under the chart: what is nearest to a height at the place that is read, its cell, and the command that computes it. */
+  pick(top) {
+    const problem = page.problems[this.figure.dataset.problem];
+    const rows = (this.at === null ? [] : this.model.read(this.at)).filter((row) => row && row.value !== null);
+    if (!problem || !rows.length) return;
+    const far = (row) => Math.abs(this.view.origin()[1] + this.view.scale("y")(row.value) - top);
+    const row = rows.reduce((best, other) => (far(other) < far(best) ? other : best));
+    const rate = row.rate && !problem.staged ? ` --lr ${Number(row.rate.toPrecision(6))}` : "";
+    this.figure.querySelector(".picked")?.remove();
+    const text = `${looks[row.o].name}, ${this.model.title(this.at)}: ${row.text}${row.cell ? `; cell ${row.cell} (the first seed)` : ""}`;
+    const command = make("pre", {}, make("code", { textContent: problem.at[row.o].command + rate }));
+    const shown = make("div", { className: "commands" }, command, make("button", { type: "button", className: "copy", textContent: "Copy" }));
+    this.figure.append(make("div", { className: "picked" }, make("p", { textContent: text }), shown));
   }
 
   async draw() {
@@ -32,6 +98,8 @@ class Chart {
       box.replaceChildren();
       return;
     }
+    const { layer } = this.model.spec;
+    if (this.large) layer[0] = { ...layer[0], params: [{ name: "zoom", select: "interval", bind: "scales" }] };
     const size = { width: this.plot.clientWidth, height: this.plot.clientHeight };
     this.width = size.width;
     const options = { actions: false, defaultStyle: false, renderer: "svg", tooltip: false, expressionFunctions: { tick } };
@@ -68,6 +136,7 @@ class Chart {
     const now = this.at === null ? -stride : stops.indexOf(this.at);
     const moves = { ArrowRight: now + stride, ArrowUp: now + stride, ArrowLeft: now - stride, ArrowDown: now - stride, Home: 0, End: stops.length - 1 };
     if (event.key === "Escape") this.quiet();
+    if (event.key === "Enter") this.pick(this.plot.clientHeight); // the best
     if (!(event.key in moves) || !stops.length) return;
     event.preventDefault();
     this.show(stops[Math.min(stops.length - 1, Math.max(0, moves[event.key]))]);
@@ -77,8 +146,10 @@ class Chart {
   show(at) {
     if (at === undefined || !this.view) return;
     this.at = at;
-    const rows = this.model.read(at).filter(Boolean).sort((a, b) => (a.value ?? Infinity) - (b.value ?? Infinity));
+    const all = this.model.read(at).filter(Boolean).sort((a, b) => (a.value ?? Infinity) - (b.value ?? Infinity));
+    const rows = all.length > MOST_READ ? split(all, state)[0].slice(0, MOST_READ) : all;
     const lines = rows.map((row) => line(looks[row.o], row.text));
+    if (rows.length < all.length) lines.push(make("div", { textContent: `and ${all.length - rows.length} more` }));
     const head = document.createElement("b");
     head.textContent = this.model.title(at);
     readout.replaceChildren(head, ...lines);
@@ -172,7 +243,7 @@ for (const plot of document.querySelectorAll(".plot")) {
 }
 idle(drawRest);
 
-// --- controls
+// --- controls: the form holds what the charts show, and the address of the page what both it and the table do
 
 form.hidden = false;
 new ResizeObserver(() => { // what a link leads to must not lie under them
@@ -181,6 +252,11 @@ new ResizeObserver(() => { // what a link leads to must not lie under them
 }).observe(form);
 form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("change", () => {
+  apply();
+  remember();
+});
+
+function apply() {
   const asked = new FormData(form);
   const shown = new Set(asked.getAll("optimizer").map(Number));
   state.hidden = new Set(looks.map((_, place) => place).filter((place) => !shown.has(place)));
@@ -189,11 +265,14 @@ form.addEventListener("change", () => {
   state.metric = Number(asked.get("metric") ?? 0);
   state.problem = asked.get("problem") ?? "";
   for (const part of document.querySelectorAll("[data-axis]")) part.hidden = part.dataset.axis !== state.axis;
-  for (const figure of document.querySelectorAll("figure[data-problem]")) {
-    figure.hidden = state.problem !== "" && figure.dataset.problem !== state.problem;
+  for (const part of document.querySelectorAll("[data-problem]")) {
+    const kind = page.problems[part.dataset.problem].toy ? "toy" : "real";
+    part.hidden = !["", kind, part.dataset.problem].includes(state.problem);
   }
+  const other = { real: "toy", toy: "real task" }[state.problem];
+  for (const part of document.querySelectorAll("[data-of]")) part.hidden = part.dataset.of === other;
   redraw();
-});
+}
 for (const [id, checked] of [["all", true], ["none", false]]) {
   document.getElementById(id)?.addEventListener("click", () => {
     for (const input of form.querySelectorAll("input[name=optimizer]")) input.checked = checked;

@@ -11,10 +11,9 @@ button.addEventListener("click", () => {
   try { localStorage.setItem("optbench-theme", root.theme); } catch { /* no storage */ }
 });
 
-for (const copy of document.querySelectorAll(".copy")) {
-  copy.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(copy.previousElementSibling.textContent);
-    copy.textContent = "Copied";
-    setTimeout(() => { copy.textContent = "Copy"; }, 1500);
-  });
-}
+document.addEventListener("click", async ({ target }) => {
+  if (!target.matches?.(".copy")) return;
+  await navigator.clipboard.writeText(target.parentElement.querySelector("pre").textContent);
+  target.textContent = "Copied";
+  setTimeout(() => { target.textContent = "Copy"; }, 1500);
+});

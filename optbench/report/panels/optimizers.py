@@ -1,0 +1,170 @@
+"""All optimizers in one table: how they rank on real tasks and on toys, what they cost, how carefully to tune them."""
+
+from __future__ import annotations
+
+import math
+import string
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from optbench.report import markdown
+from optbench.report.content import Content
+from optbench.report.parts import Part
+from optbench.report.standing import Standing
+from optbench.stats import Frame
+from optbench.stats.profiles import algoperf_scores
+from optbench.stats.ranking import problems_needed
+from optbench.wording import count, interval, number
+
+
+class Cell(NamedTuple):
+    """A number of the table: its text, and what it is sorted by; less comes first."""
+
+    text: str = "-"
+    key: float = math.inf
+
+
+@dataclass(frozen=True)
+class Overview(Part):
+    """A row for each optimizer, best first."""
+
+    content: Content
+
+    @property
+    def note(self) -> str:
+        kind = next(iter(self.content.kinds))
+        return (
+            f"mean rank: over {kind}s, 1 is best; in brackets the 95 % interval over tasks, which a statement about "
+            "other tasks needs; the bar: thin over tasks, thick over seeds. group: optimizers that share a letter "
+            "are not significantly different over these tasks (Wilcoxon, Holm). leads: tasks that it leads alone, and "
+            "tasks on which it is not distinguishable from the leader. solved: tasks whose main target the median seed "
+            "reached. decades: width of the working learning-rate range, the median over tasks; 0 where none works. "
+            "cost: time of a step over that of the cheapest, the geometric mean. state/param: numbers of state per "
+            "parameter, the median. Toys show how a method behaves, not how it will rank on a network."
+        )
+
+    @property
+    def caption(self) -> str:
+        """What the bar spans, and why everything is one group where nothing can differ."""
+        standing = self.content.standings["steps"]
+        if standing.refusals:
+            return f"All optimizers. {standing.refusals[0]}"
+        over, names = standing.rows["problem"].nunique(), len(standing.ranks)
+        one = (
+            f" All are one group: over {count(over, standing.kind)} no pair differs significantly, and with {names} "
+            f"optimizers none can over fewer than {problems_needed(names)}."
+        )
+        return f"Mean rank from 1 (left, best) to {names}." + one * (over < problems_needed(names))
+
+    @cached_property
+    def header(self) -> list[str]:
+        toys = ["rank on toys", "toys solved"] if len(self.content.kinds) > 1 else []
+        return ["mean rank", "group", "leads", "solved", "decades", "cost", "state/param", *toys]
+
+    @cached_property
+    def rows(self) -> dict[str, list[Cell]]:
+        """The cells of each optimizer under `header`."""
+        axes, *others = self.content.kinds.values()
+        toys = [ranked(each["steps"]) for each in others]
+        main, groups = ranked(axes["steps"]), letters(axes["steps"])
+        costs, leads = self.costs(axes["steps"].ranked), self.leads(axes["steps"].ranked)
+        none = {"rank": Cell(), "solved": Cell()}
+        found = {}
+        for name in self.content.optimizers:
+            own, alone = main.get(name, none), leads[name]
+            found[name] = [
+                own["rank"], groups.get(name, Cell()), alone, own["solved"], *costs.get(name, [Cell()] * 3),
+                *(part.get(name, none)[key] for part in toys for key in ("rank", "solved")),
+            ]  # fmt: skip
+        return dict(sorted(found.items(), key=lambda item: (item[1][0].key, item[1][2].key)))
+
+    @cached_property
+    def bars(self) -> dict[str, dict[str, float]]:
+        """The places of mean rank and intervals in percent, for those that are ranked."""
+        standing = self.content.standings["steps"]
+        if standing.refusals:
+            return {}
+        last = max(1, len(standing.ranks) - 1)
+        keys = ("rank", "low", "high", "low_tasks", "high_tasks")
+        return {
+            row["optimizer"]: {key: 3 + 94 * (row[key] - 1) / last for key in keys}
+            for row in standing.ranks.to_dict("records")
+        }
+
+    def leads(self, problems: frozenset[str]) -> dict[str, Cell]:
+        contests = [each for each in self.content.verdicts if each.contested and each.name in problems]
+        alone = Counter(each.leaders[0] for each in contests if len(each.leaders) == 1)
+        tied = Counter(name for each in contests if len(each.leaders) > 1 for name in each.leaders)
+        return {
+            name: Cell(f"{alone[name]} alone, {tied[name]} tied", -alone[name] - tied[name] / 1000)
+            for name in self.content.optimizers
+        }
+
+    def costs(self, problems: frozenset[str]) -> dict[str, list[Cell]]:
+        """Working range, cost and state, over the problems of one kind."""
+        table = self.content.summary
+        table = table.assign(cost=relative_cost(table))
+        groups = table[table["problem"].isin(problems)].groupby("optimizer", sort=False)
+        return {str(name): cost_of(rows) for name, rows in groups}
+
+    def markdown(self) -> str:
+        rows = [[name, *(cell.text for cell in cells)] for name, cells in self.rows.items()]
+        return f"{markdown.table(['optimizer', *self.header], rows)}\n\n{markdown.escape(self.note)}"
+
+
+def relative_cost(table: Frame) -> Frame:
+    """The time of a step of each row over that of its problem's cheapest optimizer, a series."""
+    return table["microseconds"] / table.groupby("problem")["microseconds"].transform("min")
+
+
+def geometric_mean(values: Frame) -> float:
+    return float(np.exp(np.log(values).mean()))
+
+
+def cost_of(rows: Frame) -> list[Cell]:
+    decades = rows.loc[rows["trials"] > 1, "decades"].fillna(0.0)
+    cost = geometric_mean(rows["cost"])
+    state = float(rows["state"].median())
+    return [
+        Cell(f"{decades.median():.1f}", -decades.median()) if len(decades) else Cell(),
+        Cell(number(cost, 2), cost) if math.isfinite(cost) else Cell(),
+        Cell(number(state), state) if math.isfinite(state) else Cell(),
+    ]
+
+
+def ranked(standing: Standing) -> dict[str, dict[str, Cell]]:
+    """Rank and solved problems of each optimizer; nothing where there is no ranking."""
+    if standing.refusals:
+        return {}
+    solved = algoperf_scores(standing.rows).set_index("optimizer")
+    found: dict[str, dict[str, Cell]] = {}
+    for row in standing.ranks.to_dict("records"):
+        name, counts = str(row["optimizer"]), solved.loc[row["optimizer"]]
+        rank = interval(row["rank"], row["low_tasks"], row["high_tasks"])
+        reached = f"{counts['solved']:.0f}/{counts['problems']:.0f}"
+        found[name] = {"rank": Cell(rank, row["rank"]), "solved": Cell(reached, -counts["solved"])}
+    return found
+
+
+def letters(standing: Standing) -> dict[str, Cell]:
+    """The groups of neighbours in rank that do not differ significantly, a letter for each."""
+    if standing.refusals:
+        return {}
+    names = [
+        *string.ascii_lowercase,
+        *(a + b for a in string.ascii_lowercase for b in string.ascii_lowercase),
+    ]
+    groups: dict[str, list[int]] = {}
+    for place, members in enumerate(standing.cliques):
+        for name in members:
+            groups.setdefault(name, []).append(place)
+    return {name: Cell(" ".join(names[at] for at in places), min(places)) for name, places in groups.items()}
+
+
+def optimizers(content: Content) -> Sequence[Part]:
+    return [Overview(content)] if len(content.optimizers) > 1 else []
