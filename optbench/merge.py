@@ -17,7 +17,7 @@ from typing import Any
 from optbench.cell import FINAL
 from optbench.environment import whole
 from optbench.fields import UserError, digest
-from optbench.resultfile import KEY
+from optbench.resultfile import KEY, written
 from optbench.store import Store, rows_of
 
 ROWS = 10_000
@@ -103,7 +103,7 @@ def compact(store: Store) -> int:
             if len(tables) < 2:
                 continue
             rows = io.BytesIO()
-            pq.write_table(pa.concat_tables(tables.values()), rows, compression="zstd")
+            written(pa.concat_tables(tables.values()), rows)
             store.put(rows.getvalue(), f"merged-{digest(schema)[:8]}")
             for path in tables:
                 path.unlink(missing_ok=True)

@@ -222,7 +222,7 @@ def test_when_one_lane_does_not_fit_all_rows_say_so_and_nobody_tries_the_rest(tm
 
 
 def test_the_halves_of_a_program():
-    [program] = programs(Request(task=("rosenbrock_2",), opt=("adam",), seeds=1).cells())
+    [program] = programs(Request("classic", task=("rosenbrock_2",), opt=("adam",), seeds=1).cells())
     assert program.mode == "map"
     assert [len(half.cells) for half in program.halves()] == [5, 4]
     cells = [cell.id() for half in program.halves() for cell in half.cells]
