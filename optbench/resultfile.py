@@ -109,9 +109,10 @@ def written(table: Any, to: Any) -> None:
 
     kinds = {field.name: field.type.value_type for field in table.schema if pa.types.is_list(field.type)}
     places = {f"{name}.list.element" for name, kind in kinds.items() if pa.types.is_floating(kind)}
-    others: Any = {f"{name}.list.element" if name in kinds else name for name in table.column_names} - places
+    others = {f"{name}.list.element" if name in kinds else name for name in table.column_names} - places
     split = dict.fromkeys(places, "BYTE_STREAM_SPLIT")
-    pq.write_table(table, to, compression="zstd", use_dictionary=[*others], column_encoding=split)
+    how: dict[str, Any] = {"use_dictionary": [*others], "column_encoding": split}
+    pq.write_table(table, to, compression="zstd", **how)
 
 
 def planned_width(frame: pd.DataFrame) -> pd.Series:
