@@ -144,9 +144,11 @@ class Standing:
             else ""
         )
         over = count(self.rows["problem"].nunique(), self.kind)
+        interval = f"95% interval over tasks {best['low_tasks']:.2g} to {best['high_tasks']:.2g}"
+        if best["low_tasks"] == best["high_tasks"]:  # ranks without spread say nothing of their own error
+            interval = "the same on each"
         return (
-            f"Over the {over} {name} has the best mean rank, {best['rank']:.2g} of "
-            f"{len(self.ranks)} (95% interval over tasks {best['low_tasks']:.2g} to {best['high_tasks']:.2g}); "
+            f"Over the {over} {name} has the best mean rank, {best['rank']:.2g} of {len(self.ranks)} ({interval}); "
             f"{sure}{depends}."
         )
 

@@ -129,19 +129,24 @@ def verdict(frame: Frame, found: Frame | None = None) -> str:
     return headline(verdicts(frame, at_best(outcomes(frame) if found is None else found)))
 
 
-def headline(verdicts: Sequence[Verdict]) -> str:
-    """Who leads alone where, on real tasks first; problems with one optimizer are left out."""
+def headline(verdicts: Sequence[Verdict], setting: str = "") -> str:
+    """Who leads alone where, on real tasks first; problems with one optimizer are left out.
+
+    `setting` is what all have in common; names of problems need not repeat it.
+    """
     for word, column in (("In", "framework"), ("Under", "schedule")):
         apart: dict[str, list[Verdict]] = {}
         for each in verdicts:
             apart.setdefault(str(each.of[column].iloc[0]), []).append(each)
         if len(apart) > 1:  # the same task in two frameworks, or at two schedules, is not two tasks
-            return " ".join(f"{word} {name}: {headline(part)}" for name, part in apart.items())
+            return " ".join(f"{word} {name}: {headline(part, f' ({name})')}" for name, part in apart.items())
     contests = [verdict for verdict in verdicts if verdict.contested]
     if not contests:
         return "Only one optimizer was run on each task, so nothing is compared."
     kinds = {kind: [each for each in contests if each.question.toy == toy] for kind, toy in KINDS.items()}
-    parts = [f"On {count(len(part), kind)}: {leading(part)}." for kind, part in kinds.items() if part]
+    parts = [
+        f"On {count(len(part), kind)}: {leading(part, setting)}." for kind, part in kinds.items() if part
+    ]
     few = min(int(verdict.table["seeds"].min()) for verdict in contests)
     if few < INTERVAL_FROM:
         parts.append(
@@ -154,7 +159,7 @@ KINDS = {"real task": False, "toy": True}
 """Tasks on data and functions that only show how a method behaves; never counted together."""
 
 
-def leading(contests: Sequence[Verdict]) -> str:
+def leading(contests: Sequence[Verdict], setting: str) -> str:
     """Who leads alone, and on how many nobody does."""
     alone: dict[str, list[Verdict]] = {}
     for verdict in contests:
@@ -163,9 +168,8 @@ def leading(contests: Sequence[Verdict]) -> str:
     listing = list(dict.fromkeys(name for verdict in contests for name in verdict.table["optimizer"]))
     parts = []
     for name in sorted(alone, key=lambda name: (-len(alone[name]), listing.index(name))):
-        parts.append(
-            f"{name} leads alone on {len(alone[name])} ({listed([each.name for each in alone[name]])})"
-        )
+        where = listed([each.name.removesuffix(setting) for each in alone[name]])
+        parts.append(f"{name} leads alone on {len(alone[name])} ({where})")
     level = sum(len(verdict.leaders) > 1 for verdict in contests)
     parts += [f"on {level} the best are not distinguishable with these seeds"] if level else []
     none = sum(not verdict.leaders for verdict in contests)
