@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from scipy.special import stdtrit
-
 from optbench.report.charts import short, shorts
 from optbench.report.content import Content
-from optbench.stats.paired import ALPHA
+from optbench.stats.paired import quantile
 from optbench.stats.verdict import Verdict, measured
 
 
@@ -46,4 +44,4 @@ def of_problems(content: Content) -> list[dict[str, Any]]:
 def quantiles(content: Content) -> list[float | None]:
     """Student's t at the level of every test, by the number of pairs; nothing for fewer than two."""
     most = int(content.summary["seeds"].max())
-    return [None, None, *(short(stdtrit(count - 1, 1 - ALPHA / 2)) for count in range(2, most + 1))]
+    return [None, None, *(short(quantile(count)) for count in range(2, most + 1))]

@@ -24,12 +24,17 @@ ALPHA = 1 - LEVEL
 
 def half_width(values: np.ndarray, comparisons: int = 1) -> np.ndarray:
     """Of the t interval of the mean over the last axis; with several, all of them cover together (Bonferroni)."""
-    from scipy.special import stdtrit
-
     count = values.shape[-1]
     if count < 2:
         return np.full(values.shape[:-1], math.inf)
-    return stdtrit(count - 1, 1 - ALPHA / 2 / comparisons) * values.std(axis=-1, ddof=1) / math.sqrt(count)
+    return quantile(count, comparisons) * values.std(axis=-1, ddof=1) / math.sqrt(count)
+
+
+def quantile(count: int, comparisons: int = 1) -> float:
+    """Student's t for the mean of at least two numbers, at the level of every test."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(count - 1, 1 - ALPHA / 2 / comparisons))
 
 
 def t_test(values: np.ndarray) -> float:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
+import statistics
 import string
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
-
-import numpy as np
 
 from optbench.report import markdown
 from optbench.report.content import Content
@@ -123,7 +122,8 @@ def relative_cost(table: Frame) -> Frame:
 
 
 def geometric_mean(values: Frame) -> float:
-    return float(np.exp(np.log(values).mean()))
+    known = values.dropna()
+    return statistics.geometric_mean(known) if len(known) else math.nan
 
 
 def cost_of(rows: Frame) -> list[Cell]:
