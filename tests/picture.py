@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.chromium import Tab, browser
 
-WIDTH, HEIGHT, COLOURS = 1280, 1500, 64
+WIDTH, HEIGHT, COLOURS = 1280, 1500, 256
 
 
 def take(folder: Path) -> Path:
@@ -23,7 +23,7 @@ def take(folder: Path) -> Path:
         tab.drawn()
         data = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"]
     picture = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
-    picture = picture.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    picture = picture.quantize(COLOURS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     picture.save(path := folder / "page.png", optimize=True)
     return path
 
