@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 MOST = 6
 """The most significant digits shown."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula; behind an apostrophe it is text."""
+
+
+def inert(value: Any) -> Any:
+    """A value of a table, of which a spreadsheet computes nothing."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def number(value: float, digits: int = 3, lost: str = "-") -> str:

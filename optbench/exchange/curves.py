@@ -12,11 +12,12 @@ import numpy as np
 
 from optbench.cell import FINISHED, Status
 from optbench.exchange.rows import SETTING, row
-from optbench.exchange.sheet import FORMULA, Sheet
+from optbench.exchange.sheet import Sheet
 from optbench.fields import UserError
 from optbench.record import Question
 from optbench.stats import Frame
 from optbench.task import Target
+from optbench.wording import inert
 
 STEPWISE = "losses"
 """The metric of the loss before each step, from step 0 on."""
@@ -227,11 +228,11 @@ def table(frame: Frame) -> Frame:
     for place, each in enumerate(frame.to_dict("records")):
         parts += [(place, *part) for part in lines(each)]
     places = np.repeat([part[0] for part in parts], [len(part[2]) for part in parts])
-    fixed = frame[[name for name in names if name in frame]].rename(columns=names).map(escaped).iloc[places]
+    fixed = frame[[name for name in names if name in frame]].rename(columns=names).map(inert).iloc[places]
     first = np.append(True, np.diff(places) > 0)
     tidy = fixed.assign(
         question=np.where(first, frame["question"].to_numpy()[places], ""),
-        metric=np.repeat([escaped(part[1]) for part in parts], [len(part[2]) for part in parts]),
+        metric=np.repeat([inert(part[1]) for part in parts], [len(part[2]) for part in parts]),
         **{
             name: np.concatenate([part[k] for part in parts])
             for k, name in enumerate(("step", "value", "seconds"), 2)
@@ -239,11 +240,6 @@ def table(frame: Frame) -> Frame:
     )
     tidy["value"] = tidy["value"].astype(object).where(tidy["value"].notna(), "nan")
     return tidy
-
-
-def escaped(value: Any) -> Any:
-    """A spreadsheet computes what begins like a formula; behind an apostrophe it is text."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def lines(each: Mapping[Hashable, Any]) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from optbench.fields import UserError, digest, shortened
+from optbench.wording import FORMULA
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula; behind an apostrophe it is text."""
 NAME = 200
 """Characters of a name."""
 LARGEST = 1e12

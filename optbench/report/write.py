@@ -19,7 +19,7 @@ from optbench.report.parts import sections
 from optbench.report.selection import Selection
 from optbench.stats import Frame
 from optbench.store import Store
-from optbench.wording import count, listed
+from optbench.wording import count, inert, listed
 
 
 def write_report(
@@ -82,12 +82,7 @@ def comparison(found: compare.Comparison) -> dict[str, bytes]:
 def csv(table: Frame, digits: int = 6) -> bytes:
     """A table for a program; the columns are described in docs/columns.md."""
     names = {name: name.replace("trial", "learning_rate") for name in table if name != "trials"}
-    # A spreadsheet computes what begins like a formula; behind an apostrophe it is text.
-    safe = table.map(lambda each: f"'{each}" if isinstance(each, str) and each[:1] in FORMULA else each)
-    return safe.rename(columns=names).to_csv(index=False, float_format=f"%.{digits}g").encode()
-
-
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+    return table.map(inert).rename(columns=names).to_csv(index=False, float_format=f"%.{digits}g").encode()
 
 
 def closing(folder: Path, content: Content, figures: int) -> str:
