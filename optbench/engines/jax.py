@@ -101,10 +101,10 @@ class JaxBackend(Backend):
         steps = [jax.ShapeDtypeStruct((), jnp.int32)] * (1 if self.mode == "loop" else 2)
         self.chunk = self.quickly(jax.jit(chunk, donate_argnums=0).lower(first, row, self.shared, *steps))
         places = jax.tree.leaves(self.structure.unflatten(range(len(axes)))["params"])
-        self.settled = None
+        self.settled, seen = None, self.structure.unflatten(first)["params"]
         if any(axes[i] is None for i in places) or not self.unchanged(carry, one):
             self.settled = self.quickly(jax.jit(settled).lower(first, row, self.shared))
-        seen = jax.eval_shape(settled, first, row, self.shared)
+            seen = jax.eval_shape(settled, first, row, self.shared)
         self.evaluation = jax.jit(evaluate).lower(seen, self.looked(row), self.shared).compile()
         self.facts |= memory_facts(self.chunk, carry)
 

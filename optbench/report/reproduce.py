@@ -18,7 +18,6 @@ from optbench.stats.settings import NEEDED, PROBLEM, question_of
 from optbench.suite import Suite, several
 from optbench.tuning import BLOCK
 
-NONE: Mapping[str, Any] = {}
 BUNDLED = ("digits", "pydoc")
 """The data sets that need no folder."""
 
@@ -47,7 +46,7 @@ def rates_text(rates: Iterable[float]) -> str:
 
 
 def commands(
-    frame: Frame, suite: Suite, name: str, results: str = "results", ruleset: Mapping[str, Any] = NONE
+    frame: Frame, suite: Suite, name: str, results: str = "results", ruleset: Mapping[str, Any] | None = None
 ) -> list[str]:
     """The runs that compute the rows of a frame, as few as its tasks, optimizers, rates and settings allow.
 
@@ -79,7 +78,7 @@ def commands(
 
 
 def options_of(
-    rows: Frame, suite: Suite, optimizer: str, ruleset: Mapping[str, Any] = NONE
+    rows: Frame, suite: Suite, optimizer: str, ruleset: Mapping[str, Any] | None = None
 ) -> list[dict[str, Any]]:
     """The options that reproduce one optimizer's rows on one problem; two runs if rates outside the grid were added."""
     spec = json.loads(rows["spec"].iloc[0])
@@ -102,7 +101,7 @@ def options_of(
     }
     options = {name: value for name, value in options.items() if value is not None}
     if "stage" in rows:
-        return [{**options, **ruleset}]
+        return [{**options, **(ruleset or {})}]
     rates, grid = set(rows["trial"].dropna()), equal_grid(optimizer, suite.trials)
     if not rates >= grid:  # fewer than the grid would be
         return [{**options, "lr": rates_text(rates)}]

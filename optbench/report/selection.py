@@ -47,8 +47,7 @@ class Selection:
     """Also show results of older code, each under its own name."""
 
     def tuned_suite(self) -> Suite:
-        given = {name: value for name, value in self.ruleset().items() if value is not None}
-        return dataclasses.replace(self.own, **given)
+        return dataclasses.replace(self.own, **self.beyond_suite)
 
     @cached_property
     def own(self) -> Suite:
