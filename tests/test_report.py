@@ -31,6 +31,7 @@ from optbench.report.look import COLOURS, DASHES, FIRST, NAMED, VARIANTS, look, 
 from optbench.report.markdown import escape, slug, table
 from optbench.report.panels.cost import costs
 from optbench.report.panels.curves import draw_curves, draw_sensitivity
+from optbench.report.panels.optimizers import Overview
 from optbench.report.parts import sections
 from optbench.report.problem import problems
 from optbench.report.reproduce import commands
@@ -596,6 +597,21 @@ def test_who_ranks_best_is_one_sentence_with_how_sure_it_is(tmp_path):
         "Over the 3 toys adam has the best mean rank, 1 of 2 (the same on each); "
         "not significantly better than sgd." in page
     )
+
+
+def test_a_task_at_two_schedules_is_ranked_under_each(tmp_path):
+    schedules, names = (Schedule(), Schedule("cosine")), ("quadratic_10", "rosenbrock_2")
+    grids = [
+        grid(name, opt, level if schedule == Schedule() else 1e-8 / level, schedule=schedule)
+        for name in names for schedule in schedules for opt, level in (("adam", 1e-5), ("sgd", 1e-3))
+    ]  # fmt: skip
+    content = told(stored(tmp_path / "results", *grids))
+    page = index(content)
+    assert "Over the 2 constant toys adam has the best mean rank, 1 of 2" in page
+    assert escape("Over the 2 cosine[warmup=0] toys sgd has the best mean rank, 1 of 2") in page
+    table = Overview(content)
+    assert {len(cells) for cells in table.rows.values()} == {len(table.header)}
+    assert table.header[-2:] == ["rank on cosine[warmup=0] toys", "cosine[warmup=0] toys solved"]
 
 
 def documented(section: str) -> set[str]:

@@ -164,15 +164,22 @@ class Standing:
 
 
 def standings(frame: Frame, allow_unequal: bool) -> dict[str, dict[str, Standing]]:
-    """One for each kind of task, real ones first, and each axis, steps first; `frame` has one row for each cell."""
+    """One for each kind of task, real ones first, and each axis, steps first; `frame` has one row for each cell.
+
+    At several schedules each has rankings of its own: a task does not count twice.
+    """
     certified, found, names = certificate(frame), on_axes(frame, [*SPOKEN]), labels(frame)
-    toys = {str(names[rows.index[0]]): question_of(rows).toy for rows in kept_apart(frame)}
-    kinds = {kind: frozenset(name for name in toys if toys[name] == toy) for kind, toy in KINDS.items()}
+    schedules, of = frame["schedule"].unique(), {toy: kind for kind, toy in KINDS.items()}
+    under = {schedule: f"{schedule} " * (len(schedules) > 1) for schedule in schedules}
+    members: dict[str, list[str]] = {under[schedule] + kind: [] for kind in KINDS for schedule in schedules}
+    for rows in kept_apart(frame):
+        kind = under[rows["schedule"].iloc[0]] + of[question_of(rows).toy]
+        members[kind].append(str(names[rows.index[0]]))
     best = {axis: at_best(each) for axis, each in found.items()}
     return {
         kind: {
-            axis: Standing(frame, certified, axis, allow_unequal, each, best[axis], kind, names)
+            axis: Standing(frame, certified, axis, allow_unequal, each, best[axis], kind, frozenset(own))
             for axis, each in found.items()
         }
-        for kind, names in kinds.items() if names
+        for kind, own in members.items() if own
     }  # fmt: skip

@@ -62,8 +62,9 @@ class Overview(Part):
 
     @cached_property
     def header(self) -> list[str]:
-        toys = ["rank on toys", "toys solved"] if len(self.content.kinds) > 1 else []
-        return ["mean rank", "group", "leads", "solved", "decades", "cost", "state/param", *toys]
+        _, *others = self.content.kinds
+        more = [text for kind in others for text in (f"rank on {kind}s", f"{kind}s solved")]
+        return ["mean rank", "group", "leads", "solved", "decades", "cost", "state/param", *more]
 
     @cached_property
     def rows(self) -> dict[str, list[Cell]]:

@@ -270,7 +270,7 @@ function apply() {
     part.hidden = !["", kind, part.dataset.problem].includes(state.problem);
   }
   const other = { real: "toy", toy: "real task" }[state.problem];
-  for (const part of document.querySelectorAll("[data-of]")) part.hidden = part.dataset.of === other;
+  for (const part of document.querySelectorAll("[data-of]")) part.hidden = !!other && part.dataset.of.endsWith(other);
   redraw();
 }
 for (const [id, checked] of [["all", true], ["none", false]]) {
