@@ -226,6 +226,8 @@ class Merge:
     """Results folders."""
     into: str = ""
     """The results folder that gets everything; it may exist."""
+    bits: Number = None
+    """Of a folder that is compacted, keep so many significant bits of each step's loss (evaluations keep all)."""
     json: Json = False
 
 
@@ -357,7 +359,7 @@ def do(
         case Merge():
             from optbench.terminal import merge_in_terminal
 
-            return merge_in_terminal(command.folders or (), command.into)
+            return merge_in_terminal(command.folders or (), command.into, command.bits)
         case Claims():
             from optbench.claim.command import claims_in_terminal
 

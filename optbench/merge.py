@@ -7,12 +7,15 @@ once, and readers count it once.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from optbench.cell import FINAL
 from optbench.environment import whole
@@ -22,6 +25,8 @@ from optbench.store import Store, rows_of
 
 ROWS = 10_000
 """Of a compacted file; one of at least half as many is not written again."""
+LOSS_BITS = "loss_bits"
+"""The column that says how many significant bits each step's loss has, where that is not all."""
 CONTENT = ("status", "losses", "evaluation_steps")
 """The columns, beside evaluations, whose bits must agree in two rows of a key."""
 CAUSES = ("code", "cpu_model", "version.jaxlib", "version.torch", "version.numpy", "width")
@@ -43,22 +48,27 @@ class Merged:
     """Cells of which two folders have other bits: `cell`, `task`, `optimizer`, `seed`, `folders`, `differing`."""
 
 
-def merge(folders: Sequence[str], into: str) -> Merged:
-    """Copy the results of folders into one, and compact it if it is among them.
+def merge(folders: Sequence[str], into: str, bits: int | None = None) -> Merged:
+    """Copy the results of folders into one, and compact it if it is among them, with so many bits of each step's loss.
 
     Raises:
-        UserError: one of them is no results folder, or the target cannot be written to.
+        UserError: one of them is no results folder, the target cannot be written to, or bits are not 1 to 24.
     """
     target, merged, sources = Store(into), Merged(), [Store(folder) for folder in dict.fromkeys(folders)]
     for source in sources:
         if not source.runs.is_dir():
             raise UserError(f"{str(source.folder)!r} is not a results folder: it has no folder runs.")
+    if bits is not None and not (1 <= bits <= 24 and all(source.runs == target.runs for source in sources)):
+        raise UserError(
+            "--bits is 1 to 24 significant bits, and for a folder that is merged into itself. "
+            "Write: optbench merge R --into R --bits 8"
+        )
     target.prepare()
     merged.conflicts = conflicts(sources)
     try:
         for source in sources:
             if source.runs.samefile(target.runs):
-                merged.compacted += compact(source)
+                merged.compacted += compact(source, bits)
             else:
                 copy(source, target, merged)
             merged.skipped |= {str(source.runs / name): why for name, why in source.passed_over.items()}
@@ -80,35 +90,63 @@ def copy(source: Store, target: Store, merged: Merged) -> None:
         merged.copied += 1
 
 
-def compact(store: Store) -> int:
-    """Put the rows of small files into larger ones, those of equal columns together; how many files are gone."""
+def compact(store: Store, bits: int | None = None) -> int:
+    """Put the rows of small files into larger ones, as far as their columns have one type; how many files are gone.
+
+    With `bits`, of large files too: each step's loss then has so many significant bits.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    groups: dict[str, list[list[Path]]] = {}
-    rows = {path: count for path, count in store.readable().items() if count < ROWS // 2}
+    parts: list[tuple[Any, list[Path]]] = []
+    rows = store.readable()
     for path in rows:
-        parts = groups.setdefault(str(pq.read_schema(path).remove_metadata()), [[]])
-        if sum(rows[each] for each in parts[-1]) >= ROWS:
-            parts.append([])
-        parts[-1].append(path)
+        schema = pq.read_schema(path).remove_metadata()
+        if rows[path] >= ROWS // 2 and (bits is None or LOSS_BITS in schema.names):
+            continue
+        for place, (known, paths) in enumerate(parts):
+            if sum(rows[each] for each in paths) < ROWS and (both := unified(known, schema)):
+                parts[place] = (both, [*paths, path])
+                break
+        else:
+            parts.append((schema, [path]))
     gone = 0
-    for schema, parts in groups.items():
-        for part in parts:
-            tables = {
-                path: table
-                for path in part
-                if (table := store.open(path, pq.read_schema(path).names)) is not None
-            }
-            if len(tables) < 2:
-                continue
-            rows = io.BytesIO()
-            written(pa.concat_tables(tables.values()), rows)
-            store.put(rows.getvalue(), f"merged-{digest(schema)[:8]}")
-            for path in tables:
-                path.unlink(missing_ok=True)
-            gone += len(tables)
+    for schema, part in parts:
+        tables = {
+            path: table
+            for path in part
+            if (table := store.open(path, pq.read_schema(path).names)) is not None
+        }
+        if len(tables) < 2 and (bits is None or LOSS_BITS in schema.names):
+            continue
+        table = pa.concat_tables(tables.values(), promote_options="default")
+        content = io.BytesIO()
+        written(table if bits is None else rounded(table, bits), content)
+        store.put(content.getvalue(), f"merged-{digest(str(schema))[:8]}")
+        for path in tables:
+            path.unlink(missing_ok=True)
+        gone += len(tables)
     return gone
+
+
+def unified(one: Any, other: Any) -> Any:
+    """Two schemas as one that has the columns of both; None if a column has two types."""
+    import pyarrow as pa
+
+    with contextlib.suppress(pa.ArrowTypeError):
+        return pa.unify_schemas([one, other])
+
+
+def rounded(table: Any, bits: int) -> Any:
+    """The losses of each step with so many significant bits, which take less room; the column `loss_bits` says it."""
+    import pyarrow as pa
+
+    losses = table.column("losses").combine_chunks()
+    mantissa, exponent = np.frexp(losses.values.to_numpy(zero_copy_only=False))
+    values = np.ldexp(np.round(np.ldexp(mantissa, bits)), exponent - bits)
+    whole = pa.ListArray.from_arrays(losses.offsets, pa.array(values), mask=losses.is_null())
+    rest = table.drop_columns([name for name in ("losses", LOSS_BITS) if name in table.column_names])
+    return rest.append_column("losses", whole).append_column(LOSS_BITS, pa.array(np.full(len(table), bits)))
 
 
 def conflicts(sources: Sequence[Store]) -> list[dict[str, Any]]:
@@ -137,11 +175,13 @@ def conflicts(sources: Sequence[Store]) -> list[dict[str, Any]]:
         }
         for rows in found.values()
         for first in [next(iter(rows.values()))]
-        if len(set(map(bits, rows.values()))) > 1
+        if len({bits(row, any(row.get(LOSS_BITS) for row in rows.values())) for row in rows.values()}) > 1
     ]
 
 
-def bits(row: dict[str, Any]) -> str:
-    """A digest of what was computed; the shortest text of a float is exact."""
+def bits(row: dict[str, Any], rounded: bool = False) -> str:
+    """A digest of what was computed, without losses that were rounded; the shortest text of a float is exact."""
     names = sorted(name for name in row if name in CONTENT or name.startswith("evaluation."))
+    if rounded:
+        names.remove("losses")
     return digest([(name, repr(row[name])) for name in names if row[name] is not None])

@@ -239,7 +239,7 @@ OPTIONAL = {
     "number": "twin trial trial_default state_floats_per_parameter seconds_per_step steps_per_second peak_fraction "
     "examples_per_second flops_per_second peak_flops_per_second width planned_width lanes parameters parameter_bytes "
     "state_bytes program_bytes worker_peak_bytes device_peak_bytes bytes_per_lane compile_seconds compile_cpu_seconds "
-    "program_seconds program_cpu_seconds evaluation_seconds program_steps loop_slowdown threads",
+    "program_seconds program_cpu_seconds evaluation_seconds program_steps loop_slowdown threads loss_bits",
     "flag": "roomy",
 }
 FAMILIES = {"version": "text", "evaluation": "list"}

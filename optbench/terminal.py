@@ -147,7 +147,7 @@ def vet_in_terminal(
     return int(failed > 0), {"thing": thing.label(), "kind": thing.kind, "checks": checks}
 
 
-def merge_in_terminal(folders: Sequence[str], into: str) -> tuple[int, dict[str, Any]]:
+def merge_in_terminal(folders: Sequence[str], into: str, bits: int | None) -> tuple[int, dict[str, Any]]:
     """Merge results folders; exit code 1 if bits differ or a file was left out."""
     from optbench.merge import merge
 
@@ -155,7 +155,7 @@ def merge_in_terminal(folders: Sequence[str], into: str) -> tuple[int, dict[str,
         raise UserError(
             "merge needs results folders and one that they go to. Write: optbench merge A B --into R"
         )
-    merged = merge(folders, into)
+    merged = merge(folders, into, bits)
     for path, why in merged.skipped.items():
         print(f"skipped unreadable file {path}: {why}", file=sys.stderr)
     for each in merged.conflicts[:SHOWN]:

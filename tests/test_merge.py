@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -234,6 +235,31 @@ def test_a_compacted_folder_has_the_same_rows_in_fewer_files(fragments, capsys, 
     assert table(Store(fragments).frame()) == before
     assert len(Store(fragments).frame(every=True)) == every
     assert merge.compact(Store(fragments)) == 0, "large files are written again"
+
+
+def test_losses_can_be_rounded_for_a_smaller_folder(fragments, capsys, monkeypatch):
+    """To 2^-8 of each at most; all else, and what is not finite, is as it was; another time changes nothing."""
+    before = Store(fragments).frame()
+    code, told, _ = merged(capsys, monkeypatch, fragments, "--into", fragments, "--bits", "8")
+    assert (code, told["compacted"]) == (0, 3)
+    after = Store(fragments).frame()
+    assert (after["loss_bits"] == 8).all()
+    exact = before.drop(columns="losses")
+    pd.testing.assert_frame_equal(after[exact.columns], exact)
+    for exact, kept in zip(before["losses"], after["losses"], strict=True):
+        np.testing.assert_allclose(kept, exact, rtol=2**-8)
+        assert np.asarray(kept).dtype == np.asarray(exact).dtype
+        assert set(np.ldexp(np.frexp(kept[np.isfinite(kept)])[0], 8) % 1) <= {0.0}
+    assert merge.compact(Store(fragments), 8) == 0
+
+
+def test_rounded_losses_are_no_conflict(fragments, tmp_path, capsys, monkeypatch):
+    shutil.copytree(fragments, tmp_path / "exact")
+    merge.compact(Store(fragments), 8)
+    code, told, _ = merged(capsys, monkeypatch, fragments, tmp_path / "exact", "--into", tmp_path / "both")
+    assert (code, told["conflicts"]) == (0, [])
+    with pytest.raises(UserError, match="--bits"):
+        merge.merge([str(fragments)], str(tmp_path / "both"), 8)
 
 
 def test_whoever_is_killed_while_compacting_loses_no_row(fragments, tmp_path, monkeypatch):

@@ -123,6 +123,8 @@ def unlike_each_other(table: Frame, stored: Frame) -> list[str]:
             "The rows come from more than one commit or machine (see Environment); times are the least comparable."
         )
     lines += mixed(stored)
+    if "loss_bits" in stored and stored["loss_bits"].notna().any():
+        lines.append(f"The losses of each step are stored to {stored['loss_bits'].min():g} significant bits.")
     modes = stored.drop_duplicates(list(KEY))
     again = modes[modes.duplicated(["cell", "device_kind"], keep=False)]
     if len(again):
