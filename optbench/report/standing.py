@@ -10,7 +10,7 @@ from optbench.stats import Frame
 from optbench.stats.budgets import certificate, refusal, unequal
 from optbench.stats.outcomes import Block, at_best, complete, on_axes
 from optbench.stats.profiles import published
-from optbench.stats.ranking import ALPHA, cliques, friedman, mean_ranks, pairs, problems_needed
+from optbench.stats.ranking import ALPHA, candidates, cliques, friedman, mean_ranks, pairs, problems_needed
 from optbench.stats.settings import kept_apart, labels, question_of
 from optbench.stats.stability import disagreements, flips, lead_of_first
 from optbench.stats.times import runtimes
@@ -84,6 +84,11 @@ class Standing:
         return [rows["optimizer"].tolist() for _, rows in found.groupby("clique")]
 
     @cached_property
+    def candidates(self) -> list[str]:
+        """Those among which the best is, with 95 % confidence."""
+        return candidates(self.tested)
+
+    @cached_property
     def sentences(self) -> list[str]:
         over, names = self.rows["problem"].nunique(), len(self.ranks)
         test = friedman(self.rows)
@@ -137,6 +142,8 @@ class Standing:
             if tied
             else "significantly better than every other"
         )
+        if tied and len(self.candidates) < len(self.ranks):
+            sure += f"; with 95 % confidence the best is one of {len(self.candidates)} ({some(self.candidates, 'or')})"
         flips = len(self.flips)
         depends = (
             f"; leaving out one optimizer or task would reverse {count(flips, 'pair')} (see Ranks)"

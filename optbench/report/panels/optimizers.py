@@ -18,7 +18,7 @@ from optbench.report.standing import Standing
 from optbench.stats import Frame
 from optbench.stats.profiles import algoperf_scores
 from optbench.stats.ranking import problems_needed
-from optbench.wording import count, interval, number
+from optbench.wording import count, interval, listed, number
 
 
 class Cell(NamedTuple):
@@ -58,7 +58,13 @@ class Overview(Part):
             f" All are one group: over {count(over, standing.kind)} no pair differs significantly, and with {names} "
             f"optimizers none can over fewer than {problems_needed(names)}."
         )
-        return f"Mean rank from 1 (left, best) to {names}." + one * (over < problems_needed(names))
+        best = standing.candidates
+        may = f" With 95 % confidence the best is one of {len(best)}: {listed(best, 'or')}."
+        return (
+            f"Mean rank from 1 (left, best) to {names}."
+            + one * (over < problems_needed(names))
+            + may * (1 < len(best) < names)
+        )
 
     @cached_property
     def header(self) -> list[str]:
