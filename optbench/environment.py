@@ -200,6 +200,23 @@ def cache_folder() -> Path:
     return Path(base) / "optbench"
 
 
+def remembered(path: Path) -> str | None:
+    """A text in the cache folder; None where there is none, or another one than `remember` wrote."""
+    with contextlib.suppress(OSError, ValueError):
+        total, _, text = path.read_text().partition("\n")
+        if total == digest(text):
+            return text
+    return None
+
+
+def remember(path: Path, text: str) -> None:
+    """Keep a text with its digest, where the folder can be written to."""
+    with contextlib.suppress(OSError):
+        sweep(path.parent)
+        with whole(path) as unfinished:
+            unfinished.write_text(f"{digest(text)}\n{text}")
+
+
 class Checkout(NamedTuple):
     """A commit of the repository at `root`, checked out into `folder`."""
 

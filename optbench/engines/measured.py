@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -42,13 +40,10 @@ class Stopwatch:
 def remembered(name: str, key: Mapping[str, Any], measure: Callable[[], float]) -> float:
     """What `measure` gave for this key, now or at any time before on this machine."""
     path = environment.cache_folder() / "measured" / f"{name}-{digest(key)}.json"
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return float(json.loads(path.read_text())["value"])
-    value = measure()
-    environment.sweep(path.parent)
-    with contextlib.suppress(OSError), environment.whole(path) as temporary:  # else it is measured again
-        temporary.write_text(json.dumps({**key, "value": value}, sort_keys=True, indent=1))
-    return value
+    kept = environment.remembered(path)
+    if kept is None:
+        environment.remember(path, kept := repr(float(measure())))
+    return float(kept)
 
 
 def peak_facts(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -73,20 +72,13 @@ def vet(things: Sequence[Named], frameworks: Sequence[str], workers: int, timeou
     jobs = [Vetting(thing, name) for thing in things for name in frameworks if is_users(thing)]
     known = {}
     for job in jobs:
-        if job.path.is_file() and not any(part in origin.UNNAMED for part in job.thing.made_of()):
-            # One that cannot be read is checked again.
-            with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
-                report = json.loads(job.path.read_text())
-                whole = all(len(finding) == 3 for finding in report["findings"])
-                if whole and {"flops", "floats"} <= set(report):
-                    known[job] = report
-    for folder in {job.path.parent for job in jobs}:
-        environment.sweep(folder)
+        kept = environment.remembered(job.path)
+        if kept and not any(part in origin.UNNAMED for part in job.thing.made_of()):
+            known[job] = json.loads(kept)
     for job, report in reports([job for job in jobs if job not in known], workers, timeout):
         known[job] = report
         if all(holds for _, holds, _ in report["findings"]):
-            with environment.whole(job.path) as temporary:
-                temporary.write_text(json.dumps(report))
+            environment.remember(job.path, json.dumps(report))
     faults = [
         f"{job.thing.kind} {job.thing.label()} in {job.framework}: {sentence}"
         for job in jobs

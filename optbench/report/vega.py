@@ -9,7 +9,7 @@ import functools
 
 import vl_convert
 
-from optbench.environment import cache_folder, version, whole
+from optbench.environment import cache_folder, remember, remembered, version
 from optbench.fields import digest
 
 SNIPPET = "window.vegaEmbed = vegaEmbed;"
@@ -19,10 +19,10 @@ SNIPPET = "window.vegaEmbed = vegaEmbed;"
 def library() -> str:
     """JavaScript that defines vegaEmbed; safe between script tags."""
     path = cache_folder() / f"vega-{digest([SNIPPET, version('vl-convert-python')])}.js"
-    if path.is_file():
-        return path.read_text()
-    text = vl_convert.javascript_bundle(SNIPPET).replace("</script", "<\\/script").replace("<!--", "<\\!--")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as temporary:
-        temporary.write_text(text)
+    text = remembered(path)
+    if text is None:
+        text = (
+            vl_convert.javascript_bundle(SNIPPET).replace("</script", "<\\/script").replace("<!--", "<\\!--")
+        )
+        remember(path, text)
     return text

@@ -18,11 +18,13 @@ from tests.reliability import OUTCOMES, faults, files, inputs, schedules
 
 CHECKS = {
     "n-th file call fails or kills, run in two stages": faults.faults,
+    "the same around the real engine, a sample": faults.real_faults,
     "schedules of the pool: workers die, hang, answer twice": schedules.schedules,
     "result file: a bit of every byte flipped": files.flipped_bytes,
     "result file: columns missing, empty, of another type": files.spoilt_columns,
     "result file: foreign, cut, too large, no file": files.foreign_files,
     "checkpoint: bits of every byte flipped": files.flipped_carries,
+    "kept texts and programs: a bit of every byte flipped": files.flipped_caches,
     "command lines": inputs.command_lines,
     "suite files": inputs.suite_files,
     "data files": inputs.data_files,

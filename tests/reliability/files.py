@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from optbench.environment import remember, remembered
 from optbench.report.compare import compare
 from optbench.report.content import Content
 from optbench.report.selection import Selection
@@ -197,3 +201,59 @@ def flipped_carries(sample: int | None = None) -> Outcomes:
                     good_bits = {name: each.tobytes() for name, each in arrays.items()}
                     outcome = "survived" if bits == good_bits else "wrong"
                 yield outcome, f"byte {place}, bit {bit}"
+
+
+def flipped_caches(sample: int | None = None) -> Outcomes:
+    """Every byte of what is kept between runs flipped: a text with its digest, and a compiled program."""
+    with tempfile.TemporaryDirectory() as here:
+        path = Path(here) / "text"
+        remember(path, good := json.dumps({"findings": [["descends", True, ""]], "flops": 7.5}))
+        for place in damaged(path, sample):
+            kept = remembered(path)
+            outcome = "refused" if kept is None else "survived" if kept == good else "wrong"
+            yield outcome, f"text: byte {place}"
+        with compiled_in(Path(here) / "jax") as value:
+            good = value()
+            [path] = [each for each in (Path(here) / "jax").iterdir() if each.name.endswith("-cache")]
+            for place in damaged(path, sample):
+                yield "survived" if value() == good else "wrong", f"program: byte {place}"
+
+
+def damaged(path: Path, sample: int | None) -> Iterator[int]:
+    """The places of a file, while a bit of each is flipped."""
+    good = path.read_bytes()
+    for place in drawn(range(len(good)), sample):
+        bad = bytearray(good)
+        bad[place] ^= 1 << place % 8
+        path.write_bytes(bad)
+        yield place
+
+
+@contextlib.contextmanager
+def compiled_in(folder: Path) -> Iterator[Callable[[], bytes]]:
+    """What a program computes, compiled anew or read from a cache as workers have it."""
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
+
+    names = (
+        "compilation_cache_dir",
+        "persistent_cache_min_compile_time_secs",
+        "persistent_cache_min_entry_size_bytes",
+    )
+    before = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in names}
+
+    def value() -> bytes:
+        jax.clear_caches()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an entry that cannot be read
+            return np.asarray(jax.jit(lambda x: jax.numpy.sin(x) @ x)(np.eye(3, dtype=np.float32))).tobytes()
+
+    for name, setting in zip(before, (str(folder), 0, -1), strict=True):
+        jax.config.update(name, setting)
+    compilation_cache.reset_cache()
+    try:
+        yield value
+    finally:
+        for name, setting in before.items():
+            jax.config.update(name, setting)
+        compilation_cache.reset_cache()

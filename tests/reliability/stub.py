@@ -7,6 +7,7 @@ import functools
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -31,6 +32,7 @@ class Stub:
         self.evaluations = itertools.count(1)
         """At every twelfth, checkpoints are saved."""
         self.noise: np.random.Generator | None = None
+        self.warm: dict[Any, Any] = {}
 
     def end(self) -> None:
         """Nothing stays."""
@@ -40,6 +42,20 @@ class Stub:
             yield self.event(program)
 
     def event(self, program: Any) -> Event[Any]:
+        message = {"program": program.message(), "results": str(self.results)}
+        with (
+            mock.patch.object(worker, "WARM", self.warm),
+            self.engine(program),
+            mock.patch.object(lanes.Saves, "due", property(lambda saves: next(self.evaluations) % 12 == 0)),
+        ):
+            try:
+                return Event("done", 0, program, worker.work(message, lambda event, facts: None))
+            except Exception as error:  # as the loop of a worker does
+                facts = {"status": worker.failure(error), "reason": worker.reason(error), "trace": ""}
+                return Event("failed", 0, program, facts)
+
+    def engine(self, program: Any) -> AbstractContextManager[Any]:
+        """Puts the line of NumPy in the place of JAX."""
         stub = self
 
         class Own(Numbers):
@@ -55,18 +71,24 @@ class Stub:
             lambda platform: {"device_kind": "cpu"},
             lambda *_: lambda: None,
         )
-        with (
-            mock.patch.dict(worker.ENGINES, jax=lambda device: Watched(engine)),
-            mock.patch.object(lanes.Saves, "due", property(lambda saves: next(self.evaluations) % 12 == 0)),
-        ):
-            message = {"program": program.message(), "results": str(self.results)}
-            try:
-                return Event("done", 0, program, worker.work(message, lambda event, facts: None))
-            except Exception as error:  # as the loop of a worker does
-                facts = {"status": worker.failure(error), "reason": worker.reason(error), "trace": ""}
-                return Event("failed", 0, program, facts)
+        return mock.patch.dict(worker.ENGINES, jax=lambda device: Watched(engine))
 
     results: Path = Path()
+
+
+COMPILED: dict[Any, Any] = {}
+
+
+class Real(Stub):
+    """The same around JAX's own engine, whose compiled programs all of them share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.warm = COMPILED
+
+    def engine(self, program: Any) -> AbstractContextManager[Any]:
+        self.ran.update(cell.id() for cell in program.cells)
+        return contextlib.nullcontext()
 
 
 class Watched:
