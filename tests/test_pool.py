@@ -3,6 +3,7 @@
 The worker processes here are real ones that run no framework: they answer as a worker would with little memory.
 """
 
+import contextlib
 import itertools
 import json
 import os
@@ -37,11 +38,14 @@ from optbench.resultfile import encoded
 def say(event, **facts):
     print(json.dumps({"event": event, **facts}), flush=True)
 
+Path("/proc/self/oom_score_adj").write_text("1000")  # of a group the kernel kills this one first
 say("ready", pid=os.getpid(), kept=os.environ.get("MALLOC_MMAP_MAX_", ""))
 for line in sys.stdin:
     message = json.loads(line)
     program = Program.of(message["program"])
     lanes = program.width if program.planned else len(program.cells)
+    room = bytearray(lanes * TAKES)
+    room[::4096] = bytes(len(room[::4096]))
     if KILLS and Path(KILLS).exists():
         Path(KILLS).unlink()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -66,11 +70,11 @@ for line in sys.stdin:
 
 @pytest.fixture
 def workers(monkeypatch):
-    """Let every worker be one of these, in whose memory so many lanes fit."""
+    """Let every worker be one of these, in whose memory so many lanes fit, or a lane of which takes so many bytes."""
     started = []
 
-    def use(fits=1000, killed=False, kills=""):
-        script = f"FITS, KILLED, KILLS = {fits}, {killed}, {str(kills)!r}\n{WORKER}"
+    def use(fits=1000, killed=False, kills="", takes=0):
+        script = f"FITS, KILLED, KILLS, TAKES = {fits}, {killed}, {str(kills)!r}, {takes}\n{WORKER}"
         real = subprocess.Popen
 
         def start(words, **rest):
@@ -106,6 +110,42 @@ def test_a_program_that_does_not_fit_is_halved_until_it_does(tmp_path, workers, 
     assert sum(event.facts["lanes"] for event in events if event.kind == "done") == 9
     assert set(asked.frame()["status"]) == {"done"}
     assert session(tmp_path).missing == 0, "what was computed in halves is found again"
+
+
+@pytest.fixture
+def control_group():
+    """This process and its workers in a control group with 400 MB; of them the kernel kills workers only."""
+    above = environment.CGROUPS / "memory"
+    above = above if above.is_dir() else environment.CGROUPS
+    group, limit = above / f"optbench-{os.getpid()}", "memory.limit_in_bytes"
+    try:
+        group.mkdir()
+        (group / (limit if (group / limit).exists() else "memory.max")).write_text("400000000")
+        home = [
+            line
+            for line in Path("/proc/self/cgroup").read_text().splitlines()
+            if ":memory:" in line or line[:2] == "0:"
+        ]
+        home = above / home[0].partition("/")[2]
+        (group / "cgroup.procs").write_text(str(os.getpid()))
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            group.rmdir()
+        pytest.skip(f"no control group can be made here: {error}")
+    yield
+    (home / "cgroup.procs").write_text(str(os.getpid()))
+    group.rmdir()
+
+
+def test_the_kernel_kills_a_worker_for_lack_of_memory(tmp_path, workers, control_group):
+    """Really: nine lanes of 60 MB do not fit, two do."""
+    workers(takes=60_000_000)
+    events = list(session(tmp_path).run())
+    halved = [event for event in events if event.kind == "halved"]
+    assert max(len(event.program.cells) for event in halved) == 9
+    assert {event.facts["reason"] for event in halved} == {"the system killed the worker for lack of memory"}
+    assert not [event for event in events if event.kind == "failed"]
+    assert sum(event.facts["lanes"] for event in events if event.kind == "done") == 9
 
 
 def test_lanes_side_by_side_get_narrower(tmp_path, workers):
