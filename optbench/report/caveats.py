@@ -10,7 +10,7 @@ import pandas as pd
 
 from optbench.cell import Status
 from optbench.report.look import order
-from optbench.report.problem import Problem, lost
+from optbench.report.problem import Problem, by_optimizer, lost
 from optbench.resultfile import KEY
 from optbench.stats import Frame
 from optbench.stats.costs import RAN
@@ -74,8 +74,12 @@ def unlike_the_suite(problems: Sequence[Problem], suite: Suite) -> list[str]:
         if steps not in own:
             other.setdefault((steps, own), []).append(problem.name)
         # An optimizer without a learning rate has as many trials: they would all be its only one.
-        searching = {label: rows for label, rows in problem.optimizers.items() if rows["trial"].notna().any()}
-        budgets = {label: budget(trying(rows)) for label, rows in searching.items()}
+        tried = (
+            trying(problem.rows[problem.rows["trial"].notna()])
+            .groupby(["optimizer", "trial"])["seed"]
+            .nunique()
+        )
+        budgets = {label: budget(tried[label]) for label in problem.optimizers if label in tried}
         if len(set(budgets.values())) > 1:
             text = listed([f"{label} {text}" for label, text in budgets.items()])
             unequal.setdefault(text, []).append(problem.name)
@@ -159,12 +163,10 @@ def toys(problems: Sequence[Problem]) -> list[str]:
     return [f"{text}: {listed(names)}."] if names else []
 
 
-def budget(rows: Frame) -> str:
-    """`9 learning rates x 5 seeds`."""
-    seeds = rows.groupby("trial", dropna=False)["seed"].nunique()
+def budget(seeds: Frame) -> str:
+    """`9 learning rates x 5 seeds`, from a series of the number of seeds of each."""
     least = "" if seeds.nunique() == 1 else f"{seeds.min()}-"
-    rates = f"{count(len(seeds), 'learning rate')} x " if rows["trial"].notna().any() else ""
-    return f"{rates}{least}{count(seeds.max(), 'seed')}"
+    return f"{count(len(seeds), 'learning rate')} x {least}{count(seeds.max(), 'seed')}"
 
 
 def tuning(table: Frame) -> list[str]:
@@ -194,8 +196,9 @@ def failures(problems: Sequence[Problem]) -> list[str]:
     """For each problem and optimizer, what diverged or failed, at which learning rates, and why."""
     lines = []
     for problem in problems:
+        gone = by_optimizer(lost(problem.rows), problem.optimizers)
         for name, rows in problem.optimizers.items():
-            for text, group in lost(rows).groupby("status"):
+            for text, group in gone[name].groupby("status"):
                 rates = sorted(group["trial"].dropna().unique())
                 values = ", ".join(map(number, rates))
                 where = f", at learning rate{'s' * (len(rates) > 1)} {values}" if rates else ""

@@ -13,10 +13,11 @@ import numpy as np
 from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import MaxNLocator
 
+from optbench.cell import FINISHED
 from optbench.report.look import Look
 from optbench.report.paths import STATIONS, Terrain
 from optbench.report.paths import thinned as thinned_steps
-from optbench.report.problem import Problem, lost
+from optbench.report.problem import Problem
 from optbench.stats import Frame
 from optbench.stats.outcomes import trying
 from optbench.stats.tunability import best_of_trials
@@ -41,11 +42,7 @@ def of_problems(
 ) -> list[dict[str, Any]]:
     """The data of each problem's charts: training curves, final values by learning rate, best of k trials."""
     rows = {key: part.set_index("optimizer") for key, part in summary.groupby("problem", sort=False)}
-    tuned = (
-        best_of_trials(outcomes)
-        .groupby(["problem", "optimizer"], sort=False)
-        .filter(lambda part: len(part) > 1)
-    )
+    tuned = best_of_trials(outcomes).query("trials > 1")
     return [
         {
             "training": training(problem, rows[problem.name], places),
@@ -109,7 +106,8 @@ def training(problem: Problem, summary: Frame, places: dict[str, int]) -> dict[s
         "lost": [
             [places[name], len(losses)]
             for name, rows in problem.best.items()
-            for losses in lost(rows)["losses"]
+            for status, losses in zip(rows["status"], rows["losses"], strict=True)
+            if status not in FINISHED
         ],
         "seconds": per_step("microseconds", 1e-6),
         "gradients": per_step("gradients_per_step", 1.0),
@@ -127,7 +125,8 @@ def progress(problem: Problem, metric: str, places: dict[str, int]) -> dict[str,
         ends = finite[["middle", "low", "high"]].astype(float).clip(lower=bottom / 10)
         ends = ends.assign(step=finite["step"], high=ends["high"].clip(upper=top * 1e3))
         stopped = stop(ends["middle"].to_numpy(), problem, metric)
-        cell = str(problem.best[name].sort_values("seed")["cell"].iloc[0])
+        lanes = problem.best[name]
+        cell = str(lanes["cell"].iloc[lanes["seed"].argmin()])
         shown.append({**line(ends, places[name], "step", "middle"), "end": stopped, "cell": cell})
     targets = [target.value for target in problem.question.targets if target.metric == metric]
     visible = [short(value) for value in targets if value >= bottom / 2]
@@ -172,12 +171,12 @@ def positive(parts: list[np.ndarray]) -> np.ndarray:
 
 def rates(problem: Problem, places: dict[str, int]) -> dict[str, Any]:
     bottom, top = sensitivity_span(problem)
-    shown = []
+    shown, lanes = [], trying(problem.rows).sort_values("seed", kind="stable")
+    firsts = lanes.groupby(["optimizer", "trial"], dropna=False)["cell"].first()
     for name, table in problem.sensitivities.items():
         best = None if name in problem.failed else short(problem.best[name]["trial"].iloc[0])
         counts = {key: table[key].astype(int).tolist() for key in ("lost", "lanes")}
-        own = trying(problem.optimizers[name]).sort_values("seed").groupby("trial", dropna=False)
-        points = {"best": best, "cells": own["cell"].first().tolist()}
+        points = {"best": best, "cells": firsts[name].tolist()}
         shown.append({**line(table, places[name], "trial", "middle"), **counts, **points})
     return {**scale(problem.question.selection, bottom, top), "range": [bottom, top], "lines": shown}
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
+from optbench.record import IMPORTED
 from optbench.report import caveats, charts, reproduce, resolve
 from optbench.report.documents import Findings, measured
 from optbench.report.look import Grey, Look, looks, order
 from optbench.report.paths import Terrain, terrains
-from optbench.report.problem import Problem, groups, problems
+from optbench.report.problem import Problem, problems
 from optbench.report.selection import Selection
 from optbench.report.standing import Standing, standings
 from optbench.stats import Frame
 from optbench.stats.budgets import unequal_searches
-from optbench.stats.settings import PROBLEM, labels, newest
+from optbench.stats.settings import NEEDED, PROBLEM, labels, newest
 from optbench.stats.stages import staged_note, with_untuned
 from optbench.stats.summary import summarise
 from optbench.stats.verdict import Verdict, headline, verdicts
@@ -146,8 +148,8 @@ class Content:
         """One row for each problem and optimizer, with the commands that compute it."""
         table = summarise(self.stored, self.outcomes)
         table.insert(0, "problem", labels(table))
-        runs = [" && ".join(self.runs(self.rows_of(row))) for row in table.to_dict("records")]
-        return table.assign(command=runs)
+        keys = zip(table["problem"], table["optimizer"], strict=True)
+        return table.assign(command=[" && ".join(self.commands_of(self.runs[key])) for key in keys])
 
     @cached_property
     def with_untuned(self) -> Frame:
@@ -205,18 +207,16 @@ class Content:
             lines.append(f"Skipped unreadable files: {listed(self.unreadable)}.")
         return lines
 
-    def rows_of(self, row: dict[str, Any]) -> Frame:
-        """The cells behind a row of the summary."""
-        return self.cells[tuple(str(row[name]) for name in (*PROBLEM, "optimizer"))]
-
     @cached_property
-    def cells(self) -> dict[tuple[str, ...], Frame]:
-        """The cells of each problem and optimizer."""
-        return groups(self.newest)
+    def runs(self) -> dict[tuple[str, str], list[reproduce.Run]]:
+        """What computes the cells of each problem and optimizer."""
+        asked, known = self.selection, {*PROBLEM, *NEEDED, IMPORTED}
+        rows = self.newest[[name for name in self.newest if name in known]]
+        parts: Any = rows.groupby([labels(rows), "optimizer"], sort=False)
+        return {key: reproduce.runs(own, self.suite, asked.named, asked.beyond_suite) for key, own in parts}
 
-    def runs(self, rows: Frame) -> list[str]:
-        asked = self.selection
-        return reproduce.commands(rows, self.suite, asked.named, asked.results, asked.beyond_suite)
+    def commands_of(self, runs: Iterable[reproduce.Run]) -> list[str]:
+        return reproduce.commands(runs, self.selection.named, self.selection.results)
 
     @cached_property
     def environment(self) -> dict[str, str]:
@@ -236,4 +236,5 @@ class Content:
         drawn = order(path.optimizer for terrain in self.terrains for path in terrain.paths)
         options = {"suite": "paths", "opt": [names[name] for name in drawn], **self.selection.where}
         paths = [reproduce.command_line("run", **options)] if drawn else []
-        return [*self.runs(self.newest), *paths, *claims, self.report_command]
+        runs = self.commands_of(run for runs in self.runs.values() for run in runs)
+        return [*runs, *paths, *claims, self.report_command]

@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -14,7 +14,7 @@ from optbench.cell import PRECISIONS, Schedule
 from optbench.record import IMPORTED, typed
 from optbench.report.resolve import equal_grid, planned_lanes
 from optbench.stats import Frame
-from optbench.stats.settings import NEEDED, PROBLEM, question_of
+from optbench.stats.settings import PROBLEM, question_of
 from optbench.suite import Suite, several
 from optbench.tuning import BLOCK
 
@@ -45,36 +45,52 @@ def rates_text(rates: Iterable[float]) -> str:
     return ",".join(f"{rate:g}" for rate in sorted(rates))
 
 
-def commands(
-    frame: Frame, suite: Suite, name: str, results: str = "results", ruleset: Mapping[str, Any] | None = None
-) -> list[str]:
-    """The runs that compute the rows of a frame, as few as its tasks, optimizers, rates and settings allow.
+class Run(NamedTuple):
+    """What computes rows of one optimizer on one problem."""
+
+    options: tuple[tuple[str, Any], ...]
+    task: str
+    optimizer: str
+    file: str = ""
+    """What they were imported from."""
+
+
+def runs(rows: Frame, suite: Suite, name: str, ruleset: Mapping[str, Any] | None = None) -> list[Run]:
+    """What computes the rows of one optimizer on one problem.
 
     `ruleset`: how trials are drawn, as far as the suite of this name does not say so itself.
     """
-    names_typed = typed_names(frame, name)
+    names = typed_names(rows, name)
+    task, text = (names[rows[kind].iloc[0]] for kind in ("task", "optimizer"))
+    found = []
+    for mode, own in rows.groupby("mode", sort=False):
+        if mode == IMPORTED:
+            found += [Run((), task, text, file) for file in own[IMPORTED].dropna().unique()]
+        else:
+            each = options_of(own, suite, text, ruleset)
+            found += [Run(tuple(sorted(options.items())), task, text) for options in each]
+    return found
+
+
+def commands(found: Iterable[Run], name: str, results: str = "results") -> list[str]:
+    """The commands for what computes rows, as few as tasks, optimizers, rates and settings allow."""
     where = {} if results == "results" else {"results": results}
-    files = frame[IMPORTED].dropna().unique() if IMPORTED in frame else []
-    imports = [shlex.join(["optbench", "import", *file.split(" ", 1)]) + flags(where) for file in files]
-    frame = frame[frame["mode"] != IMPORTED]
-    runs: dict[tuple, list[tuple[str, str]]] = {}
-    frame = frame[[name for name in frame if name in {*PROBLEM, *NEEDED}]]
-    for _, rows in frame.groupby([*PROBLEM, "optimizer", "mode"], sort=False, dropna=False):
-        text = names_typed[rows["optimizer"].iloc[0]]
-        for options in options_of(rows, suite, text, ruleset):
-            pair = names_typed[rows["task"].iloc[0]], text
-            runs.setdefault(tuple(sorted(options.items())), []).append(pair)
-    merged: dict[tuple, list[str]] = {}
-    for options, pairs in runs.items():
-        by_task: dict[str, list[str]] = {}
-        for task, optimizer in pairs:
-            by_task.setdefault(task, []).append(optimizer)
+    files: dict[str, None] = {}
+    optimizers: dict[tuple, dict[str, list[str]]] = {}
+    for run in found:
+        if run.file:
+            files[run.file] = None
+        else:
+            optimizers.setdefault(run.options, {}).setdefault(run.task, []).append(run.optimizer)
+    tasks: dict[tuple, list[str]] = {}
+    for options, by_task in optimizers.items():
         for task, names in by_task.items():
-            merged.setdefault((options, tuple(names)), []).append(task)
-    return imports + [
-        command_line("run", suite=name, task=task_names, opt=names, **dict(options), **where)
-        for (options, names), task_names in merged.items()
-    ]
+            tasks.setdefault((options, tuple(names)), []).append(task)
+    return [
+        *(shlex.join(["optbench", "import", *file.split(" ", 1)]) + flags(where) for file in files),
+        *(command_line("run", suite=name, task=each, opt=names, **dict(options), **where)
+          for (options, names), each in tasks.items()),
+    ]  # fmt: skip
 
 
 def options_of(

@@ -12,6 +12,7 @@ What must be equal depends on the axis of the ranking:
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -37,29 +38,32 @@ def certificate(frame: Frame) -> Frame:
     names = labels(frame)
     found = []
     for rows in kept_apart(frame):
-        steps = float(rows["steps"].iloc[0])
-        costs = {axis: costs_of(rows, axis) for axis in ("steps", "gradients", "seconds")}
-        for optimizer, own in rows.groupby("optimizer", sort=False):
-            tried = trying(own)
-            seeds = tried.groupby("trial", dropna=False)["seed"].nunique()
-            found.append({
-                **own[list(PROBLEM)].iloc[0].to_dict(), "problem": names.loc[own.index[0]],
-                "optimizer": str(optimizer), "trials": len(seeds), "seeds": int(seeds.min()),
-                "lanes": len(own), "searched": bool(own["trial"].notna().all()), "dimensions": dimensions(tried),
-                **{axis: len(own) * steps * float(cost.loc[optimizer]) for axis, cost in costs.items()},
-                "where": where(own),
-                "counted": bool(gradients_per_step(own).notna().any() or not own["status"].isin(RAN).any()),
-            })  # fmt: skip
-    return pd.DataFrame(found)
+        steps, tried = float(rows["steps"].iloc[0]), trying(rows)
+        lanes = rows.groupby("optimizer", sort=False).size()
+        trials = tried.groupby(["optimizer", "trial"], dropna=False)
+        seeds, specs = (
+            each.groupby("optimizer") for each in (trials["seed"].nunique(), trials["spec"].first())
+        )
+        ran, counted = (
+            each.groupby(rows["optimizer"]).any()
+            for each in (rows["status"].isin(RAN), gradients_per_step(rows).notna())
+        )
+        table = pd.DataFrame({
+            **rows[list(PROBLEM)].iloc[0], "problem": names.loc[rows.index[0]], "optimizer": lanes.index,
+            "trials": seeds.size(), "seeds": seeds.min(), "lanes": lanes,
+            "searched": rows["trial"].notna().groupby(rows["optimizer"]).all(), "dimensions": specs.agg(dimensions),
+            **{axis: lanes * steps * costs_of(rows, axis) for axis in ("steps", "gradients", "seconds")},
+            "where": where(rows), "counted": counted | ~ran,
+        }, index=lanes.index)  # fmt: skip
+        found.append(table)
+    return pd.concat(found, ignore_index=True)
 
 
-def dimensions(tried: Frame) -> int:
-    """The number of hyperparameters that the trials of one optimizer vary."""
-    specs = [
-        json.loads(spec)["optimizer"] for spec in tried[["trial", "spec"]].drop_duplicates("trial")["spec"]
-    ]
-    names = dict.fromkeys(name for spec in specs for name in spec)
-    values = ({str(spec[name]) for spec in specs if spec.get(name) is not None} for name in names)
+def dimensions(specs: Iterable[str]) -> int:
+    """The number of hyperparameters in which cells of one optimizer differ."""
+    tried = [json.loads(spec)["optimizer"] for spec in specs]
+    names = dict.fromkeys(name for spec in tried for name in spec)
+    values = ({str(spec[name]) for spec in tried if spec.get(name) is not None} for name in names)
     return sum(len(each) > 1 for each in values)
 
 
@@ -77,16 +81,19 @@ def unequal_searches(certified: Frame) -> list[str]:
     ]
 
 
-def where(rows: Frame) -> str:
-    """The lane mode (with the number of lanes under vmap) and the processor, on which seconds depend."""
+def where(rows: Frame) -> Frame:
+    """The lane modes (with the number of lanes under vmap) and processors, on which seconds depend, a series."""
+    names = rows["optimizer"].unique()
     if "lanes" not in rows:
-        return ""
-    modes = rows[["mode", "lanes", "cpu_model"]].dropna().drop_duplicates().itertuples(index=False)
+        return pd.Series("", names)
+    each = rows[["optimizer", "mode", "lanes", "cpu_model"]].dropna().drop_duplicates()
     vectorised = {"vmap": " of {:.0f} lanes"}
-    texts = (
-        f"{row.mode}{vectorised.get(row.mode, '').format(row.lanes)} on {row.cpu_model}" for row in modes
-    )
-    return ", ".join(sorted({*texts}))
+    texts = [
+        f"{row.mode}{vectorised.get(row.mode, '').format(row.lanes)} on {row.cpu_model}"
+        for row in each.itertuples()
+    ]
+    found = pd.Series(texts, each["optimizer"], dtype=object).groupby(level=0)
+    return found.agg(lambda texts: ", ".join(sorted({*texts}))).reindex(names, fill_value="")
 
 
 def unequal(certified: Frame, axis: str = "steps") -> Frame:

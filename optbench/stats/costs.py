@@ -12,6 +12,11 @@ from optbench.stats import Frame
 
 RAN = FINAL
 """The statuses of cells that say something about the method."""
+COSTED = {
+    "seconds_per_step", "state_floats_per_parameter", "gradient_equivalents", "evaluation_steps", "device_kind",
+    "parameter_bytes", "state_bytes", "program_bytes", "worker_peak_bytes", "device_peak_bytes",
+}  # fmt: skip
+"""The columns that costs are computed from."""
 
 
 def costs(ran: Frame) -> dict[str, float]:
@@ -40,7 +45,7 @@ def memory(ran: Frame) -> dict[str, float]:
     return {
         name: math.nan
         if ran.empty or not set(columns) <= set(ran)
-        else float(ran[columns].sum(axis=1, skipna=False).max()) / 1e6
+        else float(sum(ran[column] for column in columns).max()) / 1e6
         for name, columns in parts.items()
     }
 

@@ -83,11 +83,12 @@ def compare(mine: np.ndarray, other: np.ndarray, exact: bool = False) -> tuple[f
     return float(gaps.mean()) if len(gaps) else 0.0, float(not gaps.any()) if exact else t_test(gaps)
 
 
-def by_seed(rows: Frame, column: str, of: str = "optimizer") -> Frame:
-    """A column of outcomes with a column for each optimizer and a row for each problem and seed; NaN where none ran."""
-    keys = [rows["problem"], rows["seed"]] if "problem" in rows else [rows["seed"]]
-    found = rows[column].set_axis(pd.MultiIndex.from_arrays([*keys, rows[of]]))
-    return found[~found.index.duplicated(keep="last")].unstack()
+def by_seed(rows: Frame, column: str, codes: np.ndarray) -> np.ndarray:
+    """A column of outcomes on one problem, [O, N] by the code of the optimizer and the seed; NaN where none ran."""
+    seeds, its = np.unique(rows["seed"].to_numpy(), return_inverse=True)
+    found = np.full((codes.max(initial=-1) + 2, len(seeds)), math.nan)
+    found[codes, its] = rows[column].to_numpy(float)
+    return found[:-1]  # the last has what has no code, which is -1
 
 
 def is_exact(rows: Frame) -> bool:
@@ -116,7 +117,7 @@ def spreads(best: Frame, column: str, tested: str | None = None, of: str = "opti
     codes, names = pd.factorize(best[of])
     values = best[column].to_numpy(float)
     ends = np.array([median_interval(values[codes == place]) for place in range(len(names))])
-    paired = by_seed(best, tested or column, of)[names].to_numpy().T
+    paired = by_seed(best, tested or column, codes)
     leads, p = leading(paired, int(ends[:, 0].argmin()), is_exact(best))
     found = dict(zip(("middle", "low", "high"), ends.T, strict=True))
     found |= {"seeds": np.bincount(codes[codes >= 0]), "p": p, "leads": leads & np.isfinite(ends[:, 0].min())}
@@ -129,15 +130,15 @@ def differences(rows: Frame, column: str = "compared") -> Frame:
     Columns optimizer, other, ratio (the geometric mean of optimizer / other), low, high (its 95 % t interval), p
     (two-sided), seeds (that both ran).
     """
-    wide, exact = by_seed(rows, column), is_exact(rows)
-    found = []
-    for pair in itertools.combinations(wide.columns, 2):
-        both = wide[list(pair)].dropna().to_numpy().T
-        mean, p = compare(both[0], both[1], exact)
-        half = float(half_width(log_gaps(both[0], both[1])))
+    codes, names = pd.factorize(rows["optimizer"], sort=True)
+    values, exact, found = by_seed(rows, column, codes), is_exact(rows), []
+    for i, j in itertools.combinations(range(len(names)), 2):
+        one, other = values[[i, j]][:, ~np.isnan(values[[i, j]]).any(axis=0)]
+        mean, p = compare(one, other, exact)
+        half = float(half_width(log_gaps(one, other)))
         with np.errstate(over="ignore"):
             ratio, low, high = np.power(10.0, [mean, mean - half, mean + half])
-        found.append((*pair, ratio, low, high, p, both.shape[1]))
+        found.append((names[i], names[j], ratio, low, high, p, len(one)))
     return pd.DataFrame(found, columns=["optimizer", "other", "ratio", "low", "high", "p", "seeds"])
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from optbench.record import IMPORTED
 from optbench.stats import Frame
 from optbench.stats.outcomes import known
-from optbench.stats.settings import kept_apart, question_of
+from optbench.stats.settings import kept_apart, newest, question_of
 from optbench.wording import count, listed
 
 MARK = "†"
@@ -75,13 +75,12 @@ def mixed(frame: Frame) -> list[str]:
 
 def faults(frame: Frame) -> list[str]:
     """Runs that show a fault rather than a method: nothing moved, no number at the start, a rate without effect."""
-    lines = []
-    for rows in kept_apart(frame, ["task", "framework", "steps", "optimizer"]):
-        who = f"{rows['optimizer'].iloc[0]} on {rows['task'].iloc[0]}"
-        ran = rows[rows["losses"].map(len) > 0]
+    lines, frame = [], newest(frame)
+    for ran in kept_apart(frame[frame["losses"].map(len) > 0], ["task", "framework", "steps", "optimizer"]):
+        who = f"{ran['optimizer'].iloc[0]} on {ran['task'].iloc[0]}"
         if bad := sum(not np.isfinite(losses[0]) for losses in ran["losses"]):
             lines.append(f"{who}: the first loss is not finite in {bad} of {count(len(ran), 'lane')}.")
-        values = [seen.values for seen in known(ran, question_of(rows).selection)]
+        values = [seen.values for seen in known(ran, question_of(ran).selection)]
         if still := sum(len(each) > 1 and bool((each == each[0]).all()) for each in values):
             lines.append(f"{who}: nothing moves in {still} of {count(len(ran), 'lane')}, at any step.")
         elif ran["trial"].nunique() > 1:

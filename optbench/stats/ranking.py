@@ -41,12 +41,12 @@ def mean_ranks(rows: Frame, column: str = "compared") -> Frame:
 
 def sole_leaders(rows: Frame, column: str) -> list[str]:
     """The optimizers that lead alone (`paired.spreads`), one for each problem where one does."""
-    wide, exact = by_seed(rows, column), rows.groupby("problem").apply(is_exact, include_groups=False)
     found = []
-    for problem, values in wide.groupby(level="problem"):
-        numbers = values.to_numpy().T
-        leads, _ = leading(numbers, int(np.nanmedian(numbers, axis=1).argmin()), exact[problem])
-        found += [str(wide.columns[leads.argmax()])] if leads.sum() == 1 else []
+    for _, own in rows.groupby("problem"):
+        codes, names = pd.factorize(own["optimizer"], sort=True)
+        numbers = by_seed(own, column, codes)
+        leads, _ = leading(numbers, int(np.nanmedian(numbers, axis=1).argmin()), is_exact(own))
+        found += [str(names[leads.argmax()])] if leads.sum() == 1 else []
     return found
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from optbench.cell import Status
 from optbench.stats import Frame, provenance
-from optbench.stats.costs import RAN, costs, memory
+from optbench.stats.costs import COSTED, RAN, costs, memory
 from optbench.stats.curves import interval_label, median_interval, middle
 from optbench.stats.outcomes import at_best, outcomes, trying
 from optbench.stats.paired import spreads
@@ -84,22 +84,28 @@ def summarise(frame: Frame, found: Frame | None = None) -> Frame:
     if frame.empty:
         return pd.DataFrame(columns=[*PROBLEM, "optimizer"])
     every: Frame = outcomes(frame) if found is None else found
-    chosen, apart = every.index.isin(at_best(every).index), kept_apart(frame, [*PROBLEM, "optimizer"])
-    places = [every.index.get_indexer(rows.index) for rows in apart]
-    seen = ((every.iloc[place], every.iloc[place[chosen[place]]]) for place in places)
-    table = pd.DataFrame([summarise_one(rows, *each) for rows, each in zip(apart, seen, strict=True)])
+    apart = kept_apart(frame, [*PROBLEM, "optimizer"])
+    of = pd.concat([pd.Series(place, rows.index) for place, rows in enumerate(apart)])
+    ran = frame.loc[frame["status"].isin(RAN), [name for name in frame if name in COSTED]]
+    # One grouping of each costs less than a selection for each row of the summary.
+    parts = [dict(iter(each.groupby(of))) for each in (every, at_best(every), ran)]
+    none = [each.iloc[:0] for each in (every, every, ran)]
+    table = pd.DataFrame([
+        summarise_one(rows, *(part.get(place, empty) for part, empty in zip(parts, none, strict=True)))
+        for place, rows in enumerate(apart)
+    ])  # fmt: skip
     return table.assign(apart=provenance.apart(frame, [rows.index for rows in apart]))
 
 
-def summarise_one(rows: Frame, seen: Frame, best: Frame) -> dict[str, Any]:
+def summarise_one(rows: Frame, seen: Frame, best: Frame, ran: Frame) -> dict[str, Any]:
     """One row of the summary, from the cells of one optimizer on one problem, their outcomes, and those reported."""
     question = question_of(rows)
     trial, edge = best_trial(seen, best)
-    tried, ran = trying(seen), rows[rows["status"].isin(RAN)]
+    tried = trying(seen)
     swept = tried if trial is not None else tried.iloc[:0]
     low, high = rate_range(swept) if trial is not None else (math.nan, math.nan)
-    loss, loss_low, loss_high = median_interval(best["training"])
-    score, score_low, score_high = median_interval(best["score"])
+    loss, loss_low, loss_high = median_interval(best["training"].to_numpy())
+    score, score_low, score_high = median_interval(best["score"].to_numpy())
     return {
         **{name: rows[name].iloc[0] for name in (*PROBLEM, "optimizer")}, "trial": trial, "trial_at_edge": edge,
         "trial_low": low, "trial_high": high,

@@ -76,13 +76,13 @@ def runtimes(frame: Frame, rows: Frame, targets: int = TARGETS) -> Frame:
     """
     found = []
     frame = frame[[name for name in frame if name in NEEDED or str(name).startswith("evaluation.")]]
-    for _, group in rows.groupby([*PROBLEM, "optimizer"], sort=False, dropna=False):
+    for _, group in rows.groupby(list(PROBLEM), sort=False, dropna=False):
         lanes = frame.loc[group.index]
         question = question_of(lanes)
-        first, hardest, cost, budget = group[["first", "hardest", "cost", "budget"]].iloc[0]
+        first, hardest, budget = group[["first", "hardest", "budget"]].iloc[0]
         rungs = ladder(first, hardest, question, targets)
         steps = np.stack([crossings(lane, rungs) for lane in known(lanes, question.selection)])
-        times = np.nan_to_num(steps * cost, nan=math.inf)
+        times = np.nan_to_num(steps * group["cost"].to_numpy()[:, None], nan=math.inf)
         runs = group[["problem", "optimizer", "seed", "budget"]].loc[group.index.repeat(targets)]
         each = {"rung": np.tile(np.arange(1, targets + 1), len(group)), "target": np.tile(rungs, len(group))}
         within = np.where(times <= budget * (1 + 1e-9), times, math.inf)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pandas as pd
@@ -14,6 +13,7 @@ from optbench.report.content import Content
 from optbench.report.panels.optimizers import geometric_mean, relative_cost
 from optbench.report.parts import Bullets, Chart, Charts, Details, Part, Table, Text
 from optbench.stats import Frame
+from optbench.stats.settings import labels
 from optbench.wording import count, number, spoken
 
 MEMORY = ("lane", "program", "peak")
@@ -83,15 +83,16 @@ def points(content: Content, rows: Frame, y: str, x: Frame) -> dict[str, Any]:
 
 
 def costs(content: Content) -> Table:
-    least = content.summary.groupby("problem", sort=False)["microseconds"].min()
+    medians, newest = ["compile_seconds", "examples_per_second"], content.newest
+    cells = newest.reindex(columns=["optimizer", "unit", *medians]).groupby([labels(newest), "optimizer"])
+    found = cells[medians].median().join(cells["unit"].first())
+    relative = relative_cost(content.summary)
     rows = []
-    for row in content.summary.to_dict("records"):
-        cells = content.rows_of(row)
-        relative = row["microseconds"] / least[row["problem"]]
-        compiling = cells["compile_seconds"].median() if "compile_seconds" in cells else math.nan
-        values = map(number, (relative, row["gradients_per_step"], row["state"], compiling))
+    for row, times in zip(content.summary.to_dict("records"), relative, strict=True):
+        compiling, rate, unit = found.loc[(row["problem"], row["optimizer"])]
+        values = map(number, (times, row["gradients_per_step"], row["state"], compiling))
         sizes = (megabytes(row[f"{name}_megabytes"]) for name in MEMORY)
-        speed = (number(row["microseconds"]), throughput(cells))
+        speed = (number(row["microseconds"]), throughput(rate, unit))
         rows.append((row["problem"], row["optimizer"], *speed, *values, *sizes))
     header = (
         "task", "optimizer", "us/step", "per second", "relative cost", "grads/step",
@@ -108,11 +109,9 @@ def costs(content: Content) -> Table:
     return Table("Cost of steps, compilation and memory", header, rows, note=note)
 
 
-def throughput(cells: Frame) -> str:
+def throughput(rate: float, unit: str) -> str:
     """`52,100 tokens`: data per second; a dash where there are none."""
-    if "examples_per_second" not in cells or not (rate := cells["examples_per_second"].median()) > 0:
-        return "-"
-    return f"{float(f'{rate:.3g}'):,.0f} {cells['unit'].iloc[0]}"
+    return f"{float(f'{rate:.3g}'):,.0f} {unit}" if rate > 0 else "-"
 
 
 def megabytes(size: float) -> str:
