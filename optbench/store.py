@@ -234,16 +234,17 @@ class Store:
         # Few rows are many operations on strings, which cost least as Python's own.
         texts = pd.StringDtype("python", na_value=np.nan)
         tables = list(self.tables(tasks))
-        with contextlib.suppress(
-            pa.ArrowException
-        ):  # files that differ in a column's type are joined by pandas
+        with contextlib.suppress(pa.ArrowException):  # what differs in a column's type is joined by pandas
             tables = [pa.concat_tables(tables, promote_options="default")] if tables else []
+        # Columns that are empty in one file would change the dtype for all.
+        tables = [
+            table.select([name for name in table.column_names if has_values(table[name])]) for table in tables
+        ]
         frames = [table.to_pandas(types_mapper={pa.string(): texts}.get) for table in tables]
         self.older = sum(int((frame["format"] != FORMAT).sum()) for frame in frames)
         if not frames:
             return pd.DataFrame()
-        # Columns that are empty in one file would change the dtype for all.
-        merged = pd.concat([frame.dropna(axis="columns", how="all") for frame in frames], ignore_index=True)
+        merged = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
         merged["code"] = "of format 2" if "code" not in merged else merged["code"].fillna("of format 2")
         for name in (
             each for each in EXPECTED if each not in merged
@@ -345,6 +346,13 @@ def rows_of(table: Any, name: str, values: Collection[str]) -> Any:
 
     options = pc.SetLookupOptions(pa.array(values, pa.string()))
     return table.filter(pc.call_function("is_in", [table[name]], options))
+
+
+def has_values(column: Any) -> bool:
+    """Whether anything in an Arrow column is neither missing nor NaN."""
+    import pyarrow.compute as pc
+
+    return not pc.all(pc.is_null(column, nan_is_null=True)).as_py()
 
 
 def indexed(tables: Mapping[str, Any], schema: Any) -> Any:

@@ -122,9 +122,9 @@ def progress(problem: Problem, metric: str, places: dict[str, int]) -> dict[str,
     for name, curve in problem.curves[metric].items():
         if (finite := thinned(curve[np.isfinite(curve["middle"])], points)).empty:
             continue
-        ends = finite[["middle", "low", "high"]].astype(float).clip(lower=bottom / 10)
-        ends = ends.assign(step=finite["step"], high=ends["high"].clip(upper=top * 1e3))
-        stopped = stop(ends["middle"].to_numpy(), problem, metric)
+        middle, low, high = np.maximum(finite[["middle", "low", "high"]].to_numpy(float).T, bottom / 10)
+        ends = {"step": finite["step"], "middle": middle, "low": low, "high": np.minimum(high, top * 1e3)}
+        stopped = stop(middle, problem, metric)
         lanes = problem.best[name]
         cell = str(lanes["cell"].iloc[lanes["seed"].argmin()])
         shown.append({**line(ends, places[name], "step", "middle"), "end": stopped, "cell": cell})
@@ -186,7 +186,7 @@ def lines(table: Frame, x: str, y: str, places: dict[str, int]) -> list[dict[str
     return [line(rows, places[str(name)], x, y) for name, rows in groups]
 
 
-def line(table: Frame, place: int, x: str, y: str) -> dict[str, Any]:
+def line(table: Mapping[str, Any], place: int, x: str, y: str) -> dict[str, Any]:
     """Two columns of a table, with an interval if it has one."""
     columns = {"x": x, "y": y, "low": "low", "high": "high"}
     return {"o": place, **{key: shorts(table[name]) for key, name in columns.items() if name in table}}

@@ -113,16 +113,16 @@ class Content:
     @cached_property
     def curves(self) -> Frame:
         """The numbers of the curves, as drawn; docs/columns.md has the columns of curves.csv."""
-        parts = [
-            pd.DataFrame({
-                "problem": problem.name, "optimizer": name, "learning_rate": problem.best[name]["trial"].iloc[0],
-                "metric": metric, **charts.thinned(curve).rename(columns={"middle": "median"}),
-            })
+        parts = {
+            (problem.name, name, problem.best[name]["trial"].iloc[0], metric): charts.thinned(curve)
             for problem in self.problems for metric in problem.metrics
             for name, curve in problem.curves[metric].items() if len(curve)
-        ]  # fmt: skip
-        columns = ["problem", "optimizer", "learning_rate", "metric", "step", "median", "low", "high"]
-        return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+        }  # fmt: skip
+        keys = pd.DataFrame(parts.keys(), columns=["problem", "optimizer", "learning_rate", "metric"])
+        keys = keys.loc[keys.index.repeat([*map(len, parts.values())])].reset_index(drop=True)
+        none = pd.DataFrame(columns=["step", "middle", "low", "high"])
+        numbers = pd.concat([*parts.values()], ignore_index=True) if parts else none
+        return pd.concat([keys, numbers.rename(columns={"middle": "median"})], axis="columns")
 
     @cached_property
     def places(self) -> dict[str, int]:

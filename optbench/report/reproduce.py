@@ -60,9 +60,8 @@ def runs(rows: Frame, suite: Suite, name: str, ruleset: Mapping[str, Any] | None
 
     `ruleset`: how trials are drawn, as far as the suite of this name does not say so itself.
     """
-    names = typed_names(rows, name)
-    task, text = (names[rows[kind].iloc[0]] for kind in ("task", "optimizer"))
-    found = []
+    spec, found = json.loads(rows["spec"].iloc[0]), []
+    task, text = (typed(spec[kind], rows[kind].iloc[0], name) for kind in ("task", "optimizer"))
     for mode, own in rows.groupby("mode", sort=False):
         if mode == IMPORTED:
             found += [Run((), task, text, file) for file in own[IMPORTED].dropna().unique()]

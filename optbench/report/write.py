@@ -82,7 +82,10 @@ def comparison(found: compare.Comparison) -> dict[str, bytes]:
 def csv(table: Frame, digits: int = 6) -> bytes:
     """A table for a program; the columns are described in docs/columns.md."""
     names = {name: name.replace("trial", "learning_rate") for name in table if name != "trials"}
-    return table.map(inert).rename(columns=names).to_csv(index=False, float_format=f"%.{digits}g").encode()
+    words = table.select_dtypes(exclude="number").map(inert)
+    return (
+        table.assign(**words).rename(columns=names).to_csv(index=False, float_format=f"%.{digits}g").encode()
+    )
 
 
 def closing(folder: Path, content: Content, figures: int) -> str:

@@ -31,8 +31,9 @@ def median_interval(values: np.ndarray) -> tuple[float, float, float]:
     """Median with its interval: order statistics that cover the median with probability `coverage(count)`."""
     if len(values) == 0:
         return np.nan, np.nan, np.nan
-    low, high = np.sort(values)[list(ranks(len(values)))]
-    return middle(values), float(low), float(high)
+    ordered, last = np.sort(values), len(values) - 1
+    low, high = ranks(len(values))
+    return float(ordered[last // 2] + ordered[-(-last // 2)]) / 2, float(ordered[low]), float(ordered[high])
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import pandas as pd
 from optbench.record import SECONDS, Question
 from optbench.stats import Frame
 from optbench.stats.curves import median_interval
-from optbench.stats.outcomes import at_best, trying
+from optbench.stats.outcomes import at_best, by_trial, trying
 from optbench.stats.paired import spreads
 from optbench.stats.settings import PROBLEM
 
@@ -62,9 +62,7 @@ def sensitivity(seen: Frame) -> Frame:
 
     Columns: trial, middle, low, high, lanes, lost (lanes that diverged or failed).
     """
-    groups = trying(seen).groupby("trial", dropna=False)["selection"]
+    groups = by_trial(trying(seen), "selection").items()
     columns = ["trial", "middle", "low", "high", "lanes", "lost"]
-    found = [
-        (at, *median_interval(each.to_numpy()), len(each), (each == math.inf).sum()) for at, each in groups
-    ]
+    found = [(at, *median_interval(each), len(each), (each == math.inf).sum()) for at, each in groups]
     return pd.DataFrame(found, columns=columns)

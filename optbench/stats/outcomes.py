@@ -260,6 +260,13 @@ def trying(rows: Frame) -> Frame:
     return rows[rows["stage"] == "tuning"] if "stage" in rows else rows
 
 
+def by_trial(rows: Frame, column: str) -> dict[float, np.ndarray]:
+    """The numbers of a column at each trial; those of rows without one come last."""
+    codes, trials = pd.factorize(rows["trial"], sort=True, use_na_sentinel=False)
+    values = rows[column].to_numpy(float)
+    return {trial: values[codes == place] for place, trial in enumerate(trials)}
+
+
 def chosen(rows: Frame) -> Frame:
     """The rows of one optimizer on one problem at the trial that is reported."""
     return rows.loc[at_best(on_problem(rows)).index]

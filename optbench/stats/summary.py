@@ -14,7 +14,7 @@ from optbench.cell import Status
 from optbench.stats import Frame, provenance
 from optbench.stats.costs import COSTED, RAN, costs, memory
 from optbench.stats.curves import interval_label, median_interval, middle
-from optbench.stats.outcomes import at_best, outcomes, trying
+from optbench.stats.outcomes import at_best, by_trial, outcomes, trying
 from optbench.stats.paired import spreads
 from optbench.stats.settings import PROBLEM, kept_apart, labels, question_of
 from optbench.wording import columns, digits_apart, interval, number, shortened, spoken, terminal_width, value
@@ -58,7 +58,8 @@ def longest_run(works: np.ndarray) -> tuple[int, int]:
 
 def rate_range(tried: Frame) -> tuple[float, float]:
     """The least and the largest trial that is not significantly worse than the best, paired by seed."""
-    metric = "finish" if (tried.groupby("trial")["finish"].median() < math.inf).any() else "selection"
+    finishes = any(middle(times) < math.inf for times in by_trial(tried, "finish").values())
+    metric = "finish" if finishes else "selection"
     table = spreads(tried, metric, of="trial")
     kept = table.index[table["leads"]]
     return (min(kept), max(kept)) if len(kept) else (math.nan, math.nan)

@@ -8,13 +8,14 @@ the range of learning rates that work is `summary.working_range`.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from optbench.stats import Frame
 from optbench.stats.curves import INTERVAL_FROM, middle
-from optbench.stats.outcomes import at_best, trying
+from optbench.stats.outcomes import at_best, by_trial, trying
 from optbench.stats.paired import half_width
 from optbench.stats.settings import PROBLEM
 
@@ -34,18 +35,19 @@ def best_of_trials(found: Frame) -> Frame:
     """
     found = trying(found)
     parts = []
-    for keys, rows in found.groupby(KEYS, sort=False, dropna=False):
-        runs = [group.to_numpy(float) for _, group in rows.groupby("trial", dropna=False)["selection"]]
+    for _, rows in found.groupby(KEYS, sort=False, dropna=False)[["trial", "selection"]]:
+        runs = [*by_trial(rows, "selection").values()]
         trials, values = len(runs), np.sort([*map(middle, runs)])
         bands = np.sort([band(each, trials) for each in runs], axis=0)
         middles = median_best(values[None])[0]
         low, high = median_best(bands.T)
         parts.append(pd.DataFrame({
-            **dict(zip(KEYS, keys, strict=True)), "k": np.arange(1, trials + 1), "trials": trials,
-            "middle": middles, "expected": expected_best(values), "low": np.minimum(low, middles),
-            "high": np.maximum(high, middles),
+            "k": np.arange(1, trials + 1), "trials": trials, "middle": middles, "expected": expected_best(values),
+            "low": np.minimum(low, middles), "high": np.maximum(high, middles),
         }))  # fmt: skip
-    return pd.concat(parts, ignore_index=True)
+    keys = found[KEYS].drop_duplicates()
+    keys = keys.loc[keys.index.repeat([*map(len, parts)])].reset_index(drop=True)
+    return pd.concat([keys, pd.concat(parts, ignore_index=True)], axis="columns")
 
 
 def band(values: np.ndarray, trials: int) -> tuple[float, float]:
@@ -90,21 +92,15 @@ def untuned(found: Frame) -> Frame:
     at the best trial), better (number of trials with a better selection metric), trials, rank (among all untuned
     optimizers of the problem; equals share the mean), rank_tuned (among the tuned), others (number of untuned).
     """
-    best = dict(iter(at_best(found).groupby(KEYS, dropna=False)))
-    parts = []
-    for keys, rows in found.groupby(KEYS, sort=False, dropna=False):
-        plain = at_default(rows)
-        if plain.empty or keys not in best:
-            continue
-        trials = trying(rows).groupby("trial", dropna=False)["selection"].agg(middle)
-        parts.append({
-            **dict(zip(KEYS, keys, strict=True)), "default": float(plain["trial"].astype(float).iloc[0]),
-            "value": middle(plain["score"]), "best": middle(best[keys]["score"]),
-            "better": int((trials < middle(plain["selection"])).sum()), "trials": len(trials),
-            "untuned": middle(plain["compared"]), "tuned": middle(best[keys]["compared"]),
-        })  # fmt: skip
-    columns = [*KEYS, "default", "value", "best", "better", "trials", "untuned", "tuned"]
-    result = pd.DataFrame(parts, columns=columns)
+    how: dict[str, Any] = {"sort": False, "dropna": False}
+    plain, best = (rows.groupby(KEYS, **how) for rows in (at_default(found), at_best(found)))
+    middles, tuned = (each[["score", "selection", "compared"]].median() for each in (plain, best))
+    trials = trying(found).groupby([*KEYS, "trial"], **how)["selection"].median().droplevel("trial")
+    better = (trials < middles["selection"].reindex(trials.index)).groupby(KEYS, **how)
+    result = pd.DataFrame({
+        "default": plain["trial"].first().astype(float), "value": middles["score"], "best": tuned["score"],
+        "better": better.sum(), "trials": better.size(), "untuned": middles["compared"], "tuned": tuned["compared"],
+    }, index=middles.index).reset_index()  # fmt: skip
     groups = result.groupby("problem", sort=False)
     ranks = {"rank": groups["untuned"].rank(), "rank_tuned": groups["tuned"].rank()}
     result = result.assign(**ranks, others=groups["problem"].transform("size"))
@@ -112,7 +108,7 @@ def untuned(found: Frame) -> Frame:
 
 
 def at_default(rows: Frame) -> Frame:
-    """The rows of one optimizer at its defaults."""
+    """The rows of optimizers at their defaults."""
     if "stage" in rows:
         return rows[rows["stage"] == "default"]
     trial = rows["trial"].astype(float)

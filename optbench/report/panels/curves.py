@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from optbench.report.axes import draw_progress, draw_rates
@@ -64,8 +65,9 @@ def numbers(problem: Problem, metric: str) -> Table:
     last = int(max((curve["step"].max() for curve in shown.values()), default=0))
     steps = [round(last * part / PARTS) for part in range(PARTS + 1)]
     rows = [
-        (name, *(value(metric, curve.loc[curve["step"] <= step, "middle"].iloc[-1]) for step in steps))
+        (name, *(value(metric, middle) for middle in curve["middle"].to_numpy()[at]))
         for name, curve in shown.items()
+        for at in [np.searchsorted(curve["step"], steps, side="right") - 1]
     ]
     header = ["optimizer", *(f"step {step:,}" for step in steps)]
     return Table(f"{problem.name}: median {spoken(metric)}", header, rows, 1)
