@@ -229,22 +229,13 @@ class Store:
         out; with `older` they are shown under a name of their own, such as `kron (code 1a2b3c4d)`.
         """
         import pandas as pd
-        import pyarrow as pa
 
-        # Few rows are many operations on strings, which cost least as Python's own.
-        texts = pd.StringDtype("python", na_value=np.nan)
         tables = list(self.tables(tasks))
-        with contextlib.suppress(pa.ArrowException):  # what differs in a column's type is joined by pandas
-            tables = [pa.concat_tables(tables, promote_options="default")] if tables else []
-        # Columns that are empty in one file would change the dtype for all.
-        tables = [
-            table.select([name for name in table.column_names if has_values(table[name])]) for table in tables
-        ]
-        frames = [table.to_pandas(types_mapper={pa.string(): texts}.get) for table in tables]
-        self.older = sum(int((frame["format"] != FORMAT).sum()) for frame in frames)
-        if not frames:
+        if not tables:
+            self.older = 0
             return pd.DataFrame()
-        merged = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+        merged = joined(tables)
+        self.older = int((merged["format"] != FORMAT).sum())
         merged["code"] = "of format 2" if "code" not in merged else merged["code"].fillna("of format 2")
         for name in (
             each for each in EXPECTED if each not in merged
@@ -345,14 +336,39 @@ def rows_of(table: Any, name: str, values: Collection[str]) -> Any:
     import pyarrow.compute as pc
 
     options = pc.SetLookupOptions(pa.array(values, pa.string()))
-    return table.filter(pc.call_function("is_in", [table[name]], options))
+    wanted = pc.call_function("is_in", [table[name]], options)
+    return table if pc.all(wanted).as_py() else table.filter(wanted)
 
 
-def has_values(column: Any) -> bool:
-    """Whether anything in an Arrow column is neither missing nor NaN."""
+def joined(tables: Sequence[Any]) -> pd.DataFrame:
+    """Arrow tables as one frame, without the columns that have no value anywhere."""
+    import pandas as pd
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    return not pc.all(pc.is_null(column, nan_is_null=True)).as_py()
+    types: dict[str, set[Any]] = {}
+    for table in tables:
+        for name, kind in zip(table.column_names, table.schema.types, strict=True):
+            types.setdefault(name, set()).add(kind)
+    # Columns whose type differs between files are joined by pandas.
+    mixed = {name for name, kinds in types.items() if len(kinds - {pa.null()}) > 1}
+
+    def columns(table: Any, of: bool) -> Any:
+        return table.select([name for name in table.column_names if (name in mixed) == of])
+
+    alike = pa.concat_tables([columns(table, False) for table in tables], promote_options="default")
+    empty = [
+        name for name in types.keys() - mixed if pc.all(pc.is_null(alike[name], nan_is_null=True)).as_py()
+    ]
+    # Few rows are many operations on strings, which cost least as Python's own.
+    how: Any = {"types_mapper": {pa.string(): pd.StringDtype("python", na_value=np.nan)}.get}
+    whole = alike.drop_columns(empty).to_pandas(**how)
+    if not mixed:
+        return whole
+    parts = (columns(table, True).to_pandas(**how) for table in tables)
+    # A column that is empty in one file would change the dtype for all.
+    rest = pd.concat([part.dropna(axis="columns", how="all") for part in parts], ignore_index=True)
+    return whole.join(rest)[[name for name in types if name in whole or name in rest]]
 
 
 def indexed(tables: Mapping[str, Any], schema: Any) -> Any:

@@ -104,10 +104,12 @@ def pairs(rows: Frame, column: str = "compared") -> Frame:
     corrected), differ (holm at most 5 %), problems.
     """
     data = table(rows, column)
-    middles, order = medians(data), list(mean_ranks(rows, column)["optimizer"])
-    found = []
-    for name, other in itertools.combinations(order, 2):
-        gap = log_gaps(*(middles[data.optimizers.index(each)] for each in (name, other)))
+    middles, found = medians(data), []
+    ranked = sorted(
+        zip(ranks(middles).mean(axis=-1), data.optimizers, middles, strict=True), key=lambda each: each[:2]
+    )
+    for (_, name, mine), (_, other, its) in itertools.combinations(ranked, 2):
+        gap = log_gaps(mine, its)
         found.append((name, other, int((gap < 0).sum()), int((gap > 0).sum()), signed_rank(gap)))
     result = pd.DataFrame(found, columns=["optimizer", "other", "better", "worse", "p"])
     corrected = holm(result["p"].to_numpy(float))
