@@ -85,5 +85,6 @@ def probabilities(data: Table, weights: np.ndarray) -> np.ndarray:
         values, each = data.values[:, problem], np.ascontiguousarray(share[:, :, problem])
         mine, other = values[:, :, None, None], values[None, None]
         wins = (mine < other) + 0.5 * (mine == other)
-        found.append(np.einsum("boaj,baj->boa", np.einsum("boi,oiaj->boaj", each, wins, optimize=True), each))
+        # Not by BLAS, which takes ten times as long for so small matrices.
+        found.append((np.einsum("boi,oiaj->boaj", each, wins) * each[:, None]).sum(axis=-1))
     return np.stack(found, axis=1)

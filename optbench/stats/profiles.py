@@ -50,7 +50,11 @@ def performance_profiles(rows: Frame, ceiling: float = CEILING, points: int = 61
     at = np.geomspace(1, ceiling, points)
 
     def share(ratio: np.ndarray) -> np.ndarray:
-        return np.stack([(ratio <= limit * (1 + 1e-12)).mean(axis=-1) for limit in at], axis=-1)
+        first = np.searchsorted(at * (1 + 1e-12), ratio).reshape(-1, ratio.shape[-1])
+        places = first + (points + 1) * np.arange(len(first))[:, None]
+        counts = np.bincount(places.ravel(), minlength=(points + 1) * len(first))
+        upto = np.cumsum(counts.reshape(*ratio.shape[:-1], points + 1), axis=-1)
+        return upto[..., :-1] / ratio.shape[-1]
 
     low, high = interval(share(ratios(resampled_medians(data))))
     return pd.DataFrame({
