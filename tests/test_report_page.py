@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import optbench
@@ -20,7 +21,7 @@ from optbench.claim import Verdict, every, plots
 from optbench.report import figures, panels, tex
 from optbench.report.charts import POINTS, outline
 from optbench.report.claims import write_page
-from optbench.report.content import FILES
+from optbench.report.content import FILES, Content
 from optbench.report.documents import measured
 from optbench.report.figures import files, new_figure
 from optbench.report.folder import MANIFEST, save
@@ -33,6 +34,7 @@ from optbench.report.parts import Chart, Charts, Panel, Picture, Table, Text
 from optbench.report.selection import Selection
 from optbench.report.vega import library
 from optbench.store import Store
+from tests import crowd
 from tests.made_up import make_up
 from tests.test_report import grid, index, page, shown, stored, told
 
@@ -410,3 +412,29 @@ def test_a_panel_is_one_entry_of_one_list(content, monkeypatch, tmp_path):
     assert data["charts"][-1] == content.charts[0]["trials"]
     [section] = [each for each in shown(content) if each[0] == "My seeds"]
     assert set(files([section])) == {"figures/mine.svg", "figures/mine.png"}
+
+
+# --- many cells --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_page_selects_few_rows_for_each_optimizer_on_each_task(tmp_path, monkeypatch):
+    """Counted, since seconds depend on the machine: rows are grouped once, not selected for each pair."""
+    selections, select = [], pd.DataFrame.__getitem__
+
+    def counted(self, key):
+        selections.append(key) if not isinstance(key, str) else None
+        return select(self, key)
+
+    def rows_selected(optimizers: int) -> int:
+        folder = tmp_path / str(optimizers)
+        suite = crowd.make(
+            folder, tasks=("rosenbrock_2", "mlp"), optimizers=crowd.OPTIMIZERS[:optimizers], seeds=2
+        )
+        selections.clear()
+        page(Content.of(Selection(str(suite)), Store(folder / "results")))
+        return len(selections)
+
+    monkeypatch.setattr(pd.DataFrame, "__getitem__", counted)
+    pairs = 2 * (9 - 3)
+    assert rows_selected(9) - rows_selected(3) < 10 * pairs
