@@ -337,7 +337,13 @@ def rows_of(table: Any, name: str, values: Collection[str]) -> Any:
 
     options = pc.SetLookupOptions(pa.array(values, pa.string()))
     wanted = pc.call_function("is_in", [table[name]], options)
-    return table if pc.all(wanted).as_py() else table.filter(wanted)
+    return table if is_all(wanted) else table.filter(wanted)
+
+
+def is_all(flags: Any) -> bool:
+    import pyarrow.compute as pc
+
+    return pc.call_function("all", [flags]).as_py()
 
 
 def joined(tables: Sequence[Any]) -> pd.DataFrame:
@@ -357,9 +363,10 @@ def joined(tables: Sequence[Any]) -> pd.DataFrame:
         return table.select([name for name in table.column_names if (name in mixed) == of])
 
     alike = pa.concat_tables([columns(table, False) for table in tables], promote_options="default")
-    empty = [
-        name for name in types.keys() - mixed if pc.all(pc.is_null(alike[name], nan_is_null=True)).as_py()
-    ]
+    missing = (
+        pc.call_function("is_null", [column], pc.NullOptions(nan_is_null=True)) for column in alike.columns
+    )
+    empty = [name for name, each in zip(alike.column_names, missing, strict=True) if is_all(each)]
     # Few rows are many operations on strings, which cost least as Python's own.
     how: Any = {"types_mapper": {pa.string(): pd.StringDtype("python", na_value=np.nan)}.get}
     whole = alike.drop_columns(empty).to_pandas(**how)

@@ -45,7 +45,7 @@ def memory(ran: Frame) -> dict[str, float]:
     return {
         name: math.nan
         if ran.empty or not set(columns) <= set(ran)
-        else float(sum(ran[column] for column in columns).max()) / 1e6
+        else float(ran[columns].sum(axis=1, skipna=False).max()) / 1e6
         for name, columns in parts.items()
     }
 
