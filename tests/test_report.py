@@ -34,14 +34,13 @@ from optbench.report.panels.curves import draw_curves, draw_sensitivity
 from optbench.report.panels.optimizers import Overview
 from optbench.report.parts import sections
 from optbench.report.problem import problems
-from optbench.report.reproduce import commands
 from optbench.report.selection import Selection
 from optbench.report.write import csv, write_report
 from optbench.stats.curves import curve, median_interval, ranks
 from optbench.stats.outcomes import outcomes
 from optbench.stats.summary import summarise, texts
 from optbench.store import Store
-from optbench.suite import Suite, load
+from optbench.suite import Suite
 from optbench.wording import digits_apart, interval, number, value, whole
 
 FACTS = {
@@ -266,7 +265,7 @@ def test_the_commands_say_how_lanes_ran_where_it_was_not_the_plans_choice(tmp_pa
     """They used to leave out `--lanes`, and computed other cells' keys."""
     store = stored(tmp_path, grid(opt="adam"), grid(opt="sgd"))
     store.write(grid(opt="kron"), FACTS | {"mode": "map"})
-    lines = commands(store.frame(), load("quickstart"), "quickstart")
+    lines = told(store).commands
     assert ["--lanes map" in line for line in lines if "--opt kron" in line] == [True]
     assert not [line for line in lines if "--opt adam" in line and "--lanes" in line]
 
