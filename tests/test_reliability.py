@@ -5,8 +5,8 @@ import pytest
 from tests.reliability import faults, files, inputs, schedules
 
 SAMPLES = {
-    faults.faults: 2, faults.real_faults: 2, schedules.schedules: 500, files.flipped_bytes: 100, files.spoilt_columns: 5,
-    files.foreign_files: None, files.flipped_carries: 200, inputs.command_lines: 25,
+    faults.faults: 2, faults.real_faults: 2, schedules.schedules: 500, files.flipped_bytes: 100,
+    files.spoilt_columns: 5, files.foreign_files: None, files.flipped_carries: 200, inputs.command_lines: 25,
     inputs.suite_files: 20, inputs.data_files: 6, files.flipped_caches: 20,
     inputs.spoilt_texts: None,
 }  # fmt: skip
