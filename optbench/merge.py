@@ -15,18 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from optbench.cell import FINAL
 from optbench.environment import whole
 from optbench.fields import UserError, digest
-from optbench.resultfile import KEY, written
+from optbench.resultfile import KEY, LOSS_BITS, rounded, written
 from optbench.store import Store, rows_of
 
 ROWS = 10_000
 """Of a compacted file; one of at least half as many is not written again."""
-LOSS_BITS = "loss_bits"
-"""The column that says how many significant bits each step's loss has, where that is not all."""
 CONTENT = ("status", "losses", "evaluation_steps")
 """The columns, beside evaluations, whose bits must agree in two rows of a key."""
 CAUSES = ("code", "cpu_model", "version.jaxlib", "version.torch", "version.numpy", "width")
@@ -135,18 +131,6 @@ def unified(one: Any, other: Any) -> Any:
 
     with contextlib.suppress(pa.ArrowTypeError):
         return pa.unify_schemas([one, other])
-
-
-def rounded(table: Any, bits: int) -> Any:
-    """The losses of each step with so many significant bits, which take less room; the column `loss_bits` says it."""
-    import pyarrow as pa
-
-    losses = table.column("losses").combine_chunks()
-    mantissa, exponent = np.frexp(losses.values.to_numpy(zero_copy_only=False))
-    values = np.ldexp(np.round(np.ldexp(mantissa, bits)), exponent - bits)
-    whole = pa.ListArray.from_arrays(losses.offsets, pa.array(values), mask=losses.is_null())
-    rest = table.drop_columns([name for name in ("losses", LOSS_BITS) if name in table.column_names])
-    return rest.append_column("losses", whole).append_column(LOSS_BITS, pa.array(np.full(len(table), bits)))
 
 
 def conflicts(sources: Sequence[Store]) -> list[dict[str, Any]]:

@@ -332,7 +332,7 @@ def test_how_many_problems_a_difference_needs():
             assert ranking.pairs(rows_of(values))["differ"].any() == told, (optimizers, problems)
 
 
-def tested(values: np.ndarray) -> pd.DataFrame:
+def pairs_of(values: np.ndarray) -> pd.DataFrame:
     """`ranking.pairs` of values [optimizers, problems] on a log scale."""
     gaps = [(i, j, values[i] - values[j]) for i, j in itertools.combinations(range(len(values)), 2)]
     rows = [(i, j, (gap < 0).sum(), (gap > 0).sum(), ranking.signed_rank(gap)) for i, j, gap in gaps]
@@ -342,15 +342,17 @@ def tested(values: np.ndarray) -> pd.DataFrame:
 def test_the_best_is_among_the_candidates():
     """By hand: who loses everywhere is out over eight problems and not over seven, as 2^-7 > 5 % / 7."""
     values = np.tile(np.arange(8.0)[:, None], 8) + 0.01 * np.arange(8)
-    assert ranking.candidates(tested(values)) == [0]
-    assert ranking.candidates(tested(values[:, :7])) == list(range(8))
-    assert ranking.candidates(tested(values[::-1])) == [7]
+    assert ranking.candidates(pairs_of(values)) == [0]
+    assert ranking.candidates(pairs_of(values[:, :7])) == list(range(8))
+    assert ranking.candidates(pairs_of(values[::-1])) == [7]
 
 
 def test_candidates_hold_the_best_as_often_as_they_say():
     """Equal ones are hardest: each is a best one, left out in at most 5 % of the draws; a far worse one always is."""
     draw = np.random.default_rng(0)
-    sets = [ranking.candidates(tested(draw.normal([[0.0]] * 4 + [[9.0]], size=(5, 12)))) for _ in range(400)]
+    sets = [
+        ranking.candidates(pairs_of(draw.normal([[0.0]] * 4 + [[9.0]], size=(5, 12)))) for _ in range(400)
+    ]
     for equal in range(4):
         assert np.mean([equal in found for found in sets]) > 0.95
     assert not any(4 in found for found in sets)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from optbench.report.axes import draw_progress, draw_rates
@@ -67,7 +66,7 @@ def numbers(problem: Problem, metric: str) -> Table:
     rows = [
         (name, *(value(metric, middle) for middle in curve["middle"].to_numpy()[at]))
         for name, curve in shown.items()
-        for at in [np.searchsorted(curve["step"], steps, side="right") - 1]
+        for at in [curve["step"].searchsorted(steps, side="right") - 1]
     ]
     header = ["optimizer", *(f"step {step:,}" for step in steps)]
     return Table(f"{problem.name}: median {spoken(metric)}", header, rows, 1)
