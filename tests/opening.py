@@ -6,6 +6,7 @@ python -m tests.opening        # writes it anew, between its marks in README.md
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 from optbench.report.content import Content
@@ -34,38 +35,46 @@ def opening(found: Content) -> str:
     first = next(iter(ranked.values()))["steps"]
     leaders = list(dict.fromkeys(axes["steps"].ranks["optimizer"].iloc[0] for axes in ranked.values()))
     costs = Overview(found).costs(first.ranked)
+    tasks = count(first.rows["problem"].nunique(), "real task")
+    steps = {schedule: axes["steps"] for schedule, axes in ranked.items()}
     sentences = [
-        f"**{len(first.ranks)} methods, tuned alike on {count(first.rows['problem'].nunique(), 'real task')}: "
-        f"{'; '.join(led(name, axes['steps']) for name, axes in ranked.items())}.**",
-        f"{'; '.join(sure(name, axes['steps']) for name, axes in ranked.items())}.".capitalize(),
+        f"**What it found.** Of {len(first.ranks)} methods, tuned alike on {tasks}, these have the best mean rank (1 is "
+        f"first; in brackets the 95 % interval over tasks): {listed([led(*each) for each in steps.items()])}.",
+        f"With 95 % confidence the best over such tasks is {listed([sure(*each) for each in steps.items()])}.",
         "A step takes "
         + listed(
-            [f"{costs[name][1].text} times as long as the cheapest method's with {name}" for name in leaders]
+            [
+                f"{costs[name][1].text} times that of the cheapest method with {plain(name)}"
+                for name in leaders
+            ]
         )
-        + "; "
-        + listed([timed(name, axes["seconds"]) for name, axes in ranked.items()])
+        + "; over equal time in place of equal steps the best mean ranks are those of "
+        + listed([led(schedule, axes["seconds"]) for schedule, axes in ranked.items()])
         + ".",
-        limits(found, [axes["steps"] for axes in ranked.values()]),
+        limits(found, [*steps.values()]),
     ]
-    return "\n".join(sentences) + "\n"
+    return (
+        "\n".join(textwrap.wrap(" ".join(sentences), 120, break_long_words=False, break_on_hyphens=False))
+        + "\n"
+    )
+
+
+def plain(name: str) -> str:
+    """Without its options, which only switch weight decay off."""
+    return name.partition("[")[0]
 
 
 def led(schedule: str, standing: Standing) -> str:
     best = standing.ranks.iloc[0]
     return (
-        f"under a {schedule} schedule {best['optimizer']} has the best mean rank, {best['rank']:.2g} "
-        f"(95 % interval over tasks {best['low_tasks']:.2g} to {best['high_tasks']:.2g})"
+        f"{plain(best['optimizer'])} under a {plain(schedule)} learning rate, {best['rank']:.2g} "
+        f"[{best['low_tasks']:.2g}, {best['high_tasks']:.2g}]"
     )
 
 
 def sure(schedule: str, standing: Standing) -> str:
-    names = standing.candidates
-    return f"with 95 % confidence the best under a {schedule} schedule is one of {len(names)} ({some(names, 'or', 8)})"
-
-
-def timed(schedule: str, standing: Standing) -> str:
-    best = standing.ranks.iloc[0]
-    return f"in equal time {best['optimizer']} leads under a {schedule} schedule ({best['rank']:.2g})"
+    names = [plain(name) for name in standing.candidates]
+    return f"one of {len(names)} under {plain(schedule)} ({some(names, 'or', 6)})"
 
 
 def limits(found: Content, standings: list[Standing]) -> str:
@@ -74,9 +83,9 @@ def limits(found: Content, standings: list[Standing]) -> str:
     sizes, steps = ran["parameters"], ran["steps"]
     flips = count(sum(len(standing.flips) for standing in standings), "order")
     return (
-        f"It cannot tell what holds beyond {sizes.min():,.0f} to {sizes.max():,.0f} parameters and {steps.min()} to "
-        f"{steps.max():,} steps, or with weight decay; {flips} of two methods would be reversed without one task or "
-        "one other method."
+        f"**What it cannot tell.** Nothing is known beyond {sizes.min():,.0f} to {sizes.max():,.0f} parameters and "
+        f"{steps.min()} to {steps.max():,} steps, nor with weight decay; {flips} of two methods would be reversed "
+        "without one task or one other method."
     )
 
 

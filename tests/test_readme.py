@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import opening
+
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 RUN = "pip install -e . && optbench run --suite quickstart --opt kron,adam,novograd"
@@ -110,3 +112,8 @@ def test_a_wheel_holds_the_package_its_suites_and_its_claims(tmp_path):
 def test_no_page_has_an_unresolved_merge():
     pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "CITATION.cff"]
     assert not [page.name for page in pages if "<<<<<<<" in page.read_text() or ">>>>>>>" in page.read_text()]
+
+
+@pytest.mark.slow
+def test_the_opening_says_what_the_rows_of_the_grand_comparison_say():
+    assert opening.WITHIN.search(README.read_text())[0] == opening.opening(opening.content())
