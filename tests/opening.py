@@ -38,8 +38,8 @@ def opening(found: Content) -> str:
     tasks = count(first.rows["problem"].nunique(), "real task")
     steps = {schedule: axes["steps"] for schedule, axes in ranked.items()}
     sentences = [
-        f"**What it found.** Of {len(first.ranks)} methods, tuned alike on {tasks}, these have the best mean rank (1 is "
-        f"first; in brackets the 95 % interval over tasks): {listed([led(*each) for each in steps.items()])}.",
+        f"**What it found.** Of {len(first.ranks)} methods, tuned alike on {tasks}, these have the best mean rank "
+        f"(1 is first; in brackets the 95 % interval over tasks): {listed([led(*each) for each in steps.items()])}.",
         f"With 95 % confidence the best over such tasks is {listed([sure(*each) for each in steps.items()])}.",
         "A step takes "
         + listed(
