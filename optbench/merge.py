@@ -54,7 +54,9 @@ def merge(folders: Sequence[str], into: str, bits: int | None = None) -> Merged:
     for source in sources:
         if not source.runs.is_dir():
             raise UserError(f"{str(source.folder)!r} is not a results folder: it has no folder runs.")
-    if bits is not None and not (1 <= bits <= 24 and all(source.runs == target.runs for source in sources)):
+    if bits is not None and not (
+        1 <= bits <= 24 and all(source.runs.resolve() == target.runs.resolve() for source in sources)
+    ):
         raise UserError(
             "--bits is 1 to 24 significant bits, and for a folder that is merged into itself. "
             "Write: optbench merge R --into R --bits 8"
@@ -95,9 +97,10 @@ def compact(store: Store, bits: int | None = None) -> int:
     import pyarrow.parquet as pq
 
     parts: list[tuple[Any, list[Path]]] = []
-    rows = store.readable()
+    rows, columns = store.readable(), {}
     for path in rows:
         schema = pq.read_schema(path).remove_metadata()
+        columns[path] = schema.names
         if rows[path] >= ROWS // 2 and (bits is None or LOSS_BITS in schema.names):
             continue
         for place, (known, paths) in enumerate(parts):
@@ -108,11 +111,7 @@ def compact(store: Store, bits: int | None = None) -> int:
             parts.append((schema, [path]))
     gone = 0
     for schema, part in parts:
-        tables = {
-            path: table
-            for path in part
-            if (table := store.open(path, pq.read_schema(path).names)) is not None
-        }
+        tables = {path: table for path in part if (table := store.open(path, columns[path])) is not None}
         if len(tables) < 2 and (bits is None or LOSS_BITS in schema.names):
             continue
         table = pa.concat_tables(tables.values(), promote_options="default")
@@ -159,13 +158,14 @@ def conflicts(sources: Sequence[Store]) -> list[dict[str, Any]]:
         }
         for rows in found.values()
         for first in [next(iter(rows.values()))]
-        if len({bits(row, any(row.get(LOSS_BITS) for row in rows.values())) for row in rows.values()}) > 1
+        for exact in [not any(row.get(LOSS_BITS) for row in rows.values())]
+        if len({bits(row, exact) for row in rows.values()}) > 1
     ]
 
 
-def bits(row: dict[str, Any], rounded: bool = False) -> str:
-    """A digest of what was computed, without losses that were rounded; the shortest text of a float is exact."""
+def bits(row: dict[str, Any], exact: bool) -> str:
+    """A digest of what was computed, without losses where some were rounded; the shortest text of a float is exact."""
     names = sorted(name for name in row if name in CONTENT or name.startswith("evaluation."))
-    if rounded:
+    if not exact:
         names.remove("losses")
     return digest([(name, repr(row[name])) for name in names if row[name] is not None])

@@ -120,15 +120,18 @@ def written(table: Any, to: Any) -> None:
 
 
 def rounded(table: Any, bits: int) -> Any:
-    """The losses of each step with so many significant bits, which take less room; the column `loss_bits` says it."""
+    """A table whose losses of each step have at most so many significant bits, which `loss_bits` says."""
     import pyarrow as pa
 
     losses = table.column("losses").combine_chunks()
     mantissa, exponent = np.frexp(losses.values.to_numpy(zero_copy_only=False))
     values = np.ldexp(np.round(np.ldexp(mantissa, bits)), exponent - bits)
     whole = pa.ListArray.from_arrays(losses.offsets, pa.array(values), mask=losses.is_null())
+    had = table.column(LOSS_BITS).to_pylist() if LOSS_BITS in table.column_names else [None] * len(table)
     rest = table.drop_columns([name for name in ("losses", LOSS_BITS) if name in table.column_names])
-    return rest.append_column("losses", whole).append_column(LOSS_BITS, pa.array(np.full(len(table), bits)))
+    return rest.append_column("losses", whole).append_column(
+        LOSS_BITS, pa.array([min(bits, each or bits) for each in had])
+    )
 
 
 def planned_width(frame: pd.DataFrame) -> pd.Series:

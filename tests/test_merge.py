@@ -251,6 +251,9 @@ def test_losses_can_be_rounded_for_a_smaller_folder(fragments, capsys, monkeypat
         assert np.asarray(kept).dtype == np.asarray(exact).dtype
         assert set(np.ldexp(np.frexp(kept[np.isfinite(kept)])[0], 8) % 1) <= {0.0}
     assert merge.compact(Store(fragments), 8) == 0
+    run(replace(FEW, seeds=4), fragments)
+    assert merge.compact(Store(fragments), 10) == 2
+    assert set(Store(fragments).frame()["loss_bits"]) == {8, 10}, "what was left out is not there again"
 
 
 def test_rounded_losses_are_no_conflict(fragments, tmp_path, capsys, monkeypatch):

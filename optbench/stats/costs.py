@@ -12,11 +12,6 @@ from optbench.stats import Frame
 
 RAN = FINAL
 """The statuses of cells that say something about the method."""
-COSTED = {
-    "seconds_per_step", "state_floats_per_parameter", "gradient_equivalents", "evaluation_steps", "device_kind",
-    "parameter_bytes", "state_bytes", "program_bytes", "worker_peak_bytes", "device_peak_bytes",
-}  # fmt: skip
-"""The columns that costs are computed from."""
 
 
 def costs(ran: Frame) -> dict[str, float]:

@@ -101,7 +101,7 @@ def pairs(rows: Frame, column: str = "compared") -> Frame:
     The differences are between logarithms of the median seeds, since problems have different units. Where one failed
     the difference is larger than any other; where both did, or are equal, it is 0 (Pratt's method).
     Columns optimizer (the one of better mean rank), other, better and worse (numbers of problems), p, holm (p
-    corrected), differ (holm at most 5 %), problems.
+    corrected), p_better and p_worse (one-sided), differ (holm at most 5 %), problems.
     """
     data = table(rows, column)
     middles, found = medians(data), []
@@ -110,8 +110,12 @@ def pairs(rows: Frame, column: str = "compared") -> Frame:
     )
     for (_, name, mine), (_, other, its) in itertools.combinations(ranked, 2):
         gap = log_gaps(mine, its)
-        found.append((name, other, int((gap < 0).sum()), int((gap > 0).sum()), signed_rank(gap)))
-    result = pd.DataFrame(found, columns=["optimizer", "other", "better", "worse", "p"])
+        p_better, p_worse = signed_ranks(gap)
+        counts = int((gap < 0).sum()), int((gap > 0).sum())
+        found.append((name, other, *counts, two_sided(p_better, p_worse), p_better, p_worse))
+    result = pd.DataFrame(
+        found, columns=["optimizer", "other", "better", "worse", "p", "p_better", "p_worse"]
+    )
     corrected = holm(result["p"].to_numpy(float))
     return result.assign(holm=corrected, differ=corrected <= ALPHA, problems=len(data.problems))
 
@@ -125,9 +129,12 @@ def candidates(tested: Frame) -> list[str]:
     the statement is about the best alone.
     """
     names = list(dict.fromkeys([*tested["optimizer"], *tested["other"]]))
-    beaten = tested[tested["p"] / 2 <= ALPHA / max(1, len(names) - 1)]
-    upper = beaten["better"] > beaten["worse"]
-    out = {*beaten.loc[upper, "other"], *beaten.loc[~upper, "optimizer"]}
+    level = ALPHA / max(1, len(names) - 1)
+    beaten = (
+        tested.loc[tested["p_better"] <= level, "other"],
+        tested.loc[tested["p_worse"] <= level, "optimizer"],
+    )
+    out = {name for each in beaten for name in each}
     return [name for name in names if name not in out]
 
 
@@ -139,8 +146,8 @@ def problems_needed(optimizers: int) -> int:
     return math.ceil(1 + math.log2(math.comb(optimizers, 2) / ALPHA))
 
 
-def signed_rank(gap: np.ndarray) -> float:
-    """The exact p of Wilcoxon's signed-rank test that the median difference is 0, zeros by Pratt's method.
+def signed_ranks(gap: np.ndarray) -> tuple[float, float]:
+    """The exact p of Wilcoxon's signed-rank test for differences below 0, and for those above; zeros by Pratt's method.
 
     Exact also with ties, for which scipy enumerates all 2^n signs: the number of ways to each sum of ranks is built
     one rank at a time. Ranks are doubled, so that shared ones are integers.
@@ -152,7 +159,12 @@ def signed_rank(gap: np.ndarray) -> float:
         ways = np.append(ways, np.zeros(rank)) + np.append(np.zeros(rank), ways)
     chances = ways / ways.sum()
     positive = doubled[gap[gap != 0] > 0].sum()
-    return min(1.0, 2 * float(min(chances[: positive + 1].sum(), chances[positive:].sum())))
+    return float(chances[: positive + 1].sum()), float(chances[positive:].sum())
+
+
+def two_sided(below: float, above: float) -> float:
+    """The p of both sides, from those of each."""
+    return min(1.0, 2 * min(below, above))
 
 
 def holm(p: np.ndarray) -> np.ndarray:

@@ -12,11 +12,11 @@ import pandas as pd
 
 from optbench.cell import Status
 from optbench.stats import Frame, provenance
-from optbench.stats.costs import COSTED, RAN, costs, memory
+from optbench.stats.costs import RAN, costs, memory
 from optbench.stats.curves import interval_label, median_interval, middle
 from optbench.stats.outcomes import at_best, by_trial, outcomes, trying
 from optbench.stats.paired import spreads
-from optbench.stats.settings import PROBLEM, kept_apart, labels, question_of
+from optbench.stats.settings import NEEDED, PROBLEM, kept_apart, labels, question_of
 from optbench.wording import columns, digits_apart, interval, number, shortened, spoken, terminal_width, value
 
 HEADER: tuple[str, ...] = (
@@ -87,7 +87,7 @@ def summarise(frame: Frame, found: Frame | None = None) -> Frame:
     every: Frame = outcomes(frame) if found is None else found
     apart = kept_apart(frame, [*PROBLEM, "optimizer"])
     of = pd.concat([pd.Series(place, rows.index) for place, rows in enumerate(apart)])
-    ran = frame.loc[frame["status"].isin(RAN), [name for name in frame if name in COSTED]]
+    ran = frame.loc[frame["status"].isin(RAN), [name for name in frame if name in {*PROBLEM, *NEEDED}]]
     # One grouping of each costs less than a selection for each row of the summary.
     parts = [dict(iter(each.groupby(of))) for each in (every, at_best(every), ran)]
     none = [each.iloc[:0] for each in (every, every, ran)]
