@@ -29,7 +29,8 @@ OPTIMIZERS = (
 )  # fmt: skip
 TASKS = (
     "rosenbrock_2", "rosenbrock_100", "quadratic_10", "quadratic_100_1e6", "mlp", "autoencoder", "xor_rnn_32",
-    "resnet_quick", "resnet_tiny", "transformer_8", "transformer_tiny", "transformer[context=32,d_model=48,layers=1]",
+    "resnet_quick", "resnet_tiny", "transformer_8", "transformer_tiny",
+    "transformer[context=16,d_model=32,heads=2,layers=1,batch=8]",
 )  # fmt: skip
 STEPS = 200
 FILE = '''"""Which of forty optimizers leads on twelve tasks, and how sure is that?

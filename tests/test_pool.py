@@ -38,7 +38,8 @@ from optbench.resultfile import encoded
 def say(event, **facts):
     print(json.dumps({"event": event, **facts}), flush=True)
 
-Path("/proc/self/oom_score_adj").write_text("1000")  # of a group the kernel kills this one first
+if GROUP:
+    Path(GROUP, "cgroup.procs").write_text(str(os.getpid()))
 say("ready", pid=os.getpid(), kept=os.environ.get("MALLOC_MMAP_MAX_", ""))
 for line in sys.stdin:
     message = json.loads(line)
@@ -73,8 +74,9 @@ def workers(monkeypatch):
     """Let every worker be one of these, in whose memory so many lanes fit, or a lane of which takes so many bytes."""
     started = []
 
-    def use(fits=1000, killed=False, kills="", takes=0):
-        script = f"FITS, KILLED, KILLS, TAKES = {fits}, {killed}, {str(kills)!r}, {takes}\n{WORKER}"
+    def use(fits=1000, killed=False, kills="", takes=0, group=""):
+        given = {"FITS": fits, "KILLED": killed, "KILLS": str(kills), "TAKES": takes, "GROUP": str(group)}
+        script = "".join(f"{name} = {value!r}\n" for name, value in given.items()) + WORKER
         real = subprocess.Popen
 
         def start(words, **rest):
@@ -113,33 +115,28 @@ def test_a_program_that_does_not_fit_is_halved_until_it_does(tmp_path, workers, 
 
 
 @pytest.fixture
-def control_group():
-    """This process and its workers in a control group with 400 MB; of them the kernel kills workers only."""
-    above = environment.CGROUPS / "memory"
-    above = above if above.is_dir() else environment.CGROUPS
-    group, limit = above / f"optbench-{os.getpid()}", "memory.limit_in_bytes"
+def control_group(monkeypatch):
+    """A control group with 400 MB for workers, which is taken for that of this process."""
+    version = 1 if (environment.CGROUPS / "memory").is_dir() else 2
+    limit, counts = {1: ("memory.limit_in_bytes", "memory.oom_control"), 2: ("memory.max", "memory.events")}[
+        version
+    ]
+    group = environment.CGROUPS / ("memory" * (version == 1)) / f"optbench-{os.getpid()}"
     try:
         group.mkdir()
-        (group / (limit if (group / limit).exists() else "memory.max")).write_text("400000000")
-        home = [
-            line
-            for line in Path("/proc/self/cgroup").read_text().splitlines()
-            if ":memory:" in line or line[:2] == "0:"
-        ]
-        home = above / home[0].partition("/")[2]
-        (group / "cgroup.procs").write_text(str(os.getpid()))
+        (group / limit).write_text("400000000")
     except OSError as error:
         with contextlib.suppress(OSError):
             group.rmdir()
         pytest.skip(f"no control group can be made here: {error}")
-    yield
-    (home / "cgroup.procs").write_text(str(os.getpid()))
+    monkeypatch.setattr(environment, "memory_files", lambda: iter([(group / counts, group / limit)]))
+    yield group
     group.rmdir()
 
 
 def test_the_kernel_kills_a_worker_for_lack_of_memory(tmp_path, workers, control_group):
     """Really: nine lanes of 60 MB do not fit, two do."""
-    workers(takes=60_000_000)
+    workers(takes=60_000_000, group=control_group)
     events = list(session(tmp_path).run())
     halved = [event for event in events if event.kind == "halved"]
     assert max(len(event.program.cells) for event in halved) == 9

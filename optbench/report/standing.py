@@ -143,7 +143,7 @@ class Standing:
             else "significantly better than every other"
         )
         if tied and len(self.candidates) < len(self.ranks):
-            sure += f"; with 95 % confidence the best is one of {len(self.candidates)} ({some(self.candidates, 'or')})"
+            sure += f"; with 95% confidence the best is one of {len(self.candidates)} ({some(self.candidates, 'or')})"
         flips = len(self.flips)
         depends = (
             f"; leaving out one optimizer or task would reverse {count(flips, 'pair')} (see Ranks)"
