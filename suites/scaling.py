@@ -2,9 +2,8 @@
 
 Three axes, on each of which every optimizer is tuned anew at every place (nine learning rates on two seeds choose,
 five fresh seeds report): a transformer over 250 to 2,000 steps, each with a whole cosine; a network on digits with
-batches of 4 to 256; transformers of width 16 to 64, the steps in proportion to the number of parameters. And a
-quadratic whose law under gradient descent is known, which tests the fits. An axis alone: --task with its tasks. Some
-ten minutes on two cores.
+batches of 4 to 256; transformers of width 16 to 64, the steps in proportion to the number of parameters, by the
+standard rules and by those of muP. And a quadratic whose law under gradient descent is known, which tests the fits.
 
     optbench run --suite scaling --opt muon,soap,kron,adamw
 """
@@ -17,10 +16,10 @@ from optbench.tasks import parse as task
 HORIZONS = (250, 500, 1000, 2000)
 WIDTHS = {16: 125, 32: 500, 64: 2000}
 """Steps by width: hidden matrices have width squared parameters."""
-BASE = "transformer[layers=1,heads=2,context=16,batch=8,d_model={}]"
+BASE = "transformer[layers=1,heads=2,context=16,batch=8,d_model={},mup={}]"
 
 over_steps, known = task("transformer_8"), task("power_law")
-over_width = {task(BASE.format(width)): steps for width, steps in WIDTHS.items()}
+over_width = {task(BASE.format(w, mup)): steps for mup in (0, min(WIDTHS)) for w, steps in WIDTHS.items()}
 over_batches = [task(f"mlp[width=32,batch={batch}]") for batch in (4, 16, 64, 256)]
 
 suite = Suite(

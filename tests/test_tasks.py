@@ -326,6 +326,35 @@ def test_a_transformer_sees_the_past_only():
     assert np.all(np.abs(one[5:] - other[5:]).max(axis=1) > 1e-3)
 
 
+def test_a_step_of_signs_moves_the_logits_alike_at_every_width_under_mup():
+    """A step of Adam is one of signs at first; by the standard rules it moves wider networks farther."""
+    import jax
+    import jax.numpy as jnp
+
+    from optbench.tasks.transformer import jax_logits
+
+    tokens = np.arange(64).reshape(2, 32) % 50
+
+    def moved(width: int, mup: int) -> float:
+        task = Transformer(d_model=width, heads=2, layers=1, context=32, batch=2, mup=mup)
+        params = Start.of(task, np.float32).params
+
+        def logits(params):
+            return jax_logits(task, params, tokens)
+
+        def loss(params):
+            return -jax.nn.log_softmax(logits(params))[:, 7].mean()
+
+        grads = jax.grad(loss)(params)
+        after = {name: p - 1e-4 * jnp.sign(grads[name]) for name, p in params.items()}
+        return float(jnp.sqrt(jnp.mean((logits(after) - logits(params)) ** 2)))
+
+    plain, ruled = ([moved(width, mup) for width in (64, 256)] for mup in (0, 64))
+    assert ruled[0] == plain[0]
+    assert plain[1] / plain[0] > 4
+    assert 0.6 < ruled[1] / ruled[0] < 1.6
+
+
 def test_windows_are_the_text():
     task = Transformer(context=10, batch=32)
     start = Start.of(task, np.float32)

@@ -9,6 +9,10 @@ weight starts from N(0, 1 / fan_in), smaller by sqrt(2 layers) where it writes i
 from N(0, 1 / d_model). A step sees `batch` windows of `context` tokens from random places of the training part, the
 first 80 % of the text; the next 10 % are for validation, the last for testing.
 
+With `mup` = d_0 the width follows the rules of muP for Adam (arXiv:2203.03466), under which the best learning rate of
+width d_0 should stay the best: with m = d_model / d_0, products with W are divided by m and W starts m times larger,
+P and E start from N(0, 1 / d_0), logits are divided by m and the scores of attention by sqrt(m).
+
 The targets are what counting n-grams of the training part gives on the validation part, for n = 1 to 4; of tiny
 Shakespeare, about what n = 1 and 2 give and what nanoGPT's README reports for its small and its larger network.
 """
@@ -58,6 +62,7 @@ class Transformer(Network):
     heads: int = hyper(4, "heads of attention; they divide d_model", bounds="[1, 128]")
     context: int = hyper(64, "tokens in a window", bounds="[1, 8192]")
     batch: int = hyper(16, "windows a step", bounds="[1, 8192]")
+    mup: int = hyper(0, "width from which muP's rules scale; 0: standard rules", bounds="[0, 8192]")
     dataset: str = hyper("pydoc", "pydoc, shakespeare, or a file .txt or .bin in the data folder")
 
     def __post_init__(self) -> None:
@@ -68,6 +73,11 @@ class Transformer(Network):
                 f"task transformer: heads={self.heads} do not divide d_model={self.d_model}. "
                 f"Give d_model={near}, or heads=1. See: optbench show transformer"
             )
+
+    @property
+    def wider(self) -> float:
+        """The m of muP's rules; 1 without them."""
+        return self.d_model / self.mup if self.mup else 1.0
 
     @property
     def horizon(self) -> int:
@@ -85,23 +95,23 @@ class Transformer(Network):
         """Normal weights [out, in], gains of 1."""
         import numpy as np
 
-        rng, d = stream(seed, "init"), self.d_model
+        rng, d, wider = stream(seed, "init"), self.d_model, self.wider
 
         def normal(rows: int, columns: int, scale: float = 1.0) -> Any:
             return scale / math.sqrt(columns) * rng.standard_normal((rows, columns))
 
-        into = 1 / math.sqrt(2 * self.layers)
+        into, apart = wider / math.sqrt(2 * self.layers), math.sqrt(wider)
         params = {
-            "embedding": normal(text.load(self.dataset).vocabulary, d),
-            "position": normal(self.context, d),
+            "embedding": normal(text.load(self.dataset).vocabulary, d, apart),
+            "position": normal(self.context, d, apart),
         }
         for i in range(self.layers):
             params |= {
                 f"layer{i}_attention_gain": np.ones(d),
-                f"layer{i}_attention": normal(3 * d, d),
+                f"layer{i}_attention": normal(3 * d, d, wider),
                 f"layer{i}_attention_out": normal(d, d, into),
                 f"layer{i}_mlp_gain": np.ones(d),
-                f"layer{i}_mlp": normal(4 * d, d),
+                f"layer{i}_mlp": normal(4 * d, d, wider),
                 f"layer{i}_mlp_out": normal(d, 4 * d, into),
             }
         return params | {"gain": np.ones(d)}
@@ -186,15 +196,19 @@ class Transformer(Network):
 def logits(task: Transformer, params: Arrays, tokens: Any, norm, linear, gelu, attention) -> Any:
     """The last four are what the frameworks compute in different ways, over [b t, d]."""
     count, time = tokens.shape
+
+    def product(x, weight):
+        return linear(x, weight) if task.wider == 1 else linear(x, weight) / task.wider
+
     x = (params["embedding"][tokens] + params["position"][:time]).reshape(count * time, task.d_model)
     for i in range(task.layers):
         at = f"layer{i}_"
         its = {name.removeprefix(at): p for name, p in params.items() if name.startswith(at)}
-        mixed = attention(linear(norm(x, its["attention_gain"]), its["attention"]))
-        x = x + linear(mixed, its["attention_out"])
-        hidden = gelu(linear(norm(x, its["mlp_gain"]), its["mlp"]))
-        x = x + linear(hidden, its["mlp_out"])
-    return linear(norm(x, params["gain"]), params["embedding"])
+        mixed = attention(product(norm(x, its["attention_gain"]), its["attention"]))
+        x = x + product(mixed, its["attention_out"])
+        hidden = gelu(product(norm(x, its["mlp_gain"]), its["mlp"]))
+        x = x + product(hidden, its["mlp_out"])
+    return product(norm(x, params["gain"]), params["embedding"])
 
 
 def jax_logits(task: Transformer, params: Arrays, tokens: Any) -> Any:
@@ -220,7 +234,7 @@ def jax_logits(task: Transformer, params: Arrays, tokens: Any) -> Any:
         query, key, value = (part.reshape(count, time, heads, each) for part in jnp.split(x, 3, axis=1))
         scores = jnp.einsum("bqhd,bhdk->bhqk", query, as_written(key.transpose(0, 2, 3, 1)))
         past = jnp.tril(jnp.ones((time, time), bool))
-        scores = jnp.where(past, scores / math.sqrt(each), -jnp.inf)
+        scores = jnp.where(past, scores / math.sqrt(each * task.wider), -jnp.inf)
         # The softmax, divided by its sum after the product with the values: of d numbers a token, not of `time`.
         weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(3, keepdims=True)))
         total = weights.sum(3).swapaxes(1, 2)[..., None]
@@ -239,7 +253,7 @@ def torch_logits(task: Transformer, params: Arrays, tokens: Any) -> Any:
 
     def attention(x):
         query, key, value = x.reshape(count, time, 3, heads, each).permute(2, 0, 3, 1, 4)
-        scores = query @ key.transpose(2, 3) / math.sqrt(each)
+        scores = query @ key.transpose(2, 3) / math.sqrt(each * task.wider)
         future = torch.ones(time, time, dtype=torch.bool, device=x.device).triu(1)
         weights = scores.masked_fill(future, -torch.inf).softmax(3)
         return (weights @ value).transpose(1, 2).reshape(count * time, d)
