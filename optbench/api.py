@@ -38,6 +38,7 @@ def run(
     task: TaskLike | Sequence[TaskLike] | None = None,
     suite: str | PathLike[str] | Suite = "quickstart",
     *,
+    axis: str | Sequence[str] | None = None,
     lr: float | Sequence[float] | None = None,
     metrics: str | Callable[..., Any] | Sequence[str | Callable[..., Any]] | None = None,
     tuning: str | None = None,
@@ -81,7 +82,7 @@ def run(
     if unknown:
         name, known = next(iter(unknown)), [*options, "progress"]
         raise UserError(f"optbench.run has no option {name!r}. {nearest(name, known)}")
-    lists = ("task", "lr", "metrics", "schedule", "steps")
+    lists = ("task", "axis", "lr", "metrics", "schedule", "steps")
     options |= {"opt": named(opt)} | {name: listed(options[name]) for name in lists}
     options |= {name: str(value) for name, value in options.items() if isinstance(value, PathLike)}
     request = Request(**options)

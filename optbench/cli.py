@@ -404,7 +404,7 @@ def once(words: Sequence[str]) -> None:
             raise UserError(f"{option} was given {times} times. Give it once{several}.")
 
 
-LISTS = ("--opt", "--task", "--tasks", "--lr", "--metrics", "--schedule", "--steps", "--compare", "--only")
+LISTS = tuple("--opt --task --tasks --axis --lr --metrics --schedule --steps --compare --only".split())
 
 
 # --- how a value is read, and what is said when it cannot be ---------------------------------------------

@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,8 @@ class Suite:
     """Each task with a batch also at these sizes in place of its own."""
     width: tuple[int, ...] = ()
     """Each task with a width (`d_model`, `units`) at these in place of its own."""
+    axes: Mapping[str, Sequence[Task]] = field(default_factory=dict)
+    """Tasks that `--axis` chooses together, by a name."""
 
     def __post_init__(self) -> None:
         if not (isinstance(self.name, str) and self.name.isprintable() and 0 < len(self.name) <= NAME):
@@ -83,6 +85,11 @@ class Suite:
                 unique(name[:-1], given)
             elif wrong := [each for each in given if not isinstance(each, kind)]:
                 raise UserError(f"suite {self.name}: {shortened(wrong[0])} is not a metric.")
+        axes = self.axes.values() if isinstance(self.axes, Mapping) else [None]
+        if not all(
+            isinstance(axis, list | tuple) and all(isinstance(t, Task) for t in axis) for axis in axes
+        ):
+            raise UserError(f"suite {self.name}: axes must be tuples of tasks by their names.")
         for name, (least, most) in LIMITS.items():
             given = getattr(self, name)
             each = given.values() if isinstance(given, Mapping) else [given]
@@ -108,6 +115,13 @@ class Suite:
         spread = [each for task in self.tasks for each in sized(task, self.batch, self.width)]
         for name, value in {"tasks": tuple(dict.fromkeys(spread)), "batch": (), "width": ()}.items():
             object.__setattr__(self, name, value)  # spread once: a copy of the suite has these tasks
+
+    def axis(self, name: str) -> tuple[Task, ...]:
+        """The tasks of an axis; UserError if it has none of that name."""
+        if name not in self.axes:
+            listed = f"has the axes {', '.join(self.axes)}" if self.axes else "has no axes (scaling has)"
+            raise UserError(f"--axis: suite {self.name} {listed}; got {name!r}.")
+        return tuple(self.axes[name])
 
     @property
     def staged(self) -> bool:

@@ -4,9 +4,13 @@ Three axes, on each of which every optimizer is tuned anew at every place (nine 
 five fresh seeds report): a transformer over 250 to 2,000 steps, each with a whole cosine; a network on digits with
 batches of 4 to 256; transformers of width 16 to 64, the steps in proportion to the number of parameters, by the
 standard rules and by those of muP. And a quadratic whose law under gradient descent is known, which tests the fits.
+Some twenty minutes on two cores.
 
     optbench run --suite scaling --opt muon,soap,kron,adamw
+    optbench run --suite scaling --opt muon,adamw --axis horizon
 """
+
+import itertools
 
 from optbench.cell import Schedule
 from optbench.optimizers import parse as optimizer
@@ -20,11 +24,18 @@ BASE = "transformer[layers=1,heads=2,context=16,batch=8,d_model={},mup={}]"
 
 over_steps, known = task("transformer_8"), task("power_law")
 over_width = {task(BASE.format(w, mup)): steps for mup in (0, min(WIDTHS)) for w, steps in WIDTHS.items()}
-over_batches = [task(f"mlp[width=32,batch={batch}]") for batch in (4, 16, 64, 256)]
+over_batches = tuple(task(f"mlp[width=32,batch={batch}]") for batch in (4, 16, 64, 256))
 
+axes = {
+    "horizon": (over_steps,),
+    "batch": over_batches,
+    "width": tuple(over_width),
+    "law": (known,),
+}
 suite = Suite(
     name="scaling",
-    tasks=(over_steps, *over_batches, *over_width, known),
+    tasks=tuple(itertools.chain(*axes.values())),
+    axes=axes,
     optimizers=tuple(map(optimizer, ("muon", "soap[weight_decay=0]", "kron", "adamw[weight_decay=0]"))),
     schedule=Schedule("cosine", warmup=0.1),
     steps={

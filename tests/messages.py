@@ -114,6 +114,9 @@ run --task quadratic,quadratic_10
 run --task 'resnet[depth=9]'
 run --task 'resnet[width=6]'
 run --task 'resnet[dataset=cifar]'
+run --axis batch
+run --suite scaling --axis depth
+run --suite scaling --axis batch --task mlp
 run --task 'transformer[heads=5]'
 run --task 'transformer[dataset=pydocs]'
 run --task 'transformer[dataset=../a.txt]'

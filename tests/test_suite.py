@@ -112,6 +112,14 @@ def test_the_quickstart_is_what_was_promised():
     assert suite.seeds == 5
 
 
+def test_an_axis_is_its_tasks():
+    whole = Request(suite="scaling").resolve()
+    assert {task for name in whole.axes for task in whole.axis(name)} == set(whole.tasks)
+    some = Request(suite="scaling", axis=("batch,law",)).resolve()
+    assert some.tasks == (*whole.axis("batch"), *whole.axis("law"))
+    assert {task.batch for task in whole.axis("batch")} == {4, 16, 64, 256}
+
+
 def test_the_options_of_a_request_replace_those_of_the_suite():
     request = Request(
         opt=("kron[b1=0.5],adam", "sgd"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Union
@@ -47,6 +48,8 @@ class Request:
     package: optax:yogi, torch:NAdam, mypackage.mymodule:make."""
     task: Texts = None
     """Tasks in place of the suite's: mlp or 'quadratic[dim=50,condition=1e3]'."""
+    axis: Texts = None
+    """Only these axes of a suite that has some: horizon, batch, width or law of suite scaling."""
     lr: Texts = None
     """Learning rates in place of the equal grid: 0.1,0.01"""
     metrics: Texts = None
@@ -111,6 +114,13 @@ class Request:
             raise UserError(f"--shard must be i/n with i from 1 to n, such as 2/8; got {self.shard!r}.")
         return int(number) - 1, int(count)
 
+    def along(self, suite: Suite) -> dict[str, Any]:
+        """The tasks of the requested axes, if any."""
+        axes = parsed("axis", self.axis, suite.axis)
+        if axes is not None and self.task is not None:
+            raise UserError("--axis and --task both choose the tasks. Give one of them.")
+        return {} if axes is None else {"tasks": tuple(itertools.chain(*axes))}
+
     @property
     def rates(self) -> list[float] | None:
         return None if self.lr is None else learning_rates(self.lr)
@@ -133,6 +143,7 @@ class Request:
         changes: dict[str, Any] = {
             "optimizers": parsed("optimizer", self.opt, catalogue.optimizer),
             "tasks": parsed("task", self.task, catalogue.task),
+            **self.along(suite),
             "metrics": parsed("metric", self.metrics, catalogue.metric),
             "schedule": parsed("schedule", self.schedule, catalogue.schedule),
             "steps": parsed("number of steps", self.steps, whole),
