@@ -400,11 +400,11 @@ def once(words: Sequence[str]) -> None:
     options = Counter(word.partition("=")[0] for word in words if word.startswith("--"))
     for option, times in options.items():
         if times > 1:
-            several = f", with all its values behind it: {option} a,b" if option in LISTS else ""
+            several = f", with all its values behind it: {option} a,b" if option in LISTS.split() else ""
             raise UserError(f"{option} was given {times} times. Give it once{several}.")
 
 
-LISTS = tuple("--opt --task --tasks --axis --lr --metrics --schedule --steps --compare --only".split())
+LISTS = "--opt --task --tasks --axis --lr --metrics --schedule --steps --compare --only"
 
 
 # --- how a value is read, and what is said when it cannot be ---------------------------------------------
