@@ -134,13 +134,17 @@ class Cell:
         return (*self.task.made_of(), *self.optimizer.made_of())
 
     def program_key(self) -> str:
-        """What cells of one compiled program share: everything but the seed, the twin and the lane numbers."""
+        """What lanes of one program share: everything but the seed, the twin and the lane numbers."""
         spec = self.spec()
         for name in self.optimizer.lane_numbers():
             spec["optimizer"].pop(name, None)
         spec.pop("seed")
         spec["twin"] = self.twin is not None
         return digest(spec)
+
+    def compiled_key(self) -> str:
+        """What programs share that are compiled once: a schedule is numbers."""
+        return dataclasses.replace(self, schedule=Schedule()).program_key()
 
 
 @functools.lru_cache(maxsize=200_000)

@@ -81,10 +81,10 @@ class Program:
         """The width that its rows are found by, since bits depend on it; 0 where lanes do not run side by side."""
         return (self.narrowed or self.width) if self.mode in SIDE_BY_SIDE else 0
 
-    @property
+    @functools.cached_property
     def family(self) -> tuple[str, str]:
-        """Of programs a lane of which takes the same memory, such as the parts of one that was cut."""
-        return self.cells[0].program_key(), self.mode
+        """Of programs that are compiled once and a lane of which takes the same memory, such as the parts of one."""
+        return self.cells[0].compiled_key(), self.mode
 
     @functools.cached_property
     def shapes(self) -> Shapes:

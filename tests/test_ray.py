@@ -55,6 +55,17 @@ def test_ten_thousand_programs_on_a_thousand_workers_end_together(spread):
     assert ends <= 1.1 * max(costs.sum() / 1000, costs.max())
 
 
+def test_a_program_is_compiled_by_one_worker_while_there_is_other_work():
+    """Two jobs of each family, as under two schedules, and another run of them; all cost about the same."""
+    queue, where = Queue[Simulated](), {}
+    for _ in range(2):
+        queue.put([Simulated(number % 50, 1 + number % 50 / 100) for number in range(100)])
+        for turn in range(100):
+            job = queue.take(turn % 2)
+            where.setdefault(job.number, set()).add(turn % 2)
+    assert sum(len(workers) - 1 for workers in where.values()) <= 1
+
+
 def test_stored_costs_order_a_later_run(tmp_path):
     from tests.grown import grow
 

@@ -8,7 +8,6 @@ else differs between frameworks.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 import time
@@ -20,7 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from optbench.cell import Cell, Schedule, Trace
+from optbench.cell import Cell, Trace
 from optbench.engines.measured import peak_facts
 from optbench.engines.progress import Progress
 from optbench.metrics import Metric
@@ -284,8 +283,7 @@ class Engine:
         seeds = max(len(inputs.seeds) for inputs in groups)
         traces: list[Trace] = []
         saves, warm = Saves(), {} if warm is None else warm
-        alike = dataclasses.replace(cells[0], schedule=Schedule())  # a schedule is numbers
-        key = (alike.program_key(), mode, device, width, *(metric.key() for metric in metrics))
+        key = (cells[0].compiled_key(), mode, device, width, *(metric.key() for metric in metrics))
         with self.device(cells[0], device) as chosen:
             backend = warm.pop(key, None)
             if backend is None or not backend.fits(min(size, len(cells)), seeds):

@@ -14,8 +14,8 @@ class Job(Protocol):
     """What a worker runs: a `plan.Program`, or a call of a function.
 
     `cost` is in CPU seconds, roughly. A `roomy` job needs an allocator that keeps what is freed. Jobs of one `family`
-    need the same memory; `halves` are jobs that need about half of it each, none if the job cannot be cut. The
-    `message` is JSON data.
+    compile the same program and need the same memory; `halves` are jobs that need about half of it each, none if the
+    job cannot be cut. The `message` is JSON data.
     """
 
     @property
@@ -82,34 +82,28 @@ class Queue(Generic[J]):
         self.jobs: list[J] = []
         self.too_large: set[tuple[str, str]] = set()
         """Families of jobs of which a single lane did not fit."""
-        self.taken: dict[tuple[str, str], int] = {}
         self.homes: dict[tuple[str, str], int] = {}
-        """The worker of each family in earlier runs, which has its program compiled."""
+        """The worker of each family, which compiles its program or has it compiled."""
         self.killed: list[J] = []
         """Jobs whose worker was killed; each is tried once more."""
-
-    def begin(self, jobs: Sequence[J]) -> None:
-        """Another run of the same workers."""
-        self.homes |= self.taken
-        self.put(jobs)
 
     def put(self, jobs: Sequence[J]) -> None:
         self.jobs = sorted([*self.jobs, *jobs], key=lambda job: job.cost)
 
     def take(self, number: int, roomy: bool | None = None) -> J:
-        """The next job for a worker: of its own kind while there are any, and of those rather one that it has compiled
-        than one that another has; cheapest first for the first worker."""
+        """The next job for a worker: of its own kind while there are any, and of those rather one that no other worker
+        compiles; cheapest first for the first worker."""
         indices = range(len(self.jobs)) if number == 0 else range(len(self.jobs) - 1, -1, -1)
 
         def alike(i: int) -> bool:
             return roomy in (None, self.jobs[i].roomy)
 
         def own(i: int) -> bool:
-            return not self.homes or self.homes.get(self.jobs[i].family, number) == number
+            return self.homes.get(self.jobs[i].family, number) == number
 
         both = (i for i in indices if alike(i) and own(i))
         job = self.jobs.pop(next(both, next(filter(alike, indices), indices[0])))
-        self.taken[job.family] = number
+        self.homes[job.family] = number
         return job
 
     def settle(self, number: int, job: J, facts: dict[str, Any]) -> Iterator[Event[J]]:

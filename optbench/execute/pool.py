@@ -141,7 +141,7 @@ class Pool(Generic[J]):
 
     def run(self, programs: Sequence[J]) -> Iterator[Event[J]]:
         """Every program once: cheapest first on the first worker, most expensive first on the others."""
-        self.waiting.begin(programs)
+        self.waiting.put(programs)
         ended = False
         try:
             for worker in self.workers:
