@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,12 +30,14 @@ SHARE = 0.8
 """Of an accelerator's memory, what the lanes of one program may take."""
 ROOMY_FROM = 4e6
 """Bytes of parameters and temporaries of one gradient from which a worker gets an allocator that keeps memory."""
-FLOP_A_SECOND = 1e11
-"""Of a core, in the products of small networks."""
-ARRAY_SECONDS = 1e-5
+FLOP_A_SECOND = 2.5e10
+"""Of a core, in the products of small networks; this and the next four are from the 28,800 cells of reports/grand."""
+ARRAY_SECONDS = 1.2e-5
 """What a step takes for each array of parameters beside its arithmetic, lane by lane."""
-COMPILE_SECONDS = 0.3
-"""What compiling a step takes for each array of parameters."""
+EVALUATED = 1.5
+"""Steps and evaluations, in times of the steps."""
+COMPILE_SECONDS, COMPILE_ARRAY_SECONDS = 1.5, 0.5
+"""What compiling a step takes, and for each array of parameters."""
 SPREAD_FROM = 20.0
 """Seconds of steps in a part of a program that is worth a compilation of its own on another core."""
 UNKNOWN_STATE = 8
@@ -92,21 +94,24 @@ class Program:
 
     @functools.cached_property
     def cost(self) -> float:
-        """CPU seconds, roughly; only the order of programs and the displayed remaining time depend on it."""
+        """CPU seconds, roughly; only how programs are ordered, cut and foretold depends on it."""
         return self.stepping + self.compiling
 
     @functools.cached_property
     def stepping(self) -> float:
+        """Steps and evaluations."""
         cell = self.cells[0]
         if self.pace:
-            return len(self.cells) * cell.steps * self.pace
+            return len(self.cells) * cell.steps * self.pace * EVALUATED
         step = (cell.task.flops() + cell.optimizer.flops(self.shapes)) / FLOP_A_SECOND
         beside = ARRAY_SECONDS * len(self.shapes) / (self.width if self.mode in SIDE_BY_SIDE else 1)
-        return len(self.cells) * cell.steps * (step + beside)
+        return len(self.cells) * cell.steps * (step + beside) * EVALUATED
 
     @functools.cached_property
     def compiling(self) -> float:
-        return COMPILE_SECONDS * len(self.shapes) if self.cells[0].framework == "jax" else 0.0
+        if self.cells[0].framework != "jax":
+            return 0.0
+        return COMPILE_SECONDS + COMPILE_ARRAY_SECONDS * len(self.shapes)
 
     @property
     def bytes(self) -> int:
@@ -177,6 +182,12 @@ def lane_bytes(cell: Cell, shapes: Shapes) -> int:
     state = cell.optimizer.state_floats(shapes)
     state = UNKNOWN_STATE * floats if state is None else state
     return DTYPE_BYTES[cell.dtype] * (4 * floats + state + cell.task.working_floats() + 1)
+
+
+def seconds_of(programs: Sequence[Program]) -> float:
+    """CPU seconds that programs take together, roughly: a family is compiled once."""
+    compiling = {program.family: program.compiling for program in programs}
+    return sum(program.stepping for program in programs) + sum(compiling.values())
 
 
 def programs(

@@ -17,6 +17,7 @@ from optbench.execute.session import Session
 from optbench.execute.tuning import stages
 from optbench.fields import UserError
 from optbench.live import display, title
+from optbench.plan import seconds_of
 from optbench.protocol import installed
 from optbench.record import typed
 from optbench.wording import count, listed, terminal_width
@@ -234,7 +235,7 @@ def print_costs(session: Session) -> dict[str, Any]:
     for program, facts in zip(session.programs, programs, strict=True):
         schedule = f", {program.cells[0].schedule.label()}" * several
         print(f"  {title(program)}: {facts['steps']} steps, {facts['mode']}{schedule}")
-    seconds = sum(program.cost for program in session.programs) + session.to_come
+    seconds = seconds_of(session.programs) + session.to_come
     minutes = seconds / session.order.jobs / 60
     most = max((program.bytes for program in session.programs), default=0)
     print(

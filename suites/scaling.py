@@ -2,7 +2,7 @@
 
 Three axes, on each of which every optimizer is tuned anew at every place (nine learning rates on two seeds choose,
 five fresh seeds report): a transformer over 250 to 2,000 steps, each with a whole cosine; a network on digits with
-batches of 4 to 256; transformers of width 16 to 64, the steps in proportion to the number of parameters, by the
+batches of 4 to 256; transformers of width 12 to 48, the steps in proportion to the number of parameters, by the
 standard rules and by those of muP. And a quadratic whose law under gradient descent is known, which tests the fits.
 Some twenty minutes on two cores.
 
@@ -18,7 +18,7 @@ from optbench.suite import Suite
 from optbench.tasks import parse as task
 
 HORIZONS = (250, 500, 1000, 2000)
-WIDTHS = {16: 125, 32: 500, 64: 2000}
+WIDTHS = {12: 60, 24: 240, 48: 960}
 """Steps by width: hidden matrices have width squared parameters."""
 BASE = "transformer[layers=1,heads=2,context=16,batch=8,d_model={},mup={}]"
 

@@ -12,6 +12,7 @@ from optbench.execute.order import Order
 from optbench.execute.request import Request
 from optbench.execute.session import Session
 from optbench.fields import UserError
+from optbench.plan import EVALUATED
 from optbench.store import Store
 
 SUITE = Request(
@@ -79,7 +80,7 @@ def test_stored_costs_order_a_later_run(tmp_path):
     for program in more.programs:
         cell = program.cells[0]
         assert program.pace == frame[cell.task.label(), cell.optimizer.label()]
-        assert program.stepping == len(program.cells) * 20 * program.pace
+        assert program.stepping == len(program.cells) * 20 * program.pace * EVALUATED
     assert all(program.pace == 0 for program in more.order.planned), "shards would differ between machines"
 
 
