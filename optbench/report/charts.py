@@ -19,6 +19,7 @@ from optbench.report.paths import STATIONS, Terrain
 from optbench.report.paths import thinned as thinned_steps
 from optbench.report.problem import Problem
 from optbench.stats import Frame
+from optbench.stats.curves import by_lane
 from optbench.stats.outcomes import trying
 from optbench.stats.tunability import best_of_trials
 from optbench.wording import spoken
@@ -127,7 +128,12 @@ def progress(problem: Problem, metric: str, places: dict[str, int]) -> dict[str,
         stopped = stop(middle, problem, metric)
         lanes = problem.best[name]
         cell = str(lanes["cell"].iloc[lanes["seed"].argmin()])
-        shown.append({**line(ends, places[name], "step", "middle"), "end": stopped, "cell": cell})
+        facts: dict[str, Any] = {"end": stopped, "cell": cell}
+        if len(places) <= MANY and len(lanes) > 1:
+            few = finite["step"].to_numpy()[:: -(-len(finite) // FEWER)]
+            each = by_lane(lanes, metric, few)
+            facts |= {"steps": few.tolist(), "seeds": [shorts(values) for values in each]}
+        shown.append({**line(ends, places[name], "step", "middle"), **facts})
     targets = [target.value for target in problem.question.targets if target.metric == metric]
     visible = [short(value) for value in targets if value >= bottom / 2]
     return {**scale(metric, bottom, top), "targets": visible, "lines": shown}

@@ -24,7 +24,7 @@ PARTS = 4
 def curves(content: Content) -> list[Part]:
     note = (
         "Median over seeds at each optimizer's best learning rate; the band is its interval. On the page, point at a "
-        "chart, or focus it and press the arrow keys, to read values."
+        "chart, or focus it and press the arrow keys, to read values; enlarged, it shows each seed."
     )
     return [Charts(note, [progress(content, place) for place in range(len(content.problems))])]
 

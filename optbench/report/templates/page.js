@@ -87,7 +87,7 @@ class Chart {
   async draw() {
     if (!this.stale) return;
     this.stale = false;
-    this.model = kinds[this.kind](this.data, state);
+    this.model = kinds[this.kind](this.data, { ...state, large: this.large });
     const caption = this.plot.closest("figure").querySelector(".metric");
     if (caption) caption.textContent = this.model.label;
     const box = this.plot.querySelector("div.drawing") ?? this.plot.appendChild(document.createElement("div"));
