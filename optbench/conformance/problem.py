@@ -86,6 +86,26 @@ def one_step(step: int, weight: float) -> Weight:
     return lambda name, t: weight if t == step else 1.0
 
 
+def spiked(seen: Mapping[str, np.ndarray]) -> str:
+    """What a spike of the gradient left of the parameters `PAIR`."""
+    for name, shape in PAIR.items():
+        assert np.isfinite(seen[name]).all(), (
+            f"One gradient that is 1e6 times as large, and {list(shape)} is not finite."
+        )
+    return "One gradient that is 1e6 times as large leaves it finite."
+
+
+def in_the_plane(first: np.ndarray, last: np.ndarray, parts: float, turned: float, most: float) -> str:
+    """Where a complex parameter went, and how far that is from its parts and from itself turned."""
+    assert np.isfinite(last).all(), "A complex parameter [3, 2] is not finite after 5 steps."
+    assert not np.array_equal(last, first), "A complex parameter [3, 2] never moves."
+    assert min(parts, turned) < most, (
+        f"A complex parameter [3, 2] goes another way than its parts ({parts:.1e}) and than itself turned by 90 "
+        f"degrees ({turned:.1e}): its squares are taken as z^2."
+    )
+    return "Complex parameters go as their parts do." if parts < most else "Complex parameters may be turned."
+
+
 def apart(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> float:
     """The largest distance of two points, relative to the largest entry of the first; NaN where one is."""
 
