@@ -89,7 +89,11 @@ def try_in_terminal(options: Try) -> tuple[int, dict[str, Any]]:
 
 
 def vet_in_terminal(
-    target: str, framework: str | None, full: bool = False, only: Sequence[str] = (), junit: str | None = None
+    target: str,
+    framework: str | None,
+    full: bool = False,
+    only: Sequence[str] | None = None,
+    junit: str | None = None,
 ) -> tuple[int, dict[str, Any]]:
     """Check an optimizer or a task in each framework; exit code 1 if a check fails."""
     from optbench import catalogue, environment
@@ -124,7 +128,7 @@ def vet_in_terminal(
                 show(job.framework, check, holds, sentence)
     if full and isinstance(thing, Optimizer):
         headed = ""
-        for job, finding in findings([thing], only, frameworks, workers):
+        for job, finding in findings([thing], only or (), frameworks, workers):
             if job.framework != headed:
                 print(f"{thing.kind} {thing.label()} in {job.framework}, as it is used")
             headed = job.framework
@@ -147,7 +151,9 @@ def vet_in_terminal(
     return int(failed > 0), {"thing": thing.label(), "kind": thing.kind, "checks": checks}
 
 
-def merge_in_terminal(folders: Sequence[str], into: str, bits: int | None) -> tuple[int, dict[str, Any]]:
+def merge_in_terminal(
+    folders: Sequence[str] | None, into: str, bits: int | None
+) -> tuple[int, dict[str, Any]]:
     """Merge results folders; exit code 1 if bits differ or a file was left out."""
     from optbench.merge import merge
 

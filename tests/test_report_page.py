@@ -432,7 +432,7 @@ def test_a_page_selects_few_rows_for_each_optimizer_on_each_task(tmp_path, monke
             folder, tasks=("rosenbrock_2", "mlp"), optimizers=crowd.OPTIMIZERS[:optimizers], seeds=2
         )
         selections.clear()
-        page(Content.of(Selection(str(suite)), Store(folder / "results")))
+        page(Content.of(Selection(suite=str(suite)), Store(folder / "results")))
         return len(selections)
 
     monkeypatch.setattr(pd.DataFrame, "__getitem__", counted)

@@ -169,7 +169,7 @@ def content(folder: Path, asked: str) -> Any:
     from optbench.store import Store
 
     try:
-        return Content.of(Selection(asked, results=str(folder)), Store(folder))
+        return Content.of(Selection(suite=asked, results=str(folder)), Store(folder))
     except UserError as error:
         log.info("%s is not shown: %s", folder, error)
         return None

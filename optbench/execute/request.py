@@ -162,6 +162,40 @@ class Request:
         return suite
 
 
+@dataclass(frozen=True)
+class Shown:
+    """Which stored rows `optbench report` and its like show; the fields are their options."""
+
+    results: str = "results"
+    """Results folder."""
+    suite: str = "quickstart"
+    """A suite's name, or a Python file that defines one."""
+    opt: Texts = None
+    """Only these optimizers: kron,adam or 'kron[b1=0.95]'."""
+    task: Texts = None
+    """Tasks in place of the suite's."""
+    schedule: Text = None
+    """Only this schedule: constant or 'cosine[warmup=0.1]'."""
+    framework: Text = None
+    """Only jax or torch."""
+    dtype: Text = None
+    """Only float32 or float64."""
+    precision: Text = None
+    """Only this precision of matrix products."""
+    steps: Number = None
+    """Only runs of this many steps."""
+    device_kind: Text = None
+    """Only this kind of device."""
+    tuning: Text = None
+    """Show results tuned by this ruleset: grid, random or quasi."""
+    trials: Number = None
+    """Number of trials of that run."""
+    fresh: bool = False
+    """Show winners of a grid on fresh seeds (`run --fresh`)."""
+    older: bool = False
+    """Also show rows of older code, under separate names."""
+
+
 def whole(text: Any) -> int:
     try:
         value = int(text) if isinstance(text, str) else text

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from optbench.execute.request import Shown
 from optbench.fields import UserError, nearest, split_brackets
 from optbench.optimizer import Optimizer
 from optbench.record import IMPORTED
@@ -27,24 +28,11 @@ from optbench.tuning import BLOCK, FRESH
 
 
 @dataclass(frozen=True)
-class Selection:
+class Selection(Shown):
     """A suite's tasks with every stored optimizer at every setting, narrowed by what is given."""
 
-    suite: str | Suite = "quickstart"
-    opt: Sequence[str] | None = None
-    task: Sequence[str] | None = None
-    schedule: str | None = None
-    framework: str | None = None
-    dtype: str | None = None
-    precision: str | None = None
-    steps: int | None = None
-    device_kind: str | None = None
-    tuning: str | None = None
-    trials: int | None = None
-    fresh: bool = False
-    results: str = "results"
-    older: bool = False
-    """Also show results of older code, each under its own name."""
+    suite: Any = "quickstart"
+    """A name, or a Suite."""
 
     def tuned_suite(self) -> Suite:
         return dataclasses.replace(self.own, **self.beyond_suite)
