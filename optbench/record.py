@@ -83,9 +83,13 @@ class Question:
     def text(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
 
-    @classmethod
-    def read(cls, text: str) -> Question:
-        return _read(text)
+    @staticmethod
+    @functools.cache
+    def read(text: str) -> Question:
+        given = json.loads(text)
+        surface = given.pop("surface", None)
+        targets = tuple(Target(*target) for target in given.pop("targets"))
+        return Question(**given, targets=targets, surface=None if surface is None else Surface(*surface))
 
     @property
     def goals(self) -> tuple[Target, ...]:
@@ -106,14 +110,6 @@ class Question:
     def last(self) -> Target:
         """The hardest target."""
         return self.goals[-1]
-
-
-@functools.cache
-def _read(text: str) -> Question:
-    given = json.loads(text)
-    surface = given.pop("surface", None)
-    targets = tuple(Target(*target) for target in given.pop("targets"))
-    return Question(**given, targets=targets, surface=None if surface is None else Surface(*surface))
 
 
 @functools.lru_cache(maxsize=1000)
