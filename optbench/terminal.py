@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 import textwrap
 import time
@@ -19,7 +18,7 @@ from optbench.fields import UserError
 from optbench.live import display, title
 from optbench.protocol import installed
 from optbench.record import typed
-from optbench.wording import count, listed, terminal_width
+from optbench.wording import command_line, count, listed, terminal_width
 
 if TYPE_CHECKING:
     from optbench.plan import Program
@@ -293,12 +292,11 @@ def print_next(request: Request, frame: Frame) -> None:
 
 def report_command(request: Request) -> str:
     """The `optbench report` that shows what a request ran."""
-    options = {
-        "task": ",".join(map(str, request.task)) if request.task else None,
+    results = None if request.results == "results" else request.results
+    how = {
         "tuning": request.tuning,
-        "trials": None if request.trials is None else str(request.trials),
-        "results": None if request.results == "results" else request.results,
+        "trials": request.trials,
+        "results": results,
+        "fresh": request.fresh or None,
     }
-    words = ["optbench", "report", "--suite", str(request.suite)]
-    words += [word for name, value in options.items() if value is not None for word in (f"--{name}", value)]
-    return shlex.join(words) + " --fresh" * request.fresh
+    return command_line("report", suite=request.suite, task=request.task or None, **how)

@@ -14,7 +14,7 @@ from optbench.optimizer import Optimizer
 from optbench.record import IMPORTED, typed
 from optbench.report import resolve
 from optbench.report.content import Content
-from optbench.report.reproduce import command_line, typed_names
+from optbench.report.reproduce import typed_names
 from optbench.stats import Frame
 from optbench.stats.comparison import log_losses
 from optbench.stats.outcomes import chosen
@@ -22,6 +22,7 @@ from optbench.stats.paired import ALPHA
 from optbench.stats.sequence import estimate
 from optbench.stats.settings import kept_apart, labels
 from optbench.store import Store
+from optbench.wording import command_line
 
 MARGIN = 1.01
 """Losses are equivalent whose ratio lies within this, as in `optbench try`."""

@@ -17,7 +17,7 @@ from optbench.optimizer import Optimizer
 from optbench.record import IMPORTED
 from optbench.report import reproduce, resolve
 from optbench.report.look import order
-from optbench.report.reproduce import command_line, rates_text, typed_names
+from optbench.report.reproduce import rates_text, typed_names
 from optbench.stats import Frame
 from optbench.stats.curves import INTERVAL_FROM
 from optbench.stats.settings import PROBLEM, SETTING, modern
@@ -25,6 +25,7 @@ from optbench.stats.stages import key, made_by, staged, unreported
 from optbench.store import Store
 from optbench.suite import Suite, several
 from optbench.tuning import BLOCK, FRESH
+from optbench.wording import command_line
 
 
 @dataclass(frozen=True)
