@@ -372,17 +372,13 @@ def rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     kind = inner[0] if optional else info.type
     if kind == tuple[str, ...]:
         return spec("*", "A,B", tuple, list)
-    if kind is int:
-        return spec(1, "INT", lambda words: number(words[0], int, "a whole number"), one)
-    if kind is float:
-        return spec(1, "NUMBER", lambda words: number(words[0], float, "a number"), one)
-    if kind is str:
-        return spec(1, "TEXT", lambda words: words[0], one)
-    return None
+    if kind not in ONE:
+        return None
+    metavar, what = ONE[kind]
+    return spec(1, metavar, lambda words: read(words[0], kind, what), lambda value: [str(value)])
 
 
-def one(value: Any) -> list[str]:
-    return [str(value)]
+ONE = {int: ("INT", "a whole number"), float: ("NUMBER", "a number"), str: ("TEXT", "text")}
 
 
 def spec(nargs: Any, metavar: str, read: Callable, words: Callable) -> PrimitiveConstructorSpec[Any]:
@@ -394,7 +390,7 @@ def spec(nargs: Any, metavar: str, read: Callable, words: Callable) -> Primitive
     return PrimitiveConstructorSpec(nargs, metavar, read, lambda value: True, shown)
 
 
-def number(word: str, kind: type, what: str) -> Any:
+def read(word: str, kind: Any, what: str) -> Any:
     try:
         return kind(word)
     except ValueError:

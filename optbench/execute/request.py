@@ -150,7 +150,7 @@ class Request:
             refuse_fixed(optimizer)
             check_offered(suite, optimizer)
         for task in suite.tasks:
-            check_runs(suite, task)
+            check_offered(suite, task)
         if self.lanes is not None:
             check_lanes(self.lanes, suite.framework, plan.MODES, suite.optimizers)
         for task in suite.tasks:
@@ -205,22 +205,13 @@ def whole(text: Any) -> int:
     return value
 
 
-def check_runs(suite: Suite, task: Task) -> None:
-    offered = task.frameworks()
+def check_offered(suite: Suite, thing: Optimizer | Task) -> None:
+    offered = thing.frameworks()
     if suite.framework not in offered:
         other = "it has no loss. Write loss(self, params, batch), or jax(self), or torch(self)."
         if offered:
             other = f"it is in {', '.join(offered)}. Try: --framework {offered[0]}"
-        raise UserError(f"task {task.label()} is not offered in {suite.framework}; {other}")
-
-
-def check_offered(suite: Suite, optimizer: Optimizer) -> None:
-    offered = optimizer.frameworks()
-    if suite.framework not in offered:
-        raise UserError(
-            f"optimizer {optimizer.label()} is not offered in {suite.framework}; "
-            f"it is in {', '.join(offered)}. Try: --framework {offered[0]}"
-        )
+        raise UserError(f"{thing.kind} {thing.label()} is not offered in {suite.framework}; {other}")
 
 
 def refuse_fixed(optimizer: Optimizer) -> None:
