@@ -316,7 +316,7 @@ def do(
 
             return import_in_terminal(**options(command))
         case Export():
-            from optbench.exchange.export import export_in_terminal
+            from optbench.exchange.command import export_in_terminal
             from optbench.report.selection import Selection
 
             return export_in_terminal(Selection(**options(command, Selection)), command.to)
