@@ -262,7 +262,6 @@ def named(program: Program) -> dict[str, Any]:
 
 
 def print_table(session: Session, frame: Frame) -> dict[str, Any]:
-    """The comparison, its verdict and its notes."""
     from optbench.stats.outcomes import outcomes
     from optbench.stats.provenance import faults
     from optbench.stats.stages import staged_note, with_untuned

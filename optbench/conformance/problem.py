@@ -26,7 +26,6 @@ def generator(text: str) -> np.random.Generator:
 
 
 def first(shapes: Shapes) -> dict[str, np.ndarray]:
-    """The first parameters."""
     return {name: generator(f"first/{name}").standard_normal(shape) for name, shape in shapes.items()}
 
 
