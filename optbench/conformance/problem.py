@@ -47,26 +47,8 @@ def signs(name: str, t: int, shape: tuple[int, ...]) -> np.ndarray:
     return np.sign(generator(f"sign/{name}/{t}").standard_normal(shape))
 
 
-ODD: tuple[Shapes, ...] = (
-    {"w": (1,)},
-    {"w": ()},
-    {"w": (0,)},
-    {"w": (0, 3)},
-    {"w": (1, 5)},
-    {"w": (5, 1)},
-    {"w": (2, 1, 3, 1, 2)},
-    {"w": (7, 3)},
-    {
-        "a": (1,),
-        "b": (),
-        "c": (0,),
-        "d": (0, 3),
-        "e": (1, 5),
-        "f": (5, 1),
-        "g": (2, 1, 3, 1, 2),
-        "h": (7, 3),
-    },
-)
+SELDOM = ((1,), (), (0,), (0, 3), (1, 5), (5, 1), (2, 1, 3, 1, 2), (7, 3))
+ODD: tuple[Shapes, ...] = (*({"w": shape} for shape in SELDOM), dict(zip("abcdefgh", SELDOM, strict=True)))
 """Shapes that are seldom, the smallest first; at last all together."""
 SILENT: Shapes = {"none": (2, 2), "some": (2, 2), "zero": (2, 2)}
 
