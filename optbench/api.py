@@ -180,7 +180,7 @@ class Result:
         from optbench.report.write import write_report
 
         tasks, names = (list(dict.fromkeys(self.frame[kind])) for kind in ("task", "optimizer"))
-        selection = Selection(self.suite or "quickstart", opt=names, task=tasks, results=self.results)
+        selection = Selection(self.results, self.suite or "quickstart", tuple(names), tuple(tasks))
         return write_report(self.results, str(out), selection, figures=figures)[0]
 
     def _repr_html_(self) -> str:

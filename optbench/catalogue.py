@@ -83,7 +83,6 @@ def optimizer(thing: Any, called: str = "") -> Optimizer:
 
 
 def thing(text: str) -> Optimizer | Task:
-    """The optimizer or task of this name."""
     from optbench import tasks
 
     name = text.strip().partition("[")[0]

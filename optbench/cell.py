@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from optbench.fields import UserError, canonical, check_choice, digest
 from optbench.optimizer import Optimizer
@@ -154,21 +154,28 @@ def cell_id(cell: Cell, data: str) -> str:
     return digest({"format": FORMAT, "data": data, "stops": stops, **cell.spec()})
 
 
-class Status(StrEnum):
+class Explained(StrEnum):
+    """Words of a closed set, each with what it means."""
+
+    sentence: str
+
+    def __new__(cls, word: str, sentence: str) -> Self:
+        """From a pair of word and sentence."""
+        made = str.__new__(cls, word)
+        made._value_, made.sentence = word, sentence
+        return made
+
+
+class Status(Explained):
     """How a cell ended; no row is ever dropped."""
 
-    DONE = "done"
-    REACHED = "reached"
-    DIVERGED = "diverged"
-    TIMEOUT = "timeout"
-    OUT_OF_MEMORY = "out of memory"
-    UNAVAILABLE = "unavailable"
-    ERROR = "error"
-
-    @property
-    def sentence(self) -> str:
-        """What the status means."""
-        return SENTENCES[self]
+    DONE = "done", "ran all its steps"
+    REACHED = "reached", "reached the final target and stopped there"
+    DIVERGED = "diverged", "the loss stopped being a finite number, or grew past the task's ceiling"
+    TIMEOUT = "timeout", "the program made no progress within the time limit and was stopped"
+    OUT_OF_MEMORY = "out of memory", "the program needed more memory than there was"
+    UNAVAILABLE = "unavailable", "the framework or device is not available"
+    ERROR = "error", "the program raised an error"
 
     @property
     def finished(self) -> bool:
@@ -184,17 +191,6 @@ class Status(StrEnum):
 FINISHED = tuple(status for status in Status if status.finished)
 """For columns of a frame."""
 FINAL = tuple(status for status in Status if status.final)
-
-
-SENTENCES = {
-    Status.DONE: "ran all its steps",
-    Status.REACHED: "reached the final target and stopped there",
-    Status.DIVERGED: "the loss stopped being a finite number, or grew past the task's ceiling",
-    Status.TIMEOUT: "the program made no progress within the time limit and was stopped",
-    Status.OUT_OF_MEMORY: "the program needed more memory than there was",
-    Status.UNAVAILABLE: "the framework or device is not available",
-    Status.ERROR: "the program raised an error",
-}
 
 
 @dataclass

@@ -21,7 +21,7 @@ from tyro.conf import Positional, subcommand
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from optbench import versus
-from optbench.execute.request import Number, Request, Text, Texts
+from optbench.execute.request import Number, Request, Shown, Text, Texts
 from optbench.fields import UserError, shortened
 
 Json = Annotated[
@@ -47,40 +47,6 @@ class Show:
     name: Positional[str]
     """kron, mlp or quickstart."""
     json: Json = False
-
-
-@dataclass(frozen=True)
-class Shown:
-    """Which stored rows a command shows."""
-
-    results: str = "results"
-    """Results folder."""
-    suite: str = "quickstart"
-    """A suite's name, or a Python file that defines one."""
-    opt: Texts = None
-    """Only these optimizers: kron,adam or 'kron[b1=0.95]'."""
-    task: Texts = None
-    """Tasks in place of the suite's."""
-    schedule: Text = None
-    """Only this schedule: constant or 'cosine[warmup=0.1]'."""
-    framework: Text = None
-    """Only jax or torch."""
-    dtype: Text = None
-    """Only float32 or float64."""
-    precision: Text = None
-    """Only this precision of matrix products."""
-    steps: Number = None
-    """Only runs of this many steps."""
-    device_kind: Text = None
-    """Only this kind of device."""
-    tuning: Text = None
-    """Show results tuned by this ruleset: grid, random or quasi."""
-    trials: Number = None
-    """Number of trials of that run."""
-    fresh: bool = False
-    """Show winners of a grid on fresh seeds (`run --fresh`)."""
-    older: bool = False
-    """Also show rows of older code, under separate names."""
 
 
 @dataclass(frozen=True)
@@ -313,9 +279,7 @@ def do(
         case Vet():
             from optbench.terminal import vet_in_terminal
 
-            return vet_in_terminal(
-                command.target, command.framework, command.full, command.only or (), command.junit
-            )
+            return vet_in_terminal(**options(command))
         case List():
             from optbench import pages
 
@@ -332,7 +296,7 @@ def do(
             from optbench.report.selection import Selection
             from optbench.report.write import write_comparison, write_report
 
-            selection = Selection(**shared(command, Selection))
+            selection = Selection(**options(command, Selection))
             if command.compare is not None:
                 folder, text = write_comparison(command.results, command.out, selection, command.compare)
             else:
@@ -345,54 +309,42 @@ def do(
             from optbench.report.paper import write_paper
             from optbench.report.selection import Selection
 
-            selection = Selection(**shared(command, Selection))
+            selection = Selection(**options(command, Selection))
             return write_paper(selection, command.out, command.venue, command.without, command.allow_unequal)
         case Import():
             from optbench.exchange.command import import_in_terminal
 
-            return import_in_terminal(command.kind, command.path, command.results, command.metric)
+            return import_in_terminal(**options(command))
         case Export():
-            from optbench.exchange.export import export_in_terminal
+            from optbench.exchange.command import export_in_terminal
             from optbench.report.selection import Selection
 
-            return export_in_terminal(Selection(**shared(command, Selection)), command.to)
+            return export_in_terminal(Selection(**options(command, Selection)), command.to)
         case Merge():
             from optbench.terminal import merge_in_terminal
 
-            return merge_in_terminal(command.folders or (), command.into, command.bits)
+            return merge_in_terminal(**options(command))
         case Claims():
             from optbench.claim.command import claims_in_terminal
 
-            options = (
-                command.names,
-                command.results,
-                command.again,
-                command.strict,
-                command.jobs,
-                command.timeout,
-            )
-            code = claims_in_terminal(*options)
-            if command.out is not None:
+            given = options(command)
+            out = given.pop("out")
+            code = claims_in_terminal(**given)
+            if out is not None:
                 from optbench.report.claims import write_page
 
-                print(write_page(command.results, command.out))
+                print(write_page(command.results, out))
             return code, {}
         case Check():
             from optbench.gate.check import check
 
-            return check(
-                **{
-                    field.name: getattr(command, field.name)
-                    for field in fields(Check)
-                    if field.name != "json"
-                }
-            )
+            return check(**options(command))
 
 
-def shared(command: Any, kind: type) -> dict[str, Any]:
-    """The options of a command that a dataclass has as fields."""
-    wanted = {field.name for field in fields(kind)}
-    return {field.name: getattr(command, field.name) for field in fields(command) if field.name in wanted}
+def options(command: Any, kind: type | None = None) -> dict[str, Any]:
+    """The options of a command, but for `--json`; or those that a dataclass has as fields too."""
+    wanted = {field.name for field in fields(kind or command)} - {"json"}
+    return {name: getattr(command, name) for name in wanted}
 
 
 def once(words: Sequence[str]) -> None:
@@ -420,17 +372,13 @@ def rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     kind = inner[0] if optional else info.type
     if kind == tuple[str, ...]:
         return spec("*", "A,B", tuple, list)
-    if kind is int:
-        return spec(1, "INT", lambda words: number(words[0], int, "a whole number"), one)
-    if kind is float:
-        return spec(1, "NUMBER", lambda words: number(words[0], float, "a number"), one)
-    if kind is str:
-        return spec(1, "TEXT", lambda words: words[0], one)
-    return None
+    if kind not in ONE:
+        return None
+    metavar, what = ONE[kind]
+    return spec(1, metavar, lambda words: read(words[0], kind, what), lambda value: [str(value)])
 
 
-def one(value: Any) -> list[str]:
-    return [str(value)]
+ONE = {int: ("INT", "a whole number"), float: ("NUMBER", "a number"), str: ("TEXT", "text")}
 
 
 def spec(nargs: Any, metavar: str, read: Callable, words: Callable) -> PrimitiveConstructorSpec[Any]:
@@ -442,7 +390,7 @@ def spec(nargs: Any, metavar: str, read: Callable, words: Callable) -> Primitive
     return PrimitiveConstructorSpec(nargs, metavar, read, lambda value: True, shown)
 
 
-def number(word: str, kind: type, what: str) -> Any:
+def read(word: str, kind: Any, what: str) -> Any:
     try:
         return kind(word)
     except ValueError:

@@ -32,13 +32,15 @@ def commit() -> str:
     here = Path(__file__).parent.parent
     if not (here / ".git").exists():
         return ""
+    head = git(here, "rev-parse", "--short=12", "HEAD")
+    if head.returncode:
+        return ""
+    changed = git(here, "status", "--porcelain", "--untracked-files=no").stdout.strip()
+    return head.stdout.strip() + "+" * bool(changed)
 
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=False)
-        return done.stdout.strip() if done.returncode == 0 else ""
 
-    head = git("rev-parse", "--short=12", "HEAD")
-    return head + ("+" if head and git("status", "--porcelain", "--untracked-files=no") else "")
+def git(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False)
 
 
 @functools.cache
@@ -230,20 +232,19 @@ def checked_out(inside: Path, ref: str) -> Iterator[Checkout]:
     """A commit of the repository that a folder lies in, as a worktree in a temporary folder."""
     import tempfile
 
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(inside), *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    def run(*words: str) -> str:
+        done = git(inside, *words)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["git failed"])[-1]
             raise UserError(f"no commit {ref!r} of {inside}: {last}. Give a commit, branch or tag.")
         return done.stdout.strip()
 
-    root = Path(git("rev-parse", "--show-toplevel")).resolve()
-    commit = git("rev-parse", "--verify", "--end-of-options", f"{ref}^{{commit}}")
+    root = Path(run("rev-parse", "--show-toplevel")).resolve()
+    commit = run("rev-parse", "--verify", "--end-of-options", f"{ref}^{{commit}}")
     with tempfile.TemporaryDirectory(prefix="optbench-") as above:
         folder = Path(above).resolve() / root.name
-        git("worktree", "add", "--detach", str(folder), commit)
+        run("worktree", "add", "--detach", str(folder), commit)
         try:
             yield Checkout(commit, root, folder)
         finally:
-            git("worktree", "remove", "--force", str(folder))
+            run("worktree", "remove", "--force", str(folder))

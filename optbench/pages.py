@@ -135,79 +135,53 @@ def wrapper_page(name: str, wrapper: str) -> tuple[str, dict[str, Any]]:
     from optbench.optimizers.wrappers import WRAPPERS
 
     method: Any = catalogue.optimizer(name if "+" in name else f"adamw+{name}")
-    known = WRAPPERS[wrapper.partition("[")[0]]
-    rows = [field_row(known, f) for f in dataclasses.fields(known)]
-    description = inspect.getdoc(type(known)) or ""
-    around = (
-        f"Around {method.inner.label()}: {first_line(type(method.inner))}"
-        if "+" in name
-        else "Around any method."
-    )
-    facts = {
-        "kind": "wrapper",
-        "name": name,
-        "description": description,
-        "fields": rows,
-        "source": known.source,
-    }
+    known, around = WRAPPERS[wrapper.partition("[")[0]], "Around any method."
+    if "+" in name:
+        around = f"Around {method.inner.label()}: {first_line(type(method.inner))}"
     lines = [around, f"Source: {known.source}", f"Try: optbench run --task mlp --opt adamw,{method.label()}"]
-    return "\n\n".join([name, description, f"Fields\n{as_fields(rows)}", *lines]), facts
+    return with_fields(known, "wrapper", name, name, "Fields", lines, source=known.source)
 
 
 def described(kind: str, name: str, text: str) -> tuple[str, dict[str, Any]]:
     return f"{name}\n\n{text}", {"kind": kind, "name": name, "description": text}
 
 
+def with_fields(
+    thing: Any, kind: str, name: str, title: str, heading: str, lines: Sequence[str], **more: Any
+) -> tuple[str, dict[str, Any]]:
+    """The page of a dataclass, its fields under a heading; as data, with more facts."""
+    description = inspect.getdoc(type(thing)) or ""
+    rows = [field_row(thing, spec) for spec in dataclasses.fields(thing)]
+    facts = {"kind": kind, "name": name, "description": description, "fields": rows, **more}
+    return "\n\n".join([title, description, f"{heading}\n{as_fields(rows)}", *lines]), facts
+
+
 def thing_page(thing: Optimizer | Task, name: str) -> tuple[str, dict[str, Any]]:
     """Equations, fields, source; memory of an optimizer, targets of a task."""
-    description, rows = (
-        inspect.getdoc(type(thing)) or "",
-        [field_row(thing, f) for f in dataclasses.fields(thing)],
-    )
-    facts: dict[str, Any] = {
-        "kind": thing.kind,
-        "name": name,
-        "description": description,
-        "fields": rows,
-    }
-    facts |= {"frameworks": list(thing.frameworks()), "source": thing.source}
+    facts: dict[str, Any] = {"frameworks": list(thing.frameworks()), "source": thing.source}
     if isinstance(thing, Task):
         targets = [(t.metric, t.value, t.final) for t in thing.targets()]
-        facts |= {
-            "targets": targets,
-            "steps": thing.horizon,
-            "selected_by": thing.selection,
-            "reported": thing.score,
-        }
+        facts |= {"targets": targets, "steps": thing.horizon}
+        facts |= {"selected_by": thing.selection, "reported": thing.score}
         goals = ", ".join(
             f"{metric} <= {value:g}{' (stops there)' * final}" for metric, value, final in targets
         )
-        heading, lines = (
-            "Fields",
-            [
-                f"Targets: {goals}. Steps: {thing.horizon}. Selected by: {thing.selection}. Reported: {thing.score}.",
-                f"Source: {thing.source}",
-                f"Try: optbench run --task {name} --opt adam",
-            ],
-        )
-    else:
-        name, ratio = thing.label(), state_ratio(thing)
-        facts |= {"order": thing.order, "memory": thing.memory, "state_floats_per_parameter": ratio}
-        heading, lines = (
-            "Hyperparameters",
-            [
-                f"Frameworks: {', '.join(thing.frameworks())}. Order: {('first', 'second')[thing.order - 1]}.",
-                "\n".join(
-                    [
-                        f"State: {thing.memory}; {ratio} floats per parameter on a 256 x 128 layer with bias.",
-                        *layouts(thing),
-                    ]
-                ),
-                f"Source: {thing.source}",
-                f"Try: optbench run --suite quickstart --opt {name}",
-            ],
-        )
-    return "\n\n".join([name, description, f"{heading}\n{as_fields(rows)}", *lines]), facts
+        lines = [
+            f"Targets: {goals}. Steps: {thing.horizon}. Selected by: {thing.selection}. Reported: {thing.score}.",
+            f"Source: {thing.source}",
+            f"Try: optbench run --task {name} --opt adam",
+        ]
+        return with_fields(thing, thing.kind, name, name, "Fields", lines, **facts)
+    label, ratio = thing.label(), state_ratio(thing)
+    facts |= {"order": thing.order, "memory": thing.memory, "state_floats_per_parameter": ratio}
+    state = f"State: {thing.memory}; {ratio} floats per parameter on a 256 x 128 layer with bias."
+    lines = [
+        f"Frameworks: {', '.join(thing.frameworks())}. Order: {('first', 'second')[thing.order - 1]}.",
+        "\n".join([state, *layouts(thing)]),
+        f"Source: {thing.source}",
+        f"Try: optbench run --suite quickstart --opt {label}",
+    ]
+    return with_fields(thing, thing.kind, name, label, "Hyperparameters", lines, **facts)
 
 
 def field_row(thing: Named, spec: dataclasses.Field) -> dict[str, Any]:

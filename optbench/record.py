@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,28 +64,21 @@ class Question:
     @classmethod
     def of(cls, task: Task) -> Question:
         """The question of a task as it is now."""
-        surface = task.surface()
-        return cls(
-            selection=task.selection,
-            score=task.score,
-            targets=task.targets(),
-            optimum=task.optimum,
-            ceiling=task.ceiling,
-            unit=task.unit,
-            source=task.source,
-            seeded=task.seeded,
-            toy=task.toy,
-            noisy=bool(task.draws(0, 0, 1)),
-            horizon=task.horizon,
-            surface=None if surface is None else Surface(*surface),
-        )
+        surface, made = task.surface(), ("targets", "noisy", "surface")
+        same = {each.name: getattr(task, each.name) for each in fields(cls) if each.name not in made}
+        known = None if surface is None else Surface(*surface)
+        return cls(**same, targets=task.targets(), noisy=bool(task.draws(0, 0, 1)), surface=known)
 
     def text(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
 
-    @classmethod
-    def read(cls, text: str) -> Question:
-        return _read(text)
+    @staticmethod
+    @functools.cache
+    def read(text: str) -> Question:
+        given = json.loads(text)
+        surface = given.pop("surface", None)
+        targets = tuple(Target(*target) for target in given.pop("targets"))
+        return Question(**given, targets=targets, surface=None if surface is None else Surface(*surface))
 
     @property
     def goals(self) -> tuple[Target, ...]:
@@ -106,14 +99,6 @@ class Question:
     def last(self) -> Target:
         """The hardest target."""
         return self.goals[-1]
-
-
-@functools.cache
-def _read(text: str) -> Question:
-    given = json.loads(text)
-    surface = given.pop("surface", None)
-    targets = tuple(Target(*target) for target in given.pop("targets"))
-    return Question(**given, targets=targets, surface=None if surface is None else Surface(*surface))
 
 
 @functools.lru_cache(maxsize=1000)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 import textwrap
 import time
@@ -20,7 +19,7 @@ from optbench.live import display, title
 from optbench.plan import seconds_of
 from optbench.protocol import installed
 from optbench.record import typed
-from optbench.wording import count, listed, terminal_width
+from optbench.wording import command_line, count, listed, terminal_width
 
 if TYPE_CHECKING:
     from optbench.plan import Program
@@ -90,7 +89,11 @@ def try_in_terminal(options: Try) -> tuple[int, dict[str, Any]]:
 
 
 def vet_in_terminal(
-    target: str, framework: str | None, full: bool = False, only: Sequence[str] = (), junit: str | None = None
+    target: str,
+    framework: str | None,
+    full: bool = False,
+    only: Sequence[str] | None = None,
+    junit: str | None = None,
 ) -> tuple[int, dict[str, Any]]:
     """Check an optimizer or a task in each framework; exit code 1 if a check fails."""
     from optbench import catalogue, environment
@@ -125,7 +128,7 @@ def vet_in_terminal(
                 show(job.framework, check, holds, sentence)
     if full and isinstance(thing, Optimizer):
         headed = ""
-        for job, finding in findings([thing], only, frameworks, workers):
+        for job, finding in findings([thing], only or (), frameworks, workers):
             if job.framework != headed:
                 print(f"{thing.kind} {thing.label()} in {job.framework}, as it is used")
             headed = job.framework
@@ -148,7 +151,9 @@ def vet_in_terminal(
     return int(failed > 0), {"thing": thing.label(), "kind": thing.kind, "checks": checks}
 
 
-def merge_in_terminal(folders: Sequence[str], into: str, bits: int | None) -> tuple[int, dict[str, Any]]:
+def merge_in_terminal(
+    folders: Sequence[str] | None, into: str, bits: int | None
+) -> tuple[int, dict[str, Any]]:
     """Merge results folders; exit code 1 if bits differ or a file was left out."""
     from optbench.merge import merge
 
@@ -258,7 +263,6 @@ def named(program: Program) -> dict[str, Any]:
 
 
 def print_table(session: Session, frame: Frame) -> dict[str, Any]:
-    """The comparison, its verdict and its notes."""
     from optbench.stats.outcomes import outcomes
     from optbench.stats.provenance import faults
     from optbench.stats.stages import staged_note, with_untuned
@@ -288,12 +292,11 @@ def print_next(request: Request, frame: Frame) -> None:
 
 def report_command(request: Request) -> str:
     """The `optbench report` that shows what a request ran."""
-    options = {
-        "task": ",".join(map(str, request.task)) if request.task else None,
+    results = None if request.results == "results" else request.results
+    how = {
         "tuning": request.tuning,
-        "trials": None if request.trials is None else str(request.trials),
-        "results": None if request.results == "results" else request.results,
+        "trials": request.trials,
+        "results": results,
+        "fresh": request.fresh or None,
     }
-    words = ["optbench", "report", "--suite", str(request.suite)]
-    words += [word for name, value in options.items() if value is not None for word in (f"--{name}", value)]
-    return shlex.join(words) + " --fresh" * request.fresh
+    return command_line("report", suite=request.suite, task=request.task or None, **how)

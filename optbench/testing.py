@@ -18,7 +18,7 @@ import numpy as np
 from optbench import catalogue, environment, origin
 from optbench.cell import DTYPES, Cell, Schedule, Status, Trace
 from optbench.execute.worker import ENGINES, reason
-from optbench.fields import Named, UserError
+from optbench.fields import UserError
 from optbench.optimizer import Optimizer
 from optbench.optimizers.sgd import SGD
 from optbench.protocol import installed
@@ -45,27 +45,23 @@ class Report(NamedTuple):
     flops: float = 0.0
     floats: int = 0
 
-    @property
-    def faults(self) -> list[str]:
-        return [finding.sentence for finding in self.findings if not finding.holds]
-
 
 def check_optimizer(optimizer: Any, framework: str | None = None) -> None:
     """Raise an AssertionError with a sentence for each check that an optimizer fails.
 
     It runs a few steps on a small convex problem, in this process, in every framework it is offered in.
     """
-    thing = catalogue.optimizer(optimizer)
-    for name in [framework] if framework else installed(thing.frameworks()):
-        faults = optimizer_report(thing, name).faults
-        assert not faults, f"{thing.label()} in {name}: " + " ".join(faults)
+    assert_holds(catalogue.optimizer(optimizer), framework)
 
 
 def check_task(task: Any, framework: str | None = None) -> None:
     """Raise an AssertionError with a sentence for each check that a task fails."""
-    thing = catalogue.task(task)
+    assert_holds(catalogue.task(task), framework)
+
+
+def assert_holds(thing: Optimizer | Task, framework: str | None) -> None:
     for name in [framework] if framework else installed(thing.frameworks()):
-        faults = task_report(thing, name).faults
+        faults = [finding.sentence for finding in report_of(thing, name).findings if not finding.holds]
         assert not faults, f"{thing.label()} in {name}: " + " ".join(faults)
 
 
@@ -111,12 +107,6 @@ class Bowl(Task):
 
     def flops(self) -> float:
         return 200.0
-
-
-def optimizer_report(optimizer: Optimizer, framework: str) -> Report:
-    if framework not in optimizer.frameworks():
-        return Report([Finding("offered", False, f"It is not offered in {framework}.")])
-    return Report(gathered(optimizer_findings(optimizer, framework), framework))
 
 
 def gathered(findings: Iterator[Finding], framework: str) -> list[Finding]:
@@ -226,14 +216,6 @@ def run(cells: Sequence[Cell]) -> list[Trace]:
 # --- a task -------------------------------------------------------------------------------------------------
 
 
-def task_report(task: Task, framework: str) -> Report:
-    if framework not in task.frameworks():
-        return Report([Finding("offered", False, f"It is not offered in {framework}.")])
-    facts: dict[str, Any] = {}
-    findings = gathered(task_findings(task, framework, facts), framework)
-    return Report(findings, facts.get("flops", 0.0), facts.get("floats", 0))
-
-
 def task_findings(task: Task, framework: str, facts: dict[str, Any]) -> Iterator[Finding]:
     """Check by check; fills `facts` with the cost of a gradient."""
     first = task.init(0)
@@ -298,11 +280,16 @@ def task_findings(task: Task, framework: str, facts: dict[str, Any]) -> Iterator
 # --- in a worker --------------------------------------------------------------------------------------------
 
 
-def report_of(thing: Named, framework: str) -> Report:
-    if isinstance(thing, Task):
-        return task_report(thing, framework)
-    assert isinstance(thing, Optimizer)
-    return optimizer_report(thing, framework)
+def report_of(thing: Optimizer | Task, framework: str) -> Report:
+    if framework not in thing.frameworks():
+        return Report([Finding("offered", False, f"It is not offered in {framework}.")])
+    facts: dict[str, Any] = {}
+    found = (
+        task_findings(thing, framework, facts)
+        if isinstance(thing, Task)
+        else optimizer_findings(thing, framework)
+    )
+    return Report(gathered(found, framework), facts.get("flops", 0.0), facts.get("floats", 0))
 
 
 def in_worker(packed: Mapping[str, Any], framework: str) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -119,6 +120,17 @@ def shortened(label: str, width: int) -> str:
     name, bracket, inside = label.partition("[")
     room = width - len(name) - 4
     return f"{name}[{inside[: max(0, room)]}..]" if bracket and room >= 0 else f"{label[: width - 2]}.."
+
+
+def command_line(verb: str, **options: Any) -> str:
+    """An optbench command line; options that are None are left out, those that are True have no value."""
+    parts = []
+    for name, value in options.items():
+        if value is not None:
+            several = isinstance(value, Sequence) and not isinstance(value, str)
+            given = [] if value is True else [",".join(map(str, value)) if several else str(value)]
+            parts += [f"--{name}", *given]
+    return " ".join(["optbench", verb, *map(shlex.quote, parts)])
 
 
 def columns(lines: Sequence[Sequence[str]], left: int = 2, gap: str = "  ") -> str:

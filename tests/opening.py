@@ -24,7 +24,7 @@ WITHIN = re.compile(f"(?<={re.escape(MARKS[0])}\n).*?(?={MARKS[1]})", re.DOTALL)
 
 def content() -> Content:
     """What the report on the committed rows holds."""
-    return Content.of(Selection("grand", results=str(ROWS)), Store(ROWS))
+    return Content.of(Selection(suite="grand", results=str(ROWS)), Store(ROWS))
 
 
 def opening(found: Content) -> str:

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
+from optbench.engines.jax_program import JaxObjective
+from optbench.engines.torch_eager import TorchObjective
 from optbench.protocol import Setting, Step
 
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
@@ -125,51 +127,6 @@ class TorchNoise(NamedTuple):
 
     def uniform(self, name, step, dtype=torch.float32):
         return torch.tensor(table(name, self.steps, (), "uniform")[step], dtype=dtype)
-
-
-class JaxObjective:
-    def __init__(self, loss):
-        self.loss = loss
-
-    def value(self, params):
-        return self.loss(params)
-
-    def value_and_grad(self, params):
-        return jax.value_and_grad(self.loss)(params)
-
-    def value_grad_hvp(self, params, vector):
-        (loss, grads), (_, hvp) = jax.jvp(jax.value_and_grad(self.loss), (params,), (vector,))
-        return loss, grads, hvp
-
-
-class TorchObjective:
-    def __init__(self, loss):
-        self.loss = loss
-
-    def value(self, params):
-        return self.loss(params).detach()
-
-    def value_and_grad(self, params):
-        loss, grads = self.value_and_graph(params, graph=False)
-        return loss.detach(), grads
-
-    def value_and_graph(self, params, graph=True):
-        with torch.enable_grad():
-            loss = self.loss(params)
-            grads = torch.autograd.grad(loss, list(params.values()), create_graph=graph)
-        return loss, dict(zip(params, grads, strict=True))
-
-    def value_grad_hvp(self, params, vector):
-        loss, grads = self.value_and_graph(params)
-        found = torch.autograd.grad(
-            [grads[name] for name in params],
-            list(params.values()),
-            grad_outputs=[vector[name] for name in params],
-            allow_unused=True,
-            materialize_grads=True,
-        )
-        plain = {name: grad.detach() for name, grad in grads.items()}
-        return loss.detach(), plain, dict(zip(params, found, strict=True))
 
 
 class Sides(NamedTuple):

@@ -1,14 +1,12 @@
 """Claims: rules on made-up measurements, the ledger, the command line through a process, the report's section."""
 
 import dataclasses
+import functools
 import inspect
 import json
 import math
-import os
 import re
 import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,9 +17,8 @@ from optbench.claim.rules import Registered, digest_of_rule, registered
 from optbench.claim.session import Ledger
 from optbench.claims import esgd_m
 from optbench.fields import UserError
+from tests import process
 from tests.made_up import CASES, FACTS, make_up
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize("asked", every(), ids=lambda asked: asked.name)
@@ -197,17 +194,7 @@ def test_the_whole_table_fits_100_columns(measured, capsys):
     assert re.search(r"^training and cost: \d+; holds \d+, ", out, re.MULTILINE)
 
 
-def command(*words: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess:
-    """`optbench claims ...` in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "optbench", "claims", *words],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
+command = functools.partial(process.command, "claims")
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import re
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from optbench.execute.request import Request
 from optbench.fields import UserError
 from optbench.terminal import vet_in_terminal
 from tests import messages
+from tests.process import command
 
 ROOT = Path(__file__).parent.parent
 TINY = (
@@ -103,20 +103,6 @@ def test_python_callers_get_the_same_messages(tmp_path):
         with pytest.raises(UserError, match=re.escape(words)):
             optbench.run(results=str(tmp_path / "results"), **options)
     assert list(tmp_path.iterdir()) == []
-
-
-def command(*words: str, cwd: Path, **options) -> subprocess.CompletedProcess:
-    """`optbench ...` in a process of its own, with nothing to read."""
-    return subprocess.run(
-        [sys.executable, "-m", "optbench", *words],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        **options,
-    )
 
 
 def test_a_real_process_says_it_on_standard_error_with_code_2(tmp_path, golden):

@@ -2,10 +2,6 @@
 
 import importlib
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -15,8 +11,8 @@ from optbench.conformance import DISTRIBUTED, Check, findings, judge, listed
 from optbench.fields import UserError
 from optbench.protocol import FRAMEWORKS
 from tests import matrix, planted
+from tests.process import command
 
-ROOT = Path(__file__).parent.parent
 PLANTED = [
     pytest.param(
         Check(framework, *key.split(".")), thing, id=f"{framework}-{key}", marks=[pytest.mark.slow] * slow
@@ -59,6 +55,32 @@ def test_what_is_sound_passes(thing, framework):
             assert holds is not False, f"{check.key}: {sentence}"
 
 
+OURS = (
+    "esgd[eps=1.0,d_warmup=2,update_d_every=3,weight_decay=0.1]", "expectigrad", "ngc_adam", "ngc_nag", "ngc_sgd",
+    "novograd[weight_decay=0.1]", "kron[weight_decay=0.1]", "xmat[nesterov=True]", "lra", "affine",
+    "kron_dq[dQ=QUAD,momentum=0.9,weight_decay=0.1]", "lra_dq[rank_of_approximation=0]",
+)  # fmt: skip
+ONLY = {"torch": ("optbench.optimizers.kron.torch_kron_torch:KronTorch",), "jax": ("dense_newton[dQ=QUAD]",)}
+QUICK = {
+    "torch": {each.name for each in listed() if each.framework == "torch" and each.group == "use"}
+    - {"compile"},
+    "jax": {"value", "carry", "nested"},
+}
+ELSEWHERE = {"maximize", "foreach", "sparse", "group_rates"}
+"""Checks of what an optimizer may refuse or lack."""
+
+
+@pytest.mark.parametrize(
+    ("framework", "text"), [(name, text) for name in FRAMEWORKS for text in (*OURS, *ONLY[name])]
+)
+def test_what_is_written_here_holds_what_is_quick_to_check(framework, text):
+    thing = subject(text, framework)
+    for check in listed():
+        if check.framework == framework and check.group == "use" and check.name in QUICK[framework]:
+            holds, sentence = judge(check, thing)
+            assert holds or (holds is None and check.name in ELSEWHERE), f"{check.key}: {sentence}"
+
+
 @pytest.mark.slow
 def test_a_crash_and_a_hang_are_findings(monkeypatch):
     monkeypatch.setattr("optbench.conformance.PATIENT", 20.0)
@@ -71,28 +93,13 @@ def test_a_crash_and_a_hang_are_findings(monkeypatch):
 
 
 def test_from_the_command_line(tmp_path):
-    words = [
-        "--full",
-        "--only",
-        "use.pickle,use.foreach,trees.tied",
-        "--framework",
-        "torch",
-        "--json",
-        "--junit",
-        "j.xml",
-    ]
+    what = "use.pickle,use.foreach,trees.tied"
+    words = ["--full", "--only", what, "--framework", "torch", "--json", "--junit", "j.xml"]
     for target, code, states in (
         ("novograd", 0, {"use.pickle": True, "use.foreach": None, "trees.tied": True}),
         ("tests.planted:Hidden", 1, {"use.pickle": False, "use.foreach": True, "trees.tied": True}),
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", "optbench", "vet", target, *words],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        done = command("vet", target, *words, cwd=tmp_path)
         assert done.returncode == code, done.stderr
         checks = json.loads(done.stdout)["checks"]
         assert {each["check"]: each["holds"] for each in checks} == states

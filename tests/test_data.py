@@ -6,7 +6,6 @@ import importlib
 import io
 import os
 import pickle
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,8 +18,7 @@ from optbench.optimizers import parse as optimizer
 from optbench.tasks import parse as task
 from optbench.tasks.data import cifar10, digits, folder, images, mnist, text, unpickle
 from tests import datafiles
-
-ROOT = Path(__file__).parent.parent
+from tests.process import command
 
 
 @pytest.fixture(autouse=True)
@@ -380,20 +378,6 @@ def test_digits_are_read_from_scikit_learn():
 # --- the whole way ------------------------------------------------------------------------------------------
 
 
-def optbench(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
-    """A run in a process of its own."""
-    clean = {key: value for key, value in os.environ.items() if key != folder.VARIABLE}
-    return subprocess.run(
-        [sys.executable, "-m", "optbench", *words],
-        cwd=cwd,
-        env={**clean, "PYTHONPATH": str(ROOT), **env},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-
-
 SHORT = ("--opt", "sgd", "--lr", "0.1", "--seeds", "1", "--steps", "2", "--jobs", "1")
 
 
@@ -403,20 +387,20 @@ def test_a_run_over_local_data(tmp_path, place):
     (place / "input.txt").write_text("Now is the winter of our discontent. " * 20)
     network = "d_model=8,layers=1,heads=1,context=8,batch=4"
     what = ("run", "--task", f"transformer[dataset=shakespeare,{network}]", *SHORT)
-    done = optbench(*what, "--data", "../data", cwd=tmp_path / "here")
+    done = command(*what, "--data", "../data", cwd=tmp_path / "here")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "input.txt in" in done.stdout
     assert "is not as published" in done.stdout
     moved = tmp_path / "elsewhere"
     place.rename(moved)
-    again = optbench(*what, cwd=tmp_path / "here", OPTBENCH_DATA=str(moved))
+    again = command(*what, cwd=tmp_path / "here", OPTBENCH_DATA=str(moved))
     assert "nothing to compute" in again.stdout, again.stdout + again.stderr
 
 
 def test_bad_data_is_refused_before_anything_is_written(tmp_path, place):
     path = datafiles.cifar_python(place) / "data_batch_1"
     path.write_bytes(CODE["eval"])
-    done = optbench(
+    done = command(
         "run", "--task", "resnet[dataset=cifar10]", *SHORT, "--data", "../data", cwd=tmp_path / "here"
     )
     assert done.returncode == 2

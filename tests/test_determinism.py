@@ -7,9 +7,6 @@ must have the same bits.
 import functools
 import hashlib
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,8 +18,8 @@ from optbench.engines import lanes
 from optbench.tasks.data import folder
 from tests import datafiles
 from tests.contract import Memory, run, same_bits
+from tests.process import python
 
-ROOT = Path(__file__).parent.parent
 CORES = [int(core) for core in os.environ.get("OPTBENCH_TEST_CORES", "").split(",") if core]
 """What the tests may run on; conftest.py pins each of their processes to one."""
 NETWORKS = {
@@ -131,13 +128,6 @@ torch.set_num_threads = lambda count: None  # whoever runs cells asks for one
 from tests.test_determinism import *
 print(fingerprint(run(cells_of({name!r}, {framework!r}))))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        env={**os.environ},
-    )
+    done = python("-c", code)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout.split()[-1]

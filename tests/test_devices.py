@@ -3,10 +3,7 @@
 A real one is wanted by the tests that are marked; everything else here runs on a CPU that is called an accelerator.
 """
 
-import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +22,7 @@ from optbench.fields import UserError
 from optbench.store import Store
 from tests.contract import TINY_MLP, cells_of, run
 from tests.convnet import ConvNet
+from tests.process import command
 
 ROOT = Path(__file__).parent.parent
 GPU = Device("gpu", "NVIDIA Something", 2, 10**9)
@@ -178,7 +176,6 @@ def test_the_memory_of_a_program_on_a_cpu_is_how_much_its_process_grew():
 
 # --- the whole way -------------------------------------------------------------------------------------------
 
-RUN = (sys.executable, "-m", "optbench", "run")
 DISGUISE = """
 import os, sys
 from optbench.execute import devices
@@ -205,20 +202,10 @@ def test_a_run_on_two_accelerators(tmp_path):
     """The whole pipeline: a worker on each, lanes side by side, rows kept under the device's kind."""
     (tmp_path / "sitecustomize.py").write_text(DISGUISE)
     words = "--opt adam,sgd --lr 0.01,0.1 --seeds 2 --steps 4 --precision tensorfloat32"
-    variables = {
-        "PYTHONPATH": f"{tmp_path}:{ROOT}",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        "JAX_PLATFORMS": "cpu",
-    }
-    done = subprocess.run(
-        [*RUN, "--task", "mlp[width=8,layers=1,batch=16]", *words.split()],
-        cwd=tmp_path,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    variables = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "JAX_PLATFORMS": "cpu"}
+    flags = "--xla_force_host_platform_device_count=2"
+    what = ("run", "--task", "mlp[width=8,layers=1,batch=16]", *words.split())
+    done = command(*what, cwd=tmp_path, XLA_FLAGS=flags, **variables)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "in 2 programs on 2 workers (a CPU in disguise)" in done.stdout
     assert " examples/s" in done.stdout

@@ -1,8 +1,6 @@
 """The bit contracts of the lane engine: same cell, same bits, whatever runs beside it and however it is cut."""
 
 import os
-import subprocess
-import sys
 import time
 
 import jax
@@ -15,6 +13,7 @@ from optbench.cell import Cell, Status
 from optbench.engines import jax as engine
 from optbench.engines import lanes
 from tests.contract import TINY_QUADRATIC, cells_of, run, same_bits
+from tests.process import python
 
 NAMED = ("adam", "esgd", "kron")
 """A first-order method, one with Hessian-vector products on a schedule, one with a preconditioner on a schedule."""
@@ -115,11 +114,5 @@ def test_kron_lanes_on_two_threads_do_not_stand_still():
     )
     cores = {int(core) for core in os.environ["OPTBENCH_TEST_CORES"].split(",")}
     begun = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", f"import os; os.sched_setaffinity(0, {cores})\n{code}"],
-        timeout=240,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python("-c", f"import os; os.sched_setaffinity(0, {cores})\n{code}", timeout=240)
     assert "4 lanes ended" in done.stdout, f"{time.monotonic() - begun:.0f} s: {done.stderr[-500:]}"

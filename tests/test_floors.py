@@ -2,13 +2,12 @@
 
 import ast
 import json
-import os
 import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.process import python
 
 ROOT = Path(__file__).parent.parent
 MODULES = [
@@ -118,19 +117,8 @@ def at(path: Path, homes) -> bool:
 
 def test_the_contracts_of_pyproject_hold():
     pytest.importorskip("importlinter")
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from importlinter.cli import lint_imports_command as c; c()",
-            "--no-cache",
-            "--no-logo",
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    lint = "from importlinter.cli import lint_imports_command as c; c()"
+    done = python("-c", lint, "--no-cache", "--no-logo")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -184,14 +172,7 @@ def measured(program: str) -> dict:
     """Run a program in a process of its own; its modules and CPU seconds, interpreter and exit included."""
     last = "import atexit, json, sys\natexit.register(lambda: print(json.dumps([*sys.modules]), file=sys.stderr))\n"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)  # os.times() counts in hundredths of a second
-    done = subprocess.run(
-        [sys.executable, "-c", last + program],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    done = python("-c", last + program)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -1,12 +1,11 @@
 """Kron on a mesh of 8 host devices: the sharded trace equals the unsharded one."""
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from jax.sharding import PartitionSpec as P
+
+from tests.process import python
 
 PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np, optax
@@ -49,15 +48,7 @@ print("equal")
 @pytest.mark.slow
 def test_on_eight_devices_the_sharded_trace_equals_the_unsharded():
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-    root = Path(__file__).parent.parent
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-        cwd=root,
-        capture_output=True,
-        text=True,
-        timeout=250,
-    )
+    done = python("-c", PROGRAM, XLA_FLAGS=flags, JAX_PLATFORMS="cpu")
     assert done.stdout.strip() == "equal", done.stderr[-2000:]
 
 

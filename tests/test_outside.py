@@ -4,16 +4,14 @@ The files and commands are the README's own: its blocks of Python whose first li
 that section.
 """
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import optbench
+from tests.process import command, python
 
 ROOT = Path(__file__).parent.parent
 SECTION = "## Your own optimizer, task, metric and suite"
@@ -37,14 +35,7 @@ def folder(tmp_path_factory) -> Path:
 def output(folder: Path, line: str, *codes: int) -> str:
     """What a command prints in a folder."""
     program, *words = shlex.split(line)
-    done = subprocess.run(
-        [sys.executable, *(["-m", "optbench"] if program == "optbench" else []), *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"},
-    )
+    done = (command if program == "optbench" else python)(*words, cwd=folder, COLUMNS="100")
     assert done.returncode in (codes or (0,)), done.stdout + done.stderr
     return done.stdout + done.stderr
 

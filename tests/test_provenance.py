@@ -10,7 +10,7 @@ from optbench.stats.provenance import faults
 from optbench.stats.summary import as_text, legend, summarise
 from tests.test_report import FACTS, grid, index, stored
 
-SHOWN = Selection("quickstart", task=("quadratic_10",))
+SHOWN = Selection(suite="quickstart", task=("quadratic_10",))
 
 
 @pytest.mark.parametrize(("column", "words"), [("cpu_model", "processor X"), ("version.jax", "jax X")])

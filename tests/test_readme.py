@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import opening
+from tests.process import python
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -32,15 +33,7 @@ def commands(page: Path = README) -> list[str]:
 def test_the_two_commands_are_there_and_the_first_runs(tmp_path):
     assert {RUN, TEST} <= set(commands())
     words = shlex.split(RUN.partition("&&")[2])
-    done = subprocess.run(
-        [sys.executable, "-m", *words, *CHEAP],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    done = python("-m", *words, *CHEAP, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     for optimizer in ("kron", "adam", "novograd"):

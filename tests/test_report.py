@@ -98,13 +98,13 @@ def stored(folder, *grids: list[Trace], **facts) -> Store:
 
 def report(folder, store: Store, suite="quickstart", figures=False, **narrow) -> tuple[str, str]:
     """The page and what the terminal says."""
-    _, said = write_report(str(store.folder), str(folder), Selection(suite, **narrow), figures=figures)
+    _, said = write_report(str(store.folder), str(folder), Selection(suite=suite, **narrow), figures=figures)
     return (folder / suite / "index.md").read_text(), said
 
 
 def told(store: Store, suite="quickstart", **narrow):
     """What a report would say, without its figures."""
-    return Content.of(Selection(suite, **narrow), store)
+    return Content.of(Selection(suite=suite, **narrow), store)
 
 
 def shown(content):
@@ -364,7 +364,7 @@ def test_a_ranking_of_unequal_budgets_is_refused_unless_it_is_asked_for(tmp_path
     assert "Standings" not in index(content)
     assert "sgd got 3 trials, adam 4" in index(content)
     assert "or rank them anyway: --allow-unequal" in index(content)
-    allowed = Content.of(Selection("quickstart"), store, allow_unequal=True)
+    allowed = Content.of(Selection(suite="quickstart"), store, allow_unequal=True)
     assert allowed.standings["steps"].ranks["optimizer"].tolist() == ["adam", "sgd"]
     assert allowed.commands[-1].endswith("--allow-unequal")
     assert set(content.standings["steps"].differing["says"]) <= set(allowed.caveats)
@@ -637,7 +637,7 @@ def test_a_real_run_makes_a_report_whose_every_column_is_documented(tmp_path):
 
     assert set(pd.read_csv(io.BytesIO(csv(content.summary)))) == documented("table.csv")
     assert set(pd.read_csv(io.BytesIO(csv(content.curves)))) == documented("curves.csv")
-    pair = frame_of(compare("", (str(tmp_path / "r"),) * 2, Selection("quickstart")))
+    pair = frame_of(compare("", (str(tmp_path / "r"),) * 2, Selection(suite="quickstart")))
     assert set(pd.read_csv(io.BytesIO(csv(pair)))) == documented("table.csv of a comparison")
     fields = {re.sub(r"^(task|optimizer|evaluation|version)\..*", r"\1.*", name) for name in result.frame}
     assert fields <= documented("Rows of results")

@@ -491,7 +491,7 @@ def test_ten_thousand_cells_are_a_small_page_that_shows_soon(tab, tmp_path, fres
     suite = str(crowd.make(tmp_path, fresh, **({} if fresh else {"seeds": 3})))
     make_up(tmp_path / "claims")
     claims = tuple(measured(tmp_path / "claims"))
-    content = Content.of(Selection(suite), Store(tmp_path / "results"))
+    content = Content.of(Selection(suite=suite), Store(tmp_path / "results"))
     content = dataclasses.replace(content, claims=claims)
     assert content.summary["lanes"].sum() >= MANY
     file = tmp_path / "index.html"

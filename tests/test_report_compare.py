@@ -37,7 +37,7 @@ def found(tmp_path_factory):
         grid("quadratic_10", "adam"),
         seconds_per_step=None,
     )
-    return compare("results", (str(a.folder), str(b.folder)), Selection("quickstart"))
+    return compare("results", (str(a.folder), str(b.folder)), Selection(suite="quickstart"))
 
 
 def test_what_moved_is_told_from_what_only_may_have(found):
@@ -76,7 +76,7 @@ def test_the_page_and_the_tables_show_it(found):
 def test_versions_in_one_folder_are_sides_too(tmp_path):
     store = stored(tmp_path, grid(level=1e-3), commit="aaaaaaaaaaaa")
     store.write(grid(level=2e-3), FACTS | {"commit": "bbbbbbbbbbbb"})
-    moves = compare(str(tmp_path), ("aaaa", "bbbbbbbbbbbb"), Selection("quickstart")).moves
+    moves = compare(str(tmp_path), ("aaaa", "bbbbbbbbbbbb"), Selection(suite="quickstart")).moves
     assert [each.verdict for each in moves] == ["worse"]
     assert moves[0].ratio[0] == pytest.approx(2)
     assert len(store.frame()) == 20
@@ -93,7 +93,7 @@ def test_where_lanes_stop_at_a_target_steps_are_compared(tmp_path):
         return str(stored(folder, traces).folder)
 
     names = (reached(tmp_path / "a", 1), reached(tmp_path / "b", 2))
-    (move,) = compare("results", names, Selection("quickstart")).moves
+    (move,) = compare("results", names, Selection(suite="quickstart")).moves
     assert move.metric == "steps to loss 1e-8"
     assert move.ratio[0] == pytest.approx(36 / 18, rel=0.1)
 
@@ -112,15 +112,17 @@ def test_what_cannot_be_compared_is_a_message(tmp_path, names, said):
         "b": str(stored(tmp_path / "b", grid(opt="sgd")).folder),
     }
     with pytest.raises(UserError, match=said):
-        compare(folders["a"], tuple(name.format(**folders) for name in names), Selection("quickstart"))
+        compare(folders["a"], tuple(name.format(**folders) for name in names), Selection(suite="quickstart"))
 
 
 def test_two_names_are_needed(tmp_path):
     with pytest.raises(UserError, match="--compare was given 1 names"):
-        write_comparison("results", str(tmp_path), Selection("quickstart"), ("a",))
+        write_comparison("results", str(tmp_path), Selection(suite="quickstart"), ("a",))
 
 
 def test_it_is_written_beside_the_report(tmp_path, found):
-    _, said = write_comparison("results", str(tmp_path), Selection("quickstart"), [",".join(found.names)])
+    _, said = write_comparison(
+        "results", str(tmp_path), Selection(suite="quickstart"), [",".join(found.names)]
+    )
     assert (tmp_path / "quickstart-compare/index.html").is_file()
     assert found.headline in said

@@ -30,7 +30,7 @@ from optbench.report.markdown import escape
 from optbench.report.panels import standings, verdict
 from optbench.report.panels.paths import paths
 from optbench.report.panels.verdict import GONE, ZERO, Strips
-from optbench.report.parts import Chart, Charts, Panel, Picture, Table, Text
+from optbench.report.parts import Chart, Charts, Picture, Table, Text
 from optbench.report.selection import Selection
 from optbench.report.vega import library
 from optbench.store import Store
@@ -401,7 +401,7 @@ def test_a_panel_is_one_entry_of_one_list(content, monkeypatch, tmp_path):
             Charts("Note.", [chart]),
         ]
 
-    monkeypatch.setattr(panels, "PANELS", [*panels.PANELS, Panel("My seeds", seeds)])
+    monkeypatch.setattr(panels, "PANELS", {**panels.PANELS, "My seeds": seeds})
     markdown, found = index(content), Page(html := parts(page(content)))
     assert "## My seeds\n\nAt least 5 \\<seeds\\>." in markdown
     assert r"| x\|y | 1 |" in markdown
@@ -432,7 +432,7 @@ def test_a_page_selects_few_rows_for_each_optimizer_on_each_task(tmp_path, monke
             folder, tasks=("rosenbrock_2", "mlp"), optimizers=crowd.OPTIMIZERS[:optimizers], seeds=2
         )
         selections.clear()
-        page(Content.of(Selection(str(suite)), Store(folder / "results")))
+        page(Content.of(Selection(suite=str(suite)), Store(folder / "results")))
         return len(selections)
 
     monkeypatch.setattr(pd.DataFrame, "__getitem__", counted)

@@ -136,7 +136,7 @@ def test_a_report_stays_in_its_folder(tmp_path, name):
     store = stored(tmp_path / "deep" / "results", grid(seeds=2, trials=2))
     own = load("quickstart")
     out = tmp_path / "deep" / "down" / "reports"
-    selection = Selection(Suite(name, own.tasks, own.optimizers), task=("quadratic_10",))
+    selection = Selection(suite=Suite(name, own.tasks, own.optimizers), task=("quadratic_10",))
     folder, _ = write_comparison(str(store.folder), str(out), selection, [str(store.folder)] * 2)
     assert folder.resolve().is_relative_to(out)
     assert folder.resolve() != out

@@ -466,7 +466,7 @@ def test_flips_by_hand():
     without = found[found["left_out"] == "task_00"]
     assert without.empty
     values = [[[1], [9], [2]], [[2], [1], [3]], [[9], [2], [1]]]
-    found = stability.flips(rows_of(values), by="rank")
+    found = stability.flips(rows_of(values))
     # All mean ranks are 2: no order, no flip.
     assert found.empty
 

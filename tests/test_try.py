@@ -3,7 +3,6 @@
 import json
 import math
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from optbench.fields import UserError
 from optbench.stats.comparison import same_bits
 from optbench.stats.sequence import FAR, Estimate, estimate, half_width, looks, overall, seeds_needed
 from tests.banks import banks
+from tests.process import command
 
 ALPHA, MOST, RUNS = 0.05, 200, 2000
 BANKS = banks()
@@ -186,18 +186,8 @@ def tried(x: str, against: str = "mine.py:adam", **options):
 
 
 def test_the_same_code_in_two_files_is_identical_and_json_is_what_the_documentation_lists(folder):
-    command = [
-        sys.executable,
-        "-m",
-        "optbench",
-        "try",
-        "second.py:adam",
-        "--against",
-        "mine.py:adam",
-        "--json",
-    ]
-    command += ["--tasks", TASK, "--lr", "0.03,0.1", "--steps", "60", "--budget", "1h"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    words = ["--json", "--tasks", TASK, "--lr", "0.03,0.1", "--steps", "60", "--budget", "1h"]
+    done = command("try", "second.py:adam", "--against", "mine.py:adam", *words, cwd=folder)
     assert done.returncode == 3, done.stderr
     data = json.loads(done.stdout)
     [task] = data["tasks"]

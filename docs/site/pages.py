@@ -169,7 +169,7 @@ def content(folder: Path, asked: str) -> Any:
     from optbench.store import Store
 
     try:
-        return Content.of(Selection(asked, results=str(folder)), Store(folder))
+        return Content.of(Selection(suite=asked, results=str(folder)), Store(folder))
     except UserError as error:
         log.info("%s is not shown: %s", folder, error)
         return None
@@ -183,8 +183,7 @@ def comparison(folder: Path, asked: str) -> str | None:
     from optbench.report.panels import PANELS
     from optbench.report.parts import to_markdown
 
-    panels = {panel.title: panel for panel in PANELS}
-    texts = (f"## {title}\n\n{to_markdown(*panels[title].parts(shown))}" for title in ("Verdict", "Ranks"))
+    texts = (f"## {title}\n\n{to_markdown(*PANELS[title](shown))}" for title in ("Verdict", "Ranks"))
     text = re.sub(r"\[!\[.*?\]\(.*?\)\]\(.*?\)", "", "\n\n".join(texts))
     return text.replace("<details>", '<details markdown="1">')
 

@@ -69,7 +69,6 @@ class Measurement(Call):
         return f"{CONTENT}.programs.{self.call}"
 
     def message(self) -> dict[str, Any]:
-        """As JSON data, for a worker."""
         return {"call": self.path, "inputs": dict(self.inputs), "framework": self.framework}
 
     def function(self) -> Callable[..., Any]:
@@ -156,7 +155,6 @@ def documents() -> dict[str, Document]:
 
 
 def every() -> list[Claim]:
-    """All claims of all documents."""
     return [claim for document in documents().values() for claim in document.claims]
 
 

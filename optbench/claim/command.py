@@ -114,7 +114,6 @@ def entry(inquiry: Inquiry, asked: Claim) -> str:
 
 
 def row(cells: Sequence[str]) -> str:
-    """Cells in columns, wrapped."""
     wrapped = [textwrap.wrap(cell, width) for cell, width in zip(cells, COLUMNS, strict=True)]
     lines = [map(str.ljust, line, COLUMNS) for line in zip_longest(*wrapped, fillvalue="")]
     return "\n".join(("  " + " ".join(line)).rstrip() for line in lines)

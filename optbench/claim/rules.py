@@ -16,6 +16,7 @@ from operator import sub
 from types import CodeType
 from typing import Any, NamedTuple
 
+from optbench.cell import Explained
 from optbench.fields import digest
 from optbench.origin import source_digest
 from optbench.wording import interval, number
@@ -36,20 +37,14 @@ class Kind(StrEnum):
     TRAINING = "training and cost"
 
 
-class Verdict(StrEnum):
-    """What a measurement says about a claim: a closed set, each with its meaning."""
+class Verdict(Explained):
+    """What a measurement says about a claim."""
 
-    sentence: str
     HOLDS = "holds", "the measurement says the same"
     CONDITION = "holds with a condition", "true under a condition that the document does not name"
     FAILS = "does not hold", "the measurement says otherwise"
     INCONCLUSIVE = "cannot be told here", "inconclusive: the measurement cannot decide"
     IRREPRODUCIBLE = "not reproducible", "nothing released or documented gives the documented value"
-
-    def __new__(cls, word: str, sentence: str) -> Verdict:
-        verdict = str.__new__(cls, word)
-        verdict._value_, verdict.sentence = word, sentence
-        return verdict
 
 
 class Ruling(NamedTuple):

@@ -62,7 +62,7 @@ def listed() -> tuple[Check, ...]:
     found = []
     for path in sorted(Path(__file__).parent.glob("*_*.py")):
         framework, _, group = path.stem.partition("_")
-        for name in re.findall(r"^def check_(\w+)\(", path.read_text(), re.MULTILINE):
+        for name in re.findall(r"^(?:def )?check_(\w+)(?:\(| = )", path.read_text(), re.MULTILINE):
             found.append(Check(framework, group, name))
     return tuple(found)
 

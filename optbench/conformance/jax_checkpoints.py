@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,5 @@ def resumed(subject: Subject, size: int) -> str:
     return f"Saved on 8 devices and loaded on {size} it goes on as it was."
 
 
-def check_orbax_2(subject: Subject) -> str:
-    return resumed(subject, 2)
-
-
-def check_orbax_1(subject: Subject) -> str:
-    return resumed(subject, 1)
+check_orbax_2 = functools.partial(resumed, size=2)
+check_orbax_1 = functools.partial(resumed, size=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections import Counter
@@ -152,9 +153,5 @@ def on(subject: Subject, shape: tuple[int, ...], axes: tuple[str, ...]) -> str:
     return f"{where} it goes as on one; {after} of {before} bytes of state on each; {said} in a step."
 
 
-def check_mesh_8(subject: Subject) -> str:
-    return on(subject, (8,), ("fsdp",))
-
-
-def check_mesh_4x2(subject: Subject) -> str:
-    return on(subject, (4, 2), ("fsdp", "tensor"))
+check_mesh_8 = functools.partial(on, shape=(8,), axes=("fsdp",))
+check_mesh_4x2 = functools.partial(on, shape=(4, 2), axes=("fsdp", "tensor"))

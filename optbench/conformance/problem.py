@@ -26,7 +26,6 @@ def generator(text: str) -> np.random.Generator:
 
 
 def first(shapes: Shapes) -> dict[str, np.ndarray]:
-    """The first parameters."""
     return {name: generator(f"first/{name}").standard_normal(shape) for name, shape in shapes.items()}
 
 
@@ -48,26 +47,8 @@ def signs(name: str, t: int, shape: tuple[int, ...]) -> np.ndarray:
     return np.sign(generator(f"sign/{name}/{t}").standard_normal(shape))
 
 
-ODD: tuple[Shapes, ...] = (
-    {"w": (1,)},
-    {"w": ()},
-    {"w": (0,)},
-    {"w": (0, 3)},
-    {"w": (1, 5)},
-    {"w": (5, 1)},
-    {"w": (2, 1, 3, 1, 2)},
-    {"w": (7, 3)},
-    {
-        "a": (1,),
-        "b": (),
-        "c": (0,),
-        "d": (0, 3),
-        "e": (1, 5),
-        "f": (5, 1),
-        "g": (2, 1, 3, 1, 2),
-        "h": (7, 3),
-    },
-)
+SELDOM = ((1,), (), (0,), (0, 3), (1, 5), (5, 1), (2, 1, 3, 1, 2), (7, 3))
+ODD: tuple[Shapes, ...] = (*({"w": shape} for shape in SELDOM), dict(zip("abcdefgh", SELDOM, strict=True)))
 """Shapes that are seldom, the smallest first; at last all together."""
 SILENT: Shapes = {"none": (2, 2), "some": (2, 2), "zero": (2, 2)}
 
@@ -84,6 +65,26 @@ def silent(name: str, t: int) -> float | None:
 def one_step(step: int, weight: float) -> Weight:
     """Another weight at one step."""
     return lambda name, t: weight if t == step else 1.0
+
+
+def spiked(seen: Mapping[str, np.ndarray]) -> str:
+    """What a spike of the gradient left of the parameters `PAIR`."""
+    for name, shape in PAIR.items():
+        assert np.isfinite(seen[name]).all(), (
+            f"One gradient that is 1e6 times as large, and {list(shape)} is not finite."
+        )
+    return "One gradient that is 1e6 times as large leaves it finite."
+
+
+def in_the_plane(first: np.ndarray, last: np.ndarray, parts: float, turned: float, most: float) -> str:
+    """Where a complex parameter went, and how far that is from its parts and from itself turned."""
+    assert np.isfinite(last).all(), "A complex parameter [3, 2] is not finite after 5 steps."
+    assert not np.array_equal(last, first), "A complex parameter [3, 2] never moves."
+    assert min(parts, turned) < most, (
+        f"A complex parameter [3, 2] goes another way than its parts ({parts:.1e}) and than itself turned by 90 "
+        f"degrees ({turned:.1e}): its squares are taken as z^2."
+    )
+    return "Complex parameters go as their parts do." if parts < most else "Complex parameters may be turned."
 
 
 def apart(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> float:

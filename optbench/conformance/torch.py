@@ -22,56 +22,36 @@ from optbench.conformance.problem import (
     leaf_loss,
     signs,
 )
+from optbench.engines.torch_eager import TorchObjective
 from optbench.optimizer import Optimizer
 from optbench.protocol import Rule, Setting
-from optbench.rules.torch import CurvatureRule, SeedNoise, TorchRule
+from optbench.rules.torch import CurvatureRule, Parameters, SeedNoise, TorchRule
 
-Parameters = dict[str, torch.Tensor]
 Way = Callable[[torch.optim.Optimizer, dict[str, Any]], Any]
 """How `optimizer.step(**given)` is called."""
 
 
-class Objective:
+class Objective(TorchObjective):
     """The problem's loss at one step; the gradient of a leaf whose weight is None is missing."""
 
     def __init__(self, batch: Parameters, weights: Mapping[str, float | None]):
-        self.batch, self.weights = batch, weights
+        def loss(params: Parameters) -> torch.Tensor:
+            each = {name: 1.0 if weight is None else weight for name, weight in weights.items()}
+            return torch.stack([leaf_loss(p, batch[name]) * each[name] for name, p in params.items()]).sum()
 
-    def loss(self, params: Parameters) -> torch.Tensor:
-        parts = [
-            leaf_loss(p, self.batch[name]) * (1.0 if self.weights[name] is None else self.weights[name])
-            for name, p in params.items()
-        ]
-        return torch.stack(parts).sum()
+        super().__init__(loss)
+        self.missing = {name for name, weight in weights.items() if weight is None}
 
-    def value(self, params: Parameters) -> torch.Tensor:
-        with torch.no_grad():
-            return self.loss(params)
-
-    def gradient(self, params: Parameters, graph: bool) -> tuple[torch.Tensor, Parameters]:
-        with torch.enable_grad():
-            loss = self.loss(params)
-            grads = torch.autograd.grad(loss, list(params.values()), create_graph=graph)
-        given = zip(params, grads, strict=True)
-        return loss.detach(), {name: g for name, g in given if self.weights[name] is not None}
-
+    @torch.enable_grad()
     def value_and_grad(self, params: Parameters) -> tuple[torch.Tensor, Parameters]:
-        return self.gradient(params, graph=False)
+        return self.without(*super().value_and_grad(params))
 
+    @torch.enable_grad()
     def value_and_graph(self, params: Parameters) -> tuple[torch.Tensor, Parameters]:
-        return self.gradient(params, graph=True)
+        return self.without(*super().value_and_graph(params))
 
-    def value_grad_hvp(self, params: Parameters, vector: Parameters) -> tuple[Any, Parameters, Parameters]:
-        loss, grads = self.gradient(params, graph=True)
-        names = list(grads)
-        found = torch.autograd.grad(
-            [grads[name] for name in names],
-            list(params.values()),
-            [vector[name] for name in names],
-            allow_unused=True,
-            materialize_grads=True,
-        )
-        return loss, {name: g.detach() for name, g in grads.items()}, dict(zip(params, found, strict=True))
+    def without(self, loss: torch.Tensor, grads: Parameters) -> tuple[torch.Tensor, Parameters]:
+        return loss, {name: grad for name, grad in grads.items() if name not in self.missing}
 
 
 class Stepped:

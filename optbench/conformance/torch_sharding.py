@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import Counter
 from typing import Any
@@ -167,9 +168,5 @@ def on(subject: Subject, size: int) -> str:
     )
 
 
-def check_fsdp_2(subject: Subject) -> str:
-    return on(subject, 2)
-
-
-def check_fsdp_4(subject: Subject) -> str:
-    return on(subject, 4)
+check_fsdp_2 = functools.partial(on, size=2)
+check_fsdp_4 = functools.partial(on, size=4)

@@ -28,9 +28,15 @@ def goes_on(run: Run, other: Run, what: str) -> None:
     )
 
 
+def begun(subject: Subject, dtype: torch.dtype = torch.float32) -> Run:
+    """An optimizer of torch.optim after four steps."""
+    run = subject.run(dtype=dtype)
+    _ = run.optimizer
+    return run.go(4)
+
+
 def reloaded(subject: Subject, run: Run, state: Any) -> Run:
-    fresh = subject.run()
-    _ = fresh.optimizer
+    fresh = subject.run(dtype=next(iter(run.params.values())).dtype)
     for name, p in run.params.items():
         fresh.params[name].data.copy_(p.detach())
     fresh.state.load_state_dict(state)
@@ -38,9 +44,7 @@ def reloaded(subject: Subject, run: Run, state: Any) -> Run:
 
 
 def check_state_dict(subject: Subject) -> str:
-    run = subject.run()
-    state = run.optimizer.state_dict()
-    run = run.go(4)
+    run = begun(subject)
     state = run.optimizer.state_dict()
     goes_on(run, reloaded(subject, run, run.again(pickled).optimizer.state_dict()), "a loaded state_dict")
     assert set(state) >= {"state", "param_groups"}, "state_dict() has no state or no param_groups."
@@ -48,8 +52,7 @@ def check_state_dict(subject: Subject) -> str:
 
 
 def check_weights_only(subject: Subject) -> str:
-    run, file = subject.run(), io.BytesIO()
-    run = run.go(4)
+    run, file = begun(subject), io.BytesIO()
     torch.save(run.optimizer.state_dict(), file)
     file.seek(0)
     try:
@@ -61,22 +64,15 @@ def check_weights_only(subject: Subject) -> str:
 
 
 def check_bfloat16_state(subject: Subject) -> str:
-    run = subject.run(dtype=torch.bfloat16)
-    _ = run.optimizer
-    run = run.go(4)
-    fresh = subject.run(dtype=torch.bfloat16)
-    for name, p in run.params.items():
-        fresh.params[name].data.copy_(p.detach())
-    fresh.state.load_state_dict(pickled(run.state.state_dict()))
+    run = begun(subject, torch.bfloat16)
+    fresh = reloaded(subject, run, pickled(run.optimizer.state_dict()))
     one, two = run.go(3, 4), fresh.go(3, 4)
     assert same(one, two), "With parameters in bfloat16 a loaded state_dict goes on with other bits."
     return "With parameters in bfloat16 a loaded state_dict goes on with the same bits."
 
 
 def check_deepcopy(subject: Subject) -> str:
-    run = subject.run()
-    _ = run.optimizer
-    run = run.go(4)
+    run = begun(subject)
     goes_on(run, run.again(), "a deep copy")
     return "A deep copy goes on with the same bits."
 
@@ -86,9 +82,7 @@ def pickled(thing: Any) -> Any:
 
 
 def check_pickle(subject: Subject) -> str:
-    run = subject.run()
-    _ = run.optimizer
-    run = run.go(4)
+    run = begun(subject)
     goes_on(run, run.again(pickled), "a pickled copy")
     return "A pickled copy goes on with the same bits."
 

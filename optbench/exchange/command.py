@@ -1,4 +1,4 @@
-"""`optbench import`: a file to rows, and AlgoPerf's scores."""
+"""`optbench import`: a file to rows, and AlgoPerf's scores; `optbench export`: rows to a tidy table of curves."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from optbench.exchange import algoperf, curves
 from optbench.exchange.rows import keep
 from optbench.exchange.sheet import Sheet
 from optbench.fields import UserError
+from optbench.report.selection import Selection
 from optbench.stats import Frame
 from optbench.stats.outcomes import at_best, complete, outcomes
 from optbench.stats.profiles import algoperf_scores, published
+from optbench.store import Store
 from optbench.wording import columns, count
 
 
@@ -39,6 +41,23 @@ def import_in_terminal(kind: str, path: str, results: str, metric: str | None) -
         facts["scores"] = scores
     print("\n".join([*said, f"Next: optbench report --results {shlex.quote(results)}"]))
     return 0, facts
+
+
+def export_in_terminal(selection: Selection, to: str) -> tuple[int, dict[str, Any]]:
+    """The rows that a report would show, as a tidy table of curves."""
+    if not to:
+        raise UserError("--to needs the CSV file to write, such as --to curves.csv")
+    store = Store(selection.results)
+    selection = selection.found_in(store)
+    rows = selection.rows(selection.read(store), store.folder)
+    tidy = curves.table(rows)
+    Path(to).parent.mkdir(parents=True, exist_ok=True)
+    tidy.to_csv(to, index=False, na_rep="")
+    lines = len(tidy)
+    print(
+        f"Wrote {to}: {count(len(rows), 'cell')} in {count(lines, 'line')}. docs/import.md describes the columns."
+    )
+    return 0, {"file": to, "cells": len(rows), "lines": lines}
 
 
 def scored(frame: Frame) -> Frame:

@@ -90,7 +90,6 @@ class Lines:
 
     @cached_property
     def last(self) -> np.ndarray:
-        """The last step of each problem."""
         found = np.zeros(self.problem.max() + 1)
         np.maximum.at(found, self.problem, self.numbers["step"])
         return found
@@ -113,7 +112,6 @@ def numbered(*columns: Sequence[Any] | np.ndarray) -> np.ndarray:
 
 
 def run(lines: Lines, questions: Mapping[int, Question], places: np.ndarray) -> dict[str, Any]:
-    """The row of one run, from its lines."""
     sheet, numbers, first = lines.sheet, lines.numbers, int(places[0])
     question, steps, own = questions[int(lines.problem[first])], lines.steps(first), lines.curves(places)
     if (past := numbers["step"][places] > steps).any():

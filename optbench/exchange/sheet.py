@@ -71,7 +71,6 @@ class Sheet:
             )
 
     def fail(self, row: int, name: str, why: str) -> UserError:
-        """The sentence on one value."""
         return UserError(
             f"{self.name!r}, line {self.lines[row]}: {name} {shortened(self.columns[name][row])} {why}"
         )

@@ -159,7 +159,6 @@ class Pool(Generic[J]):
                 self.end()
 
     def end(self) -> None:
-        """End the workers."""
         for worker in self.workers:
             worker.end()
         self.workers.clear()

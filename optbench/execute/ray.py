@@ -53,7 +53,6 @@ class Ray(Generic[J]):
         self.how, self.jobs, self.device, self.address = (results, timeout, device), jobs, device, address
 
     def run(self, programs: Sequence[J]) -> Iterator[Event[J]]:
-        """Every program once."""
         ray, waiting, running = connected(self.address), Queue[J](), {}
         need: dict[str, Any] = {"num_cpus": 1} if self.device == "cpu" else {"num_cpus": 1, "num_gpus": 1}
         if self.device == "tpu":

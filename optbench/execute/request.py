@@ -161,7 +161,7 @@ class Request:
             refuse_fixed(optimizer)
             check_offered(suite, optimizer)
         for task in suite.tasks:
-            check_runs(suite, task)
+            check_offered(suite, task)
         if self.lanes is not None:
             check_lanes(self.lanes, suite.framework, plan.MODES, suite.optimizers)
         for task in suite.tasks:
@@ -173,6 +173,40 @@ class Request:
         return suite
 
 
+@dataclass(frozen=True)
+class Shown:
+    """Which stored rows `optbench report` and its like show; the fields are their options."""
+
+    results: str = "results"
+    """Results folder."""
+    suite: str = "quickstart"
+    """A suite's name, or a Python file that defines one."""
+    opt: Texts = None
+    """Only these optimizers: kron,adam or 'kron[b1=0.95]'."""
+    task: Texts = None
+    """Tasks in place of the suite's."""
+    schedule: Text = None
+    """Only this schedule: constant or 'cosine[warmup=0.1]'."""
+    framework: Text = None
+    """Only jax or torch."""
+    dtype: Text = None
+    """Only float32 or float64."""
+    precision: Text = None
+    """Only this precision of matrix products."""
+    steps: Number = None
+    """Only runs of this many steps."""
+    device_kind: Text = None
+    """Only this kind of device."""
+    tuning: Text = None
+    """Show results tuned by this ruleset: grid, random or quasi."""
+    trials: Number = None
+    """Number of trials of that run."""
+    fresh: bool = False
+    """Show winners of a grid on fresh seeds (`run --fresh`)."""
+    older: bool = False
+    """Also show rows of older code, under separate names."""
+
+
 def whole(text: Any) -> int:
     try:
         value = int(text) if isinstance(text, str) else text
@@ -182,22 +216,13 @@ def whole(text: Any) -> int:
     return value
 
 
-def check_runs(suite: Suite, task: Task) -> None:
-    offered = task.frameworks()
+def check_offered(suite: Suite, thing: Optimizer | Task) -> None:
+    offered = thing.frameworks()
     if suite.framework not in offered:
         other = "it has no loss. Write loss(self, params, batch), or jax(self), or torch(self)."
         if offered:
             other = f"it is in {', '.join(offered)}. Try: --framework {offered[0]}"
-        raise UserError(f"task {task.label()} is not offered in {suite.framework}; {other}")
-
-
-def check_offered(suite: Suite, optimizer: Optimizer) -> None:
-    offered = optimizer.frameworks()
-    if suite.framework not in offered:
-        raise UserError(
-            f"optimizer {optimizer.label()} is not offered in {suite.framework}; "
-            f"it is in {', '.join(offered)}. Try: --framework {offered[0]}"
-        )
+        raise UserError(f"{thing.kind} {thing.label()} is not offered in {suite.framework}; {other}")
 
 
 def refuse_fixed(optimizer: Optimizer) -> None:

@@ -49,13 +49,9 @@ class Twice(Program):
 
     def differing(self, losses: dict[str, Any], again: dict[str, Any]) -> list[Cell]:
         """The cells whose losses, by cell id, are not those of the first time, to the bit."""
-        pairs = [
-            (cell, losses.get(cell.id()), again.get(ours.id()))
-            for cell, ours in zip(self.first, self.cells, strict=True)
-        ]
-        return [
-            cell for cell, one, two in pairs if one is not None and two is not None and not same(one, two)
-        ]
+        pairs = ((cell, cell.id(), ours.id()) for cell, ours in zip(self.first, self.cells, strict=True))
+        known = [(cell, losses[a], again[b]) for cell, a, b in pairs if a in losses and b in again]
+        return [cell for cell, one, two in known if not same(one, two)]
 
 
 def same(losses: Any, again: Any) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +13,7 @@ from optbench.optimizer import Optimizer
 from optbench.record import IMPORTED, typed
 from optbench.report import resolve
 from optbench.report.content import Content
-from optbench.report.reproduce import command_line, typed_names
+from optbench.report.reproduce import typed_names
 from optbench.stats import Frame
 from optbench.stats.comparison import log_losses
 from optbench.stats.outcomes import chosen
@@ -22,6 +21,7 @@ from optbench.stats.paired import ALPHA
 from optbench.stats.sequence import estimate
 from optbench.stats.settings import kept_apart, labels
 from optbench.store import Store
+from optbench.wording import command_line
 
 MARGIN = 1.01
 """Losses are equivalent whose ratio lies within this, as in `optbench try`."""
@@ -43,14 +43,6 @@ class Effect(NamedTuple):
     high: float
     seeds: int
     verdict: str
-
-
-@dataclass(frozen=True)
-class Ablations:
-    """The effects that the stored rows tell, and the commands that compute the missing ones."""
-
-    effects: list[Effect]
-    commands: list[str]
 
 
 def parts(optimizer: Optimizer, without: Sequence[str] | None = None) -> dict[str, Optimizer]:
@@ -91,11 +83,13 @@ def replaced(optimizer: Optimizer, text: str) -> Optimizer | None:
         return None
 
 
-def ablations(content: Content, store: Store, without: Sequence[str] | None = None) -> Ablations:
-    """The effects of the parts of every optimizer that is shown and is listed today."""
+def ablations(
+    content: Content, store: Store, without: Sequence[str] | None = None
+) -> tuple[list[Effect], list[str]]:
+    """The effects of the parts of each optimizer that is shown and listed, and what computes those that are missing."""
     selection = content.selection
     if selection.suite == IMPORTED:  # nobody can run these without a part
-        return Ablations([], [])
+        return [], []
     frame = selection.read(store)
     names = typed_names(content.stored, selection.named)
     effects: list[Effect] = []
@@ -121,7 +115,7 @@ def ablations(content: Content, store: Store, without: Sequence[str] | None = No
                     "run", suite=selection.named, task=selection.task, opt=[names[label], *missing], **how
                 )
             )
-    return Ablations(effects, commands)
+    return effects, commands
 
 
 def by_problem(rows: Frame) -> dict[str, Frame]:

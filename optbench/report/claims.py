@@ -14,7 +14,7 @@ from optbench.report.index import document
 from optbench.report.page import render
 from optbench.report.panels.claims import parts_of
 from optbench.report.parts import Code, Section
-from optbench.report.reproduce import command_line
+from optbench.wording import command_line
 
 
 def write_page(results: str, out: str) -> str:

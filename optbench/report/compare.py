@@ -178,12 +178,7 @@ WORDS = {
 
 
 def compare(results: str, names: tuple[str, str], selection: Selection) -> Comparison:
-    """Both sides, narrowed to what the selection shows.
-
-    Args:
-        results: where versions are looked for.
-        names: each a results folder, a commit (or its beginning) or a version of optbench.
-        selection: which rows count.
+    """Both sides, each a results folder, a commit (or its beginning) or a version in `results`.
 
     Raises:
         UserError: a side is not there, or both have nothing in common.

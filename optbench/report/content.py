@@ -25,7 +25,7 @@ from optbench.stats.summary import summarise
 from optbench.stats.verdict import Verdict, headline, verdicts
 from optbench.store import Store
 from optbench.suite import Suite
-from optbench.wording import count, listed
+from optbench.wording import command_line, count, listed
 
 FILES = ("table.csv", "curves.csv", "table.tex")
 """What a report links to: a row for each problem and optimizer, the numbers of the curves, the table for a paper."""
@@ -235,6 +235,6 @@ class Content:
         names = reproduce.typed_names(self.newest, self.selection.named)
         drawn = order(path.optimizer for terrain in self.terrains for path in terrain.paths)
         options = {"suite": "paths", "opt": [names[name] for name in drawn], **self.selection.where}
-        paths = [reproduce.command_line("run", **options)] if drawn else []
+        paths = [command_line("run", **options)] if drawn else []
         runs = self.commands_of(run for runs in self.runs.values() for run in runs)
         return [*runs, *paths, *claims, self.report_command]

@@ -83,7 +83,6 @@ def page(content: Content, sections: Sequence[Section], files: Mapping[str, byte
 
 
 def facts(content: Content) -> list[str]:
-    """The report in a line."""
     return [
         count(content.stored["task"].nunique(), "task"), count(len(content.optimizers), "optimizer"),
         count(int(content.summary["lanes"].sum()), "cell"), content.environment["device"].partition(";")[0],

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from optbench.fields import UserError, nearest
 from optbench.report import resolve, tex
-from optbench.report.ablation import Ablations, Effect, ablations
+from optbench.report.ablation import Effect, ablations
 from optbench.report.content import Content
 from optbench.report.figures import STYLE
 from optbench.report.folder import save
@@ -58,31 +58,31 @@ def write_paper(
     width = style["figure.figsize"][0]
     store = Store(selection.results)
     content = Content.of(selection, store, allow_unequal)
-    found = ablations(
+    effects, missing = ablations(
         content, store, None if without is None else [part for text in without for part in text.split(",")]
     )
     with mpl.rc_context(style):  # pyright: ignore[reportArgumentType]
         figures = {f"figures/{name}.pdf": pdf(figure) for name, figure in drawn(content, width)}
     groups = {
-        "results": list(results(content)), "ablation": list(ablation(found.effects)),
+        "results": list(results(content)), "ablation": list(ablation(effects)),
         "hyperparameters": list(hyperparameters(content)),
     }  # fmt: skip
-    commands = [*content.commands[:-1], *found.commands, paper_command(content, venue, without)]
+    commands = [*content.commands[:-1], *missing, paper_command(content, venue, without)]
     files = {
         f"tables/{name}.tex": ("\n".join(tables) + "\n").encode() for name, tables in groups.items() if tables
     }
     files["commands.sh"] = ("\n".join(["set -e", *commands]) + "\n").encode()
-    files["main.tex"] = document(content, width, list(figures), files, found, commands).encode()
+    files["main.tex"] = document(content, width, list(figures), files, bool(missing), commands).encode()
     save(Path(out), {**figures, **files})
     parts = f"{count(len(figures), 'figure')}, {count(sum(map(len, groups.values())), 'table')}"
     print(
         f"Wrote {Path(out) / 'main.tex'} at the text width of {venue}, {width:.2f} in: {parts}. "
         f"Compile it: cd {shlex.quote(out)} && pdflatex main"
     )
-    if found.commands:
-        print("Ablations that are not stored are computed by:\n" + "\n".join(found.commands))
+    if missing:
+        print("Ablations that are not stored are computed by:\n" + "\n".join(missing))
     return 0, {"folder": out, "files": sorted([*figures, *files]), "venue": venue, "width": width,
-               "ablations": [each._asdict() for each in found.effects], "missing": found.commands}  # fmt: skip
+               "ablations": [each._asdict() for each in effects], "missing": missing}  # fmt: skip
 
 
 def bundle(venue: str) -> dict[str, Any]:
@@ -206,7 +206,7 @@ def document(
     width: float,
     figures: Sequence[str],
     files: dict[str, bytes],
-    found: Ablations,
+    missing: bool,
     commands: Sequence[str],
 ) -> str:
     """main.tex: everything, at the text width of the venue."""
@@ -218,9 +218,7 @@ def document(
         rf"\caption{{{tex.text(captions.get(Path(name).stem, curves))}}}\end{{figure}}"
         for name in figures
     ]
-    absent = "Optimizers without one of their parts are not stored yet; commands.sh computes them." * bool(
-        found.commands
-    )
+    absent = "Optimizers without one of their parts are not stored yet; commands.sh computes them." * missing
     sections = {
         "Results": [*map(tex.text, filter(None, prose)), *pictures, tex.included(files, "results")],
         "Limits": [tex.items(content.caveats)],

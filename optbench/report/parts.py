@@ -23,22 +23,15 @@ class Part:
         return ()
 
 
-@dataclass(frozen=True)
-class Panel:
-    """A section of a report: the page, the Markdown and the figures loop over `panels.PANELS`."""
-
-    title: str
-    parts: Callable[[Content], Sequence[Part]]
-    """What it shows of a report; nothing where it does not apply."""
-
-
+Panel = Callable[[Content], Sequence[Part]]
+"""What makes a section of a report: the page, the Markdown and the figures loop over `panels.PANELS`."""
 Section = tuple[str, Sequence[Part]]
 """The title of a panel, and its parts."""
 
 
-def sections(content: Content, panels: Sequence[Panel]) -> list[Section]:
+def sections(content: Content, panels: Mapping[str, Panel]) -> list[Section]:
     """The panels that have something to show, each computed once for all forms of the report."""
-    shown = ((panel.title, panel.parts(content)) for panel in panels)
+    shown = ((title, panel(content)) for title, panel in panels.items())
     return [(title, parts) for title, parts in shown if parts]
 
 

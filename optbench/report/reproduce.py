@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -17,28 +17,10 @@ from optbench.stats import Frame
 from optbench.stats.settings import PROBLEM, question_of
 from optbench.suite import Suite, several
 from optbench.tuning import BLOCK
+from optbench.wording import command_line
 
 BUNDLED = ("digits", "pydoc")
 """The data sets that need no folder."""
-
-
-def command_line(verb: str, **options: Any) -> str:
-    """An optbench command line; options that are None are left out, those that are True have no value."""
-    return f"optbench {verb}{flags(options)}"
-
-
-def flags(options: Mapping[str, Any]) -> str:
-    parts = []
-    for name, value in options.items():
-        if value is True:
-            parts.append(f"--{name}")
-        elif value is not None:
-            parts += [f"--{name}", value if isinstance(value, str) else listing(value)]
-    return "".join(f" {shlex.quote(part)}" for part in parts)
-
-
-def listing(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, Sequence) else str(value)
 
 
 def rates_text(rates: Iterable[float]) -> str:
@@ -86,7 +68,7 @@ def commands(found: Iterable[Run], name: str, results: str = "results") -> list[
         for task, names in by_task.items():
             tasks.setdefault((options, tuple(names)), []).append(task)
     return [
-        *(shlex.join(["optbench", "import", *file.split(" ", 1)]) + flags(where) for file in files),
+        *(command_line(shlex.join(["import", *file.split(" ", 1)]), **where) for file in files),
         *(command_line("run", suite=name, task=each, opt=names, **dict(options), **where)
           for (options, names), each in tasks.items()),
     ]  # fmt: skip

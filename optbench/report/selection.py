@@ -11,12 +11,13 @@ from typing import Any
 
 import pandas as pd
 
+from optbench.execute.request import Shown
 from optbench.fields import UserError, nearest, split_brackets
 from optbench.optimizer import Optimizer
 from optbench.record import IMPORTED
 from optbench.report import reproduce, resolve
 from optbench.report.look import order
-from optbench.report.reproduce import command_line, rates_text, typed_names
+from optbench.report.reproduce import rates_text, typed_names
 from optbench.stats import Frame
 from optbench.stats.curves import INTERVAL_FROM
 from optbench.stats.settings import PROBLEM, SETTING, modern
@@ -24,27 +25,15 @@ from optbench.stats.stages import key, made_by, staged, unreported
 from optbench.store import Store
 from optbench.suite import Suite, several
 from optbench.tuning import BLOCK, FRESH
+from optbench.wording import command_line
 
 
 @dataclass(frozen=True)
-class Selection:
+class Selection(Shown):
     """A suite's tasks with every stored optimizer at every setting, narrowed by what is given."""
 
-    suite: str | Suite = "quickstart"
-    opt: Sequence[str] | None = None
-    task: Sequence[str] | None = None
-    schedule: str | None = None
-    framework: str | None = None
-    dtype: str | None = None
-    precision: str | None = None
-    steps: int | None = None
-    device_kind: str | None = None
-    tuning: str | None = None
-    trials: int | None = None
-    fresh: bool = False
-    results: str = "results"
-    older: bool = False
-    """Also show results of older code, each under its own name."""
+    suite: Any = "quickstart"
+    """A name, or a Suite."""
 
     def tuned_suite(self) -> Suite:
         return dataclasses.replace(self.own, **self.beyond_suite)

@@ -27,13 +27,6 @@ def write_report(
 ) -> tuple[Path, str]:
     """Write the report to <out>/<suite>/; returns the folder and what the terminal prints.
 
-    Args:
-        results: the folder that results are kept in.
-        out: the folder that reports go to.
-        selection: which rows are shown.
-        allow_unequal: rank optimizers although their budgets differ.
-        figures: also draw every chart for print, and show these in index.md.
-
     Raises:
         UserError: no stored row matches, or the folder cannot be written to.
     """

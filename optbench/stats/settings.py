@@ -68,14 +68,11 @@ def labels(frame: Frame) -> Frame:
     for task, rows in problems.groupby("task", sort=False):
         differing = [name for name in SETTING if rows[name].nunique(dropna=False) > 1]
         for row in rows.to_dict("records"):
-            names[key_of(row)] = f"{task} ({sentence(row, differing)})" if differing else str(task)
+            # Text, because a missing value is not equal to itself.
+            key = tuple(str(row[name]) for name in PROBLEM)
+            names[key] = f"{task} ({sentence(row, differing)})" if differing else str(task)
     keys = zip(*(map(str, frame[name]) for name in PROBLEM), strict=True)
     return pd.Series([names[key] for key in keys], index=frame.index, dtype=object)
-
-
-def key_of(row: dict) -> tuple[str, ...]:
-    # Text, because a missing value is not equal to itself.
-    return tuple(str(row[name]) for name in PROBLEM)
 
 
 def sentence(row: dict, fields: Sequence[str] = SETTING) -> str:

@@ -31,15 +31,14 @@ ORDERS: dict[str, tuple[str, str, Callable[[Table], np.ndarray]]] = {
 COLUMNS = ("left_out", "kind", "ahead", "behind", "before", "after", "flipped", "says")
 
 
-def flips(rows: Frame, by: str = "rank") -> Frame:
+def flips(rows: Frame) -> Frame:
     """Every pair of optimizers whose order changes when one other optimizer, or one problem, is left out.
 
     A pair that then shares a mean rank is listed too, but has not `flipped`; one that shares it before has no order.
-    `by` is 'rank' (mean rank) or 'score' (AlgoPerf). Columns left_out, kind ('optimizer' or 'problem'), ahead and
-    behind (their order with everything included), before and after (the lead of `ahead`; negative once it is behind),
-    says (the sentence).
+    Columns left_out, kind ('optimizer' or 'problem'), ahead and behind (their order of mean ranks with everything
+    included), before and after (the lead of `ahead`; negative once it is behind), says (the sentence).
     """
-    column, word, number = ORDERS[by]
+    column, word, number = ORDERS["rank"]
     data = table(rows, column)
     whole = number(data)
     found = []

@@ -92,7 +92,6 @@ def outcome(task: Mapping[str, Any]) -> list[str]:
 
 
 def line(label: str, task: Mapping[str, Any]) -> str:
-    """One look at one task."""
     ratio, seeds, verdict = outcome(task)
     return f"{label}: {count(int(seeds), 'seed')}, loss ratio {ratio}: {verdict}"
 

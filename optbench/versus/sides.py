@@ -59,7 +59,6 @@ class Side(NamedTuple):
 
 
 def source_of(optimizer: Optimizer) -> Path:
-    """The file that an optimizer is written in."""
     path = origin.file_of(optimizer.made_of()[0].__module__)
     if path is None:
         raise UserError(f"{optimizer.label()} has no source file, so it has no commits. Leave out the @.")
@@ -137,7 +136,6 @@ class Runner:
         return os.path.join(self.results, digest([part.task.spec(), part.side.optimizer.spec()])[:12])
 
     def session(self, part: Part) -> Current:
-        """The cells of a part."""
         request = dataclasses.replace(self.order.request, results=self.folder(part))
         cells = tuple(part.cells(self.order.suite))
         return Current(dataclasses.replace(self.order, request=request, cells=cells))

@@ -5,23 +5,24 @@ from __future__ import annotations
 from optbench.report.panels import claims, cost, curves, notes, optimizers, paths, scaling, standings, verdict
 from optbench.report.parts import Panel
 
-PANELS = [
-    Panel("Verdict", verdict.verdict),
-    Panel("Optimizers", optimizers.optimizers),
-    Panel("Tasks", verdict.tasks),
-    Panel("Curves", curves.curves),
-    Panel("Learning rates", curves.learning_rates),
-    Panel("Tuning", curves.tuning),
-    Panel("Profiles", standings.profiles),
-    Panel("Ranks", standings.ranks),
-    Panel("Scaling", scaling.scaling),
-    Panel("Paths", paths.paths),
-    Panel("Cost", cost.cost),
-    Panel("Failures", cost.failures),
-    Panel("Claims", claims.claims),
-    Panel("Lint", verdict.lint),
-    Panel("Table", verdict.table),
-    Panel("How to read", notes.how_to_read),
-    Panel("Environment", notes.environment),
-    Panel("Reproduce", notes.reproduce),
-]
+PANELS: dict[str, Panel] = {
+    "Verdict": verdict.verdict,
+    "Optimizers": optimizers.optimizers,
+    "Tasks": verdict.tasks,
+    "Curves": curves.curves,
+    "Learning rates": curves.learning_rates,
+    "Tuning": curves.tuning,
+    "Profiles": standings.profiles,
+    "Ranks": standings.ranks,
+    "Scaling": scaling.scaling,
+    "Paths": paths.paths,
+    "Cost": cost.cost,
+    "Failures": cost.failures,
+    "Claims": claims.claims,
+    "Lint": verdict.lint,
+    "Table": verdict.table,
+    "How to read": notes.how_to_read,
+    "Environment": notes.environment,
+    "Reproduce": notes.reproduce,
+}
+"""By title: what each shows of a report, nothing where it does not apply."""
