@@ -7,6 +7,7 @@ that keeps state between runs gives numbers that nobody can compute again.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import random
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ class Twice(Program):
         """Its own: it goes on from no checkpoint of the first time."""
         return digest([super().id, "twice"])
 
-    @property
+    @functools.cached_property
     def family(self) -> tuple[str, str]:
         """Its own: should it not fit, nothing follows for the others."""
         return self.id, "twice"

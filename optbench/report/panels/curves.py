@@ -22,11 +22,18 @@ PARTS = 4
 
 
 def curves(content: Content) -> list[Part]:
+    each = "; enlarged, it shows each seed" * any(line.get("seeds") for line in seen(content))
     note = (
         "Median over seeds at each optimizer's best learning rate; the band is its interval. On the page, point at a "
-        "chart, or focus it and press the arrow keys, to read values; enlarged, it shows each seed."
+        f"chart, or focus it and press the arrow keys, to read values{each}."
     )
     return [Charts(note, [progress(content, place) for place in range(len(content.problems))])]
+
+
+def seen(content: Content) -> list[dict[str, Any]]:
+    """The lines of all curves."""
+    drawn = [chart for each in content.charts for chart in each["training"]["progress"]]
+    return [line for chart in drawn for line in chart["lines"]]
 
 
 def progress(content: Content, place: int) -> Chart:
