@@ -91,9 +91,9 @@ BRIDGES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "ngc_adam": lambda state: {"g1": state.g1, "g2": state.g2},
     "ngc_nag": lambda state: {"phi": state.phi},
     "kron": lambda state: {"mu": state[0]["mu"], "Q": state[0]["Qs_preconditioners"]},
-    "xmat": lambda state: {"mu": state[0].mu},
-    "lra": lambda state: {"mu": state[0].mu},
-    "affine": lambda state: {"mu": state[0].mu},
+    **dict.fromkeys(
+        ("xmat", "lra", "affine"), lambda state: {"mu": state[0].mu, "factors": state[0].factors}
+    ),
 }
 
 
@@ -218,8 +218,13 @@ def apart(got: np.ndarray, after: Any, before: Any) -> Apart:
 
 
 def pairs(entries, torch_params, optimizer) -> Iterator[tuple[str, torch.Tensor, np.ndarray]]:
-    """Each array of torch's state beside JAX's; an entry may be a list of arrays."""
+    """Each array of torch's state beside JAX's; an entry may be a list of arrays. Factors are of units."""
     for key, tree in entries.items():
+        if key == "factors":
+            held = [state[key] for state in optimizer.state.values() if key in state]
+            for i, (got, want) in enumerate(zip(held, tree, strict=True)):
+                yield from ((f"{name}.{i}", got[name].detach(), np.asarray(want[name])) for name in got)
+            continue
         for leaf, param in torch_params.items():
             got, want = optimizer.state[param][key], tree[leaf]
             if not isinstance(got, list | tuple):
