@@ -31,6 +31,7 @@ LIMITS = {
     "seeds": (1, tuning.BLOCK),
     "steps": (1, 2**31 - 1),
     "choosing": (1, tuning.BLOCK),
+    "dimensions": (1, 1000),
     "batch": (1, 2**31 - 1),
     "width": (1, 2**31 - 1),
 }
@@ -58,6 +59,8 @@ class Suite:
     """None runs each task for its own horizon; a mapping says it of some, by label."""
     precision: str = PRECISIONS[0]
     tuning: str = "grid"
+    dimensions: int | None = None
+    """With random and quasi-random trials, the most hyperparameters that are searched: the first ones declared."""
     metrics: tuple[Metric, ...] = ()
     """Evaluated in addition to the tasks' own metrics (see `optbench.metrics`)."""
     fresh: bool = False
@@ -86,7 +89,7 @@ class Suite:
         for name, (least, most) in LIMITS.items():
             given = getattr(self, name)
             each = given.values() if isinstance(given, Mapping) else [given]
-            optional = name in ("steps", "choosing")
+            optional = name in ("steps", "choosing", "dimensions")
             for value in itertools.chain(*map(several, each)) if optional or given is not None else [given]:
                 if isinstance(value, bool) or not isinstance(value, int) or value < least:
                     raise UserError(
@@ -165,7 +168,7 @@ class Suite:
     ) -> list[tuning.Trial]:
         """The trials of an optimizer."""
         if learning_rates is None:
-            return tuning.trials(optimizer, self.tuning, self.trials)
+            return tuning.trials(optimizer, self.tuning, self.trials, self.dimensions)
         return tuning.trials_at(optimizer, learning_rates)
 
 

@@ -17,7 +17,7 @@ from optbench.stats.outcomes import at_best, outcomes
 from optbench.stats.settings import PROBLEM, modern
 from optbench.stats.summary import summarise
 from optbench.suite import Suite
-from optbench.tuning import BLOCK, CHOOSING, FRESH, Trial, moved, trials
+from optbench.tuning import BLOCK, CHOOSING, FRESH, Trial, moved
 
 KEYS = [*PROBLEM, "optimizer"]
 
@@ -35,13 +35,13 @@ def staged(frames: Sequence[Frame], optimizers: Sequence[Optimizer], suite: Suit
     """
     frame = modern(pd.concat(frames, ignore_index=True).drop_duplicates(list(KEY)))
     made = frame["spec"].map(made_by)
-    ruleset, count = suite.tuning, suite.trials
+    ruleset = suite.tuning
     block = frame["seed"] // BLOCK * BLOCK
     beyond = (block < FRESH) & (frame["seed"] % BLOCK >= (suite.choosing or BLOCK))
     parts = [frame.iloc[:0].assign(stage="", hyperparameters="")]
     for optimizer in optimizers:
-        names = moved(optimizer, ruleset)
-        tried = {key(trial.at.spec()): trial for trial in trials(optimizer, ruleset, count)}
+        names = moved(optimizer, ruleset, suite.dimensions)
+        tried = {key(trial.at.spec()): trial for trial in suite.trials_of(optimizer)}
         plain = {key(optimizer.spec()): Trial(optimizer, getattr(optimizer, names[0]) if names else None)}
         for stage, first, known in (
             ("tuning", CHOOSING[ruleset], tried), ("report", FRESH, tried), ("default", FRESH, plain),
