@@ -31,6 +31,7 @@ LIMITS = {
     "seeds": (1, tuning.BLOCK),
     "steps": (1, 2**31 - 1),
     "choosing": (1, tuning.BLOCK),
+    "toy_trials": (1, 10_000),
     "dimensions": (1, 1000),
     "batch": (1, 2**31 - 1),
     "width": (1, 2**31 - 1),
@@ -59,6 +60,8 @@ class Suite:
     """None runs each task for its own horizon; a mapping says it of some, by label."""
     precision: str = PRECISIONS[0]
     tuning: str = "grid"
+    toy_trials: int | None = None
+    """With random and quasi-random trials, those on toys; None takes as many as on other tasks."""
     dimensions: int | None = None
     """With random and quasi-random trials, the most hyperparameters that are searched: the first ones declared."""
     metrics: tuple[Metric, ...] = ()
@@ -89,7 +92,7 @@ class Suite:
         for name, (least, most) in LIMITS.items():
             given = getattr(self, name)
             each = given.values() if isinstance(given, Mapping) else [given]
-            optional = name in ("steps", "choosing", "dimensions")
+            optional = name in ("steps", "choosing", "toy_trials", "dimensions")
             for value in itertools.chain(*map(several, each)) if optional or given is not None else [given]:
                 if isinstance(value, bool) or not isinstance(value, int) or value < least:
                     raise UserError(
@@ -126,7 +129,7 @@ class Suite:
         choosing = [
             self.cell(task, setting, trial.at, seed)
             for task, setting, optimizer in self.asked()
-            for trial in self.trials_of(optimizer, learning_rates)
+            for trial in self.trials_of(optimizer, learning_rates, task.toy)
             for seed in tuning.seeds(tuning.CHOOSING[self.tuning], count, task.seeded)
         ]
         if not self.staged:
@@ -164,11 +167,12 @@ class Suite:
         return Cell(*what, precision=self.precision)
 
     def trials_of(
-        self, optimizer: Optimizer, learning_rates: Sequence[float] | None = None
+        self, optimizer: Optimizer, learning_rates: Sequence[float] | None = None, toy: bool = True
     ) -> list[tuning.Trial]:
-        """The trials of an optimizer."""
+        """The trials of an optimizer on a toy or another task; the first ones are the same."""
         if learning_rates is None:
-            return tuning.trials(optimizer, self.tuning, self.trials, self.dimensions)
+            more = self.toy_trials if toy and self.tuning != "grid" else None
+            return tuning.trials(optimizer, self.tuning, more or self.trials, self.dimensions)
         return tuning.trials_at(optimizer, learning_rates)
 
 

@@ -83,8 +83,9 @@ def test_so_many_hyperparameters_are_searched_at_most(ruleset):
 def test_all_methods_of_the_grand_comparison_are_searched_in_two_dimensions():
     grand = load("grand")
     for each in grand.optimizers:
-        trials = grand.trials_of(each)
-        assert len(trials) == grand.trials, each.label()
+        few, many = (grand.trials_of(each, toy=it) for it in (False, True))
+        assert (len(few), len(many)) == (16, 30), each.label()
+        assert many[:16] == few
         moved = tuning.moved(each, grand.tuning, grand.dimensions)
         assert len(moved) == grand.dimensions == 2, each.label()
 
@@ -234,6 +235,27 @@ def test_the_winner_is_chosen_by_one_set_of_seeds_and_reported_on_another(tmp_pa
     assert table["optimizer"].tolist() == ["adam", "adam (untuned)"]
     assert table["score"].tolist() == pytest.approx([0.03, 0.5])
     assert "median over 3 seeds; reported on 3 fresh seeds" in staged_note(found)
+
+
+def test_toys_may_have_more_trials(tmp_path):
+    """The first ones are those of other tasks; what a folder has beyond a task's number chooses nothing there."""
+    one = suite(tasks=(task("mlp"), task("quadratic_10")), steps=40, toy_trials=7)
+    counts = {
+        each.label(): len(
+            {cell.optimizer for cell in one.cells() if cell.task == each and cell.seed < tuning.FRESH}
+        )
+        for each in one.tasks
+    }
+    assert counts == {"mlp": 4, "quadratic_10": 7}
+    everywhere = suite(tasks=one.tasks, steps=40, trials=7)
+    found = tuned(tmp_path, one, made(everywhere, best=2, reported=0.03))
+    tried = found[found["stage"] == "tuning"].groupby("task")["trial"].nunique()
+    assert tried.to_dict() == counts
+    assert (found["stage"] == "default").sum() == 6
+    assert unequal(certificate(found)).empty
+    alike = Request(suite="grand", trials=3).resolve()
+    assert (alike.trials, alike.toy_trials) == (3, 3)
+    assert Request(suite="quickstart", trials=3).resolve().toy_trials is None
 
 
 def test_more_choosing_seeds_than_the_suite_asks_for_choose_nothing(tmp_path):
