@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from optbench import catalogue
+from optbench import catalogue, optimizers
 from optbench.cell import Cell
 from optbench.fields import FROM_NONE, MOMENTUM, UserError
 from optbench.optimizer import Optimizer
@@ -87,13 +87,14 @@ def rows(optimizer: Optimizer) -> list[Row]:
 
 
 def special(optimizer: Optimizer) -> Iterator[Row]:
-    """Momenta at 0, where they then keep no state; other ways of running lanes; large leaves where products are cut."""
+    """Momenta at 0, where that keeps no state or is our own code; other ways of running lanes; large leaves."""
     momenta = [
         spec for spec in dataclasses.fields(optimizer) if spec.metadata.get("search") in (MOMENTUM, FROM_NONE)
     ]
     off = {spec.name: 0.0 for spec in momenta if spec.metadata["bounds"].holds(0)}
     still = dataclasses.replace(optimizer, **off)
-    if still.state_floats(SHAPES) != optimizer.state_floats(SHAPES):
+    shrinks = still.state_floats(SHAPES) != optimizer.state_floats(SHAPES)
+    if still != optimizer and (shrinks or optimizer.name in optimizers.listed()):
         for framework in optimizer.frameworks():
             yield Row("no momentum", still, framework, SCHEDULES[2], MODES[framework])
     if optimizer.name == "adam":
