@@ -50,5 +50,6 @@ suite = Suite(
     trials=16,
     toy_trials=30,
     dimensions=2,
+    fresh=True,
     choosing=2,
 )
