@@ -17,7 +17,7 @@ report:      ## the sample report: its runs, the claims, the pages, the picture 
 	optbench claims --strict --out reports/sample
 	optbench report --suite quickstart --opt $(OPT) --figures --out reports/sample
 	python -m tests.picture reports/sample/quickstart
-grand:       ## forty optimizers on twelve tasks, some four hours on two cores; interrupted, it goes on
+grand:       ## forty optimizers on twelve tasks, some hours on two cores; interrupted, it goes on
 	optbench run --suite grand --results reports/grand/rows
 	optbench merge reports/grand/rows --into reports/grand/rows --bits 8
 	optbench report --suite grand --results reports/grand/rows --out reports

@@ -80,6 +80,8 @@ class Search(NamedTuple):
 
 MOMENTUM = Search(0.01, 0.3, complement=True)
 """Search range for the decay of a momentum: 0.99 to 0.7."""
+FROM_NONE = Search(0.01, 1.0, complement=True)
+"""The same of a method whose default is no momentum: 0.99 to 0."""
 
 
 def hyper(
@@ -95,11 +97,11 @@ def hyper(
 ) -> Any:
     """A hyperparameter of an Optimizer or Task: a dataclass field that knows its range.
 
-    `lane` marks a number that may differ between the lanes of one compiled program: it is traced there,
-    so it may not choose a branch, a structure or a cadence. `sweep` is the range, on a log scale, of the
-    equal grid; every optimizer's has the same width. `search` is the range that random and quasi-random trials also
-    draw it from; without it they leave it at its default. `decoupled` marks a weight decay beside the step, which
-    wrappers of the step leave alone.
+    `lane` marks a number that may differ between the lanes of one compiled program: unless it is 0 it is traced there,
+    so it may not choose a branch, a structure or a cadence; that it is 0 may (`ranges.is_off`). `sweep` is the range,
+    on a log scale, of the equal grid; every optimizer's has the same width. `search` is the range that random and
+    quasi-random trials also draw it from; without it they leave it at its default. `decoupled` marks a weight decay
+    beside the step, which wrappers of the step leave alone.
     """
     metadata = {
         "doc": doc,

@@ -24,8 +24,7 @@ SLOW_LOOP = 3.0
 
 
 def title(program: Program) -> str:
-    cell = program.cells[0]
-    return f"{cell.task.label()} / {cell.optimizer.label()}, {count(len(program.cells), 'lane')}"
+    return f"{program.cells[0].task.label()} / {program.optimizer}, {count(len(program.cells), 'lane')}"
 
 
 @contextmanager

@@ -97,17 +97,22 @@ class Optimizer(Named):
         return found
 
     def at(self, place: Sequence[float]) -> Self:
-        """The trial at a place in the unit cube of what is searched."""
-        lanes = self.lane_numbers()
+        """The trial at a place in the unit cube of the first of what is searched, as many as it has coordinates."""
+        lanes = {f.name for f in dataclasses.fields(self) if f.metadata.get("lane")}
         numbers = {
             name: search.at(where, name in lanes)
-            for (name, search), where in zip(self.searched().items(), place, strict=True)
+            for (name, search), where in zip(self.searched().items(), place, strict=False)
         }
         return dataclasses.replace(self, **numbers)
 
     def lane_numbers(self) -> dict[str, float]:
-        """The hyperparameters that are arguments of the compiled program."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata.get("lane")}
+        """The hyperparameters that are arguments of the compiled program; one that is 0 is part of its structure."""
+        lanes = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata.get("lane")}
+        return {name: value for name, value in lanes.items() if value != 0}
+
+    def at_defaults(self) -> Self:
+        """With lane numbers at their defaults, unchecked: for a label only."""
+        return self.bind({f.name: f.default for f in dataclasses.fields(self) if f.metadata.get("lane")})
 
     def bind(self, numbers: Mapping[str, Any]) -> Self:
         """A copy that holds traced numbers. Not hashable, comparable or valid: for building a rule only."""

@@ -68,6 +68,12 @@ class Program:
         return digest({**how, "cells": [cell.id() for cell in self.cells], "metrics": metrics})
 
     @property
+    def optimizer(self) -> str:
+        """What its optimizer is called: without lane numbers in which its cells differ."""
+        labels = {cell.optimizer.label() for cell in self.cells}
+        return labels.pop() if len(labels) == 1 else self.cells[0].optimizer.at_defaults().label()
+
+    @property
     def parts(self) -> list[Any]:
         """The classes and functions that a worker needs to make it again."""
         cells = {part for cell in self.cells for part in cell.made_of()}

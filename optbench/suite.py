@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -31,10 +30,14 @@ LIMITS = {
     "seeds": (1, tuning.BLOCK),
     "steps": (1, 2**31 - 1),
     "choosing": (1, tuning.BLOCK),
+    "toy_trials": (1, 10_000),
+    "dimensions": (1, 1000),
     "batch": (1, 2**31 - 1),
     "width": (1, 2**31 - 1),
 }
 """The least and the most of each number."""
+SEVERAL = ("steps", "batch", "width")
+"""Those of which there may be several."""
 CHOICES = {"tuning": tuning.RULESETS, "framework": FRAMEWORKS, "dtype": DTYPES, "precision": PRECISIONS}
 
 
@@ -58,6 +61,10 @@ class Suite:
     """None runs each task for its own horizon; a mapping says it of some, by label."""
     precision: str = PRECISIONS[0]
     tuning: str = "grid"
+    toy_trials: int | None = None
+    """With random and quasi-random trials, those on toys; None takes as many as on other tasks."""
+    dimensions: int | None = None
+    """With random and quasi-random trials, the most hyperparameters that are searched: the first ones declared."""
     metrics: tuple[Metric, ...] = ()
     """Evaluated in addition to the tasks' own metrics (see `optbench.metrics`)."""
     fresh: bool = False
@@ -90,11 +97,14 @@ class Suite:
             isinstance(axis, list | tuple) and all(isinstance(t, Task) for t in axis) for axis in axes
         ):
             raise UserError(f"suite {self.name}: axes must be tuples of tasks by their names.")
+        defaults = {each.name: each.default for each in fields(self)}
         for name, (least, most) in LIMITS.items():
             given = getattr(self, name)
-            each = given.values() if isinstance(given, Mapping) else [given]
-            optional = name in ("steps", "choosing")
-            for value in itertools.chain(*map(several, each)) if optional or given is not None else [given]:
+            if given == defaults[name]:
+                continue
+            each = given.values() if name == "steps" and isinstance(given, Mapping) else [given]
+            values = [value for one in each for value in (several(one) or [one])]
+            for value in values if name in SEVERAL else [given]:
                 if isinstance(value, bool) or not isinstance(value, int) or value < least:
                     raise UserError(
                         f"suite {self.name}: {name}={shortened(value)} is not a number of {name}; "
@@ -137,7 +147,7 @@ class Suite:
         choosing = [
             self.cell(task, setting, trial.at, seed)
             for task, setting, optimizer in self.asked()
-            for trial in self.trials_of(optimizer, learning_rates)
+            for trial in self.trials_of(optimizer, learning_rates, task.toy)
             for seed in tuning.seeds(tuning.CHOOSING[self.tuning], count, task.seeded)
         ]
         if not self.staged:
@@ -175,11 +185,12 @@ class Suite:
         return Cell(*what, precision=self.precision)
 
     def trials_of(
-        self, optimizer: Optimizer, learning_rates: Sequence[float] | None = None
+        self, optimizer: Optimizer, learning_rates: Sequence[float] | None = None, toy: bool = True
     ) -> list[tuning.Trial]:
-        """The trials of an optimizer."""
+        """The trials of an optimizer on a toy or another task; the first ones are the same."""
         if learning_rates is None:
-            return tuning.trials(optimizer, self.tuning, self.trials)
+            more = self.toy_trials if toy and self.tuning != "grid" else None
+            return tuning.trials(optimizer, self.tuning, more or self.trials, self.dimensions)
         return tuning.trials_at(optimizer, learning_rates)
 
 

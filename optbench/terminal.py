@@ -256,7 +256,7 @@ def named(program: Program) -> dict[str, Any]:
     cell = program.cells[0]
     return {
         "task": cell.task.label(),
-        "optimizer": cell.optimizer.label(),
+        "optimizer": program.optimizer,
         "framework": cell.framework,
         "lanes": len(program.cells),
     }

@@ -37,17 +37,17 @@ class Trial(NamedTuple):
     """What it is called by: the value of the first thing that is searched, most often the learning rate."""
 
 
-def moved(optimizer: Optimizer, ruleset: str) -> tuple[str, ...]:
-    """The hyperparameters that a ruleset moves; trials are called by the first one."""
+def moved(optimizer: Optimizer, ruleset: str, dimensions: int | None = None) -> tuple[str, ...]:
+    """The hyperparameters that a ruleset moves, so many at most; trials are called by the first one."""
     if ruleset != "grid":
-        return tuple(optimizer.searched())
+        return tuple(optimizer.searched())[:dimensions]
     swept = optimizer.swept()
     return () if swept is None else (swept.name,)
 
 
-def trials(optimizer: Optimizer, ruleset: str, count: int) -> list[Trial]:
+def trials(optimizer: Optimizer, ruleset: str, count: int, dimensions: int | None = None) -> list[Trial]:
     """The trials of one optimizer; one, where it declares nothing that the ruleset moves."""
-    names = moved(optimizer, ruleset)
+    names = moved(optimizer, ruleset, dimensions)
     if not names:
         return [Trial(optimizer, None)]
     if ruleset == "grid":

@@ -2,11 +2,12 @@
 
 Forty methods on twelve tasks: three transformers on text, two residual networks and two perceptrons on digits, a deep
 autoencoder, a recurrent network, a model of sparse features, a regression with heavy-tailed classes and an
-ill-conditioned quadratic. Everywhere both under a constant learning rate and under a cosine with warmup. Nine learning
-rates over four decades, on two seeds, choose; the winner and the untuned default report on six fresh seeds. Only
-learning rates are searched, one dimension for every method; other hyperparameters have their defaults, and weight
-decay is off. Some four hours on two cores; it can be interrupted, goes on where it was, and can be cut
-into shards (docs/clusters.md).
+ill-conditioned quadratic. Everywhere both under a constant learning rate and under a cosine with warmup. Sixteen
+quasi-random trials, thirty on the last two, which are toys, choose on two seeds; the winner and the untuned default
+report on six fresh seeds. Every method is searched in two dimensions: the learning rate, over four decades, and the
+momentum, or what a method without one declares in its place. Other hyperparameters have their defaults, and weight
+decay is off. Some hours on two cores (`--dry-run` predicts them); it can be interrupted, goes on where it was, and can
+be cut into shards (docs/clusters.md).
 
     optbench run --suite grand --results reports/grand/rows
 """
@@ -45,6 +46,10 @@ suite = Suite(
     schedule=(Schedule(), Schedule("cosine", warmup=0.1)),
     seeds=6,
     steps={"autoencoder[batch=50]": 400, "xor_rnn[length=8,units=16,batch=32]": 500, "quadratic_100": 1000},
+    tuning="quasi",
+    trials=16,
+    toy_trials=30,
+    dimensions=2,
     fresh=True,
     choosing=2,
 )

@@ -63,12 +63,16 @@ def test_a_program_survives_the_pipe(asked):
         assert again.id == program.id
 
 
-def test_seeds_and_learning_rates_are_lanes_and_the_rest_is_not():
+def test_seeds_learning_rates_and_momenta_are_lanes_and_the_rest_is_not():
     grid = [cell(rate=rate, seed=seed) for rate in (0.1, 0.01) for seed in range(3)]
     assert len(programs(grid)) == 1
     for other in ({"steps": 21}, {"dtype": "float64"}, {"framework": "torch"}, {"schedule": Schedule("wsd")}):
         assert len(programs([cell(), cell(**other)])) == 2
-    assert len(programs([cell(), cell(optimizer="adam[b1=0.5]")])) == 2
+    momenta = [cell(), cell(optimizer="adam[b1=0.5]")]
+    [shared] = programs(momenta)
+    assert (shared.optimizer, programs(momenta[1:])[0].optimizer) == ("adam", "adam[b1=0.5]")
+    for name in ("adam[b1=0]", "adam[b2=0.9]"):
+        assert len(programs([cell(), cell(optimizer=name)])) == 2
 
 
 def test_lanes_that_do_not_fit_are_cut_into_groups(monkeypatch):

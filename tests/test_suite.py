@@ -77,7 +77,15 @@ def test_a_task_without_randomness_runs_one_seed():
     "changes",
     [{"tasks": ()}, {"optimizers": ()}, {"tasks": ("mlp",)}, {"optimizers": (optimizer("adam"),) * 2}]
     + [{name: value} for name in ("trials", "seeds", "steps") for value in (0, -1, 1.5)]
-    + [{"trials": None}, {"seeds": None}],
+    + [{name: value} for name in ("trials", "seeds", "choosing") for value in ((), (3,), {"mlp": 2}, {})]
+    + [
+        {"trials": None},
+        {"seeds": None},
+        {"steps": ()},
+        {"steps": {"mlp": ()}},
+        {"batch": (0,)},
+        {"axes": 3},
+    ],
     ids=str,
 )
 def test_what_is_no_suite_is_refused_where_it_is_written(changes):

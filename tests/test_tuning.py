@@ -23,7 +23,7 @@ from optbench.stats.stages import staged, staged_note, unreported, with_untuned
 from optbench.stats.summary import summarise
 from optbench.stats.tunability import best_of_trials, untuned
 from optbench.store import Store
-from optbench.suite import Suite
+from optbench.suite import Suite, load
 from optbench.tasks import parse as task
 from tests.test_report import stored, trace
 
@@ -52,14 +52,52 @@ def test_the_first_of_many_trials_are_those_of_few(ruleset):
 
 @pytest.mark.parametrize("ruleset", SAMPLED)
 def test_trials_lie_in_the_declared_ranges(ruleset):
-    for each in optimizers.listed().values():
-        searched = each.searched()
-        lanes = each.lane_numbers()
-        for name, search in searched.items():
+    for each in optimizers.names().values():
+        for name, search in each.searched().items():
             values = {getattr(trial.at, name) for trial in tuning.trials(each, ruleset, 32)}
             distances = [1 - value if search.complement else value for value in values]
             assert search.low * 0.999 <= min(distances) <= max(distances) <= search.high * 1.001
-            assert len(values) == 32 if name in lanes else 1 < len(values) <= LEVELS, (each.name, name)
+            assert len(values) > 30, f"{each.name}.{name}: a lane number takes any value, to four digits"
+
+
+def test_what_is_no_lane_number_takes_few_values():
+    """Each costs a compilation; options of another package are none."""
+    trials = tuning.trials(optimizer("optax:adam[b1=0.8:0.99]"), "quasi", 32)
+    assert 1 < len({dict(trial.at.options)["b1"] for trial in trials}) <= LEVELS
+
+
+@pytest.mark.parametrize("ruleset", SAMPLED)
+def test_so_many_hyperparameters_are_searched_at_most(ruleset):
+    """The first ones declared, with the points that a cube of so many dimensions has."""
+    kron = optimizer("kron")
+    assert tuning.moved(kron, ruleset) == ("learning_rate", "b1", "preconditioner_lr")
+    assert tuning.moved(kron, ruleset, 2) == ("learning_rate", "b1")
+    found = tuning.trials(kron, ruleset, 12, 2)
+    assert {trial.at.preconditioner_lr for trial in found} == {kron.preconditioner_lr}
+    adam = tuning.trials(optimizer("adam"), ruleset, 12)
+    assert [trial.at.b1 for trial in found] == [trial.at.b1 for trial in adam]
+    assert len({trial.at.b1 for trial in found}) == 12
+    assert tuning.trials(optimizer("dog"), ruleset, 12, 2) == tuning.trials(optimizer("dog"), ruleset, 12)
+
+
+def test_all_methods_of_the_grand_comparison_are_searched_in_two_dimensions():
+    grand = load("grand")
+    for each in grand.optimizers:
+        few, many = (grand.trials_of(each, toy=it) for it in (False, True))
+        assert (len(few), len(many)) == (16, 30), each.label()
+        assert many[:16] == few
+        moved = tuning.moved(each, grand.tuning, grand.dimensions)
+        assert len(moved) == grand.dimensions == 2, each.label()
+
+
+def test_trials_that_differ_in_what_is_searched_share_a_program():
+    """But for a default of 0, which is another structure; the id of a cell says its numbers as ever."""
+    for name, programs in (("adam", 1), ("sgd", 2), ("adam+cautious", 1)):
+        cells = suite(tasks=(task("quadratic_10"),), optimizers=(optimizer(name),)).cells()
+        assert len({cell.program_key() for cell in cells}) == programs
+    adam = optimizer("adam")
+    [first] = tuning.trials(adam, "quasi", 1)
+    assert first.at.spec() == adam.spec() | {"learning_rate": first.at.learning_rate, "b1": first.at.b1}
 
 
 def test_quasi_random_trials_are_spread_evenly():
@@ -75,7 +113,7 @@ def test_what_the_user_set_is_not_searched():
     fixed = optimizer("adam[b1=0.95]")
     assert list(fixed.searched()) == ["learning_rate"]
     assert {trial.at.b1 for trial in tuning.trials(fixed, "quasi", 9)} == {0.95}
-    assert list(optimizer("prodigy").searched()) == ["learning_rate"]  # the factor of the step that it finds
+    assert list(optimizer("dog").searched()) == ["learning_rate"]  # the factor of the step that it finds
     assert optimizer("adamw").searched().keys() == optimizer("adam").searched().keys()  # no weight decay
 
 
@@ -138,6 +176,8 @@ def test_what_is_no_ruleset_is_refused():
         suite(tuning="quas")
     with pytest.raises(UserError, match="at most 1000"):
         suite(seeds=1001)
+    with pytest.raises(UserError, match="dimensions=0 is not a number of dimensions"):
+        suite(dimensions=0)
     with pytest.raises(UserError, match="--lr fixes the trials"):
         Request(lr=("0.1",), tuning="quasi").cells()
     with pytest.raises(UserError, match="--trials must be an integer of at least 1, got 0"):
@@ -195,6 +235,27 @@ def test_the_winner_is_chosen_by_one_set_of_seeds_and_reported_on_another(tmp_pa
     assert table["optimizer"].tolist() == ["adam", "adam (untuned)"]
     assert table["score"].tolist() == pytest.approx([0.03, 0.5])
     assert "median over 3 seeds; reported on 3 fresh seeds" in staged_note(found)
+
+
+def test_toys_may_have_more_trials(tmp_path):
+    """The first ones are those of other tasks; what a folder has beyond a task's number chooses nothing there."""
+    one = suite(tasks=(task("mlp"), task("quadratic_10")), steps=40, toy_trials=7)
+    counts = {
+        each.label(): len(
+            {cell.optimizer for cell in one.cells() if cell.task == each and cell.seed < tuning.FRESH}
+        )
+        for each in one.tasks
+    }
+    assert counts == {"mlp": 4, "quadratic_10": 7}
+    everywhere = suite(tasks=one.tasks, steps=40, trials=7)
+    found = tuned(tmp_path, one, made(everywhere, best=2, reported=0.03))
+    tried = found[found["stage"] == "tuning"].groupby("task")["trial"].nunique()
+    assert tried.to_dict() == counts
+    assert (found["stage"] == "default").sum() == 6
+    assert unequal(certificate(found)).empty
+    alike = Request(suite="grand", trials=3).resolve()
+    assert (alike.trials, alike.toy_trials) == (3, 3)
+    assert Request(suite="quickstart", trials=3).resolve().toy_trials is None
 
 
 def test_more_choosing_seeds_than_the_suite_asks_for_choose_nothing(tmp_path):

@@ -26,7 +26,10 @@ def stages(order: Order) -> Iterator[Session]:
         return
     first = Choosing(order, executor := executor_of(order, stay=True))
     kind = {"quasi": "quasi-random"}.get(suite.tuning, suite.tuning)
-    first.stage = f"Stage 1 of 2 (tuning): {suite.trials} {kind} trials per optimizer, plus its defaults"
+    toys = f" ({suite.toy_trials} on toys)" if suite.toy_trials else ""
+    first.stage = (
+        f"Stage 1 of 2 (tuning): {suite.trials} {kind} trials per optimizer{toys}, plus its defaults"
+    )
     try:
         yield first
         yield Reporting(first)

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from optbench import catalogue
+from optbench import catalogue, optimizers
 from optbench.cell import Cell
-from optbench.fields import MOMENTUM, UserError
+from optbench.fields import FROM_NONE, MOMENTUM, UserError
 from optbench.optimizer import Optimizer
 from optbench.optimizers.foreign import GIVEN, Foreign, parameters
 from optbench.target import resolve
-from optbench.tasks.leaves import Leaves
+from optbench.tasks.leaves import SHAPES, Leaves
 
 STEPS = 32
 MODES = {"jax": "loop", "torch": "eager"}
@@ -87,11 +87,15 @@ def rows(optimizer: Optimizer) -> list[Row]:
 
 
 def special(optimizer: Optimizer) -> Iterator[Row]:
-    """Momenta at 0, which keep no state; other ways of running lanes; large leaves where products are cut."""
-    searched = {spec.name: spec.metadata.get("search") for spec in dataclasses.fields(optimizer)}
-    if off := {name: 0.0 for name, search in searched.items() if search == MOMENTUM}:
-        still = dataclasses.replace(optimizer, **off)
-        for framework in optimizer.frameworks() if still != optimizer else ():
+    """Momenta at 0, where that keeps no state or is our own code; other ways of running lanes; large leaves."""
+    momenta = [
+        spec for spec in dataclasses.fields(optimizer) if spec.metadata.get("search") in (MOMENTUM, FROM_NONE)
+    ]
+    off = {spec.name: 0.0 for spec in momenta if spec.metadata["bounds"].holds(0)}
+    still = dataclasses.replace(optimizer, **off)
+    shrinks = still.state_floats(SHAPES) != optimizer.state_floats(SHAPES)
+    if still != optimizer and (shrinks or optimizer.name in optimizers.listed()):
+        for framework in optimizer.frameworks():
             yield Row("no momentum", still, framework, SCHEDULES[2], MODES[framework])
     if optimizer.name == "adam":
         for framework, modes in {"jax": ("vmap", "map"), "torch": ("ensemble",)}.items():

@@ -23,7 +23,7 @@ class Moments(Standard):
     arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(0.001, 1e-4)
-    b1: float = decay(0.9, "the mean of gradients")
+    b1: float = decay(0.9, "the mean of gradients", MOMENTUM)
     b2: float = decay(0.999, "the mean of squares")
     eps: float = small(1e-8)
 
@@ -40,8 +40,6 @@ class Adam(Moments):
 
     source: ClassVar[str] = "arXiv:1412.6980; optax.adam, torch.optim.Adam"
     elementwise: ClassVar[bool] = True
-
-    b1: float = decay(0.9, "the mean of gradients", MOMENTUM)
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
         return optax.adam(rate, self.b1, self.b2, self.eps)

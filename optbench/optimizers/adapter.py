@@ -221,7 +221,8 @@ def factor() -> Any:
 
 
 def decay(default: float, of: str, search: Search | None = None) -> Any:
-    return hyper(default, f"decay of {of}", bounds="[0, 1)", search=search)
+    """A decay in [0, 1); one that trials move is a lane number."""
+    return hyper(default, f"decay of {of}", bounds="[0, 1)", lane=search is not None, search=search)
 
 
 def small(default: float, doc: str = "added to the root") -> Any:

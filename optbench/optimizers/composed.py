@@ -93,6 +93,9 @@ class Composed(Optimizer):
     def lane_numbers(self) -> dict[str, float]:
         return self.inner.lane_numbers()
 
+    def at_defaults(self) -> Self:
+        return self.over(self.inner.at_defaults())
+
     def bind(self, numbers: Mapping[str, Any]) -> Self:
         bound = object.__new__(type(self))
         vars(bound).update(vars(self), inner=self.inner.bind(numbers))

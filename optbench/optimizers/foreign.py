@@ -87,7 +87,7 @@ class Foreign(Method):
     def at(self, place: Sequence[float]) -> Self:
         numbers = {
             name: search.at(where, name == "learning_rate")
-            for (name, search), where in zip(self.searched().items(), place, strict=True)
+            for (name, search), where in zip(self.searched().items(), place, strict=False)
         }
         rate = {"learning_rate": numbers.pop("learning_rate")} if "learning_rate" in numbers else {}
         return dataclasses.replace(

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
-from optbench.fields import Search, UserError
+from optbench.fields import FROM_NONE, UserError
 from optbench.optimizers.adapter import Rate, Standard, decay, declared, flag, size, step_size
 from optbench.protocol import Shapes
+from optbench.ranges import is_off
 
 
 @declared
@@ -28,7 +29,7 @@ class SGD(Standard):
     elementwise: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.01, 3e-4)
-    momentum: float = decay(0.0, "the sum of gradients; 0 keeps none", Search(0.01, 1, complement=True))
+    momentum: float = decay(0.0, "the sum of gradients; 0 keeps none", FROM_NONE)
     nesterov: bool = flag(False, "look ahead; needs momentum")
 
     def __post_init__(self) -> None:
@@ -40,7 +41,7 @@ class SGD(Standard):
             )
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
-        return optax.sgd(rate, self.momentum or None, self.nesterov)
+        return optax.sgd(rate, None if is_off(self.momentum) else self.momentum, self.nesterov)
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
         return partial(optim.SGD, momentum=self.momentum, nesterov=self.nesterov, foreach=True)

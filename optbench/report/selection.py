@@ -36,7 +36,8 @@ class Selection(Shown):
     """A name, or a Suite."""
 
     def tuned_suite(self) -> Suite:
-        return dataclasses.replace(self.own, **self.beyond_suite)
+        toys = {} if self.trials is None else {"toy_trials": None}
+        return dataclasses.replace(self.own, **self.beyond_suite, **toys)
 
     @cached_property
     def own(self) -> Suite:
@@ -153,7 +154,12 @@ class Selection(Shown):
     def beyond_suite(self) -> dict[str, Any]:
         """Of the ruleset what the suite does not say itself."""
         given = {name: value for name, value in self.ruleset().items() if value is not None}
-        return {name: value for name, value in given.items() if value != getattr(self.own, name)}
+        toys = bool(self.own.toy_trials)  # a number of trials is theirs too
+        return {
+            name: value
+            for name, value in given.items()
+            if value != getattr(self.own, name) or (toys and name == "trials")
+        }
 
     @property
     def where(self) -> dict[str, str]:

@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 
 from optbench.optimizer import Optimizer
+from optbench.record import Question
 from optbench.resultfile import KEY
 from optbench.stats import Frame
 from optbench.stats.outcomes import at_best, outcomes
 from optbench.stats.settings import PROBLEM, modern
 from optbench.stats.summary import summarise
 from optbench.suite import Suite
-from optbench.tuning import BLOCK, CHOOSING, FRESH, Trial, moved, trials
+from optbench.tuning import BLOCK, CHOOSING, FRESH, Trial, moved
 
 KEYS = [*PROBLEM, "optimizer"]
 
@@ -35,18 +36,21 @@ def staged(frames: Sequence[Frame], optimizers: Sequence[Optimizer], suite: Suit
     """
     frame = modern(pd.concat(frames, ignore_index=True).drop_duplicates(list(KEY)))
     made = frame["spec"].map(made_by)
-    ruleset, count = suite.tuning, suite.trials
+    ruleset, toy = suite.tuning, frame["question"].map(lambda text: Question.read(text).toy).astype(bool)
     block = frame["seed"] // BLOCK * BLOCK
     beyond = (block < FRESH) & (frame["seed"] % BLOCK >= (suite.choosing or BLOCK))
     parts = [frame.iloc[:0].assign(stage="", hyperparameters="")]
     for optimizer in optimizers:
-        names = moved(optimizer, ruleset)
-        tried = {key(trial.at.spec()): trial for trial in trials(optimizer, ruleset, count)}
+        names = moved(optimizer, ruleset, suite.dimensions)
+        tried = {key(trial.at.spec()): trial for trial in suite.trials_of(optimizer)}
+        elsewhere = [key(trial.at.spec()) for trial in suite.trials_of(optimizer, toy=False)]
         plain = {key(optimizer.spec()): Trial(optimizer, getattr(optimizer, names[0]) if names else None)}
         for stage, first, known in (
             ("tuning", CHOOSING[ruleset], tried), ("report", FRESH, tried), ("default", FRESH, plain),
         ):  # fmt: skip
-            own = frame[(block == first) & ~beyond & made.isin(known)]
+            own = frame[
+                (block == first) & ~beyond & made.isin(known) & (toy | made.isin([*elsewhere, *plain]))
+            ]
             settings = made.loc[own.index].map(known)
             values = [words(trial.at, names) for trial in settings]
             at = [trial.place for trial in settings]

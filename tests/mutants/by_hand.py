@@ -43,8 +43,8 @@ MUTANTS = [
     Mutant(
         "Nesterov ignored",
         ROOMS + "sgd",
-        "optax.sgd(rate, self.momentum or None, self.nesterov)",
-        "optax.sgd(rate, self.momentum or None)",
+        "optax.sgd(rate, None if is_off(self.momentum) else self.momentum, self.nesterov)",
+        "optax.sgd(rate, None if is_off(self.momentum) else self.momentum)",
         "sgd",
         rows="choices1",
     ),

@@ -101,7 +101,7 @@ class Kron(Room):
     )
     momentum_into_precond_update: bool = flag(True, "fit on the momentum, not on the gradient")
     preconditioner_lr: float = hyper(
-        0.1, "step size of the preconditioner's fit", bounds="(0, inf)", search=Search(0.01, 1.0)
+        0.1, "step size of the preconditioner's fit", bounds="(0, inf)", lane=True, search=Search(0.01, 1.0)
     )
     preconditioner_init_scale: float = hyper(1.0, "scale of the first preconditioner", bounds="(0, inf)")
     upstream: str | None = hyper(

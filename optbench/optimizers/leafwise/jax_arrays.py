@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import jax
@@ -28,6 +30,11 @@ def unbias(decay: Any, t: Any) -> Any:
 def number(t: Any) -> Any:
     """The number of a step, to compute with."""
     return np.asarray(t, np.result_type(float))
+
+
+def log(x: Any) -> Any:
+    """Of a hyperparameter, which may be traced; exact where it is not."""
+    return math.log(x) if isinstance(x, Real) else np.log(x)
 
 
 def zeros(like: Any) -> Any:

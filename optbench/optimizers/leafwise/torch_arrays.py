@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,10 @@ def unbias(decay: Any, t: Any) -> Any:
 
 def number(t: Any) -> Any:
     return t
+
+
+def log(x: float) -> float:
+    return math.log(x)
 
 
 def zeros(like: Any) -> Any:

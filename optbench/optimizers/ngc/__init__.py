@@ -68,7 +68,7 @@ class NgcNag(Room):
 
     learning_rate: float = step_size(0.01, 1e-4)
     momentum: float = hyper(
-        0.9, "weight of the last move (mu in ngc-learn)", bounds="[0, 1)", search=MOMENTUM
+        0.9, "weight of the last move (mu in ngc-learn)", bounds="[0, 1)", lane=True, search=MOMENTUM
     )
 
     def options(self) -> dict[str, Any]:

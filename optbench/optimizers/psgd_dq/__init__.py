@@ -42,7 +42,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from optbench.fields import MOMENTUM, Search, UserError, hyper
+from optbench.fields import FROM_NONE, Search, UserError, hyper
 from optbench.optimizers.adapter import decay, declared, flag, size, small, step_size, weight_decay
 from optbench.optimizers.psgd import CurvatureRoom
 from optbench.protocol import Shapes
@@ -86,12 +86,12 @@ class Tracked(CurvatureRoom):
     source: ClassVar[str] = "arXiv:1512.04202, arXiv:2402.11858; psgd_torch a8616f1"
 
     learning_rate: float = step_size(0.001, 1e-4)
+    momentum: float = decay(0.0, "the momentum; 0 keeps none", FROM_NONE)
     lr_preconditioner: float = hyper(
-        0.1, "step size of the preconditioner's fit", bounds="(0, inf)", search=Search(0.01, 1.0)
+        0.1, "step size of the preconditioner's fit", bounds="(0, inf)", lane=True, search=Search(0.01, 1.0)
     )
     betaL: float = decay(0.9, "the bound that the fit's step is divided by")
     damping: float = small(1e-9, "keeps P below its inverse")
-    momentum: float = decay(0.0, "the momentum; 0 keeps none", MOMENTUM)
     weight_decay: float = weight_decay()
     preconditioner_init_scale: float | None = hyper(
         None, "scale of the first Q; None takes it from the first step", bounds="(0, inf)"

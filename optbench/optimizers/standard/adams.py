@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
-from optbench.fields import hyper
+from optbench.fields import MOMENTUM, Search, hyper
 from optbench.optimizers.adam import Moments
 from optbench.optimizers.adapter import Rate, Standard, decay, declared, flag, small, step_size, weight_decay
 from optbench.optimizers.leafwise import At, Clipping, Leafwise, State
@@ -89,7 +89,7 @@ class Adan(Clipping):
     elementwise: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.001, 1e-4)
-    b1: float = decay(0.98, "the mean of gradients")
+    b1: float = decay(0.98, "the mean of gradients", MOMENTUM)
     b2: float = decay(0.92, "the mean of differences")
     b3: float = decay(0.99, "the mean of squares")
     eps: float = small(1e-8)
@@ -131,7 +131,7 @@ class OptimisticAdam(Standard):
     learning_rate: float = step_size(0.001, 1e-4)
     alpha: float = hyper(1.0, "weight of the step", bounds="(0, inf)")
     beta: float = hyper(1.0, "weight of its change", bounds="[0, inf)")
-    b1: float = decay(0.9, "the mean of gradients")
+    b1: float = decay(0.9, "the mean of gradients", MOMENTUM)
     b2: float = decay(0.999, "the mean of squares")
     eps: float = small(1e-8)
 
@@ -157,7 +157,7 @@ class AdEMAMix(Leafwise):
     elementwise: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.001, 1e-5)
-    b1: float = decay(0.9, "the fast mean of gradients")
+    b1: float = decay(0.9, "the fast mean of gradients", MOMENTUM)
     b2: float = decay(0.999, "the mean of squares")
     b3: float = decay(0.9999, "the slow mean of gradients")
     alpha: float = hyper(5.0, "weight of the slow mean", bounds="[0, inf)")
@@ -175,7 +175,7 @@ class AdEMAMix(Leafwise):
             alpha = alpha * xp.at_most(xp.number(at.t) / self.alpha_warmup, 1)
         if self.b3_warmup:
             part = xp.at_most(xp.number(at.t) / self.b3_warmup, 1)
-            lives = (1 - part) * half_life(self.b1) + part * half_life(self.b3)
+            lives = (1 - part) * half_life(xp, self.b1) + part * half_life(xp, self.b3)
             b3 = xp.where(part < 1, 0.5 ** (1 / (lives + 1)), b3)
         s["m"], s["s"] = xp.ema(s["m"], g, self.b1), xp.ema(s["s"], g, b3)
         s["v"] = xp.ema(s["v"], g * g, self.b2)
@@ -184,9 +184,9 @@ class AdEMAMix(Leafwise):
         return -at.lr * (u + self.weight_decay * p)
 
 
-def half_life(decay: float) -> float:
+def half_life(xp: Any, decay: Any) -> Any:
     """Steps after which a gradient's weight in a mean is half, less one; 1e-8 as in the original, for a decay of 0."""
-    return math.log(0.5) / math.log(decay + 1e-8) - 1
+    return math.log(0.5) / xp.log(decay + 1e-8) - 1
 
 
 @declared
@@ -205,7 +205,7 @@ class SimplifiedAdEMAMix(Standard):
     arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(1e-4, 1e-5)
-    b1: float = decay(0.99, "the sum of gradients")
+    b1: float = decay(0.99, "the sum of gradients", Search(0.001, 0.1, complement=True))
     b2: float = decay(0.95, "the mean of squares")
     alpha: float = hyper(0.0, "weight of the gradient", bounds="[0, inf)")
     eps: float = small(1e-8)

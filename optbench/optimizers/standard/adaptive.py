@@ -7,9 +7,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
-from optbench.fields import hyper
+from optbench.fields import FROM_NONE, Search, hyper
 from optbench.optimizers.adapter import Rate, Standard, decay, declared, flag, size, small, step_size
 from optbench.protocol import Shapes
+from optbench.ranges import is_off
 
 
 @declared
@@ -26,7 +27,9 @@ class Adagrad(Standard):
     arrays: ClassVar[int] = 1
 
     learning_rate: float = step_size(0.1, 1e-3)
-    initial: float = hyper(0.1, "first sum of squares", bounds="(0, inf)")
+    initial: float = hyper(
+        0.1, "first sum of squares", bounds="(0, inf)", lane=True, search=Search(1e-3, 10.0)
+    )
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
         return optax.adagrad(rate, self.initial, eps=0.0)
@@ -54,13 +57,13 @@ class RMSprop(Standard):
     learning_rate: float = step_size(0.001, 1e-4)
     b2: float = decay(0.99, "the mean of squares")
     eps: float = small(1e-8)
-    momentum: float = decay(0.0, "the sum of steps; 0 keeps none")
+    momentum: float = decay(0.0, "the sum of steps; 0 keeps none", FROM_NONE)
     centered: bool = flag(False, "divide by the deviation from the mean gradient")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
         scale = optax.scale_by_stddev if self.centered else optax.scale_by_rms
         parts = [scale(self.b2, self.eps, eps_in_sqrt=False)]
-        parts += [optax.trace(self.momentum)] if self.momentum else []
+        parts += [] if is_off(self.momentum) else [optax.trace(self.momentum)]
         return optax.chain(*parts, optax.scale_by_learning_rate(rate))
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
@@ -116,7 +119,13 @@ class Adafactor(Standard):
     memory: ClassVar[str] = "rows + columns; n for vectors"
 
     learning_rate: float = step_size(0.01, 1e-4)
-    decay: float = hyper(0.8, "exponent of the mean's memory", bounds="(0, 1]")
+    decay: float = hyper(
+        0.8,
+        "exponent of the mean's memory",
+        bounds="(0, 1]",
+        lane=True,
+        search=Search(0.05, 0.8, complement=True),
+    )
     clipping: float = hyper(1.0, "largest root mean square of a step", bounds="[1, inf)")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:

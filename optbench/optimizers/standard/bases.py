@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from optbench.fields import hyper
+from optbench.fields import MOMENTUM, hyper
 from optbench.optimizers.adapter import decay, declared, flag, size, small, step_size, weight_decay
 from optbench.optimizers.leafwise import At, Leafwise, State
 from optbench.protocol import Shapes
+from optbench.ranges import is_off
 
 
 class Bases(Leafwise):
@@ -44,7 +45,7 @@ class SOAP(Bases):
     proportional: ClassVar[bool] = False
 
     learning_rate: float = step_size(0.003, 1e-4)
-    b1: float = decay(0.95, "the mean of gradients")
+    b1: float = decay(0.95, "the mean of gradients", MOMENTUM)
     b2: float = decay(0.95, "the mean of squares")
     shampoo_beta: float | None = hyper(None, "decay of the factors; None: b2", bounds="[0, 1)")
     eps: float = small(1e-8)
@@ -170,7 +171,7 @@ class Shampoo(Bases):
     memory: ClassVar[str] = "2n + 2 of the squared length of each axis"
 
     learning_rate: float = step_size(0.001, 1e-4)
-    b1: float = decay(0.9, "the mean of gradients")
+    b1: float = decay(0.9, "the mean of gradients", MOMENTUM)
     b2: float = hyper(0.999, "decay of the factors; 1: sums", bounds="[0, 1]")
     b3: float | None = hyper(None, "b1 in the step; None: b1", bounds="[0, 1)")
     eps: float = small(1e-8, "added to the factors")
@@ -212,7 +213,7 @@ class Shampoo(Bases):
         shape = self.merged(p.shape)
         zeros = xp.zeros(p).reshape(shape)
         names = (
-            ["m"] * (self.b1 > 0)
+            ["m"] * (not is_off(self.b1))
             + ["V"] * (self.grafting not in ("sgd", "none"))
             + ["M"] * (self.momentum > 0)
         )
@@ -269,7 +270,7 @@ class Shampoo(Bases):
         return (vectors * values**-power) @ vectors.T
 
     def mean(self, xp: Any, g: Any, s: State, at: At) -> Any:
-        if not self.b1:
+        if is_off(self.b1):
             return g
         b3 = self.b1 if self.b3 is None else self.b3
         d, s["m"] = xp.ema(s["m"], g, b3), xp.ema(s["m"], g, self.b1)

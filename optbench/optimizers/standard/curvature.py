@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
-from optbench.fields import hyper
+from optbench.fields import MOMENTUM, hyper
 from optbench.optimizers.adapter import Rate, Standard, decay, declared, size, small, step_size, weight_decay
 from optbench.optimizers.leafwise import At, Leafwise, State
 from optbench.protocol import Shapes
@@ -29,7 +29,7 @@ class Sophia(Leafwise):
     arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(0.001, 3e-4)
-    b1: float = decay(0.965, "the mean of gradients")
+    b1: float = decay(0.965, "the mean of gradients", MOMENTUM)
     b2: float = decay(0.99, "the diagonal")
     gamma: float = hyper(0.01, "how much of the diagonal divides", bounds="(0, inf)")
     clipping: float = hyper(1.0, "largest entry of a step", bounds="(0, inf)")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
-from optbench.fields import hyper
+from optbench.fields import MOMENTUM, Search, hyper
 from optbench.optimizers.adapter import Rate, Standard, decay, declared, flag, size, step_size, weight_decay
 from optbench.optimizers.leafwise import At, Leafwise, State
 from optbench.optimizers.sgd import SGD
@@ -24,7 +24,7 @@ class Momentum(SGD):
     source: ClassVar[str] = "Polyak 1964; optax.sgd, torch.optim.SGD"
 
     learning_rate: float = step_size(0.01, 1e-4)
-    momentum: float = decay(0.9, "the sum of gradients; 0 keeps none")
+    momentum: float = decay(0.9, "the sum of gradients; 0 keeps none", MOMENTUM)
 
 
 @declared
@@ -37,7 +37,7 @@ class Nesterov(SGD):
     source: ClassVar[str] = "Nesterov 1983, Sutskever et al. 2013; optax.sgd, torch.optim.SGD"
 
     learning_rate: float = step_size(0.01, 1e-4)
-    momentum: float = hyper(0.9, "decay of the sum of gradients", bounds="(0, 1)")
+    momentum: float = hyper(0.9, "decay of the sum of gradients", bounds="(0, 1)", lane=True, search=MOMENTUM)
     nesterov: bool = flag(True, "look ahead")
 
 
@@ -67,7 +67,7 @@ class Signum(Standard):
     arrays: ClassVar[int] = 1
 
     learning_rate: float = step_size(0.001, 1e-5)
-    b1: float = decay(0.9, "the mean of gradients")
+    b1: float = decay(0.9, "the mean of gradients", MOMENTUM)
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
         return optax.signum(rate, self.b1)
@@ -86,7 +86,7 @@ class Lion(Leafwise):
     arrays: ClassVar[int] = 1
 
     learning_rate: float = step_size(1e-4, 1e-5)
-    b1: float = decay(0.9, "the mean in the step")
+    b1: float = decay(0.9, "the mean in the step", MOMENTUM)
     b2: float = decay(0.99, "the mean that is kept")
     weight_decay: float = weight_decay(1e-3)
 
@@ -111,7 +111,7 @@ class OptimisticSGD(Standard):
 
     learning_rate: float = step_size(0.01, 3e-4)
     alpha: float = hyper(1.0, "weight of the gradient", bounds="(0, inf)")
-    beta: float = hyper(1.0, "weight of its change", bounds="[0, inf)")
+    beta: float = hyper(1.0, "weight of its change", bounds="[0, inf)", lane=True, search=Search(0.1, 10.0))
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
         return optax.optimistic_gradient_descent(rate, self.alpha, self.beta)
@@ -168,7 +168,7 @@ class SM3(Leafwise):
     memory: ClassVar[str] = "n + the sum of the axes' lengths"
 
     learning_rate: float = step_size(0.1, 1e-3)
-    b1: float = decay(0.9, "the momentum")
+    b1: float = decay(0.9, "the momentum", MOMENTUM)
 
     def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
         axes = {f"a{i}": xp.full([1] * i + [n] + [1] * (p.ndim - i - 1), 0, p) for i, n in enumerate(p.shape)}

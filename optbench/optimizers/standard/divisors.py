@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
-from optbench.fields import hyper
+from optbench.fields import MOMENTUM, hyper
 from optbench.optimizers.adam import Moments
 from optbench.optimizers.adapter import Rate, decay, declared, flag, small, step_size, weight_decay
 from optbench.optimizers.leafwise import At, Leafwise, State
@@ -93,7 +93,7 @@ class Yogi(Leafwise):
     arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(0.01, 1e-4)
-    b1: float = decay(0.9, "the mean of gradients")
+    b1: float = decay(0.9, "the mean of gradients", MOMENTUM)
     b2: float = decay(0.999, "the squares")
     eps: float = small(1e-3)
     first: float = small(1e-6, "what both means start from")
@@ -149,7 +149,7 @@ class Adopt(Leafwise):
     arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(0.001, 1e-4)
-    b1: float = decay(0.9, "the mean of steps")
+    b1: float = decay(0.9, "the mean of steps", MOMENTUM)
     b2: float = decay(0.9999, "the mean of squares")
     eps: float = small(1e-6, "least divisor")
     clip_power: float | None = hyper(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from optbench.fields import hyper
+from optbench.fields import MOMENTUM, hyper
 from optbench.optimizers.adam import Moments
 from optbench.optimizers.adapter import (
     Rate,
@@ -18,6 +18,7 @@ from optbench.optimizers.adapter import (
     weight_decay,
 )
 from optbench.optimizers.leafwise import At, Leafwise, State
+from optbench.ranges import is_off
 
 
 @declared
@@ -59,7 +60,7 @@ class Momo(Standard):
     asks: ClassVar[bool] = True
 
     learning_rate: float = step_size(1.0, 1e-2)
-    b1: float = decay(0.9, "the means")
+    b1: float = decay(0.9, "the means", MOMENTUM)
     f_min: float = hyper(0.0, "lower bound of the loss", bounds="(-inf, inf)")
     weight_decay: float = weight_decay()
 
@@ -86,7 +87,7 @@ class MomoAdam(Standard):
     asks: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.01, 1e-4)
-    b1: float = decay(0.9, "the means")
+    b1: float = decay(0.9, "the means", MOMENTUM)
     b2: float = decay(0.999, "the mean of squares")
     eps: float = small(1e-8)
     f_min: float = hyper(0.0, "lower bound of the loss", bounds="(-inf, inf)")
@@ -164,7 +165,7 @@ class Prodigy(Leafwise):
     finds_step: ClassVar[bool] = True
 
     learning_rate: float = factor()
-    b1: float = decay(0.9, "the mean of gradients")
+    b1: float = decay(0.9, "the mean of gradients", MOMENTUM)
     b2: float = decay(0.999, "the mean of squares")
     b3: float | None = hyper(None, "decay of the sums; None: sqrt(b2)", bounds="[0, 1)")
     eps: float = small(1e-8)
@@ -216,7 +217,7 @@ class Prodigy(Leafwise):
 
     def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
         d, r = at.shared["d"], self.rate_of(xp, at.shared["last"], at)
-        m = s["m"] if self.b1 else d * self.seen(g, p)
+        m = d * self.seen(g, p) if is_off(self.b1) else s["m"]
         u = m / (s["v"] ** 0.5 + d * self.eps) + (self.weight_decay * p if self.decouple else 0)
         return xp.where(at.shared["moves"], xp.cast(-r * u, p.dtype), xp.zeros(p))
 
@@ -266,7 +267,7 @@ class Madgrad(Standard):
     arrays: ClassVar[int] = 3
 
     learning_rate: float = step_size(0.01, 1e-4)
-    momentum: float = decay(0.9, "the way to the dual average")
+    momentum: float = decay(0.9, "the way to the dual average", MOMENTUM)
     eps: float = hyper(1e-6, "added to the learning rate and the root", bounds="(0, inf)")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:

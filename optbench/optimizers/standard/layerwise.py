@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from optbench.fields import hyper
+from optbench.fields import MOMENTUM, hyper
 from optbench.optimizers.adapter import (
     Rate,
     Standard,
@@ -35,7 +35,7 @@ class LARS(Leafwise):
     arrays: ClassVar[int] = 1
 
     learning_rate: float = step_size(1.0, 1e-1)
-    momentum: float = decay(0.9, "the sum of steps")
+    momentum: float = decay(0.9, "the sum of steps", MOMENTUM)
     dampening: float = hyper(0.0, "how much less than the whole step is added", bounds="[0, 1)")
     trust: float = hyper(0.001, "step relative to the norm of the layer", bounds="(0, inf)")
     trust_clip: bool = flag(False, "a layer's learning rate is at most the learning rate")
@@ -72,7 +72,7 @@ class LAMB(Clipping):
     arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(0.01, 1e-4)
-    b1: float = decay(0.9, "the mean of gradients")
+    b1: float = decay(0.9, "the mean of gradients", MOMENTUM)
     b2: float = decay(0.999, "the mean of squares")
     eps: float = small(1e-6)
     weight_decay: float = weight_decay(0.0, "weight decay, inside the scaled step")
@@ -121,7 +121,7 @@ class AdamMini(Leafwise):
     memory: ClassVar[str] = "n + one for each row"
 
     learning_rate: float = step_size(0.001, 1e-4)
-    b1: float = decay(0.9, "the mean of gradients")
+    b1: float = decay(0.9, "the mean of gradients", MOMENTUM)
     b2: float = decay(0.999, "the mean of squares")
     eps: float = small(1e-8)
     weight_decay: float = weight_decay()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from optbench.fields import hyper
+from optbench.fields import MOMENTUM, hyper
 from optbench.optimizers.adapter import decay, declared, flag, size, small, step_size, weight_decay
 from optbench.optimizers.leafwise import At, Leafwise, State
 from optbench.optimizers.standard.spectral import orthogonal
@@ -36,7 +36,7 @@ class MARS(Leafwise):
     stacks: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.003, 1e-4)
-    b1: float = decay(0.95, "the mean of gradients")
+    b1: float = decay(0.95, "the mean of gradients", MOMENTUM)
     b2: float = decay(0.99, "the mean of squares")
     gamma: float = hyper(0.025, "weight of the change of the gradient", bounds="[0, inf)")
     eps: float = small(1e-8)

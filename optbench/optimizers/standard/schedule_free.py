@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from optbench.fields import hyper
+from optbench.fields import MOMENTUM, hyper
 from optbench.optimizers.adapter import decay, declared, size, small, step_size, weight_decay
 from optbench.optimizers.leafwise import At, Leafwise, State
 from optbench.protocol import Shapes
@@ -14,6 +14,11 @@ def portion(xp: Any, total: Any, weight: Any) -> tuple[Any, Any]:
     """The sum of weights with a new one, and the share that this has; 0 of 0."""
     total = total + weight
     return total, weight / xp.where(total > 0, total, total + 1)
+
+
+def averaging() -> Any:
+    said = "weight of the average where gradients are taken"
+    return hyper(0.9, said, bounds="(0, 1)", lane=True, search=MOMENTUM)
 
 
 class ScheduleFree(Leafwise):
@@ -67,7 +72,7 @@ class ScheduleFreeSGD(ScheduleFree):
     arrays: ClassVar[int] = 1
 
     learning_rate: float = step_size(0.1, 3e-3)
-    b1: float = hyper(0.9, "weight of the average where gradients are taken", bounds="(0, 1)")
+    b1: float = averaging()
     r: float = hyper(0.0, "power of the step's number in the weights of the average", bounds="[0, inf)")
     weight_lr_power: float = hyper(2.0, "power of the learning rate there", bounds="[0, inf)")
     weight_decay: float = weight_decay(0.0, "weight decay at y")
@@ -89,7 +94,7 @@ class ScheduleFreeAdamW(ScheduleFree):
     arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(0.0025, 1e-4)
-    b1: float = hyper(0.9, "weight of the average where gradients are taken", bounds="(0, 1)")
+    b1: float = averaging()
     b2: float = decay(0.999, "the mean of squares")
     eps: float = small(1e-8)
     r: float = hyper(0.0, "power of the step's number in the weights of the average", bounds="[0, inf)")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from optbench.fields import hyper
+from optbench.fields import MOMENTUM, hyper
 from optbench.optimizers.adapter import decay, declared, flag, size, step_size
 from optbench.optimizers.leafwise import At, Leafwise, State
 from optbench.optimizers.standard.spectral import orthogonal
 from optbench.protocol import Shapes
+from optbench.ranges import is_off
 
 NORMS = ("auto", "bias", "spectral", "conv", "column", "row", "sign")
 
@@ -34,7 +35,7 @@ class Scion(Leafwise):
     stacks: ClassVar[bool] = True
 
     learning_rate: float = step_size(2.5e-4, 2.5e-6)
-    b1: float = decay(0.9, "the mean of gradients; 0 keeps none")
+    b1: float = decay(0.9, "the mean of gradients; 0 keeps none", MOMENTUM)
     scale: float = hyper(50.0, "length of the step in its norm", bounds="(0, inf)")
     head_scale: float = hyper(60.0, "that of heads and embeddings, relative to scale", bounds="(0, inf)")
     norm: str = hyper("auto", "the norm", choices=NORMS)
@@ -49,10 +50,10 @@ class Scion(Leafwise):
     unconstrained: bool = flag(False, "do not shrink the parameters")
 
     def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
-        return {"m": xp.zeros(p)} if self.b1 else {}
+        return {} if is_off(self.b1) else {"m": xp.zeros(p)}
 
     def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
-        if self.b1:
+        if not is_off(self.b1):
             g = s["m"] = xp.ema(s["m"], g, self.b1)
         own = {"head": self.head_norm, "embedding": self.embedding_norm}
         scale = self.scale * (self.head_scale if at.role in own else 1)

@@ -6,7 +6,7 @@ import functools
 import math
 from typing import Any, ClassVar
 
-from optbench.fields import UserError, hyper
+from optbench.fields import MOMENTUM, UserError, hyper
 from optbench.optimizers.adapter import decay, declared, flag, size, small, step_size, weight_decay
 from optbench.optimizers.leafwise import At, Leafwise, State
 from optbench.protocol import Shapes
@@ -66,7 +66,7 @@ class Hidden(Leafwise):
     stacks: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.02, 1e-4)
-    b1: float = decay(0.95, "the momentum")
+    b1: float = decay(0.95, "the momentum", MOMENTUM)
     aux: str = hyper("adam", "method of all others, as lion[b2=0.95]")
     aux_scale: float | None = hyper(None, "its learning rate relative to learning_rate", bounds="(0, inf)")
     aux_weight_decay: float = weight_decay(0.0, "decoupled weight decay of what adam steps")
@@ -222,7 +222,7 @@ class Dion(Hidden):
     draws: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.01, 1e-4)
-    b1: float = decay(0.95, "what of the captured part stays in the momentum")
+    b1: float = decay(0.95, "what of the captured part stays in the momentum", MOMENTUM)
     rank_fraction: float = hyper(1.0, "rank relative to the shorter axis", bounds="(0, 1]")
     power_iterations: int = hyper(1, "power iterations a step", bounds="[1, inf)")
     eps: float = small(1e-8, "added to the norms of columns")
