@@ -19,6 +19,7 @@ from optbench.gate.rows import rows
 from optbench.optimizers import listed
 from tests.mutants import ROOT, mutants
 from tests.mutants.__main__ import outcome
+from tests.mutants.alarms import HARMLESS
 
 ADAM, SGD = ("quadratic_10", "adam", "0.01"), ("quadratic_10", "sgd", "0.1")
 NUMBERS = {ADAM: gate.Number(1e-5, 120.0, steps_tolerance=6.0), SGD: gate.Number(math.inf, math.inf)}
@@ -190,7 +191,7 @@ def test_the_files_for_services_hold_what_differs(tmp_path):
 # --- what it catches ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mutant", mutants(), ids=lambda mutant: mutant.name)
+@pytest.mark.parametrize("mutant", [*mutants(), *HARMLESS], ids=lambda mutant: mutant.name)
 def test_a_mutant_still_fits_the_code(mutant):
     compile(mutant.source_code(), mutant.module, "exec")
 

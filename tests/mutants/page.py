@@ -21,6 +21,7 @@ KINDS = (
     ("By hand", by_hand.MUTANTS),
     ("By operators, sampled", sampled.MUTANTS),
 )
+TITLE = "## Reruns of clean code"
 ALARMS = ROOT / ".cache" / "alarms.jsonl"
 WHY: dict[str, str] = {}
 """Why a mutant survives."""
@@ -75,11 +76,17 @@ def write(path: Path, rows: dict[str, dict[str, str]], digest: Callable[[Mutant]
     path.write_text("\n".join([HEAD, *table, "", *reruns(), *lines]) + "\n")
 
 
+def write_reruns(path: Path) -> None:
+    """The part about clean code anew, the rest as it is."""
+    before, _, after = path.read_text().partition(TITLE)
+    path.write_text(before + "\n".join([*reruns(), ""]) + after[after.index("\n## ") :])
+
+
 def reruns() -> list[str]:
     """What `python -m tests.mutants.alarms` counted."""
     every = [json.loads(line) for line in ALARMS.read_text().splitlines()] if ALARMS.is_file() else []
     lines = [
-        "## Reruns of clean code",
+        TITLE,
         "",
         f"{len(every)} reruns, each an optimizer in one framework with all its rows.",
     ]
