@@ -15,7 +15,7 @@ from optbench.fields import UserError
 from optbench.gate import baseline, check, fingerprint, output
 from optbench.gate import trajectory as gate
 from optbench.gate.fingerprint import Value
-from optbench.gate.rows import rows
+from optbench.gate.rows import STEPS, rows
 from optbench.optimizers import listed
 from tests.mutants import ROOT, mutants
 from tests.mutants.__main__ import outcome
@@ -291,3 +291,36 @@ def test_optimizers_that_are_given_in_one_word_are_checked_by_every_layer(monkey
     code, data = check.check(opt=("adam,sgd",))
     assert given == [["adam", "sgd"], ["adam", "sgd"]]
     assert (code, data["checked"]) == (0, ["adam", "sgd"])
+
+
+def test_an_optimizer_without_trajectories_has_none_to_compare(monkeypatch):
+    monkeypatch.setattr(gate, "run", lambda request: pytest.fail("something ran"))
+    assert gate.check_suite("gate", None, False, 1, ["soap"]) == []
+
+
+def test_parts_of_an_optimizer_are_all_its_rows(monkeypatch):
+    monkeypatch.setattr(fingerprint, "measure_row", lambda name, row, *how: {row.name: row})
+    whole, *parts = (
+        fingerprint.measure(listed()["kron"], "jax", part=part, of=of)
+        for part, of in ((0, 1), (0, 2), (1, 2))
+    )
+    assert len(parts[0]) - len(parts[1]) in (0, 1)
+    assert parts[0] | parts[1] == whole
+
+
+def test_a_time_that_is_too_long_once_is_measured_again(monkeypatch):
+    key, product = (
+        ("cost", "adam", "jax", "defaults", "time"),
+        ("cost", "adam", "jax", "defaults", "products"),
+    )
+    old = {key: {STEPS: Value(1.3, 2.7)}, product: {STEPS: Value(0.0, 0.0)}}
+    times = iter([5.7, 1.4])
+
+    def measured(*how):
+        return {key: {STEPS: Value(next(times), 0.0)}, product: {STEPS: Value(1.0, 0.0)}}
+
+    monkeypatch.setattr(check, "measured", measured)
+    found = check.quiet(old, measured(), [listed()["adam"]], 1)
+    assert found[key][STEPS].value == 1.4
+    assert found[product][STEPS].value == 1.0, "only times are measured again"
+    assert check.compare(old, found)

@@ -55,12 +55,13 @@ Table = dict[Key, dict[int, Value]]
 """The values of each after some steps."""
 
 
-def measure(optimizer: Optimizer, framework: str, twins: bool = False, first_seed: int = 1) -> Table:
-    """All numbers of an optimizer in one framework; with tolerances that were measured, if `twins`."""
+def measure(
+    optimizer: Optimizer, framework: str, twins: bool = False, first_seed: int = 1, part: int = 0, of: int = 1
+) -> Table:
+    """The numbers of an optimizer in one framework, of every so many rows; with measured tolerances, if `twins`."""
     table: Table = {}
-    for row in rows(optimizer):
-        if row.framework == framework:
-            table |= measure_row(optimizer.label(), row, twins, first_seed)
+    for row in [row for row in rows(optimizer) if row.framework == framework][part::of]:
+        table |= measure_row(optimizer.label(), row, twins, first_seed)
     return table
 
 
@@ -148,9 +149,9 @@ def step_seconds(traces: list[Trace]) -> float:
     return traces[0].facts["program_cpu_seconds"] / (STEPS * len(traces))
 
 
-def in_worker(packed: Mapping[str, Any], framework: str, twins: bool, first_seed: int) -> list[Any]:
-    """The table of a packed optimizer, as JSON data."""
-    table = measure(origin.unpack(packed), framework, twins, first_seed)
+def in_worker(packed: Mapping[str, Any], **how: Any) -> list[Any]:
+    """The table of a packed optimizer, as JSON data; the others are those of `measure`."""
+    table = measure(origin.unpack(packed), **how)
     return [[*key, {str(step): value for step, value in values.items()}] for key, values in table.items()]
 
 
