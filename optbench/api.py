@@ -94,7 +94,7 @@ def run(
                 show(event)
     assert session is not None  # there is always a first stage
     result = Result(session.frame(), request.results, order.suite)
-    if not result.frame.empty and len(lost := result.failures):
+    if len(lost := result.failures):
         reasons = lost.groupby(["task", "optimizer", "status", "reason"], sort=False).size()
         lines = [
             "{1} on {0}, {count} cells: {2}: {3}".format(*key, count=count)  # pyright: ignore[reportGeneralTypeIssues]
@@ -164,7 +164,8 @@ class Result:
     @cached_property
     def failures(self) -> pd.DataFrame:
         """The cells that failed, with the reason and the whole traceback."""
-        lost = self.frame[~self.frame["status"].isin([str(status) for status in Status if status.final])]
+        final = [str(status) for status in Status if status.final]
+        lost = self.frame if self.frame.empty else self.frame[~self.frame["status"].isin(final)]
         columns = ["task", "optimizer", "framework", "trial", "seed", "status", "reason", "traceback"]
         return lost.reindex(columns=columns).reset_index(drop=True)
 
@@ -189,7 +190,7 @@ class Result:
     def __repr__(self) -> str:
         from optbench.stats.summary import as_text
 
-        return as_text(self.table)
+        return "no cells" if self.frame.empty else as_text(self.table)
 
 
 def listed(value: Any) -> tuple[Any, ...] | None:

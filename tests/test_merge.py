@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import optbench
 from optbench import cli, environment, merge
 from optbench import store as stores
 from optbench.execute import session as sessions
@@ -350,3 +351,12 @@ def test_a_damaged_index_is_made_again(grown, tmp_path, damage):
 def flipped(raw: bytes) -> bytes:
     middle = len(raw) // 3
     return raw[:middle] + bytes([raw[middle] ^ 0xFF]) + raw[middle + 1 :]
+
+
+def test_a_shard_without_work_is_an_empty_result(tmp_path):
+    """Three shards of a run in two stages that has two pieces."""
+    given = {"task": "rosenbrock_2", "steps": 5, "trials": 2, "seeds": 2, "jobs": 1, "results": tmp_path}
+    found = optbench.run("adam,sgd", shard="3/3", **given)
+    assert found.frame.empty
+    assert found.failures.empty
+    assert str(found) == "no cells"
