@@ -52,7 +52,7 @@ def tables(found) -> str:
             if where == framework and state == "fail":
                 reasons.setdefault((key, sentence), []).append(name)
         lines += [
-            f"- `{key}` ({', '.join(names)}): {sentence.replace('<', '&lt;')}"
+            f"- `{key}` ({', '.join(names)}): {sentence.replace('<', '&lt;').replace('[', '&#91;')}"
             for (key, sentence), names in reasons.items()
         ]
         lines.append("")
