@@ -64,7 +64,7 @@ def test_list_and_show_use_no_network(tmp_path):
 def test_nothing_uses_the_network(tmp_path):
     alone(
         tmp_path, f"run {SMALL}", f"run {SMALL} --framework torch", "report --task rosenbrock_2",
-        "try adam --against sgd --tasks rosenbrock_2 --budget 5s", 
+        "try adam --against sgd --tasks rosenbrock_2 --budget 5s",
         "check --opt sgd --baseline own.tsv --update", "check --opt sgd --baseline own.tsv",
     )  # fmt: skip
 
