@@ -94,3 +94,12 @@ def test_a_stored_run_over_steps_and_batches_has_the_panel(tmp_path):
         assert render(panel(content)[2].draw())["png"]
     alone = stored(tmp_path / "alone", grid("mlp", "adam", seeds=3), grid("mlp", "sgd", seeds=3))
     assert not panel(told(alone))
+
+
+def test_axes_of_one_task_are_told_apart_by_what_differs():
+    given = [
+        {"name": "a", "mup": 0, "batch": 8},
+        {"name": "a", "mup": 12, "batch": 8},
+        {"name": "b", "mup": 0},
+    ]
+    assert scaling.told_apart(given) == ["a[mup=0]", "a[mup=12]", "b"]

@@ -19,7 +19,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -49,7 +49,7 @@ def along(best: Frame, specs: Mapping[str, str]) -> Iterator[Axis]:
     """The axes in outcomes at the best trial; `specs` has the cell of each problem, as JSON."""
     tasks = {problem: json.loads(spec)["task"] for problem, spec in specs.items()}
     for name, fields in AXES.items():
-        found: dict[str, list[tuple[float, str]]] = {}
+        found: dict[str, dict[str, float]] = {}
         settings = best.drop_duplicates("problem").set_index("problem")[list(PROBLEM)]
         for problem, setting in settings.iterrows():
             given = {**tasks[str(problem)], **{k: v for k, v in setting.items() if k != "task"}}
@@ -59,14 +59,23 @@ def along(best: Frame, specs: Mapping[str, str]) -> Iterator[Axis]:
             place = given.pop(own)
             if name == "width":  # steps may follow the width
                 given.pop("steps")
-            found.setdefault(json.dumps(given, sort_keys=True, default=str), []).append((place, str(problem)))
-        for key, problems in found.items():
-            places = {problem: place for place, problem in problems}
-            if len(set(places.values())) < LEAST:
-                continue
+            found.setdefault(json.dumps(given, sort_keys=True, default=str), {})[str(problem)] = place
+        long = {key: places for key, places in found.items() if len(set(places.values())) >= LEAST}
+        for places, task in zip(long.values(), told_apart([*map(json.loads, long)]), strict=True):
             rows = best[best["problem"].isin(places)]
             rows = rows.assign(place=rows["problem"].map(places).astype(float))
-            yield Axis(name, str(json.loads(key)["name"]), rows)
+            yield Axis(name, task, rows)
+
+
+def told_apart(given: list[dict[str, Any]]) -> list[str]:
+    """The names of tasks, each with what differs among those of its name: `transformer[mup=12]`."""
+    found = []
+    for one in given:
+        others = [each for each in given if each["name"] == one["name"]]
+        differing = [name for name in one if any(each.get(name) != one[name] for each in others)]
+        words = ",".join(f"{name}={one[name]}" for name in differing)
+        found.append(f"{one['name']}[{words}]" if words else one["name"])
+    return found
 
 
 def cube(axis: Axis, column: str) -> tuple[list[str], np.ndarray, np.ndarray]:
