@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optbench.cell import Schedule, Status
+from optbench.cell import FINAL, Schedule
 from optbench.execute.order import Order
 from optbench.execute.request import Request
 from optbench.execute.tuning import stages
@@ -164,8 +164,7 @@ class Result:
     @cached_property
     def failures(self) -> pd.DataFrame:
         """The cells that failed, with the reason and the whole traceback."""
-        final = [str(status) for status in Status if status.final]
-        lost = self.frame if self.frame.empty else self.frame[~self.frame["status"].isin(final)]
+        lost = self.frame if self.frame.empty else self.frame[~self.frame["status"].isin(FINAL)]
         columns = ["task", "optimizer", "framework", "trial", "seed", "status", "reason", "traceback"]
         return lost.reindex(columns=columns).reset_index(drop=True)
 
@@ -181,7 +180,9 @@ class Result:
         from optbench.report.write import write_report
 
         tasks, names = (list(dict.fromkeys(self.frame[kind])) for kind in ("task", "optimizer"))
-        selection = Selection(self.results, self.suite or "quickstart", tuple(names), tuple(tasks))
+        selection = Selection(
+            results=self.results, suite=self.suite or "quickstart", opt=tuple(names), task=tuple(tasks)
+        )
         return write_report(self.results, str(out), selection, figures=figures)[0]
 
     def _repr_html_(self) -> str:

@@ -98,7 +98,7 @@ class Optimizer(Named):
 
     def at(self, place: Sequence[float]) -> Self:
         """The trial at a place in the unit cube of the first of what is searched, as many as it has coordinates."""
-        lanes = {f.name for f in dataclasses.fields(self) if f.metadata.get("lane")}
+        lanes = self.lane_defaults()
         numbers = {
             name: search.at(where, name in lanes)
             for (name, search), where in zip(self.searched().items(), place, strict=False)
@@ -107,12 +107,15 @@ class Optimizer(Named):
 
     def lane_numbers(self) -> dict[str, float]:
         """The hyperparameters that are arguments of the compiled program; one that is 0 is part of its structure."""
-        lanes = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata.get("lane")}
-        return {name: value for name, value in lanes.items() if value != 0}
+        return {name: value for name in self.lane_defaults() if (value := getattr(self, name)) != 0}
+
+    def lane_defaults(self) -> dict[str, Any]:
+        """The defaults of what may be a lane number."""
+        return {f.name: f.default for f in dataclasses.fields(self) if f.metadata.get("lane")}
 
     def at_defaults(self) -> Self:
         """With lane numbers at their defaults, unchecked: for a label only."""
-        return self.bind({f.name: f.default for f in dataclasses.fields(self) if f.metadata.get("lane")})
+        return self.bind(self.lane_defaults())
 
     def bind(self, numbers: Mapping[str, Any]) -> Self:
         """A copy that holds traced numbers. Not hashable, comparable or valid: for building a rule only."""

@@ -96,13 +96,14 @@ def curve(rows: Frame, metric: str, points: int = POINTS) -> Frame:
     A lane that diverged or failed counts as infinite from where it ended; one that reached its final target
     keeps the value it reached. The curve ends where the last lane did.
     """
-    known = [steps for row in records(rows, metric) if len(steps := history(row, metric)[0])]
+    ran = histories(rows, metric)
+    known = [steps for steps, _, _ in ran if len(steps)]
     if not known:
         return pd.DataFrame(columns=["step", "middle", "low", "high"], dtype=float)
     grid = np.unique(np.concatenate(known))
     if len(grid) > points:
         grid = grid[np.unique(np.linspace(0, len(grid) - 1, points).round().astype(int))]
-    lanes = np.sort(by_lane(rows, metric, grid), axis=0)
+    lanes = np.sort([held(*each, grid) for each in ran], axis=0)
     low, high = ranks(len(lanes))
     return pd.DataFrame(
         {"step": grid, "middle": np.median(lanes, axis=0), "low": lanes[low], "high": lanes[high]}
@@ -111,7 +112,12 @@ def curve(rows: Frame, metric: str, points: int = POINTS) -> Frame:
 
 def by_lane(rows: Frame, metric: str, grid: np.ndarray) -> np.ndarray:
     """What each lane shows at the steps of a grid, [lanes, steps]."""
-    return np.array([held(*history(row, metric), row["status"], grid) for row in records(rows, metric)])
+    return np.array([held(*each, grid) for each in histories(rows, metric)])
+
+
+def histories(rows: Frame, metric: str) -> list[tuple[np.ndarray, np.ndarray, str]]:
+    """The history of each row, with its status."""
+    return [(*history(row, metric), row["status"]) for row in records(rows, metric)]
 
 
 def held(steps: np.ndarray, values: np.ndarray, status: str, grid: np.ndarray) -> np.ndarray:

@@ -237,7 +237,7 @@ def main() -> int:
     KEPT.parent.mkdir(exist_ok=True)
 
     def chain(core: int) -> None:
-        for seed, name in list(enumerate([*ENVIRONMENTS, "rewritten"], given.seed)):
+        for seed, name in enumerate([*ENVIRONMENTS, "rewritten"], given.seed):
             if seed % CORES == core:
                 own = {**os.environ, **ENVIRONMENTS.get(name, ("", {}))[1]}
                 words = ["--how", name, "--opt", given.opt, "--seed", str(seed)]

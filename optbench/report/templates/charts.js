@@ -94,7 +94,8 @@ function progress(data, state) {
     axis: { tickCount: 6, labelOverlap: true, ...(state.log ? { labelExpr: "tick(datum.value)" } : { format: ends[1] < 1e4 ? ",~r" : "~s" }) },
   };
   const y = { field: "y", type: "quantitative", ...logAxis(chart, null) };
-  const seeds = lines.filter((line) => lit(line.o, state)).flatMap((line) => (line.seeds ?? []).flatMap((values, seed) => values.map((y, i) => ({
+  const each = state.large ? lines : []; // single seeds crowd a small chart
+  const seeds = each.filter((line) => lit(line.o, state)).flatMap((line) => (line.seeds ?? []).flatMap((values, seed) => values.map((y, i) => ({
     o: String(line.o), seed: `${line.o} ${seed}`, x: line.steps[i] * perStep(data, state.axis, line.o), y,
   })))).filter((row) => row.y !== null && row.y > 0 && (!state.log || row.x > 0));
   const [drawn, back] = split(rows.filter((row) => row.y !== null), state);
@@ -102,7 +103,7 @@ function progress(data, state) {
     behind(back, { x, y }),
     layer(chart.targets.map((value) => ({ y: value })), { type: "rule", stroke: "var(--soft)", strokeDash: [3, 2], strokeWidth: 0.8, opacity: 0.55 }, { y }),
     layer(few(lines, state) ? split(rows, state)[0] : [], { type: "area", clip: true, opacity: 0.15 }, { x, y: { ...y, field: "low" }, y2: { field: "high" }, color }),
-    layer(state.large ? seeds : [], { type: "line", clip: true, strokeWidth: 0.7, opacity: 0.5 }, { x, y, color, detail: { field: "seed" } }),
+    layer(seeds, { type: "line", clip: true, strokeWidth: 0.7, opacity: 0.5 }, { x, y, color, detail: { field: "seed" } }),
     layer(drawn, { type: "line", clip: true, strokeWidth: 1.8, strokeJoin: "round" }, { x, y, color, strokeDash }),
     layer(drawn.filter((row) => row.marked), { type: "point", size: 38, strokeWidth: 1.2 }, { x, y, stroke: color, fill, shape }),
     layer(split(lost, state)[0], { type: "point", shape: CROSS, size: 40, strokeWidth: 1.6 }, { x, y: pixel("y"), stroke: color }),
