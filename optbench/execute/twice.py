@@ -28,6 +28,10 @@ LEAST = 10
 """Steps of a check that says anything."""
 
 
+TRACE_ARRAY_SECONDS = 0.3
+"""What tracing a step takes for each array of parameters."""
+
+
 @dataclass(frozen=True)
 class Twice(Program):
     """Cells that run once more, perhaps for fewer steps; their losses are compared and not stored."""
@@ -44,6 +48,11 @@ class Twice(Program):
     def family(self) -> tuple[str, str]:
         """Its own: should it not fit, nothing follows for the others."""
         return self.id, "twice"
+
+    @functools.cached_property
+    def compiling(self) -> float:
+        """Of tracing: what the program compiles to is in the cache by then."""
+        return TRACE_ARRAY_SECONDS * len(self.shapes) if self.cells[0].framework == "jax" else 0.0
 
     def halves(self) -> tuple[Program, ...]:
         return ()
