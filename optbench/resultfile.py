@@ -17,6 +17,7 @@ from optbench import catalogue
 from optbench.cell import FORMAT, Cell, Schedule, Trace
 from optbench.fields import UserError
 from optbench.record import check_columns, check_rows, question_text, record
+from optbench.tuning import BLOCK, FRESH
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,7 +107,7 @@ LOSS_BITS = "loss_bits"
 """The column that says how many significant bits each step's loss has, where that is not all."""
 
 
-def written(table: Any, to: Any) -> None:
+def written(table: Any, to: Any, level: int | None = None) -> None:
     """Write a table. Of lists of numbers the bytes of one significance are kept together: 40 % smaller files."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -116,22 +117,28 @@ def written(table: Any, to: Any) -> None:
     others = {f"{name}.list.element" if name in kinds else name for name in table.column_names} - places
     split = dict.fromkeys(places, "BYTE_STREAM_SPLIT")
     how: dict[str, Any] = {"use_dictionary": [*others], "column_encoding": split}
-    pq.write_table(table, to, compression="zstd", **how)
+    pq.write_table(table, to, compression="zstd", compression_level=level, **how)
 
 
 def rounded(table: Any, bits: int) -> Any:
-    """A table whose losses of each step have at most so many significant bits, which `loss_bits` says."""
+    """A table whose losses of each step have at most so many significant bits, which `loss_bits` says.
+
+    Lanes that only chose among trials, and are drawn at their ends alone, keep half as many.
+    """
     import pyarrow as pa
 
     losses = table.column("losses").combine_chunks()
-    mantissa, exponent = np.frexp(losses.values.to_numpy(zero_copy_only=False))
-    values = np.ldexp(np.round(np.ldexp(mantissa, bits)), exponent - bits)
-    whole = pa.ListArray.from_arrays(losses.offsets, pa.array(values), mask=losses.is_null())
-    had = table.column(LOSS_BITS).to_pylist() if LOSS_BITS in table.column_names else [None] * len(table)
-    rest = table.drop_columns([name for name in ("losses", LOSS_BITS) if name in table.column_names])
-    return rest.append_column("losses", whole).append_column(
-        LOSS_BITS, pa.array([min(bits, each or bits) for each in had])
+    seeds = table.column("seed").to_numpy()
+    had = (
+        table.column(LOSS_BITS).to_numpy() if LOSS_BITS in table.column_names else np.full(len(seeds), np.nan)
     )
+    kept = np.fmin(np.where((seeds >= BLOCK) & (seeds < FRESH), -(-bits // 2), bits), had).astype(int)
+    mantissa, exponent = np.frexp(losses.values.to_numpy(zero_copy_only=False))
+    each = np.repeat(kept, losses.value_lengths().fill_null(0).to_numpy())
+    values = np.ldexp(np.round(np.ldexp(mantissa, each)), exponent - each)
+    whole = pa.ListArray.from_arrays(losses.offsets, pa.array(values), mask=losses.is_null())
+    rest = table.drop_columns([name for name in ("losses", LOSS_BITS) if name in table.column_names])
+    return rest.append_column("losses", whole).append_column(LOSS_BITS, pa.array(kept))
 
 
 def planned_width(frame: pd.DataFrame) -> pd.Series:

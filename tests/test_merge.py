@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import optbench
-from optbench import cli, environment, merge
+from optbench import cli, environment, merge, resultfile
 from optbench import store as stores
 from optbench.execute import session as sessions
 from optbench.execute.job import Event
@@ -255,6 +255,14 @@ def test_losses_can_be_rounded_for_a_smaller_folder(fragments, capsys, monkeypat
     run(replace(FEW, seeds=4), fragments)
     assert merge.compact(Store(fragments), 10) == 2
     assert set(Store(fragments).frame()["loss_bits"]) == {8, 10}, "what was left out is not there again"
+
+
+def test_lanes_that_only_chose_keep_half_of_the_bits():
+    losses = pa.array([[1 / 3, np.inf]] * 3 + [None])
+    table = pa.table({"seed": [1, 1000, 2000, 1001], "losses": losses, "loss_bits": [None, None, 6, 2]})
+    kept = resultfile.rounded(table, 8)
+    assert kept["loss_bits"].to_pylist() == [8, 4, 6, 2]
+    assert kept["losses"].to_pylist() == [[171 / 512, np.inf], [11 / 32, np.inf], [43 / 128, np.inf], None]
 
 
 def test_rounded_losses_are_no_conflict(fragments, tmp_path, capsys, monkeypatch):
