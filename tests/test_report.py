@@ -116,14 +116,14 @@ def index(content) -> str:
     """The Markdown alone, without drawing what it names."""
     from optbench.report.index import index
 
-    return index(content, shown(content)).decode()
+    return index(content, shown(content), "rows").decode()
 
 
 def page(content, files=None) -> str:
     """The HTML alone."""
     from optbench.report.page import page
 
-    return page(content, shown(content), files or {}).decode()
+    return page(content, shown(content), files or {}, "rows").decode()
 
 
 @pytest.fixture(scope="module")

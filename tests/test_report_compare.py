@@ -11,7 +11,8 @@ from optbench import UserError
 from optbench.cell import Status
 from optbench.report.compare import Ratios, compare, frame_of, texts
 from optbench.report.selection import Selection
-from optbench.report.write import comparison, write_comparison
+from optbench.report.shelf import reports
+from optbench.report.write import comparison, write_comparison, write_report
 from tests.test_report import FACTS, grid, stored
 
 
@@ -126,3 +127,15 @@ def test_it_is_written_beside_the_report(tmp_path, found):
     )
     assert (tmp_path / "quickstart-compare/index.html").is_file()
     assert found.headline in said
+
+
+def test_reports_of_one_folder_are_listed(tmp_path, found):
+    sides = [",".join(found.names)]
+    write_comparison("results", str(tmp_path), Selection(suite="quickstart"), sides)
+    assert not (tmp_path / "reports.html").exists(), "one needs no list"
+    write_report(found.names[0], str(tmp_path), Selection(suite="quickstart"))
+    [one, other] = reports(tmp_path)
+    assert {one.name, other.name} == {"quickstart-compare", "quickstart"}
+    html = (tmp_path / "reports.html").read_text()
+    assert 'href="quickstart-compare/index.html"' in html
+    assert one.verdict in html

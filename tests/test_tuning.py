@@ -17,6 +17,8 @@ from optbench.execute.request import Request
 from optbench.execute.tuning import stages
 from optbench.fields import LEVELS, MOMENTUM, Search, UserError
 from optbench.optimizers import parse as optimizer
+from optbench.report.charts import rates
+from optbench.report.problem import problems
 from optbench.stats.budgets import certificate, unequal
 from optbench.stats.outcomes import at_best, outcomes
 from optbench.stats.stages import staged, staged_note, unreported, with_untuned
@@ -256,6 +258,16 @@ def test_toys_may_have_more_trials(tmp_path):
     alike = Request(suite="grand", trials=3).resolve()
     assert (alike.trials, alike.toy_trials) == (3, 3)
     assert Request(suite="quickstart", trials=3).resolve().toy_trials is None
+
+
+@pytest.mark.parametrize("dimensions", [1, 2])
+def test_a_line_joins_trials_that_differ_in_the_learning_rate_alone(tmp_path, dimensions):
+    one = suite(tasks=(task("quadratic_10"),), steps=40, dimensions=dimensions)
+    found = tuned(tmp_path, one, made(one, best=2, reported=0.03))
+    [problem] = problems(found, outcomes(found))
+    [line] = rates(problem, {"adam": 0})["lines"]
+    also = {trial.place: f"b1={trial.at.b1:g}" for trial in one.trials_of(optimizer("adam"))}
+    assert line.get("also") == (None if dimensions == 1 else [also[rate] for rate in sorted(also)])
 
 
 def test_more_choosing_seeds_than_the_suite_asks_for_choose_nothing(tmp_path):

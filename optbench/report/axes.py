@@ -112,12 +112,14 @@ def make_strip(axes: Axes, share: float) -> None:
 def draw_rate(
     axes: Axes, line: Chart, style: Look, span: tuple[float, float], height: float, aside: float
 ) -> None:
-    """Medians joined, intervals as thin bars, and a cross where lanes were lost (a small one if fewer than half)."""
+    """Medians, joined where nothing else was searched, their intervals, and a cross where lanes were lost (a small one
+    if fewer than half)."""
     bottom, top = span
     x, y, low, high = numbers(line, "x", "y", "low", "high")
     x, high = x * aside, np.where(np.isnan(high), np.inf, high)
     inside, beyond = y <= top, y > top
-    axes.plot(x, np.where(inside, np.maximum(y, bottom), np.nan), **style.line())
+    apart = {"linestyle": "none"} if "also" in line else {}
+    axes.plot(x, np.where(inside, np.maximum(y, bottom), np.nan), **style.line() | apart)
     axes.vlines(
         x[inside], np.maximum(low[inside], bottom / 10), np.minimum(high[inside], top),
         color=style.colour, lw=0.8, alpha=0.7, zorder=1.5,
@@ -127,7 +129,7 @@ def draw_rate(
     edge = floor * (ceiling / floor) ** height
     ends = np.where(inside, np.maximum(y, bottom), np.where(beyond, top, edge))
     for i in range(len(x) - 1):
-        if inside[i] != inside[i + 1]:
+        if inside[i] != inside[i + 1] and not apart:
             axes.plot(x[i : i + 2], ends[i : i + 2], color=style.colour, lw=0.8, ls=(0, (1, 1.5)))
     for at, lost, middle in zip(x, line["lost"], y, strict=True):
         if lost:

@@ -176,13 +176,17 @@ def positive(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def rates(problem: Problem, places: dict[str, int]) -> dict[str, Any]:
+    """Final values at each trial's learning rate; `also` is what else was searched, and then no line joins trials."""
     bottom, top = sensitivity_span(problem)
     shown, lanes = [], trying(problem.rows).sort_values("seed", kind="stable")
-    firsts = lanes.groupby(["optimizer", "trial"], dropna=False)["cell"].first()
+    firsts = lanes.groupby(["optimizer", "trial"], dropna=False).first()
     for name, table in problem.sensitivities.items():
         best = None if name in problem.failed else short(problem.best[name]["trial"].iloc[0])
         counts = {key: table[key].astype(int).tolist() for key in ("lost", "lanes")}
-        points = {"best": best, "cells": firsts[name].tolist()}
+        points = {"best": best, "cells": (first := firsts.loc[name])["cell"].tolist()}
+        if "hyperparameters" in first:
+            rest = first["hyperparameters"].str.partition(", ")[2].tolist()
+            points |= {"also": rest} if any(rest) else {}
         shown.append({**line(table, places[name], "trial", "middle"), **counts, **points})
     return {**scale(problem.question.selection, bottom, top), "range": [bottom, top], "lines": shown}
 

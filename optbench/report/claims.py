@@ -14,6 +14,7 @@ from optbench.report.index import document
 from optbench.report.page import render
 from optbench.report.panels.claims import parts_of
 from optbench.report.parts import Code, Section
+from optbench.report.shelf import list_reports
 from optbench.wording import command_line
 
 
@@ -36,5 +37,6 @@ def write_page(results: str, out: str) -> str:
         "index.html": render("claims_page.html", sections, {}, figures, question=TITLE),
     }
     save(folder, figures | pages)
+    list_reports(Path(out))
     beside = f"index.md, {len(figures) // 2} figures (SVG and PNG) and claims.csv"
     return f"Wrote {folder / 'index.html'}. Beside it: {beside}."

@@ -16,8 +16,9 @@ def document(title: str, head: Iterable[str], sections: Sequence[Section]) -> by
     return ("\n\n".join(parts) + "\n").encode()
 
 
-def index(content: Content, sections: Sequence[Section]) -> bytes:
-    links = ", ".join(f"[{name}]({name})" for name in FILES)
+def index(content: Content, sections: Sequence[Section], rows: str) -> bytes:
+    """index.md of a report; `rows` is where its result files are, from there."""
+    links = ", ".join([*(f"[{name}]({name})" for name in FILES), f"[result files](<{rows}>)"])
     head = [
         *map(paragraph, content.about),
         f"Interactive version: [index.html](index.html). Numbers: {links}.",

@@ -70,14 +70,15 @@ def render(
     return (text + "\n").encode()
 
 
-def page(content: Content, sections: Sequence[Section], files: Mapping[str, bytes]) -> bytes:
-    """index.html of a report; `files` holds its figures by path."""
+def page(content: Content, sections: Sequence[Section], files: Mapping[str, bytes], rows: str) -> bytes:
+    """index.html of a report; `files` holds its figures by path, `rows` is where its result files are, from there."""
     more = {
         "problems": rivals.of_problems(content), "quantiles": rivals.quantiles(content),
         "lit": [content.places[name] for name in content.lit],
     }  # fmt: skip
     return render(
-        "page.html", sections, content.looks, files, more, content=content, facts=facts(content), files_beside=FILES,
+        "page.html", sections, content.looks, files, more, content=content, facts=facts(content),
+        files_beside={name: name for name in FILES} | {"result files": rows},
         library=library(),
     )  # fmt: skip
 

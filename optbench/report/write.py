@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from optbench.report.page import page, render
 from optbench.report.panels import PANELS
 from optbench.report.parts import sections
 from optbench.report.selection import Selection
+from optbench.report.shelf import list_reports
 from optbench.stats import Frame
 from optbench.store import Store
 from optbench.wording import count, inert, listed
@@ -38,8 +40,10 @@ def write_report(
         "table.csv": csv(content.summary), "curves.csv": csv(content.curves, 4),
         "table.tex": tex.table(content).encode(),
     }  # fmt: skip
-    pages = {"index.md": index(content, shown), "index.html": page(content, shown, drawn)}
+    rows = Path(os.path.relpath(Path(results) / "runs", folder)).as_posix()
+    pages = {"index.md": index(content, shown, rows), "index.html": page(content, shown, drawn, rows)}
     save(folder, {**drawn, **tables, **pages})
+    list_reports(Path(out))
     return folder, closing(folder, content, len(drawn) // 2)
 
 
@@ -57,6 +61,7 @@ def write_comparison(results: str, out: str, selection: Selection, sides: Sequen
     found = compare.compare(results, (names[0], names[1]), selection)
     folder = Path(out) / f"{slug(selection.own.name)}-compare"
     save(folder, {"table.csv": csv(compare.frame_of(found)), **comparison(found)})
+    list_reports(Path(out))
     return folder, f"Wrote {folder / 'index.html'}, index.md and table.csv.\n" + "\n".join(
         [found.headline, *found.notes]
     )

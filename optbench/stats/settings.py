@@ -19,10 +19,10 @@ SPOKEN = ("steps", "schedule", "framework", "dtype", "precision", "device_kind")
 """The order in which settings are listed."""
 
 NEEDED = (
-    "question", "spec", "trial", "trial_default", "stage", "status", "reason", "seed", "cell", "optimizer", "losses",
-    "evaluation_steps", "seconds_per_step", "state_floats_per_parameter", "gradient_equivalents", "mode", "lanes",
-    "cpu_model", "parameter_bytes", "state_bytes", "program_bytes", "worker_peak_bytes", "device_peak_bytes",
-    "program_seconds", "program_cpu_seconds",
+    "question", "spec", "trial", "trial_default", "hyperparameters", "stage", "status", "reason", "seed",
+    "cell", "optimizer", "losses", "evaluation_steps", "seconds_per_step", "state_floats_per_parameter",
+    "gradient_equivalents", "mode", "lanes", "cpu_model", "parameter_bytes", "state_bytes", "program_bytes",
+    "worker_peak_bytes", "device_peak_bytes", "program_seconds", "program_cpu_seconds",
 )  # fmt: skip
 
 

@@ -131,11 +131,14 @@ def name_targets(axes: Any, chart: Mapping[str, Any]) -> None:
 
 
 def learning_rates(content: Content) -> list[Part]:
-    note = (
-        "Final value at every learning rate of the grid. A ring: the best. A cross in the strip on top: lanes diverged "
-        "or failed there."
-    )
     charts = [rates(content, place) for place in range(len(content.problems))]
+    apart = any("also" in line for chart in charts for line in chart.data["lines"])
+    what = (
+        "Final value of every trial, by its learning rate; trials differ in more, so no line joins them."
+        if apart
+        else ("Final value at every learning rate of the grid.")
+    )
+    note = f"{what} A ring: the best. A cross in the strip on top: lanes diverged or failed there."
     return [Charts(note, charts, 3)] if content.searched else []
 
 

@@ -135,10 +135,10 @@ function rates(chart, state) {
     line.x.forEach((x, i) => {
       const o = String(line.o);
       const beyond = line.y[i] !== null && !inside[i];
-      rows.push({ o, x: x * aside, y: inside[i] ? Math.max(line.y[i], bottom) : null, beyond, best: x === line.best,
+      rows.push({ o, joined: !line.also, x: x * aside, y: inside[i] ? Math.max(line.y[i], bottom) : null, beyond, best: x === line.best,
         low: inside[i] ? Math.max(line.low[i] ?? top, bottom) : null, high: inside[i] ? Math.min(line.high[i] ?? top, top) : null });
       if (line.lost[i] && losing.includes(line)) crosses.push({ o, x: x * aside, y: height, size: 2 * line.lost[i] < line.lanes[i] ? 14 : 34 });
-      if (i && inside[i] !== inside[i - 1]) {
+      if (i && inside[i] !== inside[i - 1] && !line.also) {
         const end = (k) => (inside[k] ? Math.max(line.y[k], bottom) : top);
         joins.push({ o, x: line.x[i - 1] * aside, x2: x * aside, y: end(i - 1), y2: end(i) });
       }
@@ -148,7 +148,7 @@ function rates(chart, state) {
   const grid = swept.flatMap((line) => line.x);
   const ends = grid.length ? [Math.min(...grid), Math.max(...grid)] : [1e-4, 1];
   const x = {
-    field: "x", type: "quantitative", title: "learning rate", 
+    field: "x", type: "quantitative", title: "learning rate",
     scale: { type: "log", domain: [ends[0] / 1.3, ends[1] * 1.3], nice: false },
     axis: { values: powers(ends), labelExpr: "tick(datum.value)", labelOverlap: true },
   };
@@ -156,11 +156,13 @@ function rates(chart, state) {
   const y = { field: "y", type: "quantitative", ...axis, scale: { ...axis.scale, range: [{ expr: "height" }, strip] } };
   const [shown, back] = split(rows, state);
   const inside = shown.filter((row) => row.y !== null);
+  const joined = (some) => some.filter((row) => row.joined); // a line through trials that differ in more would say nothing
   const point = { type: "point", size: 34, strokeWidth: 1.2 };
   const spec = frame([
     layer(strip ? [{}] : [], { type: "rect", fill: "var(--raised)", x: 0, x2: "width", y: 0, y2: strip }, {}),
-    behind(back, { x, y }, { invalid: "break-paths-filter-domains" }),
-    layer(shown, { type: "line", strokeWidth: 1.6, invalid: "break-paths-filter-domains" }, { x, y, color, strokeDash }),
+    behind(joined(back), { x, y }, { invalid: "break-paths-filter-domains" }),
+    layer(back.filter((row) => !row.joined && row.y !== null), { type: "point", size: 12, fill: "var(--dim)", stroke: "var(--dim)" }, { x, y }),
+    layer(joined(shown), { type: "line", strokeWidth: 1.6, invalid: "break-paths-filter-domains" }, { x, y, color, strokeDash }),
     layer(inside, { type: "rule", strokeWidth: 1.1, opacity: 0.65 }, { x, y: { ...y, field: "low" }, y2: { field: "high" }, color }),
     layer(split(joins, state)[0], { type: "rule", strokeWidth: 1, strokeDash: [1, 2] }, { x, x2: { field: "x2" }, y, y2: { field: "y2" }, color }),
     layer(split(level, state)[0], { type: "rule", strokeWidth: 1.4 }, { y, color, strokeDash }),
@@ -173,8 +175,8 @@ function rates(chart, state) {
   const read = (at) => swept.map((line) => {
     const i = line.x.findIndex((rate) => Math.abs(Math.log(rate / at)) < 0.02);
     if (i < 0) return null;
-    const lost = line.lost[i] ? `, ${line.lost[i]} of ${line.lanes[i]} lost` : "";
-    return { o: line.o, cell: line.cells[i], rate: line.x[i], value: line.y[i], text: spread(line.y[i], line.low[i], line.high[i], chart.percent) + lost };
+    const more = (line.also?.[i] ? `, ${line.also[i]}` : "") + (line.lost[i] ? `, ${line.lost[i]} of ${line.lanes[i]} lost` : "");
+    return { o: line.o, cell: line.cells[i], rate: line.x[i], value: line.y[i], text: spread(line.y[i], line.low[i], line.high[i], chart.percent) + more };
   });
   return { spec, read, stops, label: `final ${chart.label}`, title: (at) => `learning rate ${short(at)}` };
 }
