@@ -122,6 +122,22 @@ def shortened(label: str, width: int) -> str:
     return f"{name}[{inside[: max(0, room)]}..]" if bracket and room >= 0 else f"{label[: width - 2]}.."
 
 
+def shortened_apart(labels: Sequence[str], width: int) -> dict[str, str]:
+    """Each label cut to a width; where cut texts would be the same, what differs in brackets stands first."""
+    alike: dict[str, list[str]] = {}
+    for label in dict.fromkeys(labels):
+        alike.setdefault(shortened(label, width), []).append(label)
+    found = {}
+    for text, same in alike.items():
+        options = {label: label.partition("[")[2][:-1].split(",") for label in same}
+        for label, own in options.items():
+            shared = {option for option in own if all(option in other for other in options.values())}
+            first = sorted(own, key=lambda option: (option in shared, len(option)))
+            several = f"{label.partition('[')[0]}[{','.join(first)}]"
+            found[label] = shortened(several, width) if len(same) > 1 and "[" in label else text
+    return found
+
+
 def command_line(verb: str, **options: Any) -> str:
     """An optbench command line; options that are None are left out, those that are True have no value."""
     parts = []

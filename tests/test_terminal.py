@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from optbench.stats.summary import HEADER, as_text, legend, summarise
+from optbench.wording import shortened_apart
 from tests.test_report import grid, stored
 
 
@@ -106,3 +107,11 @@ def test_a_line_of_a_program_chooses_as_the_table_does(tmp_path):
     [shown] = summarise(session.frame()).to_dict("records")
     assert len(lines) == 1
     assert f"at lr {shown['trial']:.3g}" in lines[0]
+
+
+def test_labels_that_are_cut_alike_begin_with_what_differs():
+    wide = "net[width=32,layers=1]", "net[width=32,layers=2]"
+    assert shortened_apart([*wide, "adam", "zipf[a=1]"], 17) == {
+        wide[0]: "net[layers=1,w..]", wide[1]: "net[layers=2,w..]", "adam": "adam", "zipf[a=1]": "zipf[a=1]",
+    }  # fmt: skip
+    assert shortened_apart(wide, 22) == {each: each for each in wide}

@@ -149,7 +149,7 @@ class Request:
             "steps": parsed("number of steps", self.steps, whole),
             "fresh": self.fresh or None,
             **{name: getattr(self, name) for name in SUITE_FIELDS},
-            "toy_trials": self.trials and suite.toy_trials and self.trials,
+            "toy_trials": self.trials if suite.toy_trials else None,
         }
         if self.lr is not None and not self.fresh and suite.fresh:
             changes["fresh"] = False  # given rates are a run without stages

@@ -17,7 +17,16 @@ from optbench.stats.curves import interval_label, median_interval, middle
 from optbench.stats.outcomes import at_best, by_trial, outcomes, trying
 from optbench.stats.paired import spreads
 from optbench.stats.settings import NEEDED, PROBLEM, kept_apart, labels, question_of
-from optbench.wording import columns, digits_apart, interval, number, shortened, spoken, terminal_width, value
+from optbench.wording import (
+    columns,
+    digits_apart,
+    interval,
+    number,
+    shortened_apart,
+    spoken,
+    terminal_width,
+    value,
+)
 
 HEADER: tuple[str, ...] = (
     "task", "optimizer", "best lr", "final loss", "test", "steps", "dec", "us", "st/p", "div",
@@ -160,9 +169,8 @@ def fitting(table: Frame, width: int) -> list[tuple[str, ...]]:
             break
         if isinstance(step, int):
             last = "intervals" in gone
-            rows = [
-                (*(shortened(n, step) if last or "[" in n else n for n in row[:2]), *row[2:]) for row in rows
-            ]
+            cut = shortened_apart([n for row in rows for n in row[:2] if last or "[" in n], step)
+            rows = [(*(cut.get(n, n) for n in row[:2]), *row[2:]) for row in rows]
         elif step == "reported" and "test" not in gone:
             header = tuple(step if name == "test" else name for name in HEADER)
             rows = [(*row[:3], alone(row[3]), row[3] if row[4] == "-" else row[4], *row[5:]) for row in rows]
