@@ -87,11 +87,15 @@ class Inputs:
 
     def block(self, index: int) -> dict[str, Any]:
         """Inputs of the steps of one block: schedule factors [BLOCK] and draws [seeds, BLOCK, ...]."""
-        start = index * BLOCK
-        factors = self.cell.schedule.factors(self.cell.steps)[start : start + BLOCK]
+        start, stop = index * BLOCK, min((index + 1) * BLOCK, self.cell.steps)
+        rest = BLOCK - (stop - start)
+        draws = self.draws(start, stop)
         return {
-            "factors": np.pad(factors, (0, BLOCK - len(factors))),
-            "draws": self.draws(start, start + BLOCK),
+            "factors": np.pad(self.cell.schedule.factors(self.cell.steps)[start:stop], (0, rest)),
+            "draws": {
+                name: np.pad(table, [(0, 0), (0, rest), *[(0, 0)] * (table.ndim - 2)])
+                for name, table in draws.items()
+            },
         }
 
 
