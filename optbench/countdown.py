@@ -16,10 +16,13 @@ BELIEVED = 0.05
 
 
 class Countdown:
-    """Follows the events of a pool; `cost` and `done` are in CPU seconds as planned."""
+    """Follows the events of a pool; `cost`, `done` and `to_come`, a later stage, are in CPU seconds as planned."""
 
-    def __init__(self, programs: Sequence[Program], jobs: int, clock: Callable[[], float] = time.monotonic):
-        self.jobs, self.clock = jobs, clock
+    def __init__(
+        self, programs: Sequence[Program], jobs: int, to_come: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ):  # fmt: skip
+        self.jobs, self.to_come, self.clock = jobs, to_come, clock
         self.cost = sum(program.cost for program in programs)
         self.believed = BELIEVED * self.cost
         self.finished = 0.0
@@ -54,5 +57,5 @@ class Countdown:
         if not self.done:
             return None
         pace = (self.believed + (self.heard - self.begun) * self.jobs) / (self.believed + self.done)
-        seconds = max(0.0, self.cost - self.done) * pace / self.jobs
+        seconds = (max(0.0, self.cost - self.done) + self.to_come) * pace / self.jobs
         return seconds * math.exp((self.heard - self.clock()) / seconds) if seconds else 0.0

@@ -42,7 +42,7 @@ class Plain:
     def __init__(self, session: Session):
         self.done, self.total = 0, len(session.programs)
         self.session = session
-        self.countdown = Countdown(session.programs, session.order.jobs)
+        self.countdown = Countdown(session.programs, session.order.jobs, session.to_come)
 
     def __call__(self, event: Event) -> None:
         self.countdown.follow(event)
@@ -70,7 +70,7 @@ def live(session: Session) -> Iterator[Any]:
     from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
     from rich.text import Text
 
-    countdown = Countdown(session.programs, session.order.jobs)
+    countdown = Countdown(session.programs, session.order.jobs, session.to_come)
 
     class Left(ProgressColumn):
         """rich's own column follows the pace of the last half minute, which varies with the program that runs."""

@@ -20,8 +20,8 @@ def now():
     return [0.0]
 
 
-def counting(now, programs=10, jobs=1):
-    return Countdown([PROGRAM] * programs, jobs, clock=lambda: now[0])
+def counting(now, programs=10, jobs=1, to_come=0.0):
+    return Countdown([PROGRAM] * programs, jobs, to_come, clock=lambda: now[0])
 
 
 def test_nothing_is_said_before_something_is_done(now):
@@ -41,6 +41,14 @@ def test_a_machine_of_another_pace_than_planned_is_believed_early(now, pace, job
         truly = 10 * pace * (20 - done) / jobs
         if done >= 2:
             assert countdown.left() == pytest.approx(truly, rel=0.8 if done < 5 else 0.4)
+
+
+def test_what_a_later_stage_takes_is_left_too(now):
+    countdown = counting(now, to_come=30.0)
+    for done in range(1, 11):
+        now[0] = 10.0 * done
+        countdown.follow(heard("done"))
+    assert countdown.left() == pytest.approx(30, rel=0.01)
 
 
 def test_one_odd_program_does_not_swing_it(now):
