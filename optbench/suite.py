@@ -186,7 +186,7 @@ class Suite:
 
     def trials_of(
         self, optimizer: Optimizer, learning_rates: Sequence[float] | None = None, toy: bool = True
-    ) -> list[tuning.Trial]:
+    ) -> tuple[tuning.Trial, ...]:
         """The trials of an optimizer on a toy or another task; the first ones are the same."""
         if learning_rates is None:
             more = self.toy_trials if toy and self.tuning != "grid" else None

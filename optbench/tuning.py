@@ -45,11 +45,14 @@ def moved(optimizer: Optimizer, ruleset: str, dimensions: int | None = None) -> 
     return () if swept is None else (swept.name,)
 
 
-def trials(optimizer: Optimizer, ruleset: str, count: int, dimensions: int | None = None) -> list[Trial]:
-    """The trials of one optimizer; one, where it declares nothing that the ruleset moves."""
+@functools.lru_cache(maxsize=1024)
+def trials(
+    optimizer: Optimizer, ruleset: str, count: int, dimensions: int | None = None
+) -> tuple[Trial, ...]:
+    """The trials of one optimizer, kept for its other tasks; one, where it declares nothing that the ruleset moves."""
     names = moved(optimizer, ruleset, dimensions)
     if not names:
-        return [Trial(optimizer, None)]
+        return (Trial(optimizer, None),)
     if ruleset == "grid":
         made = optimizer.trials(count)
     else:  # a few more than asked for, should some be rounded to the same number
@@ -57,7 +60,7 @@ def trials(optimizer: Optimizer, ruleset: str, count: int, dimensions: int | Non
     found: dict[float, Optimizer] = {}
     for at in made:
         found.setdefault(getattr(at, names[0]), at)
-    return [Trial(at, place) for place, at in found.items()][:count]
+    return tuple(Trial(at, place) for place, at in found.items())[:count]
 
 
 @functools.cache
@@ -72,12 +75,12 @@ def points(dimensions: int, ruleset: str, count: int) -> tuple[tuple[float, ...]
     return tuple(map(tuple, qmc.Halton(dimensions, scramble=True, rng=0).random(count).tolist()))
 
 
-def trials_at(optimizer: Optimizer, learning_rates: Sequence[float]) -> list[Trial]:
+def trials_at(optimizer: Optimizer, learning_rates: Sequence[float]) -> tuple[Trial, ...]:
     """The optimizer at given learning rates; as it is, where it has none to sweep."""
     swept = optimizer.swept()
     if swept is None:
-        return [Trial(optimizer, None)]
-    return [Trial(optimizer.replace(**{swept.name: rate}), rate) for rate in learning_rates]
+        return (Trial(optimizer, None),)
+    return tuple(Trial(optimizer.replace(**{swept.name: rate}), rate) for rate in learning_rates)
 
 
 def seeds(first: int, count: int, seeded: bool) -> range:
