@@ -11,6 +11,10 @@ from matplotlib.figure import Figure
 
 from optbench.report.content import Content
 from optbench.report.markdown import bullets, code, escape, image, linked, table
+from optbench.wording import count
+
+MOST_ROWS = 250
+"""Of a table in Markdown: what is longer is read on the page, where it can be searched and sorted."""
 
 
 class Part:
@@ -105,6 +109,8 @@ class Table(Part):
     note: str = ""
 
     def markdown(self) -> str:
+        if len(self.rows) > MOST_ROWS:
+            return f"{count(len(self.rows), 'row')}, which `index.html` shows."
         return to_markdown(table(self.header, self.rows, self.left), linked(self.note))
 
 
