@@ -7,6 +7,8 @@ workers of optbench pin themselves in the same way.
 import os
 from pathlib import Path
 
+from optbench.environment import compile_quickly
+
 if hasattr(os, "sched_getaffinity"):
     os.environ.setdefault("OPTBENCH_TEST_CORES", ",".join(map(str, sorted(os.sched_getaffinity(0)))))
 
@@ -27,3 +29,4 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("OPTBENCH_CACHE", str(cache.parent))
+compile_quickly()

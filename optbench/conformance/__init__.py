@@ -12,14 +12,13 @@ import functools
 import importlib
 import json
 import linecache
-import os
 import re
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from optbench.environment import compile_quickly
 from optbench.fields import UserError, nearest
 from optbench.optimizer import Optimizer
 from optbench.protocol import FRAMEWORKS
@@ -34,10 +33,6 @@ PATIENCE = {"sharding": 150.0, "checkpoints": 100.0}
 PATIENT = 60.0
 BOTH = {"parity": FRAMEWORKS}
 """Groups that need an optimizer in both frameworks."""
-QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-"""Programs of a few steps are compiled for longer than they run."""
-QUICKER = "--xla_cpu_use_fusion_emitters=false"
-"""Halves what is left; for jaxlib 0.10 alone, since a flag that XLA does not know ends the process."""
 
 
 class Inapplicable(Exception):
@@ -106,8 +101,7 @@ def findings(
 def in_worker(packed: Mapping[str, Any], framework: str, group: str, name: str) -> list[Any]:
     """What one check finds about a packed optimizer, in the form of `testing.in_worker`."""
     if framework == "jax":  # read when the first array is made
-        early = version("jaxlib").startswith("0.10.")
-        os.environ.setdefault("XLA_FLAGS", f"{QUICK} {QUICKER}" if early else QUICK)
+        compile_quickly()
         if group in DISTRIBUTED:
             import jax
 
