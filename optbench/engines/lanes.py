@@ -33,8 +33,9 @@ WIDTH = 48
 quarter less time than two of 32 (quadratics) or as long (Rosenbrock); full vectors on every machine."""
 SIDE_BY_SIDE = ("vmap", "ensemble")
 """The modes in which all lanes of a group take a step at once, at a fixed width."""
-WARM, WARM_BYTES = 64, 5e7
-"""Compiled programs that a worker keeps, and how large their arrays may be, for the next stage or look of a run."""
+WARM, WARM_BYTES = 24, 5e7
+"""Compiled programs that a worker keeps, and how large their arrays may be, for the next stage or look of a run. One
+holds about 20 MB beside its arrays."""
 SAVE_EVERY = 30.0
 """Seconds of computation after which the carry is saved at an evaluation step."""
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
+import ctypes
 import importlib
 import json
 import os
@@ -88,6 +90,7 @@ def work(message: Mapping[str, Any], say: Any) -> dict[str, Any]:
     peak = engine.watch_memory(program.device)
     how = (program.cells, program.mode, program.device, observe, keep, program.width, program.metrics)
     traces = engine.run(*how, warm=WARM)
+    give_back()
     facts = environment.facts() | engine.device_facts(program.device)
     facts |= memory_facts(peak(), len(program.cells)) | {"roomy": program.roomy}
     if program.narrowed:
@@ -148,6 +151,12 @@ def torch_engine(device: str) -> Any:
 ENGINES = {"jax": jax_engine, "torch": torch_engine}
 WARM: dict[Any, Any] = {}
 """Compiled programs of this process."""
+
+
+def give_back() -> None:
+    """Return what is free to the system: glibc's allocator keeps it, a gigabyte after some hundred programs."""
+    with contextlib.suppress(AttributeError, TypeError):  # another allocator
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def memory_facts(peak: int | None, lanes: int) -> dict[str, Any]:
