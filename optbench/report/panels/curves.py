@@ -171,7 +171,7 @@ def draw_sensitivity(content: Content, place: int) -> Figure:
 
 def tuning(content: Content) -> list[Part]:
     note = (
-        "The best final value of k learning rates drawn from the grid: the median draw, of the median seed. A curve "
+        "The best final value of k trials, drawn from those that ran: the median draw, of the median seed. A curve "
         "that is flat from the start needs no tuning."
     )
     if not content.searched:

@@ -222,7 +222,7 @@ function trials(chart, state) {
     low: Math.max(line.low[i] ?? top, bottom), high: Math.min(line.high[i] ?? top, top),
   })));
   const most = Math.max(2, ...rows.map((row) => row.x));
-  const x = { field: "x", type: "quantitative", title: "learning rates tried", scale: { domain: [0.8, most + 0.2], nice: false }, axis: { format: "d", tickCount: Math.min(most, 10) } };
+  const x = { field: "x", type: "quantitative", title: "trials", scale: { domain: [0.8, most + 0.2], nice: false }, axis: { format: "d", tickCount: Math.min(most, 10) } };
   const y = { field: "y", type: "quantitative", ...logAxis(chart, null) };
   const [drawn, back] = split(rows.filter((row) => row.y !== null), state);
   const spec = frame([
@@ -235,7 +235,7 @@ function trials(chart, state) {
     const i = line.x.indexOf(at);
     return i < 0 ? null : { o: line.o, value: line.y[i], text: spread(line.y[i], line.low[i], line.high[i], chart.percent) };
   });
-  return { spec, read, stops: [...new Set(lines.flatMap((line) => line.x))].sort((a, b) => a - b), label: `best ${chart.label}`, title: (at) => `best of ${at} learning rate${at > 1 ? "s" : ""}` };
+  return { spec, read, stops: [...new Set(lines.flatMap((line) => line.x))].sort((a, b) => a - b), label: `best ${chart.label}`, title: (at) => `best of ${at} trial${at > 1 ? "s" : ""}` };
 }
 
 /** Paths over contours; reading off moves along the steps. */
