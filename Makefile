@@ -10,7 +10,7 @@ against:   ; python -m tests.bench.against $(OLD)                              #
 reliability: ; python -m tests.reliability $(EACH)                             ## faults and bad input, counted: docs/reliability.md
 power:     ; python -m tests.mutants                                           ## what optbench check catches: docs/gate.md
 docs:      ; mkdocs build --strict                                             ## the site, in build/site, warnings are errors
-conformance: ; python -m tests.matrix $(or $(OPTS),"") $(CHECKS)                ## the matrix of docs/conformance.md (OPTS=kron CHECKS=use)
+conformance: ; python -m tests.matrix $(or $(OPTS),"") $(CHECKS)                ## the matrix of docs/conformance.md (OPTS=kron CHECKS=use, OPTS=heavyball)
 report:      ## the sample report: its runs, the claims, the pages, the picture (OPT=kron,adam,novograd)
 	optbench run --suite quickstart --opt $(OPT)
 	optbench run --suite paths --opt $(OPT)
