@@ -18,6 +18,7 @@ import torch
 
 from optbench.engines.jax_program import JaxObjective
 from optbench.engines.torch_eager import TorchObjective
+from optbench.optimizers.leafwise.jax import LeafwiseState
 from optbench.protocol import Setting, Step
 
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
@@ -95,6 +96,11 @@ BRIDGES: dict[str, Callable[[Any], dict[str, Any]]] = {
         ("xmat", "lra", "affine"), lambda state: {"mu": state[0].mu, "factors": state[0].factors}
     ),
 }
+
+
+def leaf_by_leaf(state: Any) -> dict[str, Any]:
+    """The state of a method that is written once for both frameworks."""
+    return {"leaves": state.leaves} if isinstance(state, LeafwiseState) else {}
 
 
 WHOLE = ("lra", "xmat", "lra_dq", "dense_newton")
@@ -178,7 +184,7 @@ def step_by_step(declared, name: str, dtype: str, steps: int, bridge=None) -> No
     it has had so far: what passes through 0 is the difference of two terms, and rounding is relative to those.
     """
     largest: dict[str, float] = {}
-    bridge = bridge or BRIDGES.get(declared.name, lambda state: {})
+    bridge = bridge or BRIDGES.get(declared.name, leaf_by_leaf)
     with jax.enable_x64(dtype == "float64"):
         both = sides(declared, name, dtype, steps)
         params, state, torch_state = both.params, both.state, both.torch_state
@@ -224,6 +230,11 @@ def pairs(entries, torch_params, optimizer) -> Iterator[tuple[str, torch.Tensor,
             held = [state[key] for state in optimizer.state.values() if key in state]
             for i, (got, want) in enumerate(zip(held, tree, strict=True)):
                 yield from ((f"{name}.{i}", got[name].detach(), np.asarray(want[name])) for name in got)
+            continue
+        if key == "leaves":
+            for (leaf, param), each in zip(torch_params.items(), tree, strict=True):
+                held = optimizer.state[param]
+                yield from ((f"{name}.{leaf}", held[name].detach(), np.asarray(each[name])) for name in each)
             continue
         for leaf, param in torch_params.items():
             got, want = optimizer.state[param][key], tree[leaf]

@@ -48,7 +48,8 @@ MOST = [
 """Without what takes long to compile, and is like another."""
 
 STANDARD = [
-    each.trials(1)[0]
+    # In the middle of its range LARS saturates the tanh of the mlp, whose derivative is then rounding alone.
+    each if each.name == "lars" else each.trials(1)[0]
     for each in optimizers.names().values()
     if isinstance(each, Standard) and each.parity and each.frameworks() == ("jax", "torch")
 ]

@@ -87,24 +87,33 @@ def check_pickle(subject: Subject) -> str:
     return "A pickled copy goes on with the same bits."
 
 
-def check_late_group(subject: Subject) -> str:
-    """A group that is added after some steps, as when layers are unfrozen."""
-    run = subject.run()
-    _ = run.optimizer
+def grown(subject: Subject, run: Run, steps: int) -> Run:
+    """An optimizer that gets a group for each parameter but the first after some steps."""
     (name, p), *others = run.params.items()
     rule = subject.rule()
-    late = run._replace(rule=rule, params={name: p}, state=rule.init({name: p})).go(3)
-    named = "param_names" in late.group
+    one = run._replace(rule=rule, params={name: p}, state=rule.init({name: p})).go(steps)
+    named = "param_names" in one.group
     for other, q in others:
-        late.optimizer.add_param_group({"params": [(other, q)] if named else [q]})
-    before = {other: q.detach().clone() for other, q in others}
-    late = late._replace(params=run.params).go(4, 3)
-    for other, q in others:
+        one.optimizer.add_param_group({"params": [(other, q)] if named else [q]})
+    return one._replace(params=run.params)
+
+
+def check_late_group(subject: Subject) -> str:
+    """A group that is added after some steps, as when layers are unfrozen."""
+    run, again = subject.run(), subject.run()
+    _ = run.optimizer
+    late = grown(subject, run, 3)
+    _, *others = run.params.values()
+    before = [q.detach().clone() for q in others]
+    late = late.go(4, 3)
+    for old, q in zip(before, others, strict=True):
         assert torch.isfinite(q).all(), f"A parameter {list(q.shape)} added after 3 steps is not finite."
-        assert not torch.equal(q, before[other]), (
-            f"A parameter {list(q.shape)} added after 3 steps never moves."
-        )
-    goes_on(late, late.again(pickled), "an optimizer with a late group")
+        assert not torch.equal(q, old), f"A parameter {list(q.shape)} added after 3 steps never moves."
+    for name, p in run.params.items():
+        again.params[name].data.copy_(p.detach())
+    loaded = grown(subject, again, 0)
+    loaded.optimizer.load_state_dict(pickled(late.optimizer.state_dict()))
+    goes_on(late, loaded, "an optimizer with a late group")
     return "A group that is added after 3 steps moves."
 
 
