@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 from optbench import catalogue, origin
 from optbench.cell import Status, Trace
-from optbench.environment import compile_quickly
 from optbench.execute.worker import ENGINES, reason
 from optbench.gate.rows import STEPS, Row, rows
 from optbench.optimizer import Optimizer
@@ -152,7 +151,6 @@ def step_seconds(traces: list[Trace]) -> float:
 
 def in_worker(packed: Mapping[str, Any], **how: Any) -> list[Any]:
     """The table of a packed optimizer, as JSON data; the others are those of `measure`."""
-    compile_quickly()
     table = measure(origin.unpack(packed), **how)
     return [[*key, {str(step): value for step, value in values.items()}] for key, values in table.items()]
 

@@ -118,8 +118,9 @@ def draw_rate(
     x, y, low, high = numbers(line, "x", "y", "low", "high")
     x, high = x * aside, np.where(np.isnan(high), np.inf, high)
     inside, beyond = y <= top, y > top
-    apart = {"linestyle": "none"} if "also" in line else {}
-    axes.plot(x, np.where(inside, np.maximum(y, bottom), np.nan), **style.line() | apart)
+    apart = "also" in line
+    joined: dict[str, Any] = {**style.line(), **({"linestyle": "none"} if apart else {})}
+    axes.plot(x, np.where(inside, np.maximum(y, bottom), np.nan), **joined)
     axes.vlines(
         x[inside], np.maximum(low[inside], bottom / 10), np.minimum(high[inside], top),
         color=style.colour, lw=0.8, alpha=0.7, zorder=1.5,

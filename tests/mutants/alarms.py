@@ -182,10 +182,8 @@ def work(name: str, opts: list[str], first_seed: int) -> None:
     threads = int(os.environ.get("OPTBENCH_ALARM_THREADS", "1"))
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2] if threads == 2 else {first_seed % CORES})
     from optbench import catalogue
-    from optbench.environment import compile_quickly
     from optbench.execute.worker import ENGINES
 
-    compile_quickly()
     frameworks, _ = ENVIRONMENTS.get(name, ("jax,torch", {}))
     jobs: list[tuple[str, str, Mutant | None]] = [
         (opt, framework, None)
