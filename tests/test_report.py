@@ -25,7 +25,7 @@ from optbench.report import panels
 from optbench.report.caveats import decays
 from optbench.report.charts import ticks
 from optbench.report.compare import compare, frame_of
-from optbench.report.content import Content
+from optbench.report.content import FILES, Content
 from optbench.report.figures import style
 from optbench.report.look import COLOURS, DASHES, FIRST, NAMED, VARIANTS, look, looks, order
 from optbench.report.markdown import escape, slug, table
@@ -112,18 +112,21 @@ def shown(content):
     return sections(content, panels.PANELS)
 
 
+BESIDE = {name: name for name in FILES}
+
+
 def index(content) -> str:
     """The Markdown alone, without drawing what it names."""
     from optbench.report.index import index
 
-    return index(content, shown(content), "rows").decode()
+    return index(content, shown(content), BESIDE).decode()
 
 
 def page(content, files=None) -> str:
     """The HTML alone."""
     from optbench.report.page import page
 
-    return page(content, shown(content), files or {}, "rows").decode()
+    return page(content, shown(content), files or {}, BESIDE).decode()
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from optbench.cell import Status
 from optbench.report.compare import Ratios, compare, frame_of, texts
 from optbench.report.selection import Selection
 from optbench.report.shelf import reports
-from optbench.report.write import comparison, write_comparison, write_report
+from optbench.report.write import comparison, result_files, write_comparison, write_report
 from tests.test_report import FACTS, grid, stored
 
 
@@ -138,4 +138,11 @@ def test_reports_of_one_folder_are_listed(tmp_path, found):
     assert {one.name, other.name} == {"quickstart-compare", "quickstart"}
     html = (tmp_path / "reports.html").read_text()
     assert 'href="quickstart-compare/index.html"' in html
-    assert one.verdict in html
+    assert all(each.says in html for each in (one, other))
+    assert found.headline in {one.says, other.says}
+
+
+def test_a_report_links_to_result_files_in_its_own_folder(tmp_path):
+    folder = tmp_path / "grand"
+    assert result_files(folder / "my rows", folder) == {"result files": "my%20rows/runs"}
+    assert result_files(tmp_path / "results", folder) == {}

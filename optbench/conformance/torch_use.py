@@ -35,10 +35,16 @@ def begun(subject: Subject, dtype: torch.dtype = torch.float32) -> Run:
     return run.go(4)
 
 
-def reloaded(subject: Subject, run: Run, state: Any) -> Run:
+def renewed(subject: Subject, run: Run) -> Run:
+    """A new optimizer of a copy of the parameters."""
     fresh = subject.run(dtype=next(iter(run.params.values())).dtype)
     for name, p in run.params.items():
         fresh.params[name].data.copy_(p.detach())
+    return fresh
+
+
+def reloaded(subject: Subject, run: Run, state: Any) -> Run:
+    fresh = renewed(subject, run)
     fresh.state.load_state_dict(state)
     return fresh
 
@@ -100,7 +106,7 @@ def grown(subject: Subject, run: Run, steps: int) -> Run:
 
 def check_late_group(subject: Subject) -> str:
     """A group that is added after some steps, as when layers are unfrozen."""
-    run, again = subject.run(), subject.run()
+    run = subject.run()
     _ = run.optimizer
     late = grown(subject, run, 3)
     _, *others = run.params.values()
@@ -109,9 +115,7 @@ def check_late_group(subject: Subject) -> str:
     for old, q in zip(before, others, strict=True):
         assert torch.isfinite(q).all(), f"A parameter {list(q.shape)} added after 3 steps is not finite."
         assert not torch.equal(q, old), f"A parameter {list(q.shape)} added after 3 steps never moves."
-    for name, p in run.params.items():
-        again.params[name].data.copy_(p.detach())
-    loaded = grown(subject, again, 0)
+    loaded = grown(subject, renewed(subject, run), 0)
     loaded.optimizer.load_state_dict(pickled(late.optimizer.state_dict()))
     goes_on(late, loaded, "an optimizer with a late group")
     return "A group that is added after 3 steps moves."

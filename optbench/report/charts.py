@@ -179,14 +179,15 @@ def rates(problem: Problem, places: dict[str, int]) -> dict[str, Any]:
     """Final values at each trial's learning rate; `also` is what else was searched, and then no line joins trials."""
     bottom, top = sensitivity_span(problem)
     shown, lanes = [], trying(problem.rows).sort_values("seed", kind="stable")
-    firsts = lanes.groupby(["optimizer", "trial"], dropna=False).first()
+    more = lanes["hyperparameters"].fillna("").astype(str) if "hyperparameters" in lanes else None
+    lanes = lanes.assign(also="" if more is None else more.str.partition(", ")[2])
+    firsts = lanes.groupby(["optimizer", "trial"], dropna=False)[["cell", "also"]].first()
     for name, table in problem.sensitivities.items():
         best = None if name in problem.failed else short(problem.best[name]["trial"].iloc[0])
         counts = {key: table[key].astype(int).tolist() for key in ("lost", "lanes")}
-        points = {"best": best, "cells": (first := firsts.loc[name])["cell"].tolist()}
-        if "hyperparameters" in first:
-            rest = first["hyperparameters"].str.partition(", ")[2].tolist()
-            points |= {"also": rest} if any(rest) else {}
+        first = firsts.loc[name]
+        points = {"best": best, "cells": first["cell"].tolist()}
+        points |= {"also": first["also"].tolist()} if first["also"].any() else {}
         shown.append({**line(table, places[name], "trial", "middle"), **counts, **points})
     return {**scale(problem.question.selection, bottom, top), "range": [bottom, top], "lines": shown}
 

@@ -9,12 +9,11 @@ import pandas as pd
 from optbench.fields import UserError
 from optbench.report.documents import TITLE, measured
 from optbench.report.figures import files
-from optbench.report.folder import save
 from optbench.report.index import document
 from optbench.report.page import render
 from optbench.report.panels.claims import parts_of
 from optbench.report.parts import Code, Section
-from optbench.report.shelf import list_reports
+from optbench.report.shelf import shelve
 from optbench.wording import command_line
 
 
@@ -36,7 +35,6 @@ def write_page(results: str, out: str) -> str:
         "index.md": document(TITLE, [], sections),
         "index.html": render("claims_page.html", sections, {}, figures, question=TITLE),
     }
-    save(folder, figures | pages)
-    list_reports(Path(out))
+    shelve(folder, figures | pages)
     beside = f"index.md, {len(figures) // 2} figures (SVG and PNG) and claims.csv"
     return f"Wrote {folder / 'index.html'}. Beside it: {beside}."

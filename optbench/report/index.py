@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from optbench.report.content import FILES, Content
+from optbench.report.content import Content
 from optbench.report.markdown import escape, linked
 from optbench.report.parts import Section, to_markdown
 
@@ -16,9 +16,9 @@ def document(title: str, head: Iterable[str], sections: Sequence[Section]) -> by
     return ("\n\n".join(parts) + "\n").encode()
 
 
-def index(content: Content, sections: Sequence[Section], rows: str) -> bytes:
-    """index.md of a report; `rows` is where its result files are, from there."""
-    links = ", ".join([*(f"[{name}]({name})" for name in FILES), f"[result files](<{rows}>)"])
+def index(content: Content, sections: Sequence[Section], beside: Mapping[str, str]) -> bytes:
+    """index.md of a report; `beside` names what it links to."""
+    links = ", ".join(f"[{name}]({place})" for name, place in beside.items())
     head = [
         *map(paragraph, content.about),
         f"Interactive version: [index.html](index.html). Numbers: {links}.",

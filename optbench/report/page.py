@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from optbench.report import rivals
 from optbench.report.charts import appearance
-from optbench.report.content import FILES, Content
+from optbench.report.content import Content
 from optbench.report.links import pieces
 from optbench.report.look import COLOURS, Look
 from optbench.report.markdown import slug
@@ -70,16 +70,17 @@ def render(
     return (text + "\n").encode()
 
 
-def page(content: Content, sections: Sequence[Section], files: Mapping[str, bytes], rows: str) -> bytes:
-    """index.html of a report; `files` holds its figures by path, `rows` is where its result files are, from there."""
+def page(
+    content: Content, sections: Sequence[Section], files: Mapping[str, bytes], beside: Mapping[str, str]
+) -> bytes:
+    """index.html of a report; `files` holds its figures by path, `beside` names what it links to."""
     more = {
         "problems": rivals.of_problems(content), "quantiles": rivals.quantiles(content),
         "lit": [content.places[name] for name in content.lit],
     }  # fmt: skip
     return render(
         "page.html", sections, content.looks, files, more, content=content, facts=facts(content),
-        files_beside={name: name for name in FILES} | {"result files": rows},
-        library=library(),
+        beside=beside, library=library(),
     )  # fmt: skip
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from optbench.fields import UserError
 from optbench.report import compare, tex
 from optbench.report.content import FILES, Content
 from optbench.report.figures import files
-from optbench.report.folder import save
 from optbench.report.index import document, index
 from optbench.report.look import looks
 from optbench.report.markdown import bullets, escape, slug
@@ -18,7 +17,7 @@ from optbench.report.page import page, render
 from optbench.report.panels import PANELS
 from optbench.report.parts import sections
 from optbench.report.selection import Selection
-from optbench.report.shelf import list_reports
+from optbench.report.shelf import shelve
 from optbench.stats import Frame
 from optbench.store import Store
 from optbench.wording import count, inert, listed
@@ -40,11 +39,16 @@ def write_report(
         "table.csv": csv(content.summary), "curves.csv": csv(content.curves, 4),
         "table.tex": tex.table(content).encode(),
     }  # fmt: skip
-    rows = Path(os.path.relpath(Path(results) / "runs", folder)).as_posix()
-    pages = {"index.md": index(content, shown, rows), "index.html": page(content, shown, drawn, rows)}
-    save(folder, {**drawn, **tables, **pages})
-    list_reports(Path(out))
+    beside = {name: name for name in FILES} | result_files(Path(results), folder)
+    pages = {"index.md": index(content, shown, beside), "index.html": page(content, shown, drawn, beside)}
+    shelve(folder, {**drawn, **tables, **pages})
     return folder, closing(folder, content, len(drawn) // 2)
+
+
+def result_files(results: Path, folder: Path) -> dict[str, str]:
+    """Where a report has its result files, if they lie in its folder: a link elsewhere would not travel with it."""
+    runs, here = (results / "runs").resolve(), folder.resolve()
+    return {"result files": quote(runs.relative_to(here).as_posix())} if runs.is_relative_to(here) else {}
 
 
 def write_comparison(results: str, out: str, selection: Selection, sides: Sequence[str]) -> tuple[Path, str]:
@@ -60,8 +64,7 @@ def write_comparison(results: str, out: str, selection: Selection, sides: Sequen
         )
     found = compare.compare(results, (names[0], names[1]), selection)
     folder = Path(out) / f"{slug(selection.own.name)}-compare"
-    save(folder, {"table.csv": csv(compare.frame_of(found)), **comparison(found)})
-    list_reports(Path(out))
+    shelve(folder, {"table.csv": csv(compare.frame_of(found)), **comparison(found)})
     return folder, f"Wrote {folder / 'index.html'}, index.md and table.csv.\n" + "\n".join(
         [found.headline, *found.notes]
     )

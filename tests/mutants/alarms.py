@@ -23,7 +23,7 @@ ENVIRONMENTS: dict[str, tuple[str, dict[str, str]]] = {
     "as committed": ("jax,torch", {}),
     "XLA, SSE4.2": ("jax", {XLA: "--xla_cpu_max_isa=SSE4_2"}),
     "XLA, AVX": ("jax", {XLA: "--xla_cpu_max_isa=AVX"}),
-    "XLA, optimized": ("jax", {XLA: "--xla_backend_optimization_level=3"}),
+    "XLA, no optimization": ("jax", {XLA: "--xla_backend_optimization_level=0"}),
     "ATen, default": ("torch", {"ATEN_CPU_CAPABILITY": "default"}),
     "ATen, AVX2": ("torch", {"ATEN_CPU_CAPABILITY": "avx2"}),
     "MKL, SSE4.2": ("torch", {"MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}),
