@@ -39,6 +39,9 @@ ALSO = {
     ),
 }
 """What the fields of an optimizer's dataclass do not reach."""
+STEADY: dict[str, dict[str, Any]] = {"affine": {"precond_init_scale": 1.0}}
+"""What keeps rows of choices from being rounding's: at the scale that the method finds itself, the first gradient of a
+side of length 1 is 0 before rounding, and +-1 after it is normalised."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,7 @@ def options(optimizer: Optimizer) -> Iterator[tuple[str, Optimizer]]:
     rate = {name: value for name, value in numbers.items() if swept and name == swept.name}
     for i in range(max(map(len, choices.values()), default=0)):
         turned = {name: kinds[i] for name, kinds in choices.items() if i < len(kinds)}
+        turned |= STEADY.get(optimizer.name, {})
         try:
             yield f"choices{i + 1}", dataclasses.replace(optimizer, **rate, **turned)
         except UserError:  # an option that needs another one, such as Nesterov's form of a momentum
