@@ -441,6 +441,13 @@ def test_a_click_names_the_cell_and_the_command_and_a_chart_can_be_taken_away(ta
     tab.run(SAVED, plot, "Enlarge and zoom")
     tab.drawn()
     assert plot.size["width"] > 1.8 * before
+    tab.run(SAVED, tab.find(".plot[data-kind=progress]"), "Enlarge and zoom")
+    tab.drawn()
+    assert tab.paths() == 3 + 3 * 5, "a median and five seeds"
+    tab.find("#none").click()
+    tab.find("#controls input[name=optimizer][value='1']").click()
+    tab.drawn()
+    assert tab.paths() == 1 + 5 + 3, "of one optimizer also the other trials"
     assert tab.complaints() == []
 
 

@@ -200,6 +200,10 @@ def test_the_charts_have_medians_and_bands_and_no_cells(content):
         assert all(
             low <= y <= high for y, low, high in zip(line["y"], line["low"], line["high"], strict=True)
         )
+    for line in lines:  # the curves of other trials end where the chart of learning rates has them
+        tried = next(each for each in data["rates"]["lines"] if each["o"] == line["o"])
+        ends = [y for x, y in zip(tried["x"], tried["y"], strict=True) if x != tried["best"]]
+        assert [values[-1] for values in line["others"]] == ends
     lost = next(line for line in data["rates"]["lines"] if max(line["lost"]) > 0)
     assert lost["lanes"] == [5, 5, 5, 5]
 

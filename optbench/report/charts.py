@@ -129,14 +129,25 @@ def progress(problem: Problem, metric: str, places: dict[str, int]) -> dict[str,
         lanes = problem.best[name]
         cell = str(lanes["cell"].iloc[lanes["seed"].argmin()])
         facts: dict[str, Any] = {"end": stopped, "cell": cell}
-        if len(places) <= MANY and len(lanes) > 1:
+        if len(places) <= MANY:
             few = finite["step"].to_numpy()[:: -(-len(finite) // FEWER)]
-            each = by_lane(lanes, metric, few)
-            facts |= {"steps": few.tolist(), "seeds": [shorts(values) for values in each]}
+            facts |= {"steps": few.tolist(), "seeds": each_lane(lanes, metric, few) if len(lanes) > 1 else []}
+            facts["others"] = other_trials(problem.optimizers[name], lanes, metric, few)
         shown.append({**line(ends, places[name], "step", "middle"), **facts})
     targets = [target.value for target in problem.question.targets if target.metric == metric]
     visible = [short(value) for value in targets if value >= bottom / 2]
     return {**scale(metric, bottom, top), "targets": visible, "lines": shown}
+
+
+def each_lane(lanes: Frame, metric: str, steps: np.ndarray) -> list[list[float | None]]:
+    return [shorts(values) for values in by_lane(lanes, metric, steps)]
+
+
+def other_trials(rows: Frame, best: Frame, metric: str, steps: np.ndarray) -> list[list[float | None]]:
+    """The medians of the trials that are not the best one."""
+    tried = trying(rows)
+    others = tried[tried["trial"] != best["trial"].iloc[0]]
+    return [shorts(np.median(by_lane(lanes, metric, steps), axis=0)) for _, lanes in others.groupby("trial")]
 
 
 def stop(middles: np.ndarray, problem: Problem, metric: str) -> int:

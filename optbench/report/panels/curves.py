@@ -22,7 +22,11 @@ PARTS = 4
 
 
 def curves(content: Content) -> list[Part]:
-    each = "; enlarged, it shows each seed" * any(line.get("seeds") for line in seen(content))
+    lines = seen(content)
+    each = "; enlarged, it shows each seed" * any(line.get("seeds") for line in lines)
+    each += ", and of a single optimizer its other learning rates, dashed" * any(
+        line.get("others") for line in lines
+    )
     note = (
         "Median over seeds at each optimizer's best learning rate; the band is its interval. On the page, point at a "
         f"chart, or focus it and press the arrow keys, to read values{each}."

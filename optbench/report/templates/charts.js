@@ -94,16 +94,18 @@ function progress(data, state) {
     axis: { tickCount: 6, labelOverlap: true, ...(state.log ? { labelExpr: "tick(datum.value)" } : { format: ends[1] < 1e4 ? ",~r" : "~s" }) },
   };
   const y = { field: "y", type: "quantitative", ...logAxis(chart, null) };
-  const each = state.large ? lines : []; // single seeds crowd a small chart
-  const seeds = each.filter((line) => lit(line.o, state)).flatMap((line) => (line.seeds ?? []).flatMap((values, seed) => values.map((y, i) => ({
-    o: String(line.o), seed: `${line.o} ${seed}`, x: line.steps[i] * perStep(data, state.axis, line.o), y,
+  const each = (state.large ? lines : []).filter((line) => lit(line.o, state)); // a small chart has no room
+  const thin = (of) => each.flatMap((line) => (line[of] ?? []).flatMap((values, place) => values.map((y, i) => ({
+    o: String(line.o), which: `${line.o} ${place}`, x: line.steps[i] * perStep(data, state.axis, line.o), y,
   })))).filter((row) => row.y !== null && row.y > 0 && (!state.log || row.x > 0));
+  const hair = { type: "line", clip: true, strokeWidth: 0.7, opacity: 0.5 };
   const [drawn, back] = split(rows.filter((row) => row.y !== null), state);
   const spec = frame([
     behind(back, { x, y }),
     layer(chart.targets.map((value) => ({ y: value })), { type: "rule", stroke: "var(--soft)", strokeDash: [3, 2], strokeWidth: 0.8, opacity: 0.55 }, { y }),
     layer(few(lines, state) ? split(rows, state)[0] : [], { type: "area", clip: true, opacity: 0.15 }, { x, y: { ...y, field: "low" }, y2: { field: "high" }, color }),
-    layer(seeds, { type: "line", clip: true, strokeWidth: 0.7, opacity: 0.5 }, { x, y, color, detail: { field: "seed" } }),
+    layer(thin("seeds"), hair, { x, y, color, detail: { field: "which" } }),
+    layer(each.length === 1 ? thin("others") : [], { ...hair, opacity: 0.8, strokeDash: [2, 2] }, { x, y, color, detail: { field: "which" } }),
     layer(drawn, { type: "line", clip: true, strokeWidth: 1.8, strokeJoin: "round" }, { x, y, color, strokeDash }),
     layer(drawn.filter((row) => row.marked), { type: "point", size: 38, strokeWidth: 1.2 }, { x, y, stroke: color, fill, shape }),
     layer(split(lost, state)[0], { type: "point", shape: CROSS, size: 40, strokeWidth: 1.6 }, { x, y: pixel("y"), stroke: color }),
