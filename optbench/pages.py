@@ -16,8 +16,8 @@ from optbench.wording import columns
 
 EXAMPLE = {"w": (256, 128), "b": (256,)}
 """The layer that state sizes are quoted for."""
-
-
+ALONE = {"jax": "optax has it, torch.optim does not", "torch": "torch.optim has it, optax does not"}
+"""Why a method of one of these packages is in one framework only."""
 WIDTH = 140
 """Letters of a line of a page; what a field means is wrapped below itself."""
 
@@ -176,12 +176,20 @@ def thing_page(thing: Optimizer | Task, name: str) -> tuple[str, dict[str, Any]]
     facts |= {"order": thing.order, "memory": thing.memory, "state_floats_per_parameter": ratio}
     state = f"State: {thing.memory}; {ratio} floats per parameter on a 256 x 128 layer with bias."
     lines = [
-        f"Frameworks: {', '.join(thing.frameworks())}. Order: {('first', 'second')[thing.order - 1]}.",
+        f"Frameworks: {offered(thing)}. Order: {('first', 'second')[thing.order - 1]}.",
         "\n".join([state, *layouts(thing)]),
         f"Source: {thing.source}",
         f"Try: optbench run --suite quickstart --opt {label}",
     ]
     return with_fields(thing, thing.kind, name, label, "Hyperparameters", lines, **facts)
+
+
+def offered(thing: Optimizer | Task) -> str:
+    """The frameworks, and why a method has only one."""
+    from optbench.optimizers.adapter import Standard
+
+    found = ", ".join(thing.frameworks())
+    return f"{found} ({ALONE[found]})" if isinstance(thing, Standard) and found in ALONE else found
 
 
 def field_row(thing: Named, spec: dataclasses.Field) -> dict[str, Any]:

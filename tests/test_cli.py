@@ -182,6 +182,9 @@ def test_everything_that_is_listed_has_a_page():
             assert page.startswith(name)
             assert "optbench " in page, "a page says what to type"
             assert max(map(len, page.splitlines())) < 200
+    for name, optimizer in optimizers.names().items():
+        found = optimizer.frameworks()
+        assert (f"Frameworks: {', '.join(found)} (" in pages.page(name)[0]) == (len(found) == 1)
 
 
 @pytest.mark.slow

@@ -120,6 +120,7 @@ def thing_page(thing: Any, facts: dict[str, Any]) -> str:
     return template("thing").render(
         facts, summary=summary, body=body, found=conformance().get(name, []), standing=standings().get(name),
         imports=imports(thing), files=files_of(type(thing)), presets=getattr(thing, "presets", {}),
+        offered=pages.offered(thing) if facts["kind"] != "wrapper" else "",
         layouts=pages.layouts(thing) if facts["kind"] == "optimizer" else [],
     )  # fmt: skip
 
