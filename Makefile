@@ -19,7 +19,7 @@ report:      ## the sample report: its runs, the claims, the pages, the picture 
 	python -m tests.picture reports/sample/quickstart
 grand:       ## forty optimizers on twelve tasks, some hours on two cores; interrupted, it goes on
 	optbench run --suite grand --results reports/grand/rows
-	optbench merge reports/grand/rows --into reports/grand/rows --bits 8
+	optbench merge reports/grand/rows --into reports/grand/rows --bits 7
 	optbench report --suite grand --results reports/grand/rows --out reports
 grand-small: ## the same in miniature, in $(SMALL)
 	optbench run --suite grand --task quadratic_100,zipf --opt sgd,adam,lion,muon --trials 3 --seeds 2 --steps 60 --results $(SMALL)/rows
