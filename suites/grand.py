@@ -5,9 +5,10 @@ autoencoder, a recurrent network, a model of sparse features, a regression with 
 ill-conditioned quadratic. Everywhere both under a constant learning rate and under a cosine with warmup. Sixteen
 quasi-random trials, thirty on the last two, which are toys, choose on two seeds; the winner and the untuned default
 report on six fresh seeds. Every method is searched in two dimensions: the learning rate, over four decades, and the
-momentum, or what a method without one declares in its place. Other hyperparameters have their defaults, and weight
-decay is off. Some hours on two cores (`--dry-run` predicts them); it can be interrupted, goes on where it was, and can
-be cut into shards (docs/clusters.md).
+momentum, or what a method without one declares in its place. Other hyperparameters have their defaults, weight decay
+is off, and what muon and normuon leave to adam (embeddings and heads) goes at their own learning rate: the 0.015 of it
+that is their default is far too little for models this small. Some two hours on two cores (`--dry-run` predicts them);
+it can be interrupted, goes on where it was, and can be cut into shards (docs/clusters.md).
 
     optbench run --suite grand --results reports/grand/rows
 """
@@ -21,7 +22,7 @@ LISTED = """
     sgd nesterov signum lion[weight_decay=0] adagrad rmsprop adafactor sm3
     adam amsgrad nadam radam adabelief yogi adan adopt ademamix adam_mini novograd expectigrad
     lars lamb mars madgrad prodigy schedule_free_sgd schedule_free_adamw adam+cautious
-    muon normuon dion[weight_decay=0] scion soap[weight_decay=0] shampoo
+    muon[scale=moonshot] normuon[aux_scale=1] dion[weight_decay=0] scion soap[weight_decay=0] shampoo
     kron kron_dq xmat lra esgd sophia[weight_decay=0]
 """
 TASKS = """

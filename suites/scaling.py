@@ -4,7 +4,7 @@ Three axes, on each of which every optimizer is tuned anew at every place (nine 
 five fresh seeds report): a transformer over 250 to 2,000 steps, each with a whole cosine; a network on digits with
 batches of 4 to 256; transformers of width 12 to 48, the steps in proportion to the number of parameters, by the
 standard rules and by those of muP. And a quadratic whose law under gradient descent is known, which tests the fits.
-Some twenty minutes on two cores.
+Some ten minutes on two cores.
 
     optbench run --suite scaling --opt muon,soap,kron,adamw
     optbench run --suite scaling --opt muon,adamw --axis horizon

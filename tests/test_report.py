@@ -185,7 +185,7 @@ def test_the_costs_tell_what_a_lane_keeps_what_its_program_needs_and_the_peak(tm
 def test_the_page_says_who_leads_and_where_nobody_does(written):
     _, page, said = written
     assert "On 1 toy: adam leads alone on 1 (quadratic_10)." in page
-    assert "On 1 real task: on 1 the best are not distinguishable with these seeds." in page
+    assert "On 1 real task: the best are not distinguishable with these seeds." in page
     assert "adam has the lowest final loss, 1.2e-5" in page
     assert "is not distinguishable from it with these seeds" in page
     assert "On 1 real task: on 1 the best" in said

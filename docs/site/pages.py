@@ -31,8 +31,6 @@ log = logging.getLogger("mkdocs.hooks.optbench")
 ROOT = Path(__file__).parents[2]
 GRAND = ROOT / "reports" / "grand" / "rows"
 """The rows of `optbench run --suite grand`."""
-CHOSEN: dict[str, dict[str, Any]] = {"grand": {"tuning": "grid", "trials": 9}}
-"""How trials were chosen, where the rows are older than how the suite does."""
 ABOVE = {
     "ARCHITECTURE.md": "architecture.md",
     "CONTRIBUTING.md": "contributing.md",
@@ -172,7 +170,7 @@ def content(folder: Path, asked: str) -> Any:
     from optbench.store import Store
 
     try:
-        return Content.of(Selection(suite=asked, results=str(folder), **CHOSEN.get(asked, {})), Store(folder))
+        return Content.of(Selection(suite=asked, results=str(folder)), Store(folder))
     except UserError as error:
         log.info("%s is not shown: %s", folder, error)
         return None

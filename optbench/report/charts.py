@@ -32,9 +32,9 @@ PARTS = ((1,), (1, 3), (1, 2, 5))
 """Where a decade has ticks, from few to many."""
 MANY = 12
 """More optimizers than this are not all drawn in colour."""
-WORSE = 3.0
+WORSE = 1.25
 """How many times the first value of training a final value may be to have a place on its axis."""
-NARROWEST = 2.0
+NARROWEST = 1.25
 """How many times apart the ends of an axis are at least, so that noise does not fill it."""
 
 
@@ -47,11 +47,8 @@ def of_problems(
     return [
         {
             "training": training(problem, rows[problem.name], places),
-            "rates": (found := rates(problem, places)),
-            "trials": {
-                **found,
-                "lines": lines(tuned[tuned["problem"] == problem.name], "k", "middle", places),
-            },
+            "rates": rates(problem, places),
+            "trials": trials(problem, tuned[tuned["problem"] == problem.name], places),
         }
         for problem in problems
     ]
@@ -201,6 +198,12 @@ def rates(problem: Problem, places: dict[str, int]) -> dict[str, Any]:
         points |= {"also": first["also"].tolist()} if first["also"].any() else {}
         shown.append({**line(table, places[name], "trial", "middle"), **counts, **points})
     return {**scale(problem.question.selection, bottom, top), "range": [bottom, top], "lines": shown}
+
+
+def trials(problem: Problem, tuned: Frame, places: dict[str, int]) -> dict[str, Any]:
+    """The best of k trials, on an axis of its own: single trials may be far worse."""
+    ends = ends_of([tuned], math.inf)
+    return {**scale(problem.question.selection, *ends), "lines": lines(tuned, "k", "middle", places)}
 
 
 def lines(table: Frame, x: str, y: str, places: dict[str, int]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -37,7 +38,8 @@ def templates() -> jinja2.Environment:
 def links(text: str) -> Markup:
     """Text with a link wherever it names a document."""
     link = Markup('<a href="{}">{}</a>')
-    return Markup().join(link.format(url, part) if url else part for part, url in pieces(text))
+    shown = Markup().join(link.format(url, part) if url else part for part, url in pieces(text))
+    return Markup(re.sub(r"`([^`<>]+)`", r"<code>\1</code>", shown))
 
 
 def render(

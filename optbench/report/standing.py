@@ -17,6 +17,8 @@ from optbench.stats.times import runtimes
 from optbench.stats.verdict import KINDS
 from optbench.wording import count, listed, p_value, some
 
+FEW = 6
+"""More pairs of optimizers than this are counted in a sentence, or folded away."""
 SPOKEN = {"steps": "steps", "seconds": "seconds", "gradients": "gradient equivalents"}
 
 
@@ -112,10 +114,17 @@ class Standing:
             lines.append(
                 f"No pairwise difference is significant over {over} problems{least} (Wilcoxon, Holm)."
             )
-        lines += [
-            f"The mean rank puts {one} before {other}, AlgoPerf's score {other} before {one}."
-            for one, other in disagreements(self.rows)
-        ]
+        opposite = disagreements(self.rows)
+        if len(opposite) > FEW:
+            every = names * (names - 1) // 2
+            lines.append(
+                f"The mean rank and AlgoPerf's score put {len(opposite)} of {every} pairs in opposite orders."
+            )
+        else:
+            lines += [
+                f"The mean rank puts {one} before {other}, AlgoPerf's score {other} before {one}."
+                for one, other in opposite
+            ]
         for by, name in (("rank", "mean rank"), ("score", "AlgoPerf's score")):
             row = lead_of_first(self.rows, by, *published(self.frame))
             lines.append(

@@ -132,7 +132,8 @@ class Muon(Hidden):
     `scale='moonshot'`: m <- b1 m + g;  u = g + b1 m;  0.2 sqrt(max(out, in)) O, which moves entries about as far as
     adam does: its learning rates fit, and `aux_scale` is 1 where it is 0.015 otherwise; its adam adds eps to
     the uncorrected root. Kernels are matrices [out, all others] scaled by their last two axes, three axes a stack. The
-    originals iterate in bfloat16, this in the dtype of the parameters.
+    originals iterate in bfloat16, this in the dtype of the parameters. An `aux_scale` of 0.015 is far too little for
+    small models: suite grand has 1.
     """
 
     source: ClassVar[str] = "Jordan et al. 2024, github.com/KellerJordan/Muon 857d1ad; arXiv:2502.16982"

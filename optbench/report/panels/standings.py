@@ -17,7 +17,7 @@ from optbench.report.content import Content
 from optbench.report.figures import WIDTH, columns_that_fit, legend, new_figure
 from optbench.report.markdown import slug
 from optbench.report.parts import Bullets, ByAxis, Chart, Charts, Details, Part, Picture, Table, Text
-from optbench.report.standing import SPOKEN, Standing
+from optbench.report.standing import FEW, SPOKEN, Standing
 from optbench.stats.aggregates import improvement, interquartile_means
 from optbench.stats.profiles import algoperf_scores, performance_profiles, published
 from optbench.stats.times import PENALTY, areas_under, distributions, times_to_target
@@ -146,7 +146,7 @@ def ranked(standing: Standing) -> list[Part]:
         scores(standing),
         Details(
             f"Pairs whose order depends on one other optimizer or task: {len(flips)}",
-            [Bullets(flips)], open=len(flips) <= 6,
+            [Bullets(flips)], open=len(flips) <= FEW,
         ) if flips else Text("No pair's order depends on one other optimizer or task."),
         Details(
             "Probability of improvement" + f" of the best {MANY}" * (len(standing.ranks) > MANY), [Chances(standing)]

@@ -283,14 +283,32 @@ function pareto(chart, state) {
     layer(shown, { type: "rule", clip: true, strokeWidth: 1.1, opacity: 0.65 }, { x, y: { ...y, field: "low" }, y2: { field: "high" }, color }),
     layer(back, { type: "point", size: 26, fill: "var(--dim)", stroke: "var(--dim)" }, { x, y }),
     layer(shown, { type: "point", size: 44, strokeWidth: 1.2 }, { x, y, stroke: color, fill, shape }),
-    ...[["left", 5], ["right", -5]].map(([align, dx]) => layer(
-      front.filter((row) => (row.x ** 2 > ends[0] * ends[1]) === dx < 0), // a name must not leave the chart
-      { type: "text", align, baseline: "bottom", dx, dy: -4, fill: "var(--ink)", fontSize: 11, limit: 130 }, { x, y, text: { field: "name" } },
+    ...["left", "right"].map((align) => layer(
+      apart(front, ends, chart.scale?.span, state.large).filter((row) => row.align === align),
+      { type: "text", align, baseline: "bottom", dx: align === "left" ? 5 : -5, dy: -4, fill: "var(--ink)", fontSize: 11, limit: 130 },
+      { x, y, text: { field: "name" } },
     )),
   ]);
   const near = (at) => rows.filter((row) => Math.abs(Math.log(row.x / at)) < 0.03);
   const read = (at) => near(at).map((row) => ({ o: Number(row.o), value: row.y, text: `${spread(row.y, row.low, row.high, chart.scale?.percent)} at ${short(row.x)}` }));
   return { spec, read, stops: [...new Set(rows.map((row) => row.x))].sort((a, b) => a - b), label: chart.label, title: (at) => `${chart.x} about ${short(at)}` };
+}
+
+/** The points whose names are written: those that cover no other, each on the side where it does not leave the chart. */
+function apart(points, [low, high], span, large) {
+  const [width, height] = large ? [1100, 600] : [330, 150]; // roughly what a chart has
+  const [bottom, top] = span ? span.map(Math.log) : [0, Math.max(...points.map((row) => row.y))];
+  const taken = [];
+  return points.flatMap((row) => {
+    const align = row.x ** 2 > low * high ? "right" : "left";
+    const x = (width * Math.log(row.x / low)) / Math.log(high / low) + (align === "left" ? 5 : -5);
+    const y = (height * (top - (span ? Math.log(row.y) : row.y))) / (top - bottom);
+    const wide = Math.min(130, 6.2 * row.name.length);
+    const box = align === "left" ? [x, x + wide, y] : [x - wide, x, y];
+    if (taken.some(([left, right, at]) => left < box[1] && box[0] < right && Math.abs(at - y) < 13)) return [];
+    taken.push(box);
+    return [{ ...row, align }];
+  });
 }
 
 /** The powers of ten in a range. */
