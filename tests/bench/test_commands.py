@@ -31,13 +31,17 @@ def machine():
 
 def optbench(*words, **environment):
     """The command, begun on all cores; its lines are read from `stdout`."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "optbench", *words],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "COLUMNS": "100", **environment},
-        preexec_fn=lambda: os.sched_setaffinity(0, CORES),
-    )
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, CORES)  # of this process while it begins the other, which inherits it
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "optbench", *words],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "COLUMNS": "100", **environment},
+        )
+    finally:
+        os.sched_setaffinity(0, own)
 
 
 def timed(*words, **environment):
