@@ -145,7 +145,7 @@ def rounded(table: Any, bits: int) -> Any:
 
     Lanes that only chose among trials, and are drawn at their ends alone, keep half as many. Losses are rounded up, so
     that none reaches a target before its time, and the last one of a lane not at all: it decides whether the final
-    target is reached, and with which value; so the same trials win as before.
+    target is reached, and with which value; so by steps the same trials win as before.
     """
     import pyarrow as pa
 

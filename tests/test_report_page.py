@@ -27,6 +27,7 @@ from optbench.report.figures import files, new_figure
 from optbench.report.folder import MANIFEST, save
 from optbench.report.look import MARKERS
 from optbench.report.markdown import escape
+from optbench.report.page import links
 from optbench.report.panels import standings, verdict
 from optbench.report.panels.paths import paths
 from optbench.report.panels.verdict import GONE, ZERO, Strips
@@ -206,6 +207,13 @@ def test_the_charts_have_medians_and_bands_and_no_cells(content):
         assert [values[-1] for values in line["others"]] == ends
     lost = next(line for line in data["rates"]["lines"] if max(line["lost"]) > 0)
     assert lost["lanes"] == [5, 5, 5, 5]
+
+
+def test_a_text_has_links_and_code_and_is_escaped():
+    assert links("`a` <b>, arXiv:1412.6980") == (
+        '<code>a</code> &lt;b&gt;, <a href="https://arxiv.org/abs/1412.6980">arXiv:1412.6980</a>'
+    )
+    assert links("`<b>`") == "<code>&lt;b&gt;</code>"
 
 
 def test_markers_of_the_page_are_those_of_paper():

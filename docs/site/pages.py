@@ -26,6 +26,7 @@ from mkdocs.structure.files import File
 from optbench import optimizers, pages, suite, tasks
 from optbench.fields import UserError
 from optbench.optimizers.wrappers import WRAPPERS
+from optbench.report.page import links as prose
 
 log = logging.getLogger("mkdocs.hooks.optbench")
 ROOT = Path(__file__).parents[2]
@@ -37,11 +38,6 @@ ABOVE = {
     "CHANGELOG.md": "changelog.md",
 }
 """Pages of the repository's top, and what they are called on the site."""
-LINKS = (
-    (r"arXiv:(\d{4}\.\d{4,5})", r"https://arxiv.org/abs/\1"),
-    (r"doi:(10\.[^\s;,]+[^\s;,.])", r"https://doi.org/\1"),
-    (r"github\.com/([\w.-]+/[\w.-]+\w)", r"https://github.com/\1"),
-)
 SOURCES = ("optimizers", "tasks")
 """The folders of the package whose files are shown."""
 
@@ -118,7 +114,7 @@ def thing_page(thing: Any, facts: dict[str, Any]) -> str:
     return template("thing").render(
         facts, summary=summary, body=body, found=conformance().get(name, []), standing=standings().get(name),
         imports=imports(thing), files=files_of(type(thing)), presets=getattr(thing, "presets", {}),
-        offered=pages.offered(thing) if facts["kind"] != "wrapper" else "",
+        offered=pages.offered, thing=thing,
         layouts=pages.layouts(thing) if facts["kind"] == "optimizer" else [],
     )  # fmt: skip
 
@@ -136,17 +132,7 @@ def typeset(text: str) -> tuple[Markup, Markup]:
             shown.append(equations.block(textwrap.dedent(part).splitlines(), prose))
         else:
             shown.append(f"<p>{prose(part)}</p>")
-    return Markup(prose(first)), Markup("\n".join(shown))
-
-
-def prose(text: str) -> str:
-    """Plain text as HTML: names in backticks as code, papers and repositories as links."""
-    shown = html.escape(text, quote=False)
-    for pattern, address in LINKS:
-        shown = re.sub(
-            pattern, lambda match, to=address: f'<a href="{match.expand(to)}">{match[0]}</a>', shown
-        )
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", shown)
+    return prose(first), Markup("\n".join(shown))
 
 
 def which(folder: Path, asked: str = "grand") -> str:
@@ -289,6 +275,6 @@ def template(name: str) -> Any:
     made = Environment(
         loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    made.filters["prose"] = lambda text: Markup(prose(text))
+    made.filters["prose"] = prose
     made.filters["breakable"] = lambda name: Markup(html.escape(name).replace("_", "_<wbr>"))
     return made.get_template(f"{name}.md.j2")

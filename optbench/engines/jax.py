@@ -125,9 +125,9 @@ class JaxBackend(Backend):
         return self.evaluation(params, self.looked(row), self.shared)
 
     def quickly(self, lowered: Any) -> Any:
-        """Compile for a CPU by XLA's older emitters, which take half the time and make steps as fast or faster.
+        """Compile for a CPU by XLA's older emitters, which take half the time and make steps of small networks slower.
 
-        Evaluation is left to the newer ones: it is slower by the older.
+        Evaluation is left to the newer ones, by which it is faster.
         """
         if self.device.platform == "cpu":
             with contextlib.suppress(jax.errors.JaxRuntimeError):  # an XLA that no longer has them

@@ -128,16 +128,13 @@ def progress(problem: Problem, metric: str, places: dict[str, int]) -> dict[str,
         facts: dict[str, Any] = {"end": stopped, "cell": cell}
         if len(places) <= MANY:
             few = finite["step"].to_numpy()[:: -(-len(finite) // FEWER)]
-            facts |= {"steps": few.tolist(), "seeds": each_lane(lanes, metric, few) if len(lanes) > 1 else []}
+            seeds = by_lane(lanes, metric, few) if len(lanes) > 1 else ()
+            facts |= {"steps": few.tolist(), "seeds": [shorts(values) for values in seeds]}
             facts["others"] = other_trials(problem.optimizers[name], lanes, metric, few)
         shown.append({**line(ends, places[name], "step", "middle"), **facts})
     targets = [target.value for target in problem.question.targets if target.metric == metric]
     visible = [short(value) for value in targets if value >= bottom / 2]
     return {**scale(metric, bottom, top), "targets": visible, "lines": shown}
-
-
-def each_lane(lanes: Frame, metric: str, steps: np.ndarray) -> list[list[float | None]]:
-    return [shorts(values) for values in by_lane(lanes, metric, steps)]
 
 
 def other_trials(rows: Frame, best: Frame, metric: str, steps: np.ndarray) -> list[list[float | None]]:

@@ -36,10 +36,10 @@ def templates() -> jinja2.Environment:
 
 
 def links(text: str) -> Markup:
-    """Text with a link wherever it names a document."""
+    """Text with a link wherever it names a document, and what stands in backticks as code."""
     link = Markup('<a href="{}">{}</a>')
     shown = Markup().join(link.format(url, part) if url else part for part, url in pieces(text))
-    return Markup(re.sub(r"`([^`<>]+)`", r"<code>\1</code>", shown))
+    return Markup(re.sub(r"`([^`<>]+)`", r"<code>\1</code>", str(shown)))  # of a Markup it would escape them
 
 
 def render(

@@ -171,8 +171,9 @@ def leading(contests: Sequence[Verdict], setting: str) -> str:
         where = listed([each.name.removesuffix(setting) for each in alone[name]])
         parts.append(f"{name} leads alone on {len(alone[name])} ({where})")
     level = sum(len(verdict.leaders) > 1 for verdict in contests)
-    where = "on each " if level == len(contests) > 1 else f"on {level} " if len(contests) > 1 else ""
-    parts += [f"{where}the best are not distinguishable with these seeds"] if level else []
+    if level:
+        on = "" if len(contests) == 1 else f"on {'each' if level == len(contests) else level} "
+        parts.append(f"{on}the best are not distinguishable with these seeds")
     none = sum(not verdict.leaders for verdict in contests)
     parts += [f"on {none} no optimizer finished"] if none else []
     return listed(parts)

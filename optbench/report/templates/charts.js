@@ -284,7 +284,7 @@ function pareto(chart, state) {
     layer(back, { type: "point", size: 26, fill: "var(--dim)", stroke: "var(--dim)" }, { x, y }),
     layer(shown, { type: "point", size: 44, strokeWidth: 1.2 }, { x, y, stroke: color, fill, shape }),
     ...["left", "right"].map((align) => layer(
-      apart(front, ends, chart.scale?.span, state.large).filter((row) => row.align === align),
+      apart(front, x.scale.domain, chart.scale?.span ?? [0, Math.max(...rows.map((row) => row.y))], state).filter((row) => row.align === align),
       { type: "text", align, baseline: "bottom", dx: align === "left" ? 5 : -5, dy: -4, fill: "var(--ink)", fontSize: 11, limit: 130 },
       { x, y, text: { field: "name" } },
     )),
@@ -294,16 +294,15 @@ function pareto(chart, state) {
   return { spec, read, stops: [...new Set(rows.map((row) => row.x))].sort((a, b) => a - b), label: chart.label, title: (at) => `${chart.x} about ${short(at)}` };
 }
 
-/** The points whose names are written: those that cover no other, each on the side where it does not leave the chart. */
-function apart(points, [low, high], span, large) {
+/** The points of a front whose names are written: those that cover no other, each on the side where it does not leave the chart. */
+function apart(points, [low, high], [bottom, top], { large }) {
   const [width, height] = large ? [1100, 600] : [330, 150]; // roughly what a chart has
-  const [bottom, top] = span ? span.map(Math.log) : [0, Math.max(...points.map((row) => row.y))];
+  const place = bottom > 0 ? (y) => Math.log(y / bottom) / Math.log(top / bottom) : (y) => y / top; // ranks have no log axis
   const taken = [];
-  return points.flatMap((row) => {
+  return [...points].reverse().flatMap((row) => { // the best result first
     const align = row.x ** 2 > low * high ? "right" : "left";
     const x = (width * Math.log(row.x / low)) / Math.log(high / low) + (align === "left" ? 5 : -5);
-    const y = (height * (top - (span ? Math.log(row.y) : row.y))) / (top - bottom);
-    const wide = Math.min(130, 6.2 * row.name.length);
+    const [y, wide] = [height * place(row.y), Math.min(130, 6.2 * row.name.length)];
     const box = align === "left" ? [x, x + wide, y] : [x - wide, x, y];
     if (taken.some(([left, right, at]) => left < box[1] && box[0] < right && Math.abs(at - y) < 13)) return [];
     taken.push(box);
