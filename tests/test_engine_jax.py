@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optbench import optimizers
+from optbench import optimizers, tasks
 from optbench.cell import Cell, Status
 from optbench.engines import jax as engine
 from optbench.engines import lanes
@@ -47,6 +47,31 @@ def test_due_steps_are_a_branch_under_vmap():
     cells = cells_of(optimizer("esgd"), TINY_QUADRATIC)
     backend = engine.JaxBackend(lanes.Inputs.of(cells), "vmap", jax.devices("cpu")[0])
     assert " conditional(" in backend.chunk.as_text()
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "mode", "older"),
+    [
+        ("zipf", "adam", "map", False),
+        ("zipf", "kron", "map", True),
+        ("xor_rnn[length=8,units=16]", "adam", "map", True),
+        ("quadratic_100", "adam", "vmap", True),
+    ],
+)
+def test_the_program_decides_which_emitters_compile_its_steps(task, name, mode, older, monkeypatch):
+    """The newer ones where much is computed element by element, whatever the number of lanes and steps."""
+    asked, ask = [], engine.JaxBackend.hasty
+
+    def told(*given):
+        asked.append(ask(*given))
+        raise InterruptedError
+
+    monkeypatch.setattr(engine.JaxBackend, "hasty", told)
+    for steps, rates in ((10, 1), (30, 2)):
+        cells = cells_of(optimizer(name), tasks.parse(task), steps=steps, rates=rates)
+        with pytest.raises(InterruptedError):
+            run(cells, mode)
+    assert asked == [older, older]
 
 
 def test_a_new_learning_rate_needs_no_compilation():

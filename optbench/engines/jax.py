@@ -33,6 +33,8 @@ from optbench.engines.measured import Stopwatch
 from optbench.metrics import Metric
 from optbench.protocol import Counts
 
+WORTH = 500_000
+"""Steps of a task times the mean size of its arrays, from which some thirty lanes gain by XLA's newer emitters."""
 SMALL = 100_000
 """Parameters of a lane up to which room for lanes that are not there costs nothing."""
 
@@ -96,15 +98,16 @@ class JaxBackend(Backend):
         if self.mode == "vmap":
             axes = [0 if hit else None for hit in touched(self.lane, unit, self.shared)]
         init, chunk, settled, evaluate = PROGRAMS[self.mode](self.lane, self.structure, axes)
-        self.first = self.quickly(jax.jit(init).lower(unit, self.shared))
-        first = jax.eval_shape(init, unit, self.shared)
+        begun = jax.jit(init).lower(unit, self.shared)
+        self.first, first = self.quickly(begun), begun.out_info
         steps = [jax.ShapeDtypeStruct((), jnp.int32)] * (1 if self.mode == "loop" else 2)
-        self.chunk = self.quickly(jax.jit(chunk, donate_argnums=0).lower(first, row, self.shared, *steps))
+        stepped = jax.jit(chunk, donate_argnums=0).lower(first, row, self.shared, *steps)
+        self.chunk = self.quickly(stepped) if self.hasty(stepped, one) else stepped.compile()
         places = jax.tree.leaves(self.structure.unflatten(range(len(axes)))["params"])
         self.settled, seen = None, self.structure.unflatten(first)["params"]
         if any(axes[i] is None for i in places) or not self.unchanged(carry, one):
-            self.settled = self.quickly(jax.jit(settled).lower(first, row, self.shared))
-            seen = jax.eval_shape(settled, first, row, self.shared)
+            chosen = jax.jit(settled).lower(first, row, self.shared)
+            self.settled, seen = self.quickly(chosen), chosen.out_info
         self.evaluation = jax.jit(evaluate).lower(seen, self.looked(row), self.shared).compile()
         self.facts |= memory_facts(self.chunk, carry)
 
@@ -124,11 +127,21 @@ class JaxBackend(Backend):
             params = self.settled(carry, row, self.shared)
         return self.evaluation(params, self.looked(row), self.shared)
 
-    def quickly(self, lowered: Any) -> Any:
-        """Compile for a CPU by XLA's older emitters, which take half the time and make steps of small networks slower.
+    def hasty(self, chunk: Any, one: dict[str, Any]) -> bool:
+        """Whether a chunk's steps gain less by XLA's newer emitters than those take to compile.
 
-        Evaluation is left to the newer ones, by which it is faster.
+        They speed up what is computed element by element, by a third. Lanes side by side and single steps gain nothing,
+        an optimizer that multiplies matrices little, a small network less than a study of it spends on compilation.
         """
+        arrays = [np.size(array) for array in one["params"].values()]
+        if self.mode != "map" or self.inputs.cell.task.horizon * np.mean(arrays) < WORTH:
+            return True
+        objective = self.lane.objective(one, self.shared, self.shared["base"])
+        gradient = jax.make_jaxpr(objective.value_and_grad)(one["params"])
+        return chunk.as_text().count("dot_general") > str(gradient).count("dot_general[")
+
+    def quickly(self, lowered: Any) -> Any:
+        """Compile for a CPU by XLA's older emitters, which take half the time."""
         if self.device.platform == "cpu":
             with contextlib.suppress(jax.errors.JaxRuntimeError):  # an XLA that no longer has them
                 return lowered.compile(compiler_options={"xla_cpu_use_fusion_emitters": False})
