@@ -53,6 +53,11 @@ def copy(x: Any) -> Any:
     return x
 
 
+def mixed(a: float, x: Any, b: float, y: Any, z: Any) -> Any:
+    """a x + b y z, of matrices or stacks of them."""
+    return a * x + b * (y @ z)
+
+
 def norm(x: Any) -> Any:
     """The Euclidean norm of all entries, in float32 at least."""
     x = x.astype(wide(x.dtype))

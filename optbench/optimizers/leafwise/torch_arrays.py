@@ -47,6 +47,11 @@ def copy(x: Any) -> Any:
     return x.detach().clone()
 
 
+def mixed(a: float, x: Any, b: float, y: Any, z: Any) -> Any:
+    add = torch.addmm if x.ndim == 2 else torch.baddbmm
+    return add(x, y, z, beta=a, alpha=b)
+
+
 def norm(x: Any) -> Any:
     return torch.linalg.vector_norm(x, dtype=torch.promote_types(x.dtype, torch.float32))
 

@@ -23,7 +23,7 @@ def orthogonal(xp: Any, x: Any, steps: int = 5, eps: float = 1e-7) -> Any:
     x = x / ((x * x).sum((-2, -1))[..., None, None] ** 0.5 + eps)
     for _ in range(steps):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * (gram @ gram)) @ x
+        x = xp.mixed(a, x, 1.0, xp.mixed(b, gram, c, gram, gram), x)
     return x.mT if tall else x
 
 
