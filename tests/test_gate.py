@@ -293,6 +293,15 @@ def test_optimizers_that_are_given_in_one_word_are_checked_by_every_layer(monkey
     assert (code, data["checked"]) == (0, ["adam", "sgd"])
 
 
+def test_whatever_has_numbers_is_checked(monkeypatch):
+    """Those of twenty methods stood in the file and were compared by nobody."""
+    given = []
+    monkeypatch.setattr(check, "check_optimizers", lambda texts, *_: given.extend(texts) or [])
+    monkeypatch.setattr(check.trajectory, "check_suite", lambda *words: [])
+    check.check()
+    assert set(given) == {key[1] for key in baseline.read(check.OURS)} >= {"kron", "muon"}
+
+
 def test_an_optimizer_without_trajectories_has_none_to_compare(monkeypatch):
     monkeypatch.setattr(gate, "run", lambda request: pytest.fail("something ran"))
     assert gate.check_suite("gate", None, False, 1, ["soap"]) == []

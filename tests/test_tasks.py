@@ -3,6 +3,7 @@
 import itertools
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ from optbench.stats.curves import middle
 from optbench.task import permutations
 from optbench.tasks import MLP, Autoencoder, NGrams, Quadratic, ResNet, Rosenbrock, Transformer, XorRNN, Zipf
 from optbench.tasks.data import digits, images, text
+from optbench.tasks.leaves import WAKES, Leaves
 from optbench.tasks.quadratic import matrix
 from tests.contract import run
 
@@ -35,6 +37,19 @@ def test_quadratic_noise_has_the_declared_variance():
     z = task.draws(0, 0, 400)["z"]
     assert np.mean(np.sum(z**2, axis=1)) == pytest.approx(4.0, rel=0.05)
     np.testing.assert_array_equal(task.draws(0, 100, 120)["z"], z[100:120])
+
+
+def test_leaves_sleep_as_they_say():
+    task = Leaves()
+    loss, data = task.jax().loss, task.data()
+    table = task.draws(3, 0, WAKES + 3)
+    for t in range(WAKES + 3):
+        draw = {name: values[t] for name, values in table.items()}
+        grads = jax.grad(loss)(task.init(3), data, draw)
+        asleep = {name for name, grad in grads.items() if not grad.any()}
+        assert asleep == {"dead"} | ({"late"} if t < WAKES else set())
+        np.testing.assert_array_equal(grads["sparse"] != 0, (np.arange(6) + t) % 3 == 0)
+    np.testing.assert_array_equal(task.draws(3, WAKES, WAKES + 3)["lit"], table["lit"][WAKES:])
 
 
 def test_rosenbrock():

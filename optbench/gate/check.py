@@ -23,7 +23,7 @@ from optbench.optimizer import Optimizer
 from optbench.protocol import FRAMEWORKS, installed
 
 OURS = Path("results/baselines/optimizers.tsv")
-"""The numbers of the listed optimizers."""
+"""The numbers of the listed optimizers, and of all others that are written here."""
 TIMEOUT = 1800.0
 AGAIN = 2
 """How often a time that is too long is measured again."""
@@ -84,9 +84,9 @@ def measured(optimizers: Sequence[Optimizer], jobs: int | None, twins: bool = Fa
 
 
 def check_optimizers(
-    texts: Sequence[str], path: Path, update: bool, against: str | None, jobs: int | None
+    texts: Sequence[str], path: Path, update: str | None, against: str | None, jobs: int | None
 ) -> list[Difference]:
-    """Compare optimizers with a file or a commit, or write the file."""
+    """Compare optimizers with a file or a commit, or write the file as by the command `update`."""
     optimizers = [catalogue.optimizer(text) for text in texts]
     labels = {each.label() for each in optimizers}
     if update:
@@ -98,7 +98,7 @@ def check_optimizers(
         )
         print(*(f"left out: {line}" for line in failed), sep="\n", end="\n" if failed else "")
         new = {key: values for key, values in new.items() if not key[4].startswith("error")}
-        files.write(path, kept | new, f"optbench check --opt {','.join(texts)} --update")
+        files.write(path, kept | new, update)
         print(f"wrote {len(new)} lines to {path}")
         return []
     old = at_commit(against, texts, jobs) if against else committed(path, texts)
@@ -185,26 +185,26 @@ def check(
     if update and against:
         raise UserError("--against compares with a commit: there is nothing to --update.")
     opt = [part for text in opt for part in split_brackets(text)] if opt else None
+    names, named = opt or [suite], ",".join(opt) if opt else None
+    command = output.update_command(
+        suite=suite if alone else None, baselines=baselines, opt=named, baseline=baseline
+    )
     if not alone:
-        texts = opt or list(listed())
-        measured_before = {key[1] for key in files.read(OURS)} if OURS.is_file() else set()
-        known = set(ours()) if update else measured_before | set(listed())
-        if not own and (unknown := sorted({text.partition("[")[0] for text in texts} - known)):
+        before = {key[1] for key in files.read(OURS)} if OURS.is_file() else set()
+        gated = [name for name in ours() if name in before or name in listed()]
+        texts = names = opt or gated
+        known = ours() if update else gated
+        if not own and (unknown := sorted({text.partition("[")[0] for text in texts} - set(known))):
             raise UserError(
                 f"{unknown[0]} has no numbers in {OURS}. Give a file: --baseline tests/optbench.json"
             )
-        found += check_optimizers(texts, Path(baseline or OURS), update, against, jobs)
+        found += check_optimizers(texts, Path(baseline or OURS), command if update else None, against, jobs)
     if not own:
         found += trajectory.check_suite(suite, baselines, update, jobs, None if alone else opt)
     for each in found:
         print(f"{each.layer}: {each.optimizer} {each.row} in {each.framework}: {each.sentence}")
     if found and not against:
-        names = None if opt is None else ",".join(opt)
-        command = output.update_command(
-            suite=suite if alone else None, baselines=baselines, opt=names, baseline=baseline
-        )
         print(f"If this is intended: {command}, and a line under Results in CHANGELOG.md.")
-    names = [*(opt or ([suite] if alone else listed()))]
     if junit:
         output.write_junit(Path(junit), names, found)
     if summary:

@@ -29,7 +29,7 @@ def optbench_gate(request: pytest.FixtureRequest) -> Callable[..., None]:
         from optbench.gate.check import check_optimizers
 
         path = Path(baseline or request.path.parent / "optbench.json")
-        update = bool(request.config.getoption("--optbench-update"))
+        update = "pytest --optbench-update" if request.config.getoption("--optbench-update") else None
         found = check_optimizers([opt], path, update, None, None)
         lines = [f"{each.layer}: {each.row} in {each.framework}: {each.sentence}" for each in found]
         if lines:

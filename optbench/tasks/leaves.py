@@ -31,7 +31,7 @@ SHAPES: dict[str, tuple[int, ...]] = {
 }
 """The gradient of `dead` is always 0, of `late` on the first steps, of each entry of `sparse` on two steps of three."""
 WAKES = 12
-"""The first step at which `late` has a gradient."""
+"""The first step at which `late` has a gradient, counted from 0."""
 LARGE = {"long": (2, 260), "middle": (40, 3), "tall": (260, 2)}
 """Leaves whose products are computed in blocks, or apart from those of small leaves."""
 
@@ -52,9 +52,13 @@ class Leaves(Task):
         """The shape of each leaf, sorted by name."""
         return dict(sorted((SHAPES | LARGE).items())) if self.large else SHAPES
 
+    def lit(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the leaves that have a gradient."""
+        return {name: shape for name, shape in self.shapes().items() if name != "dead"}
+
     def count(self) -> int:
         """How many numbers have a gradient."""
-        return sum(math.prod(shape) for name, shape in self.shapes().items() if name != "dead")
+        return sum(map(math.prod, self.lit().values()))
 
     def own(self, seed: int) -> int:
         """What parameters and noise are drawn from."""
@@ -81,15 +85,14 @@ class Leaves(Task):
     def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
         import numpy as np
 
-        before = sum(
-            math.prod(shape) for name, shape in self.shapes().items() if name < "sparse" and name != "dead"
-        )
-        lit = np.ones((stop - start, self.count()))
-        lit[:, before : before + 6] = [(np.arange(6) + t) % 3 == 0 for t in range(start, stop)]
+        t = np.arange(start, stop)[:, None]
+        lit = {name: np.ones((stop - start, math.prod(shape))) for name, shape in self.lit().items()}
+        lit["sparse"][:] = (np.arange(6) + t) % 3 == 0
+        lit["late"][:] = t >= WAKES
         noise = [
             stream(self.own(seed), f"z/{t}").uniform(-0.5, 0.5, self.count()) for t in range(start, stop)
         ]
-        return {"z": np.stack(noise), "lit": lit}
+        return {"z": np.stack(noise), "lit": np.hstack(list(lit.values()))}
 
     def jax(self) -> Functions:
         import jax.numpy as jnp

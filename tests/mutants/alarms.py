@@ -2,7 +2,7 @@
 
 Each rerun is one optimizer in one framework, wholly, in a process of its own environment: instruction sets, threads,
 lane widths, and harmless rewritings of the code (reordered sums, fused expressions). It counts in .cache/alarms.jsonl,
-where what is counted is not run again, and writes its part of docs/gate.md. Some two hours of one core.
+where what is counted is not run again, and writes its part of docs/gate.md. Some hour of two cores.
 """
 
 from __future__ import annotations
@@ -23,15 +23,18 @@ ENVIRONMENTS: dict[str, tuple[str, dict[str, str]]] = {
     "as committed": ("jax,torch", {}),
     "XLA, SSE4.2": ("jax", {XLA: "--xla_cpu_max_isa=SSE4_2"}),
     "XLA, AVX": ("jax", {XLA: "--xla_cpu_max_isa=AVX"}),
+    "XLA, older emitters": ("jax", {XLA: "--xla_cpu_use_fusion_emitters=false"}),
     "XLA, no optimization": ("jax", {XLA: "--xla_backend_optimization_level=0"}),
     "ATen, default": ("torch", {"ATEN_CPU_CAPABILITY": "default"}),
     "ATen, AVX2": ("torch", {"ATEN_CPU_CAPABILITY": "avx2"}),
     "MKL, SSE4.2": ("torch", {"MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}),
+    "MKL, AVX2": ("torch", {"MKL_ENABLE_INSTRUCTIONS": "AVX2"}),
     "OpenBLAS, Prescott": ("jax,torch", {"OPENBLAS_CORETYPE": "Prescott"}),
     "OpenBLAS, Haswell": ("jax,torch", {"OPENBLAS_CORETYPE": "Haswell"}),
-    "another process": ("jax,torch", {}),
+    **{f"another process, {i}": ("jax,torch", {}) for i in (1, 2, 3, 4)},
     "two threads": ("jax,torch", {"OPTBENCH_ALARM_THREADS": "2"}),
     "16 lanes": ("jax,torch", {"OPTBENCH_ALARM_WIDTH": "16"}),
+    "8 lanes": ("jax,torch", {"OPTBENCH_ALARM_WIDTH": "8"}),
 }
 ROOMS = "optbench.optimizers."
 HARMLESS = (
@@ -222,12 +225,12 @@ def work(name: str, opts: list[str], first_seed: int) -> None:
 
 
 def main() -> int:
-    from optbench.optimizers import names
-    from tests.mutants.__main__ import DOC
+    from optbench.gate import baseline
+    from tests.mutants.__main__ import BASELINE, DOC
     from tests.mutants.page import write_reruns
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--opt", default=",".join(names()))
+    parser.add_argument("--opt", default=",".join(sorted({key[1] for key in baseline.read(BASELINE)})))
     parser.add_argument("--how", default="")
     parser.add_argument("--seed", type=int, default=200)
     given = parser.parse_args()
