@@ -1,7 +1,8 @@
 """Layers 0, 2 and 3: what an optimizer does in 32 steps of a tiny tree, over seeds, and what that costs.
 
 0. fingerprint: for each option row, a weighted sum of each leaf after 1, 2, 4, .. 32 steps in float64. The learning
-   rate moved by a rounding gives the tolerance: `AMPLIFIED` times the largest change that it makes, or the least.
+   rate and the first parameters, moved by a rounding, give the tolerance: `AMPLIFIED` times the largest change that
+   they make, or the least.
 2. distribution: where an optimizer draws, the mean loss over seeds; other seeds must give the same within
    `DEVIATIONS` standard errors of the difference.
 3. cost: gradients and Hessian-vector products, bytes of state, compiled programs for five learning rates, and the
@@ -10,6 +11,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -76,16 +78,17 @@ def measure_row(name: str, row: Row, twins: bool = False, first_seed: int = 1) -
     cells += [row.cell(1.0, first_seed + k) for k in range(seeds)]
     key = (name, row.framework, row.name)
     try:
-        traces = ENGINES[row.framework]("cpu").run(cells, row.mode)
+        run = ENGINES[row.framework]("cpu").run
+        traces = run(cells, row.mode)
+        others = run([dataclasses.replace(row, nudged=True).cell()], row.mode) if twins else []
     except Exception as error:
         return {("fingerprint", *key, f"error: {reason(error)}"): {}}
     table: Table = {}
     for lane in range(row.lanes):
-        others = traces[row.lanes : first] if lane == 0 else []
-        found = leaves(traces[lane], others, floor)
+        found = leaves(traces[lane], others + traces[row.lanes : first] if lane == 0 else [], floor)
         losses = enumerate(traces[lane].losses.tolist(), 1)
         seen = (1, 2, 8, STEPS) if row.varied else (1, 2)
-        found["loss"] = {step: Value(loss, least(loss)) for step, loss in losses if step in seen}
+        found["loss"] = {step: Value(loss, least(loss, floor)) for step, loss in losses if step in seen}
         for leaf, values in found.items():
             table["fingerprint", *key, leaf if lane == 0 else f"{leaf} of lane {lane}"] = values
     if seeds:

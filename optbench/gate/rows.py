@@ -39,9 +39,10 @@ ALSO = {
     ),
 }
 """What the fields of an optimizer's dataclass do not reach."""
-STEADY: dict[str, dict[str, Any]] = {"affine": {"precond_init_scale": 1.0}}
+STEADY: dict[str, dict[str, Any]] = {"affine": {"precond_init_scale": 1.0}, "soap": {"max_precond_dim": 4}}
 """What keeps rows of choices from being rounding's: at the scale that the method finds itself, the first gradient of a
-side of length 1 is 0 before rounding, and +-1 after it is normalised."""
+side of length 1 is 0 before rounding, and +-1 after it is normalised; of a side that is longer than all others together,
+SOAP's first eigenvectors are any basis of a null space."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Row:
     large: bool = False
     lanes: int = 1
     varied: bool = False
+    nudged: bool = False
 
     def cell(self, rate: float = 1.0, seed: int = 0) -> Cell:
         """A cell with so many times the row's learning rate."""
@@ -64,7 +66,7 @@ class Row:
             own = dataclasses.replace(own, **{swept.name: getattr(own, swept.name) * rate})
         schedule = catalogue.schedule(self.schedule)
         return Cell(
-            Leaves(large=self.large, varied=self.varied),
+            Leaves(large=self.large, varied=self.varied, nudged=self.nudged),
             own,
             schedule,
             self.framework,

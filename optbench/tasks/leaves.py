@@ -47,6 +47,7 @@ class Leaves(Task):
         "first parameters and gradient noise differ between seeds, and not only what an optimizer draws",
         choices=(False, True),
     )
+    nudged: bool = hyper(False, "first parameters are moved by one rounding", choices=(False, True))
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each leaf, sorted by name."""
@@ -65,8 +66,13 @@ class Leaves(Task):
         return seed if self.varied else 7
 
     def init(self, seed: int) -> dict[str, np.ndarray]:
-        own = self.own(seed)
-        return {name: stream(own, name).uniform(-1.5, 1.5, shape) for name, shape in self.shapes().items()}
+        made = {}
+        for name, shape in self.shapes().items():
+            drawn = stream(self.own(seed), name)
+            made[name] = drawn.uniform(-1.5, 1.5, shape)
+            if self.nudged:
+                made[name] *= 1 + 2.0**-52 * drawn.choice((-1, 1), shape)
+        return made
 
     def roles(self) -> dict[str, str]:
         return {"column": "embedding", "row": "head"}
