@@ -41,8 +41,8 @@ ALSO = {
 """What the fields of an optimizer's dataclass do not reach."""
 STEADY: dict[str, dict[str, Any]] = {"affine": {"precond_init_scale": 1.0}, "soap": {"max_precond_dim": 4}}
 """What keeps rows of choices from being rounding's: at the scale that the method finds itself, the first gradient of a
-side of length 1 is 0 before rounding, and +-1 after it is normalised; of a side that is longer than all others together,
-SOAP's first eigenvectors are any basis of a null space."""
+side of length 1 is 0 before rounding, and +-1 after it is normalised; SOAP's first eigenvectors of a side that is
+longer than all others together are any basis of a null space."""
 
 
 @dataclass(frozen=True)
