@@ -98,17 +98,23 @@ def measure_row(name: str, row: Row, twins: bool = False, first_seed: int = 1) -
 
 
 def leaves(trace: Trace, twins: list[Trace], floor: float) -> dict[str, dict[int, Value]]:
-    """Each leaf's number after each step that is looked at."""
-    found: dict[str, dict[int, Value]] = {}
-    for leaf, values in trace.evaluations.items():
-        found[leaf] = {}
-        for i, (step, value) in enumerate(zip(trace.evaluation_steps.tolist(), values.tolist(), strict=True)):
+    """Each leaf's number after each step that is looked at, up to the first at which roundings decide one of them.
+
+    The loss couples the leaves: what is rounding's in one of them is so in all, some steps later.
+    """
+    found: dict[str, dict[int, Value]] = {leaf: {} for leaf in trace.evaluations}
+    for i, step in enumerate(trace.evaluation_steps.tolist()):
+        decided = False
+        for leaf, values in trace.evaluations.items():
+            value = float(values[i])
             others = [t.evaluations[leaf][i] if i < len(t.evaluations[leaf]) else math.nan for t in twins]
-            moved = max((abs(other - value) for other in others), default=0.0)
+            moved = max((abs(float(other) - value) for other in others), default=0.0)
             if step and not moved <= CHAOS * (1 + abs(value)) and math.isfinite(value):
-                break
-            if step:
+                decided = True
+            elif step:
                 found[leaf][step] = Value(value, max(least(value, floor), AMPLIFIED * moved))
+        if decided:
+            break
     if trace.status is not Status.DONE:
         found["diverged"] = {len(trace.losses): Value(1.0, 0.0)}
     return found
