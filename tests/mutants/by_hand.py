@@ -350,8 +350,8 @@ MUTANTS = [
     Mutant(
         "Hessian products on fewer steps",
         ROOMS + "psgd.torch_curvature",
-        "if t == 0 or probability == 1:",
-        "if t == 0 or (probability == 1 and t % 2):",
+        "if t == 0 or probability == 1:\n            return True",
+        "if t == 0 or probability == 1:\n            return t % 2 == 0",
         "xmat",
         rows="choices1",
     ),
