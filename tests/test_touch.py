@@ -23,10 +23,9 @@ LISTED ='''
 FUTURE, CLASSES = "import annotations\n", "...] = (\n"
 ADDED = {
     "optimizer": [
-        ("optimizers/sgd.py", BALL, "class SGD(", "class Added("),
-        (BALL, BALL, '"sgd"', '"added_ball"'),
-        (STANDARD, STANDARD, FUTURE, f"{FUTURE}from optbench.optimizers.standard.added import Added\n"),
-        (STANDARD, STANDARD, CLASSES, f"{CLASSES}    Added,\n"),
+        ("optimizers/sgd.py", BALL, "class SGD(", "class AddedBall("),
+        (STANDARD, STANDARD, FUTURE, f"{FUTURE}from optbench.optimizers.standard.added import AddedBall\n"),
+        (STANDARD, STANDARD, CLASSES, f"{CLASSES}    AddedBall,\n"),
     ],
     "task": [
         ("tasks/rosenbrock.py", BOWL, "class Rosenbrock(", "class Added("),
