@@ -16,7 +16,7 @@ from optbench.gate import baseline, check, fingerprint, output
 from optbench.gate import trajectory as gate
 from optbench.gate.fingerprint import Value
 from optbench.gate.rows import STEPS, rows
-from optbench.optimizers import listed
+from optbench.optimizers import listed, names
 from tests.mutants import ROOT, mutants
 from tests.mutants.__main__ import outcome
 from tests.mutants.alarms import HARMLESS
@@ -144,6 +144,16 @@ def test_the_leaf_and_the_first_step_are_named(key, values, words):
     found = fingerprint.compare(TABLE, {**TABLE, key: values})
     assert [each[:4] for each in found] == ([key[:4]] if words else [])
     assert not words or words in found[0].sentence
+
+
+def test_nothing_is_compared_after_roundings_decided_a_leaf():
+    """SOAP's first eigenvectors of a null space are arbitrary, and the loss carries them to every leaf."""
+    (row,) = (row for row in rows(names()["soap"]) if (row.name, row.framework) == ("defaults", "torch"))
+    table = fingerprint.measure_row("soap", row, twins=True)
+    last = {key[4]: max(values) for key, values in table.items() if key[0] == "fingerprint"}
+    assert set(last.values()) == {1, 2}
+    still = fingerprint.measure_row("soap", row)
+    assert set(still["fingerprint", "soap", "torch", "defaults", "matrix"]) == {1, 2, 4, 8, 16, 32}
 
 
 def test_rows_that_come_or_go_are_named():
