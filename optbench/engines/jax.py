@@ -134,7 +134,8 @@ class JaxBackend(Backend):
         an optimizer that multiplies matrices little, a small network less than a study of it spends on compilation.
         """
         arrays = [np.size(array) for array in one["params"].values()]
-        if self.mode != "map" or self.inputs.cell.task.horizon * np.mean(arrays) < WORTH:
+        few = self.inputs.cell.task.horizon * np.mean(arrays) < WORTH
+        if few or self.mode != "map" or self.device.platform != "cpu":
             return True
         objective = self.lane.objective(one, self.shared, self.shared["base"])
         gradient = jax.make_jaxpr(objective.value_and_grad)(one["params"])

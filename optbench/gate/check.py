@@ -192,13 +192,13 @@ def check(
     if not alone:
         before = {key[1] for key in files.read(OURS)} if OURS.is_file() else set()
         gated = [name for name in ours() if name in before or name in listed()]
-        texts = names = opt or gated
+        names = opt or gated
         known = ours() if update else gated
-        if not own and (unknown := sorted({text.partition("[")[0] for text in texts} - set(known))):
+        if not own and (unknown := sorted({text.partition("[")[0] for text in names} - set(known))):
             raise UserError(
                 f"{unknown[0]} has no numbers in {OURS}. Give a file: --baseline tests/optbench.json"
             )
-        found += check_optimizers(texts, Path(baseline or OURS), command if update else None, against, jobs)
+        found += check_optimizers(names, Path(baseline or OURS), command if update else None, against, jobs)
     if not own:
         found += trajectory.check_suite(suite, baselines, update, jobs, None if alone else opt)
     for each in found:
