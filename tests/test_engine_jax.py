@@ -54,8 +54,10 @@ def test_due_steps_are_a_branch_under_vmap():
     [
         ("zipf", "adam", "map", False),
         ("zipf", "kron", "map", True),
-        ("xor_rnn[length=8,units=16]", "adam", "map", True),
-        ("quadratic_100", "adam", "vmap", True),
+        ("rosenbrock_2", "adam", "map", False),
+        ("rosenbrock_2", "adam", "loop", True),
+        ("quadratic_100", "adam", "vmap", False),
+        ("quadratic_100", "kron", "vmap", False),
     ],
 )
 def test_the_program_decides_which_emitters_compile_its_steps(task, name, mode, older, monkeypatch):

@@ -88,14 +88,17 @@ def test_a_file_that_cannot_be_read_is_a_message(tmp_path, text):
 
 
 def test_tolerances_are_three_times_what_rounding_does():
-    """A chaotic number is hidden, a stable one keeps the least tolerance."""
+    """A stable number keeps the least tolerance; of a chaotic one only divergence is noticed."""
     one = {ADAM: gate.Number(1e-5, 100.0), SGD: gate.Number(1e-3, math.inf)}
-    other = {ADAM: gate.Number(1e-5, 104.0), SGD: gate.Number(1e-2, 400.0)}
+    other = {ADAM: gate.Number(1e-5, 104.0), SGD: gate.Number(5e-3, 400.0)}
     found = gate.tolerant(one, [one, other])
     assert found[ADAM].loss_tolerance == gate.TOLERANCE_LOSS
     assert found[ADAM].steps_tolerance == 12.0
-    assert found[SGD].loss_tolerance == pytest.approx(3.0)
+    assert found[SGD].loss_tolerance == pytest.approx(3 * math.log10(5))
     assert found[SGD].steps_tolerance == math.inf
+    [chaotic] = gate.tolerant({SGD: one[SGD]}, [{SGD: gate.Number(1e-2, math.inf)}]).values()
+    assert gate.movement(chaotic, gate.Number(1e-7, math.inf)) is None
+    assert gate.movement(chaotic, gate.Number(math.inf, math.inf))
 
 
 # --- fingerprints -------------------------------------------------------------------------------------------

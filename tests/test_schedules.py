@@ -41,7 +41,7 @@ def test_both_frameworks_read_the_same_table(schedule, dtype):
         parts = []
         for start in (0, BLOCK):
             backend.prepare(start)
-            parts.append(np.asarray(backend.shared["factors"]))
+            parts.append(np.asarray(backend.shared[0]["factors"]))
         in_jax = np.concatenate(parts)[:steps]
     np.testing.assert_array_equal(np.array(in_torch, dtype), in_jax)
     np.testing.assert_array_equal(in_jax, schedule.factors(steps).astype(dtype))

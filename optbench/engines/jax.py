@@ -7,8 +7,8 @@ Three modes, and when they pay:
   lane's index in the group too (LLVM ends loops over such strides with scalar steps, which round otherwise); a plan
   gives those to `map`. Leaves of the carry that no lane touches (step counters) stay unbatched, so that
   `lax.cond` on them remains a branch.
-- `map`: lanes one after the other inside one program; each has the bits it has alone, and a program made for many
-  lanes runs fewer.
+- `map`: lanes one after the other, each a call of one compiled chunk of steps (of small steps all lanes are one call);
+  each has the bits it has alone, and a program that was made for one lane runs any number.
 - `loop`: one jitted step of one lane, called from Python without waiting for it, for what must not be inside a
   compiled loop (convolutions on CPU).
 """
@@ -26,33 +26,33 @@ import numpy as np
 from optbench.engines.jax_device import device_facts as device_facts
 from optbench.engines.jax_device import entered, placed, product
 from optbench.engines.jax_device import watch_memory as watch_memory
-from optbench.engines.jax_program import PROGRAMS, Lane, touched
+from optbench.engines.jax_program import Lane, functions, touched
 from optbench.engines.jax_task import loop_facts
 from optbench.engines.lanes import BLOCK, WIDTH, Backend, Engine, Inputs
 from optbench.engines.measured import Stopwatch
 from optbench.metrics import Metric
 from optbench.protocol import Counts
 
-WORTH = 500_000
-"""Steps of a task times the mean size of its arrays, from which some thirty lanes gain by XLA's newer emitters."""
-SMALL = 100_000
-"""Parameters of a lane up to which room for lanes that are not there costs nothing."""
+OLDER = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 2}
+"""XLA's older emitters for CPUs, and LLVM's level below the highest: half the time to compile, or less."""
+
+
+SMALL = 1e5
+"""FLOP of a gradient up to which a call costs as much as many steps."""
 
 
 class JaxBackend(Backend):
-    """Advances units of lanes by one compiled program: all lanes are one unit, in the mode `map` or `vmap`."""
+    """Advances units of lanes by one compiled program: of lanes side by side, or of small steps, all are one unit."""
 
     def __init__(
         self, inputs: Inputs, mode: str, device: Any, width: int = WIDTH, metrics: Sequence[Metric] = ()
     ):
         self.lane = Lane(inputs.cell, metrics)
         self.numbers: dict[int, jax.Array] = {}
-        lanes, seeds = len(inputs.cells), len(inputs.seeds)
-        small = sum(np.size(array) for array in inputs.cell.task.init(0).values()) <= SMALL
-        self.room, self.slots = (-(-lanes // 32) * 32, -(-seeds // 8) * 8) if small else (lanes, seeds)
-        """Lanes and seeds that its programs have room for: round numbers, so that other runs find them compiled."""
-        if mode == "vmap":
-            self.room = width
+        self.together = mode == "vmap" or (mode == "map" and inputs.cell.task.flops() <= SMALL)
+        self.slots = -(-len(inputs.seeds) // 8) * 8
+        """Seeds that a unit of lanes has room for: a round number, so that other runs find the program compiled."""
+        width = width if mode == "vmap" else -(-len(inputs.cells) // 32) * 32
         super().__init__(inputs, mode, device, width, metrics)
         if device.platform == "cpu":
             self.facts |= loop_facts(inputs.cell, mode, self.put)
@@ -64,22 +64,31 @@ class JaxBackend(Backend):
         return placed(tree, self.inputs.cell.dtype, self.device)
 
     def fits(self, cells: int, seeds: int) -> bool:
-        return seeds <= self.slots and (cells <= self.room or self.mode != "map")
+        return not self.together or (cells <= self.width and seeds <= self.slots)
 
     def load(self, inputs: Inputs) -> None:
+        """The units, and the rows that a step of each needs: it costs more with each array that it is called with."""
         super().load(inputs)
-        self.count = len(inputs.cells)
-        self.place(inputs.lane_arrays())
+        self.count, lanes = len(inputs.cells), inputs.lane_arrays()
+        self.seeds = [slice(slot, slot + 1) for slot in lanes["slot"]]
+        if self.together:
+            self.seeds = [np.resize(np.arange(len(inputs.seeds)), self.slots)]
+            self.units = [self.put(taken(lanes, np.resize(np.arange(self.count), self.width)))]
+        else:
+            alone = lanes | {"slot": np.zeros_like(lanes["slot"])}
+            self.units = [self.put(taken(alone, i)) for i in range(self.count)]
+        self.rows = [{name: unit[name] for name in unit if name != "params"} for unit in self.units]
         self.prepare(0)
 
-    def place(self, lanes: dict[str, Any]) -> None:
-        """Put what differs between lanes on the device: the units, and the rows that a step of each needs."""
-        self.units = self.rows = [self.put(filled(lanes, self.room))]
-
     def put_block(self, block: dict[str, Any]) -> None:
-        numbers = {"base": np.int32(self.block_index * BLOCK), "count": np.int32(self.count)}
-        block = block | {"draws": filled(block["draws"], self.slots)} | numbers
-        self.shared = {**self.put(block), "data": self.data, "first": filled(self.first_draws, self.slots)}
+        """Each unit has the draws of its seeds beside what all share."""
+        numbers = {"base": np.int32(self.block_index * BLOCK)}
+        if self.together and self.mode == "map":
+            numbers["count"] = np.int32(self.count)
+        shared = {**self.put({"factors": block["factors"], **numbers}), "data": self.data}
+        drawn = {"draws": block["draws"], "first": self.first_draws}
+        each = {str(seeds): self.put(taken(drawn, seeds)) for seeds in self.seeds}
+        self.shared = [shared | each[str(seeds)] for seeds in self.seeds]
         jax.block_until_ready(self.shared)
 
     def number(self, value: int) -> jax.Array:
@@ -90,30 +99,32 @@ class JaxBackend(Backend):
 
     def compile(self) -> None:
         """Lower and compile init, chunk (in the mode `loop` one step) and evaluation, each over a flat carry."""
-        unit, row = self.units[0], self.rows[0]
-        one = unit if self.mode == "loop" else jax.tree.map(lambda array: array[0], unit)
-        carry = jax.eval_shape(self.lane.init, one, self.shared)
+        unit, row, shared = self.units[0], self.rows[0], self.shared[0]
+        one = taken(unit, 0) if self.together else unit
+        carry = jax.eval_shape(self.lane.init, one, shared)
+        loss = jax.eval_shape(self.lane.objective(one, shared, shared["base"]).value, one["params"])
         self.structure = jax.tree.structure(carry)
-        axes: list[int | None] = [0] * self.structure.num_leaves
+        axes: list[int | None] | None = [0] * self.structure.num_leaves if self.together else None
         if self.mode == "vmap":
-            axes = [0 if hit else None for hit in touched(self.lane, unit, self.shared)]
-        init, chunk, settled, evaluate = PROGRAMS[self.mode](self.lane, self.structure, axes)
-        begun = jax.jit(init).lower(unit, self.shared)
+            axes = [0 if hit else None for hit in touched(self.lane, unit, shared)]
+        init, chunk, settled, evaluate = functions(self.mode, self.lane, self.structure, loss, axes)
+        begun = jax.jit(init).lower(unit, shared)
         self.first, first = self.quickly(begun), begun.out_info
         steps = [jax.ShapeDtypeStruct((), jnp.int32)] * (1 if self.mode == "loop" else 2)
-        stepped = jax.jit(chunk, donate_argnums=0).lower(first, row, self.shared, *steps)
+        stepped = jax.jit(chunk, donate_argnums=0).lower(first, row, shared, *steps)
         self.chunk = self.quickly(stepped) if self.hasty(stepped, one) else stepped.compile()
-        places = jax.tree.leaves(self.structure.unflatten(range(len(axes)))["params"])
         self.settled, seen = None, self.structure.unflatten(first)["params"]
-        if any(axes[i] is None for i in places) or not self.unchanged(carry, one):
-            chosen = jax.jit(settled).lower(first, row, self.shared)
+        places = jax.tree.leaves(self.structure.unflatten(range(self.structure.num_leaves))["params"])
+        shared_by_lanes = axes is not None and any(axes[i] is None for i in places)
+        if shared_by_lanes or not self.unchanged(carry, one):
+            chosen = jax.jit(settled).lower(first, row, shared)
             self.settled, seen = self.quickly(chosen), chosen.out_info
-        self.evaluation = jax.jit(evaluate).lower(seen, self.looked(row), self.shared).compile()
+        self.evaluation = jax.jit(evaluate).lower(seen, self.looked(row), shared).compile()
         self.facts |= memory_facts(self.chunk, carry)
 
     def unchanged(self, carry: Any, one: Any) -> bool:
         """Whether the parameters that are evaluated are those that are stepped, as they are for most optimizers."""
-        traced = jax.make_jaxpr(self.lane.settled)(carry, one, self.shared).jaxpr
+        traced = jax.make_jaxpr(self.lane.settled)(carry, one, self.shared[0]).jaxpr
         inputs = self.structure.unflatten(traced.invars[: self.structure.num_leaves])
         return traced.outvars == jax.tree.leaves(inputs["params"])
 
@@ -121,55 +132,60 @@ class JaxBackend(Backend):
         """What an evaluation needs of a lane beside its parameters."""
         return {"slot": row["slot"]} if self.metrics else {}
 
-    def evaluated(self, carry: list[Any], row: dict[str, Any]) -> dict[str, Any]:
-        params = self.structure.unflatten(carry)["params"]
-        if self.settled is not None:
-            params = self.settled(carry, row, self.shared)
-        return self.evaluation(params, self.looked(row), self.shared)
-
     def hasty(self, chunk: Any, one: dict[str, Any]) -> bool:
         """Whether a chunk's steps gain less by XLA's newer emitters than those take to compile.
 
-        They speed up what is computed element by element, by a third. Lanes side by side and single steps gain nothing,
-        an optimizer that multiplies matrices little, a small network less than a study of it spends on compilation.
+        They speed up what is computed element by element. They take most time to compile an optimizer that multiplies
+        matrices, which gains little unless its lanes are side by side; single steps gain nothing.
         """
-        arrays = [np.size(array) for array in one["params"].values()]
-        few = self.inputs.cell.task.horizon * np.mean(arrays) < WORTH
-        if few or self.mode != "map" or self.device.platform != "cpu":
-            return True
-        objective = self.lane.objective(one, self.shared, self.shared["base"])
+        if self.mode != "map":
+            return self.mode == "loop"
+        objective = self.lane.objective(one, self.shared[0], self.shared[0]["base"])
         gradient = jax.make_jaxpr(objective.value_and_grad)(one["params"])
         return chunk.as_text().count("dot_general") > str(gradient).count("dot_general[")
 
     def quickly(self, lowered: Any) -> Any:
-        """Compile for a CPU by XLA's older emitters, which take half the time."""
+        """Compile for a CPU in the shortest time."""
         if self.device.platform == "cpu":
             with contextlib.suppress(jax.errors.JaxRuntimeError):  # an XLA that no longer has them
-                return lowered.compile(compiler_options={"xla_cpu_use_fusion_emitters": False})
+                return lowered.compile(compiler_options=OLDER)
         return lowered.compile()
 
     def start(self) -> None:
         self.prepare(0)
-        self.carries = [self.first(unit, self.shared) for unit in self.units]
+        self.carries = [self.first(*given) for given in zip(self.units, self.shared, strict=True)]
 
     def advance(self, start: int, stop: int) -> np.ndarray:
-        steps = (self.number(start), self.number(stop))
-        self.carries[0], losses = self.chunk(self.carries[0], self.rows[0], self.shared, *steps)
-        return np.asarray(losses)[: stop - start, : self.count]
+        span, columns = (self.number(start), self.number(stop)), []
+        for i, given in enumerate(zip(self.rows, self.shared, strict=True)):
+            self.carries[i], losses = self.chunk(self.carries[i], *given, *span)
+            columns.append(losses)
+        return self.losses(columns)[: stop - start]
+
+    def losses(self, columns: Sequence[Any]) -> np.ndarray:
+        """Of all lanes, [steps, lanes], from those of each unit; nothing crosses to the host before."""
+        losses = jax.device_get(columns)
+        return losses[0][:, : self.count] if self.together else np.stack(losses, axis=1)
 
     def evaluate(self) -> dict[str, np.ndarray]:
-        units = [self.evaluated(carry, row) for carry, row in zip(self.carries, self.rows, strict=True)]
-        units = units if len(units) == 1 else jax.device_get(units)
+        units = jax.device_get(
+            [self.evaluated(*unit) for unit in zip(self.carries, self.rows, self.shared, strict=True)]
+        )
         return {name: self.by_lane([unit[name] for unit in units]) for name in units[0]}
 
+    def evaluated(self, carry: list[Any], row: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
+        params = self.structure.unflatten(carry)["params"]
+        if self.settled is not None:
+            params = self.settled(carry, row, shared)
+        return self.evaluation(params, self.looked(row), shared)
+
     def counts(self) -> Counts:
-        units = [self.structure.unflatten(carry)["counts"] for carry in self.carries]
-        units = units if len(units) == 1 else jax.device_get(units)
+        units = jax.device_get([self.structure.unflatten(carry)["counts"] for carry in self.carries])
         return Counts(*map(self.by_lane, zip(*units, strict=True)))
 
     def by_lane(self, units: Sequence[Any]) -> np.ndarray:
-        """One number of each unit, or of one unit that of each lane (or of all) as [lanes] without the padding."""
-        if len(units) > 1:
+        """One number of each unit; of lanes in one unit that of each, or of all, without the padding."""
+        if not self.together:
             return np.stack(units)
         values = np.asarray(units[0])
         return np.full(self.count, values) if values.ndim == 0 else values[: self.count]
@@ -187,30 +203,23 @@ class JaxBackend(Backend):
 
 
 class StepBackend(JaxBackend):
-    """Advances units of one lane, one after the other, by single steps, in the mode `loop`."""
-
-    def place(self, lanes: dict[str, Any]) -> None:
-        self.units = [self.put(jax.tree.map(lambda array, i=i: array[i], lanes)) for i in range(self.count)]
-        # A step costs more with each array that it is called with, and only the first carry needs the parameters.
-        self.rows = [{name: unit[name] for name in unit if name != "params"} for unit in self.units]
+    """Advances units of one lane by single steps, in the mode `loop`."""
 
     def advance(self, start: int, stop: int) -> np.ndarray:
-        """Nothing waits for a step before the losses cross to the host."""
-        shared, step = self.shared, self.chunk
-        columns = []
-        for i, row in enumerate(self.rows):
+        step, columns = self.chunk, []
+        for i, (row, shared) in enumerate(zip(self.rows, self.shared, strict=True)):
             carry, t, losses = self.carries[i], self.number(start), []
             for _ in range(start, stop):
                 carry, t, loss = step(carry, row, shared, t)
                 losses.append(loss)
             self.carries[i] = carry
             columns.append(losses)
-        return np.array(jax.device_get(columns)).T
+        return self.losses(columns)
 
 
-def filled(arrays: Any, rows: int) -> Any:
-    """Arrays with their rows repeated until there are so many."""
-    return jax.tree.map(lambda array: array[np.resize(np.arange(len(array)), rows)], arrays)
+def taken(arrays: Any, at: Any) -> Any:
+    """Of every array what is at these places of its first axis."""
+    return jax.tree.map(lambda array: array[at], arrays)
 
 
 def memory_facts(chunk: Any, carry: Any) -> dict[str, Any]:

@@ -137,28 +137,65 @@ def touched(lane: Lane, lanes: Any, shared: Any) -> list[bool]:
 Functions = tuple[Callable, Callable, Callable, Callable]
 
 
-def stepped(lane: Lane, structure: Any, axes: Any) -> Functions:
-    """One step of one lane, which also counts the step: nothing but the carry is made between two of them."""
+def functions(mode: str, lane: Lane, structure: Any, loss: Any, axes: list[int | None] | None) -> Functions:
+    """A program of a mode; `loss`: the shape and dtype of a lane's, `axes`: where a carry has lanes, if it has."""
 
     def init(one: Any, shared: Any) -> list[Any]:
         return jax.tree.leaves(lane.init(one, shared))
 
-    def step(carry: list[Any], one: Any, shared: Any, t: Any) -> tuple[list[Any], Any, Any]:
+    def step(carry: list[Any], one: Any, shared: Any, t: Any) -> tuple[list[Any], Any]:
         new, loss = lane.step(structure.unflatten(carry), one, shared, t)
-        return jax.tree.leaves(new), t + 1, loss
+        return jax.tree.leaves(new), loss
+
+    def counted(carry: list[Any], one: Any, shared: Any, t: Any) -> tuple[list[Any], Any, Any]:
+        # It counts the step too: nothing but the carry is made between two of them.
+        new, loss = step(carry, one, shared, t)
+        return new, t + 1, loss
 
     def settled(carry: list[Any], one: Any, shared: Any) -> Any:
         return lane.settled(structure.unflatten(carry), one, shared)
 
-    return init, step, settled, lane.evaluate
+    if mode == "loop":
+        return init, counted, settled, lane.evaluate
+    chunk = repeated(step, loss.shape, loss.dtype)
+    if axes is None:
+        return init, chunk, settled, lane.evaluate
+    if mode == "map":
+        return in_turn(init, step, settled, lane.evaluate, loss)
+    stepped = jax.vmap(step, in_axes=(axes, 0, None, None), out_axes=(axes, 0))
+
+    def beside(carry: list[Any], lanes: Any, *rest: Any) -> tuple[list[Any], Any]:
+        return repeated(stepped, lanes["slot"].shape, loss.dtype)(carry, lanes, *rest)
+
+    return (
+        jax.vmap(init, in_axes=(0, None), out_axes=axes),
+        beside,
+        jax.vmap(settled, in_axes=(axes, 0, None)),
+        jax.vmap(lane.evaluate, in_axes=(0, 0, None)),
+    )
 
 
-def mapped(lane: Lane, structure: Any, axes: Any) -> Functions:
-    """One lane after the other, inside the program: the first `shared["count"]`, so that it fits fewer lanes too."""
+def repeated(step: Callable[..., Any], shape: tuple[int, ...], dtype: Any) -> Callable[..., Any]:
+    """The steps from `start` to before `stop`, and the losses before each, of this shape, in a buffer for a block."""
 
-    init_one, step, settled_one, evaluate_one = stepped(lane, structure, axes)
+    def chunk(carry: list[Any], row: Any, shared: Any, start: Any, stop: Any) -> tuple[list[Any], Any]:
+        def body(t: Any, state: Any) -> Any:
+            leaves, losses = state
+            leaves, loss = step(leaves, row, shared, t)
+            return leaves, write(losses, loss, t - start)
 
-    def each(function: Callable[[Any], Any], rows: Any, count: Any) -> Any:
+        return jax.lax.fori_loop(start, stop, body, (carry, jnp.zeros((BLOCK, *shape), dtype)))
+
+    return chunk
+
+
+def in_turn(init: Callable, step: Callable, settled: Callable, evaluate: Callable, loss: Any) -> Functions:
+    """The same of the first `count` lanes, one after the other in one call, which costs as much as many small steps.
+
+    In place: `lax.map` would copy the carry and the losses, which costs more than a hundred such steps.
+    """
+
+    def each(function: Callable[[Any], Any], rows: Any, shared: Any) -> Any:
         """A function of each row; zeros after the first `count`."""
 
         def run(i: Any, made: Any) -> Any:
@@ -168,61 +205,30 @@ def mapped(lane: Lane, structure: Any, axes: Any) -> Functions:
         example = jax.eval_shape(function, jax.tree.map(lambda array: array[0], rows))
         size = len(jax.tree.leaves(rows)[0])
         made = jax.tree.map(lambda its: jnp.zeros((size, *its.shape), its.dtype), example)
-        return jax.lax.fori_loop(0, count, run, made)
-
-    def init(lanes: Any, shared: Any) -> list[Any]:
-        return each(lambda one: init_one(one, shared), lanes, shared["count"])
+        return jax.lax.fori_loop(0, shared["count"], run, made)
 
     def chunk(carry: list[Any], lanes: Any, shared: Any, start: Any, stop: Any) -> tuple[list[Any], Any]:
         def run(i: Any, both: Any) -> Any:
             carry, losses = both
-            # In place: `lax.map` would make a second carry and copy it back, which costs more than some steps.
             leaves, one = jax.tree.map(lambda array: array[i], (carry, lanes))
 
             def body(t: Any, state: Any) -> Any:
                 leaves, losses = state
-                leaves, _, loss = step(leaves, one, shared, t)
+                leaves, loss = step(leaves, one, shared, t)
                 return leaves, write(losses, loss, t - start, i)
 
             leaves, losses = jax.lax.fori_loop(start, stop, body, (leaves, losses))
             return [write(all_of, leaf, i) for all_of, leaf in zip(carry, leaves, strict=True)], losses
 
-        example = jax.tree.map(lambda array: array[0], lanes)
-        losses = jnp.zeros((BLOCK, len(lanes["slot"])), loss_dtype(lane, example, shared))
+        losses = jnp.zeros((BLOCK, len(lanes["slot"])), loss.dtype)
         return jax.lax.fori_loop(0, shared["count"], run, (carry, losses))
 
-    def settled(carry: list[Any], lanes: Any, shared: Any) -> Any:
-        return each(lambda both: settled_one(*both, shared), (carry, lanes), shared["count"])
-
-    def evaluate(params: Any, lanes: Any, shared: Any) -> dict[str, Any]:
-        return each(lambda both: evaluate_one(*both, shared), (params, lanes), shared["count"])
-
-    return init, chunk, settled, evaluate
-
-
-def vectorised(lane: Lane, structure: Any, axes: list[int | None]) -> Functions:
-    """All lanes in one step; leaves that no lane touches stay unbatched."""
-
-    init_one, step_one, settled_one, evaluate_one = stepped(lane, structure, axes)
-    init = jax.vmap(init_one, in_axes=(0, None), out_axes=axes)
-    step = jax.vmap(step_one, in_axes=(axes, 0, None, None), out_axes=(axes, None, 0))
-    settled = jax.vmap(settled_one, in_axes=(axes, 0, None))
-    evaluate = jax.vmap(evaluate_one, in_axes=(0, 0, None))
-
-    def chunk(carry: list[Any], lanes: Any, shared: Any, start: Any, stop: Any) -> tuple[list[Any], Any]:
-        def body(t: Any, state: Any) -> Any:
-            leaves, losses = state
-            leaves, _, loss = step(leaves, lanes, shared, t)
-            return leaves, write(losses, loss, t - start)
-
-        example = jax.tree.map(lambda array: array[0], lanes)
-        buffer = jnp.zeros((BLOCK, len(lanes["slot"])), loss_dtype(lane, example, shared))
-        return jax.lax.fori_loop(start, stop, body, (carry, buffer))
-
-    return init, chunk, settled, evaluate
-
-
-PROGRAMS = {"map": mapped, "vmap": vectorised, "loop": stepped}
+    return (
+        lambda lanes, shared: each(lambda one: init(one, shared), lanes, shared),
+        chunk,
+        lambda carry, lanes, shared: each(lambda both: settled(*both, shared), (carry, lanes), shared),
+        lambda params, lanes, shared: each(lambda both: evaluate(*both, shared), (params, lanes), shared),
+    )
 
 
 def write(into: jax.Array, values: jax.Array, *place: Any) -> jax.Array:
@@ -231,10 +237,5 @@ def write(into: jax.Array, values: jax.Array, *place: Any) -> jax.Array:
     `into.at[place].set(values)` would be a scatter, which costs more than a step of a small task.
     """
     block = values.reshape((1,) * len(place) + into.shape[len(place) :])
-    corner = (*place, *[0] * (into.ndim - len(place)))
-    return jax.lax.dynamic_update_slice(into, block, [jnp.asarray(i, jnp.int32) for i in corner])
-
-
-def loss_dtype(lane: Lane, one: Any, shared: Any) -> Any:
-    """The dtype of a loss, without computing one, and without tracing an optimizer's step once more."""
-    return jax.eval_shape(lane.objective(one, shared, shared["base"]).value, one["params"]).dtype
+    corner = [jnp.asarray(i, jnp.int32) for i in (*place, *[0] * (into.ndim - len(place)))]
+    return jax.lax.dynamic_update_slice(into, block, corner, allow_negative_indices=False)

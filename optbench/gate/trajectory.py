@@ -4,8 +4,8 @@ For each (task, optimizer, learning rate) the median over seeds of the final los
 scale, with the baseline. A difference above the tolerance fails. On one machine the same code gives the same
 bits, so the tolerance only has to cover how other machines round. That is measured where the baselines are
 written: the suite runs again in both modes of lanes and with parameters moved by one rounding at every step, and
-each number's tolerance is three times the largest difference, or the least one. A number that rounding alone decides
-so gets a tolerance that hides it.
+each number's tolerance is three times the largest difference, or the least one. Of a loss that rounding alone moves
+by a decade only divergence is noticed.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ TOLERANCE_STEPS = 0.05
 """Fraction by which the steps to a target may differ, at the least; and at least 2 steps."""
 SPREADS = 3.0
 """How many times the measured spread may be used up."""
+CHAOS, ANYTHING = 1.0, 99.0
+"""The spread in decades from which a finite loss is not compared, and the tolerance that says so."""
 TWINS = 4
 """How many times the suite runs with other roundings where baselines are written, beside both modes of lanes."""
 FLOOR = 1e-7
@@ -111,10 +113,10 @@ def tolerant(numbers: Numbers, others: Sequence[Numbers]) -> Numbers:
     """The numbers with tolerances from how far other ways of rounding the same cells are from the first."""
     found = {}
     for key, number in numbers.items():
-        losses = [apart(number.loss, other[key].loss) for other in others]
+        spread = max(apart(number.loss, other[key].loss) for other in others)
         steps = [abs(number.steps - each) for other in others if (each := other[key].steps) != number.steps]
         found[key] = number._replace(
-            loss_tolerance=max(TOLERANCE_LOSS, SPREADS * max(losses)),
+            loss_tolerance=max(TOLERANCE_LOSS, SPREADS * spread if spread < CHAOS else ANYTHING),
             steps_tolerance=max(least_steps(number.steps), SPREADS * max(steps, default=0.0)),
         )
     return found
