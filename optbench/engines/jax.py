@@ -35,8 +35,6 @@ from optbench.protocol import Counts
 
 OLDER = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 2}
 """XLA's older emitters for CPUs, and LLVM's level below the highest: half the time to compile, or less."""
-
-
 SMALL = 1e5
 """FLOP of a gradient up to which a call costs as much as many steps."""
 
