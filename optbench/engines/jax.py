@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from optbench.engines.jax_device import device_facts as device_facts
-from optbench.engines.jax_device import entered, placed, product
+from optbench.engines.jax_device import entered, fetched, placed, product
 from optbench.engines.jax_device import watch_memory as watch_memory
 from optbench.engines.jax_program import Lane, functions, touched
 from optbench.engines.jax_task import loop_facts
@@ -32,11 +32,12 @@ from optbench.engines.lanes import BLOCK, WIDTH, Backend, Engine, Inputs
 from optbench.engines.measured import Stopwatch
 from optbench.metrics import Metric
 from optbench.protocol import Counts
+from optbench.task import Task
 
 OLDER = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 2}
 """XLA's older emitters for CPUs, and LLVM's level below the highest: half the time to compile, or less."""
-SMALL = 1e5
-"""FLOP of a gradient up to which a call costs as much as many steps."""
+SMALL = 5e7
+"""FLOP of the gradients between two evaluations of a task, up to which a call for each lane would cost too much."""
 
 
 class JaxBackend(Backend):
@@ -47,7 +48,7 @@ class JaxBackend(Backend):
     ):
         self.lane = Lane(inputs.cell, metrics)
         self.numbers: dict[int, jax.Array] = {}
-        self.together = mode == "vmap" or (mode == "map" and inputs.cell.task.flops() <= SMALL)
+        self.together = mode == "vmap" or (mode == "map" and between(inputs.cell.task) <= SMALL)
         self.slots = -(-len(inputs.seeds) // 8) * 8
         """Seeds that a unit of lanes has room for: a round number, so that other runs find the program compiled."""
         width = width if mode == "vmap" else -(-len(inputs.cells) // 32) * 32
@@ -162,11 +163,11 @@ class JaxBackend(Backend):
 
     def losses(self, columns: Sequence[Any]) -> np.ndarray:
         """Of all lanes, [steps, lanes], from those of each unit; nothing crosses to the host before."""
-        losses = jax.device_get(columns)
+        losses = fetched(columns)
         return losses[0][:, : self.count] if self.together else np.stack(losses, axis=1)
 
     def evaluate(self) -> dict[str, np.ndarray]:
-        units = jax.device_get(
+        units = fetched(
             [self.evaluated(*unit) for unit in zip(self.carries, self.rows, self.shared, strict=True)]
         )
         return {name: self.by_lane([unit[name] for unit in units]) for name in units[0]}
@@ -178,7 +179,7 @@ class JaxBackend(Backend):
         return self.evaluation(params, self.looked(row), shared)
 
     def counts(self) -> Counts:
-        units = jax.device_get([self.structure.unflatten(carry)["counts"] for carry in self.carries])
+        units = fetched([self.structure.unflatten(carry)["counts"] for carry in self.carries])
         return Counts(*map(self.by_lane, zip(*units, strict=True)))
 
     def by_lane(self, units: Sequence[Any]) -> np.ndarray:
@@ -213,6 +214,11 @@ class StepBackend(JaxBackend):
             self.carries[i] = carry
             columns.append(losses)
         return self.losses(columns)
+
+
+def between(task: Task) -> float:
+    """FLOP of the gradients between two evaluations, in a run of the task's own length."""
+    return task.flops() * task.horizon / max(1, len(task.evaluation_steps(task.horizon)))
 
 
 def taken(arrays: Any, at: Any) -> Any:

@@ -190,7 +190,7 @@ def repeated(step: Callable[..., Any], shape: tuple[int, ...], dtype: Any) -> Ca
 
 
 def in_turn(init: Callable, step: Callable, settled: Callable, evaluate: Callable, loss: Any) -> Functions:
-    """The same of the first `count` lanes, one after the other in one call, which costs as much as many small steps.
+    """The same of the first `count` lanes, one after the other in one call, since calls cost as much as small steps.
 
     In place: `lax.map` would copy the carry and the losses, which costs more than a hundred such steps.
     """
