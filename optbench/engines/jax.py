@@ -69,9 +69,9 @@ class JaxBackend(Backend):
         """The units, and the rows that a step of each needs: it costs more with each array that it is called with."""
         super().load(inputs)
         self.count, lanes = len(inputs.cells), inputs.lane_arrays()
-        self.seeds = [slice(slot, slot + 1) for slot in lanes["slot"]]
+        self.seeds = [(slot,) for slot in lanes["slot"].tolist()]
         if self.together:
-            self.seeds = [np.resize(np.arange(len(inputs.seeds)), self.slots)]
+            self.seeds = [tuple(range(len(inputs.seeds)))]
             self.units = [self.put(taken(lanes, np.resize(np.arange(self.count), self.width)))]
         else:
             alone = lanes | {"slot": np.zeros_like(lanes["slot"])}
@@ -81,13 +81,11 @@ class JaxBackend(Backend):
 
     def put_block(self, block: dict[str, Any]) -> None:
         """Each unit has the draws of its seeds beside what all share."""
-        numbers = {"base": np.int32(self.block_index * BLOCK)}
-        if self.together and self.mode == "map":
-            numbers["count"] = np.int32(self.count)
+        numbers = {"base": np.int32(self.block_index * BLOCK), "count": np.int32(self.count)}
         shared = {**self.put({"factors": block["factors"], **numbers}), "data": self.data}
-        drawn = {"draws": block["draws"], "first": self.first_draws}
-        each = {str(seeds): self.put(taken(drawn, seeds)) for seeds in self.seeds}
-        self.shared = [shared | each[str(seeds)] for seeds in self.seeds]
+        drawn, room = {"draws": block["draws"], "first": self.first_draws}, self.slots if self.together else 1
+        each = {seeds: self.put(taken(drawn, np.resize(seeds, room))) for seeds in set(self.seeds)}
+        self.shared = [shared | each[seeds] for seeds in self.seeds]
         jax.block_until_ready(self.shared)
 
     def number(self, value: int) -> jax.Array:
@@ -101,7 +99,7 @@ class JaxBackend(Backend):
         unit, row, shared = self.units[0], self.rows[0], self.shared[0]
         one = taken(unit, 0) if self.together else unit
         carry = jax.eval_shape(self.lane.init, one, shared)
-        loss = jax.eval_shape(self.lane.objective(one, shared, shared["base"]).value, one["params"])
+        loss = jax.eval_shape(self.lane.objective(one, shared, shared["base"]).value, one["params"]).dtype
         self.structure = jax.tree.structure(carry)
         axes: list[int | None] | None = [0] * self.structure.num_leaves if self.together else None
         if self.mode == "vmap":
@@ -119,7 +117,7 @@ class JaxBackend(Backend):
             chosen = jax.jit(settled).lower(first, row, shared)
             self.settled, seen = self.quickly(chosen), chosen.out_info
         self.evaluation = jax.jit(evaluate).lower(seen, self.looked(row), shared).compile()
-        self.facts |= memory_facts(self.chunk, carry)
+        self.facts |= memory_facts(self.chunk, carry, len(self.units) - 1)
 
     def unchanged(self, carry: Any, one: Any) -> bool:
         """Whether the parameters that are evaluated are those that are stepped, as they are for most optimizers."""
@@ -226,8 +224,8 @@ def taken(arrays: Any, at: Any) -> Any:
     return jax.tree.map(lambda array: array[at], arrays)
 
 
-def memory_facts(chunk: Any, carry: Any) -> dict[str, Any]:
-    """Bytes and counts that a record carries, from the compiled program and one lane's carry."""
+def memory_facts(chunk: Any, carry: Any, waiting: int) -> dict[str, Any]:
+    """Bytes and counts that a record carries, from the compiled program, one lane's carry, and how many units wait."""
 
     def bytes_of(tree: Any) -> int:
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
@@ -241,6 +239,7 @@ def memory_facts(chunk: Any, carry: Any) -> dict[str, Any]:
     if analysis is not None:
         sizes = (analysis.temp_size_in_bytes, analysis.argument_size_in_bytes, analysis.output_size_in_bytes)
         facts["program_bytes"] = sum(sizes) - analysis.alias_size_in_bytes  # a donated carry is both
+        facts["program_bytes"] += waiting * bytes_of(carry)
     return facts
 
 

@@ -138,7 +138,7 @@ Functions = tuple[Callable, Callable, Callable, Callable]
 
 
 def functions(mode: str, lane: Lane, structure: Any, loss: Any, axes: list[int | None] | None) -> Functions:
-    """A program of a mode; `loss`: the shape and dtype of a lane's, `axes`: where a carry has lanes, if it has."""
+    """A program of a mode; `loss`: the dtype of one, `axes`: where a carry has lanes, if it has."""
 
     def init(one: Any, shared: Any) -> list[Any]:
         return jax.tree.leaves(lane.init(one, shared))
@@ -157,26 +157,21 @@ def functions(mode: str, lane: Lane, structure: Any, loss: Any, axes: list[int |
 
     if mode == "loop":
         return init, counted, settled, lane.evaluate
-    chunk = repeated(step, loss.shape, loss.dtype)
     if axes is None:
-        return init, chunk, settled, lane.evaluate
+        return init, repeated(step, loss), settled, lane.evaluate
     if mode == "map":
         return in_turn(init, step, settled, lane.evaluate, loss)
     stepped = jax.vmap(step, in_axes=(axes, 0, None, None), out_axes=(axes, 0))
-
-    def beside(carry: list[Any], lanes: Any, *rest: Any) -> tuple[list[Any], Any]:
-        return repeated(stepped, lanes["slot"].shape, loss.dtype)(carry, lanes, *rest)
-
     return (
         jax.vmap(init, in_axes=(0, None), out_axes=axes),
-        beside,
+        repeated(stepped, loss),
         jax.vmap(settled, in_axes=(axes, 0, None)),
         jax.vmap(lane.evaluate, in_axes=(0, 0, None)),
     )
 
 
-def repeated(step: Callable[..., Any], shape: tuple[int, ...], dtype: Any) -> Callable[..., Any]:
-    """The steps from `start` to before `stop`, and the losses before each, of this shape, in a buffer for a block."""
+def repeated(step: Callable[..., Any], loss: Any) -> Callable[..., Any]:
+    """The steps from `start` to before `stop`, and the losses before each, of this dtype, in a buffer for a block."""
 
     def chunk(carry: list[Any], row: Any, shared: Any, start: Any, stop: Any) -> tuple[list[Any], Any]:
         def body(t: Any, state: Any) -> Any:
@@ -184,7 +179,8 @@ def repeated(step: Callable[..., Any], shape: tuple[int, ...], dtype: Any) -> Ca
             leaves, loss = step(leaves, row, shared, t)
             return leaves, write(losses, loss, t - start)
 
-        return jax.lax.fori_loop(start, stop, body, (carry, jnp.zeros((BLOCK, *shape), dtype)))
+        losses = jnp.zeros((BLOCK, *row["slot"].shape), loss)
+        return jax.lax.fori_loop(start, stop, body, (carry, losses))
 
     return chunk
 
@@ -220,7 +216,7 @@ def in_turn(init: Callable, step: Callable, settled: Callable, evaluate: Callabl
             leaves, losses = jax.lax.fori_loop(start, stop, body, (leaves, losses))
             return [write(all_of, leaf, i) for all_of, leaf in zip(carry, leaves, strict=True)], losses
 
-        losses = jnp.zeros((BLOCK, len(lanes["slot"])), loss.dtype)
+        losses = jnp.zeros((BLOCK, len(lanes["slot"])), loss)
         return jax.lax.fori_loop(0, shared["count"], run, (carry, losses))
 
     return (
