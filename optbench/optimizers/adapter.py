@@ -174,6 +174,9 @@ class Room(Method):
         if cls.__module__.startswith("optbench.optimizers."):
             cls.room, cls.halves = cls.__module__, {"jax": cls.name, "torch": cls.__name__}
 
+    def modules(self) -> tuple[str, ...]:
+        return (*super().modules(), *(f"{self.room}.{framework}" for framework in self.halves))
+
     def half(self, framework: str) -> Any:
         return getattr(importlib.import_module(f"{self.room}.{framework}"), self.halves[framework])
 

@@ -118,10 +118,8 @@ def numbers(opt: str) -> str:
     """The version of the code that the gate's numbers of an optimizer come from, in both frameworks."""
     from optbench.origin import version_of_numbers
 
-    home = type(catalogue.optimizer(opt)).__module__
-    return " ".join(
-        version_of_numbers((home, "optbench.tasks.leaves"), framework) for framework in FRAMEWORKS
-    )
+    modules = (*catalogue.optimizer(opt).modules(), "optbench.tasks.leaves")
+    return " ".join(version_of_numbers(modules, framework) for framework in FRAMEWORKS)
 
 
 def digest(mutant: Mutant) -> str:

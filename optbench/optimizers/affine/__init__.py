@@ -27,7 +27,7 @@ import functools
 import itertools
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from optbench.fields import hyper
 from optbench.optimizers.adapter import declared
@@ -111,7 +111,3 @@ class Affine(GroupOptimizer):
         """Not where a triangular solve would be batched: that stands still on XLA's CPU thread pool."""
         views = [matricized(tuple(shape)) for shape in shapes.values()]
         return not any(self.sides.triangular(m, n) or self.sides.triangular(n, m) for _, m, n in views)
-
-
-if TYPE_CHECKING:  # what `Room` imports; the digest of the code reads it here
-    from optbench.optimizers.affine import jax, torch  # noqa: F401

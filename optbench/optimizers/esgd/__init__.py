@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections import namedtuple
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from optbench.fields import MOMENTUM, hyper
 from optbench.optimizers.adapter import Room, decay, declared, small, step_size, weight_decay
@@ -102,7 +102,3 @@ ALONE = {
     "v": hyper(None, "the older name of nu"),
 }
 """What the factory and the class take beside the fields."""
-
-
-if TYPE_CHECKING:  # what `Room` imports; the digest of the code reads it here
-    from optbench.optimizers.esgd import jax, torch  # noqa: F401

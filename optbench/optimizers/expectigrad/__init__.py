@@ -21,7 +21,7 @@ arXiv:2010.01356; package expectigrad 0.0.0 (commit e9ba829).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from optbench.fields import MOMENTUM, hyper
 from optbench.optimizers.adapter import Room, decay, declared, flag, size, step_size
@@ -42,7 +42,3 @@ class Expectigrad(Room):
 
     def state_floats(self, shapes: Shapes) -> int:
         return (1 + self.sparse_counter + (self.beta > 0)) * size(shapes)
-
-
-if TYPE_CHECKING:  # what `Room` imports; the digest of the code reads it here
-    from optbench.optimizers.expectigrad import jax, torch  # noqa: F401

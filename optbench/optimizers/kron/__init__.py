@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from optbench.fields import MOMENTUM, Search, hyper
 from optbench.optimizers.adapter import Room, decay, declared, flag, step_size, weight_decay
@@ -148,7 +148,3 @@ ALONE = {
     ),
 }
 """What the factory and the class take beside the fields, and beside what all of PSGD take."""
-
-
-if TYPE_CHECKING:  # what `Room` imports; the digest of the code reads it here
-    from optbench.optimizers.kron import jax, torch  # noqa: F401

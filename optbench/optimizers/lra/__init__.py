@@ -22,7 +22,7 @@ psgd-jax 0.2.9.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from optbench.fields import hyper
 from optbench.optimizers.adapter import declared, size
@@ -44,7 +44,3 @@ class LRA(GroupOptimizer):
     def vectorizes(self, shapes: Shapes) -> bool:
         """Not under vmap: a batched solve can stand still on XLA's CPU thread pool."""
         return False
-
-
-if TYPE_CHECKING:  # what `Room` imports; the digest of the code reads it here
-    from optbench.optimizers.lra import jax, torch  # noqa: F401

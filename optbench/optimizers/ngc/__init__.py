@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from optbench.fields import MOMENTUM, hyper, nearest
 from optbench.optimizers.adapter import Room, decay, declared, small, step_size
@@ -101,7 +101,3 @@ def rule_of(opt: str, rules: Mapping[str, Any]) -> Any:
     if opt not in rules:
         raise KeyError(f"ngc: optimizer {opt!r} is not known. {nearest(opt, rules)}")
     return rules[opt]
-
-
-if TYPE_CHECKING:  # what `Room` imports; the digest of the code reads it here
-    from optbench.optimizers.ngc import jax, torch  # noqa: F401

@@ -18,7 +18,7 @@ Networks, arXiv:1905.11286; the numbers of `optax.novograd`, package optax 0.2.8
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from optbench.fields import MOMENTUM, hyper
 from optbench.optimizers.adapter import Room, decay, declared, size, small, step_size, weight_decay
@@ -40,7 +40,3 @@ class Novograd(Room):
 
     def state_floats(self, shapes: Shapes) -> int:
         return size(shapes) + len(shapes)
-
-
-if TYPE_CHECKING:  # what `Room` imports; the digest of the code reads it here
-    from optbench.optimizers.novograd import jax, torch  # noqa: F401

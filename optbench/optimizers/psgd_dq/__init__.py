@@ -40,7 +40,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from optbench.fields import FROM_NONE, Search, UserError, hyper
 from optbench.optimizers.adapter import decay, declared, flag, size, small, step_size, weight_decay
@@ -226,7 +226,3 @@ def check_momentum(owner: str, options: Mapping[str, Any]) -> None:
     """Raise a ValueError where a momentum that is not kept is to be whitened."""
     if not options.get("whiten_grad", True) and is_off(options["momentum"]):
         raise UserError(f"{owner}: whiten_grad=False needs momentum above 0. See: optbench show {owner}")
-
-
-if TYPE_CHECKING:  # what `Room` imports; the digest of the code reads it here
-    from optbench.optimizers.psgd_dq import jax, torch  # noqa: F401

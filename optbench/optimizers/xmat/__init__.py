@@ -17,7 +17,7 @@ Lie Group for SGD, arXiv:1809.10232; package psgd-jax 0.2.9.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from optbench.optimizers.adapter import declared, size
 from optbench.optimizers.psgd import GroupOptimizer
@@ -33,7 +33,3 @@ class XMat(GroupOptimizer):
 
     def state_floats(self, shapes: Shapes) -> int:
         return (2 + (self.b1 > 0)) * size(shapes)
-
-
-if TYPE_CHECKING:  # what `Room` imports; the digest of the code reads it here
-    from optbench.optimizers.xmat import jax, torch  # noqa: F401
