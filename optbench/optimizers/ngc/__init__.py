@@ -11,7 +11,9 @@ Source: package ngclearn 3.2.1 (commit 6cfadd5).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from inspect import Parameter, Signature
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -96,8 +98,63 @@ def weight(decay: Any, default: float, rounded: Any) -> Any:
     return 1 - (decay if isinstance(decay, Real) and decay == default else rounded)
 
 
-def rule_of(opt: str, rules: Mapping[str, Any]) -> Any:
-    """The two functions of a rule; an unknown name is a KeyError with its neighbours."""
-    if opt not in rules:
-        raise KeyError(f"ngc: optimizer {opt!r} is not known. {nearest(opt, rules)}")
-    return rules[opt]
+# --- the functional interface -------------------------------------------------------------------------------
+
+
+GIVEN = ("opt_params", "theta", "updates")
+"""What a step takes before its hyperparameters."""
+
+
+def rule(
+    np: Any, dtype: Any, update: Callable[..., Any], kept: int, **defaults: float
+) -> tuple[Callable, Callable]:
+    """A rule's init and its step of a list, from its step of one array, which keeps so many arrays of its shape.
+
+    `np` is jax.numpy or torch; what is kept has the `dtype`, None that of the array.
+    """
+    kind = Parameter.POSITIONAL_OR_KEYWORD
+    known = [Parameter(x, kind, default=defaults.get(x, Parameter.empty)) for x in (*GIVEN, *defaults)]
+    signature = Signature(known)
+
+    def init(theta: Any) -> Any:
+        """The state before the first step: what is kept of each array, and the number of steps."""
+        zeros = [[np.zeros_like(leaf, dtype=dtype) for leaf in theta] for _ in range(kept)]
+        return (*zeros, np.asarray(0.0)) if kept else np.asarray(0.0)
+
+    def step(*values: Any, **named: Any) -> tuple[Any, list]:
+        """One step of a list of arrays: the new state and the new list."""
+        bound = signature.bind(*values, **named)
+        bound.apply_defaults()
+        opt_params, theta, updates = map(bound.arguments.pop, GIVEN)
+        *states, time_step = opt_params if kept else (opt_params,)
+        time_step = time_step + 1
+        options = bound.arguments | ({"time_step": time_step} if kept else {})
+        new = [update(*row, **options) for row in zip(theta, updates, *states, strict=True)]
+        if not kept:
+            return time_step, new
+        made, *held = ([row[i] for row in new] for i in range(kept + 1))
+        return (*held, time_step), made
+
+    vars(step)["__signature__"] = signature
+    return init, step
+
+
+def interface(
+    rules: Mapping[str, tuple[Callable, Callable]],
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """`get_opt_init_fn` and `get_opt_step_fn` for the init and the step of each rule."""
+
+    def rule_of(opt: str) -> tuple[Callable, Callable]:
+        if opt not in rules:
+            raise KeyError(f"ngc: optimizer {opt!r} is not known. {nearest(opt, rules)}")
+        return rules[opt]
+
+    def get_opt_init_fn(opt: str = "adam") -> Callable[[Any], Any]:
+        """The function that makes the state of `adam`, `nag` or `sgd` from a list of arrays."""
+        return rule_of(opt)[0]
+
+    def get_opt_step_fn(opt: str = "adam", **hyperparameters: Any) -> Callable[..., tuple[Any, list]]:
+        """The step of `adam`, `nag` or `sgd` with these hyperparameters."""
+        return partial(rule_of(opt)[1], **hyperparameters)
+
+    return get_opt_init_fn, get_opt_step_fn

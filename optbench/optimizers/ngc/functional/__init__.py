@@ -15,11 +15,7 @@ Source: package ngclearn 3.2.1 (commit 6cfadd5).
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any
-
-from optbench.optimizers.ngc import rule_of
+from optbench.optimizers.ngc import interface
 from optbench.optimizers.ngc.functional.adam import adam_init, adam_step
 from optbench.optimizers.ngc.functional.nag import nag_init, nag_step
 from optbench.optimizers.ngc.functional.sgd import sgd_init, sgd_step
@@ -35,18 +31,5 @@ __all__ = [
     "sgd_step",
 ]
 
-RULES: dict[str, tuple[Callable, Callable]] = {
-    "adam": (adam_init, adam_step),
-    "nag": (nag_init, nag_step),
-    "sgd": (sgd_init, sgd_step),
-}
-
-
-def get_opt_init_fn(opt: str = "adam") -> Callable[[Any], Any]:
-    """The function that makes the state of `adam`, `nag` or `sgd` from a list of arrays."""
-    return rule_of(opt, RULES)[0]
-
-
-def get_opt_step_fn(opt: str = "adam", **hyperparameters: Any) -> Callable[[Any, Any, Any], tuple[Any, list]]:
-    """The step of `adam`, `nag` or `sgd` with these hyperparameters."""
-    return functools.partial(rule_of(opt, RULES)[1], **hyperparameters)
+RULES = {"adam": (adam_init, adam_step), "nag": (nag_init, nag_step), "sgd": (sgd_init, sgd_step)}
+get_opt_init_fn, get_opt_step_fn = interface(RULES)
