@@ -140,13 +140,11 @@ HARMLESS = (
         "(nu * average + (1 - nu) * grad)",
         "esgd",
     ),
-    Mutant("x", ROOMS + "xmat.group", "w = a * h + b * self.flip(h)", "w = b * self.flip(h) + a * h", "xmat"),
-    Mutant("x", ROOMS + "xmat.group", "size_a = w * w - z * z", "size_a = (w - z) * (w + z)", "xmat"),
-    Mutant("x", ROOMS + "lra.group", "x = x + U @ (V.T @ x)", "x = U @ (x @ V) + x", "lra"),
-    Mutant(
-        "x", ROOMS + "lra.group", "return d * (x + V @ (U.T @ x))", "return d * x + d * (V @ (x @ U))", "lra"
-    ),
-    Mutant("x", ROOMS + "affine.group", "root = self.xp.np.sqrt(scale)", "root = scale**0.5", "affine"),
+    Mutant("x", ROOMS + "xmat", "w = a * h + b * self.flip(h)", "w = b * self.flip(h) + a * h", "xmat"),
+    Mutant("x", ROOMS + "xmat", "size_a = w * w - z * z", "size_a = (w - z) * (w + z)", "xmat"),
+    Mutant("x", ROOMS + "lra", "x = x + U @ (V.T @ x)", "x = U @ (x @ V) + x", "lra"),
+    Mutant("x", ROOMS + "lra", "return d * (x + V @ (U.T @ x))", "return d * x + d * (V @ (x @ U))", "lra"),
+    Mutant("x", ROOMS + "affine", "root = self.xp.np.sqrt(scale)", "root = scale**0.5", "affine"),
     Mutant(
         "x",
         ROOMS + "psgd.torch_base",

@@ -281,22 +281,18 @@ MUTANTS = [
         "kron",
         rows="KronTorch",
     ),
-    Mutant(
-        "flip left out", ROOMS + "xmat.group", "w = a * h + b * self.flip(h)", "w = a * h + b * h", "xmat"
-    ),
-    Mutant(
-        "middle entry counted twice", ROOMS + "xmat.group", "if len(h) % 2:", "if not len(h) % 2:", "xmat"
-    ),
+    Mutant("flip left out", ROOMS + "xmat", "w = a * h + b * self.flip(h)", "w = a * h + b * h", "xmat"),
+    Mutant("middle entry counted twice", ROOMS + "xmat", "if len(h) % 2:", "if not len(h) % 2:", "xmat"),
     Mutant(
         "choice of the factor inverted",
-        ROOMS + "lra.group",
+        ROOMS + "lra",
         'xp.branch(given.uniform("choose_u") < 0.5, left, right)',
         'xp.branch(given.uniform("choose_u") > 0.5, left, right)',
         "lra",
     ),
     Mutant(
         "inverse not transposed",
-        ROOMS + "lra.group",
+        ROOMS + "lra",
         "solve(U.T @ b, transposed=True)",
         "solve(U.T @ b)",
         "lra",
@@ -311,14 +307,14 @@ MUTANTS = [
     ),
     Mutant(
         "root of the scale left out",
-        ROOMS + "affine.group",
+        ROOMS + "affine",
         "root = self.xp.np.sqrt(scale)",
         "root = scale",
         "affine",
     ),
     Mutant(
         "traces of the wrong side",
-        ROOMS + "affine.group",
+        ROOMS + "affine",
         "return [traces[1] * left, traces[0] * right]",
         "return [traces[0] * left, traces[1] * right]",
         "affine",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from optbench.optimizers.affine import Affine
-from optbench.optimizers.affine.group import Sided
+from optbench.optimizers.affine import Affine, Sided
 from optbench.optimizers.psgd.jax import factories
 
 affine, scale_by_affine = factories(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from optbench.optimizers.affine import Affine as Declared
-from optbench.optimizers.affine.group import Sided
+from optbench.optimizers import affine
 from optbench.optimizers.psgd.torch import GroupPreconditioner, group_class
 
 
-@group_class(Declared, Sided)
+@group_class(affine.Affine, affine.Sided)
 class Affine(GroupPreconditioner):
     """PSGD Affine: each parameter as a matrix, with a triangular or diagonal factor on either side."""

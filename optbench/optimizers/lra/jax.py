@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from optbench.optimizers.lra import LRA
-from optbench.optimizers.lra.group import LowRank
+from optbench.optimizers.lra import LRA, LowRank
 from optbench.optimizers.psgd.jax import factories
 
 low_rank_approximation, scale_by_lra = factories(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from optbench.optimizers.lra import LRA as Declared
-from optbench.optimizers.lra.group import LowRank
+from optbench.optimizers import lra
 from optbench.optimizers.psgd.torch import GroupPreconditioner, group_class
 
 
-@group_class(Declared, LowRank)
+@group_class(lra.LRA, lra.LowRank)
 class LRA(GroupPreconditioner):
     """PSGD LRA: Q = (I + U V^T) diag(d) on each param group as one vector."""

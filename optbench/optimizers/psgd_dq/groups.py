@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from optbench.optimizers.lra.group import LowRank
+from optbench.optimizers.lra import LowRank
 from optbench.optimizers.psgd import BALANCE_PROBABILITY
 from optbench.optimizers.psgd.groups import Factors, Group, WholeVector
 from optbench.optimizers.psgd_dq import OF_P, factor_axes, squeezed

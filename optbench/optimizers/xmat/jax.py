@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from optbench.optimizers.psgd.jax import factories
-from optbench.optimizers.xmat import XMat
-from optbench.optimizers.xmat.group import XGroup
+from optbench.optimizers.xmat import XGroup, XMat
 
 xmat, scale_by_xmat = factories(XMat, XGroup, "XMat: Q = diag(a) + antidiag(b) on all leaves as one vector")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from optbench.optimizers import xmat
 from optbench.optimizers.psgd.torch import GroupPreconditioner, group_class
-from optbench.optimizers.xmat import XMat as Declared
-from optbench.optimizers.xmat.group import XGroup
 
 
-@group_class(Declared, XGroup)
+@group_class(xmat.XMat, xmat.XGroup)
 class XMat(GroupPreconditioner):
     """PSGD XMat: Q = diag(a) + antidiag(b) on each param group as one vector."""
