@@ -5,6 +5,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
+
+def apart(found: Any, want: np.ndarray) -> float:
+    """The largest distance of an entry from the wanted one, relative to the largest of those."""
+    return float(np.abs(found - want).max() / np.abs(want).max())
+
 
 def interleaved(cases: Mapping[str, Callable[[int], Any]], steps: int, rounds: int) -> dict[str, float]:
     """Least CPU microseconds a step of each case, over `rounds` in which every case runs `steps` steps.

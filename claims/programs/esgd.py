@@ -10,7 +10,7 @@ import numpy as np
 from optbench.optimizers.esgd.jax import due, esgd, signs
 from optbench.rules.optax import KeyNoise
 
-from . import interleaved
+from . import apart, interleaved
 from .training import Training, streamed
 
 FIRST, ONE = jnp.array([2.0]), jnp.array([1.0])
@@ -38,8 +38,7 @@ def momentum(steps: int, seed: int) -> dict[str, Any]:
     g, t = np.random.default_rng(seed).standard_normal(steps), np.arange(1, steps + 1)
 
     def gap(expected: np.ndarray, **options: Any) -> float:
-        found = -updates_of(g, lr_warmup=0.0, **options)
-        return float(np.abs(found - expected).max() / np.abs(expected).max())
+        return apart(-updates_of(g, lr_warmup=0.0, **options), expected)
 
     def average(b: float) -> np.ndarray:
         means = itertools.accumulate(g, lambda m, x: b * m + (1 - b) * x, initial=0.0)
@@ -74,10 +73,6 @@ def curvature(size: int, products: int, seed: int) -> dict[str, Any]:
     with jax.enable_x64(True):
         full = estimate(jnp.asarray(hessian), products, 1 - 1 / products)
         diagonal = estimate(jnp.diag(jnp.diag(jnp.asarray(hessian))), products, 0.999)
-
-    def apart(estimated: Any, want: np.ndarray) -> float:
-        return float(np.abs(estimated - want).max() / want.max())
-
     return {
         "apart": {name: apart(full, want) for name, want in candidates.items()},
         "diagonal": apart(diagonal, candidates["absolute diagonal"]),

@@ -11,6 +11,7 @@ import optax
 from optbench import optimizers
 from optbench.optimizers.expectigrad.jax import expectigrad
 
+from . import apart
 from .training import built, streamed
 
 Array = np.ndarray
@@ -41,9 +42,7 @@ def equations(steps: int, size: int, seed: int) -> dict[str, Any]:
     for beta, sparse in ((0.9, True), (0.9, False), (0.0, True)):
         moves = streamed(expectigrad(beta=beta, sparse_counter=sparse), g)[1]
         want = pseudocode(g, 0.001, beta, 1e-8, sparse)
-        gaps[f"beta={beta:g}, sparse_counter={sparse}"] = float(
-            np.abs(moves - want).max() / np.abs(want).max()
-        )
+        gaps[f"beta={beta:g}, sparse_counter={sparse}"] = apart(moves, want)
     named = inspect.signature(expectigrad).parameters
     edges = (("beta", 1.0), ("beta", -0.1), ("eps", 0.0), ("beta", 0.0), ("eps", 1e-8))
     return {
@@ -83,14 +82,14 @@ def superposition(steps: int, size: int, seed: int) -> dict[str, Any]:
         "expectigrad": (expectigrad(lr=1.0), expectigrad(lr=1.0, beta=0.0)),
         "adam": (optax.adam(1.0), optax.adam(1.0, b1=0.0)),
     }
-    apart = {}
+    gaps = {}
     for name, (moving, plain) in pairs.items():
         m, want, updates = np.zeros(size), [], streamed(moving, g)[1]
         for t, u in enumerate(streamed(plain, g)[1], 1):
             m = 0.9 * m + 0.1 * u
             want.append(m / (1 - 0.9**t))
-        apart[name] = float(np.abs(updates - np.array(want)).max() / np.abs(updates).max())
-    return apart
+        gaps[name] = apart(np.array(want), updates)
+    return gaps
 
 
 def periodic(

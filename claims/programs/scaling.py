@@ -11,6 +11,7 @@ from optbench import optimizers
 from optbench.engines.jax_program import JaxObjective
 from optbench.optimizer import Optimizer
 
+from . import apart
 from .training import built, stepping
 
 Params = dict[str, jax.Array]
@@ -57,13 +58,9 @@ def laws(
                     for constant in (usual, without)
                 )
                 exponents = (-np.log(longer) / np.log(factors) + 0.0).tolist()
-                off = {"off": apart(moved, base), "off_exact": apart(exactly, plain)}
+                off = {"off": apart(np.array(moved), base), "off_exact": apart(np.array(exactly), plain)}
                 rows.append({"method": name, "what": what, "documented": law, "exponents": exponents, **off})
     return rows
-
-
-def apart(paths: list[Any], base: np.ndarray) -> float:
-    return float(np.abs(np.array(paths) - base).max() / np.abs(base).max())
 
 
 def walk(optimizer: Optimizer, steps: int, seed: int) -> Any:
