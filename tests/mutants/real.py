@@ -102,8 +102,8 @@ MUTANTS = [
     Mutant(
         "scale by the shape of a matrix wrong",
         ROOMS + "psgd.groups",
-        "math.prod(h.shape) if v is None",
-        "max(h.shape) if v is None",
+        "math.prod(h.shape) if whitens",
+        "max(h.shape) if whitens",
         "affine",
         "optax c8dc61b5",
     ),
@@ -126,7 +126,7 @@ MUTANTS = [
     Mutant(
         "a statistic is updated at the wrong time",
         ROOMS + "psgd.jax",
-        "for q, m in zip(held[1], directions, strict=True)",
+        "for q, m in zip(factors, directions, strict=True)",
         "for q, m in zip(state.factors, directions, strict=True)",
         "xmat",
         "optax 9e3c681d",
@@ -165,9 +165,9 @@ MUTANTS = [
     ),
     Mutant(
         "value range of a compressed state too small",
-        ROOMS + "kron.jax",
-        "mu = optax.tree.cast(mu, options.mu_dtype)",
-        "mu = optax.tree.cast(jax.tree.map(lambda m: jnp.clip(m, -1, 1), mu), options.mu_dtype)",
+        ROOMS + "psgd.jax",
+        "mu = optax.tree.cast(mu, mu_dtype)",
+        "mu = optax.tree.cast(jax.tree.map(lambda m: jnp.clip(m, -1, 1), mu), mu_dtype)",
         "kron",
         "HeavyBall f5b526a",
         rows="kron_of_low_precision",
@@ -219,7 +219,7 @@ MUTANTS = [
     Mutant(
         "a leaf with a zero gradient is fitted",
         ROOMS + "kron.torch",
-        "lr = lr * is_alive(g)",
+        "lr = lr * is_alive(torch, g)",
         "lr = lr * 1",
         "kron",
         "psgd-jax 0.2.9",

@@ -105,8 +105,8 @@ MUTANTS = [
     Mutant(
         "psgd.groups: arithmetic 95",
         "optbench.optimizers.psgd.groups",
-        "    return ((math.prod(h.shape) if v is None else (v * v).sum()) / (h * h).sum()) ** 0.25",
-        "    return ((math.prod(h.shape) if v is None else (v / v).sum()) / (h * h).sum()) ** 0.25",
+        "            scale = ((math.prod(h.shape) if whitens else (v * v).sum()) / (h * h).sum()) ** 0.25",
+        "            scale = ((math.prod(h.shape) if whitens else (v / v).sum()) / (h * h).sum()) ** 0.25",
         "xmat,lra",
     ),
     Mutant(

@@ -13,10 +13,10 @@ from optbench.fields import hyper
 from optbench.optimizers.kron import ALONE, FITTING, RELEASES, Kron, Shaping, jax_factors
 from optbench.optimizers.kron.jax_layers import Layers
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, KEY, MASK, SHARED, check_release
-from optbench.optimizers.psgd.jax import check_static, finished, is_alive, momentum
+from optbench.optimizers.psgd.groups import is_alive
+from optbench.optimizers.psgd.jax import check_static, finished, first_momentum, momentum, where_due
 from optbench.optimizers.psgd.jax import precond_update_prob_schedule as precond_update_prob_schedule
 from optbench.protocol import Noise
-from optbench.ranges import is_off
 from optbench.rules.arguments import SCHEDULED, Decorator, at, field, takes
 from optbench.rules.optax import KeyNoise, probes
 from optbench.rules.optax_transform import checked
@@ -98,16 +98,14 @@ class Whitening(NamedTuple):
             factors.append([jnp.repeat(q[None], len(leaf), axis=0) for q in first] if stacked else first)
         return {
             "count": jnp.zeros((), jnp.int32),
-            "mu": None
-            if is_off(self.options.b1)
-            else optax.tree.zeros_like(params, dtype=self.options.mu_dtype),
+            "mu": first_momentum(params, self.options),
             "Qs_preconditioners": structure.unflatten(factors),
             "update_counter": jnp.zeros((), jnp.int32),
         }
 
     def update(self, updates: Any, state: Any, params: Any = None, **_: Any) -> tuple[Any, dict[str, Any]]:
         grads, t, options = updates, state["count"] + 1, self.options
-        mu, direction = momentum(grads, state["mu"], options.b1, False, t)
+        mu, direction = momentum(grads, state["mu"], options, t)
         due, counter = self.due(state, t)
         structure = jax.tree.structure(grads)
         factors = structure.flatten_up_to(state["Qs_preconditioners"])
@@ -117,11 +115,9 @@ class Whitening(NamedTuple):
             return self.fitted(factors, on, state["count"])
 
         with jax.default_matmul_precision(options.precond_update_precision):
-            factors = fit(factors) if due is True else jax.lax.cond(due, fit, lambda same: same, factors)
+            factors = where_due(due, fit, factors)
         with jax.default_matmul_precision(options.precond_grads_precision):
             updates = self.applied(factors, direction)
-        if options.mu_dtype is not None and mu is not None:
-            mu = optax.tree.cast(mu, options.mu_dtype)
         new = {
             "count": t,
             "mu": mu,
@@ -157,7 +153,7 @@ class Whitening(NamedTuple):
         given = []
         for qs, g, v in zip(factors, leaves, probe, strict=True):
             # A leaf without gradient is fitted with a step of 0.
-            alive = jnp.asarray(True) if release else is_alive(g)
+            alive = jnp.asarray(True) if release else is_alive(jnp, g)
             lr = jnp.where(alive, self.options.preconditioner_lr, 0).astype(g.dtype)
             given.append(jax_factors.Leaf(qs, g if release == "0.2.7" else jax_factors.damped(g, v), v, lr))
         single = iter(

@@ -12,7 +12,8 @@ from optbench.fields import hyper
 from optbench.optimizers.kron import ALONE, DAMPING, FITTING, RELEASES, RMS_CLIP, Shaping, factor_kinds
 from optbench.optimizers.kron import Kron as Declared
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, SEED, SHARED
-from optbench.optimizers.psgd.torch_base import Preconditioned, Work, descend, is_alive
+from optbench.optimizers.psgd.groups import is_alive
+from optbench.optimizers.psgd.torch_base import Preconditioned, Work, descend
 from optbench.optimizers.psgd.torch_base import precond_update_prob_schedule as precond_update_prob_schedule
 from optbench.protocol import normals
 from optbench.rules.arguments import at, rate
@@ -127,7 +128,7 @@ class Kron(Preconditioned):
         lr = torch.full((), group["preconditioner_lr"], dtype=g.dtype, device=g.device)
         if group["upstream"] is None:
             # A leaf without gradient is fitted with a step of 0.
-            lr = lr * is_alive(g)
+            lr = lr * is_alive(torch, g)
         if group["upstream"] != "0.2.7":
             g = g + DAMPING * g.abs().mean() * v
         return lifted(fit_factors, (0, 0, 0, None), group)(qs, g, v, lr)

@@ -19,7 +19,8 @@ from optbench.optimizers.kron.torch import (
     precondition,
 )
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, SEED, SHARED
-from optbench.optimizers.psgd.torch_base import Work, descend, is_alive
+from optbench.optimizers.psgd.groups import is_alive
+from optbench.optimizers.psgd.torch_base import Work, descend
 from optbench.rules.arguments import field, rate
 from optbench.rules.torch_optimizer import Leaf, optimizer, wide
 from optbench.rules.torch_shards import spread, whole
@@ -119,7 +120,7 @@ class KronTorch(Kron):
         lr = torch.full((), group["precond_lr"], dtype=g.dtype, device=g.device)
         if group["upstream"] is None:
             # A leaf without gradient is fitted with a step of 0.
-            lr = lr * is_alive(g)
+            lr = lr * is_alive(torch, g)
         damped = g + DAMPING * g.abs().mean() * v
         if balance and len(qs) > 1:
             qs = balanced(qs)

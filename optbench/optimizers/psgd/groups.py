@@ -7,7 +7,7 @@ the two have by different names.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from optbench.protocol import Noise, normals
@@ -90,8 +90,31 @@ class WholeVector(Group):
         return self.units(list(normals(noise, "probe", step, likes).values()))
 
 
-def first_scale(h: Any, v: Any, given: Any) -> Any:
-    """The scale that makes the first direction Q^T Q h about as long as it should be."""
-    if given is not None:
-        return given
-    return ((math.prod(h.shape) if v is None else (v * v).sum()) / (h * h).sum()) ** 0.25
+def refitted(
+    group: Group, options: Any, units: Iterable[tuple[Any, ...]], lr: Any, whitens: bool, is_first: Any
+) -> Iterator[tuple[Factors, Any]]:
+    """The factors of each unit after a fit, and whether they have their first scale; Python reads no number.
+
+    `units` have their factors, whether those are scaled, h, v, and the unit's draws from [0, 1). One without gradient
+    is fitted with a step of 0; not so with `upstream`.
+    """
+    xp, upstream = group.xp, options.upstream is not None
+    for factors, scaled, h, v, uniform in units:
+        alive = is_alive(xp.np, h) | upstream
+        due = alive & (is_first if upstream else ~scaled)
+        scale = options.precond_init_scale
+        if scale is None:
+            # It makes the first direction Q^T Q h about as long as it should be.
+            scale = ((math.prod(h.shape) if whitens else (v * v).sum()) / (h * h).sum()) ** 0.25
+        factors = group.scaled(factors, xp.chosen(due, scale, 1, h))
+        given = Fit(h, v, xp.chosen(alive, lr, 0, h), options.step_normalizer_order == "2nd", uniform)
+        yield group.fit(factors, given), scaled | due
+
+
+def is_alive(np: Any, h: Any) -> Any:
+    """Whether the mean size of h is above the root of the smallest number, so that its squares are numbers.
+
+    A unit without gradient says nothing about its curvature: fitted all the same, Q would grow at each
+    step until Q^2 overflows when the gradient comes back. `np` is jax.numpy or torch.
+    """
+    return abs(h).mean() > np.finfo(h.dtype).tiny ** 0.5

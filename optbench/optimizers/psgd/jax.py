@@ -13,7 +13,7 @@ import optax
 from optbench.fields import hyper
 from optbench.optimizers import psgd
 from optbench.optimizers.psgd import jax_arrays
-from optbench.optimizers.psgd.groups import Factors, Fit, Group, first_scale
+from optbench.optimizers.psgd.groups import Factors, Group, refitted
 from optbench.optimizers.psgd.jax_curvature import hessian_helper as hessian_helper
 from optbench.protocol import Noise
 from optbench.ranges import is_off
@@ -59,15 +59,9 @@ def factories(
     def make(learning_rate: Any, weight_decay: Any, mask: Any, **options: Any) -> Any:
         return finished(scale(**options), learning_rate, weight_decay, mask)
 
-    make.__doc__ = f"PSGD {summary}.\n{UPDATE}"
-    scale.__doc__ = f"`{name}` without learning rate and weight decay."
-    made = []
-    for function, called, first, decay in (
-        (make, name, "learning_rate", "weight_decay mask"),
-        (scale, f"scale_by_{declared.name}", "", ""),
-    ):
+    def made(function: Any, called: str, doc: str, first: str = "", decay: str = "") -> Factory:
         function.__name__ = function.__qualname__ = called
-        function.__module__ = f"{declared.__module__}.jax"
+        function.__doc__, function.__module__ = doc, f"{declared.__module__}.jax"
         arguments = takes(
             declared,
             f"{first} preconditioner_update_probability b1 nesterov {decay} {group.own} precond_lr "
@@ -81,8 +75,12 @@ def factories(
             upstream=psgd.UPSTREAM,
             **psgd.SHARED,
         )
-        made.append(arguments(function))
-    return made[0], made[1]
+        return arguments(function)
+
+    return (
+        made(make, name, f"PSGD {summary}.\n{UPDATE}", "learning_rate", "weight_decay mask"),
+        made(scale, f"scale_by_{declared.name}", f"`{name}` without learning rate and weight decay."),
+    )
 
 
 def scale_by_group(
@@ -94,15 +92,15 @@ def scale_by_group(
     **given: Any,
 ) -> optax.GradientTransformationExtraArgs:
     """Precondition with Q^T Q, Q on `group`, in whitening or in Hessian mode."""
-    owner, options = declared.name, SimpleNamespace(**given)
+    owner, release = declared.name, psgd.check_release(declared.name, upstream, declared.releases)
     source: Noise = KeyNoise.seeded(36 if seed is None else seed) if noise is None else noise
-    fitting = Fitting(group, options, source, psgd.check_release(owner, upstream, declared.releases))
+    options = SimpleNamespace(**given, upstream=release)
 
     def init(params: Any) -> GroupState:
         units = group.units(jax.tree.leaves(params))
         return GroupState(
             jnp.zeros((), jnp.int32),
-            None if is_off(options.b1) else optax.tree.zeros_like(params, dtype=options.mu_dtype),
+            first_momentum(params, options),
             jnp.zeros(len(units), bool),
             [group.init(unit, source) for unit in units],
         )
@@ -110,82 +108,53 @@ def scale_by_group(
     def update(
         updates: Any, state: Any, params=None, *, Hvp=None, vector=None, update_preconditioner=None, **_: Any
     ) -> tuple[Any, GroupState]:
-        t, (leaves, structure) = state.count + 1, jax.tree.flatten(updates)
         if Hvp is not None and (vector is None or update_preconditioner is None):
             raise ValueError(f"{owner}: update with Hvp also needs vector and update_preconditioner")
-        with jax.default_matmul_precision(options.precision):
+        t, (leaves, structure) = state.count + 1, jax.tree.flatten(updates)
+        names = leaf_names(updates)
+
+        def uniform(suffix: str) -> Callable[[str], jax.Array]:
+            return lambda name: source.uniform(name + suffix, state.count, jnp.float32)
+
+        def fit(held: Any) -> Any:
             if Hvp is None:
-                held = fitting.whitened(state, updates)
+                hs = group.units(leaves)
+                vs = group.probe(source, state.count, dict(zip(names, leaves, strict=True)))
             else:
-                given = (unmasked(updates, Hvp), unmasked(updates, vector))
-                held = fitting.curved(state, updates, *given, update_preconditioner)
-            mu, direction = momentum(updates, state.mu, options.b1, options.nesterov, t)
+                trees = (unmasked(updates, tree) for tree in (Hvp, vector))
+                hs, vs = (group.units(jax.tree.leaves(tree)) for tree in trees)
+            uniforms = map(uniform, [""] if group.whole else [f".{name}" for name in names])
+            units = zip(*held, hs, vs, uniforms, strict=True)
+            made = [
+                *refitted(group, options, units, at(options.precond_lr, t), Hvp is None, state.count == 0)
+            ]
+            return [q for q, _ in made], jnp.stack([scaled for _, scaled in made])
+
+        with jax.default_matmul_precision(options.precision):
+            due = whitens(options, source, state.count) if Hvp is None else jnp.asarray(update_preconditioner)
+            factors, scaled = where_due(due, fit, (state.factors, state.scaled))
+            mu, direction = momentum(updates, state.mu, options, t, options.nesterov)
             directions = group.units(jax.tree.leaves(direction))
-            units = [group.apply(q, m) for q, m in zip(held[1], directions, strict=True)]
+            units = [group.apply(q, m) for q, m in zip(factors, directions, strict=True)]
         restored = structure.unflatten(group.restore(units, leaves))
         done = clip_global(restored, options.update_global_norm_clip)
-        if mu is not None and options.mu_dtype is not None:
-            mu = optax.tree.cast(mu, options.mu_dtype)
-        return done, GroupState(t, mu, *held)
+        return done, GroupState(t, mu, scaled, factors)
 
     return checked(owner, optax.GradientTransformationExtraArgs(init, update))
 
 
-Held = tuple[jax.Array, list[Factors]]
-"""Which units have their first scale, and the factors of each."""
+def whitens(options: Any, noise: Noise, count: jax.Array) -> Any:
+    """Whether this step of whitening fits the factors; True where every step does."""
+    probability = options.preconditioner_update_probability
+    if isinstance(probability, int | float) and probability == 1:
+        return True
+    forced = 1 if options.upstream == "0.1.0" else psgd.FORCED_FITS
+    return (noise.uniform("update_u", count, jnp.float32) < probability) | (count < forced)
 
 
-class Fitting(NamedTuple):
-    """When the factors of a group are fitted, and how."""
-
-    group: Group
-    options: Any
-    """The arguments of the factory, by name."""
-    source: Noise
-    release: str | None
-
-    def whitened(self, state: GroupState, grads: Any) -> Held:
-        held, probability = (state.scaled, state.factors), self.options.preconditioner_update_probability
-
-        def fit(held: Held) -> Held:
-            likes = dict(zip(leaf_names(grads), jax.tree.leaves(grads), strict=True))
-            probe = self.group.probe(self.source, state.count, likes)
-            return self.fitted(held, state.count, grads, grads, probe, hessian=False)
-
-        if isinstance(probability, int | float) and probability == 1:
-            return fit(held)
-        forced = 1 if self.release == "0.1.0" else psgd.FORCED_FITS
-        due = self.source.uniform("update_u", state.count, jnp.float32) < probability
-        return jax.lax.cond(due | (state.count < forced), fit, lambda held: held, held)
-
-    def curved(self, state: GroupState, grads: Any, hvp: Any, vector: Any, due: Any) -> Held:
-        """The factors after this step's Hessian-vector product, where one is due."""
-
-        def fit(held: Held) -> Held:
-            vectors = self.group.units(jax.tree.leaves(vector))
-            return self.fitted(held, state.count, grads, hvp, vectors, hessian=True)
-
-        return jax.lax.cond(due, fit, lambda held: held, (state.scaled, state.factors))
-
-    def fitted(self, held: Held, step: Any, grads: Any, h_tree: Any, vs: list[Any], hessian: bool) -> Held:
-        lr, second_order = at(self.options.precond_lr, step + 1), self.options.step_normalizer_order == "2nd"
-        suffixes = [""] if self.group.whole else [f".{name}" for name in leaf_names(grads)]
-        rows = zip(self.group.units(jax.tree.leaves(h_tree)), vs, *held, suffixes, strict=True)
-        flags, factors = [], []
-        for h, v, done, q, suffix in rows:
-            alive = jnp.asarray(True) if self.release else is_alive(h)
-            due = (step == 0) if self.release else alive & ~done
-            scale = first_scale(h, v if hessian else None, self.options.precond_init_scale)
-            q = self.group.scaled(q, jnp.where(due, scale, 1).astype(h.dtype))
-
-            def uniform(name: str, suffix: str = suffix) -> jax.Array:
-                return self.source.uniform(name + suffix, step, jnp.float32)
-
-            # A dead unit is fitted with a step of 0.
-            size = jnp.where(alive, lr, 0).astype(h.dtype)
-            factors.append(self.group.fit(q, Fit(h, v, size, second_order, uniform)))
-            flags.append(done | due)
-        return jnp.stack(flags), factors
+def where_due(due: Any, fit: Callable[[Any], Any], held: Any) -> Any:
+    """What is held after a fit, where one is due; with no branch where `due` is True."""
+    return fit(held) if due is True else jax.lax.cond(due, fit, lambda same: same, held)
 
 
 def precond_update_prob_schedule(
@@ -204,18 +173,15 @@ def precond_update_prob_schedule(
     return schedule
 
 
-def is_alive(h: jax.Array) -> jax.Array:
-    """Whether the mean size of h is above the root of the smallest number, so that its squares are numbers.
-
-    A unit without gradient says nothing about its curvature: fitted all the same, Q would grow at each
-    step until Q^2 overflows when the gradient comes back.
-    """
-    return jnp.mean(jnp.abs(h)) > jnp.finfo(h.dtype).tiny ** 0.5
+def first_momentum(params: Any, options: Any) -> Any:
+    return None if is_off(options.b1) else optax.tree.zeros_like(params, dtype=options.mu_dtype)
 
 
-def momentum(grads: Any, mu: Any, b1: Any, nesterov: bool, t: jax.Array) -> tuple[Any, Any]:
+def momentum(grads: Any, mu: Any, options: Any, t: jax.Array, nesterov: bool = False) -> tuple[Any, Any]:
+    """The momentum after this step as it is kept, and the direction."""
     if mu is None:
         return None, grads
+    b1, mu_dtype = options.b1, options.mu_dtype
     mu = jax.tree.map(lambda g, m: (1 - b1) * g + b1 * m, grads, mu)
     if not nesterov:
         direction = optax.tree.bias_correction(mu, b1, t)
@@ -223,6 +189,8 @@ def momentum(grads: Any, mu: Any, b1: Any, nesterov: bool, t: jax.Array) -> tupl
         ahead = optax.tree.bias_correction(mu, b1, t + 1)
         corrected = optax.tree.bias_correction(grads, b1, t)
         direction = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, ahead, corrected)
+    if mu_dtype is not None:
+        mu = optax.tree.cast(mu, mu_dtype)
     return mu, jax.tree.map(lambda m, g: m.astype(g.dtype), direction, grads)
 
 

@@ -51,6 +51,11 @@ def solver(a: Any) -> Callable[..., Any]:
     return lambda x, transposed=False: lu_solve(factored, x, trans=int(transposed))
 
 
+def chosen(condition: Any, x: Any, other: Any, like: Any) -> Any:
+    """One of two numbers, in the dtype of an array."""
+    return np.where(condition, x, other).astype(like.dtype)
+
+
 def ratio_if(due: Any, ratio: Callable[[], Any]) -> Any:
     """The ratio where due; else 1, or None where that is known before it runs."""
     return np.where(due, ratio(), 1)

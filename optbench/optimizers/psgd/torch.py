@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -17,8 +18,8 @@ from optbench.optimizers.psgd import (
     GroupOptimizer,
     torch_arrays,
 )
-from optbench.optimizers.psgd.groups import Fit, Group, first_scale
-from optbench.optimizers.psgd.torch_base import Preconditioned, Work, descend, is_alive
+from optbench.optimizers.psgd.groups import Group, refitted
+from optbench.optimizers.psgd.torch_base import Preconditioned, Work, descend
 from optbench.optimizers.psgd.torch_base import precond_update_prob_schedule as precond_update_prob_schedule
 from optbench.optimizers.psgd.torch_curvature import hessian_helper as hessian_helper
 from optbench.rules.arguments import at, rate
@@ -151,18 +152,27 @@ class GroupPreconditioner(Preconditioned):
 
     def step_group(self, work: Work, curvature: Curvature | None) -> None:
         group, leaves, draws = work
-        present, kind = [leaf.param for leaf in leaves], self.kind(torch_arrays, group)
+        kind, options = self.kind(torch_arrays, group), SimpleNamespace(**group)
         members = self.members(group, leaves)
         states = self.states(members)
+
+        def units_of(given: dict[torch.Tensor, torch.Tensor]) -> list[Any]:
+            return kind.units([whole(given[p] if p in given else torch.zeros_like(p)) for p in members])
+
         if draws is not None:
-            given = {leaf.param: leaf.grad for leaf in leaves}
-            grads = [whole(given[p] if p in given else torch.zeros_like(p)) for p in members]
-            self.fit_group(work, states, members, grads, curvature)
-        moved = dict(zip(present, self.momenta(group, leaves), strict=True))
-        directions = kind.units([whole(moved.get(p, torch.zeros_like(p))) for p in members])
+            hs, vs = units_of({leaf.param: leaf.grad for leaf in leaves}), draws.vectors
+            if curvature is not None:
+                hs, vs = (kind.units([whole(curvature[p][i]) for p in members]) for i in (0, 1))
+            rows = zip(states, hs, vs, draws.uniforms, strict=True)
+            units = [(own["factors"], own["scaled"], h, v, drawn.__getitem__) for own, h, v, drawn in rows]
+            made = refitted(kind, options, units, draws.lr, curvature is None, draws.is_first)
+            for state, (factors, scaled) in zip(states, made, strict=True):
+                state |= {"factors": factors, "scaled": scaled}
+        present = [leaf.param for leaf in leaves]
+        directions = units_of(dict(zip(present, self.momenta(group, leaves), strict=True)))
         units = [kind.apply(state["factors"], m) for state, m in zip(states, directions, strict=True)]
         restored = dict(zip(members, kind.restore(units, members), strict=True))
-        updates = clip_global([restored[p] for p in present], group["update_global_norm_clip"])
+        updates = clip_global([restored[p] for p in present], options.update_global_norm_clip)
         descend(group, present, updates)
 
     def due(self, group: dict[str, Any]) -> bool:
@@ -171,33 +181,6 @@ class GroupPreconditioner(Preconditioned):
         if probability == 1 or step < forced:
             return True
         return bool(self.noise.uniform("update_u", step, torch.float32) < probability)
-
-    def fit_group(
-        self,
-        work: Work,
-        states: list[dict[str, Any]],
-        members: list[torch.Tensor],
-        grads: list[torch.Tensor],
-        curvature: Curvature | None,
-    ) -> None:
-        """Fit all units of a group; no value of a tensor is read from Python."""
-        group, _, (vs, lr, is_first, uniforms) = work
-        kind, upstream = self.kind(torch_arrays, group), group["upstream"] is not None
-        if curvature is None:
-            hs = kind.units(grads)
-        else:
-            hs, vs = (kind.units([whole(curvature[p][i]) for p in members]) for i in (0, 1))
-        second_order = group["step_normalizer_order"] == "2nd"
-        for state, h, v, uniform in zip(states, hs, vs, uniforms, strict=True):
-            one = torch.ones((), dtype=h.dtype, device=h.device)
-            alive = is_alive(h) | upstream
-            due = alive & is_first if upstream else alive & ~state["scaled"]
-            scale = first_scale(h, v if curvature is not None else None, group["precond_init_scale"])
-            factors = kind.scaled(state["factors"], torch.where(due, scale, one))
-            # A dead unit is fitted with a step of 0.
-            size = torch.where(alive, lr * one, 0 * one)
-            state["factors"] = kind.fit(factors, Fit(h, v, size, second_order, uniform.__getitem__))
-            state["scaled"] = state["scaled"] | due
 
 
 def clip_global(updates: list[torch.Tensor], limit: float | None) -> list[torch.Tensor]:

@@ -49,6 +49,11 @@ def solver(a: Any) -> Callable[..., Any]:
     return lambda x, transposed=False: torch.linalg.lu_solve(lu, pivots, x[:, None], adjoint=transposed)[:, 0]
 
 
+def chosen(condition: Any, x: Any, other: Any, like: Any) -> Any:
+    tensors = [y if isinstance(y, torch.Tensor) else like.new_full((), y) for y in (x, other)]
+    return torch.where(condition, *tensors)
+
+
 def ratio_if(due: Any, ratio: Callable[[], Any]) -> Any:
     return ratio() if due else None
 

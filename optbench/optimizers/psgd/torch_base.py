@@ -127,7 +127,3 @@ class precond_update_prob_schedule:
 
 # A param group holds it: `torch.load` with weights_only, its default, refuses what it does not know.
 torch.serialization.add_safe_globals([precond_update_prob_schedule])
-
-
-def is_alive(h: torch.Tensor) -> torch.Tensor:
-    return h.abs().mean() > torch.finfo(h.dtype).tiny ** 0.5
