@@ -48,8 +48,8 @@ HARMLESS = (
     Mutant(
         "x",
         ROOMS + "kron.torch",
-        "g = g + DAMPING * g.abs().mean() * v",
-        "g = v * (g.abs().mean() * DAMPING) + g",
+        "g = g + self.damping * g.abs().mean() * v",
+        "g = v * (g.abs().mean() * self.damping) + g",
         "kron",
     ),
     Mutant("x", ROOMS + "kron.torch", "norms.prod() ** (1 / len(qs))", "norms.log().mean().exp()", "kron"),

@@ -154,7 +154,7 @@ MUTANTS = [
     Mutant(
         "damping dropped",
         ROOMS + "kron.torch",
-        "g = g + DAMPING * g.abs().mean() * v",
+        "g = g + self.damping * g.abs().mean() * v",
         "g = g + 0 * v",
         "kron",
     ),
@@ -268,8 +268,8 @@ MUTANTS = [
     Mutant(
         "order of the update",
         ROOMS + "kron.torch_kron_torch",
-        "return damped if on_momentum else direction",
-        "return direction",
+        "return g if on_momentum else m",
+        "return m",
         "kron",
         rows="KronTorch",
     ),

@@ -193,8 +193,8 @@ MUTANTS = [
     Mutant(
         "another rate than intended for one group",
         ROOMS + "kron.torch",
-        'lr = torch.full((), group["preconditioner_lr"]',
-        'lr = torch.full((), self.param_groups[0]["preconditioner_lr"]',
+        "lr = torch.full((), group[self.fit_rate]",
+        "lr = torch.full((), self.param_groups[0][self.fit_rate]",
         "kron",
         "Dion changelog (output layer)",
         rows="torch_kron_of_stacks",

@@ -42,6 +42,11 @@ class Kron(Preconditioned):
 
     first_count: ClassVar[int] = 1
     """The number of the first step, at which a schedule is read."""
+    damping: ClassVar[float] = DAMPING
+    older: ClassVar[str] = "0.2.7"
+    """The release that damps no gradient and bends the updates."""
+    fit_rate: ClassVar[str] = "preconditioner_lr"
+    first_scale: ClassVar[str] = "preconditioner_init_scale"
     releases: ClassVar[tuple[str, ...]] = RELEASES
 
     def build(self, params: Any, **options: Any) -> None:
@@ -75,29 +80,47 @@ class Kron(Preconditioned):
             self.step_group(work)
 
     def step_group(self, work: Work) -> None:
+        descend(work.group, [leaf.param for leaf in work.leaves], self.updates(work))
+
+    def updates(self, work: Work) -> list[torch.Tensor]:
+        """What each parameter moves by before decay and learning rate; also fits its factors, where that is due."""
         group, leaves, draws = work
-        limit = trust_region if group["upstream"] == "0.2.7" else clip_rms
+        limit = trust_region if group["upstream"] == self.older else clip_rms
         apply, updates = lifted(precondition, (0, 0), group), []
         for i, (leaf, direction) in enumerate(zip(leaves, self.momenta(group, leaves), strict=True)):
             # Of what is sharded one parameter at a time is whole.
-            m, qs = whole(direction), [whole(q) for q in leaf.state["Q"]]
+            qs = [whole(q) for q in leaf.state["Q"]]
+            m = whole(direction).reshape(self.shape(leaf.param, group))
+            m = m.to(wide(m.dtype))
             if draws is not None:
                 balance, probe = draws
-                on_momentum = group["momentum_into_precond_update"]
-                qs = self.fitted(group, qs, m if on_momentum else whole(leaf.grad), probe[i], balance)
+                g, qs = self.fitted(leaf, qs, m, probe[i], balance)
                 leaf.state["Q"] = [spread(q, leaf.param) for q in qs]
-            updates.append(spread(limit(apply(qs, m.to(wide(m.dtype)))).to(m.dtype), leaf.param))
-        descend(group, [leaf.param for leaf in leaves], updates)
+                m = self.preconditioned(leaf, m, g)
+            update = limit(apply(qs, m)).reshape(leaf.param.shape).to(direction.dtype)
+            updates.append(spread(update, leaf.param))
+        return updates
+
+    def shape(self, param: torch.Tensor, group: dict[str, Any]) -> tuple[int, ...]:
+        """The shape in which a parameter is fitted."""
+        return tuple(param.shape)
+
+    def preconditioned(self, leaf: Leaf, m: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+        """What is preconditioned on a step that fitted the factors on g."""
+        return m
 
     def first(self, param: torch.Tensor, group: dict[str, Any]) -> Factors:
-        stacked = group["scanned_layers"]
-        made = first_factors(
-            tuple(param.shape)[stacked:],
-            Shaping.of(group),
-            group["preconditioner_init_scale"],
-            dtype=group["precond_dtype"] or wide(param.dtype),
-            device=param.device,
-        )
+        stacked, scale = group["scanned_layers"], group[self.first_scale]
+        shape = self.shape(param, group)[stacked:]
+        like = {"dtype": group["precond_dtype"] or wide(param.dtype), "device": param.device}
+        if not shape:
+            made = [torch.full((), scale, **like)]
+        else:
+            each = scale ** (1 / len(shape))
+            made = [
+                each * (torch.ones if kind == "diagonal" else torch.eye)(n, **like)
+                for n, kind in zip(shape, factor_kinds(shape, Shaping.of(group)), strict=True)
+            ]
         return [q.expand(param.shape[0], *q.shape).clone() for q in made] if stacked else made
 
     def due(self, group: dict[str, Any]) -> bool:
@@ -117,43 +140,36 @@ class Kron(Preconditioned):
         return True
 
     def fitted(
-        self, group: dict[str, Any], qs: Factors, given: torch.Tensor, v: torch.Tensor, balance: bool
-    ) -> Factors:
-        """The factors after a fit, now and then balanced; no value of a parameter is looked at from Python."""
-        g = given.to(wide(given.dtype))
+        self, leaf: Leaf, qs: Factors, m: torch.Tensor, v: torch.Tensor, balance: bool
+    ) -> tuple[torch.Tensor, Factors]:
+        """The gradient or momentum of a fit, and the factors after it; Python looks at no value of a parameter."""
+        group = leaf.group
+        on_momentum = group["momentum_into_precond_update"]
+        g = m if on_momentum else whole(leaf.grad).reshape(m.shape).to(m.dtype)
         if balance and len(qs) > 1:
-            # psgd-jax takes the norms in float32 in every dtype.
-            dtype = wide(qs[0].dtype) if group["upstream"] is None else torch.float32
-            qs = lifted(lambda qs: balanced(qs, dtype), (0,), group)(qs)
-        lr = torch.full((), group["preconditioner_lr"], dtype=g.dtype, device=g.device)
+            qs = self.balanced(group, qs)
+        lr = torch.full((), group[self.fit_rate], dtype=g.dtype, device=g.device)
         if group["upstream"] is None:
             # A leaf without gradient is fitted with a step of 0.
             lr = lr * is_alive(torch, g)
-        if group["upstream"] != "0.2.7":
-            g = g + DAMPING * g.abs().mean() * v
-        return lifted(fit_factors, (0, 0, 0, None), group)(qs, g, v, lr)
+        if group["upstream"] != self.older:
+            g = g + self.damping * g.abs().mean() * v
+        return g, lifted(fit_factors, (0, 0, 0, None), group)(qs, g, v, lr)
+
+    def balanced(self, group: dict[str, Any], qs: Factors) -> Factors:
+        # psgd-jax takes the norms in float32 in every dtype.
+        dtype = wide(qs[0].dtype) if group["upstream"] is None else torch.float32
+
+        def even(qs: Factors) -> Factors:
+            norms = torch.stack([q.abs().max().to(dtype) for q in qs])
+            mean = norms.prod() ** (1 / len(qs))
+            return [q * (mean / norm).to(q.dtype) for q, norm in zip(qs, norms, strict=True)]
+
+        return lifted(even, (0,), group)(qs)
 
 
 def lifted(function: Callable, in_dims: tuple[int | None, ...], group: dict[str, Any]) -> Callable:
     return torch.func.vmap(function, in_dims=in_dims) if group["scanned_layers"] else function
-
-
-def first_factors(
-    shape: tuple[int, ...], shaping: Shaping, scale: float, dtype: torch.dtype, device: torch.device
-) -> Factors:
-    if not shape:
-        return [torch.full((), scale, dtype=dtype, device=device)]
-    each = scale ** (1 / len(shape))
-    return [
-        each * (torch.ones if kind == "diagonal" else torch.eye)(n, dtype=dtype, device=device)
-        for n, kind in zip(shape, factor_kinds(shape, shaping), strict=True)
-    ]
-
-
-def balanced(qs: Factors, dtype: torch.dtype) -> Factors:
-    norms = torch.stack([q.abs().max().to(dtype) for q in qs])
-    mean = norms.prod() ** (1 / len(qs))
-    return [q * (mean / norm).to(q.dtype) for q, norm in zip(qs, norms, strict=True)]
 
 
 def times(q: torch.Tensor, x: torch.Tensor, axis: int) -> torch.Tensor:

@@ -8,25 +8,14 @@ from typing import Any, ClassVar
 import torch
 
 from optbench.fields import hyper
-from optbench.optimizers.kron import ALONE, FITTING, Shaping
+from optbench.optimizers.kron import ALONE, FITTING
 from optbench.optimizers.kron import Kron as Declared
-from optbench.optimizers.kron.torch import (
-    Factors,
-    Kron,
-    clip_rms,
-    first_factors,
-    fit_factors,
-    precondition,
-)
+from optbench.optimizers.kron.torch import Factors, Kron
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, SEED, SHARED
-from optbench.optimizers.psgd.groups import is_alive
 from optbench.optimizers.psgd.torch_base import Work, descend
 from optbench.rules.arguments import field, rate
 from optbench.rules.torch_optimizer import Leaf, optimizer, wide
-from optbench.rules.torch_shards import spread, whole
-
-DAMPING = 2.0**-11.5
-"""sqrt of the float32 machine epsilon, not rounded to float32."""
+from optbench.rules.torch_shards import spread
 
 
 @optimizer(
@@ -61,18 +50,17 @@ class KronTorch(Kron):
     fits: bool
     """Whether this step does, as the first group says."""
     first_count: ClassVar[int] = 0
+    damping: ClassVar[float] = 2.0**-11.5
+    """sqrt of the float32 machine epsilon, not rounded to float32."""
+    older: ClassVar[str] = ""
+    fit_rate: ClassVar[str] = "precond_lr"
+    first_scale: ClassVar[str] = "precond_init_scale"
 
     def build(self, params: Any, **options: Any) -> None:
         super().build(params, **options, scanned_layers=False)
 
-    def first(self, param: torch.Tensor, group: dict[str, Any]) -> Factors:
-        return first_factors(
-            merged(tuple(param.shape), group["merge_dims"]),
-            Shaping.of(group),
-            group["precond_init_scale"],
-            dtype=group["precond_dtype"] or wide(param.dtype),
-            device=param.device,
-        )
+    def shape(self, param: torch.Tensor, group: dict[str, Any]) -> tuple[int, ...]:
+        return merged(tuple(param.shape), group["merge_dims"])
 
     def work(self, group: dict[str, Any], leaves: list[Leaf], *how: Any) -> Work:
         if group is self.param_groups[0]:
@@ -85,8 +73,7 @@ class KronTorch(Kron):
         """Whether to balance, and a probe for each leaf."""
         step, names, probe = group["count"], self.names(), []
         for param, grad, *_ in leaves:
-            shape = merged(tuple(param.shape), group["merge_dims"])
-            like = torch.empty(shape, dtype=wide(grad.dtype), device=grad.device)
+            like = torch.empty(self.shape(param, group), dtype=wide(grad.dtype), device=grad.device)
             probe.append(self.noise.normal(f"probe.{names[param]}", step, like))
         balance = any(len(leaf.state["Q"]) > 1 for leaf in leaves) and bool(
             self.noise.uniform("balance_u", step, torch.float64) < BALANCE_PROBABILITY
@@ -94,39 +81,22 @@ class KronTorch(Kron):
         return balance, probe
 
     def step_group(self, work: Work) -> None:
-        group, leaves, draws = work
-        params, updates = [leaf.param for leaf in leaves], []
-        for i, (leaf, m) in enumerate(zip(leaves, self.momenta(group, leaves), strict=True)):
-            shape = merged(tuple(leaf.param.shape), group["merge_dims"])
-            direction, qs = whole(m).reshape(shape).to(wide(m.dtype)), [whole(q) for q in leaf.state["Q"]]
-            if draws is not None:
-                balance, probe = draws
-                direction, qs = self.fit_merged(leaf, qs, direction, probe[i], balance)
-                leaf.state["Q"] = [spread(q, leaf.param) for q in qs]
-            update = clip_rms(precondition(qs, direction))
-            updates.append(spread(update.reshape(leaf.param.shape).to(leaf.param.dtype), leaf.param))
+        group, params, updates = work.group, [leaf.param for leaf in work.leaves], self.updates(work)
         for flat in (False, True):
             chosen = [i for i, param in enumerate(params) if (param.ndim < 2) == flat]
             decay = {**group, "weight_decay": 0.0 if flat else group["weight_decay"]}
             descend(decay, [params[i] for i in chosen], [updates[i] for i in chosen])
 
-    def fit_merged(
-        self, leaf: Leaf, qs: Factors, direction: torch.Tensor, v: torch.Tensor, balance: bool
-    ) -> tuple[torch.Tensor, Factors]:
-        """What is preconditioned at this step, and the factors after a fit."""
-        _, grad, _, group, _ = leaf
-        on_momentum = group["momentum_into_precond_update"]
-        g = direction if on_momentum else whole(grad).reshape(direction.shape).to(direction.dtype)
-        lr = torch.full((), group["precond_lr"], dtype=g.dtype, device=g.device)
-        if group["upstream"] is None:
-            # A leaf without gradient is fitted with a step of 0.
-            lr = lr * is_alive(torch, g)
-        damped = g + DAMPING * g.abs().mean() * v
-        if balance and len(qs) > 1:
-            qs = balanced(qs)
-        if group["upstream"] is not None and not on_momentum:
-            grad.copy_(spread(damped.reshape(grad.shape), grad))
-        return damped if on_momentum else direction, fit_factors(qs, damped, v, lr)
+    def preconditioned(self, leaf: Leaf, m: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+        on_momentum = leaf.group["momentum_into_precond_update"]
+        if leaf.group["upstream"] is not None and not on_momentum:
+            leaf.grad.copy_(spread(g.reshape(leaf.grad.shape), leaf.grad))
+        return g if on_momentum else m
+
+    def balanced(self, group: dict[str, Any], qs: Factors) -> Factors:
+        norms = torch.stack([q.abs().max() for q in qs])
+        mean = norms.log().mean().exp()
+        return [q * (mean / norm) for q, norm in zip(qs, norms, strict=True)]
 
 
 def merged(shape: tuple[int, ...], merge: bool) -> tuple[int, ...]:
@@ -135,9 +105,3 @@ def merged(shape: tuple[int, ...], merge: bool) -> tuple[int, ...]:
     rows, columns = math.prod(shape[:-1]), math.prod(shape[1:])
     # Signed differences, as in the original: the first form wins nearly always.
     return (rows, shape[-1]) if shape[-1] - rows <= columns - shape[0] else (shape[0], columns)
-
-
-def balanced(qs: Factors) -> Factors:
-    norms = torch.stack([q.abs().max() for q in qs])
-    mean = norms.log().mean().exp()
-    return [q * (mean / norm) for q, norm in zip(qs, norms, strict=True)]
