@@ -228,7 +228,7 @@ MUTANTS = [
     ),
     Mutant(
         "layers of a stack not mapped",
-        ROOMS + "kron.jax_layers",
+        ROOMS + "kron.jax",
         "        if not is_stack:\n            return function",
         "        if not is_stack or self.batch is not None:\n            return function",
         "kron",

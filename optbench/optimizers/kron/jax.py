@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.tree_util import keystr
 
-from optbench.fields import hyper
-from optbench.optimizers.kron import ALONE, FITTING, RELEASES, Kron, Shaping, jax_factors
-from optbench.optimizers.kron.jax_layers import Layers
+from optbench.fields import hyper, nearest
+from optbench.optimizers.kron import ALONE, FITTING, RELEASES, Kron, Shaping
+from optbench.optimizers.kron.jax_factors import (
+    Leaf,
+    balanced,
+    clip_rms,
+    damped,
+    first_factors,
+    fit_factors,
+    fit_leaves,
+    precondition,
+    trust_region,
+    with_squares,
+)
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, KEY, MASK, SHARED, check_release
 from optbench.optimizers.psgd.groups import is_alive
 from optbench.optimizers.psgd.jax import check_static, finished, first_momentum, momentum, where_due
@@ -92,9 +106,7 @@ class Whitening(NamedTuple):
         factors, scale = [], self.options.preconditioner_init_scale
         shaping = Shaping.of(vars(self.options))
         for leaf, stacked in zip(leaves, self.layers.stacked(params), strict=True):
-            first = jax_factors.first_factors(
-                leaf.shape[stacked:], shaping, scale, self.options.precond_dtype
-            )
+            first = first_factors(leaf.shape[stacked:], shaping, scale, self.options.precond_dtype)
             factors.append([jnp.repeat(q[None], len(leaf), axis=0) for q in first] if stacked else first)
         return {
             "count": jnp.zeros((), jnp.int32),
@@ -142,41 +154,85 @@ class Whitening(NamedTuple):
 
     def fitted(self, factors: Factors, on: Any, step: jax.Array) -> Factors:
         """The factors of each leaf after one step on a tree; balanced before it now and then."""
-        on = jax.tree.map(jax_factors.with_squares, on)
+        on = jax.tree.map(with_squares, on)
         leaves, structure = jax.tree.flatten(on)
         stacked, release = self.layers.stacked(on), self.options.release
         balance_now = self.noise.uniform("balance_u", step, jnp.float32) < BALANCE_PROBABILITY
-        factors = jax.lax.cond(
-            balance_now, lambda: jax_factors.balanced(factors, stacked, release), lambda: factors
-        )
+        factors = jax.lax.cond(balance_now, lambda: balanced(factors, stacked, release), lambda: factors)
         probe = structure.flatten_up_to(probes(self.noise, step, on))
         given = []
         for qs, g, v in zip(factors, leaves, probe, strict=True):
             # A leaf without gradient is fitted with a step of 0.
             alive = jnp.asarray(True) if release else is_alive(jnp, g)
             lr = jnp.where(alive, self.options.preconditioner_lr, 0).astype(g.dtype)
-            given.append(jax_factors.Leaf(qs, g if release == "0.2.7" else jax_factors.damped(g, v), v, lr))
-        single = iter(
-            jax_factors.fit_leaves([leaf for leaf, stack in zip(given, stacked, strict=True) if not stack])
-        )
+            given.append(Leaf(qs, g if release == "0.2.7" else damped(g, v), v, lr))
+        single = iter(fit_leaves([leaf for leaf, stack in zip(given, stacked, strict=True) if not stack]))
         return [
-            self.layers.lift(lambda qs, g, v, lr=leaf.lr: jax_factors.fit_factors(qs, g, v, lr), True)(
-                *leaf[:3]
-            )
-            if stack
-            else next(single)
+            self.layers.lift(partial(fit_factors, lr=leaf.lr))(*leaf[:3]) if stack else next(single)
             for leaf, stack in zip(given, stacked, strict=True)
         ]
 
     def applied(self, factors: Factors, direction: Any) -> Any:
-        limit = jax_factors.trust_region if self.options.release == "0.2.7" else jax_factors.clip_rms
+        limit = trust_region if self.options.release == "0.2.7" else clip_rms
+
+        def one(qs: list[jax.Array], g: jax.Array, is_stack: bool) -> jax.Array:
+            return limit(self.layers.lift(precondition, is_stack)(qs, with_squares(g))).astype(g.dtype)
+
         leaves, structure = jax.tree.flatten(direction)
         rows = zip(factors, leaves, self.layers.stacked(direction), strict=True)
-        return structure.unflatten(
-            [
-                limit(
-                    self.layers.lift(jax_factors.precondition, is_stack)(qs, jax_factors.with_squares(g))
-                ).astype(g.dtype)
-                for qs, g, is_stack in rows
-            ]
-        )
+        return structure.unflatten([one(*row) for row in rows])
+
+
+class Layers(NamedTuple):
+    """Which leaves of a tree stack layers along their first axis, and how the layers of a stack are run."""
+
+    scanned: Any
+    """Tree of bool, or None."""
+    batch: int | None = None
+    """Layers at a time under `lax.map`; None runs all under `vmap`."""
+
+    def lift(self, function: Callable, is_stack: bool = True) -> Callable:
+        if not is_stack:
+            return function
+        if self.batch is None:
+            return jax.vmap(function)
+        batch = self.batch if self.batch > 1 else None
+        return lambda *args: jax.lax.map(lambda xs: function(*xs), args, batch_size=batch)
+
+    def stacked(self, tree: Any) -> list[bool]:
+        """Whether each leaf stacks layers: the mark at its path; None is False.
+
+        Marks of what the tree has not, as `optax.masked` leaves holes, are passed over.
+
+        Raises:
+            ValueError: a leaf has no mark, a mark has no leaf, or a marked leaf has no axis.
+        """
+        leaves, _ = jax.tree.flatten_with_path(tree)
+        if self.scanned is None:
+            return [False] * len(leaves)
+        places, _ = jax.tree.flatten_with_path(tree, is_leaf=is_hole)
+        holes = {path for path, place in places if is_hole(place)}
+        given, _ = jax.tree.flatten_with_path(self.scanned, is_leaf=is_hole)
+        marks = {path: not is_hole(mark) and bool(mark) for path, mark in given}
+        names, marked = ([keystr(path) for path in paths] for paths in (dict(leaves), marks))
+        for path, leaf in leaves:
+            name = keystr(path)
+            if path not in marks:
+                raise ValueError(
+                    f"kron: scanned_layers says nothing of the parameter {name}. {nearest(name, marked)}"
+                )
+            if marks[path] and not leaf.shape:
+                raise ValueError(
+                    f"kron: scanned_layers marks {name}, which has no axis of layers: it is a scalar"
+                )
+        for path in marks.keys() - dict(leaves).keys():
+            if not any(path[:i] in holes for i in range(len(path) + 1)):
+                name = keystr(path)
+                raise ValueError(
+                    f"kron: scanned_layers marks {name}, which is no parameter. {nearest(name, names)}"
+                )
+        return [marks[path] for path, _ in leaves]
+
+
+def is_hole(x: Any) -> bool:
+    return x is None or isinstance(x, optax.MaskedNode)

@@ -9,7 +9,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from optbench.fields import hyper
 from optbench.optimizers.kron import Kron, Shaping, factor_kinds
-from optbench.optimizers.kron.jax_layers import stacked
+from optbench.optimizers.kron.jax import Layers
 from optbench.rules.arguments import takes
 
 
@@ -38,7 +38,7 @@ def kron_partition_specs(
     """
     shaping = Shaping(**shaped)
     leaves, structure = jax.tree.flatten(params)
-    marks = stacked(params, scanned_layers)
+    marks = Layers(scanned_layers).stacked(params)
     given = structure.flatten_up_to(specs)
     return structure.unflatten(
         [
