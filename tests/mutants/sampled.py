@@ -155,8 +155,8 @@ MUTANTS = [
     Mutant(
         "affine: arithmetic 115",
         "optbench.optimizers.affine",
-        "            total += m * m if self.sides.triangular(m, n) else m",
-        "            total += m / m if self.sides.triangular(m, n) else m",
+        "        factors = sum(n * n if triangular else n for n, triangular in self.factors(shapes))",
+        "        factors = sum(n / n if triangular else n for n, triangular in self.factors(shapes))",
         "affine",
     ),
     Mutant(

@@ -30,7 +30,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from optbench.fields import hyper
-from optbench.optimizers.adapter import declared
+from optbench.optimizers.adapter import declared, size
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, GroupOptimizer
 from optbench.optimizers.psgd.groups import Factors, Fit, Group
 from optbench.protocol import Noise, Shapes, normals
@@ -70,18 +70,14 @@ def matricized(shape: tuple[int, ...]) -> Matricized:
         return Matricized(tuple(range(len(shape))), 1, math.prod(shape))
     if len(shape) == 2:
         return Matricized((0, 1), *shape)
-    every = range(len(shape))
-    best = None
+    every, found = range(len(shape)), []
     for count in range(1, len(shape)):
         for chosen in itertools.combinations(every, count):
             axes = chosen + tuple(i for i in every if i not in chosen)
             rows = math.prod(shape[i] for i in chosen)
             columns = math.prod(shape) // rows if rows else 0
-            key = (rows**2 + columns**2, axes, count)
-            if best is None or key < best[0]:
-                best = (key, Matricized(axes, rows, columns))
-    assert best is not None
-    return best[1]
+            found.append((rows**2 + columns**2, axes, count, Matricized(axes, rows, columns)))
+    return min(found)[-1]
 
 
 @declared
@@ -95,23 +91,20 @@ class Affine(GroupOptimizer):
         128, "a side that is this many times the other is diagonal", bounds="(0, inf)"
     )
 
-    @property
-    def sides(self) -> Sides:
-        return Sides.of(self.options())
+    def factors(self, shapes: Shapes) -> list[tuple[int, bool]]:
+        """The size of each side, and whether its factor is triangular."""
+        sides = Sides.of(self.options())
+        views = [matricized(tuple(shape)) for shape in shapes.values()]
+        pairs = [pair for _, m, n in views for pair in ((m, n), (n, m))]
+        return [(one, sides.triangular(one, other)) for one, other in pairs]
 
     def state_floats(self, shapes: Shapes) -> int:
-        total = 0
-        for shape in shapes.values():
-            _, m, n = matricized(tuple(shape))
-            total += m * m if self.sides.triangular(m, n) else m
-            total += n * n if self.sides.triangular(n, m) else n
-            total += m * n if self.b1 > 0 else 0
-        return total
+        factors = sum(n * n if triangular else n for n, triangular in self.factors(shapes))
+        return factors + (self.b1 > 0) * size(shapes)
 
     def vectorizes(self, shapes: Shapes) -> bool:
         """Not where a triangular solve would be batched: that stands still on XLA's CPU thread pool."""
-        views = [matricized(tuple(shape)) for shape in shapes.values()]
-        return not any(self.sides.triangular(m, n) or self.sides.triangular(n, m) for _, m, n in views)
+        return not any(triangular for _, triangular in self.factors(shapes))
 
 
 class Sided(Group):

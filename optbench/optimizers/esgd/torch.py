@@ -104,10 +104,6 @@ class ESGD(CheckedOptimizer):
         plain = [leaf._replace(grad=grad) for leaf, grad in zip(leaves, grads, strict=True)]
         return list(zip(plain, products, strict=True))
 
-    def advance(self, leaves: list[tuple[Leaf, torch.Tensor | None]]) -> None:
-        for leaf, product in leaves:
-            self._step_leaf(leaf, product)
-
     def _products(self, leaves: list[Leaf], scale: torch.Tensor | None) -> list[torch.Tensor]:
         curved = [leaf for leaf in leaves if leaf.grad.grad_fn is not None]
         missing = next((leaf.name for leaf in leaves if leaf.grad.grad_fn is None), None)
@@ -138,8 +134,8 @@ class ESGD(CheckedOptimizer):
             )
         return list(products) if scale is None else [product / scale for product in products]
 
-    def _step_leaf(self, leaf: Leaf, product: torch.Tensor | None) -> None:
-        param, grad, state, group, _ = leaf
+    def step_leaf(self, leaf: Any) -> None:
+        (param, grad, state, group, _), product = leaf
         b1, b2, nu = mixing(group["betas"], group["nu"], None)
         average, squares = state["exp_avg"], state["exp_avg_d"]
         average.mul_(b1).add_(grad, alpha=1 - b1)

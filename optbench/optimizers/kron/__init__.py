@@ -30,7 +30,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 from optbench.fields import MOMENTUM, Search, hyper
-from optbench.optimizers.adapter import Room, decay, declared, flag, step_size, weight_decay
+from optbench.optimizers.adapter import Room, decay, declared, flag, size, step_size, weight_decay
 from optbench.protocol import Shapes
 
 DAMPING = 0.0003452669770922512
@@ -108,30 +108,27 @@ class Kron(Room):
         None, "None, or a release of psgd-jax whose numerics are wanted", choices=(None, *RELEASES)
     )
 
-    @property
-    def shaping(self) -> Shaping:
-        return Shaping.of(self.options())
+    def axes(self, shapes: Shapes) -> list[tuple[int, int, bool]]:
+        """The numbers of the leaf, the length, and whether it is triangular, for each factor but those of scalars."""
+        shaping = Shaping.of(self.options())
+        return [
+            (math.prod(shape), n, kind == "triangular")
+            for shape in shapes.values()
+            for n, kind in zip(shape, factor_kinds(shape, shaping), strict=True)
+        ]
 
     def state_floats(self, shapes: Shapes) -> int:
-        total = 0
-        for shape in shapes.values():
-            kinds = factor_kinds(shape, self.shaping)
-            total += sum(n * n if kind == "triangular" else n for n, kind in zip(shape, kinds, strict=True))
-            total += (not shape) + (math.prod(shape) if self.b1 > 0 else 0)
-        return total
+        factors = sum(n * n if triangular else n for _, n, triangular in self.axes(shapes))
+        return factors + sum(not shape for shape in shapes.values()) + (self.b1 > 0) * size(shapes)
 
     def flops(self, shapes: Shapes) -> float:
         """About nine products or solves along each triangular axis, when the factors are fitted."""
-        total = 10.0 * self.state_floats(shapes)
-        for shape in shapes.values():
-            kinds = factor_kinds(shape, self.shaping)
-            triangular = sum(n for n, kind in zip(shape, kinds, strict=True) if kind == "triangular")
-            total += 18.0 * triangular * math.prod(shape)
-        return total
+        products = sum(18.0 * n * numel for numel, n, triangular in self.axes(shapes) if triangular)
+        return 10.0 * self.state_floats(shapes) + products
 
     def vectorizes(self, shapes: Shapes) -> bool:
         """Not where a triangular solve would be batched: that stands still on XLA's CPU thread pool."""
-        return not any("triangular" in factor_kinds(shape, self.shaping) for shape in shapes.values())
+        return not any(triangular for _, _, triangular in self.axes(shapes))
 
 
 FITTING = (

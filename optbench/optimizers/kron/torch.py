@@ -70,9 +70,9 @@ class Kron(Preconditioned):
         """Whether to balance, and a probe for each leaf."""
         if not self.due(group):
             return None
-        step, names = group["count"], self.names()
+        step = group["count"]
         balance = bool(self.noise.uniform("balance_u", step, torch.float32) < BALANCE_PROBABILITY)
-        likes = {names[leaf.param]: leaf.grad.to(wide(leaf.grad.dtype)) for leaf in leaves}
+        likes = {leaf.name: leaf.grad.to(wide(leaf.grad.dtype)) for leaf in leaves}
         return balance, list(normals(self.noise, "probe", step, likes).values())
 
     def advance(self, leaves: list[Work]) -> None:

@@ -71,10 +71,10 @@ class KronTorch(Kron):
 
     def drawn(self, group: dict[str, Any], leaves: list[Leaf], *how: Any) -> Any:
         """Whether to balance, and a probe for each leaf."""
-        step, names, probe = group["count"], self.names(), []
-        for param, grad, *_ in leaves:
+        step, probe = group["count"], []
+        for param, grad, _, _, name in leaves:
             like = torch.empty(self.shape(param, group), dtype=wide(grad.dtype), device=grad.device)
-            probe.append(self.noise.normal(f"probe.{names[param]}", step, like))
+            probe.append(self.noise.normal(f"probe.{name}", step, like))
         balance = any(len(leaf.state["Q"]) > 1 for leaf in leaves) and bool(
             self.noise.uniform("balance_u", step, torch.float64) < BALANCE_PROBABILITY
         )

@@ -5,16 +5,13 @@ What ngc-learn calls `eta` is `lr` here, so that torch's schedulers find it.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
 from optbench.optimizers import ngc as declared
 from optbench.rules.arguments import field, rate
 from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, optimizer, outside, rounded, wide, zeros
-
-Decays = tuple[float, float, float, float]
-"""The decays of the averages, and the weights of what is new."""
 
 
 @optimizer(
@@ -36,21 +33,18 @@ class NgcAdam(CheckedOptimizer):
         state["step"] += 1
 
     @outside
-    def prepared(self) -> list[tuple[Leaf, Decays]]:
-        return [(leaf, self.decays(leaf)) for leaf in super().prepared()]
+    def prepared(self) -> list[Any]:
+        """The leaves, each with the decays of its averages and the weights of what is new."""
+        return [(leaf, *self.decays(leaf)) for leaf in super().prepared()]
 
-    def decays(self, leaf: Leaf) -> Decays:
+    def decays(self, leaf: Leaf) -> tuple[float, float, float, float]:
         given, kept = (leaf.group["beta1"], leaf.group["beta2"]), leaf.state["g1"].dtype
         b1, b2 = (rounded(beta, kept) for beta in given)
         w1 = declared.weight(given[0], declared.NgcAdam.b1, b1)
         return b1, b2, w1, declared.weight(given[1], declared.NgcAdam.b2, b2)
 
-    def advance(self, leaves: list[tuple[Leaf, Decays]]) -> None:
-        for leaf, decays in leaves:
-            self.step_decayed(leaf, *decays)
-
-    def step_decayed(self, leaf: Leaf, b1: float, b2: float, w1: float, w2: float) -> None:
-        param, grad, state, group, _ = leaf
+    def step_leaf(self, leaf: Any) -> None:
+        (param, grad, state, group, _), b1, b2, w1, w2 = leaf
         grad = grad.to(state["g1"].dtype)
         state["g1"].mul_(b1).add_(grad, alpha=w1)
         state["g2"].mul_(b2).addcmul_(grad, grad, value=w2)

@@ -62,14 +62,10 @@ class CurvatureRoom(Room):
         def make(named: Any, *args: Any, **options: Any) -> Any:
             return method(sorted(named), *args, **options)
 
+        rule: Any = super().torch_rule(make, setting)
         if self.mode == "whitening":
-            return super().torch_rule(make, setting)
-        given = self.given(setting)
-        return hessian_rule(
-            lambda named: make(named, self.learning_rate, **given),
-            setting,
-            self.preconditioner_update_probability,
-        )
+            return rule
+        return hessian_rule(rule.make, setting, self.preconditioner_update_probability)
 
 
 @declared

@@ -9,15 +9,8 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 
 from optbench.fields import hyper
-from optbench.optimizers.psgd import (
-    FORCED_FITS,
-    PRECOND_LR,
-    SEED,
-    SHARED,
-    UPSTREAM,
-    GroupOptimizer,
-    torch_arrays,
-)
+from optbench.optimizers import psgd
+from optbench.optimizers.psgd import torch_arrays
 from optbench.optimizers.psgd.groups import Group, refitted
 from optbench.optimizers.psgd.torch_base import Preconditioned, Work, descend
 from optbench.optimizers.psgd.torch_base import precond_update_prob_schedule as precond_update_prob_schedule
@@ -36,17 +29,17 @@ Curvature = dict[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]
 """The Hessian times a vector, and the vector, of each parameter."""
 
 
-def group_class(declared: type[GroupOptimizer], group: type[Group]) -> Callable[[type[C]], type[C]]:
+def group_class(declared: type[psgd.GroupOptimizer], group: type[Group]) -> Callable[[type[C]], type[C]]:
     """Give a class the matrix group, and the constructor with the arguments in the originals' order."""
     decorate = optimizer(
         declared,
         f"lr preconditioner_update_probability b1 nesterov weight_decay {group.own} precond_lr precond_init_scale "
         "update_global_norm_clip step_normalizer_order seed mu_dtype * noise upstream",
         lr=rate(declared),
-        precond_lr=PRECOND_LR,
-        seed=hyper(36, SEED),
-        upstream=UPSTREAM,
-        **SHARED,
+        precond_lr=psgd.PRECOND_LR,
+        seed=hyper(36, psgd.SEED),
+        upstream=psgd.UPSTREAM,
+        **psgd.SHARED,
     )
 
     def decorated(cls: Any) -> Any:
@@ -177,7 +170,7 @@ class GroupPreconditioner(Preconditioned):
 
     def due(self, group: dict[str, Any]) -> bool:
         probability, step = group["preconditioner_update_probability"], group["count"]
-        forced = 1 if group["upstream"] == "0.1.0" else FORCED_FITS
+        forced = 1 if group["upstream"] == "0.1.0" else psgd.FORCED_FITS
         if probability == 1 or step < forced:
             return True
         return bool(self.noise.uniform("update_u", step, torch.float32) < probability)
