@@ -78,6 +78,21 @@ def factor_kinds(shape: tuple[int, ...], shaping: Shaping) -> list[str]:
     ]
 
 
+def first_factors(np: Any, shape: tuple[int, ...], shaping: Shaping, scale: Any, **like: Any) -> list[Any]:
+    """Multiples of the identity, whose product is `scale`; `np` is jax.numpy or torch."""
+    if not shape:
+        return [np.full((), scale, **like)]
+    each = scale ** (1 / len(shape))
+    kinds = factor_kinds(shape, shaping)
+    ones = {"diagonal": np.ones, "triangular": np.eye}
+    return [each * ones[kind](n, **like) for n, kind in zip(shape, kinds, strict=True)]
+
+
+def along(q: Any, ndim: int, axis: int) -> Any:
+    """A diagonal factor in the shape in which it multiplies along one axis."""
+    return q.reshape([-1 if i == axis else 1 for i in range(ndim)])
+
+
 @declared
 class Kron(Room):
     __doc__ = __doc__

@@ -13,13 +13,12 @@ import optax
 from jax.tree_util import keystr
 
 from optbench.fields import hyper, nearest
-from optbench.optimizers.kron import ALONE, FITTING, RELEASES, Kron, Shaping
+from optbench.optimizers.kron import ALONE, FITTING, RELEASES, Kron, Shaping, first_factors
 from optbench.optimizers.kron.jax_factors import (
     Leaf,
     balanced,
     clip_rms,
     damped,
-    first_factors,
     fit_factors,
     fit_leaves,
     precondition,
@@ -103,10 +102,10 @@ class Whitening(NamedTuple):
 
     def init(self, params: Any) -> dict[str, Any]:
         leaves, structure = jax.tree.flatten(params)
-        factors, scale = [], self.options.preconditioner_init_scale
-        shaping = Shaping.of(vars(self.options))
+        factors, shaping = [], Shaping.of(vars(self.options))
+        scale, dtype = self.options.preconditioner_init_scale, self.options.precond_dtype or float
         for leaf, stacked in zip(leaves, self.layers.stacked(params), strict=True):
-            first = first_factors(leaf.shape[stacked:], shaping, scale, self.options.precond_dtype)
+            first = first_factors(jnp, leaf.shape[stacked:], shaping, scale, dtype=dtype)
             factors.append([jnp.repeat(q[None], len(leaf), axis=0) for q in first] if stacked else first)
         return {
             "count": jnp.zeros((), jnp.int32),

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.lax.linalg import triangular_solve
 
-from optbench.optimizers.kron import DAMPING, RMS_CLIP, Shaping, factor_kinds
+from optbench.optimizers.kron import DAMPING, RMS_CLIP, along
 from optbench.optimizers.kron.jax_triangular import DENSE, Cut, symmetric_lower_bound
 
 CUT = Cut(least=128, most=8)
@@ -18,16 +18,6 @@ SMALL = 32
 """Rows of a triangular factor up to which those of all leaves are fitted as a stack."""
 SHORT = 4
 """Axes of a tensor up to this length are walked slice by slice: a product would first transpose the tensor."""
-
-
-def first_factors(shape: tuple[int, ...], shaping: Shaping, scale: float, dtype: Any) -> list[jax.Array]:
-    if not shape:
-        return [jnp.asarray(scale, dtype=dtype or float)]
-    each = scale ** (1 / len(shape))
-    return [
-        each * (jnp.ones(n, dtype=dtype) if kind == "diagonal" else jnp.eye(n, dtype=dtype))
-        for n, kind in zip(shape, factor_kinds(shape, shaping), strict=True)
-    ]
 
 
 def balanced(
@@ -209,10 +199,6 @@ def divide(q: jax.Array, x: jax.Array, axis: int) -> jax.Array:
     last = jnp.moveaxis(x, axis, -1)
     solved = triangular_solve(q, last.reshape(-1, len(q)), left_side=False, lower=False)
     return jnp.moveaxis(solved.reshape(last.shape), -1, axis)
-
-
-def along(q: jax.Array, ndim: int, axis: int) -> jax.Array:
-    return q.reshape([-1 if i == axis else 1 for i in range(ndim)])
 
 
 def slices(x: jax.Array, axis: int) -> list[jax.Array]:

@@ -9,7 +9,17 @@ import numpy as np
 import torch
 
 from optbench.fields import hyper
-from optbench.optimizers.kron import ALONE, DAMPING, FITTING, RELEASES, RMS_CLIP, Shaping, factor_kinds
+from optbench.optimizers.kron import (
+    ALONE,
+    DAMPING,
+    FITTING,
+    RELEASES,
+    RMS_CLIP,
+    Shaping,
+    along,
+    factor_kinds,
+    first_factors,
+)
 from optbench.optimizers.kron import Kron as Declared
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, SEED, SHARED
 from optbench.optimizers.psgd.groups import is_alive
@@ -110,17 +120,9 @@ class Kron(Preconditioned):
         return m
 
     def first(self, param: torch.Tensor, group: dict[str, Any]) -> Factors:
-        stacked, scale = group["scanned_layers"], group[self.first_scale]
-        shape = self.shape(param, group)[stacked:]
-        like = {"dtype": group["precond_dtype"] or wide(param.dtype), "device": param.device}
-        if not shape:
-            made = [torch.full((), scale, **like)]
-        else:
-            each = scale ** (1 / len(shape))
-            made = [
-                each * (torch.ones if kind == "diagonal" else torch.eye)(n, **like)
-                for n, kind in zip(shape, factor_kinds(shape, Shaping.of(group)), strict=True)
-            ]
+        stacked, dtype = group["scanned_layers"], group["precond_dtype"] or wide(param.dtype)
+        shape, scale = self.shape(param, group)[stacked:], group[self.first_scale]
+        made = first_factors(torch, shape, Shaping.of(group), scale, dtype=dtype, device=param.device)
         return [q.expand(param.shape[0], *q.shape).clone() for q in made] if stacked else made
 
     def due(self, group: dict[str, Any]) -> bool:
@@ -178,10 +180,6 @@ def times(q: torch.Tensor, x: torch.Tensor, axis: int) -> torch.Tensor:
     if x.ndim == 2:
         return x @ q.T if axis else q @ x
     return contract(q, x, [1], [axis]).movedim(0, axis)
-
-
-def along(q: torch.Tensor, ndim: int, axis: int) -> torch.Tensor:
-    return q.reshape([-1 if i == axis else 1 for i in range(ndim)])
 
 
 def divide(q: torch.Tensor, x: torch.Tensor, axis: int) -> torch.Tensor:

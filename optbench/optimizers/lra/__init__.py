@@ -56,7 +56,7 @@ class LowRank(WholeVector):
 
     def __init__(self, xp: Any, options: Mapping[str, Any]):
         super().__init__(xp, options)
-        self.rank = options["uvd_rank_of_approximation"]
+        self.rank = options[self.own.split()[-1]]
 
     def init(self, unit: Any, noise: Noise) -> Factors:
         n, r = len(unit), self.rank

@@ -49,7 +49,8 @@ class Group(Protocol):
 
     def restore(self, units: list[Any], like: Sequence[Any]) -> list[Any]:
         """The leaves back from their units, with the dtypes of `like`."""
-        ...
+        pairs = zip(units, like, strict=True)
+        return [self.xp.cast(unit.reshape(leaf.shape), leaf.dtype) for unit, leaf in pairs]
 
     def probe(self, noise: Noise, step: Any, likes: Mapping[str, Any]) -> list[Any]:
         """What whitening draws: an array for each unit, or None where it needs none."""
@@ -83,8 +84,7 @@ class WholeVector(Group):
 
     def restore(self, units: list[Any], like: Sequence[Any]) -> list[Any]:
         parts = self.xp.split(units[0], [math.prod(leaf.shape) for leaf in like])
-        pairs = zip(parts, like, strict=True)
-        return [self.xp.cast(part.reshape(leaf.shape), leaf.dtype) for part, leaf in pairs]
+        return super().restore([*parts], like)
 
     def probe(self, noise: Noise, step: Any, likes: Mapping[str, Any]) -> list[Any]:
         return self.units(list(normals(noise, "probe", step, likes).values()))

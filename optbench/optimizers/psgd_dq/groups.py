@@ -148,10 +148,6 @@ class Kronecker(Geometric):
         common = self.xp.common
         return [self.xp.cast(leaf.reshape(squeezed(tuple(leaf.shape))), common([leaf])) for leaf in leaves]
 
-    def restore(self, units: list[Any], like: Sequence[Any]) -> list[Any]:
-        pairs = zip(units, like, strict=True)
-        return [self.xp.cast(unit.reshape(leaf.shape), leaf.dtype) for unit, leaf in pairs]
-
     def init(self, unit: Any, noise: Noise) -> Factors:
         qs = [(self.xp.eye if dense else self.xp.ones)(n, unit) for n, dense in self.axes(unit)]
         return {"Q": qs, "L": [self.xp.np.zeros_like(q.reshape(-1)[0]) for q in qs]}
@@ -260,10 +256,6 @@ class TrackedLowRank(LowRank, TrackedGroup):
     """Q = (I + U V^T) diag(d); U, V [n, r], d [n]."""
 
     own: ClassVar[str] = "dQ rank_of_approximation"
-
-    def __init__(self, xp: Any, options: Mapping[str, Any]):
-        TrackedGroup.__init__(self, xp, options)
-        self.rank = options["rank_of_approximation"]
 
     def init(self, unit: Any, noise: Noise) -> Factors:
         factors, np = super().init(unit, noise), self.xp.np
