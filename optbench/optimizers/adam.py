@@ -1,10 +1,4 @@
-"""Adam, and Adam with decoupled weight decay.
-
-    m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
-    theta <- theta - learning_rate (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay theta)
-
-Sources: arXiv:1412.6980 (Adam), arXiv:1711.05101 (AdamW). By optax and by torch.optim.
-"""
+"""Adam, and Adam with decoupled weight decay, by optax and by torch.optim."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Stochastic gradient descent, with momentum and Nesterov's form of it.
-
-    m <- momentum m + g;  theta <- theta - learning_rate m        (Nesterov: g + momentum m in place of m)
-
-Sources: Polyak 1964; Sutskever et al. 2013. By optax and by torch.optim.
-"""
+"""Stochastic gradient descent, by optax and by torch.optim."""
 
 from __future__ import annotations
 

@@ -175,8 +175,8 @@ MUTANTS = [
     Mutant(
         "decay silently dropped without a mask",
         ROOMS + "psgd.jax",
-        "    if not is_off(weight_decay):\n        chain.append",
-        "    if not is_off(weight_decay) and mask is not None:\n        chain.append",
+        "[] if is_off(weight_decay) else",
+        "[] if is_off(weight_decay) or mask is None else",
         "xmat",
         "Dion changelog (cautious mask)",
         rows="numbers",

@@ -115,27 +115,18 @@ class Whitening(NamedTuple):
         }
 
     def update(self, updates: Any, state: Any, params: Any = None, **_: Any) -> tuple[Any, dict[str, Any]]:
-        grads, t, options = updates, state["count"] + 1, self.options
-        mu, direction = momentum(grads, state["mu"], options, t)
+        t, options = state["count"] + 1, self.options
+        mu, direction = momentum(updates, state["mu"], options, t)
         due, counter = self.due(state, t)
-        structure = jax.tree.structure(grads)
+        structure = jax.tree.structure(updates)
         factors = structure.flatten_up_to(state["Qs_preconditioners"])
-
-        def fit(factors: Factors) -> Factors:
-            on = direction if options.momentum_into_precond_update else grads
-            return self.fitted(factors, on, state["count"])
-
+        on = direction if options.momentum_into_precond_update else updates
         with jax.default_matmul_precision(options.precond_update_precision):
-            factors = where_due(due, fit, factors)
+            factors = where_due(due, partial(self.fitted, on, state["count"]), factors)
         with jax.default_matmul_precision(options.precond_grads_precision):
-            updates = self.applied(factors, direction)
-        new = {
-            "count": t,
-            "mu": mu,
-            "Qs_preconditioners": structure.unflatten(factors),
-            "update_counter": counter,
-        }
-        return updates, new
+            done = self.applied(factors, direction)
+        kept = structure.unflatten(factors)
+        return done, {"count": t, "mu": mu, "Qs_preconditioners": kept, "update_counter": counter}
 
     def due(self, state: Any, t: jax.Array) -> tuple[Any, jax.Array]:
         """Whether this step fits the factors (True where no step does not), and the counter after it."""
@@ -151,7 +142,7 @@ class Whitening(NamedTuple):
         due = counter + 1 >= 1 / rate
         return due, jnp.where(due, 0, counter + 1)
 
-    def fitted(self, factors: Factors, on: Any, step: jax.Array) -> Factors:
+    def fitted(self, on: Any, step: jax.Array, factors: Factors) -> Factors:
         """The factors of each leaf after one step on a tree; balanced before it now and then."""
         on = jax.tree.map(with_squares, on)
         leaves, structure = jax.tree.flatten(on)

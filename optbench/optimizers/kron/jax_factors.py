@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -64,8 +65,8 @@ def fit_leaves(leaves: list[Leaf]) -> list[list[jax.Array]]:
     A network has many of them, and a compilation and a call of their own for each cost more than their arithmetic.
     """
     made = [[*leaf.qs] for leaf in leaves]
-    stacks: dict[Any, list[tuple[int, int]]] = {}
-    pairs: dict[tuple[int, int], tuple[jax.Array, jax.Array]] = {}
+    stacks: dict[Any, list[Any]] = {}
+    one: Any = partial(fit_factor, cut=DENSE)
     for i, leaf in enumerate(leaves):
         if is_cut(leaf.qs) or not any(map(is_small, leaf.qs)):
             made[i] = fit_factors(*leaf)
@@ -73,18 +74,13 @@ def fit_leaves(leaves: list[Leaf]) -> list[list[jax.Array]]:
         for axis, pair in enumerate(gram_pairs(leaf.qs, leaf.g, leaf.v, DENSE)):
             q = leaf.qs[axis]
             if is_small(q):
-                stacks.setdefault((len(q), q.dtype, leaf.g.dtype), []).append((i, axis))
-                pairs[i, axis] = pair
+                row = (q, *pair, leaf.lr)
+                stacks.setdefault((len(q), q.dtype, leaf.g.dtype), []).append(((i, axis), row))
             else:
-                made[i][axis] = fit_factor(q, *pair, leaf.lr, DENSE)
-
-    def one(q: jax.Array, t1: jax.Array, t2: jax.Array, lr: jax.Array) -> jax.Array:
-        return fit_factor(q, t1, t2, lr, DENSE)
-
-    for places in stacks.values():
-        rows = [(leaves[i].qs[axis], *pairs[i, axis], leaves[i].lr) for i, axis in places]
-        stack = [jnp.stack(column) for column in zip(*rows, strict=True)]
-        new = jax.vmap(one)(*stack)
+                made[i][axis] = one(q, *pair, leaf.lr)
+    for stack in stacks.values():
+        places, rows = zip(*stack, strict=True)
+        new = jax.vmap(one)(*map(jnp.stack, zip(*rows, strict=True)))
         for k, (i, axis) in enumerate(places):
             made[i][axis] = new[k]
     return made

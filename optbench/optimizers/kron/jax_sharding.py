@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -68,7 +69,5 @@ def divides(mesh: Mesh | None, name: Any, size: int) -> bool:
     """Whether an axis of this size can be cut over a mesh axis, or over several as one."""
     if mesh is None or name is None:
         return True
-    count = 1
-    for each in name if isinstance(name, tuple) else (name,):
-        count *= mesh.shape[each]
-    return size % count == 0
+    together = name if isinstance(name, tuple) else (name,)
+    return size % math.prod(mesh.shape[each] for each in together) == 0

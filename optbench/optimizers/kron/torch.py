@@ -9,18 +9,8 @@ import numpy as np
 import torch
 
 from optbench.fields import hyper
-from optbench.optimizers.kron import (
-    ALONE,
-    DAMPING,
-    FITTING,
-    RELEASES,
-    RMS_CLIP,
-    Shaping,
-    along,
-    factor_kinds,
-    first_factors,
-)
-from optbench.optimizers.kron import Kron as Declared
+from optbench.optimizers import kron as declared
+from optbench.optimizers.kron import RMS_CLIP, Shaping, along, factor_kinds, first_factors
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, SEED, SHARED
 from optbench.optimizers.psgd.groups import is_alive
 from optbench.optimizers.psgd.torch_base import Preconditioned, Work, descend
@@ -34,14 +24,14 @@ Factors = list[torch.Tensor]
 
 
 @optimizer(
-    Declared,
-    f"lr b1 weight_decay {FITTING} preconditioner_lr preconditioner_init_scale mu_dtype precond_dtype "
+    declared.Kron,
+    f"lr b1 weight_decay {declared.FITTING} preconditioner_lr preconditioner_init_scale mu_dtype precond_dtype "
     "* scanned_layers noise seed upstream",
-    lr=rate(Declared),
+    lr=rate(declared.Kron),
     scanned_layers=hyper(False, "whether the first axis of every parameter of a group stacks layers"),
     seed=hyper(5318008, SEED),
     **SHARED,
-    **ALONE,
+    **declared.ALONE,
 )
 class Kron(Preconditioned):
     """PSGD Kron: whitening by a Kronecker-factored preconditioner fitted on the group of triangular matrices.
@@ -52,12 +42,12 @@ class Kron(Preconditioned):
 
     first_count: ClassVar[int] = 1
     """The number of the first step, at which a schedule is read."""
-    damping: ClassVar[float] = DAMPING
+    damping: ClassVar[float] = declared.DAMPING
     older: ClassVar[str] = "0.2.7"
     """The release that damps no gradient and bends the updates."""
     fit_rate: ClassVar[str] = "preconditioner_lr"
     first_scale: ClassVar[str] = "preconditioner_init_scale"
-    releases: ClassVar[tuple[str, ...]] = RELEASES
+    releases: ClassVar[tuple[str, ...]] = declared.RELEASES
 
     def build(self, params: Any, **options: Any) -> None:
         super().build(params, **options, update_counter=0)

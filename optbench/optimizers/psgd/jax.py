@@ -216,7 +216,5 @@ def check_static(owner: str, **given: Any) -> None:
 def finished(
     transform: optax.GradientTransformationExtraArgs, learning_rate: Any, weight_decay: Any, mask: Any
 ) -> optax.GradientTransformationExtraArgs:
-    chain: list[optax.GradientTransformation] = [transform]
-    if not is_off(weight_decay):
-        chain.append(optax.add_decayed_weights(weight_decay, mask))
-    return optax.chain(*chain, optax.scale_by_learning_rate(learning_rate))
+    decay = [] if is_off(weight_decay) else [optax.add_decayed_weights(weight_decay, mask)]
+    return optax.chain(transform, *decay, optax.scale_by_learning_rate(learning_rate))

@@ -25,7 +25,7 @@ product, such as `optbench.optimizers.psgd.torch.hessian_helper` gives.
 """
 WHOLE = """The factors are in the state of a group's first parameter.
 """
-Curvature = dict[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]
+Curvature = dict[torch.Tensor, tuple[torch.Tensor, ...]]
 """The Hessian times a vector, and the vector, of each parameter."""
 
 
@@ -93,9 +93,7 @@ class GroupPreconditioner(Preconditioned):
         if update_preconditioner and (hvp is None or vector is None):
             raise ValueError(f"{self.owner}: step with update_preconditioner also needs hvp and vector")
         loss = value_of(closure)
-        curvature: Curvature | None = None
-        if hvp is not None and vector is not None:
-            curvature = self.beside(hvp, vector)
+        curvature = None if hvp is None or vector is None else self.beside(hvp, vector)
         for work in self.prepared(curvature is None, update_preconditioner):
             members = self.members(work.group, work.leaves)
             self.change(members, lambda x, param: whole(x))
@@ -153,8 +151,9 @@ class GroupPreconditioner(Preconditioned):
             return kind.units([whole(given[p] if p in given else torch.zeros_like(p)) for p in members])
 
         if draws is not None:
-            hs, vs = units_of({leaf.param: leaf.grad for leaf in leaves}), draws.vectors
-            if curvature is not None:
+            if curvature is None:
+                hs, vs = units_of({leaf.param: leaf.grad for leaf in leaves}), draws.vectors
+            else:
                 hs, vs = (kind.units([whole(curvature[p][i]) for p in members]) for i in (0, 1))
             rows = zip(states, hs, vs, draws.uniforms, strict=True)
             units = [(own["factors"], own["scaled"], h, v, drawn.__getitem__) for own, h, v, drawn in rows]

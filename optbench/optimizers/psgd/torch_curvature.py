@@ -51,13 +51,11 @@ def hessian_helper(
         if due:
             places = {str(i): p.detach() for i, p in enumerate(listed)}
             vector = list(normals(source, "probe", train_step, places).values())
-            bent = [i for i, g in enumerate(grads) if g.requires_grad]
+            bent = [(g, v) for g, v in zip(grads, vector, strict=True) if g.requires_grad]
             hvp = [torch.zeros_like(p) for p in listed]
             if bent:
-                outer, along = [grads[i] for i in bent], [vector[i] for i in bent]
-                hvp = list(
-                    torch.autograd.grad(outer, listed, along, allow_unused=True, materialize_grads=True)
-                )
+                outer, along = zip(*bent, strict=True)
+                hvp = [*torch.autograd.grad(outer, listed, along, allow_unused=True, materialize_grads=True)]
     detached = [g.detach() for g in grads]
     for param, grad in zip(listed, detached, strict=True):
         param.grad = grad
