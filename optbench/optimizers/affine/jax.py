@@ -1,7 +1,5 @@
 """PSGD Affine as an optax transformation; the mathematics is on the page of `optbench.optimizers.affine`."""
 
-from __future__ import annotations
-
 from optbench.optimizers.affine import Affine, Sided
 from optbench.optimizers.psgd.jax import factories
 

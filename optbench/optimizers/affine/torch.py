@@ -1,7 +1,5 @@
 """PSGD Affine as a torch.optim optimizer; the mathematics is on the page of `optbench.optimizers.affine`."""
 
-from __future__ import annotations
-
 from optbench.optimizers import affine
 from optbench.optimizers.psgd.torch import GroupPreconditioner, group_class
 

@@ -1,7 +1,5 @@
 """PSGD LRA as an optax transformation; the mathematics is on the page of `optbench.optimizers.lra`."""
 
-from __future__ import annotations
-
 from optbench.optimizers.lra import LRA, LowRank
 from optbench.optimizers.psgd.jax import factories
 

@@ -1,7 +1,5 @@
 """PSGD LRA as a torch.optim optimizer; the mathematics is on the page of `optbench.optimizers.lra`."""
 
-from __future__ import annotations
-
 from optbench.optimizers import lra
 from optbench.optimizers.psgd.torch import GroupPreconditioner, group_class
 

@@ -1,7 +1,5 @@
 """PSGD XMat as an optax transformation; the mathematics is on the page of `optbench.optimizers.xmat`."""
 
-from __future__ import annotations
-
 from optbench.optimizers.psgd.jax import factories
 from optbench.optimizers.xmat import XGroup, XMat
 

@@ -1,7 +1,5 @@
 """PSGD XMat as a torch.optim optimizer; the mathematics is on the page of `optbench.optimizers.xmat`."""
 
-from __future__ import annotations
-
 from optbench.optimizers import xmat
 from optbench.optimizers.psgd.torch import GroupPreconditioner, group_class
 

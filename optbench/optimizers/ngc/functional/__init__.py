@@ -13,8 +13,6 @@ modules with each rule's `step_update`. `optbench.optimizers.ngc.torch_functiona
 Source: package ngclearn 3.2.1 (commit 6cfadd5).
 """
 
-from __future__ import annotations
-
 from optbench.optimizers.ngc import interface
 from optbench.optimizers.ngc.functional.adam import adam_init, adam_step
 from optbench.optimizers.ngc.functional.nag import nag_init, nag_step
