@@ -10,7 +10,6 @@ from optbench.optimizers.novograd.jax import novograd
 
 def example(steps: int, learning_rate: float) -> dict[str, Any]:
     """The values that the docstring's loop prints, of optax's method and of ours."""
-
     printed: dict[str, list[str]] = {"optax": [], "ours": []}
     for lines, make in zip(printed.values(), (optax.novograd, novograd), strict=True):
         solver, params = make(learning_rate), jnp.array([1.0, 2.0, 3.0])

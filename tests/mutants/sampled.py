@@ -1,5 +1,4 @@
 """Mutants by operators, sampled by `python -m tests.mutants.operators`; written by it, not by hand."""
-# ruff: noqa: E501
 
 from tests.mutants import Mutant
 
@@ -35,8 +34,8 @@ MUTANTS = [
     Mutant(
         "kron.jax_triangular: constant 71",
         "optbench.optimizers.kron.jax_triangular",
-        "    return jnp.concatenate([jnp.concatenate([first, beside], axis=1), jnp.concatenate([below, last], axis=1)])",
-        "    return jnp.concatenate([jnp.concatenate([first, beside], axis=2), jnp.concatenate([below, last], axis=1)])",
+        "        return jnp.concatenate([x[:, :j] @ q[:j, i:j] for i, j in self.spans(len(q))], axis=1)",
+        "        return jnp.concatenate([x[:, :j] @ q[:j, i:j] for i, j in self.spans(len(q))], axis=2)",
         "kron",
     ),
     Mutant(

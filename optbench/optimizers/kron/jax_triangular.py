@@ -48,7 +48,8 @@ class Cut(NamedTuple):
         half = n // 2
         first = self.both(t[:half, :half], q[:half, :half])
         last = self.both(t[half:, half:], q[half:, half:])
-        return corner(first, t[:half] @ q[:, half:], last)
+        below = jnp.zeros((len(last), len(first)), first.dtype)
+        return jnp.block([[first, t[:half] @ q[:, half:]], [below, last]])
 
     def gram(self, x: jax.Array) -> jax.Array:
         """The upper triangle of X X^T, zeros below."""
@@ -63,12 +64,6 @@ class Cut(NamedTuple):
 
 DENSE = Cut(least=1 << 30, most=1)
 """One block: zeros are multiplied like everything else."""
-
-
-def corner(first: jax.Array, beside: jax.Array, last: jax.Array) -> jax.Array:
-    """The upper triangular matrix of two blocks on the diagonal and the one beside them."""
-    below = jnp.zeros((len(last), len(first)), first.dtype)
-    return jnp.concatenate([jnp.concatenate([first, beside], axis=1), jnp.concatenate([below, last], axis=1)])
 
 
 def symmetric_lower_bound(upper: jax.Array) -> jax.Array:
