@@ -80,14 +80,14 @@ class Subject:
         updates, state = transform.update(grads, state, params, **extra)
         return optax.apply_updates(params, updates), state
 
-    def objective(self, shapes: Shapes, row: Any, weights: Mapping[str, Any], dtype: Any) -> Objective:
+    def objective(
+        self, shapes: Shapes, row: Any, weights: Mapping[str, Any] | None = None, dtype: Any = jnp.float32
+    ) -> Objective:
         rows = {name: jnp.asarray(each, dtype) for name, each in batches(shapes).items()}
+        given = weights or {name: jnp.ones(()) for name in shapes}
 
         def loss(params: Any) -> jax.Array:
-            parts = [
-                leaf_loss(params[name], rows[name][row % ROWS]) * weights[name].astype(dtype)
-                for name in params
-            ]
+            parts = [leaf_loss(p, rows[k][row % ROWS]) * given[k].astype(dtype) for k, p in params.items()]
             return jnp.stack(parts).sum()
 
         return Objective(loss)
@@ -120,15 +120,23 @@ class Subject:
             def body(t: Any, carry: Any) -> Any:
                 params, state, path = carry
                 weight = {name: w[t] for name, w in weights.items()}
-                new, state = self.updated(
-                    made, params, state, self.objective(shapes, rows[t], weight, dtype), t
-                )
+                objective = self.objective(shapes, rows[t], weight, dtype)
+                new, state = self.updated(made, params, state, objective, t)
                 return new, state, jax.tree.map(lambda past, p: past.at[t].set(p), path, new)
 
             path = {name: jnp.zeros((MOST, *p.shape), dtype) for name, p in params.items()}
             return jax.lax.fori_loop(0, steps, body, (params, made.init(params), path))[2]
 
         return program
+
+
+def total(rows: Mapping[str, Any], t: Any) -> Objective:
+    """The sum of the leaves' losses at a step."""
+
+    def loss(params: Any) -> Any:
+        return sum(leaf_loss(p, rows[name][t % ROWS]) for name, p in params.items())
+
+    return Objective(loss)
 
 
 def padded(values: Any, dtype: type) -> np.ndarray:

@@ -13,7 +13,7 @@ import optax
 
 from optbench.conformance import Inapplicable
 from optbench.conformance.jax import STEPS, Subject, last
-from optbench.conformance.problem import PAIR
+from optbench.conformance.problem import PAIR, apart
 
 ROUNDING = 1e-4
 """How far apart two programs of the same arithmetic may be in float32, relative to the largest entry."""
@@ -21,8 +21,7 @@ FROZEN = {"b": "frozen", "w": "ours"}
 
 
 def close(one: Mapping[str, Any], other: Mapping[str, Any], what: str) -> None:
-    scale = max(float(np.abs(value).max(initial=0.0)) for value in other.values())
-    gap = max(float(np.abs(np.asarray(one[name]) - other[name]).max(initial=0.0)) for name in other) / scale
+    gap = apart(other, one)
     assert gap <= ROUNDING, (
         f"{what} on {{'b': [2], 'w': [3, 2]}} is {gap:.1e} from the plain path after 4 steps."
     )
@@ -141,7 +140,7 @@ def check_value(subject: Subject) -> str:
     made, params = optax.with_extra_args_support(subject.transform()), subject.start()
 
     def step(params: Any) -> Any:
-        objective = subject.objective(PAIR, 0, {name: jnp.ones(()) for name in PAIR}, jnp.float32)
+        objective = subject.objective(PAIR, 0)
         loss, grads = objective.value_and_grad(params)
         given = {"value": loss, "grad": grads, "value_fn": objective.value, "unknown": loss}
         if subject.differentiates:
@@ -160,14 +159,13 @@ def check_vmap(subject: Subject) -> str:
     @jax.vmap
     def lanes(params: Any) -> Any:
         def body(carry: Any, t: Any) -> Any:
-            objective = subject.objective(PAIR, t, {name: jnp.ones(()) for name in PAIR}, jnp.float32)
-            return subject.updated(made, carry[0], carry[1], objective, t), None
+            return subject.updated(made, carry[0], carry[1], subject.objective(PAIR, t), t), None
 
         return jax.lax.scan(body, (params, made.init(params)), jnp.arange(STEPS))[0][0]
 
     first = subject.start()
     found = lanes(jax.tree.map(lambda p: jnp.stack([p, -p]), first))
-    close({name: value[0] for name, value in found.items()}, last(subject.path()), "vmap")
+    close({name: np.asarray(value[0]) for name, value in found.items()}, last(subject.path()), "vmap")
     return "Under vmap each lane goes as it goes alone."
 
 
@@ -176,9 +174,8 @@ def check_carry(subject: Subject) -> str:
     made = subject.transform()
     for dtype in (jnp.float32, jnp.bfloat16):
         params = subject.start(dtype=dtype)
-        weights = {name: jnp.ones(()) for name in PAIR}
         state = jax.eval_shape(made.init, params)
-        objective = subject.objective(PAIR, 0, weights, dtype)
+        objective = subject.objective(PAIR, 0, dtype=dtype)
         after, new = jax.eval_shape(
             lambda p, s, o=objective: subject.updated(made, p, s, o, 0), params, state
         )

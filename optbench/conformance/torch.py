@@ -29,6 +29,7 @@ from optbench.rules.torch import CurvatureRule, Parameters, SeedNoise, TorchRule
 
 Way = Callable[[torch.optim.Optimizer, dict[str, Any]], Any]
 """How `optimizer.step(**given)` is called."""
+NO_OPTIMIZER = "It is no torch.optim.Optimizer, but a function or a composition."
 
 
 class Objective(TorchObjective):
@@ -102,7 +103,7 @@ class Run(NamedTuple):
     def optimizer(self) -> torch.optim.Optimizer:
         """The torch.optim optimizer, for the checks that are about one."""
         if not isinstance(self.state, torch.optim.Optimizer):
-            raise Inapplicable("It is no torch.optim.Optimizer, but a function or a composition.")
+            raise Inapplicable(NO_OPTIMIZER)
         return self.state
 
     @property
@@ -138,8 +139,8 @@ class Subject:
         rule = self.rule()
         return Run(rule, params, rule.init(params), batches(shapes), weight)
 
-    def bound(self, shapes: Shapes, steps: int) -> float:
-        """Ten times how far rounding carries a path: one whose parameters move by 1 +- 2^-52 after each step."""
+    def growth(self, shapes: Shapes, steps: int) -> float:
+        """How far rounding carries a path: one whose parameters move by 1 +- 2^-52 after each step."""
         runs = [self.run(shapes, torch.float64) for _ in range(2)]
         most = 1e-15
         for t in range(steps):
@@ -148,7 +149,7 @@ class Subject:
                 for name, p in runs[1].params.items():
                     p.mul_(1 + 2.0**-52 * torch.from_numpy(signs(name, t, tuple(p.shape))))
             most = max(most, apart(runs[0].numbers(), runs[1].numbers()))
-        return 10 * most
+        return most
 
     @property
     def needs_closure(self) -> bool:
