@@ -75,9 +75,7 @@ def check_conformance(optimizer: Any, only: Sequence[str] = (), framework: str |
     thing = catalogue.optimizer(optimizer)
     frameworks = [framework] if framework else installed(thing.frameworks())
     found = findings([thing], only, frameworks, len(environment.cores()))
-    faults = [
-        f"{key} in {job.framework}: {sentence}" for job, (key, holds, sentence) in found if holds is False
-    ]
+    faults = [f"{key} in {job.framework}: {text}" for job, (key, holds, text) in found if holds is False]
     assert not faults, f"{thing.label()}: " + " ".join(faults)
 
 
@@ -97,7 +95,7 @@ class Bowl(Task):
     def data(self) -> dict[str, Any]:
         least = {
             "w_least": np.linspace(-1, 0.5, 12).reshape(4, 3),
-            "b_least": np.array([0.5, -0.5, 0.25, -1.0]),
+            "b_least": np.array([0.5, -0.5, 0.25, -1]),
         }
         return least | {"w_scale": np.linspace(0.5, 2, 12).reshape(4, 3), "b_scale": np.linspace(2, 0.5, 4)}
 
@@ -107,22 +105,6 @@ class Bowl(Task):
 
     def flops(self) -> float:
         return 200.0
-
-
-def gathered(findings: Iterator[Finding], framework: str) -> list[Finding]:
-    found: list[Finding] = []
-    try:
-        found.extend(findings)
-    except Exception as error:  # what it raises is what is found
-        other = {"jax": "torch", "torch": "jax"}[framework]
-        raised = {
-            getattr(sys.modules.get(kind.__module__), "__package__", "") for kind in type(error).__mro__
-        }
-        marks = {"jax": ("torch",), "torch": ("abstract array", "jax")}[framework]
-        inside = any(mark in f"{raised} {error}" for mark in marks)
-        hint = f" It calls functions of {other} on arrays of {framework}." if inside else ""
-        found.append(Finding("runs", False, f"{reason(error)}.{hint}"))
-    return found
 
 
 def judged(check: str, holds: bool, good: str, bad: str) -> Finding:
@@ -178,16 +160,12 @@ def descent(losses: Sequence[Sequence[float]]) -> Finding:
     least = losses[0]
     if not math.isfinite(least[-1]) or len(least) < 2:
         step = next((t for t, loss in enumerate(least) if not math.isfinite(loss)), len(least))
-        return Finding(
-            "descends", False, f"The loss is no number from step {step} on, at the least learning rate too."
-        )
-    rises = ends[0] > 1.0
-    return Finding(
-        "descends",
-        False,
-        f"The loss of a convex problem {'rises' if rises else 'does not fall'} at every learning rate."
-        + (" Is the sign of its step right?" if rises else ""),
-    )
+        said = f"The loss is no number from step {step} on, at the least learning rate too."
+    elif ends[0] > 1.0:
+        said = "The loss of a convex problem rises at every learning rate. Is the sign of its step right?"
+    else:
+        said = "The loss of a convex problem does not fall at every learning rate."
+    return Finding("descends", False, said)
 
 
 def update_findings(optimizer: Optimizer) -> Iterator[Finding]:
@@ -262,9 +240,8 @@ def task_findings(task: Task, framework: str, facts: dict[str, Any]) -> Iterator
     there = ", ".join(facts["metrics"])
     for name, shape in facts["metrics"].items():
         if shape:
-            yield Finding(
-                "metrics", False, f"Its metric {name} has shape {tuple(shape)}, and must be one number."
-            )
+            said = f"Its metric {name} has shape {tuple(shape)}, and must be one number."
+            yield Finding("metrics", False, said)
     wanted = {task.selection, task.score, *(target.metric for target in task.targets())}
     missing = sorted(wanted - set(facts["metrics"]))
     yield judged(
@@ -284,17 +261,25 @@ def report_of(thing: Optimizer | Task, framework: str) -> Report:
     if framework not in thing.frameworks():
         return Report([Finding("offered", False, f"It is not offered in {framework}.")])
     facts: dict[str, Any] = {}
-    found = (
-        task_findings(thing, framework, facts)
-        if isinstance(thing, Task)
-        else optimizer_findings(thing, framework)
-    )
-    return Report(gathered(found, framework), facts.get("flops", 0.0), facts.get("floats", 0))
+    found: list[Finding] = []
+    try:
+        if isinstance(thing, Task):
+            found.extend(task_findings(thing, framework, facts))
+        else:
+            found.extend(optimizer_findings(thing, framework))
+    except Exception as error:  # what it raises is what is found
+        modules = (sys.modules.get(kind.__module__) for kind in type(error).__mro__)
+        raised = {getattr(module, "__package__", "") for module in modules}
+        other, *marks = {"jax": ("torch", "torch"), "torch": ("jax", "jax", "abstract array")}[framework]
+        inside = any(mark in f"{raised} {error}" for mark in marks)
+        hint = f" It calls functions of {other} on arrays of {framework}." if inside else ""
+        found.append(Finding("runs", False, f"{reason(error)}.{hint}"))
+    return Report(found, facts.get("flops", 0.0), facts.get("floats", 0))
 
 
-def in_worker(packed: Mapping[str, Any], framework: str) -> list[Any]:
+def in_worker(packed: Mapping[str, Any], framework: str) -> dict[str, Any]:
     """The report of a packed thing as JSON data."""
     try:
-        return list(report_of(origin.unpack(packed), framework))
+        return report_of(origin.unpack(packed), framework)._asdict()
     except (UserError, FileNotFoundError) as error:
-        return list(Report([Finding("imports", False, str(error))]))
+        return Report([Finding("imports", False, str(error))])._asdict()

@@ -100,7 +100,7 @@ def findings(
             yield job, report["findings"][0]
 
 
-def in_worker(packed: Mapping[str, Any], framework: str, check: str) -> list[Any]:
+def in_worker(packed: Mapping[str, Any], framework: str, check: str) -> dict[str, Any]:
     """What one check, by its key, finds about a packed optimizer, in the form of `testing.in_worker`."""
     asked = Check(framework, *check.split("."))
     if framework == "jax":  # read when the first array is made
@@ -109,7 +109,7 @@ def in_worker(packed: Mapping[str, Any], framework: str, check: str) -> list[Any
             import jax
 
             jax.config.update("jax_num_cpu_devices", 8)
-    return [[[check, *judge(asked, subject(json.dumps(packed), framework))]], 0.0, 0]
+    return {"findings": [[check, *judge(asked, subject(json.dumps(packed), framework))]]}
 
 
 @functools.lru_cache(maxsize=2)

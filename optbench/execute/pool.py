@@ -14,16 +14,12 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic
 
 from optbench import environment
 from optbench.execute.job import KILLED, Event, J, Job, Queue
 
-ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-}
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 ROOMY = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_MAX_": "0",
@@ -236,18 +232,12 @@ class Pool(Generic[J]):
         return {"status": KILLED, "again": again, "reason": reason}
 
 
-class FrameworkJob(Job, Protocol):
-    """A job for workers that import one framework."""
-
-    @property
-    def framework(self) -> str: ...
-
-
-F = TypeVar("F", bound=FrameworkJob)
-
-
-def run_calls(jobs: Sequence[F], workers: int, timeout: float) -> Iterator[Event[F]]:
-    """Run calls on workers that are started for each framework, so that none imports two."""
+def run_calls(jobs: Sequence[Any], workers: int, timeout: float) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Each call with its `numbers`, or the `reason` why it failed; workers are started for each framework, so that
+    none imports two.
+    """
     for framework in dict.fromkeys(job.framework for job in jobs):
         own = [job for job in jobs if job.framework == framework]
-        yield from Pool[F](os.devnull, workers, timeout).run(own)
+        for event in Pool[Any](os.devnull, workers, timeout).run(own):
+            if event.kind in ("done", "failed"):
+                yield event.program, event.facts

@@ -54,13 +54,11 @@ def reports(
     jobs: Sequence[Vetting], workers: int, timeout: float
 ) -> Iterator[tuple[Vetting, dict[str, Any]]]:
     """Each job with its `findings`, `flops` and `floats`."""
-    for event in run_calls(jobs, workers, timeout):
-        if event.kind == "failed" and event.program is not None:
-            job, why = event.program, event.facts["reason"]
-            yield job, {"findings": [[job.check or "runs", False, f"{why}."]]}
-        elif event.kind == "done" and event.program is not None:
-            findings, flops, floats = event.facts["numbers"]
-            yield event.program, {"findings": findings, "flops": flops, "floats": floats}
+    for job, facts in run_calls(jobs, workers, timeout):
+        if "numbers" in facts:
+            yield job, facts["numbers"]
+        else:
+            yield job, {"findings": [[job.check or "runs", False, f"{facts['reason']}."]]}
 
 
 def vet(things: Sequence[Named], frameworks: Sequence[str], workers: int, timeout: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from optbench import environment
@@ -16,13 +17,19 @@ def write(path: Path, table: Table, command: str) -> None:
     """One line for each leaf or quantity; `8=1.25~1e-7` is the number after step 8 and by how much it may differ."""
     provenance = [command, environment.provenance("jax", "optax", "torch", "numpy")]
     lines = sorted((*key, text_of(values)) for key, values in table.items())
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".json":
+        path.parent.mkdir(parents=True, exist_ok=True)
         rows = ",\n".join(json.dumps(dict(zip(COLUMNS, line, strict=True))) for line in lines)
         path.write_text(f'{{"provenance": {json.dumps(provenance)}, "rows": [\n{rows}\n]}}\n')
         return
-    heads = [f"# {line}" for line in provenance]
-    path.write_text("\n".join([*heads, *("\t".join(line) for line in (COLUMNS, *lines))]) + "\n")
+    write_lines(path, provenance, [COLUMNS, *lines])
+
+
+def write_lines(path: Path, heads: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
+    """Tab-separated lines under comments."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = [*(f"# {head}" for head in heads), *("\t".join(line) for line in lines)]
+    path.write_text("\n".join(text) + "\n")
 
 
 def text_of(values: dict[int, Value]) -> str:

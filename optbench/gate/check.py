@@ -72,14 +72,12 @@ def measured(optimizers: Sequence[Optimizer], jobs: int | None, twins: bool = Fa
         for framework in installed(each.frameworks())
         for part in range(of)
     ]
-    work.sort(key=lambda job: job.cost)
-    for event in run_calls(work, workers, TIMEOUT):
-        if event.kind == "failed" and event.program is not None:
-            name = (event.program.optimizer.label(), event.program.framework, "defaults")
-            table["fingerprint", *name, f"error: {event.facts['reason']}"] = {}
-        elif event.kind == "done":
-            for *key, values in event.facts["numbers"]:
-                table[tuple(key)] = {int(step): Value(*value) for step, value in values.items()}
+    for job, facts in run_calls(work, workers, TIMEOUT):
+        name = (job.optimizer.label(), job.framework, "defaults")
+        if "reason" in facts:
+            table["fingerprint", *name, f"error: {facts['reason']}"] = {}
+        for *key, values in facts.get("numbers", ()):
+            table[tuple(key)] = {int(step): Value(*value) for step, value in values.items()}
     return table
 
 
@@ -93,15 +91,17 @@ def check_optimizers(
         kept = files.read(path) if path.is_file() else {}
         kept = {key: values for key, values in kept.items() if key[1] not in labels}
         new = measured(optimizers, jobs, twins=True)
-        failed = sorted(
-            {f"{key[1]} {key[3]} in {key[2]}: {key[4]}" for key in new if key[4].startswith("error")}
-        )
-        print(*(f"left out: {line}" for line in failed), sep="\n", end="\n" if failed else "")
-        new = {key: values for key, values in new.items() if not key[4].startswith("error")}
+        failed = {key for key in new if key[4].startswith("error")}
+        for line in sorted({f"left out: {key[1]} {key[3]} in {key[2]}: {key[4]}" for key in failed}):
+            print(line)
+        new = {key: values for key, values in new.items() if key not in failed}
         files.write(path, kept | new, update)
         print(f"wrote {len(new)} lines to {path}")
         return []
-    old = at_commit(against, texts, jobs) if against else committed(path, texts)
+    if not against and not path.is_file():
+        own = {} if path == OURS else {"opt": ",".join(texts), "baseline": str(path)}
+        raise UserError(output.absent(path, **own))
+    old = at_commit(against, texts, jobs) if against else files.read(path)
     here = installed(FRAMEWORKS)
     old = {key: values for key, values in old.items() if key[1] in labels and key[2] in here}
     found = compare(old, quiet(old, measured(optimizers, jobs), optimizers, jobs))
@@ -124,19 +124,9 @@ def quiet(old: Table, new: Table, optimizers: Sequence[Optimizer], jobs: int | N
             break
         names = {key[1] for key in long}
         again = measured([each for each in optimizers if each.label() in names], jobs)
-        new |= {
-            key: min(new[key], again[key], key=lambda each: each[STEPS].value) for key in long & set(again)
-        }
+        for key in long & set(again):
+            new[key] = min(new[key], again[key], key=lambda each: each[STEPS].value)
     return new
-
-
-def committed(path: Path, texts: Sequence[str]) -> Table:
-    """The table of a file that must be there."""
-    if not path.is_file():
-        own = {} if path == OURS else {"opt": ",".join(texts), "baseline": str(path)}
-        command = output.update_command(**own)
-        raise UserError(f"no baselines at {str(path)!r}. Write them with: {command}")
-    return files.read(path)
 
 
 def at_commit(reference: str, texts: Sequence[str], jobs: int | None) -> Table:

@@ -144,11 +144,7 @@ def cost(row: Row, traces: list[Trace]) -> dict[str, Value]:
     reference = ENGINES[row.framework]("cpu").run([adam.cell(seed=k) for k in range(3)], row.mode)
     ratio = step_seconds(traces) / step_seconds(reference)
     rates = {row.cell(1.0 + k).program_key() for k in range(5)}
-    exact = {
-        "gradients": counts.gradients,
-        "products": counts.hvps,
-        "programs": len(rates),
-    }
+    exact = {"gradients": counts.gradients, "products": counts.hvps, "programs": len(rates)}
     found = {what: Value(float(value), 0.0) for what, value in exact.items()}
     return found | {"time": Value(ratio, SLOWER * max(ratio, 1.0))}
 
@@ -187,9 +183,7 @@ def compare(old: Table, new: Table) -> list[Difference]:
             gone = "is not measured any more" if before else "is not in the baseline"
             found.append(Difference(*row, "; ".join([gone, *raised])))
             continue
-        moved = [
-            each for each in (differs(row[0], before, after, what) for what in {**before, **after}) if each
-        ]
+        moved = list(filter(None, (differs(row[0], before, after, what) for what in {**before, **after})))
         if moved:
             _, sentence = min(moved)
             others = f"; {len(moved)} of {len(before)} differ" if len(before) > 1 else ""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import io
 import math
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from optbench.execute.request import Request
 from optbench.execute.session import Session
 from optbench.fields import UserError
 from optbench.gate import output
+from optbench.gate.baseline import write_lines
 from optbench.gate.fingerprint import Difference
 from optbench.stats.curves import middle
 from optbench.stats.outcomes import final, steps_to
@@ -74,8 +74,7 @@ def check_suite(
     request = Request(suite=suite, jobs=jobs, opt=tuple(opt) if opt else None)
     request.resolve()  # an invalid request is an error before anything runs
     if not update and not path.is_file():
-        command = output.update_command(suite=suite, baselines=baselines)
-        raise UserError(f"no baselines at {str(path)!r}. Write them with: {command}")
+        raise UserError(output.absent(path, suite=suite, baselines=baselines))
     names = None if opt is None else {catalogue.optimizer(text).label() for text in opt}
     old = read(path) if path.is_file() and (opt or not update) else {}
     kept = {} if names is None else {key: number for key, number in old.items() if key[1] not in names}
@@ -130,48 +129,37 @@ def least_steps(steps: float) -> float:
 def measure(session: Session) -> Numbers:
     """Median final loss and median steps to the last target, by (task, optimizer, trial)."""
     numbers: Numbers = {}
-    for (name, optimizer, trial), rows in session.frame().groupby(
-        ["task", "optimizer", "trial"], dropna=False
-    ):
+    for (task, optimizer, trial), rows in session.frame().groupby([*KEY], dropna=False):
         question = question_of(rows)
-        target = question.last
         loss = middle(final(rows, question.selection))
-        steps = middle(steps_to(rows, target.metric, target.value))
-        numbers[(str(name), str(optimizer), f"{trial:g}")] = Number(
-            loss, steps, steps_tolerance=least_steps(steps)
-        )
+        steps = middle(steps_to(rows, question.last.metric, question.last.value))
+        key = (str(task), str(optimizer), f"{trial:g}")
+        numbers[key] = Number(loss, steps, steps_tolerance=least_steps(steps))
     return numbers
 
 
 def write(path: Path, suite: str, numbers: Mapping[tuple[str, str, str], Number]) -> None:
     """A sorted text file with its provenance on top."""
-    lines = [
-        f"# optbench check --suite {suite} --update",
-        f"# {environment.provenance('jax', 'optax', 'numpy')}",
-        f"# tolerances: decades of loss (losses below {FLOOR} are equal) and steps, {SPREADS:g} times the largest",
-        f"# difference to both modes of lanes and to {TWINS} runs whose parameters are moved by one rounding a step",
-        "\t".join((*KEY, *Number._fields)),
+    heads = [
+        f"optbench check --suite {suite} --update",
+        environment.provenance("jax", "optax", "numpy"),
+        f"tolerances: decades of loss (losses below {FLOOR} are equal) and steps, {SPREADS:g} times the largest",
+        f"difference to both modes of lanes and to {TWINS} runs whose parameters are moved by one rounding a step",
     ]
-    for key, number in sorted(numbers.items()):
-        shown = (f"{number.loss:.6g}", *(f"{value:.4g}" for value in number[1:]))
-        lines.append("\t".join((*key, *shown)))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n")
+    shown = [
+        (*key, f"{number.loss:.6g}", *(f"{value:.4g}" for value in number[1:]))
+        for key, number in sorted(numbers.items())
+    ]
+    write_lines(path, heads, [(*KEY, *Number._fields), *shown])
 
 
 def read(path: Path) -> Numbers:
     """The committed numbers."""
-    text = "".join(
-        line
-        for line in path.read_text(errors="replace").splitlines(keepends=True)
-        if not line.startswith("#")
-    )
+    lines = [line for line in path.read_text(errors="replace").splitlines() if not line.startswith("#")]
     try:
         return {
-            (row["task"], row["optimizer"], row["trial"]): Number(
-                *(float(row[name]) for name in Number._fields)
-            )
-            for row in csv.DictReader(io.StringIO(text), delimiter="\t")
+            (row["task"], row["optimizer"], row["trial"]): Number(*(float(row[k]) for k in Number._fields))
+            for row in csv.DictReader(lines, delimiter="\t")
         }
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         what = f"there is no column {error}" if isinstance(error, KeyError) else str(error)
