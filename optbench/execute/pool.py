@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import IO, Any, Generic
 
 from optbench import environment
 from optbench.execute.job import KILLED, Event, J, Job, Queue
@@ -84,26 +84,24 @@ class Worker:
             env=place.environment(),
             start_new_session=True,  # Ctrl-C reaches the driver only, which then ends its workers
         )
-        threading.Thread(target=self.listen, daemon=True).start()
-        threading.Thread(target=self.collect, daemon=True).start()
+        threading.Thread(target=self.listen, args=(self.process.stdout,), daemon=True).start()
+        threading.Thread(target=self.collect, args=(self.process.stderr,), daemon=True).start()
 
     @property
     def number(self) -> int:
         return self.place.number
 
-    def listen(self) -> None:
+    def listen(self, lines: IO[str]) -> None:
         """Pass on the worker's messages; the end of its output is its death."""
-        assert self.process.stdout is not None
-        with self.process.stdout as lines:
+        with lines:
             for line in lines:
                 with contextlib.suppress(json.JSONDecodeError):  # a worker that is killed may end in mid-line
                     self.outbox.put((self, json.loads(line)))
         self.outbox.put((self, {"event": "died", "code": self.process.wait()}))
 
-    def collect(self) -> None:
+    def collect(self, lines: IO[str]) -> None:
         """Keep the last lines of standard error for a message."""
-        assert self.process.stderr is not None
-        with self.process.stderr as lines:
+        with lines:
             self.errors.extend(line.rstrip() for line in lines)
 
     def give(self, program: Job, results: str) -> None:
@@ -142,11 +140,8 @@ class Pool(Generic[J]):
         try:
             for worker in self.workers:
                 self.feed(worker)
-            for number in range(
-                len(self.workers), min(self.jobs, len(self.workers) + len(self.waiting.jobs))
-            ):
-                program = self.waiting.take(number)
-                self.workers.append(self.hire(number, program))
+            while self.waiting.jobs and (number := len(self.workers)) < self.jobs:
+                self.workers.append(self.hire(number, self.waiting.take(number)))
             while any(worker.program for worker in self.workers):
                 yield from self.listen()
             ended = True
