@@ -7,6 +7,7 @@ def test_mine():
 
 from __future__ import annotations
 
+import importlib
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,14 +39,6 @@ class Finding(NamedTuple):
     sentence: str
 
 
-class Report(NamedTuple):
-    """All findings about one thing in one framework, and the cost of a task's gradient."""
-
-    findings: list[Finding]
-    flops: float = 0.0
-    floats: int = 0
-
-
 def check_optimizer(optimizer: Any, framework: str | None = None) -> None:
     """Raise an AssertionError with a sentence for each check that an optimizer fails.
 
@@ -61,7 +54,7 @@ def check_task(task: Any, framework: str | None = None) -> None:
 
 def assert_holds(thing: Optimizer | Task, framework: str | None) -> None:
     for name in [framework] if framework else installed(thing.frameworks()):
-        faults = [finding.sentence for finding in report_of(thing, name).findings if not finding.holds]
+        faults = [finding.sentence for finding in report_of(thing, name)["findings"] if not finding.holds]
         assert not faults, f"{thing.label()} in {name}: " + " ".join(faults)
 
 
@@ -176,8 +169,7 @@ def update_findings(optimizer: Optimizer) -> Iterator[Finding]:
     for name, (shape, dtype) in update_facts(Cell(Bowl(), optimizer, steps=1)).items():
         if not name:
             yield Finding("structure", False, f"Its updates are a tree of another structure: {dtype}.")
-        elif shape != first[name].shape:
-            wanted = first[name].shape
+        elif shape != (wanted := first[name].shape):
             yield Finding("shapes", False, f"The update of {name} has shape {shape}, the parameter {wanted}.")
         elif dtype != DTYPES[0]:
             yield Finding("dtypes", False, f"The update of {name} is {dtype}, the parameter {DTYPES[0]}.")
@@ -216,11 +208,7 @@ def task_findings(task: Task, framework: str, facts: dict[str, Any]) -> Iterator
         "alone, or an interrupted run goes on with other batches.",
     )
     ENGINES[framework]("cpu")
-    if framework == "jax":
-        from optbench.engines.jax_task import tried
-    else:
-        from optbench.engines.torch_task import tried
-    facts |= tried(task)
+    facts |= importlib.import_module(f"optbench.engines.{framework}_task").tried(task)
     shape, loss = tuple(facts["loss_shape"]), facts["loss"]
     if shape:
         yield Finding("loss", False, f"Its loss has shape {shape}, and must be one number. Take the mean.")
@@ -257,9 +245,10 @@ def task_findings(task: Task, framework: str, facts: dict[str, Any]) -> Iterator
 # --- in a worker --------------------------------------------------------------------------------------------
 
 
-def report_of(thing: Optimizer | Task, framework: str) -> Report:
+def report_of(thing: Optimizer | Task, framework: str) -> dict[str, Any]:
+    """All `findings` about one thing in one framework, and the `flops` and `floats` of a task's gradient."""
     if framework not in thing.frameworks():
-        return Report([Finding("offered", False, f"It is not offered in {framework}.")])
+        return {"findings": [Finding("offered", False, f"It is not offered in {framework}.")]}
     facts: dict[str, Any] = {}
     found: list[Finding] = []
     try:
@@ -274,12 +263,11 @@ def report_of(thing: Optimizer | Task, framework: str) -> Report:
         inside = any(mark in f"{raised} {error}" for mark in marks)
         hint = f" It calls functions of {other} on arrays of {framework}." if inside else ""
         found.append(Finding("runs", False, f"{reason(error)}.{hint}"))
-    return Report(found, facts.get("flops", 0.0), facts.get("floats", 0))
+    return {"findings": found, "flops": facts.get("flops", 0.0), "floats": facts.get("floats", 0)}
 
 
 def in_worker(packed: Mapping[str, Any], framework: str) -> dict[str, Any]:
-    """The report of a packed thing as JSON data."""
     try:
-        return report_of(origin.unpack(packed), framework)._asdict()
+        return report_of(origin.unpack(packed), framework)
     except (UserError, FileNotFoundError) as error:
-        return Report([Finding("imports", False, str(error))])._asdict()
+        return {"findings": [Finding("imports", False, str(error))]}

@@ -38,9 +38,7 @@ class Path:
             name: PartitionSpec(*axes[: p.ndim]) if p.shape[0] % 8 == 0 else PartitionSpec()
             for name, p in params.items()
         }
-        self.params = jax.device_put(
-            params, {name: NamedSharding(mesh, spec) for name, spec in specs.items()}
-        )
+        self.params = jax.device_put(params, {k: NamedSharding(mesh, spec) for k, spec in specs.items()})
         self.state = laid_out(subject.optimizer, self.rule.init(self.params), self.params, specs, mesh)
         shardings = jax.tree.map(lambda x: x.sharding, (self.params, self.state))
         self.compiled = jax.jit(self.step, out_shardings=shardings)
@@ -138,9 +136,8 @@ def on(subject: Subject, shape: tuple[int, ...], axes: tuple[str, ...]) -> str:
     differs = replicas_differ(last)
     assert not differs, f"{where} two devices have other bits of the same part of {differs}."
     before, after = held(whole), held(last[1])
-    assert before < 256 or after < before, (
-        f"{where} each device holds {after} bytes of state, as one alone does."
-    )
+    less = before < 256 or after < before
+    assert less, f"{where} each device holds {after} bytes of state, as one alone does."
     said = ", ".join(f"{n} {op}" for op, n in sorted(counts.items())) or "no collectives"
     return f"{where} it goes as on one; {after} of {before} bytes of state on each; {said} in a step."
 

@@ -15,12 +15,13 @@ from optbench.conformance.jax import STEPS, Objective, Subject, last
 from optbench.conformance.problem import ODD, PAIR, Shapes, worded
 
 
-def moves_well(subject: Subject, shapes: Shapes, what: str, dtype: Any = None, weight: float = 1.0) -> None:
+def moves_well(
+    subject: Subject, shapes: Shapes, what: str, dtype: Any = jnp.float32, weight: float = 1.0
+) -> None:
     path = subject.path(shapes=shapes, dtype=dtype, weights={name: np.full(STEPS, weight) for name in shapes})
-    short = dtype is not None and jnp.dtype(dtype).itemsize == 2
-    first = subject.start(shapes, dtype)
-    for name in shapes:
-        problem.steps_well(what, np.asarray(first[name], float), path[name][-1], moves=not short)
+    for name, start in subject.start(shapes, dtype).items():
+        moves = jnp.dtype(dtype).itemsize > 2
+        problem.steps_well(what, np.asarray(start, float), path[name][-1], moves)
 
 
 def check_shapes(subject: Subject) -> str:
@@ -48,9 +49,8 @@ def check_silent(subject: Subject) -> str:
 
 
 def check_spike(subject: Subject) -> str:
-    return problem.spiked(
-        last(subject.path(rows=range(10), weights={k: [1, 1, 1, 1e6, *[1] * 6] for k in PAIR}))
-    )
+    weights = {name: [1, 1, 1, 1e6, *[1] * 6] for name in PAIR}
+    return problem.spiked(last(subject.path(rows=range(10), weights=weights)))
 
 
 def check_nan(subject: Subject) -> str:

@@ -32,9 +32,7 @@ def first(shapes: Shapes) -> dict[str, np.ndarray]:
 
 def batches(shapes: Shapes) -> dict[str, np.ndarray]:
     """What each step pulls towards, so that no gradient fades into rounding: [ROWS, ...] for each leaf."""
-    return {
-        name: generator(f"batch/{name}").standard_normal((ROWS, *shape)) / 2 for name, shape in shapes.items()
-    }
+    return {k: generator(f"batch/{k}").standard_normal((ROWS, *shape)) / 2 for k, shape in shapes.items()}
 
 
 def leaf_loss(p: Any, batch: Any) -> Any:

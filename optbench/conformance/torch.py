@@ -88,9 +88,7 @@ class Run(NamedTuple):
         return self._replace(params=params)
 
     def objective(self, t: int, scale: float = 1.0) -> Objective:
-        rows = {
-            name: torch.tensor(self.batches[name][t % ROWS], dtype=p.dtype) for name, p in self.params.items()
-        }
+        rows = {k: torch.tensor(self.batches[k][t % ROWS], dtype=p.dtype) for k, p in self.params.items()}
         weights = {name: self.weight(name, t) for name in self.params}
         if not isinstance(self.rule, TorchRule):  # a function takes all gradients
             weights = {name: w or 0.0 for name, w in weights.items()}
@@ -132,10 +130,8 @@ class Subject:
         return made
 
     def run(self, shapes: Shapes = PAIR, dtype: torch.dtype = torch.float32, weight: Weight = evenly) -> Run:
-        values = first(shapes)
-        params = {
-            name: torch.tensor(value).to(dtype).requires_grad_() for name, value in sorted(values.items())
-        }
+        values = sorted(first(shapes).items())
+        params = {name: torch.tensor(value).to(dtype).requires_grad_() for name, value in values}
         rule = self.rule()
         return Run(rule, params, rule.init(params), batches(shapes), weight)
 

@@ -12,6 +12,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh
+
+from optbench.conformance import Inapplicable, is_refusal
 
 SIZE = 4
 
@@ -70,8 +73,6 @@ def serve(rank: int, folder: str, pipe: Any) -> None:
 
 def faithful(error: BaseException) -> Exception:
     """An error that travels, with what is needed to tell a refusal from a crash."""
-    from optbench.conformance import Inapplicable, is_refusal
-
     if isinstance(error, Inapplicable | AssertionError):
         return type(error)(str(error))
     if is_refusal(error):
@@ -85,6 +86,4 @@ def faithful(error: BaseException) -> Exception:
 @functools.cache
 def mesh(size: int) -> Any:
     """The first `size` processes; made by all of them."""
-    from torch.distributed.device_mesh import DeviceMesh
-
     return DeviceMesh("cpu", list(range(size)))

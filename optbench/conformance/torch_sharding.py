@@ -31,11 +31,11 @@ STEPS = 5
 class Leaves(nn.Module):
     """The problem's parameters; its forward is the loss."""
 
-    def __init__(self, shapes: Shapes):
+    def __init__(self) -> None:
         super().__init__()
-        for name, value in sorted(first(shapes).items()):
+        for name, value in first(SHARDED).items():
             self.register_parameter(name, nn.Parameter(torch.tensor(value)))
-        self.rows = batches(shapes)
+        self.rows = batches(SHARDED)
 
     def forward(self, t: int) -> torch.Tensor:
         parts = [leaf_loss(p, torch.tensor(self.rows[name][t % ROWS])) for name, p in self.named_parameters()]
@@ -59,8 +59,8 @@ class ModuleObjective:
 class Trained:
     """A module and its optimizer, sharded over some processes or whole on one."""
 
-    def __init__(self, optimizer: Optimizer, size: int, shapes: Shapes = SHARDED):
-        self.module: Any = Leaves(shapes)
+    def __init__(self, optimizer: Optimizer, size: int):
+        self.module: Any = Leaves()
         if size > 1:
             fully_shard(self.module, mesh=mesh(size))
         self.params: Any = dict(self.module.named_parameters())

@@ -66,7 +66,7 @@ class Worker:
     """One process and what it is doing."""
 
     def __init__(self, place: Place, outbox: queue.SimpleQueue[tuple[Worker, dict[str, Any]]]):
-        self.place, self.outbox = place, outbox
+        self.place, self.number, self.outbox = place, place.number, outbox
         self.program: Any = None
         self.heard = time.monotonic()
         self.resident = 0
@@ -86,10 +86,6 @@ class Worker:
         )
         threading.Thread(target=self.listen, args=(self.process.stdout,), daemon=True).start()
         threading.Thread(target=self.collect, args=(self.process.stderr,), daemon=True).start()
-
-    @property
-    def number(self) -> int:
-        return self.place.number
 
     def listen(self, lines: IO[str]) -> None:
         """Pass on the worker's messages; the end of its output is its death."""

@@ -153,9 +153,8 @@ class Session:
             return frame
         sequence = {cell.id(): i for i, cell in enumerate(self.cells)}
         planned = {cell.id(): program for program in self.order.planned for cell in program.cells}
-        modes, widths = (
-            {cell: getattr(each, name) for cell, each in planned.items()} for name in ("mode", "planned")
-        )
+        modes = {cell: program.mode for cell, program in planned.items()}
+        widths = {cell: program.planned for cell, program in planned.items()}
         own = (frame["mode"] == frame["cell"].map(modes)) & (frame["device_kind"] == self.order.device.kind)
         own &= frame["planned_width"].fillna(0) == frame["cell"].map(widths)
         return frame[own].sort_values("cell", key=lambda column: column.map(sequence)).reset_index(drop=True)

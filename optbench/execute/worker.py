@@ -14,9 +14,9 @@ import argparse
 import base64
 import contextlib
 import ctypes
-import importlib
 import json
 import os
+import pkgutil
 import queue
 import sys
 import threading
@@ -116,8 +116,7 @@ def called(call: str, inputs: Mapping[str, Any], framework: str) -> dict[str, An
         import jax
 
         jax.config.update("jax_platforms", "cpu")
-    module, _, name = call.partition(":")
-    function = getattr(importlib.import_module(module), name)
+    function = pkgutil.resolve_name(call)
     with Stopwatch() as watch:
         numbers = function(**inputs)
     return {"numbers": numbers, "wall_seconds": watch.seconds, "cpu_seconds": watch.cpu_seconds}

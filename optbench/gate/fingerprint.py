@@ -12,13 +12,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from optbench import catalogue, origin
+from optbench import catalogue, environment, origin
 from optbench.cell import Status, Trace
 from optbench.execute.worker import ENGINES, reason
+from optbench.fields import UserError
 from optbench.gate.rows import STEPS, Row, rows
 from optbench.optimizer import Optimizer
 from optbench.optimizers.adapter import Standard
@@ -53,8 +56,9 @@ def least(value: float, floor: float = LEAST) -> float:
 
 Key = tuple[str, str, str, str, str]
 """Layer, optimizer, framework, row, and what: a leaf, or a quantity."""
-Table = dict[Key, dict[int, Value]]
-"""The values of each after some steps."""
+Values = dict[int, Value]
+"""A number after some steps."""
+Table = dict[Key, Values]
 
 
 def measure(
@@ -97,12 +101,12 @@ def measure_row(name: str, row: Row, twins: bool = False, first_seed: int = 1) -
     return table | {("cost", *key, what): {STEPS: value} for what, value in found.items()}
 
 
-def leaves(trace: Trace, twins: list[Trace], floor: float) -> dict[str, dict[int, Value]]:
+def leaves(trace: Trace, twins: list[Trace], floor: float) -> dict[str, Values]:
     """Each leaf's number after each step that is looked at, up to the first at which roundings decide one of them.
 
     The loss couples the leaves: what is rounding's in one of them is so in all, some steps later.
     """
-    found: dict[str, dict[int, Value]] = {leaf: {} for leaf in trace.evaluations}
+    found: dict[str, Values] = {leaf: {} for leaf in trace.evaluations}
     for i, step in enumerate(trace.evaluation_steps.tolist()):
         decided = False
         for leaf, values in trace.evaluations.items():
@@ -120,7 +124,7 @@ def leaves(trace: Trace, twins: list[Trace], floor: float) -> dict[str, dict[int
     return found
 
 
-def spread(traces: list[Trace]) -> dict[int, Value]:
+def spread(traces: list[Trace]) -> Values:
     """The mean loss over seeds at some steps, with its standard error; nothing where no seed changes it."""
     import numpy as np
 
@@ -150,7 +154,6 @@ def cost(row: Row, traces: list[Trace]) -> dict[str, Value]:
 
 
 def step_seconds(traces: list[Trace]) -> float:
-    """Processor seconds of one step of one lane."""
     return traces[0].facts["program_cpu_seconds"] / (STEPS * len(traces))
 
 
@@ -192,7 +195,7 @@ def compare(old: Table, new: Table) -> list[Difference]:
 
 
 def differs(
-    layer: str, before: dict[str, dict[int, Value]], after: dict[str, dict[int, Value]], what: str
+    layer: str, before: dict[str, Values], after: dict[str, Values], what: str
 ) -> tuple[int, str] | None:
     """The first step at which something differs, and a sentence; None where nothing does."""
     if what not in before or what not in after:
@@ -208,3 +211,61 @@ def differs(
         at = f" after step {step}" if layer != "cost" else ""
         return step, f"{what}{at}: {value:.10g} -> {new:.10g} (allowed {allowed:.1g})"
     return None
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+COLUMNS = ("layer", "optimizer", "framework", "row", "what", "values")
+
+
+def write(path: Path, table: Table, command: str) -> None:
+    """Sorted text with its provenance on top, as .tsv, or as .json where the path ends so.
+
+    One line for each leaf or quantity; `8=1.25~1e-7` is the number after step 8 and by how much it may differ.
+    """
+    provenance = [command, environment.provenance("jax", "optax", "torch", "numpy")]
+    lines = sorted((*key, text_of(values)) for key, values in table.items())
+    if path.suffix == ".json":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = ",\n".join(json.dumps(dict(zip(COLUMNS, line, strict=True))) for line in lines)
+        path.write_text(f'{{"provenance": {json.dumps(provenance)}, "rows": [\n{rows}\n]}}\n')
+        return
+    write_lines(path, provenance, [COLUMNS, *lines])
+
+
+def write_lines(path: Path, heads: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
+    """Tab-separated lines under comments."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = [*(f"# {head}" for head in heads), *("\t".join(line) for line in lines)]
+    path.write_text("\n".join(text) + "\n")
+
+
+def text_of(values: Values) -> str:
+    """Twelve digits; a tolerance only where it is not the least."""
+    return " ".join(
+        f"{step}={value:.12g}" + ("" if tolerance == least(value) else f"~{tolerance:.2g}")
+        for step, (value, tolerance) in values.items()
+    )
+
+
+def value_of(text: str) -> Value:
+    value, _, tolerance = text.partition("~")
+    return Value(float(value), float(tolerance) if tolerance else least(float(value)))
+
+
+def read(path: Path) -> Table:
+    try:
+        if path.suffix == ".json":
+            lines = [[row[name] for name in COLUMNS] for row in json.loads(path.read_text())["rows"]]
+        else:
+            body = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+            lines = [line.split("\t") for line in body[1:]]
+        table: Table = {}
+        for layer, optimizer, framework, row, what, text in lines:
+            pairs = [part.split("=") for part in text.split()]
+            table[layer, optimizer, framework, row, what] = {int(t): value_of(each) for t, each in pairs}
+        return table
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"Cannot read baselines {str(path)!r}: {error}. Rewrite them with --update."
+        ) from error

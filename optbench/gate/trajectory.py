@@ -25,8 +25,7 @@ from optbench.execute.request import Request
 from optbench.execute.session import Session
 from optbench.fields import UserError
 from optbench.gate import output
-from optbench.gate.baseline import write_lines
-from optbench.gate.fingerprint import Difference
+from optbench.gate.fingerprint import Difference, write_lines
 from optbench.stats.curves import middle
 from optbench.stats.outcomes import final, steps_to
 from optbench.stats.settings import question_of
@@ -66,19 +65,19 @@ def check_suite(
 ) -> list[Difference]:
     """Run the suite, compare or rewrite; what moved. Of named optimizers, those are compared that have numbers."""
     path = Path(baselines or f"results/baselines/{suite}.tsv")
+    stored = read(path) if path.is_file() and (opt or not update) else {}
     if opt and not update and path.is_file():
-        stored = {key[1] for key in read(path)}
-        opt = [text for text in opt if catalogue.optimizer(text).label() in stored]
+        known = {key[1] for key in stored}
+        opt = [text for text in opt if catalogue.optimizer(text).label() in known]
         if not opt:
             return []
     request = Request(suite=suite, jobs=jobs, opt=tuple(opt) if opt else None)
     request.resolve()  # an invalid request is an error before anything runs
     if not update and not path.is_file():
         raise UserError(output.absent(path, suite=suite, baselines=baselines))
-    names = None if opt is None else {catalogue.optimizer(text).label() for text in opt}
-    old = read(path) if path.is_file() and (opt or not update) else {}
-    kept = {} if names is None else {key: number for key, number in old.items() if key[1] not in names}
-    old = {key: number for key, number in old.items() if key not in kept}
+    names = {catalogue.optimizer(text).label() for text in opt or ()}
+    old = {key: number for key, number in stored.items() if not names or key[1] in names}
+    kept = {key: number for key, number in stored.items() if key not in old}
     numbers = run(request)
     if numbers is None:
         return [FAILED]
@@ -154,7 +153,6 @@ def write(path: Path, suite: str, numbers: Mapping[tuple[str, str, str], Number]
 
 
 def read(path: Path) -> Numbers:
-    """The committed numbers."""
     lines = [line for line in path.read_text(errors="replace").splitlines() if not line.startswith("#")]
     try:
         return {
@@ -169,7 +167,6 @@ def read(path: Path) -> Numbers:
 
 
 def compare(old: Numbers, new: Numbers) -> list[Difference]:
-    """What moved."""
     moved = []
     for key in sorted(old.keys() | new.keys()):
         if (sentence := movement(old.get(key), new.get(key))) is not None:
