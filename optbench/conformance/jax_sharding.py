@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import re
 from collections import Counter
@@ -13,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from optbench.conformance import assume
+from optbench.conformance import assume, problem
 from optbench.conformance.jax import Subject, total
-from optbench.conformance.problem import Shapes, apart, batches, first, signs
+from optbench.conformance.problem import Points, Shapes, apart, batches, first, signs
 from optbench.optimizer import Optimizer
 from optbench.optimizers.kron import Kron, Shaping
 from optbench.optimizers.kron.jax_sharding import kron_partition_specs
@@ -49,7 +50,7 @@ class Path:
 
     def go(
         self, nudged: bool = False, steps: range = range(STEPS), at: Any = None
-    ) -> tuple[list[dict[str, np.ndarray]], Any]:
+    ) -> tuple[list[Points], Any]:
         """The parameters after each step, and the last of all; nudged: by 1 +- 2^-52 at the start and after each."""
         (params, state), path = (self.params, self.state) if at is None else at, []
 
@@ -124,15 +125,9 @@ def on(subject: Subject, shape: tuple[int, ...], axes: tuple[str, ...]) -> str:
         alone, (_, whole) = ones
         found, last = path.go()
         counts = path.collectives()
-    where, growth = f"On a mesh of {' x '.join(map(str, shape))}", 1e-16
-    for t in range(STEPS):
-        growth = max(growth, apart(alone[t], twin[t]))
-        for name, size in SHARDED.items():
-            gap = apart(alone[t], {**alone[t], name: found[t][name]})
-            assert gap <= 10 * growth, (
-                f"{where} {list(size)} is {gap:.1e} from one device after step {t + 1}; "
-                f"rounding carries a path {growth:.1e}."
-            )
+    where = f"On a mesh of {' x '.join(map(str, shape))}"
+    growths = itertools.accumulate(map(apart, alone, twin), max, initial=1e-16)
+    problem.as_alone(where, "device", alone, found, itertools.islice(growths, 1, None), coupled=True)
     differs = replicas_differ(last)
     assert not differs, f"{where} two devices have other bits of the same part of {differs}."
     before, after = held(whole), held(last[1])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 Shapes = Mapping[str, tuple[int, ...]]
 Points = Mapping[str, np.ndarray]
+Path = Sequence[Points]
+"""The parameters after each step."""
 Weight = Callable[[str, int], float | None]
 """The weight of a leaf's loss at a step: 0 gives no gradient, NaN one that is none; None leaves it out."""
 
@@ -90,6 +92,20 @@ def survived(after: Points, last: Points) -> str:
         )
     ill = not all(np.isfinite(value).all() for value in last.values())
     return f"One gradient that is NaN {'shows in parameters' if ill else 'is survived'}."
+
+
+def as_alone(where: str, one: str, alone: Path, found: Path, growths: Iterable[float], coupled: bool) -> None:
+    """Whether a path goes as on one device or process; `coupled`: relative to the largest entry of all parameters."""
+    for t, growth in enumerate(growths):
+        for name, value in alone[
+            t
+        ].items():  # the first step and the first leaf is the smallest that shows it
+            point = alone[t] if coupled else {name: value}
+            gap = apart(point, {**point, name: found[t][name]})
+            assert gap <= 10 * growth, (
+                f"{where} {list(value.shape)} is {gap:.1e} from one {one} after step {t + 1}; "
+                f"rounding carries a path {growth:.1e}."
+            )
 
 
 def resumed(many: str, few: int, whole: Points, again: Points, growth: float, warm: int, more: int) -> str:

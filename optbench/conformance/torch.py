@@ -79,20 +79,20 @@ class Run(NamedTuple):
     batches: Mapping[str, np.ndarray]
     weight: Weight
 
-    def go(self, steps: int, start: int = 0, way: Way | None = None, scale: float = 1.0) -> Run:
-        """Steps `start` to `start + steps`; gradients of `scale` times the loss."""
+    def go(self, steps: int, start: int = 0, way: Way | None = None) -> Run:
+        """Steps `start` to `start + steps`."""
         params, state = self.params, self.state
         for t in range(start, start + steps):
             given = state if way is None else Stepped(state, way)
-            params = self.rule.step(params, given, self.objective(t, scale), t).params
+            params = self.rule.step(params, given, self.objective(t), t).params
         return self._replace(params=params)
 
-    def objective(self, t: int, scale: float = 1.0) -> Objective:
+    def objective(self, t: int) -> Objective:
         rows = {k: torch.tensor(self.batches[k][t % ROWS], dtype=p.dtype) for k, p in self.params.items()}
         weights = {name: self.weight(name, t) for name in self.params}
         if not isinstance(self.rule, TorchRule):  # a function takes all gradients
             weights = {name: w or 0.0 for name, w in weights.items()}
-        return Objective(rows, {name: None if w is None else w * scale for name, w in weights.items()})
+        return Objective(rows, weights)
 
     def numbers(self) -> dict[str, np.ndarray]:
         return {name: p.detach().to(torch.float64).numpy().copy() for name, p in self.params.items()}

@@ -70,7 +70,6 @@ def check_silent(subject: Subject) -> str:
 
 
 def one_step(step: int, weight: float) -> Weight:
-    """Another weight at one step."""
     return lambda name, t: weight if t == step else 1.0
 
 

@@ -50,7 +50,6 @@ class Value(NamedTuple):
 
 
 def least(value: float, floor: float = LEAST) -> float:
-    """The least tolerance of a number."""
     return floor * (1 + abs(value))
 
 
@@ -84,14 +83,15 @@ def measure_row(name: str, row: Row, twins: bool = False, first_seed: int = 1) -
     try:
         run = ENGINES[row.framework]("cpu").run
         traces = run(cells, row.mode)
-        others = run([dataclasses.replace(row, nudged=True).cell()], row.mode) if twins else []
+        nudged = dataclasses.replace(row.cell(), task=dataclasses.replace(row.task, nudged=True))
+        others = run([nudged], row.mode) if twins else []
     except Exception as error:
         return {("fingerprint", *key, f"error: {reason(error)}"): {}}
     table: Table = {}
     for lane in range(row.lanes):
         found = leaves(traces[lane], others + traces[row.lanes : first] if lane == 0 else [], floor)
         losses = enumerate(traces[lane].losses.tolist(), 1)
-        seen = (1, 2, 8, STEPS) if row.varied else (1, 2)
+        seen = (1, 2, 8, STEPS) if row.task.varied else (1, 2)
         found["loss"] = {step: Value(loss, least(loss, floor)) for step, loss in losses if step in seen}
         for leaf, values in found.items():
             table["fingerprint", *key, leaf if lane == 0 else f"{leaf} of lane {lane}"] = values
@@ -136,7 +136,7 @@ def spread(traces: list[Trace]) -> Values:
 
 def memory(row: Row, trace: Trace) -> dict[str, Value]:
     """Bytes of state, and how many numbers the optimizer says that it keeps."""
-    declared = row.optimizer.state_floats(row.cell().task.shapes())  # pyright: ignore[reportAttributeAccessIssue]
+    declared = row.optimizer.state_floats(row.task.shapes())
     found = {"bytes": trace.facts["state_bytes"]} | ({} if declared is None else {"declared": declared})
     return {what: Value(float(value), 0.0) for what, value in found.items()}
 

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from optbench import catalogue, optimizers
@@ -54,18 +54,15 @@ class Row:
     framework: str
     schedule: str
     mode: str
-    large: bool = False
     lanes: int = 1
-    varied: bool = False
-    nudged: bool = False
+    task: Leaves = field(default_factory=Leaves)
 
     def cell(self, rate: float = 1.0, seed: int = 0) -> Cell:
         """A cell with so many times the row's learning rate."""
         swept, own = self.optimizer.swept(), self.optimizer
         if swept is not None:
             own = dataclasses.replace(own, **{swept.name: getattr(own, swept.name) * rate})
-        task = Leaves(large=self.large, varied=self.varied, nudged=self.nudged)
-        return Cell(task, own, catalogue.schedule(self.schedule), self.framework, "float64", seed, STEPS)
+        return Cell(self.task, own, catalogue.schedule(self.schedule), self.framework, "float64", seed, STEPS)
 
 
 def rows(optimizer: Optimizer) -> list[Row]:
@@ -93,12 +90,12 @@ def special(optimizer: Optimizer) -> Iterator[Row]:
             yield Row("no momentum", still, framework, SCHEDULES[2], MODES[framework])
     if optimizer.name == "adam":
         for framework, mode in (("jax", "vmap"), ("jax", "map"), ("torch", "ensemble")):
-            yield Row(mode, optimizer, framework, "cosine", mode, lanes=3, varied=True)
+            yield Row(mode, optimizer, framework, "cosine", mode, 3, Leaves(varied=True))
     if optimizer.name == "kron":
         diagonal = dataclasses.replace(optimizer, memory_save_mode="all_diag")
-        yield Row("vmap", diagonal, "jax", "linear", "vmap", lanes=3, varied=True)
+        yield Row("vmap", diagonal, "jax", "linear", "vmap", 3, Leaves(varied=True))
         for framework, mode in MODES.items():
-            yield Row("large", optimizer, framework, "linear", mode, large=True)
+            yield Row("large", optimizer, framework, "linear", mode, task=Leaves(large=True))
 
 
 def options(optimizer: Optimizer) -> Iterator[tuple[str, Optimizer]]:

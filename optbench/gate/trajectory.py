@@ -138,7 +138,6 @@ def measure(session: Session) -> Numbers:
 
 
 def write(path: Path, suite: str, numbers: Mapping[tuple[str, str, str], Number]) -> None:
-    """A sorted text file with its provenance on top."""
     heads = [
         f"optbench check --suite {suite} --update",
         environment.provenance("jax", "optax", "numpy"),
