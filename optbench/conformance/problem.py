@@ -69,18 +69,16 @@ def steps_in(dtype: str, last: Points, steps: int, dead: str) -> str:
     """What a path left whose gradients are zero for the parameter `dead`, where squares and eps may round to 0."""
     for name, value in last.items():
         where = " with a gradient of 0" if name == dead else ""
-        assert np.isfinite(value).all(), (
-            f"In {dtype}, {list(value.shape)} is not finite after {steps} steps{where}."
-        )
+        finite = np.isfinite(value).all()
+        assert finite, f"In {dtype}, {list(value.shape)} is not finite after {steps} steps{where}."
     return f"It steps parameters in {dtype}, which stay in it."
 
 
 def spiked(last: Points) -> str:
     """What a spike of the gradient left of the parameters."""
     for value in last.values():
-        assert np.isfinite(value).all(), (
-            f"One gradient that is 1e6 times as large, and {list(value.shape)} is not finite."
-        )
+        finite = np.isfinite(value).all()
+        assert finite, f"One gradient that is 1e6 times as large, and {list(value.shape)} is not finite."
     return "One gradient that is 1e6 times as large leaves it finite."
 
 
@@ -96,10 +94,9 @@ def survived(after: Points, last: Points) -> str:
 
 def as_alone(where: str, one: str, alone: Path, found: Path, growths: Iterable[float], coupled: bool) -> None:
     """Whether a path goes as on one device or process; `coupled`: relative to the largest entry of all parameters."""
+    # The smallest that shows it: the first step, and the first leaf of it.
     for t, growth in enumerate(growths):
-        for name, value in alone[
-            t
-        ].items():  # the first step and the first leaf is the smallest that shows it
+        for name, value in alone[t].items():
             point = alone[t] if coupled else {name: value}
             gap = apart(point, {**point, name: found[t][name]})
             assert gap <= 10 * growth, (

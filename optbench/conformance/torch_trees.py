@@ -22,9 +22,8 @@ def moves_well(run: Run, what: str, moves: bool = True) -> None:
     run = run.go(4)
     last = run.numbers()
     for name, p in run.params.items():
-        assert (p.dtype, p.shape) == kinds[name], (
-            f"{what}: {list(kinds[name][1])} became {p.dtype} {list(p.shape)}."
-        )
+        alike = (p.dtype, p.shape) == kinds[name]
+        assert alike, f"{what}: {list(kinds[name][1])} became {p.dtype} {list(p.shape)}."
         problem.steps_well(what, first[name], last[name], moves)
 
 
