@@ -15,7 +15,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from optbench.conformance import assume, problem
 from optbench.conformance.torch import Subject
-from optbench.conformance.torch_crew import crew, mesh
+from optbench.conformance.torch_crew import mesh, together
 from optbench.conformance.torch_sharding import SHARDED, STEPS, Trained, travels
 from optbench.optimizer import Optimizer
 
@@ -58,8 +58,8 @@ def resumed(subject: Subject, size: int) -> str:
         "Its state is of the line search, which torch.distributed.checkpoint does not know.",
     )
     with tempfile.TemporaryDirectory() as folder:
-        whole = crew().call(saved, optimizer, folder)[0]
-        again = loaded(optimizer, folder, 1) if size == 1 else crew().call(loaded, optimizer, folder, size)[0]
+        whole = together(saved, optimizer, folder)[0]
+        again = loaded(optimizer, folder, 1) if size == 1 else together(loaded, optimizer, folder, size)[0]
     growth = subject.growth(SHARDED, WARM + STEPS)
     return problem.resumed("4 processes", size, whole, again, growth, WARM, STEPS)
 

@@ -19,40 +19,35 @@ from optbench.conformance import Inapplicable, is_refusal
 SIZE = 4
 
 
-class Crew:
-    """Four processes that call functions of this package together."""
-
-    def __init__(self) -> None:
-        # The server imports torch once; its children have it. They end with the worker, whose pipes close.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["optbench.conformance.torch_sharding"])
-        self.folder = tempfile.TemporaryDirectory(prefix="optbench-crew-")
-        self.pipes = []
-        for rank in range(SIZE):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=serve, args=(rank, self.folder.name, theirs), daemon=True)
-            process.start()
-            theirs.close()
-            self.pipes.append(ours)
-
-    def call(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-        """What each process returns; the first error is raised here."""
-        try:
-            for pipe in self.pipes:
-                pipe.send((function, arguments))
-            answers = [pipe.recv() for pipe in self.pipes]
-        except (EOFError, BrokenPipeError):
-            crew.cache_clear()
-            raise AssertionError("A process of four died.") from None
-        for error, _ in answers:
-            if error is not None:
-                raise error
-        return [value for _, value in answers]
-
-
 @functools.cache
-def crew() -> Crew:
-    return Crew()
+def crew() -> tuple[tempfile.TemporaryDirectory[str], list[Any]]:
+    """Four processes that call functions of this package together: the folder where they meet, and a pipe to each."""
+    # The server imports torch once; its children have it. They end with the worker, whose pipes close.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["optbench.conformance.torch_sharding"])
+    folder, pipes = tempfile.TemporaryDirectory(prefix="optbench-crew-"), []
+    for rank in range(SIZE):
+        ours, theirs = context.Pipe()
+        context.Process(target=serve, args=(rank, folder.name, theirs), daemon=True).start()
+        theirs.close()
+        pipes.append(ours)
+    return folder, pipes
+
+
+def together(function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """What each process of the crew returns; the first error is raised here."""
+    _, pipes = crew()
+    try:
+        for pipe in pipes:
+            pipe.send((function, arguments))
+        answers = [pipe.recv() for pipe in pipes]
+    except (EOFError, BrokenPipeError):
+        crew.cache_clear()
+        raise AssertionError("A process of four died.") from None
+    for error, _ in answers:
+        if error is not None:
+            raise error
+    return [value for _, value in answers]
 
 
 def serve(rank: int, folder: str, pipe: Any) -> None:

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from optbench.conformance import assume, problem
 from optbench.conformance.problem import ROWS, Shapes, batches, first, leaf_loss
 from optbench.conformance.torch import NO_OPTIMIZER, Stepped, Subject
-from optbench.conformance.torch_crew import crew, mesh
+from optbench.conformance.torch_crew import mesh, together
 from optbench.optimizer import Optimizer
 from optbench.rules.torch import TorchRule
 
@@ -123,7 +123,7 @@ def on(subject: Subject, size: int) -> str:
     optimizer, where = travels(subject), f"On {size} processes"
     alone = Trained(optimizer, 1)
     ones = alone.go(STEPS)
-    found = crew().call(sharded_path, optimizer, size)[:size]
+    found = together(sharded_path, optimizer, size)[:size]
     growth = subject.growth(SHARDED, STEPS)
     problem.as_alone(where, "process", ones, found[0]["path"], [growth] * STEPS, coupled=False)
     for rank, other in enumerate(found):
