@@ -11,8 +11,7 @@ import torch
 
 from optbench.conformance import assume
 from optbench.conformance.jax import Subject, total
-from optbench.conformance.problem import Shapes, batches, evenly, first, signs, worded
-from optbench.conformance.torch import Run
+from optbench.conformance.problem import Shapes, batches, first, signs, worded
 from optbench.conformance.torch import Subject as TorchSubject
 from optbench.rules.key_draws import TorchKeyNoise
 
@@ -59,13 +58,11 @@ def check_twins(subject: Subject) -> str:
 
 
 def torch_path(subject: Subject) -> dict[str, np.ndarray]:
-    rule = TorchSubject(subject.optimizer).rule(TorchKeyNoise(0))
-    params = {name: torch.tensor(value, requires_grad=True) for name, value in first(SHAPES).items()}
-    run, walked = Run(rule, params, rule.init(params), batches(SHAPES), evenly), []
+    run, walked = TorchSubject(subject.optimizer).run(SHAPES, torch.float64, noise=TorchKeyNoise(0)), []
     for t in range(STEPS):
         run = run.go(1, t)
         walked.append(run.numbers())
-    return {name: np.stack([each[name] for each in walked]) for name in params}
+    return {name: np.stack([each[name] for each in walked]) for name in SHAPES}
 
 
 def distance(one: Any, other: Any) -> np.ndarray:

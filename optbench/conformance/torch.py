@@ -129,10 +129,12 @@ class Subject:
             given.set_rates = lambda state, t: None
         return made
 
-    def run(self, shapes: Shapes = PAIR, dtype: torch.dtype = torch.float32, weight: Weight = evenly) -> Run:
+    def run(
+        self, shapes: Shapes = PAIR, dtype: Any = torch.float32, weight: Weight = evenly, noise: Any = None
+    ) -> Run:
         values = sorted(first(shapes).items())
         params = {name: torch.tensor(value).to(dtype).requires_grad_() for name, value in values}
-        rule = self.rule()
+        rule = self.rule(noise)
         return Run(rule, params, rule.init(params), batches(shapes), weight)
 
     def growth(self, shapes: Shapes, steps: int) -> float:

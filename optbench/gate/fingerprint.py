@@ -72,12 +72,12 @@ def measure(
 
 def measure_row(name: str, row: Row, twins: bool = False, first_seed: int = 1) -> Table:
     """The numbers of one row; what it raises is a number that nothing equals."""
-    is_default = row.name == "defaults"
     draws = getattr(row.optimizer, "draws", not isinstance(row.optimizer, Standard))
     floor = DRAWN if draws and row.framework == "torch" else LEAST
     cells = [row.cell(1.0 + lane, lane) for lane in range(row.lanes)]
     cells += [row.cell(factor) for factor in TWINS if twins and row.optimizer.swept() is not None]
-    first, seeds = len(cells), SEEDS if is_default and draws and not isinstance(row.optimizer, Foreign) else 0
+    spreads = row.name == "defaults" and draws and not isinstance(row.optimizer, Foreign)
+    first, seeds = len(cells), SEEDS if spreads else 0
     cells += [row.cell(1.0, first_seed + k) for k in range(seeds)]
     key = (name, row.framework, row.name)
     try:
@@ -97,8 +97,7 @@ def measure_row(name: str, row: Row, twins: bool = False, first_seed: int = 1) -
             table["fingerprint", *key, leaf if lane == 0 else f"{leaf} of lane {lane}"] = values
     if seeds:
         table["distribution", *key, "mean loss"] = spread(traces[first:])
-    found = memory(row, traces[0]) | (cost(row, traces) if is_default else {})
-    return table | {("cost", *key, what): {STEPS: value} for what, value in found.items()}
+    return table | {("cost", *key, what): {STEPS: value} for what, value in cost(row, traces).items()}
 
 
 def leaves(trace: Trace, twins: list[Trace], floor: float) -> dict[str, Values]:
@@ -134,23 +133,22 @@ def spread(traces: list[Trace]) -> Values:
     return {step: Value(float(losses[:, step - 1].mean()), float(errors[step - 1])) for step in steps}
 
 
-def memory(row: Row, trace: Trace) -> dict[str, Value]:
-    """Bytes of state, and how many numbers the optimizer says that it keeps."""
-    declared = row.optimizer.state_floats(row.task.shapes())
-    found = {"bytes": trace.facts["state_bytes"]} | ({} if declared is None else {"declared": declared})
-    return {what: Value(float(value), 0.0) for what, value in found.items()}
-
-
 def cost(row: Row, traces: list[Trace]) -> dict[str, Value]:
-    """What 32 steps ask for and keep, and their processor time over that of adam."""
-    counts = traces[0].counts
-    adam = Row("adam", catalogue.optimizer("adam"), row.framework, row.schedule, row.mode)
-    reference = ENGINES[row.framework]("cpu").run([adam.cell(seed=k) for k in range(3)], row.mode)
-    ratio = step_seconds(traces) / step_seconds(reference)
-    rates = {row.cell(1.0 + k).program_key() for k in range(5)}
-    exact = {"gradients": counts.gradients, "products": counts.hvps, "programs": len(rates)}
-    found = {what: Value(float(value), 0.0) for what, value in exact.items()}
-    return found | {"time": Value(ratio, SLOWER * max(ratio, 1.0))}
+    """Bytes of state, and how many numbers the optimizer says that it keeps.
+
+    Of the defaults also what 32 steps ask for, and their processor time over that of adam.
+    """
+    declared = row.optimizer.state_floats(row.task.shapes())
+    exact = {"bytes": traces[0].facts["state_bytes"]} | ({} if declared is None else {"declared": declared})
+    found: dict[str, Value] = {}
+    if row.name == "defaults":
+        adam = Row("adam", catalogue.optimizer("adam"), row.framework, row.schedule, row.mode)
+        reference = ENGINES[row.framework]("cpu").run([adam.cell(seed=k) for k in range(3)], row.mode)
+        ratio = step_seconds(traces) / step_seconds(reference)
+        found["time"] = Value(ratio, SLOWER * max(ratio, 1.0))
+        counts, rates = traces[0].counts, {row.cell(1.0 + k).program_key() for k in range(5)}
+        exact |= {"gradients": counts.gradients, "products": counts.hvps, "programs": len(rates)}
+    return found | {what: Value(float(value), 0.0) for what, value in exact.items()}
 
 
 def step_seconds(traces: list[Trace]) -> float:
