@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from optbench.cell import FINAL, Schedule
 from optbench.execute.order import Order
 from optbench.execute.request import Request
-from optbench.execute.tuning import stages
+from optbench.execute.session import stages
 from optbench.fields import UserError, nearest
 from optbench.optimizer import Optimizer
 from optbench.store import Store

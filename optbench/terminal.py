@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from optbench.execute.order import Order
 from optbench.execute.request import Request
-from optbench.execute.session import Session
-from optbench.execute.tuning import stages
+from optbench.execute.session import Session, stages
 from optbench.fields import UserError
 from optbench.live import display, title
 from optbench.plan import seconds_of

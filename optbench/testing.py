@@ -7,6 +7,7 @@ def test_mine():
 
 from __future__ import annotations
 
+import importlib
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,14 +39,6 @@ class Finding(NamedTuple):
     sentence: str
 
 
-class Report(NamedTuple):
-    """All findings about one thing in one framework, and the cost of a task's gradient."""
-
-    findings: list[Finding]
-    flops: float = 0.0
-    floats: int = 0
-
-
 def check_optimizer(optimizer: Any, framework: str | None = None) -> None:
     """Raise an AssertionError with a sentence for each check that an optimizer fails.
 
@@ -61,7 +54,7 @@ def check_task(task: Any, framework: str | None = None) -> None:
 
 def assert_holds(thing: Optimizer | Task, framework: str | None) -> None:
     for name in [framework] if framework else installed(thing.frameworks()):
-        faults = [finding.sentence for finding in report_of(thing, name).findings if not finding.holds]
+        faults = [finding.sentence for finding in report_of(thing, name)["findings"] if not finding.holds]
         assert not faults, f"{thing.label()} in {name}: " + " ".join(faults)
 
 
@@ -75,9 +68,7 @@ def check_conformance(optimizer: Any, only: Sequence[str] = (), framework: str |
     thing = catalogue.optimizer(optimizer)
     frameworks = [framework] if framework else installed(thing.frameworks())
     found = findings([thing], only, frameworks, len(environment.cores()))
-    faults = [
-        f"{key} in {job.framework}: {sentence}" for job, (key, holds, sentence) in found if holds is False
-    ]
+    faults = [f"{key} in {job.framework}: {text}" for job, (key, holds, text) in found if holds is False]
     assert not faults, f"{thing.label()}: " + " ".join(faults)
 
 
@@ -97,7 +88,7 @@ class Bowl(Task):
     def data(self) -> dict[str, Any]:
         least = {
             "w_least": np.linspace(-1, 0.5, 12).reshape(4, 3),
-            "b_least": np.array([0.5, -0.5, 0.25, -1.0]),
+            "b_least": np.array([0.5, -0.5, 0.25, -1]),
         }
         return least | {"w_scale": np.linspace(0.5, 2, 12).reshape(4, 3), "b_scale": np.linspace(2, 0.5, 4)}
 
@@ -107,22 +98,6 @@ class Bowl(Task):
 
     def flops(self) -> float:
         return 200.0
-
-
-def gathered(findings: Iterator[Finding], framework: str) -> list[Finding]:
-    found: list[Finding] = []
-    try:
-        found.extend(findings)
-    except Exception as error:  # what it raises is what is found
-        other = {"jax": "torch", "torch": "jax"}[framework]
-        raised = {
-            getattr(sys.modules.get(kind.__module__), "__package__", "") for kind in type(error).__mro__
-        }
-        marks = {"jax": ("torch",), "torch": ("abstract array", "jax")}[framework]
-        inside = any(mark in f"{raised} {error}" for mark in marks)
-        hint = f" It calls functions of {other} on arrays of {framework}." if inside else ""
-        found.append(Finding("runs", False, f"{reason(error)}.{hint}"))
-    return found
 
 
 def judged(check: str, holds: bool, good: str, bad: str) -> Finding:
@@ -178,16 +153,12 @@ def descent(losses: Sequence[Sequence[float]]) -> Finding:
     least = losses[0]
     if not math.isfinite(least[-1]) or len(least) < 2:
         step = next((t for t, loss in enumerate(least) if not math.isfinite(loss)), len(least))
-        return Finding(
-            "descends", False, f"The loss is no number from step {step} on, at the least learning rate too."
-        )
-    rises = ends[0] > 1.0
-    return Finding(
-        "descends",
-        False,
-        f"The loss of a convex problem {'rises' if rises else 'does not fall'} at every learning rate."
-        + (" Is the sign of its step right?" if rises else ""),
-    )
+        said = f"The loss is no number from step {step} on, at the least learning rate too."
+    elif ends[0] > 1.0:
+        said = "The loss of a convex problem rises at every learning rate. Is the sign of its step right?"
+    else:
+        said = "The loss of a convex problem does not fall at every learning rate."
+    return Finding("descends", False, said)
 
 
 def update_findings(optimizer: Optimizer) -> Iterator[Finding]:
@@ -198,8 +169,7 @@ def update_findings(optimizer: Optimizer) -> Iterator[Finding]:
     for name, (shape, dtype) in update_facts(Cell(Bowl(), optimizer, steps=1)).items():
         if not name:
             yield Finding("structure", False, f"Its updates are a tree of another structure: {dtype}.")
-        elif shape != first[name].shape:
-            wanted = first[name].shape
+        elif shape != (wanted := first[name].shape):
             yield Finding("shapes", False, f"The update of {name} has shape {shape}, the parameter {wanted}.")
         elif dtype != DTYPES[0]:
             yield Finding("dtypes", False, f"The update of {name} is {dtype}, the parameter {DTYPES[0]}.")
@@ -238,11 +208,7 @@ def task_findings(task: Task, framework: str, facts: dict[str, Any]) -> Iterator
         "alone, or an interrupted run goes on with other batches.",
     )
     ENGINES[framework]("cpu")
-    if framework == "jax":
-        from optbench.engines.jax_task import tried
-    else:
-        from optbench.engines.torch_task import tried
-    facts |= tried(task)
+    facts |= importlib.import_module(f"optbench.engines.{framework}_task").tried(task)
     shape, loss = tuple(facts["loss_shape"]), facts["loss"]
     if shape:
         yield Finding("loss", False, f"Its loss has shape {shape}, and must be one number. Take the mean.")
@@ -262,9 +228,8 @@ def task_findings(task: Task, framework: str, facts: dict[str, Any]) -> Iterator
     there = ", ".join(facts["metrics"])
     for name, shape in facts["metrics"].items():
         if shape:
-            yield Finding(
-                "metrics", False, f"Its metric {name} has shape {tuple(shape)}, and must be one number."
-            )
+            said = f"Its metric {name} has shape {tuple(shape)}, and must be one number."
+            yield Finding("metrics", False, said)
     wanted = {task.selection, task.score, *(target.metric for target in task.targets())}
     missing = sorted(wanted - set(facts["metrics"]))
     yield judged(
@@ -280,21 +245,29 @@ def task_findings(task: Task, framework: str, facts: dict[str, Any]) -> Iterator
 # --- in a worker --------------------------------------------------------------------------------------------
 
 
-def report_of(thing: Optimizer | Task, framework: str) -> Report:
+def report_of(thing: Optimizer | Task, framework: str) -> dict[str, Any]:
+    """All `findings` about one thing in one framework, and the `flops` and `floats` of a task's gradient."""
     if framework not in thing.frameworks():
-        return Report([Finding("offered", False, f"It is not offered in {framework}.")])
+        return {"findings": [Finding("offered", False, f"It is not offered in {framework}.")]}
     facts: dict[str, Any] = {}
-    found = (
-        task_findings(thing, framework, facts)
-        if isinstance(thing, Task)
-        else optimizer_findings(thing, framework)
-    )
-    return Report(gathered(found, framework), facts.get("flops", 0.0), facts.get("floats", 0))
-
-
-def in_worker(packed: Mapping[str, Any], framework: str) -> list[Any]:
-    """The report of a packed thing as JSON data."""
+    found: list[Finding] = []
     try:
-        return list(report_of(origin.unpack(packed), framework))
+        if isinstance(thing, Task):
+            found.extend(task_findings(thing, framework, facts))
+        else:
+            found.extend(optimizer_findings(thing, framework))
+    except Exception as error:  # what it raises is what is found
+        modules = (sys.modules.get(kind.__module__) for kind in type(error).__mro__)
+        raised = {getattr(module, "__package__", "") for module in modules}
+        other, *marks = {"jax": ("torch", "torch"), "torch": ("jax", "jax", "abstract array")}[framework]
+        inside = any(mark in f"{raised} {error}" for mark in marks)
+        hint = f" It calls functions of {other} on arrays of {framework}." if inside else ""
+        found.append(Finding("runs", False, f"{reason(error)}.{hint}"))
+    return {"findings": found, "flops": facts.get("flops", 0.0), "floats": facts.get("floats", 0)}
+
+
+def in_worker(packed: Mapping[str, Any], framework: str) -> dict[str, Any]:
+    try:
+        return report_of(origin.unpack(packed), framework)
     except (UserError, FileNotFoundError) as error:
-        return list(Report([Finding("imports", False, str(error))]))
+        return {"findings": [Finding("imports", False, str(error))]}

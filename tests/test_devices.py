@@ -31,8 +31,7 @@ GPU = Device("gpu", "NVIDIA Something", 2, 10**9)
 @pytest.fixture
 def two_gpus(monkeypatch):
     """Both frameworks are equipped, and see two accelerators."""
-    for name in ("jax_is_equipped", "torch_is_equipped"):
-        monkeypatch.setattr(devices, name, lambda: True)
+    monkeypatch.setattr(devices, "equipped", lambda framework: True)
     monkeypatch.setattr(devices, "ask", lambda framework: [CPU, GPU])
 
 
@@ -180,7 +179,7 @@ DISGUISE = """
 import os, sys
 from optbench.execute import devices
 
-devices.jax_is_equipped = lambda: True
+devices.equipped = lambda framework: True
 devices.ask = lambda framework: [devices.CPU, devices.Device("gpu", "a CPU in disguise", 2, 10**9)]
 
 class Finder:
@@ -224,7 +223,7 @@ def test_a_run_on_two_accelerators(tmp_path):
 
 def accelerator() -> Device | None:
     """A real one, if jax has it here."""
-    found = devices.ask("jax")[0] if devices.jax_is_equipped() else CPU
+    found = devices.ask("jax")[0] if devices.equipped("jax") else CPU
     return None if found == CPU else found
 
 

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from optbench.fields import UserError
-from optbench.gate import baseline, check, fingerprint, output
+from optbench.gate import check, fingerprint, output
 from optbench.gate import trajectory as gate
 from optbench.gate.fingerprint import Value
 from optbench.gate.rows import STEPS, rows
@@ -116,8 +116,8 @@ TABLE = {
 
 @pytest.mark.parametrize("name", ["numbers.tsv", "deep/numbers.json"])
 def test_a_table_is_read_back_and_is_sorted(tmp_path, name):
-    baseline.write(tmp_path / name, TABLE, "optbench check")
-    assert baseline.read(tmp_path / name) == TABLE
+    fingerprint.write(tmp_path / name, TABLE, "optbench check")
+    assert fingerprint.read(tmp_path / name) == TABLE
     text = (tmp_path / name).read_text()
     assert text.index("bytes") < text.index("mean loss") < text.index("matrix")
     assert "optbench check" in text.splitlines()[0]
@@ -126,7 +126,7 @@ def test_a_table_is_read_back_and_is_sorted(tmp_path, name):
 def test_a_torn_table_is_a_message(tmp_path):
     (tmp_path / "numbers.tsv").write_text("layer\nfingerprint\tadam\n")
     with pytest.raises(UserError, match="--update"):
-        baseline.read(tmp_path / "numbers.tsv")
+        fingerprint.read(tmp_path / "numbers.tsv")
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_every_option_has_another_value_in_some_row(name):
 def test_sgd_is_as_in_the_committed_file():
     table = fingerprint.measure(listed()["sgd"], "torch", first_seed=101)
     old = {
-        key: each for key, each in baseline.read(ROOT / check.OURS).items() if key[1:3] == ("sgd", "torch")
+        key: each for key, each in fingerprint.read(ROOT / check.OURS).items() if key[1:3] == ("sgd", "torch")
     }
     assert not [each for each in fingerprint.compare(old, table) if "time" not in each.sentence]
 
@@ -312,7 +312,7 @@ def test_whatever_has_numbers_is_checked(monkeypatch):
     monkeypatch.setattr(check, "check_optimizers", lambda texts, *_: given.extend(texts) or [])
     monkeypatch.setattr(check.trajectory, "check_suite", lambda *words: [])
     check.check()
-    assert set(given) == {key[1] for key in baseline.read(check.OURS)} >= {"kron", "muon"}
+    assert set(given) == {key[1] for key in fingerprint.read(check.OURS)} >= {"kron", "muon"}
 
 
 def test_an_optimizer_without_trajectories_has_none_to_compare(monkeypatch):

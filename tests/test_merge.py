@@ -26,7 +26,7 @@ from optbench.execute import session as sessions
 from optbench.execute.job import Event
 from optbench.execute.order import Order
 from optbench.execute.request import Request
-from optbench.execute.tuning import stages
+from optbench.execute.session import stages
 from optbench.fields import UserError
 from optbench.plan import programs
 from optbench.store import Store

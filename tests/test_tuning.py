@@ -14,7 +14,7 @@ from optbench import optimizers, tuning
 from optbench.cell import Cell, Status
 from optbench.execute.order import Order
 from optbench.execute.request import Request
-from optbench.execute.tuning import stages
+from optbench.execute.session import stages
 from optbench.fields import LEVELS, MOMENTUM, Search, UserError
 from optbench.optimizers import parse as optimizer
 from optbench.report.charts import rates

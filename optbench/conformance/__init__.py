@@ -26,17 +26,22 @@ from optbench.protocol import FRAMEWORKS
 if TYPE_CHECKING:
     from optbench.execute.vet import Vetting
 
-DISTRIBUTED = ("sharding", "checkpoints")
-"""Groups that run on several processes or devices."""
-PATIENCE = {"sharding": 150.0, "checkpoints": 100.0}
-"""Seconds without an answer after which a check is stopped, where it is not after `PATIENT`."""
 PATIENT = 60.0
+"""Seconds without an answer after which a check is stopped."""
+DISTRIBUTED = {"sharding": 150.0, "checkpoints": 100.0}
+"""Groups that run on several processes or devices, and the seconds after which these are stopped."""
 BOTH = {"parity": FRAMEWORKS}
 """Groups that need an optimizer in both frameworks."""
 
 
 class Inapplicable(Exception):
     """Why a check has no meaning for an optimizer, as a sentence."""
+
+
+def assume(holds: bool, otherwise: str) -> None:
+    """What a check needs to have a meaning, and why it has none otherwise."""
+    if not holds:
+        raise Inapplicable(otherwise)
 
 
 class Check(NamedTuple):
@@ -54,12 +59,12 @@ class Check(NamedTuple):
 @functools.cache
 def listed() -> tuple[Check, ...]:
     """Every check, in the order of files and of lines."""
-    found = []
-    for path in sorted(Path(__file__).parent.glob("*_*.py")):
-        framework, _, group = path.stem.partition("_")
-        for name in re.findall(r"^(?:def )?check_(\w+)(?:\(| = )", path.read_text(), re.MULTILINE):
-            found.append(Check(framework, group, name))
-    return tuple(found)
+    return tuple(
+        Check(framework, group, name)
+        for path in sorted(Path(__file__).parent.glob("*_*.py"))
+        for framework, _, group in [path.stem.partition("_")]
+        for name in re.findall(r"^(?:def )?check_(\w+)(?:\(| = )", path.read_text(), re.MULTILINE)
+    )
 
 
 def chosen(only: Sequence[str] = ()) -> list[Check]:
@@ -81,33 +86,30 @@ def findings(
     """
     from optbench.execute.vet import Vetting, reports
 
+    known = [each for each in chosen(only) if each.framework in frameworks]
     for apart in (False, True):
-        some = [
-            each
-            for each in chosen(only)
-            if each.framework in frameworks and (each.group in DISTRIBUTED) == apart
-        ]
+        some = [each for each in known if (each.group in DISTRIBUTED) == apart]
         jobs = [
-            Vetting(thing, check.framework, (check.group, check.name))
+            Vetting(thing, check.framework, check.key)
             for thing in things
             for check in some
             if {check.framework, *BOTH.get(check.group, ())} <= {*thing.frameworks()}
         ]
-        patience = max([PATIENT, *(PATIENCE.get(each.group, 0.0) for each in some)])
+        patience = max([PATIENT, *(DISTRIBUTED.get(each.group, 0.0) for each in some)])
         for job, report in reports(jobs, 1 if apart else workers, patience):
             yield job, report["findings"][0]
 
 
-def in_worker(packed: Mapping[str, Any], framework: str, group: str, name: str) -> list[Any]:
-    """What one check finds about a packed optimizer, in the form of `testing.in_worker`."""
+def in_worker(packed: Mapping[str, Any], framework: str, check: str) -> dict[str, Any]:
+    """What one check, by its key, finds about a packed optimizer, in the form of `testing.in_worker`."""
+    asked = Check(framework, *check.split("."))
     if framework == "jax":  # read when the first array is made
         compile_quickly()
-        if group in DISTRIBUTED:
+        if asked.group in DISTRIBUTED:
             import jax
 
             jax.config.update("jax_num_cpu_devices", 8)
-    check = Check(framework, group, name)
-    return [[[check.key, *judge(check, subject(json.dumps(packed), framework))]], 0.0, 0]
+    return {"findings": [[check, *judge(asked, subject(json.dumps(packed), framework))]]}
 
 
 @functools.lru_cache(maxsize=2)

@@ -18,14 +18,9 @@ from optbench.optimizer import Optimizer
 from optbench.protocol import Setting
 from optbench.rules.optax import AskingRule, CurvatureRule, KeyNoise, OptaxRule
 
-Wrap = Callable[[optax.GradientTransformationExtraArgs], Any]
 STEPS = 4
 MOST = 2008
 """Steps that a compiled path has room for; it stops where it is told to, so that all lengths share a program."""
-
-
-def plain(transform: Any) -> Any:
-    return transform
 
 
 class Subject:
@@ -59,14 +54,7 @@ class Subject:
         """Whether it takes products with the Hessian."""
         return isinstance(self.rule(), CurvatureRule)
 
-    @property
-    def asks(self) -> bool:
-        """Whether it takes the loss."""
-        return isinstance(self.rule(), AskingRule)
-
-    def updated(
-        self, transform: Any, params: Any, state: Any, objective: Objective, t: Any
-    ) -> tuple[Any, Any]:
+    def updated(self, transform: Any, params: Any, state: Any, objective: Objective, t: Any) -> Any:
         """New parameters and state, as a user writes the step."""
         rule, extra = self.rule(), {}
         if isinstance(rule, CurvatureRule):
@@ -80,38 +68,37 @@ class Subject:
         updates, state = transform.update(grads, state, params, **extra)
         return optax.apply_updates(params, updates), state
 
-    def objective(self, shapes: Shapes, row: Any, weights: Mapping[str, Any], dtype: Any) -> Objective:
+    def objective(self, shapes: Shapes, row: Any, weights: Any = None, dtype: Any = jnp.float32) -> Objective:
         rows = {name: jnp.asarray(each, dtype) for name, each in batches(shapes).items()}
+        given = weights or {name: jnp.ones(()) for name in shapes}
 
         def loss(params: Any) -> jax.Array:
-            parts = [
-                leaf_loss(params[name], rows[name][row % ROWS]) * weights[name].astype(dtype)
-                for name in params
-            ]
+            parts = [leaf_loss(p, rows[k][row % ROWS]) * given[k].astype(dtype) for k, p in params.items()]
             return jnp.stack(parts).sum()
 
         return Objective(loss)
 
-    def start(self, shapes: Shapes = PAIR, dtype: Any = None) -> dict[str, jax.Array]:
-        return {name: jnp.asarray(value, dtype or jnp.float32) for name, value in first(shapes).items()}
+    def start(self, shapes: Shapes = PAIR, dtype: Any = jnp.float32) -> dict[str, jax.Array]:
+        return {name: jnp.asarray(value, dtype) for name, value in first(shapes).items()}
 
     def path(
         self,
-        wrap: Wrap = plain,
+        wrap: Callable[[Any], Any] | None = None,
         rows: Sequence[int] = range(STEPS),
         weights: Mapping[str, Any] | None = None,
         shapes: Shapes = PAIR,
-        dtype: Any = None,
+        dtype: Any = jnp.float32,
     ) -> dict[str, np.ndarray]:
         """The parameters after each step, [steps, ...]: batches by number, the loss of each leaf with its weights."""
         given = {name: np.ones(len(rows)) for name in shapes} | dict(weights or {})
-        program = self.whole_path(wrap, tuple(shapes.items()), jnp.dtype(dtype or jnp.float32))
+        program = self.whole_path(wrap, tuple(shapes.items()), jnp.dtype(dtype))
         found = program(len(rows), padded(rows, int), {name: padded(w, float) for name, w in given.items()})
         return {name: np.asarray(value, np.float64)[: len(rows)] for name, value in found.items()}
 
-    def whole_path(self, wrap: Wrap, shapes: Any, dtype: Any) -> Callable[..., Any]:
+    def whole_path(self, wrap: Any, shapes: Any, dtype: Any) -> Callable[..., Any]:
         """Compiled, and kept for the next check that takes it."""
-        made, shapes = wrap(self.transform()), dict(shapes)
+        transform, shapes = self.transform(), dict(shapes)
+        made = wrap(transform) if wrap else transform
 
         @jax.jit
         def program(steps: Any, rows: Any, weights: Any) -> Any:
@@ -120,15 +107,23 @@ class Subject:
             def body(t: Any, carry: Any) -> Any:
                 params, state, path = carry
                 weight = {name: w[t] for name, w in weights.items()}
-                new, state = self.updated(
-                    made, params, state, self.objective(shapes, rows[t], weight, dtype), t
-                )
+                objective = self.objective(shapes, rows[t], weight, dtype)
+                new, state = self.updated(made, params, state, objective, t)
                 return new, state, jax.tree.map(lambda past, p: past.at[t].set(p), path, new)
 
             path = {name: jnp.zeros((MOST, *p.shape), dtype) for name, p in params.items()}
             return jax.lax.fori_loop(0, steps, body, (params, made.init(params), path))[2]
 
         return program
+
+
+def total(rows: Mapping[str, Any], t: Any) -> Objective:
+    """The sum of the leaves' losses at a step."""
+
+    def loss(params: Any) -> Any:
+        return sum(leaf_loss(p, rows[name][t % ROWS]) for name, p in params.items())
+
+    return Objective(loss)
 
 
 def padded(values: Any, dtype: type) -> np.ndarray:

@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from optbench.conformance import Inapplicable
-from optbench.conformance.jax import Objective, Subject
-from optbench.conformance.problem import ROWS, Shapes, batches, evenly, first, leaf_loss, signs, worded
-from optbench.conformance.torch import Run
+from optbench.conformance import assume
+from optbench.conformance.jax import Subject, total
+from optbench.conformance.problem import Shapes, batches, first, signs, worded
 from optbench.conformance.torch import Subject as TorchSubject
 from optbench.rules.key_draws import TorchKeyNoise
 
@@ -23,26 +22,19 @@ TWINS = 3
 
 def check_twins(subject: Subject) -> str:
     """The frameworks may be ten times as far apart as paths in JAX that are moved by 1 +- 2^-52 after each step."""
-    if not subject.optimizer.parity:
-        raise Inapplicable("It says itself that its two versions differ, and why.")
+    assume(subject.optimizer.parity, "It says itself that its two versions differ, and why.")
     with jax.enable_x64(True):
         rule = subject.rule()
-        rows = {name: jnp.asarray(each) for name, each in batches(SHAPES).items()}
-        start = {name: jnp.asarray(value) for name, value in first(SHAPES).items()}
-        tables = [
-            [{k: signs(k, t + STEPS * i, s) for k, s in SHAPES.items()} for t in range(STEPS)]
-            for i in range(TWINS)
-        ]
-        moves = {k: jnp.asarray([[table[k] for table in each] for each in tables]) for k in SHAPES}
+        rows, start = jax.tree.map(jnp.asarray, (batches(SHAPES), first(SHAPES)))
+        moves = {
+            k: jnp.asarray([[signs(k, t + STEPS * i, s) for t in range(STEPS)] for i in range(TWINS)])
+            for k, s in SHAPES.items()
+        }
         sizes = {k: jnp.concatenate([0 * m[:1], m * 2.0**-52]) for k, m in moves.items()}
 
         def body(carry: Any, inputs: Any) -> Any:
             (params, state), (t, size) = carry, inputs
-
-            def loss(params: Any) -> Any:
-                return sum(leaf_loss(p, rows[name][t % ROWS]) for name, p in params.items())
-
-            done = rule.step(params, state, Objective(loss), t)
+            done = rule.step(params, state, total(rows, t), t)
             params = {name: p * (1 + size[name]) for name, p in done.params.items()}
             return (params, done.state), params
 
@@ -51,7 +43,7 @@ def check_twins(subject: Subject) -> str:
             return jax.lax.scan(body, (start, rule.init(start)), (jnp.arange(STEPS), size))[1]
 
         found = [path({k: v[i] for k, v in sizes.items()}) for i in range(TWINS + 1)]
-        plain, *twins = [{k: np.asarray(v) for k, v in each.items()} for each in found]
+        plain, *twins = jax.tree.map(np.asarray, found)
         other = torch_path(subject)
     growth = np.maximum.accumulate(np.max([distance(plain, twin) for twin in twins], axis=0))
     gaps = distance(plain, other)
@@ -66,13 +58,11 @@ def check_twins(subject: Subject) -> str:
 
 
 def torch_path(subject: Subject) -> dict[str, np.ndarray]:
-    rule = TorchSubject(subject.optimizer).rule(TorchKeyNoise(0))
-    params = {name: torch.tensor(value, requires_grad=True) for name, value in first(SHAPES).items()}
-    run, walked = Run(rule, params, rule.init(params), batches(SHAPES), evenly), []
+    run, walked = TorchSubject(subject.optimizer).run(SHAPES, torch.float64, noise=TorchKeyNoise(0)), []
     for t in range(STEPS):
         run = run.go(1, t)
         walked.append(run.numbers())
-    return {name: np.stack([each[name] for each in walked]) for name in params}
+    return {name: np.stack([each[name] for each in walked]) for name in SHAPES}
 
 
 def distance(one: Any, other: Any) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import re
 from collections import Counter
@@ -13,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from optbench.conformance import Inapplicable
-from optbench.conformance.jax import Objective, Subject
-from optbench.conformance.problem import Shapes, apart, batches, first, leaf_loss, signs
+from optbench.conformance import assume, problem
+from optbench.conformance.jax import Subject, total
+from optbench.conformance.problem import Points, Shapes, apart, batches, first, signs
 from optbench.optimizer import Optimizer
 from optbench.optimizers.kron import Kron, Shaping
 from optbench.optimizers.kron.jax_sharding import kron_partition_specs
@@ -31,39 +32,32 @@ class Path:
     """The steps of an optimizer on a tree, in float64; on a mesh its state keeps the sharding that it starts with."""
 
     def __init__(self, subject: Subject, shape: tuple[int, ...], axes: tuple[str, ...]):
-        self.rule, rows = subject.rule(), batches(SHARDED)
-        self.rows = {name: jnp.asarray(each) for name, each in rows.items()}
-        self.params = {name: jnp.asarray(value) for name, value in first(SHARDED).items()}
+        self.rule = subject.rule()
+        self.rows, params = jax.tree.map(jnp.asarray, (batches(SHARDED), first(SHARDED)))
         mesh = Mesh(np.array(jax.devices()[: math.prod(shape)]).reshape(shape), axes)
         specs = {
             name: PartitionSpec(*axes[: p.ndim]) if p.shape[0] % 8 == 0 else PartitionSpec()
-            for name, p in self.params.items()
+            for name, p in params.items()
         }
-        placed = {name: NamedSharding(mesh, spec) for name, spec in specs.items()}
-        self.params = jax.device_put(self.params, placed)
+        self.params = jax.device_put(params, {k: NamedSharding(mesh, spec) for k, spec in specs.items()})
         self.state = laid_out(subject.optimizer, self.rule.init(self.params), self.params, specs, mesh)
         shardings = jax.tree.map(lambda x: x.sharding, (self.params, self.state))
         self.compiled = jax.jit(self.step, out_shardings=shardings)
 
     def step(self, params: Any, state: Any, t: Any) -> Any:
-        def loss(params: Any) -> Any:
-            return sum(leaf_loss(p, self.rows[name][t]) for name, p in params.items())
-
-        done = self.rule.step(params, state, Objective(loss), t)
+        done = self.rule.step(params, state, total(self.rows, t), t)
         return done.params, done.state
 
     def go(
         self, nudged: bool = False, steps: range = range(STEPS), at: Any = None
-    ) -> tuple[list[dict[str, np.ndarray]], Any]:
+    ) -> tuple[list[Points], Any]:
         """The parameters after each step, and the last of all; nudged: by 1 +- 2^-52 at the start and after each."""
         (params, state), path = (self.params, self.state) if at is None else at, []
 
         def nudge(params: Any, t: int) -> Any:
             return {k: p * (1 + ROUNDING * signs(k, t, p.shape)) for k, p in params.items()}
 
-        if (
-            nudged
-        ):  # at the start too: an eigenbasis is made of a first gradient, and rounding chooses part of it
+        if nudged:  # an eigenbasis is made of a first gradient, and rounding chooses part of it
             params = nudge(params, -1)
         for t in steps:
             params, state = self.compiled(params, state, t)
@@ -102,18 +96,15 @@ def laid_out(optimizer: Optimizer, state: Any, params: Any, specs: Any, mesh: Me
 
 def path_of(subject: Subject, shape: tuple[int, ...] = (1,), axes: tuple[str, ...] = ("fsdp",)) -> Path:
     """Compiled once for each mesh."""
-    if len(jax.devices()) < 8:
-        raise Inapplicable(f"JAX has {len(jax.devices())} devices here, and not 8.")
+    assume(len(jax.devices()) >= 8, f"JAX has {len(jax.devices())} devices here, and not 8.")
     return subject.once(f"path {shape}", lambda: Path(subject, shape, axes))
 
 
 def held(tree: Any) -> int:
     """The bytes on the first device."""
-    found = 0
-    for leaf in jax.tree.leaves(tree):
-        if isinstance(leaf, jax.Array):
-            found += sum(s.data.nbytes for s in leaf.addressable_shards if s.device == jax.devices()[0])
-    return found
+    arrays = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
+    shards = [shard for leaf in arrays for shard in leaf.addressable_shards]
+    return sum(shard.data.nbytes for shard in shards if shard.device == jax.devices()[0])
 
 
 def replicas_differ(tree: Any) -> str:
@@ -134,21 +125,14 @@ def on(subject: Subject, shape: tuple[int, ...], axes: tuple[str, ...]) -> str:
         alone, (_, whole) = ones
         found, last = path.go()
         counts = path.collectives()
-    where, growth = f"On a mesh of {' x '.join(map(str, shape))}", 1e-16
-    for t in range(STEPS):
-        growth = max(growth, apart(alone[t], twin[t]))
-        for name, size in SHARDED.items():
-            gap = apart(alone[t], {**alone[t], name: found[t][name]})
-            assert gap <= 10 * growth, (
-                f"{where} {list(size)} is {gap:.1e} from one device after step {t + 1}; "
-                f"rounding carries a path {growth:.1e}."
-            )
+    where = f"On a mesh of {' x '.join(map(str, shape))}"
+    growths = itertools.accumulate(map(apart, alone, twin), max, initial=1e-16)
+    problem.as_alone(where, "device", alone, found, itertools.islice(growths, 1, None), coupled=True)
     differs = replicas_differ(last)
     assert not differs, f"{where} two devices have other bits of the same part of {differs}."
     before, after = held(whole), held(last[1])
-    assert before < 256 or after < before, (
-        f"{where} each device holds {after} bytes of state, as one alone does."
-    )
+    less = before < 256 or after < before
+    assert less, f"{where} each device holds {after} bytes of state, as one alone does."
     said = ", ".join(f"{n} {op}" for op, n in sorted(counts.items())) or "no collectives"
     return f"{where} it goes as on one; {after} of {before} bytes of state on each; {said} in a step."
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Mapping
 from typing import Any
@@ -13,24 +14,16 @@ import optax
 
 from optbench.conformance import Inapplicable
 from optbench.conformance.jax import STEPS, Subject, last
-from optbench.conformance.problem import PAIR
+from optbench.conformance.problem import PAIR, apart
+from optbench.rules.optax import AskingRule
 
 ROUNDING = 1e-4
 """How far apart two programs of the same arithmetic may be in float32, relative to the largest entry."""
-FROZEN = {"b": "frozen", "w": "ours"}
 
 
 def close(one: Mapping[str, Any], other: Mapping[str, Any], what: str) -> None:
-    scale = max(float(np.abs(value).max(initial=0.0)) for value in other.values())
-    gap = max(float(np.abs(np.asarray(one[name]) - other[name]).max(initial=0.0)) for name in other) / scale
-    assert gap <= ROUNDING, (
-        f"{what} on {{'b': [2], 'w': [3, 2]}} is {gap:.1e} from the plain path after 4 steps."
-    )
-
-
-def twice(transform: Any) -> Any:
-    made: Any = optax.MultiSteps(transform, 2)
-    return optax.GradientTransformationExtraArgs(made.init, made.update)
+    gap, tree = apart(other, one), "{'b': [2], 'w': [3, 2]}"
+    assert gap <= ROUNDING, f"{what} on {tree} is {gap:.1e} from the plain path after 4 steps."
 
 
 def check_multi_steps(subject: Subject) -> str:
@@ -40,7 +33,8 @@ def check_multi_steps(subject: Subject) -> str:
         raise Inapplicable(
             "Its products with the Hessian are of one batch, which MultiSteps does not average."
         )
-    close(last(subject.path(twice, rows)), last(subject.path()), "MultiSteps of two equal gradients")
+    path = subject.path(lambda each: optax.MultiSteps(each, 2).gradient_transformation(), rows)
+    close(last(path), last(subject.path()), "MultiSteps of two equal gradients")
     return "MultiSteps averages gradients before its step."
 
 
@@ -51,10 +45,6 @@ def masked(transform: Any) -> Any:
     )
 
 
-def multi(transform: Any) -> Any:
-    return optax.multi_transform({"ours": transform, "frozen": optax.set_to_zero()}, FROZEN)
-
-
 def check_masked(subject: Subject) -> str:
     path, first = subject.path(masked), subject.start()
     assert np.array_equal(path["b"][-1], first["b"]), "optax.masked moves a leaf [2] that is masked out."
@@ -63,10 +53,12 @@ def check_masked(subject: Subject) -> str:
 
 
 def check_multi_transform(subject: Subject) -> str:
-    path = subject.path(multi)
-    assert np.array_equal(path["b"][-1], subject.start()["b"]), (
-        "multi_transform moves a leaf [2] of another label."
+    labels = {"b": "frozen", "w": "ours"}
+    path = subject.path(
+        lambda own: optax.multi_transform({"ours": own, "frozen": optax.set_to_zero()}, labels)
     )
+    still = np.array_equal(path["b"][-1], subject.start()["b"])
+    assert still, "multi_transform moves a leaf [2] of another label."
     close(last(path), last(subject.path(masked)), "multi_transform, against optax.masked,")
     return "multi_transform steps its own label, as optax.masked does."
 
@@ -76,10 +68,8 @@ def injected(subject: Subject) -> Any:
     swept = subject.optimizer.swept()
     if swept is None:
         return subject.transform()
-    rate = getattr(subject.optimizer, swept.name)
-    return optax.inject_hyperparams(lambda learning_rate: subject.transform(learning_rate))(
-        learning_rate=rate
-    )
+    made = optax.inject_hyperparams(lambda learning_rate: subject.transform(learning_rate))
+    return made(learning_rate=getattr(subject.optimizer, swept.name))
 
 
 def chained(transform: Any) -> Any:
@@ -141,7 +131,7 @@ def check_value(subject: Subject) -> str:
     made, params = optax.with_extra_args_support(subject.transform()), subject.start()
 
     def step(params: Any) -> Any:
-        objective = subject.objective(PAIR, 0, {name: jnp.ones(()) for name in PAIR}, jnp.float32)
+        objective = subject.objective(PAIR, 0)
         loss, grads = objective.value_and_grad(params)
         given = {"value": loss, "grad": grads, "value_fn": objective.value, "unknown": loss}
         if subject.differentiates:
@@ -160,14 +150,13 @@ def check_vmap(subject: Subject) -> str:
     @jax.vmap
     def lanes(params: Any) -> Any:
         def body(carry: Any, t: Any) -> Any:
-            objective = subject.objective(PAIR, t, {name: jnp.ones(()) for name in PAIR}, jnp.float32)
-            return subject.updated(made, carry[0], carry[1], objective, t), None
+            return subject.updated(made, carry[0], carry[1], subject.objective(PAIR, t), t), None
 
         return jax.lax.scan(body, (params, made.init(params)), jnp.arange(STEPS))[0][0]
 
     first = subject.start()
     found = lanes(jax.tree.map(lambda p: jnp.stack([p, -p]), first))
-    close({name: value[0] for name, value in found.items()}, last(subject.path()), "vmap")
+    close({name: np.asarray(value[0]) for name, value in found.items()}, last(subject.path()), "vmap")
     return "Under vmap each lane goes as it goes alone."
 
 
@@ -176,23 +165,20 @@ def check_carry(subject: Subject) -> str:
     made = subject.transform()
     for dtype in (jnp.float32, jnp.bfloat16):
         params = subject.start(dtype=dtype)
-        weights = {name: jnp.ones(()) for name in PAIR}
         state = jax.eval_shape(made.init, params)
-        objective = subject.objective(PAIR, 0, weights, dtype)
-        after, new = jax.eval_shape(
-            lambda p, s, o=objective: subject.updated(made, p, s, o, 0), params, state
+        step = functools.partial(
+            subject.updated, made, objective=subject.objective(PAIR, 0, dtype=dtype), t=0
         )
-        assert jax.tree.structure(new) == jax.tree.structure(state), (
-            "Its state changes its structure at a step."
-        )
+        after, new = jax.eval_shape(step, params, state)
+        same = jax.tree.structure(new) == jax.tree.structure(state)
+        assert same, "Its state changes its structure at a step."
         for (path, one), other in zip(jax.tree.leaves_with_path(state), jax.tree.leaves(new), strict=True):
             assert (one.shape, one.dtype) == (other.shape, other.dtype), (
                 f"With parameters in {jnp.dtype(dtype)} its state{jax.tree_util.keystr(path)} is {one.dtype}"
                 f"{list(one.shape)} at first and {other.dtype}{list(other.shape)} after a step."
             )
-        assert {leaf.dtype for leaf in after.values()} == {jnp.dtype(dtype)}, (
-            f"Parameters leave {jnp.dtype(dtype)}."
-        )
+        kinds = {leaf.dtype for leaf in after.values()}
+        assert kinds == {jnp.dtype(dtype)}, f"Parameters leave {jnp.dtype(dtype)}."
     return "Its state is a stable carry of scan, in float32 and bfloat16."
 
 
@@ -202,16 +188,11 @@ def steps_tree(subject: Subject, params: Any) -> None:
     grads = jax.tree.map(jnp.ones_like, params)
     if subject.differentiates:
         extra = {"Hvp": grads, "vector": grads, "update_preconditioner": True}
-    if subject.asks:
-        extra = {
-            "value": jnp.ones(()),
-            "grad": grads,
-            "value_fn": lambda p: sum(x.sum() for x in jax.tree.leaves(p)),
-        }
+    if isinstance(subject.rule(), AskingRule):
+        extra = {"value": jnp.ones(()), "grad": grads, "value_fn": optax.tree.sum}
     after, _ = jax.eval_shape(lambda p: made.update(grads, made.init(p), p, **extra), params)
-    assert jax.tree.structure(after) == jax.tree.structure(params), (
-        "Its updates are a tree of another structure."
-    )
+    same = jax.tree.structure(after) == jax.tree.structure(params)
+    assert same, "Its updates are a tree of another structure."
 
 
 def check_nested(subject: Subject) -> str:
@@ -222,9 +203,8 @@ def check_nested(subject: Subject) -> str:
 
 def check_flax(subject: Subject) -> str:
     flax = needed("flax.core")
-    steps_tree(
-        subject, flax.freeze({"params": {"Dense_0": {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}}})
-    )
+    layer = {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}
+    steps_tree(subject, flax.freeze({"params": {"Dense_0": layer}}))
     return "It steps a frozen dict of flax."
 
 

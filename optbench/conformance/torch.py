@@ -29,6 +29,7 @@ from optbench.rules.torch import CurvatureRule, Parameters, SeedNoise, TorchRule
 
 Way = Callable[[torch.optim.Optimizer, dict[str, Any]], Any]
 """How `optimizer.step(**given)` is called."""
+NO_OPTIMIZER = "It is no torch.optim.Optimizer, but a function or a composition."
 
 
 class Objective(TorchObjective):
@@ -78,22 +79,20 @@ class Run(NamedTuple):
     batches: Mapping[str, np.ndarray]
     weight: Weight
 
-    def go(self, steps: int, start: int = 0, way: Way | None = None, scale: float = 1.0) -> Run:
-        """Steps `start` to `start + steps`; gradients of `scale` times the loss."""
+    def go(self, steps: int, start: int = 0, way: Way | None = None) -> Run:
+        """Steps `start` to `start + steps`."""
         params, state = self.params, self.state
         for t in range(start, start + steps):
             given = state if way is None else Stepped(state, way)
-            params = self.rule.step(params, given, self.objective(t, scale), t).params
+            params = self.rule.step(params, given, self.objective(t), t).params
         return self._replace(params=params)
 
-    def objective(self, t: int, scale: float = 1.0) -> Objective:
-        rows = {
-            name: torch.tensor(self.batches[name][t % ROWS], dtype=p.dtype) for name, p in self.params.items()
-        }
+    def objective(self, t: int) -> Objective:
+        rows = {k: torch.tensor(self.batches[k][t % ROWS], dtype=p.dtype) for k, p in self.params.items()}
         weights = {name: self.weight(name, t) for name in self.params}
         if not isinstance(self.rule, TorchRule):  # a function takes all gradients
             weights = {name: w or 0.0 for name, w in weights.items()}
-        return Objective(rows, {name: None if w is None else w * scale for name, w in weights.items()})
+        return Objective(rows, weights)
 
     def numbers(self) -> dict[str, np.ndarray]:
         return {name: p.detach().to(torch.float64).numpy().copy() for name, p in self.params.items()}
@@ -102,7 +101,7 @@ class Run(NamedTuple):
     def optimizer(self) -> torch.optim.Optimizer:
         """The torch.optim optimizer, for the checks that are about one."""
         if not isinstance(self.state, torch.optim.Optimizer):
-            raise Inapplicable("It is no torch.optim.Optimizer, but a function or a composition.")
+            raise Inapplicable(NO_OPTIMIZER)
         return self.state
 
     @property
@@ -130,16 +129,16 @@ class Subject:
             given.set_rates = lambda state, t: None
         return made
 
-    def run(self, shapes: Shapes = PAIR, dtype: torch.dtype = torch.float32, weight: Weight = evenly) -> Run:
-        values = first(shapes)
-        params = {
-            name: torch.tensor(value).to(dtype).requires_grad_() for name, value in sorted(values.items())
-        }
-        rule = self.rule()
+    def run(
+        self, shapes: Shapes = PAIR, dtype: Any = torch.float32, weight: Weight = evenly, noise: Any = None
+    ) -> Run:
+        values = sorted(first(shapes).items())
+        params = {name: torch.tensor(value).to(dtype).requires_grad_() for name, value in values}
+        rule = self.rule(noise)
         return Run(rule, params, rule.init(params), batches(shapes), weight)
 
-    def bound(self, shapes: Shapes, steps: int) -> float:
-        """Ten times how far rounding carries a path: one whose parameters move by 1 +- 2^-52 after each step."""
+    def growth(self, shapes: Shapes, steps: int) -> float:
+        """How far rounding carries a path: one whose parameters move by 1 +- 2^-52 after each step."""
         runs = [self.run(shapes, torch.float64) for _ in range(2)]
         most = 1e-15
         for t in range(steps):
@@ -148,7 +147,7 @@ class Subject:
                 for name, p in runs[1].params.items():
                     p.mul_(1 + 2.0**-52 * torch.from_numpy(signs(name, t, tuple(p.shape))))
             most = max(most, apart(runs[0].numbers(), runs[1].numbers()))
-        return 10 * most
+        return most
 
     @property
     def needs_closure(self) -> bool:

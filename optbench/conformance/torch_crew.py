@@ -12,44 +12,42 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh
+
+from optbench.conformance import Inapplicable, is_refusal
 
 SIZE = 4
 
 
-class Crew:
-    """Four processes that call functions of this package together."""
-
-    def __init__(self) -> None:
-        # The server imports torch once; its children have it. They end with the worker, whose pipes close.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["optbench.conformance.torch_sharding"])
-        self.folder = tempfile.TemporaryDirectory(prefix="optbench-crew-")
-        self.pipes = []
-        for rank in range(SIZE):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=serve, args=(rank, self.folder.name, theirs), daemon=True)
-            process.start()
-            theirs.close()
-            self.pipes.append(ours)
-
-    def call(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-        """What each process returns; the first error is raised here."""
-        try:
-            for pipe in self.pipes:
-                pipe.send((function, arguments))
-            answers = [pipe.recv() for pipe in self.pipes]
-        except (EOFError, BrokenPipeError):
-            crew.cache_clear()
-            raise AssertionError("A process of four died.") from None
-        for error, _ in answers:
-            if error is not None:
-                raise error
-        return [value for _, value in answers]
-
-
 @functools.cache
-def crew() -> Crew:
-    return Crew()
+def crew() -> tuple[tempfile.TemporaryDirectory[str], list[Any]]:
+    """Four processes that call functions of this package together: the folder where they meet, and a pipe to each."""
+    # The server imports torch once; its children have it. They end with the worker, whose pipes close.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["optbench.conformance.torch_sharding"])
+    folder, pipes = tempfile.TemporaryDirectory(prefix="optbench-crew-"), []
+    for rank in range(SIZE):
+        ours, theirs = context.Pipe()
+        context.Process(target=serve, args=(rank, folder.name, theirs), daemon=True).start()
+        theirs.close()
+        pipes.append(ours)
+    return folder, pipes
+
+
+def together(function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """What each process of the crew returns; the first error is raised here."""
+    _, pipes = crew()
+    try:
+        for pipe in pipes:
+            pipe.send((function, arguments))
+        answers = [pipe.recv() for pipe in pipes]
+    except (EOFError, BrokenPipeError):
+        crew.cache_clear()
+        raise AssertionError("A process of four died.") from None
+    for error, _ in answers:
+        if error is not None:
+            raise error
+    return [value for _, value in answers]
 
 
 def serve(rank: int, folder: str, pipe: Any) -> None:
@@ -70,8 +68,6 @@ def serve(rank: int, folder: str, pipe: Any) -> None:
 
 def faithful(error: BaseException) -> Exception:
     """An error that travels, with what is needed to tell a refusal from a crash."""
-    from optbench.conformance import Inapplicable, is_refusal
-
     if isinstance(error, Inapplicable | AssertionError):
         return type(error)(str(error))
     if is_refusal(error):
@@ -85,6 +81,4 @@ def faithful(error: BaseException) -> Exception:
 @functools.cache
 def mesh(size: int) -> Any:
     """The first `size` processes; made by all of them."""
-    from torch.distributed.device_mesh import DeviceMesh
-
     return DeviceMesh("cpu", list(range(size)))

@@ -14,11 +14,12 @@ from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.debug import CommDebugMode
+from torch.utils._pytree import tree_leaves
 
-from optbench.conformance import Inapplicable
-from optbench.conformance.problem import ROWS, Shapes, apart, batches, first, leaf_loss
-from optbench.conformance.torch import Stepped, Subject
-from optbench.conformance.torch_crew import crew, mesh
+from optbench.conformance import assume, problem
+from optbench.conformance.problem import ROWS, Shapes, batches, first, leaf_loss
+from optbench.conformance.torch import NO_OPTIMIZER, Stepped, Subject
+from optbench.conformance.torch_crew import mesh, together
 from optbench.optimizer import Optimizer
 from optbench.rules.torch import TorchRule
 
@@ -30,11 +31,11 @@ STEPS = 5
 class Leaves(nn.Module):
     """The problem's parameters; its forward is the loss."""
 
-    def __init__(self, shapes: Shapes):
+    def __init__(self) -> None:
         super().__init__()
-        for name, value in sorted(first(shapes).items()):
+        for name, value in first(SHARDED).items():
             self.register_parameter(name, nn.Parameter(torch.tensor(value)))
-        self.rows = batches(shapes)
+        self.rows = batches(SHARDED)
 
     def forward(self, t: int) -> torch.Tensor:
         parts = [leaf_loss(p, torch.tensor(self.rows[name][t % ROWS])) for name, p in self.named_parameters()]
@@ -58,8 +59,8 @@ class ModuleObjective:
 class Trained:
     """A module and its optimizer, sharded over some processes or whole on one."""
 
-    def __init__(self, optimizer: Optimizer, size: int, shapes: Shapes = SHARDED):
-        self.module: Any = Leaves(shapes)
+    def __init__(self, optimizer: Optimizer, size: int):
+        self.module: Any = Leaves()
         if size > 1:
             fully_shard(self.module, mesh=mesh(size))
         self.params: Any = dict(self.module.named_parameters())
@@ -67,15 +68,20 @@ class Trained:
         self.state: Any = self.rule.init(self.params)
         self.counted: Counter[str] = Counter()
 
-    def go(self, steps: int, start: int = 0) -> None:
+    def go(self, steps: int, start: int = 0) -> list[dict[str, np.ndarray]]:
+        """The parameters after each step."""
+
         def way(optimizer: Any, given: dict[str, Any]) -> None:
             with CommDebugMode() as mode:
                 optimizer.step(**given)
             counts = mode.get_comm_counts()
             self.counted.update({str(op).rpartition(".")[2]: int(n) for op, n in counts.items()})
 
+        path = []
         for t in range(start, start + steps):
             self.rule.step(self.params, Stepped(self.state, way), ModuleObjective(self.module, t), t)
+            path.append(self.numbers())
+        return path
 
     def numbers(self) -> dict[str, np.ndarray]:
         """Gathered on every process."""
@@ -86,14 +92,7 @@ class Trained:
 
     def held(self) -> list[torch.Tensor]:
         """The tensors of the state, as they are on this process."""
-        return tensors(dict(self.state.state))
-
-
-def tensors(value: Any) -> list[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        return [value]
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return [tensor for part in parts for tensor in tensors(part)]
+        return [x for x in tree_leaves(dict(self.state.state)) if isinstance(x, torch.Tensor)]
 
 
 def sharded_path(optimizer: Optimizer, size: int) -> dict[str, Any] | None:
@@ -102,11 +101,7 @@ def sharded_path(optimizer: Optimizer, size: int) -> dict[str, Any] | None:
     if dist.get_rank() >= size:
         return None
     trained = Trained(optimizer, size)
-    path = []
-    for t in range(STEPS):
-        trained.go(1, t)
-        path.append(trained.numbers())
-    held = trained.held()
+    path, held = trained.go(STEPS), trained.held()
     whole = [x.detach().to(torch.float64).numpy().tobytes() for x in held if not isinstance(x, DTensor)]
     local = [x.to_local() if isinstance(x, DTensor) else x for x in held]
     return {
@@ -119,53 +114,32 @@ def sharded_path(optimizer: Optimizer, size: int) -> dict[str, Any] | None:
 
 def travels(subject: Subject) -> Optimizer:
     """The optimizer, for those that fully_shard's parameters can be given to."""
-    if not isinstance(subject.rule(), TorchRule):
-        raise Inapplicable("It is no torch.optim.Optimizer, but a function or a composition.")
-    if subject.differentiates:
-        raise Inapplicable("It differentiates twice, which fully_shard does not.")
+    assume(isinstance(subject.rule(), TorchRule), NO_OPTIMIZER)
+    assume(not subject.differentiates, "It differentiates twice, which fully_shard does not.")
     return subject.optimizer
 
 
 def on(subject: Subject, size: int) -> str:
-    """Whether `size` processes go the way of one."""
-    optimizer = travels(subject)
+    optimizer, where = travels(subject), f"On {size} processes"
     alone = Trained(optimizer, 1)
-    ones = []
-    for t in range(STEPS):
-        alone.go(1, t)
-        ones.append(alone.numbers())
-    found = crew().call(sharded_path, optimizer, size)[:size]
-    bound = subject.bound(SHARDED, STEPS)
-    for t in range(STEPS):
-        for name, shape in SHARDED.items():
-            # The smallest that shows it: the first step, and the first leaf of it.
-            gap = apart({name: ones[t][name]}, {name: found[0]["path"][t][name]})
-            assert gap <= bound, (
-                f"On {size} processes {list(shape)} is {gap:.1e} from one process after step {t + 1}; "
-                f"rounding carries a path {bound / 10:.1e}."
-            )
+    ones = alone.go(STEPS)
+    found = together(sharded_path, optimizer, size)[:size]
+    growth = subject.growth(SHARDED, STEPS)
+    problem.as_alone(where, "process", ones, found[0]["path"], [growth] * STEPS, coupled=False)
     for rank, other in enumerate(found):
         for name, shape in SHARDED.items():
             equal = np.array_equal(found[0]["path"][-1][name], other["path"][-1][name])
-            assert equal, (
-                f"On {size} processes {list(shape)} differs between 0 and {rank} after {STEPS} steps."
-            )
-        assert other["replicas"] == found[0]["replicas"], (
-            f"On {size} processes state that all of them hold differs between 0 and {rank}."
-        )
+            assert equal, f"{where} {list(shape)} differs between 0 and {rank} after {STEPS} steps."
+        alike = other["replicas"] == found[0]["replicas"]
+        assert alike, f"{where} state that all of them hold differs between 0 and {rank}."
     whole = sum(x.numel() * x.element_size() for x in alone.held())
     most = max(each["bytes"] for each in found)
     counters = sum(x.numel() for x in alone.held()) <= 4 * len(SHARDED)
-    assert counters or most < whole, (
-        f"On {size} processes each holds {most} bytes of state, as one alone does: {whole}."
-    )
-    counts = (
-        ", ".join(f"{n / STEPS:g} {op}" for op, n in sorted(found[0]["collectives"].items()))
-        or "no collectives"
-    )
-    return (
-        f"On {size} processes it goes as on one; {most} of {whole} bytes of state on each; {counts} a step."
-    )
+    fewer = counters or most < whole
+    assert fewer, f"{where} each holds {most} bytes of state, as one alone does: {whole}."
+    counts = ", ".join(f"{n / STEPS:g} {op}" for op, n in sorted(found[0]["collectives"].items()))
+    said = f"{counts or 'no collectives'} a step"
+    return f"{where} it goes as on one; {most} of {whole} bytes of state on each; {said}."
 
 
 check_fsdp_2 = functools.partial(on, size=2)

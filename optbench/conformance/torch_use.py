@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import io
 import pickle
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from optbench.conformance import Inapplicable
+from optbench.conformance import assume
 from optbench.conformance.problem import apart
 from optbench.conformance.torch import Run, Subject, same
 
@@ -21,11 +24,9 @@ ROUNDING = 1e-5
 
 def goes_on(run: Run, other: Run, what: str) -> None:
     """Two runs at one point, which must give the same bits for three more steps."""
-    one, two = run.go(3, 4), other.go(3, 4)
+    one, two, after = run.go(3, 4), other.go(3, 4), "After 4 steps on a matrix [3, 2] and a vector [2]"
     assert all(torch.isfinite(p).all() for p in one.params.values()), "Its parameters are not finite."
-    assert same(one, two), (
-        f"After 4 steps on a matrix [3, 2] and a vector [2], {what} goes on with other bits."
-    )
+    assert same(one, two), f"{after}, {what} goes on with other bits."
 
 
 def begun(subject: Subject, dtype: torch.dtype = torch.float32) -> Run:
@@ -77,20 +78,18 @@ def check_bfloat16_state(subject: Subject) -> str:
     return "With parameters in bfloat16 a loaded state_dict goes on with the same bits."
 
 
-def check_deepcopy(subject: Subject) -> str:
-    run = begun(subject)
-    goes_on(run, run.again(), "a deep copy")
-    return "A deep copy goes on with the same bits."
-
-
 def pickled(thing: Any) -> Any:
     return pickle.loads(pickle.dumps(thing))
 
 
-def check_pickle(subject: Subject) -> str:
+def copied(subject: Subject, made: Callable[[Any], Any], kind: str) -> str:
     run = begun(subject)
-    goes_on(run, run.again(pickled), "a pickled copy")
-    return "A pickled copy goes on with the same bits."
+    goes_on(run, run.again(made), f"a {kind} copy")
+    return f"A {kind} copy goes on with the same bits."
+
+
+check_deepcopy = functools.partial(copied, made=copy.deepcopy, kind="deep")
+check_pickle = functools.partial(copied, made=pickled, kind="pickled")
 
 
 def grown(subject: Subject, run: Run, steps: int) -> Run:
@@ -124,32 +123,28 @@ def check_late_group(subject: Subject) -> str:
 def check_group_rates(subject: Subject) -> str:
     """A group whose learning rate is 0 stays while another moves."""
     run = subject.run()
-    if "lr" not in run.group:
-        raise Inapplicable("Its groups have no lr.")
+    assume("lr" in run.group, "Its groups have no lr.")
     (still, p), (moving, q) = run.params.items()
     rule, named = subject.rule(), "param_names" in run.group
     own: Any = rule.init({moving: q})
-    if len(own.param_groups) != 1 or subject.needs_closure:
-        raise Inapplicable("It takes one group of parameters only.")
+    several = len(own.param_groups) == 1 and not subject.needs_closure
+    assume(several, "It takes one group of parameters only.")
     own.add_param_group({"params": [(still, p)] if named else [p], "lr": 0.0})
     before = {name: x.detach().clone() for name, x in run.params.items()}
     run._replace(rule=rule, state=own).go(3)
     assert torch.equal(p, before[still]), "A group with lr=0 moves, while another has a learning rate."
-    assert not torch.equal(q, before[moving]), (
-        "A group with its learning rate does not move beside one with 0."
-    )
+    moves = not torch.equal(q, before[moving])
+    assert moves, "A group with its learning rate does not move beside one with 0."
     return "Each group has its own learning rate."
 
 
 def check_maximize(subject: Subject) -> str:
-    down, up = subject.run(), subject.run()
-    if "maximize" not in down.group:
-        raise Inapplicable("It has no option maximize.")
+    down, up = subject.run(), subject.run(weight=lambda name, t: -1.0)
+    assume("maximize" in down.group, "It has no option maximize.")
     for group in up.optimizer.param_groups:
         group["maximize"] = True
-    assert same(down.go(4), up.go(4, scale=-1.0)), (
-        "maximize of minus the loss is another path than minimizing it."
-    )
+    alike = same(down.go(4), up.go(4))
+    assert alike, "maximize of minus the loss is another path than minimizing it."
     return "maximize of minus the loss is minimizing it, to the bit."
 
 
@@ -181,8 +176,7 @@ def check_closure(subject: Subject) -> str:
 
 def check_scheduler(subject: Subject) -> str:
     run, by_hand = subject.run(), subject.run()
-    if "lr" not in run.group:
-        raise Inapplicable("Its groups have no lr.")
+    assume("lr" in run.group, "Its groups have no lr.")
     rate = run.group["lr"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -192,19 +186,16 @@ def check_scheduler(subject: Subject) -> str:
                 group["lr"] = rate * 0.5**t
             run, by_hand = run.go(1, t), by_hand.go(1, t)
             scheduler.step()
-    plain = subject.run().go(4)
-    assert same(run, by_hand), (
-        "Under ExponentialLR it goes another way than with the same rates written by hand."
-    )
-    assert not same(run, plain), "A scheduler has no effect."
+    alike = same(run, by_hand)
+    assert alike, "Under ExponentialLR it goes another way than with the same rates written by hand."
+    assert not same(run, subject.run().go(4)), "A scheduler has no effect."
     return "A scheduler moves its learning rate."
 
 
 def check_tensor_rate(subject: Subject) -> str:
     """A learning rate that is a tensor, as torch.compile and capturable steps want it."""
     plain, tensor = (subject.run(dtype=torch.float64) for _ in range(2))
-    if "lr" not in plain.group:
-        raise Inapplicable("Its groups have no lr.")
+    assume("lr" in plain.group, "Its groups have no lr.")
     rate = torch.tensor(plain.group["lr"], dtype=torch.float64)
     value = rate.item()
     for group in tensor.optimizer.param_groups:
@@ -217,8 +208,7 @@ def check_tensor_rate(subject: Subject) -> str:
 
 def check_grad_scaler(subject: Subject) -> str:
     """Gradients times a power of two, which the scaler takes off; a step whose gradients overflow is left out."""
-    if subject.needs_closure:
-        raise Inapplicable("It steps by a closure, which GradScaler does not take.")
+    assume(not subject.needs_closure, "It steps by a closure, which GradScaler does not take.")
     plain, scaled = subject.run(), subject.run()
     _ = plain.optimizer
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
@@ -240,8 +230,7 @@ def check_grad_scaler(subject: Subject) -> str:
 
 def check_foreach(subject: Subject) -> str:
     runs = [subject.run(dtype=torch.float64) for _ in range(2)]
-    if "foreach" not in runs[0].group:
-        raise Inapplicable("It has no option foreach.")
+    assume("foreach" in runs[0].group, "It has no option foreach.")
     for run, chosen in zip(runs, (True, False), strict=True):
         for group in run.optimizer.param_groups:
             group["foreach"] = chosen
@@ -252,8 +241,7 @@ def check_foreach(subject: Subject) -> str:
 
 def check_compile(subject: Subject) -> str:
     """torch.compile of `step` without code generation: as eager, and no graph more at each step."""
-    if subject.needs_closure:
-        raise Inapplicable("It steps by a closure that is called as often as it likes.")
+    assume(not subject.needs_closure, "It steps by a closure that is called as often as it likes.")
     eager, compiled = (subject.run() for _ in range(2))
     graphs: list[int] = []
 
@@ -272,27 +260,24 @@ def check_compile(subject: Subject) -> str:
     torch._dynamo.reset()
     gap = apart(eager.go(5).numbers(), compiled.numbers())
     assert gap < ROUNDING, f"torch.compile is {gap:.1e} from eager after 5 steps in float32."
-    assert counts[-1] == counts[2], (
-        f"torch.compile makes new graphs at every step: {counts} after steps 1 to 5."
-    )
+    settled = counts[-1] == counts[2]
+    assert settled, f"torch.compile makes new graphs at every step: {counts} after steps 1 to 5."
     return f"torch.compile is eager, with {counts[-1]} graphs."
 
 
 def check_sparse(subject: Subject) -> str:
     """A sparse gradient: the step of the dense one, or refused."""
     run = subject.run({"w": (3, 2)})
-    p = run.optimizer.param_groups[0]["params"][0]
-    if subject.needs_closure or subject.differentiates:
-        raise Inapplicable("Its steps take more than a gradient.")
+    p = run.group["params"][0]
+    assume(not (subject.needs_closure or subject.differentiates), "Its steps take more than a gradient.")
     dense = run.again()
     grad = torch.zeros(3, 2)
     grad[0] = 1.0
     p.grad = grad.to_sparse(1)
     run.optimizer.step()
-    other = dense.optimizer.param_groups[0]["params"][0]
+    other = dense.group["params"][0]
     other.grad = grad
     dense.optimizer.step()
-    assert torch.allclose(p, other, rtol=1e-5), (
-        "A sparse gradient [3, 2] gives another step than the dense one."
-    )
+    alike = torch.allclose(p, other, rtol=1e-5)
+    assert alike, "A sparse gradient [3, 2] gives another step than the dense one."
     return "A sparse gradient gives the step of the dense one."

@@ -17,10 +17,7 @@ PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin", "jax_rocm7_plugin", "jax_ro
 """Packages that give jax an accelerator; without one, no process need be started."""
 LIBRARIES = ("libtorch_cuda.so", "libtorch_hip.so", "torch_cuda.dll", "torch_hip.dll")
 """Files inside torch that give it an accelerator."""
-ADVICE = {
-    "jax": "pip install 'optbench[cuda]'",
-    "torch": "a build of torch with CUDA, from pytorch.org",
-}
+ADVICE = {"jax": "pip install 'optbench[cuda]'", "torch": "a build of torch with CUDA, from pytorch.org"}
 
 
 class Device(NamedTuple):
@@ -39,10 +36,9 @@ CPU = Device("cpu", "cpu")
 
 def resolve(name: str, framework: str) -> Device:
     """The device of this name; `auto` is the accelerator where there is one. UserError if there is none."""
-    equipped = {"jax": jax_is_equipped, "torch": torch_is_equipped}[framework]()
-    if name == "cpu" or (name == "auto" and not equipped):
+    if name == "cpu":
         return CPU
-    available = ask(framework) if equipped else [CPU]
+    available = ask(framework) if equipped(framework) else [CPU]
     for device in available:
         if device.platform == name or (name == "auto" and device.platform != "cpu"):
             return device
@@ -54,11 +50,10 @@ def resolve(name: str, framework: str) -> Device:
     )
 
 
-def jax_is_equipped() -> bool:
-    return any(map(importlib.util.find_spec, PLUGINS))
-
-
-def torch_is_equipped() -> bool:
+def equipped(framework: str) -> bool:
+    """Whether a framework is installed with what drives an accelerator."""
+    if framework == "jax":
+        return any(map(importlib.util.find_spec, PLUGINS))
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -63,17 +62,15 @@ class Order:
         A piece is a program, as it would be for `count` workers. Where rows are read together before the run ends, by
         the second of two stages, it is everything of a task and an optimizer.
         """
-        plan_of = functools.partial(self.programs, jobs=count)
-        pieces = [program.cells for program in plan_of(self.cells)]
+        pieces = [program.cells for program in self.programs(self.cells, count)]
         if self.suite.staged:
             pairs = [(task, optimizer) for task in self.suite.tasks for optimizer in self.suite.optimizers]
             alone = [dataclasses.replace(self.suite, tasks=(t,), optimizers=(o,)) for t, o in pairs]
             pieces = [tuple(suite.cells(self.request.rates)) for suite in alone]
-        costs = [sum(program.cost for program in plan_of(piece)) for piece in pieces]
+        costs = [sum(program.cost for program in self.programs(piece, count)) for piece in pieces]
+        falling = sorted(zip(costs, pieces, strict=True), key=lambda each: (-each[0], each[1][0].id()))
         shards, loads = [[] for _ in range(count)], [0.0] * count
-        for cost, piece in sorted(
-            zip(costs, pieces, strict=True), key=lambda each: (-each[0], each[1][0].id())
-        ):
+        for cost, piece in falling:
             least = loads.index(min(loads))
             shards[least] += piece
             loads[least] += cost
@@ -86,8 +83,8 @@ class Order:
 
     def programs(self, cells: Sequence[Cell], jobs: int) -> list[plan.Program]:
         memory = plan.SHARE * self.device.memory or None
-        where = (self.device.platform, self.request.lanes, jobs, memory)
-        return plan.programs(cells, *where, self.suite.metrics)
+        platform, lanes = self.device.platform, self.request.lanes
+        return plan.programs(cells, platform, lanes, jobs, memory, self.suite.metrics)
 
 
 def workers(jobs: int | None, device: Device) -> int:

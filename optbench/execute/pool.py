@@ -14,16 +14,12 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import IO, Any, Generic
 
 from optbench import environment
 from optbench.execute.job import KILLED, Event, J, Job, Queue
 
-ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-}
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 ROOMY = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_MAX_": "0",
@@ -70,7 +66,7 @@ class Worker:
     """One process and what it is doing."""
 
     def __init__(self, place: Place, outbox: queue.SimpleQueue[tuple[Worker, dict[str, Any]]]):
-        self.place, self.outbox = place, outbox
+        self.place, self.number, self.outbox = place, place.number, outbox
         self.program: Any = None
         self.heard = time.monotonic()
         self.resident = 0
@@ -88,26 +84,20 @@ class Worker:
             env=place.environment(),
             start_new_session=True,  # Ctrl-C reaches the driver only, which then ends its workers
         )
-        threading.Thread(target=self.listen, daemon=True).start()
-        threading.Thread(target=self.collect, daemon=True).start()
+        threading.Thread(target=self.listen, args=(self.process.stdout,), daemon=True).start()
+        threading.Thread(target=self.collect, args=(self.process.stderr,), daemon=True).start()
 
-    @property
-    def number(self) -> int:
-        return self.place.number
-
-    def listen(self) -> None:
+    def listen(self, lines: IO[str]) -> None:
         """Pass on the worker's messages; the end of its output is its death."""
-        assert self.process.stdout is not None
-        with self.process.stdout as lines:
+        with lines:
             for line in lines:
                 with contextlib.suppress(json.JSONDecodeError):  # a worker that is killed may end in mid-line
                     self.outbox.put((self, json.loads(line)))
         self.outbox.put((self, {"event": "died", "code": self.process.wait()}))
 
-    def collect(self) -> None:
+    def collect(self, lines: IO[str]) -> None:
         """Keep the last lines of standard error for a message."""
-        assert self.process.stderr is not None
-        with self.process.stderr as lines:
+        with lines:
             self.errors.extend(line.rstrip() for line in lines)
 
     def give(self, program: Job, results: str) -> None:
@@ -146,11 +136,8 @@ class Pool(Generic[J]):
         try:
             for worker in self.workers:
                 self.feed(worker)
-            for number in range(
-                len(self.workers), min(self.jobs, len(self.workers) + len(self.waiting.jobs))
-            ):
-                program = self.waiting.take(number)
-                self.workers.append(self.hire(number, program))
+            while self.waiting.jobs and (number := len(self.workers)) < self.jobs:
+                self.workers.append(self.hire(number, self.waiting.take(number)))
             while any(worker.program for worker in self.workers):
                 yield from self.listen()
             ended = True
@@ -236,18 +223,12 @@ class Pool(Generic[J]):
         return {"status": KILLED, "again": again, "reason": reason}
 
 
-class FrameworkJob(Job, Protocol):
-    """A job for workers that import one framework."""
-
-    @property
-    def framework(self) -> str: ...
-
-
-F = TypeVar("F", bound=FrameworkJob)
-
-
-def run_calls(jobs: Sequence[F], workers: int, timeout: float) -> Iterator[Event[F]]:
-    """Run calls on workers that are started for each framework, so that none imports two."""
+def run_calls(jobs: Sequence[Any], workers: int, timeout: float) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Each call with its `numbers`, or the `reason` why it failed; workers are started for each framework, so that
+    none imports two.
+    """
     for framework in dict.fromkeys(job.framework for job in jobs):
         own = [job for job in jobs if job.framework == framework]
-        yield from Pool[F](os.devnull, workers, timeout).run(own)
+        for event in Pool[Any](os.devnull, workers, timeout).run(own):
+            if event.kind in ("done", "failed"):
+                yield event.program, event.facts

@@ -24,6 +24,8 @@ from optbench.fields import UserError
 LOSSES = 10
 """How many lost nodes a job survives."""
 RESOURCES = {"cpu": "CPU", "gpu": "GPU", "tpu": "TPU"}
+NEEDS: dict[str, dict[str, Any]] = {"cpu": {}, "gpu": {"num_gpus": 1}, "tpu": {"resources": {"TPU": 1}}}
+"""Of a task, beside a core."""
 
 
 def connected(address: str | None) -> Any:
@@ -54,10 +56,7 @@ class Ray(Generic[J]):
 
     def run(self, programs: Sequence[J]) -> Iterator[Event[J]]:
         ray, waiting, running = connected(self.address), Queue[J](), {}
-        need: dict[str, Any] = {"num_cpus": 1} if self.device == "cpu" else {"num_cpus": 1, "num_gpus": 1}
-        if self.device == "tpu":
-            need = {"num_cpus": 1, "resources": {"TPU": 1}}
-        task = ray.remote(on_node).options(max_retries=LOSSES, **need)
+        task = ray.remote(on_node).options(max_retries=LOSSES, num_cpus=1, **NEEDS[self.device])
         waiting.put(programs)
         try:
             while running or waiting.jobs:
@@ -68,10 +67,11 @@ class Ray(Generic[J]):
                     job = running.pop(ended)
                     try:
                         kind, facts = ray.get(ended)
-                    except ray.exceptions.OutOfMemoryError as error:
-                        kind, facts = "failed", {"status": "out of memory", "reason": first_line(error)}
                     except ray.exceptions.RayError as error:
-                        kind, facts = "failed", {"status": "error", "reason": first_line(error)}
+                        full = isinstance(error, ray.exceptions.OutOfMemoryError)
+                        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+                        kind = "failed"
+                        facts = {"status": "out of memory" if full else "error", "reason": reason}
                     if kind == "failed":
                         yield from waiting.settle(0, job, facts)
                     else:
@@ -82,10 +82,6 @@ class Ray(Generic[J]):
 
     def end(self) -> None:
         """Nothing stays: Ray keeps its processes."""
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 # --- on a node -----------------------------------------------------------------------------------------------

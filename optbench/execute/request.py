@@ -164,7 +164,7 @@ class Request:
         for task in suite.tasks:
             check_offered(suite, task)
         if self.lanes is not None:
-            check_lanes(self.lanes, suite.framework, plan.MODES, suite.optimizers)
+            check_lanes(self.lanes, suite, plan.MODES)
         for task in suite.tasks:
             task.data_hash()  # missing or damaged data is an error before anything is run or written
         if self.lr is not None and (suite.staged or self.trials is not None):
@@ -238,17 +238,15 @@ def refuse_fixed(optimizer: Optimizer) -> None:
     )
 
 
-def check_lanes(
-    mode: str, framework: str, modes: Mapping[str, Sequence[str]], optimizers: Sequence[Optimizer]
-) -> None:
-    own = modes[framework]
+def check_lanes(mode: str, suite: Suite, modes: Mapping[str, Sequence[str]]) -> None:
+    own = modes[suite.framework]
     if mode not in own:
         other = next(name for name, its_modes in modes.items() if mode in its_modes)
         raise UserError(
-            f"{framework} has no lane mode {mode!r}; it has {', '.join(own[:-1])} and {own[-1]}. "
+            f"{suite.framework} has no lane mode {mode!r}; it has {', '.join(own[:-1])} and {own[-1]}. "
             f"Use --lanes with one of these, or: --framework {other}"
         )
-    for optimizer in optimizers:
+    for optimizer in suite.optimizers:
         if mode == "ensemble" and not optimizer.elementwise:
             raise UserError(
                 f"{optimizer.label()} is not element-wise, so its lanes cannot be stacked. "

@@ -1,4 +1,8 @@
-"""Runs an order: what the store has, what the executor does, and the rows."""
+"""Runs an order: what the store has, what the executor does, and the rows; in stages, where a suite tunes first.
+
+The second stage, the winners on fresh seeds, depends only on what the first one stored, so an interrupted run
+continues where it was, and a run that is stored computes nothing.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +21,11 @@ from optbench.execute.order import Order
 from optbench.execute.pool import Pool
 from optbench.execute.ray import Ray
 from optbench.execute.twice import Twice, checks
+from optbench.optimizer import Optimizer
 from optbench.record import code_of
 from optbench.resultfile import stem
 from optbench.store import Store, Stored
+from optbench.suite import Asked, Suite
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +49,7 @@ class Session:
     """An order, the store of its rows, and an executor, by default processes on this machine."""
 
     stage = ""
-    """The headline of a stage, in a run that has them (see `execute.tuning`)."""
+    """The headline of a stage, in a run that has them."""
 
     def __init__(self, order: Order, executor: Executor | None = None):
         self.order, self.cells = order, order.cells
@@ -147,9 +153,72 @@ class Session:
             return frame
         sequence = {cell.id(): i for i, cell in enumerate(self.cells)}
         planned = {cell.id(): program for program in self.order.planned for cell in program.cells}
-        modes, widths = (
-            {cell: getattr(each, name) for cell, each in planned.items()} for name in ("mode", "planned")
-        )
+        modes = {cell: program.mode for cell, program in planned.items()}
+        widths = {cell: program.planned for cell, program in planned.items()}
         own = (frame["mode"] == frame["cell"].map(modes)) & (frame["device_kind"] == self.order.device.kind)
         own &= frame["planned_width"].fillna(0) == frame["cell"].map(widths)
         return frame[own].sort_values("cell", key=lambda column: column.map(sequence)).reset_index(drop=True)
+
+
+class Choosing(Session):
+    """The trials of an order, and the untuned optimizers on fresh seeds."""
+
+    @property
+    def to_come(self) -> float:
+        """What the winners' steps take on fresh seeds; their programs are compiled by then."""
+        order, of = self.order, {(cell.task, cell.optimizer) for cell in self.order.cells}
+        winners = {each: each[-1] for each in order.suite.asked() if (each[0], each[-1]) in of}
+        return sum(program.stepping for program in order.reporting(winners).planned)
+
+
+class Reporting(Session):
+    """The winners of a first stage on fresh seeds."""
+
+    stage = "Stage 2 of 2 (reporting): winners on fresh seeds"
+
+    def __init__(self, first: Session):
+        self.chosen = first.frame()
+        winning = winners(first.order.suite, self.chosen)
+        super().__init__(first.order.reporting(winning), first.executor)
+
+    def frame(self) -> pd.DataFrame:
+        from optbench.stats.stages import staged
+
+        suite = self.order.suite
+        return staged((self.chosen, super().frame()), suite.optimizers, suite)
+
+
+def winners(suite: Suite, chosen: pd.DataFrame) -> dict[Asked, Optimizer]:
+    """For each task, setting and optimizer of a suite, or of a shard, the optimizer at the trial that was chosen."""
+    from optbench.stats.stages import KEYS, staged, winning
+
+    by = [KEYS.index(name) for name in ("task", "schedule", "steps", "optimizer")]
+    won = winning(staged((chosen,), suite.optimizers, suite))
+    places = {tuple(key[i] for i in by): place for key, place in won.items()}
+    found: dict[Asked, Optimizer] = {}
+    for asked in suite.asked():
+        task, (schedule, steps), optimizer = asked
+        key = (task.label(), schedule.label(), str(steps), optimizer.label())
+        if key in places:
+            fits = (None, places[key])
+            found[asked] = next(trial.at for trial in suite.trials_of(optimizer) if trial.place in fits)
+    return found
+
+
+def stages(order: Order) -> Iterator[Session]:
+    """The sessions of a run, each to be run before the next is taken; the last one has the frame of all stages."""
+    suite = order.suite
+    if not suite.staged or not order.cells:  # a shard may have nothing to do
+        yield Session(order)
+        return
+    first = Choosing(order, executor := executor_of(order, stay=True))
+    kind = "quasi-random" if suite.tuning == "quasi" else suite.tuning
+    toys = f" ({suite.toy_trials} on toys)" if suite.toy_trials else ""
+    first.stage = (
+        f"Stage 1 of 2 (tuning): {suite.trials} {kind} trials per optimizer{toys}, plus its defaults"
+    )
+    try:
+        yield first
+        yield Reporting(first)
+    finally:
+        executor.end()

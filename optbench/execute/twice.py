@@ -26,8 +26,6 @@ SHARE = 0.02
 """Of a run's CPU seconds, as planned, that checks may take together."""
 LEAST = 10
 """Steps of a check that says anything."""
-
-
 TRACE_ARRAY_SECONDS = 0.3
 """What tracing a step takes for each array of parameters."""
 
@@ -58,15 +56,10 @@ class Twice(Program):
         return ()
 
     def differing(self, losses: dict[str, Any], again: dict[str, Any]) -> list[Cell]:
-        """The cells whose losses, by cell id, are not those of the first time, to the bit."""
+        """The cells whose losses, by cell id, did not begin as those of the second run, to the bit."""
         pairs = ((cell, cell.id(), ours.id()) for cell, ours in zip(self.first, self.cells, strict=True))
         known = [(cell, losses[a], again[b]) for cell, a, b in pairs if a in losses and b in again]
-        return [cell for cell, one, two in known if not same(one, two)]
-
-
-def same(losses: Any, again: Any) -> bool:
-    """Whether the second run, which may be shorter, began as the first one."""
-    return losses[: len(again)].tobytes() == again.tobytes()
+        return [cell for cell, one, two in known if one[: len(two)].tobytes() != two.tobytes()]
 
 
 def checks(programs: Sequence[Program], every: bool = False) -> list[Twice]:

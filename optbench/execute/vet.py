@@ -17,12 +17,12 @@ from optbench.task import MEASURED, Measured, Task
 
 @dataclass(frozen=True)
 class Vetting(Call):
-    """A job that checks one optimizer or task in one framework; `check` is one of `optbench.conformance`."""
+    """A job that checks one optimizer or task in one framework."""
 
     thing: Named
     framework: str
-    check: tuple[str, str] | None = None
-    """Its group and name; None: those of `optbench.testing`."""
+    check: str = ""
+    """The key of a check of `optbench.conformance`; empty: those of `optbench.testing`."""
     cost = 1.0
 
     @property
@@ -41,12 +41,9 @@ class Vetting(Call):
 
     def message(self) -> dict[str, Any]:
         packed = origin.pack(self.thing, self.thing.made_of())
-        inputs = {"packed": packed, "framework": self.framework}
-        if self.check is not None:
-            inputs |= {"group": self.check[0], "name": self.check[1]}
-            call = "optbench.conformance:in_worker"
-            return {"call": call, "inputs": inputs, "framework": self.framework}
-        return {"call": "optbench.testing:in_worker", "inputs": inputs, "framework": self.framework}
+        module, check = ("conformance", {"check": self.check}) if self.check else ("testing", {})
+        inputs = {"packed": packed, "framework": self.framework, **check}
+        return {"call": f"optbench.{module}:in_worker", "inputs": inputs, "framework": self.framework}
 
 
 VERSION = 1
@@ -57,14 +54,11 @@ def reports(
     jobs: Sequence[Vetting], workers: int, timeout: float
 ) -> Iterator[tuple[Vetting, dict[str, Any]]]:
     """Each job with its `findings`, `flops` and `floats`."""
-    for event in run_calls(jobs, workers, timeout):
-        if event.kind == "failed" and event.program is not None:
-            job, why = event.program, event.facts["reason"]
-            name = "runs" if job.check is None else ".".join(job.check)
-            yield job, {"findings": [[name, False, f"{why}."]]}
-        elif event.kind == "done" and event.program is not None:
-            findings, flops, floats = event.facts["numbers"]
-            yield event.program, {"findings": findings, "flops": flops, "floats": floats}
+    for job, facts in run_calls(jobs, workers, timeout):
+        if "numbers" in facts:
+            yield job, facts["numbers"]
+        else:
+            yield job, {"findings": [[job.check or "runs", False, f"{facts['reason']}."]]}
 
 
 def vet(things: Sequence[Named], frameworks: Sequence[str], workers: int, timeout: float) -> None:

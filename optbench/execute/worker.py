@@ -14,9 +14,9 @@ import argparse
 import base64
 import contextlib
 import ctypes
-import importlib
 import json
 import os
+import pkgutil
 import queue
 import sys
 import threading
@@ -63,6 +63,8 @@ def work(message: Mapping[str, Any], say: Any) -> dict[str, Any]:
     """Run one program, whose rows are returned; or call a function."""
     if "call" in message["program"]:
         return called(**message["program"])
+    import resource
+
     from optbench import environment
     from optbench.fields import digest
     from optbench.plan import Program
@@ -72,13 +74,13 @@ def work(message: Mapping[str, Any], say: Any) -> dict[str, Any]:
     program, store = Program.of(message["program"]), Store(message["results"])
     framework = program.cells[0].framework
     engine = ENGINES[framework](program.device)
-
-    last = [0.0]
+    last = 0.0
 
     def observe(event: str, facts: Mapping[str, Any]) -> None:
+        nonlocal last
         now = time.monotonic()
-        if event != "progress" or now - last[0] > 0.2:
-            last[0] = now
+        if event != "progress" or now - last > 0.2:
+            last = now
             say(event, {key: value for key, value in facts.items() if isinstance(value, int | float | str)})
 
     # Another version of the code or of the framework must not continue from this one's carry.
@@ -90,9 +92,13 @@ def work(message: Mapping[str, Any], say: Any) -> dict[str, Any]:
     peak = engine.watch_memory(program.device)
     how = (program.cells, program.mode, program.device, observe, keep, program.width, program.metrics)
     traces = engine.run(*how, warm=WARM)
-    give_back()
-    facts = environment.facts() | engine.device_facts(program.device)
-    facts |= memory_facts(peak(), len(program.cells)) | {"roomy": program.roomy}
+    with contextlib.suppress(AttributeError, TypeError):  # another allocator than glibc's
+        # Which keeps what is free, a gigabyte after some hundred programs.
+        ctypes.CDLL(None).malloc_trim(0)
+    facts = environment.facts() | engine.device_facts(program.device) | {"roomy": program.roomy}
+    facts["worker_peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if (most := peak()) is not None:
+        facts |= {"device_peak_bytes": most, "bytes_per_lane": most / len(program.cells)}
     if program.narrowed:
         facts["planned_width"] = program.planned
     if program.metrics:
@@ -110,8 +116,7 @@ def called(call: str, inputs: Mapping[str, Any], framework: str) -> dict[str, An
         import jax
 
         jax.config.update("jax_platforms", "cpu")
-    module, _, name = call.partition(":")
-    function = getattr(importlib.import_module(module), name)
+    function = pkgutil.resolve_name(call)
     with Stopwatch() as watch:
         numbers = function(**inputs)
     return {"numbers": numbers, "wall_seconds": watch.seconds, "cpu_seconds": watch.cpu_seconds}
@@ -151,20 +156,6 @@ def torch_engine(device: str) -> Any:
 ENGINES = {"jax": jax_engine, "torch": torch_engine}
 WARM: dict[Any, Any] = {}
 """Compiled programs of this process."""
-
-
-def give_back() -> None:
-    """Return what is free to the system: glibc's allocator keeps it, a gigabyte after some hundred programs."""
-    with contextlib.suppress(AttributeError, TypeError):  # another allocator
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def memory_facts(peak: int | None, lanes: int) -> dict[str, Any]:
-    """Peak memory: of this worker so far, and of this program on the device, in total and per lane."""
-    import resource
-
-    facts: dict[str, Any] = {"worker_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
-    return facts if peak is None else facts | {"device_peak_bytes": peak, "bytes_per_lane": peak / lanes}
 
 
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "out of memory", "can't allocate memory", "Cannot allocate memory")

@@ -15,11 +15,12 @@ from optbench import catalogue, environment, origin
 from optbench.execute.job import Call
 from optbench.execute.pool import run_calls
 from optbench.fields import UserError, split_brackets
-from optbench.gate import baseline as files
 from optbench.gate import output, trajectory
-from optbench.gate.fingerprint import Difference, Table, Value, compare
+from optbench.gate.fingerprint import Difference, Table, Value, compare, read, write
 from optbench.gate.rows import STEPS
 from optbench.optimizer import Optimizer
+from optbench.optimizers import listed
+from optbench.optimizers import names as ours
 from optbench.protocol import FRAMEWORKS, installed
 
 OURS = Path("results/baselines/optimizers.tsv")
@@ -72,14 +73,12 @@ def measured(optimizers: Sequence[Optimizer], jobs: int | None, twins: bool = Fa
         for framework in installed(each.frameworks())
         for part in range(of)
     ]
-    work.sort(key=lambda job: job.cost)
-    for event in run_calls(work, workers, TIMEOUT):
-        if event.kind == "failed" and event.program is not None:
-            name = (event.program.optimizer.label(), event.program.framework, "defaults")
-            table["fingerprint", *name, f"error: {event.facts['reason']}"] = {}
-        elif event.kind == "done":
-            for *key, values in event.facts["numbers"]:
-                table[tuple(key)] = {int(step): Value(*value) for step, value in values.items()}
+    for job, facts in run_calls(work, workers, TIMEOUT):
+        name = (job.optimizer.label(), job.framework, "defaults")
+        if "reason" in facts:
+            table["fingerprint", *name, f"error: {facts['reason']}"] = {}
+        for *key, values in facts.get("numbers", ()):
+            table[tuple(key)] = {int(step): Value(*value) for step, value in values.items()}
     return table
 
 
@@ -90,18 +89,20 @@ def check_optimizers(
     optimizers = [catalogue.optimizer(text) for text in texts]
     labels = {each.label() for each in optimizers}
     if update:
-        kept = files.read(path) if path.is_file() else {}
+        kept = read(path) if path.is_file() else {}
         kept = {key: values for key, values in kept.items() if key[1] not in labels}
         new = measured(optimizers, jobs, twins=True)
-        failed = sorted(
-            {f"{key[1]} {key[3]} in {key[2]}: {key[4]}" for key in new if key[4].startswith("error")}
-        )
-        print(*(f"left out: {line}" for line in failed), sep="\n", end="\n" if failed else "")
-        new = {key: values for key, values in new.items() if not key[4].startswith("error")}
-        files.write(path, kept | new, update)
+        failed = {key for key in new if key[4].startswith("error")}
+        for line in sorted({f"left out: {key[1]} {key[3]} in {key[2]}: {key[4]}" for key in failed}):
+            print(line)
+        new = {key: values for key, values in new.items() if key not in failed}
+        write(path, kept | new, update)
         print(f"wrote {len(new)} lines to {path}")
         return []
-    old = at_commit(against, texts, jobs) if against else committed(path, texts)
+    if not against and not path.is_file():
+        own = {} if path == OURS else {"opt": ",".join(texts), "baseline": str(path)}
+        raise UserError(output.absent(path, **own))
+    old = at_commit(against, texts, jobs) if against else read(path)
     here = installed(FRAMEWORKS)
     old = {key: values for key, values in old.items() if key[1] in labels and key[2] in here}
     found = compare(old, quiet(old, measured(optimizers, jobs), optimizers, jobs))
@@ -124,19 +125,9 @@ def quiet(old: Table, new: Table, optimizers: Sequence[Optimizer], jobs: int | N
             break
         names = {key[1] for key in long}
         again = measured([each for each in optimizers if each.label() in names], jobs)
-        new |= {
-            key: min(new[key], again[key], key=lambda each: each[STEPS].value) for key in long & set(again)
-        }
+        for key in long & set(again):
+            new[key] = min(new[key], again[key], key=lambda each: each[STEPS].value)
     return new
-
-
-def committed(path: Path, texts: Sequence[str]) -> Table:
-    """The table of a file that must be there."""
-    if not path.is_file():
-        own = {} if path == OURS else {"opt": ",".join(texts), "baseline": str(path)}
-        command = output.update_command(**own)
-        raise UserError(f"no baselines at {str(path)!r}. Write them with: {command}")
-    return files.read(path)
 
 
 def at_commit(reference: str, texts: Sequence[str], jobs: int | None) -> Table:
@@ -158,7 +149,7 @@ def at_commit(reference: str, texts: Sequence[str], jobs: int | None) -> Table:
         if not path.is_file():
             last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
             raise UserError(f"--against {reference}: its code cannot be measured: {' '.join(last)}")
-        return files.read(path)
+        return read(path)
 
 
 def check(
@@ -176,9 +167,6 @@ def check(
 
     Returns exit code 1 if something differs, and what `--json` prints.
     """
-    from optbench.optimizers import listed
-    from optbench.optimizers import names as ours
-
     found: list[Difference] = []
     alone = suite != "gate" or baselines is not None
     own = baseline is not None or against is not None
@@ -190,7 +178,7 @@ def check(
         suite=suite if alone else None, baselines=baselines, opt=named, baseline=baseline
     )
     if not alone:
-        before = {key[1] for key in files.read(OURS)} if OURS.is_file() else set()
+        before = {key[1] for key in read(OURS)} if OURS.is_file() else set()
         gated = [name for name in ours() if name in before or name in listed()]
         names = opt or gated
         known = ours() if update else gated

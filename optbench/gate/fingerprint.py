@@ -12,13 +12,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from optbench import catalogue, origin
+from optbench import catalogue, environment, origin
 from optbench.cell import Status, Trace
 from optbench.execute.worker import ENGINES, reason
+from optbench.fields import UserError
 from optbench.gate.rows import STEPS, Row, rows
 from optbench.optimizer import Optimizer
 from optbench.optimizers.adapter import Standard
@@ -47,14 +50,14 @@ class Value(NamedTuple):
 
 
 def least(value: float, floor: float = LEAST) -> float:
-    """The least tolerance of a number."""
     return floor * (1 + abs(value))
 
 
 Key = tuple[str, str, str, str, str]
 """Layer, optimizer, framework, row, and what: a leaf, or a quantity."""
-Table = dict[Key, dict[int, Value]]
-"""The values of each after some steps."""
+Values = dict[int, Value]
+"""A number after some steps."""
+Table = dict[Key, Values]
 
 
 def measure(
@@ -69,40 +72,40 @@ def measure(
 
 def measure_row(name: str, row: Row, twins: bool = False, first_seed: int = 1) -> Table:
     """The numbers of one row; what it raises is a number that nothing equals."""
-    is_default = row.name == "defaults"
     draws = getattr(row.optimizer, "draws", not isinstance(row.optimizer, Standard))
     floor = DRAWN if draws and row.framework == "torch" else LEAST
     cells = [row.cell(1.0 + lane, lane) for lane in range(row.lanes)]
     cells += [row.cell(factor) for factor in TWINS if twins and row.optimizer.swept() is not None]
-    first, seeds = len(cells), SEEDS if is_default and draws and not isinstance(row.optimizer, Foreign) else 0
+    spreads = row.name == "defaults" and draws and not isinstance(row.optimizer, Foreign)
+    first, seeds = len(cells), SEEDS if spreads else 0
     cells += [row.cell(1.0, first_seed + k) for k in range(seeds)]
     key = (name, row.framework, row.name)
     try:
         run = ENGINES[row.framework]("cpu").run
         traces = run(cells, row.mode)
-        others = run([dataclasses.replace(row, nudged=True).cell()], row.mode) if twins else []
+        nudged = dataclasses.replace(row.cell(), task=dataclasses.replace(row.task, nudged=True))
+        others = run([nudged], row.mode) if twins else []
     except Exception as error:
         return {("fingerprint", *key, f"error: {reason(error)}"): {}}
     table: Table = {}
     for lane in range(row.lanes):
         found = leaves(traces[lane], others + traces[row.lanes : first] if lane == 0 else [], floor)
         losses = enumerate(traces[lane].losses.tolist(), 1)
-        seen = (1, 2, 8, STEPS) if row.varied else (1, 2)
+        seen = (1, 2, 8, STEPS) if row.task.varied else (1, 2)
         found["loss"] = {step: Value(loss, least(loss, floor)) for step, loss in losses if step in seen}
         for leaf, values in found.items():
             table["fingerprint", *key, leaf if lane == 0 else f"{leaf} of lane {lane}"] = values
     if seeds:
         table["distribution", *key, "mean loss"] = spread(traces[first:])
-    found = memory(row, traces[0]) | (cost(row, traces) if is_default else {})
-    return table | {("cost", *key, what): {STEPS: value} for what, value in found.items()}
+    return table | {("cost", *key, what): {STEPS: value} for what, value in cost(row, traces).items()}
 
 
-def leaves(trace: Trace, twins: list[Trace], floor: float) -> dict[str, dict[int, Value]]:
+def leaves(trace: Trace, twins: list[Trace], floor: float) -> dict[str, Values]:
     """Each leaf's number after each step that is looked at, up to the first at which roundings decide one of them.
 
     The loss couples the leaves: what is rounding's in one of them is so in all, some steps later.
     """
-    found: dict[str, dict[int, Value]] = {leaf: {} for leaf in trace.evaluations}
+    found: dict[str, Values] = {leaf: {} for leaf in trace.evaluations}
     for i, step in enumerate(trace.evaluation_steps.tolist()):
         decided = False
         for leaf, values in trace.evaluations.items():
@@ -120,7 +123,7 @@ def leaves(trace: Trace, twins: list[Trace], floor: float) -> dict[str, dict[int
     return found
 
 
-def spread(traces: list[Trace]) -> dict[int, Value]:
+def spread(traces: list[Trace]) -> Values:
     """The mean loss over seeds at some steps, with its standard error; nothing where no seed changes it."""
     import numpy as np
 
@@ -130,31 +133,25 @@ def spread(traces: list[Trace]) -> dict[int, Value]:
     return {step: Value(float(losses[:, step - 1].mean()), float(errors[step - 1])) for step in steps}
 
 
-def memory(row: Row, trace: Trace) -> dict[str, Value]:
-    """Bytes of state, and how many numbers the optimizer says that it keeps."""
-    declared = row.optimizer.state_floats(row.cell().task.shapes())  # pyright: ignore[reportAttributeAccessIssue]
-    found = {"bytes": trace.facts["state_bytes"]} | ({} if declared is None else {"declared": declared})
-    return {what: Value(float(value), 0.0) for what, value in found.items()}
-
-
 def cost(row: Row, traces: list[Trace]) -> dict[str, Value]:
-    """What 32 steps ask for and keep, and their processor time over that of adam."""
-    counts = traces[0].counts
-    adam = Row("adam", catalogue.optimizer("adam"), row.framework, row.schedule, row.mode)
-    reference = ENGINES[row.framework]("cpu").run([adam.cell(seed=k) for k in range(3)], row.mode)
-    ratio = step_seconds(traces) / step_seconds(reference)
-    rates = {row.cell(1.0 + k).program_key() for k in range(5)}
-    exact = {
-        "gradients": counts.gradients,
-        "products": counts.hvps,
-        "programs": len(rates),
-    }
-    found = {what: Value(float(value), 0.0) for what, value in exact.items()}
-    return found | {"time": Value(ratio, SLOWER * max(ratio, 1.0))}
+    """Bytes of state, and how many numbers the optimizer says that it keeps.
+
+    Of the defaults also what 32 steps ask for, and their processor time over that of adam.
+    """
+    declared = row.optimizer.state_floats(row.task.shapes())
+    exact = {"bytes": traces[0].facts["state_bytes"]} | ({} if declared is None else {"declared": declared})
+    found: dict[str, Value] = {}
+    if row.name == "defaults":
+        adam = Row("adam", catalogue.optimizer("adam"), row.framework, row.schedule, row.mode)
+        reference = ENGINES[row.framework]("cpu").run([adam.cell(seed=k) for k in range(3)], row.mode)
+        ratio = step_seconds(traces) / step_seconds(reference)
+        found["time"] = Value(ratio, SLOWER * max(ratio, 1.0))
+        counts, rates = traces[0].counts, {row.cell(1.0 + k).program_key() for k in range(5)}
+        exact |= {"gradients": counts.gradients, "products": counts.hvps, "programs": len(rates)}
+    return found | {what: Value(float(value), 0.0) for what, value in exact.items()}
 
 
 def step_seconds(traces: list[Trace]) -> float:
-    """Processor seconds of one step of one lane."""
     return traces[0].facts["program_cpu_seconds"] / (STEPS * len(traces))
 
 
@@ -187,9 +184,7 @@ def compare(old: Table, new: Table) -> list[Difference]:
             gone = "is not measured any more" if before else "is not in the baseline"
             found.append(Difference(*row, "; ".join([gone, *raised])))
             continue
-        moved = [
-            each for each in (differs(row[0], before, after, what) for what in {**before, **after}) if each
-        ]
+        moved = list(filter(None, (differs(row[0], before, after, what) for what in {**before, **after})))
         if moved:
             _, sentence = min(moved)
             others = f"; {len(moved)} of {len(before)} differ" if len(before) > 1 else ""
@@ -198,7 +193,7 @@ def compare(old: Table, new: Table) -> list[Difference]:
 
 
 def differs(
-    layer: str, before: dict[str, dict[int, Value]], after: dict[str, dict[int, Value]], what: str
+    layer: str, before: dict[str, Values], after: dict[str, Values], what: str
 ) -> tuple[int, str] | None:
     """The first step at which something differs, and a sentence; None where nothing does."""
     if what not in before or what not in after:
@@ -214,3 +209,61 @@ def differs(
         at = f" after step {step}" if layer != "cost" else ""
         return step, f"{what}{at}: {value:.10g} -> {new:.10g} (allowed {allowed:.1g})"
     return None
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+COLUMNS = ("layer", "optimizer", "framework", "row", "what", "values")
+
+
+def write(path: Path, table: Table, command: str) -> None:
+    """Sorted text with its provenance on top, as .tsv, or as .json where the path ends so.
+
+    One line for each leaf or quantity; `8=1.25~1e-7` is the number after step 8 and by how much it may differ.
+    """
+    provenance = [command, environment.provenance("jax", "optax", "torch", "numpy")]
+    lines = sorted((*key, text_of(values)) for key, values in table.items())
+    if path.suffix == ".json":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = ",\n".join(json.dumps(dict(zip(COLUMNS, line, strict=True))) for line in lines)
+        path.write_text(f'{{"provenance": {json.dumps(provenance)}, "rows": [\n{rows}\n]}}\n')
+        return
+    write_lines(path, provenance, [COLUMNS, *lines])
+
+
+def write_lines(path: Path, heads: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
+    """Tab-separated lines under comments."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = [*(f"# {head}" for head in heads), *("\t".join(line) for line in lines)]
+    path.write_text("\n".join(text) + "\n")
+
+
+def text_of(values: Values) -> str:
+    """Twelve digits; a tolerance only where it is not the least."""
+    return " ".join(
+        f"{step}={value:.12g}" + ("" if tolerance == least(value) else f"~{tolerance:.2g}")
+        for step, (value, tolerance) in values.items()
+    )
+
+
+def value_of(text: str) -> Value:
+    value, _, tolerance = text.partition("~")
+    return Value(float(value), float(tolerance) if tolerance else least(float(value)))
+
+
+def read(path: Path) -> Table:
+    try:
+        if path.suffix == ".json":
+            lines = [[row[name] for name in COLUMNS] for row in json.loads(path.read_text())["rows"]]
+        else:
+            body = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+            lines = [line.split("\t") for line in body[1:]]
+        table: Table = {}
+        for layer, optimizer, framework, row, what, text in lines:
+            pairs = [part.split("=") for part in text.split()]
+            table[layer, optimizer, framework, row, what] = {int(t): value_of(each) for t, each in pairs}
+        return table
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"Cannot read baselines {str(path)!r}: {error}. Rewrite them with --update."
+        ) from error

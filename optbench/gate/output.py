@@ -16,6 +16,10 @@ def update_command(**given: str | None) -> str:
     return shlex.join(["optbench", "check", *words, "--update"])
 
 
+def absent(path: Path, **given: str | None) -> str:
+    return f"no baselines at {str(path)!r}. Write them with: {update_command(**given)}"
+
+
 def write_junit(path: Path, names: Sequence[str], found: Sequence[Difference]) -> None:
     """A test case for each layer and optimizer."""
     cases = []

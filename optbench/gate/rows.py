@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from optbench import catalogue, optimizers
@@ -54,41 +54,27 @@ class Row:
     framework: str
     schedule: str
     mode: str
-    large: bool = False
     lanes: int = 1
-    varied: bool = False
-    nudged: bool = False
+    task: Leaves = field(default_factory=Leaves)
 
     def cell(self, rate: float = 1.0, seed: int = 0) -> Cell:
         """A cell with so many times the row's learning rate."""
         swept, own = self.optimizer.swept(), self.optimizer
         if swept is not None:
             own = dataclasses.replace(own, **{swept.name: getattr(own, swept.name) * rate})
-        schedule = catalogue.schedule(self.schedule)
-        return Cell(
-            Leaves(large=self.large, varied=self.varied, nudged=self.nudged),
-            own,
-            schedule,
-            self.framework,
-            "float64",
-            seed,
-            STEPS,
-        )
+        return Cell(self.task, own, catalogue.schedule(self.schedule), self.framework, "float64", seed, STEPS)
 
 
 def rows(optimizer: Optimizer) -> list[Row]:
     """All rows of an optimizer, in each framework that it is offered in."""
     settings = list(options(optimizer))
     settings += [(text.partition(":")[2], catalogue.optimizer(text)) for text in ALSO.get(optimizer.name, ())]
-    schedules = itertools.cycle(SCHEDULES)
-    made = []
-    for name, setting in settings:
-        schedule = next(schedules)
-        for framework in setting.frameworks():
-            made.append(
-                Row(name, setting, framework, schedule, MODES[framework], lanes=2 if name == "numbers" else 1)
-            )
-    return made + list(special(optimizer))
+    made = [
+        Row(name, setting, framework, schedule, MODES[framework], lanes=2 if name == "numbers" else 1)
+        for (name, setting), schedule in zip(settings, itertools.cycle(SCHEDULES), strict=False)
+        for framework in setting.frameworks()
+    ]
+    return [*made, *special(optimizer)]
 
 
 def special(optimizer: Optimizer) -> Iterator[Row]:
@@ -103,14 +89,13 @@ def special(optimizer: Optimizer) -> Iterator[Row]:
         for framework in optimizer.frameworks():
             yield Row("no momentum", still, framework, SCHEDULES[2], MODES[framework])
     if optimizer.name == "adam":
-        for framework, modes in {"jax": ("vmap", "map"), "torch": ("ensemble",)}.items():
-            for mode in modes:
-                yield Row(mode, optimizer, framework, "cosine", mode, lanes=3, varied=True)
+        for framework, mode in (("jax", "vmap"), ("jax", "map"), ("torch", "ensemble")):
+            yield Row(mode, optimizer, framework, "cosine", mode, 3, Leaves(varied=True))
     if optimizer.name == "kron":
         diagonal = dataclasses.replace(optimizer, memory_save_mode="all_diag")
-        yield Row("vmap", diagonal, "jax", "linear", "vmap", lanes=3, varied=True)
-        for framework in ("jax", "torch"):
-            yield Row("large", optimizer, framework, "linear", MODES[framework], large=True)
+        yield Row("vmap", diagonal, "jax", "linear", "vmap", 3, Leaves(varied=True))
+        for framework, mode in MODES.items():
+            yield Row("large", optimizer, framework, "linear", mode, task=Leaves(large=True))
 
 
 def options(optimizer: Optimizer) -> Iterator[tuple[str, Optimizer]]:
@@ -159,11 +144,8 @@ def moved(spec: dataclasses.Field, value: Any) -> Any:
     if value is None:
         tries: tuple[Any, ...] = (0.4, 0.7, 2.0) if "float" in str(spec.type) else (4, 1)
     elif "float" not in str(spec.type):
-        tries = (
-            4 if value > 32 else value // 2 + 1 if value > 4 else value + 1,
-            value + 1,
-            value - 1,
-        )
+        first = 4 if value > 32 else value // 2 + 1 if value > 4 else value + 1
+        tries = (first, value + 1, value - 1)
     else:
         tries = (moved_float(value), value * 2, value / 2)
     return next((each for each in tries if each != value and (bounds is None or bounds.holds(each))), value)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import io
 import math
 import sys
 import tempfile
@@ -26,7 +25,7 @@ from optbench.execute.request import Request
 from optbench.execute.session import Session
 from optbench.fields import UserError
 from optbench.gate import output
-from optbench.gate.fingerprint import Difference
+from optbench.gate.fingerprint import Difference, write_lines
 from optbench.stats.curves import middle
 from optbench.stats.outcomes import final, steps_to
 from optbench.stats.settings import question_of
@@ -66,20 +65,19 @@ def check_suite(
 ) -> list[Difference]:
     """Run the suite, compare or rewrite; what moved. Of named optimizers, those are compared that have numbers."""
     path = Path(baselines or f"results/baselines/{suite}.tsv")
+    stored = read(path) if path.is_file() and (opt or not update) else {}
     if opt and not update and path.is_file():
-        stored = {key[1] for key in read(path)}
-        opt = [text for text in opt if catalogue.optimizer(text).label() in stored]
+        known = {key[1] for key in stored}
+        opt = [text for text in opt if catalogue.optimizer(text).label() in known]
         if not opt:
             return []
     request = Request(suite=suite, jobs=jobs, opt=tuple(opt) if opt else None)
     request.resolve()  # an invalid request is an error before anything runs
     if not update and not path.is_file():
-        command = output.update_command(suite=suite, baselines=baselines)
-        raise UserError(f"no baselines at {str(path)!r}. Write them with: {command}")
-    names = None if opt is None else {catalogue.optimizer(text).label() for text in opt}
-    old = read(path) if path.is_file() and (opt or not update) else {}
-    kept = {} if names is None else {key: number for key, number in old.items() if key[1] not in names}
-    old = {key: number for key, number in old.items() if key not in kept}
+        raise UserError(output.absent(path, suite=suite, baselines=baselines))
+    names = {catalogue.optimizer(text).label() for text in opt or ()}
+    old = {key: number for key, number in stored.items() if not names or key[1] in names}
+    kept = {key: number for key, number in stored.items() if key not in old}
     numbers = run(request)
     if numbers is None:
         return [FAILED]
@@ -130,48 +128,35 @@ def least_steps(steps: float) -> float:
 def measure(session: Session) -> Numbers:
     """Median final loss and median steps to the last target, by (task, optimizer, trial)."""
     numbers: Numbers = {}
-    for (name, optimizer, trial), rows in session.frame().groupby(
-        ["task", "optimizer", "trial"], dropna=False
-    ):
+    for (task, optimizer, trial), rows in session.frame().groupby([*KEY], dropna=False):
         question = question_of(rows)
-        target = question.last
         loss = middle(final(rows, question.selection))
-        steps = middle(steps_to(rows, target.metric, target.value))
-        numbers[(str(name), str(optimizer), f"{trial:g}")] = Number(
-            loss, steps, steps_tolerance=least_steps(steps)
-        )
+        steps = middle(steps_to(rows, question.last.metric, question.last.value))
+        key = (str(task), str(optimizer), f"{trial:g}")
+        numbers[key] = Number(loss, steps, steps_tolerance=least_steps(steps))
     return numbers
 
 
 def write(path: Path, suite: str, numbers: Mapping[tuple[str, str, str], Number]) -> None:
-    """A sorted text file with its provenance on top."""
-    lines = [
-        f"# optbench check --suite {suite} --update",
-        f"# {environment.provenance('jax', 'optax', 'numpy')}",
-        f"# tolerances: decades of loss (losses below {FLOOR} are equal) and steps, {SPREADS:g} times the largest",
-        f"# difference to both modes of lanes and to {TWINS} runs whose parameters are moved by one rounding a step",
-        "\t".join((*KEY, *Number._fields)),
+    heads = [
+        f"optbench check --suite {suite} --update",
+        environment.provenance("jax", "optax", "numpy"),
+        f"tolerances: decades of loss (losses below {FLOOR} are equal) and steps, {SPREADS:g} times the largest",
+        f"difference to both modes of lanes and to {TWINS} runs whose parameters are moved by one rounding a step",
     ]
-    for key, number in sorted(numbers.items()):
-        shown = (f"{number.loss:.6g}", *(f"{value:.4g}" for value in number[1:]))
-        lines.append("\t".join((*key, *shown)))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n")
+    shown = [
+        (*key, f"{number.loss:.6g}", *(f"{value:.4g}" for value in number[1:]))
+        for key, number in sorted(numbers.items())
+    ]
+    write_lines(path, heads, [(*KEY, *Number._fields), *shown])
 
 
 def read(path: Path) -> Numbers:
-    """The committed numbers."""
-    text = "".join(
-        line
-        for line in path.read_text(errors="replace").splitlines(keepends=True)
-        if not line.startswith("#")
-    )
+    lines = [line for line in path.read_text(errors="replace").splitlines() if not line.startswith("#")]
     try:
         return {
-            (row["task"], row["optimizer"], row["trial"]): Number(
-                *(float(row[name]) for name in Number._fields)
-            )
-            for row in csv.DictReader(io.StringIO(text), delimiter="\t")
+            (row["task"], row["optimizer"], row["trial"]): Number(*(float(row[k]) for k in Number._fields))
+            for row in csv.DictReader(lines, delimiter="\t")
         }
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         what = f"there is no column {error}" if isinstance(error, KeyError) else str(error)
@@ -181,7 +166,6 @@ def read(path: Path) -> Numbers:
 
 
 def compare(old: Numbers, new: Numbers) -> list[Difference]:
-    """What moved."""
     moved = []
     for key in sorted(old.keys() | new.keys()):
         if (sentence := movement(old.get(key), new.get(key))) is not None:

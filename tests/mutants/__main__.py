@@ -93,10 +93,10 @@ def committed(opt: str, framework: str) -> dict:
     """The numbers of an optimizer without an edit: the baseline's, or measured now."""
     with edited(None):
         from optbench import catalogue
-        from optbench.gate import baseline, fingerprint
+        from optbench.gate import fingerprint
 
         label = catalogue.optimizer(opt).label()
-        table = {key: values for key, values in baseline.read(BASELINE).items() if key[1] == label}
+        table = {key: values for key, values in fingerprint.read(BASELINE).items() if key[1] == label}
         if not table:
             table = fingerprint.measure(catalogue.optimizer(opt), framework, twins=True)
         return {key: values for key, values in table.items() if key[2] == framework}

@@ -223,12 +223,12 @@ def work(name: str, opts: list[str], first_seed: int) -> None:
 
 
 def main() -> int:
-    from optbench.gate import baseline
+    from optbench.gate import fingerprint
     from tests.mutants.__main__ import BASELINE, DOC
     from tests.mutants.page import write_reruns
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--opt", default=",".join(sorted({key[1] for key in baseline.read(BASELINE)})))
+    parser.add_argument("--opt", default=",".join(sorted({key[1] for key in fingerprint.read(BASELINE)})))
     parser.add_argument("--how", default="")
     parser.add_argument("--seed", type=int, default=200)
     given = parser.parse_args()

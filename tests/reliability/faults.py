@@ -19,8 +19,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from optbench.cell import FINAL
-from optbench.execute.session import Session
-from optbench.execute.tuning import stages
+from optbench.execute.session import Session, stages
 from optbench.fields import UserError
 from optbench.store import Store
 from tests.reliability import Outcomes, drawn

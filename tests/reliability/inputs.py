@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from optbench.fields import UserError
-from optbench.gate import baseline, trajectory
+from optbench.gate import fingerprint, trajectory
 from tests import datafiles, messages
 from tests.reliability import Outcomes, drawn
 
@@ -214,4 +214,4 @@ def spoilt_texts(sample: int | None = None) -> Outcomes:
             yield outcome, f"{file}: {raw[:30]!r}"
 
 
-READERS = ((baseline.read, "mine.json"), (baseline.read, "mine.tsv"), (trajectory.read, "mine.tsv"))
+READERS = ((fingerprint.read, "mine.json"), (fingerprint.read, "mine.tsv"), (trajectory.read, "mine.tsv"))
