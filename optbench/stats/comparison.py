@@ -11,8 +11,8 @@ import numpy as np
 from optbench.cell import Status
 from optbench.stats import Frame
 from optbench.stats.costs import costs, memory
-from optbench.stats.curves import middle
-from optbench.stats.outcomes import compared, known, on_problem, steps_to
+from optbench.stats.curves import known, middle
+from optbench.stats.outcomes import compared, on_problem, steps_to
 from optbench.stats.paired import t_test
 from optbench.stats.sequence import estimate, seeds_needed
 from optbench.stats.settings import question_of

@@ -14,11 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from optbench.cell import Status
 from optbench.record import IMPORTED, Question
 from optbench.stats import Frame
 from optbench.stats.costs import costs_of
-from optbench.stats.curves import history, middle, records
+from optbench.stats.curves import Seen, known, middle
 from optbench.stats.settings import PROBLEM, SETTING, kept_apart, labels, question_of
 
 AXES = ("steps", "gradients", "seconds")
@@ -58,15 +57,6 @@ def on_axes(frame: Frame, axes: Sequence[str] = AXES) -> dict[str, Frame]:
         found[axis] = pd.concat([on_problem(rows, axis, read) for rows, read in problems])
         found[axis].insert(len(PROBLEM), "problem", names.loc[found[axis].index])
     return found
-
-
-class Seen(NamedTuple):
-    """The history of a metric in one cell."""
-
-    steps: np.ndarray
-    values: np.ndarray
-    well: bool
-    """Whether the cell neither diverged nor failed."""
 
 
 class Reading(NamedTuple):
@@ -114,7 +104,10 @@ def on_problem(rows: Frame, axis: str = "steps", read: Reading | None = None) ->
         times[name] = np.where(np.isnan(reached), math.inf, reached)
     over = value_at(read.main, stop) / question.main.value if question.main.value > 0 else math.nan
     resolution = max((int(np.diff(cell.steps).max(initial=0)) for cell in read.main), default=0)
-    first, hardest = ends(read.metrics["selection"], values["selection"], question)
+    firsts = [cell.values[0] for cell in read.metrics["selection"] if len(cell.values)]
+    first = middle(np.array(firsts)) if firsts else math.inf
+    declared = [target.value for target in question.targets if target.metric == question.selection]
+    hardest = declared[-1] if declared else float(values["selection"].min())
     wanted = (*PROBLEM, "optimizer", "trial", "trial_default", "seed", "status", "stage")
     return pd.DataFrame({
         **{name: rows[name] for name in wanted if name in rows}, "cost": cost, "budget": budget, **times, **values,
@@ -132,19 +125,6 @@ def spent(rows: Frame, steps: np.ndarray, cost: np.ndarray, axis: str) -> np.nda
         for place, (mode, at, seconds) in enumerate(clocks):
             if mode == IMPORTED and np.ndim(seconds) and math.isfinite(steps[place]):
                 found[place] = np.interp(steps[place], at, seconds)
-    return found
-
-
-def known(rows: Frame, metric: str) -> list[Seen]:
-    """Each row's history of a metric; that of a lane that reached its final target ends with the loss it reached."""
-    found = []
-    for row in records(rows, metric):
-        steps, values = history(row, metric)
-        if metric == "loss" and row["status"] == Status.REACHED:
-            at = len(row["losses"]) - 1
-            if not len(steps) or at > steps[-1]:
-                steps, values = np.append(steps, at), np.append(values, float(row["losses"][-1]))
-        found.append(Seen(steps, values, Status(row["status"]).finished))
     return found
 
 
@@ -166,9 +146,7 @@ def crossings(cell: Seen, targets: np.ndarray) -> np.ndarray:
     """
     values = np.where(np.isnan(cell.values), np.inf, cell.values)
     best = np.minimum.accumulate(values)
-    hits = np.searchsorted(
-        -best, -targets, side="left"
-    )  # `best` falls, so a prefix of it lies above a target
+    hits = np.searchsorted(-best, -targets)  # `best` falls, so a prefix of it lies above a target
     after = np.append(cell.steps.astype(float), math.inf)[hits]
     gaps = np.concatenate([[0], np.diff(cell.steps), [0]])[hits]
     inside = np.flatnonzero(gaps > 1)  # nothing lies between two steps that follow each other
@@ -196,14 +174,6 @@ def final(rows: Frame, metric: str) -> np.ndarray:
 def steps_to(rows: Frame, metric: str, value: float) -> np.ndarray:
     """The first step at which each row's metric is at or below a value; infinite if never."""
     return first_steps(known(rows, metric), value)
-
-
-def ends(seen: list[Seen], values: np.ndarray, question: Question) -> tuple[float, float]:
-    """The median first value of the selection metric and its hardest target (or the least value, if there is none)."""
-    firsts = np.array([cell.values[0] for cell in seen if len(cell.values)])
-    first = middle(firsts) if len(firsts) else math.inf
-    declared = [target.value for target in question.targets if target.metric == question.selection]
-    return first, declared[-1] if declared else float(values.min())
 
 
 def compared(values: np.ndarray, spent: np.ndarray, question: Question) -> np.ndarray:

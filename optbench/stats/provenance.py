@@ -12,7 +12,7 @@ import numpy as np
 
 from optbench.record import IMPORTED
 from optbench.stats import Frame
-from optbench.stats.outcomes import known
+from optbench.stats.curves import known
 from optbench.stats.settings import kept_apart, newest, question_of
 from optbench.wording import count, listed
 

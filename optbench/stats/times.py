@@ -14,8 +14,8 @@ import pandas as pd
 
 from optbench.stats import Frame
 from optbench.stats.bootstrap import left_out, resampled_weights, scored, table
-from optbench.stats.curves import median_interval
-from optbench.stats.outcomes import crossings, known, ladder
+from optbench.stats.curves import known, median_interval
+from optbench.stats.outcomes import crossings, ladder
 from optbench.stats.paired import below, half_width, share_interval
 from optbench.stats.settings import NEEDED, PROBLEM, question_of
 
