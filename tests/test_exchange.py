@@ -11,8 +11,7 @@ import pytest
 from optbench import UserError
 from optbench.cell import Status
 from optbench.exchange import curves
-from optbench.exchange.command import export_in_terminal, import_in_terminal
-from optbench.exchange.rows import keep
+from optbench.exchange.command import export_in_terminal, import_in_terminal, keep
 from optbench.exchange.sheet import Sheet
 from optbench.record import IMPORTED
 from optbench.report.content import Content

@@ -1,19 +1,32 @@
-"""A CSV file as columns of text that were checked; whatever is wrong with it is one sentence with its line."""
+"""A CSV file as columns of text that were checked, and rows of it; what is wrong with it is a sentence with its line.
+
+Rows are of the record format but were not run here; they carry their question, and never count as stored for `run`.
+"""
 
 from __future__ import annotations
 
 import csv
+import json
 import math
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from optbench.cell import FORMAT, PRECISIONS, Status
 from optbench.fields import UserError, digest, shortened
+from optbench.record import IMPORTED, Question
+from optbench.task import Target
 from optbench.wording import FORMULA
 
+SETTING = {
+    "schedule": "constant", "framework": IMPORTED, "dtype": "float32", "precision": PRECISIONS[0],
+    "device_kind": IMPORTED,
+}  # fmt: skip
+"""Columns that keep runs apart, with what they are unless a file says it."""
 NAME = 200
 """Characters of a name."""
 LARGEST = 1e12
@@ -127,3 +140,52 @@ class Sheet:
                 raise self.fail(
                     row, name, f"differs from {shortened(kept)} on an earlier line of the same run."
                 )
+
+    def question(
+        self, metric: str, steps: int, *targets: Target, unit: str = "", source: str = ""
+    ) -> Question:
+        """That a metric falls, to its targets if there are any."""
+        return Question(
+            selection=metric, score=metric, targets=targets, optimum=None, ceiling=1e10, unit=unit,
+            source=source or self.name, seeded=True, toy=False, noisy=True, horizon=steps,
+        )  # fmt: skip
+
+    def row(
+        self,
+        names: Mapping[str, str],
+        question: Question,
+        at: Sequence[int] | np.ndarray,
+        evaluations: Mapping[str, Any],
+        *,
+        seed: int,
+        steps: int,
+        status: str = Status.DONE,
+        trial: float | None = None,
+        stage: str | None = None,
+        losses: Sequence[float] | np.ndarray = (),
+        hyperparameters: Mapping[str, Any] | None = None,
+        text: str = "",
+        columns: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """The columns of one run; `names` has its task, optimizer and, where they are known, those of `SETTING`.
+
+        Its id follows from what tells it from other runs, so a file that is imported again replaces its rows. The code
+        is a digest of the file: rows of two files do not enter one median.
+        """
+        setting = {**SETTING, **names}
+        identity = {**setting, "seed": seed, "steps": steps, "trial": trial, "stage": stage}
+        own = {"origin": f"{IMPORTED}:{self.name}"}
+        spec = {
+            "task": {"name": setting["task"], **own},
+            "optimizer": {**(hyperparameters or {}), "name": setting["optimizer"], **own},
+        }
+        taken = float(max(at[-1], 1) if len(at) else steps)
+        return {
+            "format": FORMAT, "cell": digest({IMPORTED: identity}), "code": self.code, "spec": json.dumps(spec),
+            IMPORTED: f"{self.kind} {self.name}", "mode": IMPORTED, "created": time.time(),
+            **setting, "seed": seed, "steps": steps, "trial": trial, "stage": stage, "hyperparameters": text or None,
+            "question": question.text(), "status": str(status), "reason": "",
+            "losses": np.asarray(losses, float), "steps_run": len(losses), "evaluation_steps": np.asarray(at, np.int64),
+            **{f"evaluation.{name}": np.asarray(values, float) for name, values in evaluations.items()},
+            "gradients": taken, "hvps": 0.0, "values": 0.0, "gradient_equivalents": taken, **(columns or {}),
+        }  # fmt: skip
