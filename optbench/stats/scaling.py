@@ -167,17 +167,12 @@ def shared_law(
         return np.log(c + falling), np.stack(columns, axis=-1)
 
     level, least = losses[base].mean(axis=1), losses.mean(axis=2).min()
-    starts = [np.r_[straight, np.zeros(len(others))]] if straight is not None else [
-        np.r_[share * least, start_of(level - share * least, log_t), np.zeros(len(others))]
-        for share in (0.0, 0.5, 0.9)
-    ]  # fmt: skip
+    starts = [] if straight is None else [np.r_[straight, np.zeros(len(others))]]
+    for share in (0.0, 0.5, 0.9) if straight is None else ():
+        falling = np.maximum(level - share * least, 1e-12)
+        slope, height = np.polyfit(log_t, np.log(falling), 1)
+        starts.append(np.r_[share * least, height, max(-slope, 0.01), np.zeros(len(others))])
     return clustered(y.reshape(-1, y.shape[-1]), parts, starts, low=(0.0, -np.inf, 1e-3))
-
-
-def start_of(falling: np.ndarray, log_t: np.ndarray) -> tuple[float, float]:
-    """log a and B of a straight line through the logarithms."""
-    slope, height = np.polyfit(log_t, np.log(np.maximum(falling, 1e-12)), 1)
-    return float(height), max(float(-slope), 0.01)
 
 
 def clustered(

@@ -114,15 +114,13 @@ def summarise_one(rows: Frame, seen: Frame, best: Frame, ran: Frame) -> dict[str
     tried = trying(seen)
     swept = tried if trial is not None else tried.iloc[:0]
     low, high = rate_range(swept) if trial is not None else (math.nan, math.nan)
-    loss, loss_low, loss_high = median_interval(best["training"].to_numpy())
-    score, score_low, score_high = median_interval(best["score"].to_numpy())
+    loss, score = (median_interval(best[name].to_numpy()) for name in ("training", "score"))
     return {
         **{name: rows[name].iloc[0] for name in (*PROBLEM, "optimizer")}, "trial": trial, "trial_at_edge": edge,
-        "trial_low": low, "trial_high": high,
-        "trials": tried["trial"].nunique(), "seeds": len(best), "loss": loss, "loss_low": loss_low,
-        "loss_high": loss_high, "metric": question.score, "score": score, "score_low": score_low,
-        "score_high": score_high, "target": f"{question.main.metric} {number(question.main.value)}",
-        "steps_to_target": middle(best["time"]),
+        "trial_low": low, "trial_high": high, "trials": tried["trial"].nunique(), "seeds": len(best),
+        **dict(zip(("loss", "loss_low", "loss_high"), loss, strict=True)), "metric": question.score,
+        **dict(zip(SCORE[1:], score, strict=True)),
+        "target": f"{question.main.metric} {number(question.main.value)}", "steps_to_target": middle(best["time"]),
         **working_range(swept), **costs(ran), **memory(ran), "lanes": len(rows),
         "diverged": int((rows["status"] == Status.DIVERGED).sum()),
         "failed": int((~rows["status"].isin(RAN)).sum()), "toy": question.toy,
