@@ -118,11 +118,8 @@ def run(lines: Lines, questions: Mapping[int, Question], places: np.ndarray) -> 
     seconds = numbers["seconds"][[own[question.selection][step] for step in grid]]
     if len(grid) and np.isfinite(seconds).all():
         if (back := np.diff(seconds) < 0).any():
-            raise sheet.fail(
-                own[question.selection][grid[back.argmax() + 1]],
-                "seconds",
-                "is less than at an earlier step.",
-            )
+            place = own[question.selection][grid[back.argmax() + 1]]
+            raise sheet.fail(place, "seconds", "is less than at an earlier step.")
         evaluations["seconds"] = seconds.tolist()
         columns["seconds_per_step"] = float(seconds[-1]) / max(1, grid[-1])
     text = lines.names["hyperparameters"][first]
@@ -147,8 +144,8 @@ def asked(lines: Lines, metric: str | None) -> dict[int, Question]:
         if given is not None:
             found[int(lines.problem[first])] = question_of(sheet, given, texts[given])
             continue
-        names = list(dict.fromkeys(lines.names["metric"][place] for place in places))
-        names = [name for name in names if name != STEPWISE]
+        metrics = dict.fromkeys(lines.names["metric"][place] for place in places)
+        names = [name for name in metrics if name != STEPWISE]
         if len(names) > 1 and metric is None:
             raise UserError(
                 f"{sheet.name!r} has metrics {', '.join(names[:5])}. Say which one decides, less being better: "
@@ -158,9 +155,8 @@ def asked(lines: Lines, metric: str | None) -> dict[int, Question]:
         if chosen not in names:
             raise sheet.fail(first, "task", f"has no values of metric {chosen!r}.")
         if RISING in chosen:
-            raise sheet.fail(
-                first, "task", f"is judged by {chosen!r}, and less must be better: give the error."
-            )
+            why = f"is judged by {chosen!r}, and less must be better: give the error."
+            raise sheet.fail(first, "task", why)
         goal, steps = float(lines.numbers["target"][first]), lines.steps(first)
         targets = () if goal != goal else (Target(chosen, goal),)
         found[int(lines.problem[first])] = sheet.question(chosen, steps, *targets)
@@ -192,9 +188,8 @@ def decided(sheet: Sheet, own: Mapping[str, Mapping[int, int]], question: Questi
     names = dict.fromkeys([question.selection, question.score, *(goal.metric for goal in question.targets)])
     for name in names:
         if set(own.get(name, ())) != set(own.get(question.selection, ())) or not own.get(name):
-            raise sheet.fail(
-                first, "optimizer", f"has no {name} at some of the steps of {question.selection}."
-            )
+            why = f"has no {name} at some of the steps of {question.selection}."
+            raise sheet.fail(first, "optimizer", why)
     return sorted(own[question.selection])
 
 

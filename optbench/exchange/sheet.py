@@ -100,9 +100,8 @@ class Sheet:
                 raise self.fail(row, name, f"is no name. A name has 1 to {NAME} printable characters.")
             if text.startswith(FORMULA):
                 raise self.fail(row, name, "begins like a formula. Put an apostrophe before it.")
-            checked[text] = (
-                text[1:] if text[:1] == "'" and text[1:].startswith(FORMULA) else text or str(default)
-            )
+            escaped = text.startswith("'") and text[1:].startswith(FORMULA)
+            checked[text] = text[1:] if escaped else text or str(default)
         return [checked[text] for text in self.columns[name]]
 
     def numbers(
@@ -137,9 +136,8 @@ class Sheet:
         found: dict[int, str] = {}
         for row, (group, value) in enumerate(zip(groups.tolist(), values, strict=True)):
             if (kept := found.setdefault(group, str(value))) != str(value):
-                raise self.fail(
-                    row, name, f"differs from {shortened(kept)} on an earlier line of the same run."
-                )
+                why = f"differs from {shortened(kept)} on an earlier line of the same run."
+                raise self.fail(row, name, why)
 
     def question(
         self, metric: str, steps: int, *targets: Target, unit: str = "", source: str = ""
