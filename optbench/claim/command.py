@@ -93,10 +93,10 @@ def table(inquiry: Inquiry) -> str:
                 entries = [entry(inquiry, asked) for asked in claims if asked.measurement.kind == kind]
                 lines += [f"  {kind}:", *entries] if entries else []
             parts.append("\n".join(lines))
-            tables = (shown for shown in document.shown(inquiry.records) if isinstance(shown, Table))
-            parts += [
-                f"{textwrap.fill(t.caption, WIDTH)}\n\n{columns((t.header, *t.rows), 7)}" for t in tables
-            ]
+            for shown in document.shown(inquiry.records):
+                if isinstance(shown, Table):
+                    rows = columns((shown.header, *shown.rows), 7)
+                    parts.append(f"{textwrap.fill(shown.caption, WIDTH)}\n\n{rows}")
     return "\n\n".join([*parts, counts(inquiry)])
 
 

@@ -33,9 +33,8 @@ def import_in_terminal(kind: str, path: str, results: str, metric: str | None) -
     store = keep(rows, results, sheet)
     tasks, optimizers = (len({row[name] for row in rows}) for name in ("task", "optimizer"))
     counts = {"cells": len(rows), "tasks": tasks, "optimizers": optimizers}
-    said = [
-        f"Imported {', '.join(count(number, name[:-1]) for name, number in counts.items())} into {results}."
-    ]
+    what = ", ".join(count(number, name[:-1]) for name, number in counts.items())
+    said = [f"Imported {what} into {results}."]
     facts: dict[str, Any] = {"results": results, **counts}
     if kind == "algoperf":
         frame = store.frame(tasks={row["task"] for row in rows})
@@ -56,11 +55,9 @@ def export_in_terminal(selection: Selection, to: str) -> tuple[int, dict[str, An
     tidy = curves.table(rows)
     Path(to).parent.mkdir(parents=True, exist_ok=True)
     tidy.to_csv(to, index=False, na_rep="")
-    lines = len(tidy)
-    print(
-        f"Wrote {to}: {count(len(rows), 'cell')} in {count(lines, 'line')}. docs/import.md describes the columns."
-    )
-    return 0, {"file": to, "cells": len(rows), "lines": lines}
+    what = f"{count(len(rows), 'cell')} in {count(len(tidy), 'line')}"
+    print(f"Wrote {to}: {what}. docs/import.md describes the columns.")
+    return 0, {"file": to, "cells": len(rows), "lines": len(tidy)}
 
 
 def keep(rows: Sequence[dict[str, Any]], results: str, sheet: Sheet) -> Store:

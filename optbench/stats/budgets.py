@@ -16,8 +16,9 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from optbench.cell import FINAL
 from optbench.stats import Frame
-from optbench.stats.costs import RAN, costs_of, gradients_per_step
+from optbench.stats.costs import costs_of, gradients_per_step
 from optbench.stats.outcomes import trying
 from optbench.stats.settings import PROBLEM, kept_apart, labels
 from optbench.wording import listed
@@ -42,6 +43,7 @@ def certificate(frame: Frame) -> Frame:
         lanes = rows.groupby("optimizer", sort=False).size()
         trials = trying(rows).groupby(["optimizer", "trial"], dropna=False)
         seeds = trials["seed"].nunique().groupby("optimizer")
+        ran, counted = rows["status"].isin(FINAL), gradients_per_step(rows).notna()
         table = pd.DataFrame({
             **rows[list(PROBLEM)].iloc[0], "problem": names.loc[rows.index[0]], "optimizer": lanes.index,
             "trials": seeds.size(), "seeds": seeds.min(), "lanes": lanes,
@@ -49,7 +51,7 @@ def certificate(frame: Frame) -> Frame:
             "dimensions": trials["spec"].first().groupby("optimizer").agg(dimensions),
             **{axis: lanes * steps * costs_of(rows, axis) for axis in ("steps", "gradients", "seconds")},
             "where": where(rows),
-            "counted": gradients_per_step(rows).notna().groupby(of).any() | ~rows["status"].isin(RAN).groupby(of).any(),
+            "counted": counted.groupby(of).any() | ~ran.groupby(of).any(),
         }, index=lanes.index)  # fmt: skip
         found.append(table)
     return pd.concat(found, ignore_index=True)

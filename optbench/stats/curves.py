@@ -128,9 +128,8 @@ def curve(rows: Frame, metric: str, points: int = POINTS) -> Frame:
         grid = grid[np.unique(np.linspace(0, len(grid) - 1, points).round().astype(int))]
     lanes = np.sort([each.at(grid) for each in ran], axis=0)
     low, high = ranks(len(lanes))
-    return pd.DataFrame(
-        {"step": grid, "middle": np.median(lanes, axis=0), "low": lanes[low], "high": lanes[high]}
-    )
+    middles = np.median(lanes, axis=0)
+    return pd.DataFrame({"step": grid, "middle": middles, "low": lanes[low], "high": lanes[high]})
 
 
 def by_lane(rows: Frame, metric: str, grid: np.ndarray) -> np.ndarray:

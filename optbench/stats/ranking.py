@@ -105,19 +105,16 @@ def pairs(rows: Frame, column: str = "compared") -> Frame:
     Columns optimizer (the one of better mean rank), other, better and worse (numbers of problems), p, holm (p
     corrected), p_better and p_worse (one-sided), differ (holm at most 5 %), problems.
     """
-    data = table(rows, column)
-    middles, found = medians(data), []
-    ranked = sorted(
-        zip(ranks(middles).mean(axis=-1), data.optimizers, middles, strict=True), key=lambda each: each[:2]
-    )
-    for (_, name, mine), (_, other, its) in itertools.combinations(ranked, 2):
-        gap = log_gaps(mine, its)
+    data, found = table(rows, column), []
+    middles = medians(data)
+    order = sorted(zip(ranks(middles).mean(axis=-1), data.optimizers, range(len(middles)), strict=True))
+    for (_, name, i), (_, other, j) in itertools.combinations(order, 2):
+        gap = log_gaps(middles[i], middles[j])
         p_better, p_worse = signed_ranks(gap)
         counts = int((gap < 0).sum()), int((gap > 0).sum())
         found.append((name, other, *counts, two_sided(p_better, p_worse), p_better, p_worse))
-    result = pd.DataFrame(
-        found, columns=["optimizer", "other", "better", "worse", "p", "p_better", "p_worse"]
-    )
+    columns = ["optimizer", "other", "better", "worse", "p", "p_better", "p_worse"]
+    result = pd.DataFrame(found, columns=columns)
     corrected = holm(result["p"].to_numpy(float))
     return result.assign(holm=corrected, differ=corrected <= ALPHA, problems=len(data.problems))
 

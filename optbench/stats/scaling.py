@@ -217,10 +217,9 @@ def critical_batch(times: np.ndarray, batches: np.ndarray) -> tuple[Estimate, Es
         return theta[0] + np.log1p(ratio), np.stack([np.ones_like(ratio), ratio / (1 + ratio)], axis=-1)
 
     y = np.log(times)
-    found, moves = clustered(
-        y, parts, [np.array([y.mean(axis=1).min(), np.log(b)]) for b in batches[[0, -1]]]
-    )
-    return Estimate.of(found[0], moves[0]), Estimate.of(found[1], moves[1])
+    starts = [np.array([y.mean(axis=1).min(), np.log(b)]) for b in batches[[0, -1]]]
+    size, critical = map(Estimate.of, *clustered(y, parts, starts))
+    return size, critical
 
 
 class Change(NamedTuple):
