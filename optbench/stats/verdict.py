@@ -153,14 +153,13 @@ def headline(verdicts: Sequence[Verdict], setting: str = "") -> str:
     contests = [verdict for verdict in verdicts if verdict.contested]
     if not contests:
         return "Only one optimizer was run on each task, so nothing is compared."
-    kinds = {kind: [each for each in contests if each.question.toy == toy] for kind, toy in KINDS.items()}
-    parts = [
-        f"On {count(len(part), kind)}: {leading(part, setting)}." for kind, part in kinds.items() if part
-    ]
+    parts = []
+    for kind, toy in KINDS.items():
+        if part := [each for each in contests if each.question.toy == toy]:
+            parts.append(f"On {count(len(part), kind)}: {leading(part, setting)}.")
     if min(verdict.seeds for verdict in contests) < INTERVAL_FROM:
-        parts.append(
-            f"Where there are fewer than {INTERVAL_FROM} seeds this is an indication, not a finding."
-        )
+        few = f"fewer than {INTERVAL_FROM} seeds"
+        parts.append(f"Where there are {few} this is an indication, not a finding.")
     return " ".join(parts)
 
 
@@ -198,15 +197,13 @@ def winners(found: Frame) -> Frame:
     Takes outcomes of all trials. Columns problem, optimizer, training, training_low, training_high, minimises, score,
     score_low, score_high, generalises.
     """
-    parts = []
+    parts, kept = [], ["middle", "low", "high", "leads"]
     for problem, rows in found.groupby("problem", sort=False):
         if not (rows["training"] == rows["score"]).all():
             minimising = at_best(rows.assign(selection=rows["training"], finish=math.inf))
             sides = ("training", "minimises", minimising), ("score", "generalises", at_best(rows))
             both = [
-                spreads(best, name)[["middle", "low", "high", "leads"]].set_axis(
-                    [name, f"{name}_low", f"{name}_high", word], axis=1
-                )
+                spreads(best, name)[kept].set_axis([name, f"{name}_low", f"{name}_high", word], axis=1)
                 for name, word, best in sides
             ]
             parts.append(pd.concat(both, axis=1).reset_index().assign(problem=problem))
