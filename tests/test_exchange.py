@@ -188,7 +188,7 @@ def test_stages_survive_an_export_and_an_import(tmp_path):
     frame = tuned(tmp_path / "own", one, made(one, 2, 1e-4))
     assert set(frame["stage"]) == {"tuning", "report", "default"}
     curves.table(frame).to_csv(tmp_path / "curves.csv", index=False)
-    sheet = Sheet.read("csv", str(tmp_path / "curves.csv"))
+    sheet = Sheet("csv", str(tmp_path / "curves.csv"))
     store = keep(curves.rows(sheet), str(tmp_path / "again"), sheet)
     selection = Selection(results=str(store.folder)).found_in(store)
     again = selection.rows(selection.read(store), store.folder)

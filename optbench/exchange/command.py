@@ -28,11 +28,11 @@ def import_in_terminal(kind: str, path: str, results: str, metric: str | None) -
         )
     if not Path(path).is_file():
         raise UserError(f"{path!r} is no file. Give a CSV file; docs/import.md says what it holds.")
-    sheet = Sheet.read(kind, path)
+    sheet = Sheet(kind, path)
     rows = algoperf.rows(sheet) if kind == "algoperf" else curves.rows(sheet, metric)
     store = keep(rows, results, sheet)
-    tasks, optimizers = (len({row[name] for row in rows}) for name in ("task", "optimizer"))
-    counts = {"cells": len(rows), "tasks": tasks, "optimizers": optimizers}
+    named = {f"{name}s": len({row[name] for row in rows}) for name in ("task", "optimizer")}
+    counts = {"cells": len(rows), **named}
     what = ", ".join(count(number, name[:-1]) for name, number in counts.items())
     said = [f"Imported {what} into {results}."]
     facts: dict[str, Any] = {"results": results, **counts}

@@ -122,15 +122,11 @@ def run(lines: Lines, questions: Mapping[int, Question], places: np.ndarray) -> 
             raise sheet.fail(place, "seconds", "is less than at an earlier step.")
         evaluations["seconds"] = seconds.tolist()
         columns["seconds_per_step"] = float(seconds[-1]) / max(1, grid[-1])
-    text = lines.names["hyperparameters"][first]
-    given: dict[str, Any] = {"learning_rate": columns["trial"]} if "trial" in columns else {}
-    for part in filter(None, text.split(", ")):
-        name, _, given[name] = part.partition("=")
     return sheet.row(
-        {name: lines.names[name][first] for name in ("task", "optimizer", *SETTING)}, question, grid,
-        evaluations, seed=int(numbers["seed"][first]), steps=steps, trial=columns.get("trial"), status=status,
-        stage=lines.names["stage"][first] or None, text=text,
-        losses=[numbers["value"][losses[step]] for step in sorted(losses)], hyperparameters=given, columns=columns,
+        {name: lines.names[name][first] for name in ("task", "optimizer", *SETTING)}, question, grid, evaluations,
+        seed=int(numbers["seed"][first]), steps=steps, status=status, stage=lines.names["stage"][first] or None,
+        losses=[numbers["value"][losses[step]] for step in sorted(losses)],
+        hyperparameters=lines.names["hyperparameters"][first], columns=columns,
     )  # fmt: skip
 
 

@@ -10,7 +10,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,23 +32,12 @@ LARGEST = 1e12
 """Of a time or a number of steps: what is above is an error of units."""
 
 
-@dataclass(frozen=True)
 class Sheet:
-    """Columns of text, all of one length."""
+    """Columns of text, all of one length, of a file that is imported as its `kind`: algoperf or csv."""
 
-    kind: str
-    """What it is imported as: algoperf or csv."""
-    name: str
-    columns: dict[str, list[str]]
-    lines: list[int]
-    """Where each row ends in the file."""
-    code: str
-    """Eight hex digits of the content."""
-
-    @classmethod
-    def read(cls, kind: str, path: str) -> Sheet:
+    def __init__(self, kind: str, path: str):
         """UserError if it is no CSV file with a header and a row."""
-        name = Path(path).name
+        self.kind, self.name = kind, (name := Path(path).name)
         try:
             text = Path(path).read_text("utf-8-sig")
             reader = csv.reader(text.splitlines(keepends=True), strict=True)
@@ -67,8 +55,13 @@ class Sheet:
                     f"{name!r}, line {line}: {len(row)} values, and the header has {len(header)}. Fix the line."
                 )
         values = zip(*(row for _, row in rows[1:]), strict=True)
-        columns = {key: [each.strip() for each in column] for key, column in zip(header, values, strict=True)}
-        return cls(kind, name, columns, [line for line, _ in rows[1:]], digest({"text": text})[:8])
+        self.columns = {
+            key: [each.strip() for each in column] for key, column in zip(header, values, strict=True)
+        }
+        self.lines = [line for line, _ in rows[1:]]
+        """Where each row ends in the file."""
+        self.code = digest({"text": text})[:8]
+        """Eight hex digits of the content."""
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -158,32 +151,33 @@ class Sheet:
         seed: int,
         steps: int,
         status: str = Status.DONE,
-        trial: float | None = None,
         stage: str | None = None,
         losses: Sequence[float] | np.ndarray = (),
-        hyperparameters: Mapping[str, Any] | None = None,
-        text: str = "",
-        columns: Mapping[str, Any] | None = None,
+        hyperparameters: str = "",
+        columns: Mapping[str, Any],
     ) -> dict[str, Any]:
         """The columns of one run; `names` has its task, optimizer and, where they are known, those of `SETTING`.
 
         Its id follows from what tells it from other runs, so a file that is imported again replaces its rows. The code
         is a digest of the file: rows of two files do not enter one median.
         """
-        setting = {**SETTING, **names}
+        setting, trial = {**SETTING, **names}, columns.get("trial")
         identity = {**setting, "seed": seed, "steps": steps, "trial": trial, "stage": stage}
+        given: dict[str, Any] = {} if trial is None else {"learning_rate": trial}
+        for part in filter(None, hyperparameters.split(", ")):
+            name, _, given[name] = part.partition("=")
         own = {"origin": f"{IMPORTED}:{self.name}"}
         spec = {
             "task": {"name": setting["task"], **own},
-            "optimizer": {**(hyperparameters or {}), "name": setting["optimizer"], **own},
+            "optimizer": {**given, "name": setting["optimizer"], **own},
         }
         taken = float(max(at[-1], 1) if len(at) else steps)
         return {
             "format": FORMAT, "cell": digest({IMPORTED: identity}), "code": self.code, "spec": json.dumps(spec),
             IMPORTED: f"{self.kind} {self.name}", "mode": IMPORTED, "created": time.time(),
-            **setting, "seed": seed, "steps": steps, "trial": trial, "stage": stage, "hyperparameters": text or None,
-            "question": question.text(), "status": str(status), "reason": "",
+            **identity, "hyperparameters": hyperparameters or None, "question": question.text(),
+            "status": str(status), "reason": "",
             "losses": np.asarray(losses, float), "steps_run": len(losses), "evaluation_steps": np.asarray(at, np.int64),
             **{f"evaluation.{name}": np.asarray(values, float) for name, values in evaluations.items()},
-            "gradients": taken, "hvps": 0.0, "values": 0.0, "gradient_equivalents": taken, **(columns or {}),
+            "gradients": taken, "hvps": 0.0, "values": 0.0, "gradient_equivalents": taken, **columns,
         }  # fmt: skip
