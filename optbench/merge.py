@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ ROWS = 10_000
 """Of a compacted file; one of at least half as many is not written again."""
 LEVEL = 19
 """Of compression in a compacted file: 15 % smaller, at five seconds for ten thousand rows."""
-CONTENT = ("status", "losses", "evaluation_steps")
+CONTENT = ("losses", "status", "evaluation_steps")
 """The columns, beside evaluations, whose bits must agree in two rows of a key."""
 CAUSES = ("code", "cpu_model", "version.jaxlib", "version.torch", "version.numpy", "width")
 """The columns that may explain why they do not."""
@@ -141,33 +142,27 @@ def conflicts(sources: Sequence[Store]) -> list[dict[str, Any]]:
     cells = {key[0] for key in shared}
     found: dict[Any, dict[str, dict[str, Any]]] = {}
     for source in sources if shared else ():
+        folder = str(source.folder)
         tasks = rows_of(source.index()[0], "cell", cells)["task"].unique().to_pylist()
-        for row in (
-            row for table in source.tables(tasks) for row in rows_of(table, "cell", cells).to_pylist()
-        ):
+        tables = (rows_of(table, "cell", cells).to_pylist() for table in source.tables(tasks))
+        for row in itertools.chain.from_iterable(tables):
             width = int(row.get("planned_width") or row.get("width") or 0)
             key = (*(row[name] for name in KEY[:3]), width)
             if key in shared and row["status"] in FINAL:
                 rows = found.setdefault(key, {})
-                rows[str(source.folder)] = max(
-                    row, rows.get(str(source.folder), row), key=lambda each: each["created"]
-                )
-    return [
-        {
-            **{name: first[name] for name in ("cell", "task", "optimizer", "seed")},
-            "folders": list(rows),
-            "differing": [name for name in CAUSES if len({row.get(name) for row in rows.values()}) > 1],
-        }
-        for rows in found.values()
-        for first in [next(iter(rows.values()))]
-        for exact in [not any(row.get(LOSS_BITS) for row in rows.values())]
-        if len({bits(row, exact) for row in rows.values()}) > 1
-    ]
+                rows[folder] = max(row, rows.get(folder, row), key=lambda each: each["created"])
+    differing = []
+    for folders, rows in ((list(each), list(each.values())) for each in found.values()):
+        exact = not any(row.get(LOSS_BITS) for row in rows)
+        if len({bits(row, exact) for row in rows}) > 1:
+            cell = {name: rows[0][name] for name in ("cell", "task", "optimizer", "seed")}
+            causes = [name for name in CAUSES if len({row.get(name) for row in rows}) > 1]
+            differing.append({**cell, "folders": folders, "differing": causes})
+    return differing
 
 
 def bits(row: dict[str, Any], exact: bool) -> str:
     """A digest of what was computed, without losses where some were rounded; the shortest text of a float is exact."""
-    names = sorted(name for name in row if name in CONTENT or name.startswith("evaluation."))
-    if not exact:
-        names.remove("losses")
+    content = CONTENT if exact else CONTENT[1:]
+    names = sorted(name for name in row if name in content or name.startswith("evaluation."))
     return digest([(name, repr(row[name])) for name in names if row[name] is not None])

@@ -11,8 +11,7 @@ import pytest
 from optbench import UserError
 from optbench.cell import Status
 from optbench.exchange import curves
-from optbench.exchange.command import export_in_terminal, import_in_terminal
-from optbench.exchange.rows import keep
+from optbench.exchange.command import export_in_terminal, import_in_terminal, keep
 from optbench.exchange.sheet import Sheet
 from optbench.record import IMPORTED
 from optbench.report.content import Content
@@ -189,7 +188,7 @@ def test_stages_survive_an_export_and_an_import(tmp_path):
     frame = tuned(tmp_path / "own", one, made(one, 2, 1e-4))
     assert set(frame["stage"]) == {"tuning", "report", "default"}
     curves.table(frame).to_csv(tmp_path / "curves.csv", index=False)
-    sheet = Sheet.read("csv", str(tmp_path / "curves.csv"))
+    sheet = Sheet("csv", str(tmp_path / "curves.csv"))
     store = keep(curves.rows(sheet), str(tmp_path / "again"), sheet)
     selection = Selection(results=str(store.folder)).found_in(store)
     again = selection.rows(selection.read(store), store.folder)

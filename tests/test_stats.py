@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optbench.stats import aggregates, bootstrap, paired, profiles, ranking, stability, times, tunability
+from optbench.stats import aggregates, bootstrap, paired, profiles, ranking, times, tunability
 
 NAMES = [f"method_{i}" for i in range(30)]
 
@@ -188,7 +188,7 @@ def test_pairs_on_one_problem_against_scipy():
     one_sided = stats.ttest_1samp(logs[0], 0.1, alternative="less").pvalue
     assert paired.below(values[0, 0], 10**0.1) == pytest.approx(one_sided)
     each = np.random.default_rng(20).normal(size=(2, 7))
-    row = paired.score_differences(["a", "b"], each).iloc[0]
+    row = paired.mean_difference(each[0] - each[1])
     theirs = stats.ttest_rel(*each)
     assert (row["p"], row["low"]) == pytest.approx((theirs.pvalue, theirs.confidence_interval().low))
 
@@ -453,35 +453,35 @@ def test_the_best_of_k_trials_against_every_draw(failed):
     assert expected[-1] == middle[-1] == values[0]
 
 
-# --- stability ---------------------------------------------------------------------------------------------
+# --- what an order depends on ------------------------------------------------------------------------------
 
 
 def test_flips_by_hand():
     # a beats b on two problems of three; c lies between them on the third only.
     values = [[[1], [1], [9]], [[2], [2], [1]], [[3], [3], [5]]]
-    found = stability.flips(rows_of(values))
+    found = ranking.flips(rows_of(values))
     # Mean ranks 5/3, 5/3, 8/3 with all: a and b are level, so nothing of theirs can flip.
     assert not ((found["ahead"] == NAMES[0]) & (found["behind"] == NAMES[1])).any()
     # a without c: 1, 1, 2 against 2, 2, 1.  Without the first problem a has (1 + 3) / 2 and c (3 + 2) / 2.
     without = found[found["left_out"] == "task_00"]
     assert without.empty
     values = [[[1], [9], [2]], [[2], [1], [3]], [[9], [2], [1]]]
-    found = stability.flips(rows_of(values))
+    found = ranking.flips(rows_of(values))
     # All mean ranks are 2: no order, no flip.
     assert found.empty
 
 
 def test_a_shared_rank_is_no_flip_and_a_disagreement_of_two_orders_is_told():
     # Mean ranks 1.33, 1.67; without the first problem 1.5 each; without the third 1 and 2.
-    found = stability.flips(rows_of([[[1], [1], [9]], [[2], [2], [1]]]))
+    found = ranking.flips(rows_of([[[1], [1], [9]], [[2], [2], [1]]]))
     assert found[["left_out", "flipped"]].to_numpy().tolist() == [["task_00", False], ["task_01", False]]
     assert "draws level with" in found["says"].iloc[0]
     # Better on two of three, but far slower on the third.
     rows = rows_of([[[10], [10], [90]], [[11], [11], [10]]], "time").assign(
         compared=lambda rows: rows["time"]
     )
-    assert stability.disagreements(rows) == [(NAMES[0], NAMES[1])]
-    assert stability.lead_of_first(rows)["difference"] == pytest.approx(1 / 3)
+    assert ranking.disagreements(rows) == [(NAMES[0], NAMES[1])]
+    assert ranking.lead_of_first(rows)["difference"] == pytest.approx(1 / 3)
 
 
 def test_a_flip_is_a_sentence_with_its_numbers():
@@ -489,7 +489,7 @@ def test_a_flip_is_a_sentence_with_its_numbers():
     rows = rows_of(values)
     ranks = ranking.mean_ranks(rows).set_index("optimizer")["rank"]
     assert ranks.to_dict() == {NAMES[0]: 2.0, NAMES[1]: 1.75, NAMES[2]: 2.25}
-    found = stability.flips(rows)
+    found = ranking.flips(rows)
     row = found[(found["left_out"] == "task_03") & (found["behind"] == NAMES[0])].iloc[0]
     # Without it: a 5/3, b 2.
     assert (row["ahead"], row["kind"]) == (NAMES[1], "problem")

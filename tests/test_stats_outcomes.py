@@ -11,13 +11,13 @@ import pytest
 
 from optbench.cell import Status
 from optbench.stats.budgets import certificate, refusal, unequal, unequal_searches
-from optbench.stats.curves import middle
-from optbench.stats.leaders import winners
+from optbench.stats.curves import Seen, middle
 from optbench.stats.lint import FINDINGS, lint_problems
-from optbench.stats.outcomes import Seen, at_best, complete, crossings, ladder, outcomes, progress
+from optbench.stats.outcomes import at_best, complete, crossings, ladder, outcomes, progress
 from optbench.stats.summary import summarise
 from optbench.stats.times import areas_under, runtimes
 from optbench.stats.tunability import best_of_trials, untuned
+from optbench.stats.verdict import winners
 from tests.test_report import SECONDS, grid, stored
 
 

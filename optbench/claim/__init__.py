@@ -12,7 +12,8 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from optbench.cell import FORMAT
 from optbench.claim.plots import Figure, Table
@@ -48,8 +49,8 @@ class Measurement(Call):
         cls, call: str, *runs: Request, cost: float = 2.0, framework: str = "jax", version: int = 1,
         kind: Kind = Kind.EXACT, **inputs: Any,
     ) -> Measurement:  # fmt: skip
-        fields: dict[str, Any] = {"cost": cost, "framework": framework, "version": version, "kind": kind}
-        return cls(call=call, runs=runs, inputs=inputs, **fields)
+        own: dict[str, Any] = {"cost": cost, "framework": framework, "version": version, "kind": kind}
+        return cls(call=call, runs=runs, inputs=inputs, **own)
 
     @functools.cached_property
     def id(self) -> str:
@@ -76,8 +77,15 @@ class Measurement(Call):
         return getattr(importlib.import_module(module), name)
 
 
-Lookup = Callable[[Measurement], Any]
-"""The numbers of a measurement, None where it is not stored."""
+class Record(NamedTuple):
+    """A stored measurement."""
+
+    path: Path
+    numbers: Any
+    facts: dict[str, Any]
+    created: float
+
+
 Rule = TypeVar("Rule", bound=Callable[..., Ruling])
 
 
@@ -140,10 +148,10 @@ class Document:
         """Add a function that makes a figure or a table from the numbers of these measurements."""
         return lambda make: self.shows.append((make, measurements))
 
-    def shown(self, numbers: Lookup) -> list[Figure | Table]:
-        """Every figure and table whose numbers are all stored."""
-        inputs = [(make, [numbers(measurement) for measurement in of]) for make, of in self.shows]
-        return [make(*stored) for make, stored in inputs if None not in stored]
+    def shown(self, records: Mapping[str, Record]) -> list[Figure | Table]:
+        """Every figure and table whose numbers are all among the records, which are by the measurement's id."""
+        stored = [(make, [records.get(each.id) for each in of]) for make, of in self.shows]
+        return [make(*(each.numbers for each in own if each)) for make, own in stored if None not in own]
 
 
 @functools.cache
@@ -164,13 +172,13 @@ def select(names: Sequence[str] | None) -> list[Claim]:
         return every()
     chosen: dict[str, Claim] = {}
     for name in [part.strip() for text in names for part in text.split(",") if part.strip()]:
-        matches = [claim for claim in every() if name in (claim.document.name, claim.name, claim.short)]
+        matches = {each.name: each for each in every() if name in (each.document.name, each.name, each.short)}
+        chosen |= matches
         if not matches:
             near = nearest(name, {*documents(), *(claim.short for claim in every())})
             if not near.startswith("Did"):
                 near = f"The documents are {', '.join(documents())}."
             raise UserError(f"no claim or document is called {name!r}. {near} See: optbench claims")
-        chosen |= {claim.name: claim for claim in matches}
     if not chosen:
         raise UserError(
             "no claim was named. Name at least one, or none at all for every claim: optbench claims"

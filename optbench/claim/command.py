@@ -41,15 +41,12 @@ def claims_in_terminal(
             else:
                 cell = what.cells[0]
                 name = f"{cell.task.label()} / {cell.optimizer.label()}, {count(len(what.cells), 'lane')}"
-            text = textwrap.shorten(
-                f"failed: {reason}: {name}" if reason else name, WIDTH - 10, placeholder=" ..."
-            )
-            print(f"{time.monotonic() - begun:6.1f} s  {text}", flush=True)
+            text = f"failed: {reason}: {name}" if reason else name
+            short = textwrap.shorten(text, WIDTH - 10, placeholder=" ...")
+            print(f"{time.monotonic() - begun:6.1f} s  {short}", flush=True)
     except KeyboardInterrupt:
-        print(
-            "\nInterrupted. Finished measurements are stored; the same command continues from there.",
-            flush=True,
-        )
+        said = "Interrupted. Finished measurements are stored; the same command continues from there."
+        print(f"\n{said}", flush=True)
         return 130
     for name, why in inquiry.ledger.passed_over.items():
         print(f"skipped unreadable file {name} in {inquiry.ledger.folder}: {why}", file=sys.stderr)
@@ -73,8 +70,8 @@ def plan(inquiry: Inquiry) -> str:
 
 
 def judged(inquiry: Inquiry, asked: Claim) -> Ruling | None:
-    numbers = inquiry.numbers(asked.measurement)
-    return None if numbers is None else asked.judge(numbers)
+    record = inquiry.records.get(asked.measurement.id)
+    return None if record is None else asked.judge(record.numbers)
 
 
 def outcome(inquiry: Inquiry, asked: Claim) -> tuple[str, str, str]:
@@ -90,19 +87,16 @@ def table(inquiry: Inquiry) -> str:
     for document in documents().values():
         claims = [asked for asked in inquiry.asked if asked.document is document]
         if claims:
-            lines = [
-                f"{document.name}: {document.title}",
-                row(HEADER),
-                row(["-" * width for width in COLUMNS]),
-            ]
+            head = row(HEADER), row(["-" * width for width in COLUMNS])
+            lines = [f"{document.name}: {document.title}", *head]
             for kind in Kind:
                 entries = [entry(inquiry, asked) for asked in claims if asked.measurement.kind == kind]
                 lines += [f"  {kind}:", *entries] if entries else []
             parts.append("\n".join(lines))
-            tables = (shown for shown in document.shown(inquiry.numbers) if isinstance(shown, Table))
-            parts += [
-                f"{textwrap.fill(t.caption, WIDTH)}\n\n{columns((t.header, *t.rows), 7)}" for t in tables
-            ]
+            for shown in document.shown(inquiry.records):
+                if isinstance(shown, Table):
+                    rows = columns((shown.header, *shown.rows), 7)
+                    parts.append(f"{textwrap.fill(shown.caption, WIDTH)}\n\n{rows}")
     return "\n\n".join([*parts, counts(inquiry)])
 
 

@@ -13,19 +13,18 @@ from pathlib import Path
 
 from optbench.claim import every
 from optbench.claim.rules import CONTENT, TABLE, Registered, digest_of_rule, registered
-from optbench.claim.session import Ledger, lookup
+from optbench.claim.session import Ledger
 
 NONE = "not measured"
 
 
 def rows(results: str | Path) -> list[Registered]:
     """The new table: a row for each claim, with its verdict on the numbers of a results folder."""
-    numbers, found = lookup(Ledger(results).records()), []
+    records, found = Ledger(results).records(), []
     for asked in every():
-        measured, rule = numbers(asked.measurement), digest_of_rule(asked.ruling)
-        verdict = NONE if measured is None else str(asked.ruling(measured).verdict)
-        old = registered().get(asked.name)
-        new = Registered(asked.name, rule, verdict)
+        record, old = records.get(asked.measurement.id), registered().get(asked.name)
+        verdict = NONE if record is None else str(asked.ruling(record.numbers).verdict)
+        new = Registered(asked.name, digest_of_rule(asked.ruling), verdict)
         found.append(new if old is None or old.verdict in (verdict, NONE) else old)
     return found
 

@@ -10,14 +10,13 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from optbench import environment
 from optbench.cell import FORMAT, Status
-from optbench.claim import Claim, Lookup, Measurement
+from optbench.claim import Claim, Measurement, Record
 from optbench.claim.rules import digest_of_rule, registered
 from optbench.environment import whole
 from optbench.execute.order import Order
@@ -31,20 +30,6 @@ from optbench.store import Store
 
 FAILURE = ("optimizer", "status", "reason")
 """The columns that describe a failed run."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """A stored measurement."""
-
-    path: Path
-    numbers: dict[str, Any]
-    facts: dict[str, Any]
-    created: float
-
-
-def lookup(records: Mapping[str, Record]) -> Lookup:
-    return lambda measurement: records[measurement.id].numbers if measurement.id in records else None
 
 
 class Ledger:
@@ -109,12 +94,12 @@ class Inquiry:
         timeout: float = 600.0,
     ):
         check_numbers(timeout, jobs=jobs)
-        self.asked, self.results, self.again, self.timeout = asked, results, again, timeout
+        self.asked, self.again, self.timeout = asked, again, timeout
         self.jobs = jobs or len(environment.cores())
         self.ledger = Ledger(results)
         for one in asked:
             digest_of_rule(one.ruling)  # cached now: the source may be edited during a long measurement
-        self.records: dict[str, Record] = self.ledger.records()
+        self.records = self.ledger.records()
         if self.missing:
             Store(results).prepare()  # fails before anything is measured if the folder cannot be written
         self.failures: dict[str, str] = {}
@@ -130,10 +115,6 @@ class Inquiry:
         """Not stored, or all with `again`; cheap ones first, as a pool expects them."""
         missing = [m for m in self.measurements if self.again or m.id not in self.records]
         return sorted(missing, key=lambda m: m.cost)
-
-    @property
-    def numbers(self) -> Lookup:
-        return lookup(self.records)
 
     def serves(self, measurement: Measurement) -> str:
         """The claims that read a measurement: `document: claim, claim; document: claim`."""

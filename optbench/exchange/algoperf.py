@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from optbench.cell import Status
-from optbench.exchange.rows import row
 from optbench.exchange.sheet import LARGEST, Sheet
 from optbench.fields import UserError
-from optbench.record import SECONDS, Question
+from optbench.record import SECONDS
 from optbench.task import Target
 
 TIMES = ("time", "time_to_target", "time to target on val (s)", "score", "seconds")
@@ -40,7 +39,11 @@ def rows(sheet: Sheet) -> list[dict[str, Any]]:
         own = {key: time for key, time in times.items() if key[1] == workload}
         finite = [time for time in own.values() if math.isfinite(time)]
         steps = max([1, *(math.ceil(time / unit) for time in finite)])
-        question = asked(sheet, steps, unit)
+        # To reach the target: a metric that falls from 2 to 1 there.
+        question = sheet.question(
+            "target", steps, Target("target", 1.0, True), unit=SECONDS * (unit == 1),
+            source=f"{sheet.name}; a step is {unit:g} s",
+        )  # fmt: skip
         for name in names:
             studies = {study: time for (each, _, study), time in own.items() if each == name}
             for study, time in (studies or dict.fromkeys(everywhere, math.inf)).items():
@@ -49,21 +52,12 @@ def rows(sheet: Sheet) -> list[dict[str, Any]]:
                 kept = 2 if end else 1  # who is there at the start has no curve
                 at, target = [0, end][-kept:], [2.0, 2.0 - reached][-kept:]
                 seconds = [0.0, time if reached else steps * unit][-kept:]
-                made.append(row(
-                    sheet, {"task": workload, "optimizer": name}, question, at, {"target": target, "seconds": seconds},
+                made.append(sheet.row(
+                    {"task": workload, "optimizer": name}, question, at, {"target": target, "seconds": seconds},
                     seed=study, steps=steps, status=Status.REACHED if reached else Status.DONE,
                     columns={"seconds_per_step": unit, "task.base": base_of(workload, workloads, sheet)},
                 ))  # fmt: skip
     return made
-
-
-def asked(sheet: Sheet, steps: int, unit: float) -> Question:
-    """To reach the target: a metric that falls from 2 to 1 there."""
-    return Question(
-        selection="target", score="target", targets=(Target("target", 1.0, True),), optimum=None, ceiling=1e10,
-        unit=SECONDS * (unit == 1), source=f"{sheet.name}; a step is {unit:g} s", seeded=True, toy=False, noisy=True,
-        horizon=steps,
-    )  # fmt: skip
 
 
 def base_of(workload: str, workloads: Sequence[str], sheet: Sheet) -> str:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from optbench.cell import FINISHED, Status
-from optbench.exchange.rows import SETTING, row
-from optbench.exchange.sheet import Sheet
+from optbench.exchange.sheet import SETTING, Sheet
 from optbench.fields import UserError
 from optbench.record import Question
 from optbench.stats import Frame
@@ -33,23 +30,15 @@ RISING = "accuracy"
 
 def rows(sheet: Sheet, metric: str | None = None) -> list[dict[str, Any]]:
     """A row for each run; `metric` chooses and is reported where the file has several and no question."""
-    lines = Lines.of(sheet)
+    lines = Lines(sheet)
     questions = asked(lines, metric)
     return [run(lines, questions, places) for places in lines.groups(lines.run)]
 
 
-@dataclass(frozen=True)
 class Lines:
     """The checked columns of a file, and which problem and which run each line belongs to."""
 
-    sheet: Sheet
-    names: dict[str, list[str]]
-    numbers: dict[str, np.ndarray]
-    problem: np.ndarray
-    run: np.ndarray
-
-    @classmethod
-    def of(cls, sheet: Sheet) -> Lines:
+    def __init__(self, sheet: Sheet):
         alone = "loss" in sheet and "metric" not in sheet
         sheet.needs("task", "optimizer", "seed", "step", *([] if alone else ["metric", "value"]))
         names = {name: sheet.names(name, SETTING.get(name)) for name in ("task", "optimizer", *SETTING)}
@@ -68,15 +57,16 @@ class Lines:
             "loss" if alone else "value", allowed=lambda place, _: lost[place],
             otherwise=" Where a run diverged, say so in a column status.",
         )  # fmt: skip
-        problem = numbered(*(names[name] for name in ("task", *SETTING)))
+        self.sheet, self.names, self.numbers = sheet, names, numbers
+        self.problem = numbered(*(names[name] for name in ("task", *SETTING)))
         rates = numbers["learning_rate"].astype(str)
-        own = numbered(problem, names["optimizer"], numbers["seed"], names["stage"], rates)
-        found = cls(sheet, names, numbers, problem, own)
+        self.run = numbered(self.problem, names["optimizer"], numbers["seed"], names["stage"], rates)
         for name in ("steps", "target"):
-            sheet.same(numbers[name], problem, name)
+            sheet.same(numbers[name], self.problem, name)
         for name in (*NUMBERS, "status", "hyperparameters"):
-            sheet.same(names.get(name, numbers.get(name, [])), own, name)
-        return found
+            sheet.same({**numbers, **names}[name], self.run, name)
+        self.last = np.zeros(self.problem.max() + 1)
+        np.maximum.at(self.last, self.problem, numbers["step"])
 
     def groups(self, of: np.ndarray) -> list[np.ndarray]:
         """The lines of each run, or of each problem."""
@@ -87,12 +77,6 @@ class Lines:
         """The budget of the problem of a line: given, or its last step."""
         given = self.numbers["steps"][place]
         return max(1, int(self.last[self.problem[place]] if given != given else given))
-
-    @cached_property
-    def last(self) -> np.ndarray:
-        found = np.zeros(self.problem.max() + 1)
-        np.maximum.at(found, self.problem, self.numbers["step"])
-        return found
 
     def curves(self, places: np.ndarray) -> dict[str, dict[int, int]]:
         """The line of each metric and step of a run."""
@@ -134,22 +118,15 @@ def run(lines: Lines, questions: Mapping[int, Question], places: np.ndarray) -> 
     seconds = numbers["seconds"][[own[question.selection][step] for step in grid]]
     if len(grid) and np.isfinite(seconds).all():
         if (back := np.diff(seconds) < 0).any():
-            raise sheet.fail(
-                own[question.selection][grid[back.argmax() + 1]],
-                "seconds",
-                "is less than at an earlier step.",
-            )
+            place = own[question.selection][grid[back.argmax() + 1]]
+            raise sheet.fail(place, "seconds", "is less than at an earlier step.")
         evaluations["seconds"] = seconds.tolist()
         columns["seconds_per_step"] = float(seconds[-1]) / max(1, grid[-1])
-    text = lines.names["hyperparameters"][first]
-    given: dict[str, Any] = {"learning_rate": columns["trial"]} if "trial" in columns else {}
-    for part in filter(None, text.split(", ")):
-        name, _, given[name] = part.partition("=")
-    return row(
-        sheet, {name: lines.names[name][first] for name in ("task", "optimizer", *SETTING)}, question, grid,
-        evaluations, seed=int(numbers["seed"][first]), steps=steps, trial=columns.get("trial"), status=status,
-        stage=lines.names["stage"][first] or None, text=text,
-        losses=[numbers["value"][losses[step]] for step in sorted(losses)], hyperparameters=given, columns=columns,
+    return sheet.row(
+        {name: lines.names[name][first] for name in ("task", "optimizer", *SETTING)}, question, grid, evaluations,
+        seed=int(numbers["seed"][first]), steps=steps, status=status, stage=lines.names["stage"][first] or None,
+        losses=[numbers["value"][losses[step]] for step in sorted(losses)],
+        hyperparameters=lines.names["hyperparameters"][first], columns=columns,
     )  # fmt: skip
 
 
@@ -163,8 +140,8 @@ def asked(lines: Lines, metric: str | None) -> dict[int, Question]:
         if given is not None:
             found[int(lines.problem[first])] = question_of(sheet, given, texts[given])
             continue
-        names = list(dict.fromkeys(lines.names["metric"][place] for place in places))
-        names = [name for name in names if name != STEPWISE]
+        metrics = dict.fromkeys(lines.names["metric"][place] for place in places)
+        names = [name for name in metrics if name != STEPWISE]
         if len(names) > 1 and metric is None:
             raise UserError(
                 f"{sheet.name!r} has metrics {', '.join(names[:5])}. Say which one decides, less being better: "
@@ -174,14 +151,11 @@ def asked(lines: Lines, metric: str | None) -> dict[int, Question]:
         if chosen not in names:
             raise sheet.fail(first, "task", f"has no values of metric {chosen!r}.")
         if RISING in chosen:
-            raise sheet.fail(
-                first, "task", f"is judged by {chosen!r}, and less must be better: give the error."
-            )
+            why = f"is judged by {chosen!r}, and less must be better: give the error."
+            raise sheet.fail(first, "task", why)
         goal, steps = float(lines.numbers["target"][first]), lines.steps(first)
-        found[int(lines.problem[first])] = Question(
-            selection=chosen, score=chosen, targets=() if goal != goal else (Target(chosen, goal),), optimum=None,
-            ceiling=1e10, unit="", source=sheet.name, seeded=True, toy=False, noisy=True, horizon=steps,
-        )  # fmt: skip
+        targets = () if goal != goal else (Target(chosen, goal),)
+        found[int(lines.problem[first])] = sheet.question(chosen, steps, *targets)
     return found
 
 
@@ -210,32 +184,26 @@ def decided(sheet: Sheet, own: Mapping[str, Mapping[int, int]], question: Questi
     names = dict.fromkeys([question.selection, question.score, *(goal.metric for goal in question.targets)])
     for name in names:
         if set(own.get(name, ())) != set(own.get(question.selection, ())) or not own.get(name):
-            raise sheet.fail(
-                first, "optimizer", f"has no {name} at some of the steps of {question.selection}."
-            )
+            why = f"has no {name} at some of the steps of {question.selection}."
+            raise sheet.fail(first, "optimizer", why)
     return sorted(own[question.selection])
 
 
 def table(frame: Frame) -> Frame:
     """The tidy table of some rows, from which `rows` makes rows of the same statistics."""
-    names = {name: key for key, name in NUMBERS.items()} | {
-        name: name
-        for name in ("task", "optimizer", *SETTING, "steps", "seed", "stage", "hyperparameters", "status")
-    }
-    parts: list[tuple[int, str, np.ndarray, np.ndarray, np.ndarray]] = []
-    for place, each in enumerate(frame.to_dict("records")):
-        parts += [(place, *part) for part in lines(each)]
-    places = np.repeat([part[0] for part in parts], [len(part[2]) for part in parts])
+    same = ("task", "optimizer", *SETTING, "steps", "seed", "stage", "hyperparameters", "status")
+    names = {name: key for key, name in NUMBERS.items()} | {name: name for name in same}
+    parts = [(place, *part) for place, each in enumerate(frame.to_dict("records")) for part in lines(each)]
+    own, metrics, steps, values, seconds = zip(*parts, strict=True)
+    counts = [*map(len, steps)]
+    places = np.repeat(own, counts)
     fixed = frame[[name for name in names if name in frame]].rename(columns=names).map(inert).iloc[places]
     first = np.append(True, np.diff(places) > 0)
     tidy = fixed.assign(
         question=np.where(first, frame["question"].to_numpy()[places], ""),
-        metric=np.repeat([inert(part[1]) for part in parts], [len(part[2]) for part in parts]),
-        **{
-            name: np.concatenate([part[k] for part in parts])
-            for k, name in enumerate(("step", "value", "seconds"), 2)
-        },
-    )
+        metric=np.repeat([*map(inert, metrics)], counts),
+        step=np.concatenate(steps), value=np.concatenate(values), seconds=np.concatenate(seconds),
+    )  # fmt: skip
     tidy["value"] = tidy["value"].astype(object).where(tidy["value"].notna(), "nan")
     return tidy
 

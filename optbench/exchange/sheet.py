@@ -1,42 +1,43 @@
-"""A CSV file as columns of text that were checked; whatever is wrong with it is one sentence with its line."""
+"""A CSV file as columns of text that were checked, and rows of it; what is wrong with it is a sentence with its line.
+
+Rows are of the record format but were not run here; they carry their question, and never count as stored for `run`.
+"""
 
 from __future__ import annotations
 
 import csv
+import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from optbench.cell import FORMAT, PRECISIONS, Status
 from optbench.fields import UserError, digest, shortened
+from optbench.record import IMPORTED, Question
+from optbench.task import Target
 from optbench.wording import FORMULA
 
+SETTING = {
+    "schedule": "constant", "framework": IMPORTED, "dtype": "float32", "precision": PRECISIONS[0],
+    "device_kind": IMPORTED,
+}  # fmt: skip
+"""Columns that keep runs apart, with what they are unless a file says it."""
 NAME = 200
 """Characters of a name."""
 LARGEST = 1e12
 """Of a time or a number of steps: what is above is an error of units."""
 
 
-@dataclass(frozen=True)
 class Sheet:
-    """Columns of text, all of one length."""
+    """Columns of text, all of one length, of a file that is imported as its `kind`: algoperf or csv."""
 
-    kind: str
-    """What it is imported as: algoperf or csv."""
-    name: str
-    columns: dict[str, list[str]]
-    lines: list[int]
-    """Where each row ends in the file."""
-    code: str
-    """Eight hex digits of the content."""
-
-    @classmethod
-    def read(cls, kind: str, path: str) -> Sheet:
+    def __init__(self, kind: str, path: str):
         """UserError if it is no CSV file with a header and a row."""
-        name = Path(path).name
+        self.kind, self.name = kind, (name := Path(path).name)
         try:
             text = Path(path).read_text("utf-8-sig")
             reader = csv.reader(text.splitlines(keepends=True), strict=True)
@@ -54,8 +55,13 @@ class Sheet:
                     f"{name!r}, line {line}: {len(row)} values, and the header has {len(header)}. Fix the line."
                 )
         values = zip(*(row for _, row in rows[1:]), strict=True)
-        columns = {key: [each.strip() for each in column] for key, column in zip(header, values, strict=True)}
-        return cls(kind, name, columns, [line for line, _ in rows[1:]], digest({"text": text})[:8])
+        self.columns = {
+            key: [each.strip() for each in column] for key, column in zip(header, values, strict=True)
+        }
+        self.lines = [line for line, _ in rows[1:]]
+        """Where each row ends in the file."""
+        self.code = digest({"text": text})[:8]
+        """Eight hex digits of the content."""
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -87,9 +93,8 @@ class Sheet:
                 raise self.fail(row, name, f"is no name. A name has 1 to {NAME} printable characters.")
             if text.startswith(FORMULA):
                 raise self.fail(row, name, "begins like a formula. Put an apostrophe before it.")
-            checked[text] = (
-                text[1:] if text[:1] == "'" and text[1:].startswith(FORMULA) else text or str(default)
-            )
+            escaped = text.startswith("'") and text[1:].startswith(FORMULA)
+            checked[text] = text[1:] if escaped else text or str(default)
         return [checked[text] for text in self.columns[name]]
 
     def numbers(
@@ -124,6 +129,55 @@ class Sheet:
         found: dict[int, str] = {}
         for row, (group, value) in enumerate(zip(groups.tolist(), values, strict=True)):
             if (kept := found.setdefault(group, str(value))) != str(value):
-                raise self.fail(
-                    row, name, f"differs from {shortened(kept)} on an earlier line of the same run."
-                )
+                why = f"differs from {shortened(kept)} on an earlier line of the same run."
+                raise self.fail(row, name, why)
+
+    def question(
+        self, metric: str, steps: int, *targets: Target, unit: str = "", source: str = ""
+    ) -> Question:
+        """That a metric falls, to its targets if there are any."""
+        return Question(
+            selection=metric, score=metric, targets=targets, optimum=None, ceiling=1e10, unit=unit,
+            source=source or self.name, seeded=True, toy=False, noisy=True, horizon=steps,
+        )  # fmt: skip
+
+    def row(
+        self,
+        names: Mapping[str, str],
+        question: Question,
+        at: Sequence[int] | np.ndarray,
+        evaluations: Mapping[str, Any],
+        *,
+        seed: int,
+        steps: int,
+        status: str = Status.DONE,
+        stage: str | None = None,
+        losses: Sequence[float] | np.ndarray = (),
+        hyperparameters: str = "",
+        columns: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """The columns of one run; `names` has its task, optimizer and, where they are known, those of `SETTING`.
+
+        Its id follows from what tells it from other runs, so a file that is imported again replaces its rows. The code
+        is a digest of the file: rows of two files do not enter one median.
+        """
+        setting, trial = {**SETTING, **names}, columns.get("trial")
+        identity = {**setting, "seed": seed, "steps": steps, "trial": trial, "stage": stage}
+        given: dict[str, Any] = {} if trial is None else {"learning_rate": trial}
+        for part in filter(None, hyperparameters.split(", ")):
+            name, _, given[name] = part.partition("=")
+        own = {"origin": f"{IMPORTED}:{self.name}"}
+        spec = {
+            "task": {"name": setting["task"], **own},
+            "optimizer": {**given, "name": setting["optimizer"], **own},
+        }
+        taken = float(max(at[-1], 1) if len(at) else steps)
+        return {
+            "format": FORMAT, "cell": digest({IMPORTED: identity}), "code": self.code, "spec": json.dumps(spec),
+            IMPORTED: f"{self.kind} {self.name}", "mode": IMPORTED, "created": time.time(),
+            **identity, "hyperparameters": hyperparameters or None, "question": question.text(),
+            "status": str(status), "reason": "",
+            "losses": np.asarray(losses, float), "steps_run": len(losses), "evaluation_steps": np.asarray(at, np.int64),
+            **{f"evaluation.{name}": np.asarray(values, float) for name, values in evaluations.items()},
+            "gradients": taken, "hvps": 0.0, "values": 0.0, "gradient_equivalents": taken, **columns,
+        }  # fmt: skip

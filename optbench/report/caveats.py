@@ -13,7 +13,6 @@ from optbench.report.look import order
 from optbench.report.problem import Problem, by_optimizer, lost
 from optbench.resultfile import KEY
 from optbench.stats import Frame
-from optbench.stats.costs import RAN
 from optbench.stats.curves import INTERVAL_FROM
 from optbench.stats.outcomes import trying
 from optbench.stats.provenance import faults, mixed
@@ -202,7 +201,7 @@ def failures(problems: Sequence[Problem]) -> list[str]:
                 rates = sorted(group["trial"].dropna().unique())
                 values = ", ".join(map(number, rates))
                 where = f", at learning rate{'s' * (len(rates) > 1)} {values}" if rates else ""
-                reason = "" if Status(text) in RAN else str(group["reason"].mode().iloc[0])
+                reason = "" if Status(text).final else str(group["reason"].mode().iloc[0])
                 why = f": {reason}" if reason else ""
                 lines.append(f"{problem.name}, {name}: {len(group)} of {len(rows)} lanes {text}{where}{why}")
     return lines

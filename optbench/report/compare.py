@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from optbench.cell import FINAL
 from optbench.fields import UserError, nearest
 from optbench.record import Question
 from optbench.report.parts import Code, Part, Section, Table, Terms, Text
@@ -25,7 +26,7 @@ from optbench.report.problem import groups, lost
 from optbench.report.reproduce import environment
 from optbench.report.selection import Selection
 from optbench.stats import Frame
-from optbench.stats.costs import RAN, costs
+from optbench.stats.costs import costs
 from optbench.stats.curves import median_interval, middle
 from optbench.stats.outcomes import chosen, final, steps_to
 from optbench.stats.provenance import mixed
@@ -225,7 +226,7 @@ def move(problem: str, optimizer: str, a: Frame, b: Frame) -> Move:
     ours, theirs = (np.maximum(values, 1e-300) for values in finals)
     failed = np.isinf(ours) & np.isinf(theirs)  # on both sides: no change
     ratios = np.divide(theirs, ours, out=np.ones_like(ours), where=~failed)
-    speed, speed_b = (costs(rows[rows["status"].isin(RAN)])["microseconds"] for rows in (a, b))
+    speed, speed_b = (costs(rows[rows["status"].isin(FINAL)])["microseconds"] for rows in (a, b))
     return Move(
         problem=problem, optimizer=optimizer, metric=metric, trial=best["trial"].astype(float).iloc[0],
         trial_b=best_b["trial"].astype(float).iloc[0],

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from optbench.claim import Document, Kind, Verdict, documents
+from optbench.claim import Document, Kind, Record, Verdict, documents
 from optbench.claim.plots import Figure, Table
-from optbench.claim.session import Ledger, Record, lookup
+from optbench.claim.session import Ledger
 from optbench.stats import Frame
 
 TITLE = "What do the originals' documents claim, and what was measured?"
@@ -56,7 +56,7 @@ def measured(results: str | Path, only: Iterable[str] | None = None) -> list[Fin
     for document in documents().values():
         rows = ruled(document, records)
         if len(rows) and (wanted is None or wanted & set(document.optimizers)):
-            shown = document.shown(lookup(records))
+            shown = document.shown(records)
             tables = tuple(each for each in shown if isinstance(each, Table))
             figures = tuple(each for each in shown if isinstance(each, Figure))
             found.append(Findings(document, rows, tables, figures))

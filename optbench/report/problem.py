@@ -11,9 +11,9 @@ from optbench.record import Question
 from optbench.report.look import order
 from optbench.stats import Frame
 from optbench.stats.curves import curve
-from optbench.stats.leaders import sensitivity
 from optbench.stats.outcomes import at_best
 from optbench.stats.settings import PROBLEM, kept_apart, labels, question_of
+from optbench.stats.tunability import sensitivity
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,11 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-from optbench.stats import Frame
+from optbench.stats import Frame, ranking
 from optbench.stats.budgets import certificate, refusal, unequal
 from optbench.stats.outcomes import Block, at_best, complete, on_axes
 from optbench.stats.profiles import published
-from optbench.stats.ranking import ALPHA, candidates, cliques, friedman, mean_ranks, pairs, problems_needed
 from optbench.stats.settings import kept_apart, labels, question_of
-from optbench.stats.stability import disagreements, flips, lead_of_first
 from optbench.stats.times import runtimes
 from optbench.stats.verdict import KINDS
 from optbench.wording import count, listed, p_value, some
@@ -73,30 +71,30 @@ class Standing:
     @cached_property
     def ranks(self) -> Frame:
         """Mean ranks, best first."""
-        return mean_ranks(self.rows)
+        return ranking.mean_ranks(self.rows)
 
     @cached_property
     def tested(self) -> Frame:
-        return pairs(self.rows)
+        return ranking.pairs(self.rows)
 
     @cached_property
     def cliques(self) -> list[list[str]]:
         """Neighbours in rank that do not differ significantly."""
-        found = cliques(self.ranks, self.tested)
+        found = ranking.cliques(self.ranks, self.tested)
         return [rows["optimizer"].tolist() for _, rows in found.groupby("clique")]
 
     @cached_property
     def candidates(self) -> list[str]:
         """Those among which the best is, with 95 % confidence."""
-        return candidates(self.tested)
+        return ranking.candidates(self.tested)
 
     @cached_property
     def sentences(self) -> list[str]:
         over, names = self.rows["problem"].nunique(), len(self.ranks)
-        test = friedman(self.rows)
+        test = ranking.friedman(self.rows)
         lines = []
         if math.isfinite(test.f_p):
-            verb = "rejects" if test.f_p <= ALPHA else "does not reject"
+            verb = "rejects" if test.f_p <= ranking.ALPHA else "does not reject"
             lines.append(
                 f"Friedman's test (Iman and Davenport's form) {verb} equality of the optimizers: {p_value(test.f_p)}."
             )
@@ -106,7 +104,7 @@ class Standing:
             f"on {row['worse']} (Wilcoxon's signed-rank test, Holm, {p_value(row['holm'])})."
             for row in significant.to_dict("records")
         ]
-        needed = problems_needed(names)
+        needed = ranking.problems_needed(names)
         if significant.empty:
             least = (
                 f"; with {names} optimizers, significance takes at least {needed}" if over < needed else ""
@@ -114,7 +112,7 @@ class Standing:
             lines.append(
                 f"No pairwise difference is significant over {over} problems{least} (Wilcoxon, Holm)."
             )
-        opposite = disagreements(self.rows)
+        opposite = ranking.disagreements(self.rows)
         if len(opposite) > FEW:
             every = names * (names - 1) // 2
             lines.append(
@@ -126,7 +124,7 @@ class Standing:
                 for one, other in opposite
             ]
         for by, name in (("rank", "mean rank"), ("score", "AlgoPerf's score")):
-            row = lead_of_first(self.rows, by, *published(self.frame))
+            row = ranking.lead_of_first(self.rows, by, *published(self.frame))
             lines.append(
                 f"{row['optimizer']}'s lead over {row['other']} in {name} is {row['difference']:.2g} "
                 f"[{row['low']:.2g}, {row['high']:.2g}] over problems ({p_value(row['p'])})."
@@ -171,7 +169,7 @@ class Standing:
     @cached_property
     def flips(self) -> list[str]:
         """Every order that is reversed without one other optimizer or problem."""
-        return flips(self.rows).query("flipped")["says"].tolist()
+        return ranking.flips(self.rows).query("flipped")["says"].tolist()
 
     @cached_property
     def runtimes(self) -> Frame:

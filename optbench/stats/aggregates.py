@@ -17,7 +17,7 @@ from optbench.stats.bootstrap import (
     resampled_weights,
     scored,
     table,
-)  # fmt: skip
+)
 
 CUT = 0.25
 """The share of runs that is trimmed at either end."""
@@ -31,11 +31,10 @@ def interquartile_means(rows: Frame, column: str = "progress") -> Frame:
     problems, as `progress` is (0 to 1).
     """
     data = table(rows, column)
-    ones = (np.arange(data.values.shape[-1]) < data.counts[..., None]).astype(float)
     draws = trimmed_means(data, resampled_weights(data))
     kept = 1.0 - np.eye(len(data.problems))
-    without = trimmed_means(data, kept[:, None, :, None] * ones).T
-    values = trimmed_means(data, ones[None])[0]
+    without = trimmed_means(data, kept[:, None, :, None] * data.ran).T
+    values = trimmed_means(data, data.ran[None])[0]
     return scored(data, "iqm", values, draws, without, runs=data.counts.sum(axis=-1))
 
 
@@ -65,17 +64,14 @@ def improvement(rows: Frame, column: str = "compared") -> Frame:
     low_tasks, high_tasks.
     """
     data = table(rows, column)
-    ones = (np.arange(data.values.shape[-1]) < data.counts[..., None]).astype(float)
-    each = probabilities(data, ones[None])[0]
-    low, high = interval(probabilities(data, resampled_weights(data)).mean(axis=1))
-    low_tasks, high_tasks = over_problems(each.mean(axis=0), left_out(np.moveaxis(each, 0, -1)), (0.0, 1.0))
+    each = probabilities(data, data.ran[None])[0]
+    seeds = interval(probabilities(data, resampled_weights(data)).mean(axis=1))
+    problems = over_problems(each.mean(axis=0), left_out(np.moveaxis(each, 0, -1)), (0.0, 1.0))
     first, second = np.nonzero(~np.eye(len(data.optimizers), dtype=bool))
-    names = np.array(data.optimizers)
-    numbers = np.stack([each.mean(axis=0), low, high, low_tasks, high_tasks], axis=-1)[first, second]
-    found = pd.DataFrame(numbers, columns=["probability", "low", "high", "low_tasks", "high_tasks"])
-    found.insert(0, "optimizer", names[first])
-    found.insert(1, "other", names[second])
-    return found
+    names, columns = np.array(data.optimizers), ("probability", "low", "high", "low_tasks", "high_tasks")
+    numbers = (array[first, second] for array in (each.mean(axis=0), *seeds, *problems))
+    pairs = {"optimizer": names[first], "other": names[second]}
+    return pd.DataFrame({**pairs, **dict(zip(columns, numbers, strict=True))})
 
 
 def probabilities(data: Table, weights: np.ndarray) -> np.ndarray:

@@ -33,6 +33,11 @@ class Table(NamedTuple):
     counts: np.ndarray
     """[O, P], of seeds."""
 
+    @property
+    def ran(self) -> np.ndarray:
+        """1 where there is a seed, 0 past the count, [O, P, N]."""
+        return (np.arange(self.values.shape[-1]) < self.counts[..., None]).astype(float)
+
 
 def table(rows: Frame, column: str) -> Table:
     """A column of the outcomes of a complete block, at the reported trial, as an array.
@@ -65,8 +70,7 @@ def resampled_medians(data: Table, draws: int = RESAMPLES) -> np.ndarray:
     The j-th of n sorted draws from n values is the value at ceil(n U), where U, the j-th of n sorted uniform numbers,
     has the distribution Beta(j, n + 1 - j); so only the middle one or two are drawn.
     """
-    generator = np.random.default_rng(0)
-    count = data.counts
+    generator, count = np.random.default_rng(0), data.counts
     half = (count + 1) // 2
     lower = generator.beta(half, count + 1 - half, (draws, *count.shape))
     upper = lower + (1 - lower) * generator.beta(1, np.maximum(count - half, 1), lower.shape)
@@ -77,7 +81,7 @@ def resampled_medians(data: Table, draws: int = RESAMPLES) -> np.ndarray:
 
 def resampled_weights(data: Table, draws: int = RESAMPLES) -> np.ndarray:
     """How often each seed is drawn in `draws` resamples, [B, O, P, N]; along N it sums to the count."""
-    shares = (np.arange(data.values.shape[-1]) < data.counts[..., None]) / data.counts[..., None]
+    shares = data.ran / data.counts[..., None]
     return np.random.default_rng(0).multinomial(data.counts, shares, (draws, *data.counts.shape))
 
 

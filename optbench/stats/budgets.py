@@ -16,8 +16,9 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from optbench.cell import FINAL
 from optbench.stats import Frame
-from optbench.stats.costs import RAN, costs_of, gradients_per_step
+from optbench.stats.costs import costs_of, gradients_per_step
 from optbench.stats.outcomes import trying
 from optbench.stats.settings import PROBLEM, kept_apart, labels
 from optbench.wording import listed
@@ -38,22 +39,19 @@ def certificate(frame: Frame) -> Frame:
     names = labels(frame)
     found = []
     for rows in kept_apart(frame):
-        steps, tried = float(rows["steps"].iloc[0]), trying(rows)
+        steps, of = float(rows["steps"].iloc[0]), rows["optimizer"]
         lanes = rows.groupby("optimizer", sort=False).size()
-        trials = tried.groupby(["optimizer", "trial"], dropna=False)
-        seeds, specs = (
-            each.groupby("optimizer") for each in (trials["seed"].nunique(), trials["spec"].first())
-        )
-        ran, counted = (
-            each.groupby(rows["optimizer"]).any()
-            for each in (rows["status"].isin(RAN), gradients_per_step(rows).notna())
-        )
+        trials = trying(rows).groupby(["optimizer", "trial"], dropna=False)
+        seeds = trials["seed"].nunique().groupby("optimizer")
+        ran, counted = rows["status"].isin(FINAL), gradients_per_step(rows).notna()
         table = pd.DataFrame({
             **rows[list(PROBLEM)].iloc[0], "problem": names.loc[rows.index[0]], "optimizer": lanes.index,
             "trials": seeds.size(), "seeds": seeds.min(), "lanes": lanes,
-            "searched": rows["trial"].notna().groupby(rows["optimizer"]).all(), "dimensions": specs.agg(dimensions),
+            "searched": rows["trial"].notna().groupby(of).all(),
+            "dimensions": trials["spec"].first().groupby("optimizer").agg(dimensions),
             **{axis: lanes * steps * costs_of(rows, axis) for axis in ("steps", "gradients", "seconds")},
-            "where": where(rows), "counted": counted | ~ran,
+            "where": where(rows),
+            "counted": counted.groupby(of).any() | ~ran.groupby(of).any(),
         }, index=lanes.index)  # fmt: skip
         found.append(table)
     return pd.concat(found, ignore_index=True)
@@ -87,9 +85,8 @@ def where(rows: Frame) -> Frame:
     if "lanes" not in rows:
         return pd.Series("", names)
     each = rows[["optimizer", "mode", "lanes", "cpu_model"]].dropna().drop_duplicates()
-    vectorised = {"vmap": " of {:.0f} lanes"}
     texts = [
-        f"{row.mode}{vectorised.get(row.mode, '').format(row.lanes)} on {row.cpu_model}"
+        f"{row.mode}{f' of {row.lanes:.0f} lanes' * (row.mode == 'vmap')} on {row.cpu_model}"
         for row in each.itertuples()
     ]
     found = pd.Series(texts, each["optimizer"], dtype=object).groupby(level=0)

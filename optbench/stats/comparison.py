@@ -11,8 +11,8 @@ import numpy as np
 from optbench.cell import Status
 from optbench.stats import Frame
 from optbench.stats.costs import costs, memory
-from optbench.stats.curves import middle
-from optbench.stats.outcomes import compared, known, on_problem, steps_to
+from optbench.stats.curves import known, middle
+from optbench.stats.outcomes import compared, on_problem, steps_to
 from optbench.stats.paired import t_test
 from optbench.stats.sequence import estimate, seeds_needed
 from optbench.stats.settings import question_of
@@ -80,7 +80,7 @@ def report(
         "margin_in_seed_sd": math.log10(margin) / sd if sd else math.nan,
         "x": x,
         "against": against,
-        "notes": [*warnings(names, rows, (x, against)), *moved_by_names(names[0], rows[0], renamed)],
+        "notes": [*warnings(names, rows, (x, against), renamed)],
     }
 
 
@@ -111,8 +111,10 @@ def same_bits(left: Frame, right: Frame) -> bool:
     return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs if np.ndim(a))
 
 
-def warnings(names: Sequence[str], rows: Sequence[Frame], sides: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """What weakens a verdict, a sentence each."""
+def warnings(
+    names: Sequence[str], rows: Sequence[Frame], sides: Sequence[dict[str, Any]], renamed: Frame | None
+) -> Iterator[str]:
+    """What weakens a verdict, a sentence each; that names matter, where a paired t test at 1 % sees other losses."""
     metric = f"evaluation.{question_of(rows[0]).selection}"
     for name, own, side in zip(names, rows, sides, strict=True):
         if all(np.ptp(values) == 0 for values in own[metric]):
@@ -123,17 +125,13 @@ def warnings(names: Sequence[str], rows: Sequence[Frame], sides: Sequence[dict[s
             yield f"{name} diverged in {side['diverged']} of {count(len(own), 'seed')}, which count as no progress."
     gradients = [side["gradients_per_step"] for side in sides]
     if max(gradients) > 1.02 * min(gradients):
-        yield "Equal steps differ in cost: gradient equivalents per step are {:.3g} and {:.3g}.".format(
-            *gradients
-        )
+        one, other = gradients
+        yield f"Equal steps differ in cost: gradient equivalents per step are {one:.3g} and {other:.3g}."
     first = [np.array([next(iter(losses), math.nan) for losses in own["losses"]]) for own in rows]
     if not np.allclose(*first, rtol=1e-4, equal_nan=True):
         yield "The first losses of the two sides differ: their seeds are no pairs."
-
-
-def moved_by_names(name: str, rows: Frame, renamed: Frame | None) -> Iterator[str]:
-    """A sentence where a paired t test at 1 % sees other losses after parameters were renamed."""
     if renamed is not None:
-        apart = log_losses(renamed) - log_losses(rows[rows["seed"].isin(renamed["seed"])])
+        apart = log_losses(renamed) - log_losses(rows[0][rows[0]["seed"].isin(renamed["seed"])])
         if t_test(apart) < 0.01:
-            yield f"{name} depends on the names of parameters: renamed, {number(10 ** apart.mean())} times the loss."
+            times = number(10 ** apart.mean())
+            yield f"{names[0]} depends on the names of parameters: renamed, {times} times the loss."

@@ -10,9 +10,6 @@ import pandas as pd
 from optbench.cell import FINAL
 from optbench.stats import Frame
 
-RAN = FINAL
-"""The statuses of cells that say something about the method."""
-
 
 def costs(ran: Frame) -> dict[str, float]:
     """Microseconds, state floats per parameter and gradient equivalents of a step; NaN if nothing ran."""
@@ -59,7 +56,7 @@ def costs_of(rows: Frame, axis: str) -> Frame:
     at first, or now and then, costs more over a short horizon than over a long one.
     """
     names = rows["optimizer"]
-    ran = rows[rows["status"].isin(RAN)]
+    ran = rows[rows["status"].isin(FINAL)]
     if axis == "steps" or "seconds_per_step" not in rows or ran.empty:
         return pd.Series(1.0 if axis == "steps" else math.nan, index=names.unique())
     each = ran["seconds_per_step"] if axis == "seconds" else gradients_per_step(ran)

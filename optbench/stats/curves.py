@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -66,15 +66,39 @@ def interval_label(counts: Iterable[int]) -> str:
     return f"{span}% interval{few}"
 
 
-def records(rows: Frame, metric: str) -> Iterator[dict[Hashable, Any]]:
-    """The rows as dicts of the few columns that a metric's history needs; a frame has a hundred, which is slow."""
-    wanted = ("status", "reason", "losses", "evaluation_steps", "question", f"evaluation.{metric}")
-    names = [name for name in wanted if name in rows]
-    columns = [rows[name].tolist() for name in names]
-    return (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
+class Seen(NamedTuple):
+    """The history of a metric in one cell."""
+
+    steps: np.ndarray
+    values: np.ndarray
+    well: bool
+    """Whether the cell neither diverged nor failed."""
+
+    def at(self, grid: np.ndarray) -> np.ndarray:
+        """The latest values at the steps of a grid; infinite after the cell diverged or failed."""
+        found = np.append(self.values, np.inf)[np.searchsorted(self.steps, grid, side="right") - 1]
+        if not self.well and len(self.steps):
+            found = np.where(grid > self.steps[-1], np.inf, found)
+        return np.where(np.isfinite(found), found, np.inf)
 
 
-def history(row: Mapping[Hashable, Any], metric: str) -> tuple[np.ndarray, np.ndarray]:
+def known(rows: Frame, metric: str, to_end: bool = True) -> list[Seen]:
+    """Each row's history of a metric; `to_end`: of a lane that reached its final target, to the loss it reached."""
+    # Dicts of the few columns that are needed; a frame has a hundred, which is slow.
+    wanted = ("status", "losses", "evaluation_steps", "question", f"evaluation.{metric}")
+    columns, found = {name: rows[name].tolist() for name in wanted if name in rows}, []
+    for each in zip(*columns.values(), strict=True):
+        row = dict(zip(columns, each, strict=True))
+        steps, values = history(row, metric)
+        if to_end and metric == "loss" and row["status"] == Status.REACHED:
+            at = len(row["losses"]) - 1
+            if not len(steps) or at > steps[-1]:
+                steps, values = np.append(steps, at), np.append(values, float(row["losses"][-1]))
+        found.append(Seen(steps, values, Status(row["status"]).finished))
+    return found
+
+
+def history(row: Mapping[str, Any], metric: str) -> tuple[np.ndarray, np.ndarray]:
     """The steps at which a row has a value of a metric, and the values; empty if it has none.
 
     A training loss without noise is known after each step, everything else at the evaluations.
@@ -96,34 +120,18 @@ def curve(rows: Frame, metric: str, points: int = POINTS) -> Frame:
     A lane that diverged or failed counts as infinite from where it ended; one that reached its final target
     keeps the value it reached. The curve ends where the last lane did.
     """
-    ran = histories(rows, metric)
-    known = [steps for steps, _, _ in ran if len(steps)]
-    if not known:
+    ran = known(rows, metric, to_end=False)
+    grid = np.unique(np.concatenate([np.zeros(0, int), *(each.steps for each in ran)]))
+    if not len(grid):
         return pd.DataFrame(columns=["step", "middle", "low", "high"], dtype=float)
-    grid = np.unique(np.concatenate(known))
     if len(grid) > points:
         grid = grid[np.unique(np.linspace(0, len(grid) - 1, points).round().astype(int))]
-    lanes = np.sort([held(*each, grid) for each in ran], axis=0)
+    lanes = np.sort([each.at(grid) for each in ran], axis=0)
     low, high = ranks(len(lanes))
-    return pd.DataFrame(
-        {"step": grid, "middle": np.median(lanes, axis=0), "low": lanes[low], "high": lanes[high]}
-    )
+    middles = np.median(lanes, axis=0)
+    return pd.DataFrame({"step": grid, "middle": middles, "low": lanes[low], "high": lanes[high]})
 
 
 def by_lane(rows: Frame, metric: str, grid: np.ndarray) -> np.ndarray:
     """What each lane shows at the steps of a grid, [lanes, steps]."""
-    return np.array([held(*each, grid) for each in histories(rows, metric)])
-
-
-def histories(rows: Frame, metric: str) -> list[tuple[np.ndarray, np.ndarray, str]]:
-    """The history of each row, with its status."""
-    return [(*history(row, metric), row["status"]) for row in records(rows, metric)]
-
-
-def held(steps: np.ndarray, values: np.ndarray, status: str, grid: np.ndarray) -> np.ndarray:
-    """One lane's latest values at the steps of a grid; infinite after it diverged or failed."""
-    index = np.searchsorted(steps, grid, side="right") - 1
-    found = np.where(index >= 0, np.append(values, np.inf)[index], np.inf)
-    if not Status(status).finished and len(steps):
-        found = np.where(grid > steps[-1], np.inf, found)
-    return np.where(np.isfinite(found), found, np.inf)
+    return np.array([each.at(grid) for each in known(rows, metric, to_end=False)])

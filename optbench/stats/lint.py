@@ -47,8 +47,7 @@ def one(rows: Frame) -> dict[str, float | str]:
     reached = np.isfinite(medians(times)).sum()
     count = len(values.optimizers)
     apart = (differences(rows)["p"] < ALPHA).sum()
-    between, within = decades_apart(values)
-    seeded = bool(values.counts.min() > 1)
+    (between, within), seeded = decades_apart(values), bool(values.counts.min() > 1)
     holds = {
         "solved at the start": bool((medians(times) == 0).all()),
         "solved by none": reached == 0,

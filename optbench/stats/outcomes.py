@@ -14,11 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from optbench.cell import Status
 from optbench.record import IMPORTED, Question
 from optbench.stats import Frame
 from optbench.stats.costs import costs_of
-from optbench.stats.curves import history, middle, records
+from optbench.stats.curves import Seen, known, middle
 from optbench.stats.settings import PROBLEM, SETTING, kept_apart, labels, question_of
 
 AXES = ("steps", "gradients", "seconds")
@@ -52,76 +51,63 @@ def on_axes(frame: Frame, axes: Sequence[str] = AXES) -> dict[str, Frame]:
     """`outcomes` on several axes, from one reading of the rows."""
     if frame.empty:
         return dict.fromkeys(axes, pd.DataFrame(columns=[*PROBLEM, "problem", "optimizer"]))
-    names, found = labels(frame), {}
-    problems = [(rows, reading(rows)) for rows in kept_apart(frame)]
-    for axis in axes:
-        found[axis] = pd.concat([on_problem(rows, axis, read) for rows, read in problems])
-        found[axis].insert(len(PROBLEM), "problem", names.loc[found[axis].index])
+    names, problems = labels(frame), [Histories(rows) for rows in kept_apart(frame)]
+    found = {axis: pd.concat([problem.on(axis) for problem in problems]) for axis in axes}
+    for each in found.values():
+        each.insert(len(PROBLEM), "problem", names.loc[each.index])
     return found
 
 
-class Seen(NamedTuple):
-    """The history of a metric in one cell."""
+class Histories:
+    """The rows of one problem, with the histories that outcomes on any axis are made from."""
 
-    steps: np.ndarray
-    values: np.ndarray
-    well: bool
-    """Whether the cell neither diverged nor failed."""
+    def __init__(self, rows: Frame):
+        self.rows, self.question = rows, (question := question_of(rows))
+        goals = {"works": question.first, "time": question.main}
+        goals |= {"finish": question.last} if question.last.final else {}
+        training = "loss" if question.score == "loss" else "train_loss"
+        if f"evaluation.{training}" not in rows or not rows[f"evaluation.{training}"].notna().any():
+            training = question.score
+        metrics = {"selection": question.selection, "training": training, "score": question.score}
+        needed = dict.fromkeys([*metrics.values(), *(goal.metric for goal in goals.values())])
+        seen = {metric: known(rows, metric) for metric in needed}
+        steps = {goal: first_steps(seen[goal.metric], goal.value) for goal in dict.fromkeys(goals.values())}
+        self.metrics = {name: seen[metric] for name, metric in metrics.items()}
+        self.main = seen[question.main.metric]
+        self.steps = {name: steps[goal] for name, goal in goals.items()}
+
+    def on(self, axis: str) -> Frame:
+        """The outcomes on an axis, without the problem's label."""
+        rows, question = self.rows, self.question
+        per_step = costs_of(rows, axis)
+        least = per_step.min()  # NaN, where nothing ran, is skipped
+        budget = float(rows["steps"].iloc[0]) * (least if math.isfinite(least) else 1.0)
+        cost = rows["optimizer"].map(per_step).to_numpy(float)
+        # A horizon divided and multiplied by the same cost must not lose its last step.
+        stop = np.nan_to_num(np.floor(budget / cost * (1 + 1e-9)), nan=0.0)
+        values = {name: value_at(seen, stop) for name, seen in self.metrics.items()}
+        times = {"finish": np.full(len(rows), math.inf)}
+        for name, steps in self.steps.items():
+            reached = spent(rows, np.where(steps <= stop, steps, math.inf), cost, axis)
+            times[name] = np.where(np.isnan(reached), math.inf, reached)
+        over = value_at(self.main, stop) / question.main.value if question.main.value > 0 else math.nan
+        resolution = max((int(np.diff(cell.steps).max(initial=0)) for cell in self.main), default=0)
+        firsts = [cell.values[0] for cell in self.metrics["selection"] if len(cell.values)]
+        first = middle(np.array(firsts)) if firsts else math.inf
+        declared = [target.value for target in question.targets if target.metric == question.selection]
+        hardest = declared[-1] if declared else float(values["selection"].min())
+        wanted = (*PROBLEM, "optimizer", "trial", "trial_default", "seed", "status", "stage")
+        return pd.DataFrame({
+            **{name: rows[name] for name in wanted if name in rows}, "cost": cost, "budget": budget, **times, **values,
+            "over": over, "resolution": resolution, "seeded": question.seeded,
+            "compared": compared(values["score"], times["finish"] / budget, question),
+            "progress": progress(values["selection"], first, hardest, question), "first": first, "hardest": hardest,
+        })  # fmt: skip
 
 
-class Reading(NamedTuple):
-    """What outcomes of one problem need of each row's histories, whatever the axis."""
-
-    question: Question
-    metrics: dict[str, list[Seen]]
-    """The histories of selection, training and score."""
-    main: list[Seen]
-    """Those of the main target's metric."""
-    steps: dict[str, np.ndarray]
-    """To the targets works, time and, where a task has one, finish."""
-
-
-def reading(rows: Frame) -> Reading:
-    question = question_of(rows)
-    goals = {"works": question.first, "time": question.main}
-    goals |= {"finish": question.last} if question.last.final else {}
-    training = "loss" if question.score == "loss" else "train_loss"
-    if f"evaluation.{training}" not in rows or not rows[f"evaluation.{training}"].notna().any():
-        training = question.score
-    metrics = {"selection": question.selection, "training": training, "score": question.score}
-    needed = dict.fromkeys([*metrics.values(), *(goal.metric for goal in goals.values())])
-    seen = {metric: known(rows, metric) for metric in needed}
-    steps = {goal: first_steps(seen[goal.metric], goal.value) for goal in dict.fromkeys(goals.values())}
-    return Reading(
-        question, {name: seen[metric] for name, metric in metrics.items()}, seen[question.main.metric],
-        {name: steps[goal] for name, goal in goals.items()},
-    )  # fmt: skip
-
-
-def on_problem(rows: Frame, axis: str = "steps", read: Reading | None = None) -> Frame:
-    read = read or reading(rows)
-    question = read.question
-    per_step = costs_of(rows, axis)
-    least = per_step.min()  # NaN, where nothing ran, is skipped
-    budget = float(rows["steps"].iloc[0]) * (least if math.isfinite(least) else 1.0)
-    cost = rows["optimizer"].map(per_step).to_numpy(float)
-    # A horizon divided and multiplied by the same cost must not lose its last step.
-    stop = np.nan_to_num(np.floor(budget / cost * (1 + 1e-9)), nan=0.0)
-    values = {name: value_at(seen, stop) for name, seen in read.metrics.items()}
-    times = {"finish": np.full(len(rows), math.inf)}
-    for name, steps in read.steps.items():
-        reached = spent(rows, np.where(steps <= stop, steps, math.inf), cost, axis)
-        times[name] = np.where(np.isnan(reached), math.inf, reached)
-    over = value_at(read.main, stop) / question.main.value if question.main.value > 0 else math.nan
-    resolution = max((int(np.diff(cell.steps).max(initial=0)) for cell in read.main), default=0)
-    first, hardest = ends(read.metrics["selection"], values["selection"], question)
-    wanted = (*PROBLEM, "optimizer", "trial", "trial_default", "seed", "status", "stage")
-    return pd.DataFrame({
-        **{name: rows[name] for name in wanted if name in rows}, "cost": cost, "budget": budget, **times, **values,
-        "over": over, "resolution": resolution, "seeded": question.seeded,
-        "compared": compared(values["score"], times["finish"] / budget, question),
-        "progress": progress(values["selection"], first, hardest, question), "first": first, "hardest": hardest,
-    })  # fmt: skip
+def on_problem(rows: Frame) -> Frame:
+    """The outcomes of one problem on the axis of steps."""
+    return Histories(rows).on("steps")
 
 
 def spent(rows: Frame, steps: np.ndarray, cost: np.ndarray, axis: str) -> np.ndarray:
@@ -132,19 +118,6 @@ def spent(rows: Frame, steps: np.ndarray, cost: np.ndarray, axis: str) -> np.nda
         for place, (mode, at, seconds) in enumerate(clocks):
             if mode == IMPORTED and np.ndim(seconds) and math.isfinite(steps[place]):
                 found[place] = np.interp(steps[place], at, seconds)
-    return found
-
-
-def known(rows: Frame, metric: str) -> list[Seen]:
-    """Each row's history of a metric; that of a lane that reached its final target ends with the loss it reached."""
-    found = []
-    for row in records(rows, metric):
-        steps, values = history(row, metric)
-        if metric == "loss" and row["status"] == Status.REACHED:
-            at = len(row["losses"]) - 1
-            if not len(steps) or at > steps[-1]:
-                steps, values = np.append(steps, at), np.append(values, float(row["losses"][-1]))
-        found.append(Seen(steps, values, Status(row["status"]).finished))
     return found
 
 
@@ -166,9 +139,7 @@ def crossings(cell: Seen, targets: np.ndarray) -> np.ndarray:
     """
     values = np.where(np.isnan(cell.values), np.inf, cell.values)
     best = np.minimum.accumulate(values)
-    hits = np.searchsorted(
-        -best, -targets, side="left"
-    )  # `best` falls, so a prefix of it lies above a target
+    hits = np.searchsorted(-best, -targets)  # `best` falls, so a prefix of it lies above a target
     after = np.append(cell.steps.astype(float), math.inf)[hits]
     gaps = np.concatenate([[0], np.diff(cell.steps), [0]])[hits]
     inside = np.flatnonzero(gaps > 1)  # nothing lies between two steps that follow each other
@@ -196,14 +167,6 @@ def final(rows: Frame, metric: str) -> np.ndarray:
 def steps_to(rows: Frame, metric: str, value: float) -> np.ndarray:
     """The first step at which each row's metric is at or below a value; infinite if never."""
     return first_steps(known(rows, metric), value)
-
-
-def ends(seen: list[Seen], values: np.ndarray, question: Question) -> tuple[float, float]:
-    """The median first value of the selection metric and its hardest target (or the least value, if there is none)."""
-    firsts = np.array([cell.values[0] for cell in seen if len(cell.values)])
-    first = middle(firsts) if len(firsts) else math.inf
-    declared = [target.value for target in question.targets if target.metric == question.selection]
-    return first, declared[-1] if declared else float(values.min())
 
 
 def compared(values: np.ndarray, spent: np.ndarray, question: Question) -> np.ndarray:

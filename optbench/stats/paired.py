@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -142,14 +141,7 @@ def differences(rows: Frame, column: str = "compared") -> Frame:
     return pd.DataFrame(found, columns=["optimizer", "other", "ratio", "low", "high", "p", "seeds"])
 
 
-def score_differences(names: Sequence[str], each: np.ndarray) -> Frame:
-    """Each pair of optimizers, from their contributions on each problem [O, P] to a mean over problems.
-
-    A t interval and test paired by problem. Columns optimizer, other, difference, low, high, p.
-    """
-    found = []
-    for one, other in itertools.permutations(range(len(names)), 2):
-        gaps = each[one] - each[other]
-        mean, half = float(gaps.mean()), float(half_width(gaps))
-        found.append((names[one], names[other], mean, mean - half, mean + half, t_test(gaps)))
-    return pd.DataFrame(found, columns=["optimizer", "other", "difference", "low", "high", "p"])
+def mean_difference(gaps: np.ndarray) -> dict[str, float]:
+    """The mean of paired differences, as `difference`, with its 95 % t interval (`low`, `high`) and p."""
+    mean, half = float(gaps.mean()), float(half_width(gaps))
+    return {"difference": mean, "low": mean - half, "high": mean + half, "p": t_test(gaps)}

@@ -100,9 +100,8 @@ def published(frame: Frame) -> tuple[str, dict[str, str]]:
     problems = frame.drop_duplicates(list(PROBLEM))
     name = dict(zip(problems["task"], labels(problems), strict=True))
     bases = dict(zip(problems["task"], problems["task.base"], strict=True))
-    return "algoperf", {
-        name[task]: name[base] for task, base in bases.items() if task != base and base in name
-    }
+    held_out = {name[task]: name[base] for task, base in bases.items() if task != base and base in name}
+    return "algoperf", held_out
 
 
 def algoperf_scores(rows: Frame, rule: str = "exact", held_out: Mapping[str, str] | None = None) -> Frame:

@@ -12,29 +12,24 @@ import numpy as np
 
 from optbench.record import IMPORTED
 from optbench.stats import Frame
-from optbench.stats.outcomes import known
+from optbench.stats.curves import known
 from optbench.stats.settings import kept_apart, newest, question_of
 from optbench.wording import count, listed
 
 MARK = "†"
 """Behind the name of an optimizer whose rows differ in origin from most of the table."""
-PACKAGES = {"jax": ("jax", "jaxlib", "optax"), "torch": ("torch",)}
+PACKAGES = {"jax": "jax", "jaxlib": "jax", "optax": "jax", "torch": "torch"}
+"""What may change bits, and in rows of which framework."""
 
 
 def origins(frame: Frame) -> dict[str, Frame]:
     """What may differ, in words, and its value in each row; '' where it is not known or has no effect."""
     columns = {"processor": "cpu_model", "optbench": "optbench_version"}
-    for framework, packages in PACKAGES.items():
-        if (frame["framework"] == framework).any():
-            columns |= {package: f"version.{package}" for package in packages}
-    found = {
-        name: frame[column].astype(object).fillna("").astype(str)
-        for name, column in columns.items()
-        if column in frame
-    }
-    for framework, packages in PACKAGES.items():
-        for name in set(packages) & set(found):
-            found[name] = found[name].where(frame["framework"] == framework, "")
+    columns |= {package: f"version.{package}" for package in PACKAGES}
+    known = [(name, frame[column]) for name, column in columns.items() if column in frame]
+    found = {name: values.astype(object).fillna("").astype(str) for name, values in known}
+    for name in PACKAGES.keys() & found.keys():
+        found[name] = found[name].where(frame["framework"] == PACKAGES[name], "")
     return found
 
 
@@ -61,10 +56,8 @@ def mixed(frame: Frame) -> list[str]:
     lines = []
     if IMPORTED in frame:
         for file, rows in frame.groupby(IMPORTED):
-            cells = count(len(rows), "cell")
-            lines.append(
-                f"{cells} were imported from {file}: others ran them, and optbench cannot compute them again."
-            )
+            why = "others ran them, and optbench cannot compute them again."
+            lines.append(f"{count(len(rows), 'cell')} were imported from {file}: {why}")
     for name, values in origins(frame).items():
         cells = values[values != ""].value_counts()
         if len(cells) > 1:

@@ -1,22 +1,24 @@
-"""Ranks over problems, and which differences between optimizers are significant.
+"""Ranks over problems, which differences between optimizers are significant, and what their order depends on.
 
 Sources: Friedman 1937; Iman and Davenport 1980; Demsar 2006, JMLR 7:1-30; pairs by Wilcoxon's signed ranks with
-Holm's correction rather than by mean ranks, which depend on who else is compared: Benavoli, Corani and Mangili 2016,
-JMLR 17(5):1-10.
+Holm's correction rather than by mean ranks, which, as AlgoPerf's scores, depend on who else is compared: Benavoli,
+Corani and Mangili 2016, JMLR 17(5):1-10. So each optimizer and each problem is left out in turn.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from optbench.stats import Frame
 from optbench.stats.bootstrap import left_out, medians, resampled_medians, scored, table
-from optbench.stats.paired import ALPHA, by_seed, is_exact, leading, log_gaps
+from optbench.stats.paired import ALPHA, by_seed, is_exact, leading, log_gaps, mean_difference
+from optbench.stats.profiles import contributions
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
@@ -103,19 +105,16 @@ def pairs(rows: Frame, column: str = "compared") -> Frame:
     Columns optimizer (the one of better mean rank), other, better and worse (numbers of problems), p, holm (p
     corrected), p_better and p_worse (one-sided), differ (holm at most 5 %), problems.
     """
-    data = table(rows, column)
-    middles, found = medians(data), []
-    ranked = sorted(
-        zip(ranks(middles).mean(axis=-1), data.optimizers, middles, strict=True), key=lambda each: each[:2]
-    )
-    for (_, name, mine), (_, other, its) in itertools.combinations(ranked, 2):
-        gap = log_gaps(mine, its)
+    data, found = table(rows, column), []
+    middles = medians(data)
+    order = sorted(zip(ranks(middles).mean(axis=-1), data.optimizers, range(len(middles)), strict=True))
+    for (_, name, i), (_, other, j) in itertools.combinations(order, 2):
+        gap = log_gaps(middles[i], middles[j])
         p_better, p_worse = signed_ranks(gap)
         counts = int((gap < 0).sum()), int((gap > 0).sum())
         found.append((name, other, *counts, two_sided(p_better, p_worse), p_better, p_worse))
-    result = pd.DataFrame(
-        found, columns=["optimizer", "other", "better", "worse", "p", "p_better", "p_worse"]
-    )
+    columns = ["optimizer", "other", "better", "worse", "p", "p_better", "p_worse"]
+    result = pd.DataFrame(found, columns=columns)
     corrected = holm(result["p"].to_numpy(float))
     return result.assign(holm=corrected, differ=corrected <= ALPHA, problems=len(data.problems))
 
@@ -191,3 +190,62 @@ def cliques(ranked: Frame, tested: Frame) -> Frame:
             parts.append(ranked.iloc[first:after][["optimizer", "rank"]].assign(clique=len(parts)))
             end = after
     return pd.concat(parts, ignore_index=True)[["clique", "optimizer", "rank"]]
+
+
+def flips(rows: Frame) -> Frame:
+    """Every pair of optimizers whose order changes when one other optimizer, or one problem, is left out.
+
+    A pair that then shares a mean rank is listed too, but has not `flipped`; one that shares it before has no order.
+    Columns left_out, kind ('optimizer' or 'problem'), ahead and behind (their order of mean ranks with everything
+    included), before and after (the lead of `ahead`; negative once it is behind), says (the sentence).
+    """
+    data, found = table(rows, "compared"), []
+    middles, every = medians(data), range(len(data.optimizers))
+    whole = ranks(middles).mean(axis=-1)
+    out = [(0, "optimizer", *each) for each in enumerate(data.optimizers) if len(every) > 2]
+    out += [(1, "problem", *each) for each in enumerate(data.problems) if len(data.problems) > 1]
+    for axis, kind, place, name in out:
+        rest = ranks(np.delete(middles, place, axis)).mean(axis=-1)
+        kept = [i for i in every if axis == 1 or i != place]
+        for (a, i), (b, j) in itertools.combinations(enumerate(kept), 2):
+            before, after = whole[j] - whole[i], rest[b] - rest[a]
+            if abs(before) < 1e-12 or (abs(after) > 1e-12 and np.sign(before) == np.sign(after)):
+                continue
+            ahead, behind = (data.optimizers[k] for k in ((i, j) if before > 0 else (j, i)))
+            gap = -abs(float(after)) if abs(after) > 1e-12 else 0.0
+            change, far = ("falls behind", f", by {-gap:.2g}") if gap else ("draws level with", "")
+            what = f"task {name}" if kind == "problem" else name
+            says = f"Without {what}, {ahead} {change} {behind} (mean rank{far})."
+            found.append((name, kind, ahead, behind, abs(float(before)), gap, gap < 0, says))
+    columns = ["left_out", "kind", "ahead", "behind", "before", "after", "flipped", "says"]
+    return pd.DataFrame(found, columns=columns)
+
+
+def ordering(
+    rows: Frame, by: str, rule: str = "exact", held_out: Mapping[str, str] | None = None
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Optimizers, and what each problem gives them [O, P], more being better: minus the 'rank', or AlgoPerf's 'score'.
+
+    The score is by a rule of `profiles.contributions`.
+    """
+    data = table(rows, {"rank": "compared", "score": "time"}[by])
+    if by == "rank":
+        return data.optimizers, -ranks(medians(data))
+    return data.optimizers, contributions(medians(data), data.problems, rule, held_out)
+
+
+def disagreements(rows: Frame) -> list[tuple[str, str]]:
+    """Pairs of which the first has the better mean rank and the second the better AlgoPerf score."""
+    (names, ranked), (_, scored) = (ordering(rows, by) for by in ("rank", "score"))
+    rank, score = ranked.mean(axis=-1), scored.mean(axis=-1)
+    ahead = (rank[:, None] > rank + 1e-12) & (score[:, None] < score - 1e-12)
+    return [(names[i], names[j]) for i, j in np.argwhere(ahead)]
+
+
+def lead_of_first(
+    rows: Frame, by: str = "rank", rule: str = "exact", held_out: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """The lead of the first `optimizer` of an `ordering` over the second, `other`, with its interval and p."""
+    names, each = ordering(rows, by, rule, held_out)
+    first, second = np.argsort(-each.mean(axis=-1), kind="stable")[:2]
+    return {"optimizer": names[first], "other": names[second], **mean_difference(each[first] - each[second])}

@@ -167,17 +167,12 @@ def shared_law(
         return np.log(c + falling), np.stack(columns, axis=-1)
 
     level, least = losses[base].mean(axis=1), losses.mean(axis=2).min()
-    starts = [np.r_[straight, np.zeros(len(others))]] if straight is not None else [
-        np.r_[share * least, start_of(level - share * least, log_t), np.zeros(len(others))]
-        for share in (0.0, 0.5, 0.9)
-    ]  # fmt: skip
+    starts = [] if straight is None else [np.r_[straight, np.zeros(len(others))]]
+    for share in (0.0, 0.5, 0.9) if straight is None else ():
+        falling = np.maximum(level - share * least, 1e-12)
+        slope, height = np.polyfit(log_t, np.log(falling), 1)
+        starts.append(np.r_[share * least, height, max(-slope, 0.01), np.zeros(len(others))])
     return clustered(y.reshape(-1, y.shape[-1]), parts, starts, low=(0.0, -np.inf, 1e-3))
-
-
-def start_of(falling: np.ndarray, log_t: np.ndarray) -> tuple[float, float]:
-    """log a and B of a straight line through the logarithms."""
-    slope, height = np.polyfit(log_t, np.log(np.maximum(falling, 1e-12)), 1)
-    return float(height), max(float(-slope), 0.01)
 
 
 def clustered(
@@ -222,10 +217,9 @@ def critical_batch(times: np.ndarray, batches: np.ndarray) -> tuple[Estimate, Es
         return theta[0] + np.log1p(ratio), np.stack([np.ones_like(ratio), ratio / (1 + ratio)], axis=-1)
 
     y = np.log(times)
-    found, moves = clustered(
-        y, parts, [np.array([y.mean(axis=1).min(), np.log(b)]) for b in batches[[0, -1]]]
-    )
-    return Estimate.of(found[0], moves[0]), Estimate.of(found[1], moves[1])
+    starts = [np.array([y.mean(axis=1).min(), np.log(b)]) for b in batches[[0, -1]]]
+    size, critical = map(Estimate.of, *clustered(y, parts, starts))
+    return size, critical
 
 
 class Change(NamedTuple):

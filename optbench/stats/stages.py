@@ -32,7 +32,7 @@ def staged(frames: Sequence[Frame], optimizers: Sequence[Optimizer], suite: Suit
 
     Frames may hold rows of other runs; a cell that is in two of them counts once, one that is in two stages twice. Of
     the seeds that choose, those that the suite asks for count.
-    Their columns, with `optimizer`, `trial`, `stage`, and `hyperparameters` (the values of the trial, as text).
+    Their columns, with `optimizer`, `trial`, `stage`, and `hyperparameters` (`learning_rate=0.0674, b1=0.9689`).
     """
     frame = modern(pd.concat(frames, ignore_index=True).drop_duplicates(list(KEY)))
     made = frame["spec"].map(made_by)
@@ -48,15 +48,17 @@ def staged(frames: Sequence[Frame], optimizers: Sequence[Optimizer], suite: Suit
         for stage, first, known in (
             ("tuning", CHOOSING[ruleset], tried), ("report", FRESH, tried), ("default", FRESH, plain),
         ):  # fmt: skip
-            own = frame[
-                (block == first) & ~beyond & made.isin(known) & (toy | made.isin([*elsewhere, *plain]))
+            here = (block == first) & ~beyond & made.isin(known) & (toy | made.isin([*elsewhere, *plain]))
+            settings = made[here].map(known)
+            values = [
+                ", ".join(f"{name}={getattr(trial.at, name):g}" for name in names) for trial in settings
             ]
-            settings = made.loc[own.index].map(known)
-            values = [words(trial.at, names) for trial in settings]
-            at = [trial.place for trial in settings]
-            parts.append(
-                own.assign(stage=stage, optimizer=optimizer.label(), trial=at, hyperparameters=values)
-            )
+            own = {
+                "stage": stage,
+                "optimizer": optimizer.label(),
+                "trial": [trial.place for trial in settings],
+            }
+            parts.append(frame[here].assign(**own, hyperparameters=values))
     found = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
     places = {name: list(dict.fromkeys(frame[name])) for name in ("task", "schedule", "steps")}
     found = found.sort_values(
@@ -73,9 +75,9 @@ def made_by(spec: str) -> str:
     return key(json.loads(spec)["optimizer"])
 
 
-def words(at: Optimizer, names: Sequence[str]) -> str:
-    """`learning_rate=0.0674, b1=0.9689`."""
-    return ", ".join(f"{name}={getattr(at, name):g}" for name in names)
+def keys_of(rows: Frame) -> list[tuple[str, ...]]:
+    """The problem and optimizer of each row, as text: a missing value is not equal to itself."""
+    return list(rows[KEYS].astype(str).itertuples(index=False, name=None))
 
 
 def winning(found: Frame) -> dict[tuple[str, ...], float]:
@@ -84,8 +86,7 @@ def winning(found: Frame) -> dict[tuple[str, ...], float]:
     if tuning.empty:
         return {}
     best = at_best(outcomes(tuning.drop(columns="stage"))).drop_duplicates(KEYS)
-    keys = best[KEYS].astype(str).itertuples(index=False, name=None)
-    return dict(zip(keys, best["trial"], strict=True))
+    return dict(zip(keys_of(best), best["trial"], strict=True))
 
 
 def only_winners(found: Frame) -> Frame:
@@ -94,10 +95,9 @@ def only_winners(found: Frame) -> Frame:
     They belong to a run with fewer trials, or to another ruleset.
     """
     best = winning(found)
-    keys = list(found[KEYS].astype(str).itertuples(index=False, name=None))
     kept = [
         each in best and (stage != "report" or trial == best[each] or pd.isna(trial))
-        for each, trial, stage in zip(keys, found["trial"], found["stage"], strict=True)
+        for each, trial, stage in zip(keys_of(found), found["trial"], found["stage"], strict=True)
     ]
     return found[np.array(kept, bool)].reset_index(drop=True)
 
@@ -108,10 +108,9 @@ def with_untuned(table: Frame, found: Frame) -> Frame:
         return table
     plain = summarise(found[found["stage"] == "default"].drop(columns="stage"))
     plain["microseconds"] = math.nan  # a few lanes alone take longer each than many side by side
-    both = pd.concat([table, plain.assign(optimizer=plain["optimizer"] + " (untuned)")])
-    bare = both.assign(optimizer=both["optimizer"].str.removesuffix(" (untuned)"))
-    keys = list(bare[KEYS].astype(str).itertuples(index=False, name=None))
+    keys = [*keys_of(table), *keys_of(plain)]
     order = list(dict.fromkeys(keys))
+    both = pd.concat([table, plain.assign(optimizer=plain["optimizer"] + " (untuned)")])
     return both.iloc[np.argsort([*map(order.index, keys)], kind="stable")].reset_index(drop=True)
 
 
@@ -128,9 +127,9 @@ def staged_note(found: Frame) -> str:
 
 def unreported(found: Frame) -> list[tuple[str, str]]:
     """The tasks and optimizers whose winner has not run with fresh seeds yet."""
-    stages = found.groupby(["task", "optimizer"], sort=False)["stage"].agg(set)
+    ran = found.groupby(["task", "optimizer"], sort=False)["stage"].agg(set)
     return [
         (str(task), str(name))
-        for (task, name), ran in stages.items()
-        if "tuning" in ran and "report" not in ran
+        for (task, name), own in ran.items()
+        if own & {"tuning", "report"} == {"tuning"}
     ]

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optbench.cell import Status
+from optbench.cell import FINAL, Status
 from optbench.stats import Frame, provenance
-from optbench.stats.costs import RAN, costs, memory
+from optbench.stats.costs import costs, memory
 from optbench.stats.curves import interval_label, median_interval, middle
 from optbench.stats.outcomes import at_best, by_trial, outcomes, trying
 from optbench.stats.paired import spreads
@@ -96,7 +96,7 @@ def summarise(frame: Frame, found: Frame | None = None) -> Frame:
     every: Frame = outcomes(frame) if found is None else found
     apart = kept_apart(frame, [*PROBLEM, "optimizer"])
     of = pd.concat([pd.Series(place, rows.index) for place, rows in enumerate(apart)])
-    ran = frame.loc[frame["status"].isin(RAN), [name for name in frame if name in {*PROBLEM, *NEEDED}]]
+    ran = frame.loc[frame["status"].isin(FINAL), [name for name in frame if name in {*PROBLEM, *NEEDED}]]
     # One grouping of each costs less than a selection for each row of the summary.
     parts = [dict(iter(each.groupby(of))) for each in (every, at_best(every), ran)]
     none = [each.iloc[:0] for each in (every, every, ran)]
@@ -114,18 +114,16 @@ def summarise_one(rows: Frame, seen: Frame, best: Frame, ran: Frame) -> dict[str
     tried = trying(seen)
     swept = tried if trial is not None else tried.iloc[:0]
     low, high = rate_range(swept) if trial is not None else (math.nan, math.nan)
-    loss, loss_low, loss_high = median_interval(best["training"].to_numpy())
-    score, score_low, score_high = median_interval(best["score"].to_numpy())
+    loss, score = (median_interval(best[name].to_numpy()) for name in ("training", "score"))
     return {
         **{name: rows[name].iloc[0] for name in (*PROBLEM, "optimizer")}, "trial": trial, "trial_at_edge": edge,
-        "trial_low": low, "trial_high": high,
-        "trials": tried["trial"].nunique(), "seeds": len(best), "loss": loss, "loss_low": loss_low,
-        "loss_high": loss_high, "metric": question.score, "score": score, "score_low": score_low,
-        "score_high": score_high, "target": f"{question.main.metric} {number(question.main.value)}",
-        "steps_to_target": middle(best["time"]),
+        "trial_low": low, "trial_high": high, "trials": tried["trial"].nunique(), "seeds": len(best),
+        **dict(zip(("loss", "loss_low", "loss_high"), loss, strict=True)), "metric": question.score,
+        **dict(zip(SCORE[1:], score, strict=True)),
+        "target": f"{question.main.metric} {number(question.main.value)}", "steps_to_target": middle(best["time"]),
         **working_range(swept), **costs(ran), **memory(ran), "lanes": len(rows),
         "diverged": int((rows["status"] == Status.DIVERGED).sum()),
-        "failed": int((~rows["status"].isin(RAN)).sum()), "toy": question.toy,
+        "failed": int((~rows["status"].isin(FINAL)).sum()), "toy": question.toy,
     }  # fmt: skip
 
 

@@ -14,8 +14,8 @@ import pandas as pd
 
 from optbench.stats import Frame
 from optbench.stats.bootstrap import left_out, resampled_weights, scored, table
-from optbench.stats.curves import median_interval
-from optbench.stats.outcomes import crossings, known, ladder
+from optbench.stats.curves import known, median_interval
+from optbench.stats.outcomes import crossings, ladder
 from optbench.stats.paired import below, half_width, share_interval
 from optbench.stats.settings import NEEDED, PROBLEM, question_of
 
@@ -117,8 +117,7 @@ def areas_under(reached: Frame, decades: float = DECADES) -> Frame:
         each = np.clip(-np.log10(share) / decades, 0, 1)
     runs = reached.assign(area=each).groupby(["problem", "optimizer", "seed"], sort=False)["area"].mean()
     data = table(runs.reset_index(), "area")
-    there = np.arange(data.values.shape[-1]) < data.counts[..., None]
-    values = np.where(there, data.values, 0.0)
+    values = np.where(data.ran, data.values, 0.0)
     drawn = np.einsum("bopn,opn->bop", resampled_weights(data), values) / data.counts
     each = values.sum(axis=-1) / data.counts
     return scored(data, "area", each.mean(axis=-1), drawn.mean(axis=-1), left_out(each))

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from optbench.stats import Frame
-from optbench.stats.curves import INTERVAL_FROM, middle
+from optbench.stats.curves import INTERVAL_FROM, median_interval, middle
 from optbench.stats.outcomes import at_best, by_trial, trying
 from optbench.stats.paired import half_width
 from optbench.stats.settings import PROBLEM
@@ -115,3 +115,14 @@ def at_default(rows: Frame) -> Frame:
     default = rows["trial_default"].astype(float) if "trial_default" in rows else math.nan
     # An optimizer with nothing to sweep only ever ran with its defaults.
     return rows[np.isclose(trial, default) | trial.isna()]
+
+
+def sensitivity(seen: Frame) -> Frame:
+    """The final selection metric at each learning rate, from outcomes of one optimizer on one problem.
+
+    Columns: trial, middle, low, high, lanes, lost (lanes that diverged or failed).
+    """
+    groups = by_trial(trying(seen), "selection").items()
+    columns = ["trial", "middle", "low", "high", "lanes", "lost"]
+    found = [(at, *median_interval(each), len(each), (each == math.inf).sum()) for at, each in groups]
+    return pd.DataFrame(found, columns=columns)

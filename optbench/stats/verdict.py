@@ -1,4 +1,4 @@
-"""Sentences that say who leads where, as plain text; each form of the page escapes them for itself."""
+"""Who leads where, and sentences that say it, as plain text; each form of the page escapes them for itself."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from optbench.record import Question
+import pandas as pd
+
+from optbench.record import SECONDS, Question
 from optbench.stats import Frame
 from optbench.stats.curves import INTERVAL_FROM
-from optbench.stats.leaders import leaders
 from optbench.stats.outcomes import at_best, outcomes
-from optbench.stats.paired import share_interval
+from optbench.stats.paired import share_interval, spreads
 from optbench.stats.settings import kept_apart, labels, question_of
 from optbench.wording import count, listed, number, p_value, some, spoken, value, whole
 
@@ -29,14 +30,28 @@ class Verdict:
     """Their outcomes at the reported trials."""
 
     @cached_property
-    def table(self) -> Frame:
-        """From `stats.leaders.leaders`."""
-        return leaders(self.best, self.question)
-
-    @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """The same, best first."""
-        return sorted(self.table.to_dict("records"), key=lambda row: row["middle"])
+        """For each optimizer, best first, the compared number and whether it leads.
+
+        Where an optimizer reaches a final target, at which lanes stop, the losses no longer compare and the steps to
+        that target do (`by` is 'steps'); elsewhere it is the final value of the reported metric (`by` is 'value'). The
+        test takes the outcome `compared`, so that a run that stopped short of the target still counts with its loss.
+        Keys: the columns of `spreads`, optimizer, by, unit, metric, target, reached (seeds that reached the target).
+        """
+        best, question, target = self.best, self.question, self.question.last
+        reached = (best["finish"] < math.inf).groupby(best["optimizer"], sort=False).sum()
+        by_steps = bool((best.groupby("optimizer")["finish"].median() < math.inf).any())
+        table = spreads(best, "finish" if by_steps else "score", "compared").assign(
+            reached=reached, by="steps" if by_steps else "value",
+            unit=SECONDS if question.unit == SECONDS else "steps",
+            metric=target.metric if by_steps else question.score, target=target.value if by_steps else math.nan,
+        )  # fmt: skip
+        return sorted(table.reset_index().to_dict("records"), key=lambda row: row["middle"])
+
+    @property
+    def seeds(self) -> int:
+        """The least number of seeds of an optimizer."""
+        return min(row["seeds"] for row in self.rows)
 
     @property
     def leaders(self) -> list[str]:
@@ -54,19 +69,14 @@ class Verdict:
     @property
     def compared(self) -> str:
         """`final test error`."""
-        first = self.rows[0]
-        metric = spoken(first["metric"])
-        return (
-            f"steps to the final target, {metric} {number(first['target'])}"
-            if first["by"] == "steps"
-            else f"final {metric}"
-        )
+        first, metric = self.rows[0], spoken(self.rows[0]["metric"])
+        by_steps = f"steps to the final target, {metric} {number(first['target'])}"
+        return by_steps if first["by"] == "steps" else f"final {metric}"
 
     @cached_property
     def sentence(self) -> str:
         """Who leads, and what is not distinguishable."""
-        seeds = int(self.table["seeds"].min())
-        caution = "" if seeds >= INTERVAL_FROM else f" ({count(seeds, 'seed')}, so no interval)"
+        caution = "" if self.seeds >= INTERVAL_FROM else f" ({count(self.seeds, 'seed')}, so no interval)"
         if not self.question.seeded:
             caution = " (nothing is random: one run)"
         return f"{self.finding()}.{caution}"
@@ -143,15 +153,13 @@ def headline(verdicts: Sequence[Verdict], setting: str = "") -> str:
     contests = [verdict for verdict in verdicts if verdict.contested]
     if not contests:
         return "Only one optimizer was run on each task, so nothing is compared."
-    kinds = {kind: [each for each in contests if each.question.toy == toy] for kind, toy in KINDS.items()}
-    parts = [
-        f"On {count(len(part), kind)}: {leading(part, setting)}." for kind, part in kinds.items() if part
-    ]
-    few = min(int(verdict.table["seeds"].min()) for verdict in contests)
-    if few < INTERVAL_FROM:
-        parts.append(
-            f"Where there are fewer than {INTERVAL_FROM} seeds this is an indication, not a finding."
-        )
+    parts = []
+    for kind, toy in KINDS.items():
+        if part := [each for each in contests if each.question.toy == toy]:
+            parts.append(f"On {count(len(part), kind)}: {leading(part, setting)}.")
+    if min(verdict.seeds for verdict in contests) < INTERVAL_FROM:
+        few = f"fewer than {INTERVAL_FROM} seeds"
+        parts.append(f"Where there are {few} this is an indication, not a finding.")
     return " ".join(parts)
 
 
@@ -165,7 +173,7 @@ def leading(contests: Sequence[Verdict], setting: str) -> str:
     for verdict in contests:
         if len(verdict.leaders) == 1:
             alone.setdefault(verdict.leaders[0], []).append(verdict)
-    listing = list(dict.fromkeys(name for verdict in contests for name in verdict.table["optimizer"]))
+    listing = list(dict.fromkeys(name for verdict in contests for name in verdict.best["optimizer"]))
     parts = []
     for name in sorted(alone, key=lambda name: (-len(alone[name]), listing.index(name))):
         where = listed([each.name.removesuffix(setting) for each in alone[name]])
@@ -177,3 +185,26 @@ def leading(contests: Sequence[Verdict], setting: str) -> str:
     none = sum(not verdict.leaders for verdict in contests)
     parts += [f"on {none} no optimizer finished"] if none else []
     return listed(parts)
+
+
+def winners(found: Frame) -> Frame:
+    """The leaders by training loss beside the leaders by the reported metric, where these differ.
+
+    Which of the two decides, and chooses the learning rate, decides many comparisons: Wilson et al. 2017,
+    arXiv:1705.08292; Choi et al. 2019, arXiv:1910.05446. So the training loss is taken at the trial with its least
+    median, the reported metric at the trial that validation chose; with fresh seeds there is only the latter.
+
+    Takes outcomes of all trials. Columns problem, optimizer, training, training_low, training_high, minimises, score,
+    score_low, score_high, generalises.
+    """
+    parts, kept = [], ["middle", "low", "high", "leads"]
+    for problem, rows in found.groupby("problem", sort=False):
+        if not (rows["training"] == rows["score"]).all():
+            minimising = at_best(rows.assign(selection=rows["training"], finish=math.inf))
+            sides = ("training", "minimises", minimising), ("score", "generalises", at_best(rows))
+            both = [
+                spreads(best, name)[kept].set_axis([name, f"{name}_low", f"{name}_high", word], axis=1)
+                for name, word, best in sides
+            ]
+            parts.append(pd.concat(both, axis=1).reset_index().assign(problem=problem))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["problem", "optimizer"])

@@ -16,8 +16,7 @@ from optbench.execute.request import Request, check_numbers, learning_rates
 from optbench.fields import UserError, grid
 from optbench.task import Task
 from optbench.tasks.renamed import Renamed, hidden
-from optbench.versus import Try
-from optbench.versus.result import UNKNOWN, Comparison, line
+from optbench.versus import UNKNOWN, Comparison, Try, line
 from optbench.versus.sides import BudgetSpent, Part, Runner, Side
 from optbench.wording import count
 
@@ -45,10 +44,10 @@ def play(options: Try, say: Callable[[str], None]) -> Comparison:
         uses = register(order.request.results, both) if options.final else 0
         tasks = {hidden(task, uses) if uses else task: UNKNOWN for task in order.suite.tasks}
         facts = {"error_rate": ALPHA * 0.5**uses, "margin": options.margin, "final_uses": uses}
-        runner = Runner(order, deadline)
+        runner, ended = Runner(order, deadline), False
         stack.callback(runner.pool.end)
         try:
-            ended = look(runner, both, tasks, options, facts, say)
+            look(runner, both, tasks, options, facts, say)
         except BudgetSpent:
             ended = True
     found = [{"task": task.label(), **data} for task, data in tasks.items()]
@@ -96,42 +95,34 @@ def register(folder: str, both: Sequence[Side]) -> int:
     return len(path.read_text(encoding="utf-8").splitlines())
 
 
-Found = dict[Task, dict[str, Any]]
-"""What is known of each task."""
-
-
 def look(
     runner: Runner,
     both: Sequence[Side],
-    tasks: Found,
+    tasks: dict[Task, dict[str, Any]],
     options: Try,
     facts: Mapping[str, Any],
     say: Callable[[str], None],
-) -> bool:
+) -> None:
     """Choose rates, then run fresh seeds until every task is known or all seeds are run.
 
-    True where the next seeds would take longer than is left.
+    BudgetSpent where the next seeds would take longer than is left.
     """
     from optbench.stats.comparison import choose, report
     from optbench.stats.sequence import looks
 
     rates = points(both, options.lr)
-    tried = [
-        Part(side, task, rates if side.optimizer.swept() else (None,), TUNING)
-        for task in tasks
-        for side in both
-    ]
+    spans = [(side, rates if side.optimizer.swept() else (None,)) for side in both]
+    tried = [Part(side, task, span, TUNING) for task in tasks for side, span in spans]
     say(f"tuning: {count(max(1, len(rates)), 'rate')}, {len(TUNING)} seeds, {count(len(tasks), 'task')}")
     found = iter(runner.rows([part for part in tried if len(part.rates) > 1]))
     chosen = [choose(next(found) if len(part.rates) > 1 else None, part.rates) for part in tried]
     choices = {task: chosen[2 * i : 2 * i + 2] for i, task in enumerate(tasks)}
     names, share = [side.label for side in both], facts["error_rate"] / len(tasks)
-    renamed, took = {}, 0.0
+    waiting, renamed, took = list(tasks), {}, 0.0
     for seeds in looks(options.max_seeds):
         began = time.monotonic()
         if began + took > runner.deadline:
-            return True
-        waiting = [task for task, found in tasks.items() if found["verdict"] == UNKNOWN["verdict"]]
+            raise BudgetSpent
         fresh = range(TUNING.stop, TUNING.stop + seeds)
         parts = [
             Part(side, task, (choice["learning_rate"],), fresh)
@@ -146,7 +137,7 @@ def look(
             pair = rows[2 * i : 2 * i + 2]
             tasks[task] = report(names, pair, choices[task], renamed.get(task), share, facts["margin"])
             say(line(task.label(), tasks[task]))
-        if all(found["verdict"] != UNKNOWN["verdict"] for found in tasks.values()):
+        waiting = [task for task in waiting if tasks[task]["verdict"] == UNKNOWN["verdict"]]
+        if not waiting:
             break
         took = time.monotonic() - began
-    return False

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class BudgetSpent(Exception):
-    """The time is over in the middle of a run; what had finished is stored."""
+    """The time is over, or would be before the next seeds have run; what had finished is stored."""
 
 
 class Side(NamedTuple):

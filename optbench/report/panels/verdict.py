@@ -15,11 +15,10 @@ from optbench.report.charts import progress
 from optbench.report.content import Content
 from optbench.report.figures import WIDTH, columns_that_fit, legend, new_figure, signs, wrapped
 from optbench.report.parts import Bullets, Details, Part, Picture, Table, Text
-from optbench.stats.leaders import winners
 from optbench.stats.lint import lint_problems
 from optbench.stats.settings import labels
 from optbench.stats.summary import all_texts
-from optbench.stats.verdict import Verdict, measured
+from optbench.stats.verdict import Verdict, measured, winners
 from optbench.wording import interval, number, spoken, value
 
 ZERO = 3.0
