@@ -130,8 +130,13 @@ class Named:
             check_field(f"{self.kind} {self.name}", spec, value)
             object.__setattr__(self, spec.name, value)
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
+    def __init_subclass__(cls, **facts: Any) -> None:
+        """Class variables of a base may be given beside it: `class Lion(Method, arrays=1)`."""
+        super().__init_subclass__()
+        for name, value in facts.items():
+            if not hasattr(cls, name):
+                raise TypeError(f"{cls.__name__}: no base has the class variable {name!r}")
+            setattr(cls, name, value)
         if "name" not in cls.__dict__:
             cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
 

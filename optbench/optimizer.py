@@ -39,15 +39,15 @@ class Optimizer(Named):
 
     def jax(self, setting: Setting) -> Rule:
         """The rule in JAX; overridden by optimizers that offer it."""
-        raise UserError(
-            f"optimizer {self.name} is not offered in jax; it is in {', '.join(self.frameworks())}."
-        )
+        raise self.not_in("jax")
 
     def torch(self, setting: Setting) -> Rule:
         """The rule in PyTorch; overridden by optimizers that offer it."""
-        raise UserError(
-            f"optimizer {self.name} is not offered in torch; it is in {', '.join(self.frameworks())}."
-        )
+        raise self.not_in("torch")
+
+    def not_in(self, framework: str) -> UserError:
+        offered = ", ".join(self.frameworks())
+        return UserError(f"optimizer {self.name} is not offered in {framework}; it is in {offered}.")
 
     def frameworks(self) -> tuple[str, ...]:
         return tuple(name for name in FRAMEWORKS if getattr(type(self), name) is not getattr(Optimizer, name))

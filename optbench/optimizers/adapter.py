@@ -15,6 +15,7 @@ from optbench.fields import Search, hyper
 from optbench.optimizer import Optimizer
 from optbench.protocol import Rule, Setting, Shapes
 from optbench.protocol import size as size
+from optbench.rules.arguments import parameter
 
 T = TypeVar("T")
 Rate = Callable[[Any], Any]
@@ -45,9 +46,7 @@ class Signature:
     def __get__(self, instance: Any, cls: Any) -> inspect.Signature:
         if cls.__init__ is not Method.__init__:
             raise AttributeError("__signature__")
-        kind, empty = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.empty
-        known = [(f.name, empty if f.default is MISSING else f.default, f.type) for f in fields(cls)]
-        made = [inspect.Parameter(name, kind, default=default, annotation=of) for name, default, of in known]
+        made = [parameter(field.name, field, positional=False) for field in fields(cls)]
         return inspect.Signature(made, return_annotation=None)
 
 
@@ -58,8 +57,8 @@ class Method(Optimizer):
     """How many arrays as large as the parameters the state holds; `state_floats` where that is not all."""
     __signature__ = Signature()
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
+    def __init_subclass__(cls, **facts: Any) -> None:
+        super().__init_subclass__(**facts)
         if "arrays" in vars(cls) and "memory" not in vars(cls):
             cls.memory = "n" if cls.arrays == 1 else f"{cls.arrays}n"
 
@@ -98,6 +97,9 @@ class Method(Optimizer):
     def state_floats(self, shapes: Shapes) -> int | None:
         return self.arrays * size(shapes)
 
+    def options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in option_names(type(self))}
+
 
 def option_names(declared: type[Method]) -> list[str]:
     """All hyperparameters but the learning rate."""
@@ -117,16 +119,16 @@ class Standard(Method):
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
         """The optax transformation; `rate(count)` is the learning rate under the schedule."""
-        raise NotImplementedError
+        raise self.not_in("jax")
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
         """The torch.optim optimizer as a function of the parameters and `lr`."""
-        raise NotImplementedError
+        raise self.not_in("torch")
 
     def frameworks(self) -> tuple[str, ...]:
-        halves = (("jax", "in_optax"), ("torch", "in_torch"))
+        cls, halves = type(self), {"jax": "in_optax", "torch": "in_torch"}
         return tuple(
-            name for name, half in halves if getattr(type(self), half) is not getattr(Standard, half)
+            name for name, half in halves.items() if getattr(cls, half) is not getattr(Standard, half)
         )
 
     def rate(self, setting: Setting) -> Rate:
@@ -134,8 +136,6 @@ class Standard(Method):
         return setting.factor if self.starts else lambda t: learning_rate * setting.factor(t)
 
     def jax(self, setting: Setting) -> Rule:
-        if "jax" not in self.frameworks():
-            return super().jax(setting)
         import optax
 
         from optbench.rules.optax import AskingRule, OptaxRule
@@ -144,8 +144,6 @@ class Standard(Method):
         return rule(self.in_optax(optax, self.rate(setting)))
 
     def torch(self, setting: Setting) -> Rule:
-        if "torch" not in self.frameworks():
-            return super().torch(setting)
         import torch
 
         from optbench.rules.torch import ScaledRule, TorchRule
@@ -169,8 +167,8 @@ class Room(Method):
     draws: ClassVar[bool] = False
     """Whether the factory and the class take the `noise` that they draw from."""
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
+    def __init_subclass__(cls, **facts: Any) -> None:
+        super().__init_subclass__(**facts)
         if cls.__module__.startswith("optbench.optimizers."):
             cls.room, cls.halves = cls.__module__, {"jax": cls.name, "torch": cls.__name__}
 
@@ -182,9 +180,6 @@ class Room(Method):
 
     def torch(self, setting: Setting) -> Rule:
         return self.torch_rule(self.half("torch"), setting)
-
-    def options(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in option_names(type(self))}
 
     def given(self, setting: Setting) -> dict[str, Any]:
         return {**self.options(), **({"noise": setting.noise} if self.draws else {})}

@@ -14,7 +14,7 @@ from optbench.optimizers.leafwise import At, Clipping, Leafwise, State
 
 
 @declared
-class NAdam(Moments):
+class NAdam(Moments, elementwise=True):
     """Adam that looks ahead as Nesterov's momentum does; weight decay is decoupled.
 
         m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
@@ -27,7 +27,6 @@ class NAdam(Moments):
     """
 
     source: ClassVar[str] = "Dozat 2016; optax.nadamw, torch.optim.NAdam"
-    elementwise: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.002, 1e-4)
     weight_decay: float = weight_decay()
@@ -44,7 +43,7 @@ class NAdam(Moments):
 
 
 @declared
-class RAdam(Moments):
+class RAdam(Moments, elementwise=True):
     """Adam that steps along its momentum until the variance of its divisor can be reckoned, then rectifies it.
 
         p = 2 / (1 - b2) - 1;  p_t = p - 2 t b2^t / (1 - b2^t);  m and v as Adam's
@@ -58,7 +57,6 @@ class RAdam(Moments):
     """
 
     source: ClassVar[str] = "arXiv:1908.03265; as optax.radam, torch.optim.RAdam"
-    elementwise: ClassVar[bool] = True
 
     b2: float = hyper(0.999, "decay of the mean of squares", bounds="(0.6, 1)")
 
@@ -72,7 +70,7 @@ class RAdam(Moments):
 
 
 @declared
-class Adan(Clipping):
+class Adan(Clipping, slots=("m", "v", "n", "last"), elementwise=True):
     """Nesterov's momentum as three means: of gradients, of their differences, of the squares of both.
 
         d = g_t - g_{t-1};  m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) d        d = 0 at t = 1
@@ -85,8 +83,6 @@ class Adan(Clipping):
     """
 
     source: ClassVar[str] = "arXiv:2208.06677"
-    arrays: ClassVar[int] = 4
-    elementwise: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.001, 1e-4)
     b1: float = decay(0.98, "the mean of gradients", MOMENTUM)
@@ -99,9 +95,6 @@ class Adan(Clipping):
 
     def clip_eps(self) -> float:
         return self.eps
-
-    def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
-        return {name: xp.zeros(p) for name in ("m", "v", "n", "last")}
 
     def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
         g = xp.cast(g * at.shared["clip"], g.dtype)
@@ -116,7 +109,7 @@ class Adan(Clipping):
 
 
 @declared
-class OptimisticAdam(Standard):
+class OptimisticAdam(Standard, arrays=3):
     """Adam's step plus how it changed; made for games.
 
         u = Adam(g)        Adam's step, with Nesterov's look ahead
@@ -126,7 +119,6 @@ class OptimisticAdam(Standard):
     """
 
     source: ClassVar[str] = "arXiv:1711.00141; optax.optimistic_adam_v2"
-    arrays: ClassVar[int] = 3
 
     learning_rate: float = step_size(0.001, 1e-4)
     alpha: float = hyper(1.0, "weight of the step", bounds="(0, inf)")
@@ -141,7 +133,7 @@ class OptimisticAdam(Standard):
 
 
 @declared
-class AdEMAMix(Leafwise):
+class AdEMAMix(Leafwise, name="ademamix", slots=("m", "s", "v"), elementwise=True):
     """Adam with a second, much slower mean of gradients added.
 
         m <- b1 m + (1 - b1) g;  s <- b3 s + (1 - b3) g;  v <- b2 v + (1 - b2) g^2
@@ -151,10 +143,7 @@ class AdEMAMix(Leafwise):
     mean does; the paper advises the length of the training for both. 0: constant.
     """
 
-    name: ClassVar[str] = "ademamix"
     source: ClassVar[str] = "arXiv:2409.03137; github.com/apple/ml-ademamix c3d73c0"
-    arrays: ClassVar[int] = 3
-    elementwise: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.001, 1e-5)
     b1: float = decay(0.9, "the fast mean of gradients", MOMENTUM)
@@ -165,9 +154,6 @@ class AdEMAMix(Leafwise):
     b3_warmup: int = hyper(0, "steps over which b3 rises from b1", bounds="[0, inf)")
     eps: float = small(1e-8)
     weight_decay: float = weight_decay()
-
-    def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
-        return {name: xp.zeros(p) for name in ("m", "s", "v")}
 
     def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
         alpha, b3 = self.alpha, self.b3
@@ -190,7 +176,7 @@ def half_life(xp: Any, decay: Any) -> Any:
 
 
 @declared
-class SimplifiedAdEMAMix(Standard):
+class SimplifiedAdEMAMix(Standard, name="simplified_ademamix", arrays=2):
     """Adam with a sum in place of the mean of gradients, and the gradient itself added.
 
         m <- b1 m + g;  v <- b2 v + (1 - b2) g^2
@@ -200,9 +186,7 @@ class SimplifiedAdEMAMix(Standard):
     For real parameters: the square of a complex gradient would be g^2, not |g|^2.
     """
 
-    name: ClassVar[str] = "simplified_ademamix"
     source: ClassVar[str] = "arXiv:2502.02431; optax.contrib.simplified_ademamix"
-    arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(1e-4, 1e-5)
     b1: float = decay(0.99, "the sum of gradients", Search(0.001, 0.1, complement=True))

@@ -14,7 +14,7 @@ from optbench.ranges import is_off
 
 
 @declared
-class Adagrad(Standard):
+class Adagrad(Standard, arrays=1, elementwise=True):
     """Each entry divided by the root of the sum of its squares, so that steps shrink for ever.
 
         v <- v + g^2;  theta <- theta - learning_rate g / sqrt(v)        v starts from `initial`
@@ -23,8 +23,6 @@ class Adagrad(Standard):
     """
 
     source: ClassVar[str] = "Duchi et al. 2011; optax.adagrad, torch.optim.Adagrad"
-    elementwise: ClassVar[bool] = True
-    arrays: ClassVar[int] = 1
 
     learning_rate: float = step_size(0.1, 1e-3)
     initial: float = hyper(
@@ -39,7 +37,7 @@ class Adagrad(Standard):
 
 
 @declared
-class RMSprop(Standard):
+class RMSprop(Standard, elementwise=True):
     """Each entry divided by the root of a running mean of its squares; momentum if asked for.
 
         v <- b2 v + (1 - b2) g^2;  u = g / (sqrt(v) + eps);  m <- momentum m + u
@@ -52,7 +50,6 @@ class RMSprop(Standard):
 
     source: ClassVar[str] = "Tieleman and Hinton 2012; optax.scale_by_rms, torch.optim.RMSprop"
     memory: ClassVar[str] = "n; one more each with momentum and centered"
-    elementwise: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.001, 1e-4)
     b2: float = decay(0.99, "the mean of squares")
@@ -75,7 +72,7 @@ class RMSprop(Standard):
 
 
 @declared
-class Adadelta(Standard):
+class Adadelta(Standard, arrays=2, elementwise=True):
     """Steps in the units of the parameters: the ratio of two running roots.
 
         v <- b2 v + (1 - b2) g^2;  u = sqrt(x + eps) / sqrt(v + eps) g;  x <- b2 x + (1 - b2) u^2
@@ -86,8 +83,6 @@ class Adadelta(Standard):
     """
 
     source: ClassVar[str] = "arXiv:1212.5701; optax.adadelta, torch.optim.Adadelta"
-    elementwise: ClassVar[bool] = True
-    arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(1.0, 0.1)
     b2: float = decay(0.9, "the means of squares")

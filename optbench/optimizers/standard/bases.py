@@ -21,7 +21,7 @@ class Bases(Leafwise):
 
 
 @declared
-class SOAP(Bases):
+class SOAP(Bases, name="soap", parity=False, proportional=False):
     """Adam in the slowly turning eigenbasis of the gradients' second moments along each axis.
 
         G_i <- beta G_i + (1 - beta) g_i g_i'        g_i: the unfolding of g along axis i; Q_i: eigenvectors of G_i
@@ -38,11 +38,8 @@ class SOAP(Bases):
     others: the two then part. As the decay comes after the step, a schedule does not quite scale the step.
     """
 
-    name: ClassVar[str] = "soap"
     source: ClassVar[str] = "arXiv:2409.11321; github.com/nikhilvyas/SOAP a1e5535"
     memory: ClassVar[str] = "2n + 2 of the squared length of each axis"
-    parity: ClassVar[bool] = False
-    proportional: ClassVar[bool] = False
 
     learning_rate: float = step_size(0.003, 1e-4)
     b1: float = decay(0.95, "the mean of gradients", MOMENTUM)

@@ -13,7 +13,7 @@ from optbench.protocol import Shapes
 
 
 @declared
-class Sophia(Leafwise):
+class Sophia(Leafwise, order=2, slots=("m", "h")):
     """Momentum over a running estimate of the Hessian's diagonal, clipped entry by entry.
 
         h <- b2 h + (1 - b2) v (H v)        with random signs v, at every `update_every`-th step
@@ -25,8 +25,6 @@ class Sophia(Leafwise):
     """
 
     source: ClassVar[str] = "arXiv:2305.14342; github.com/Liuhong99/Sophia a7e1572"
-    order: ClassVar[int] = 2
-    arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(0.001, 3e-4)
     b1: float = decay(0.965, "the mean of gradients", MOMENTUM)
@@ -36,9 +34,6 @@ class Sophia(Leafwise):
     eps: float = small(1e-15, "added to the divisor")
     weight_decay: float = weight_decay(1e-4)
     update_every: int = hyper(10, "steps between products", bounds="[1, inf)")
-
-    def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
-        return {"m": xp.zeros(p), "h": xp.zeros(p)}
 
     def due(self, t: Any) -> Any:
         return t % self.update_every == 0
@@ -55,7 +50,7 @@ class Sophia(Leafwise):
 
 
 @declared
-class LBFGS(Standard):
+class LBFGS(Standard, asks=True, closes=True, grows=True, parity=False, proportional=False):
     """Limited-memory BFGS with a line search: quasi-Newton directions from the last steps and gradients.
 
         d = -B g                B from the last `memory_size` pairs (s, y) by the two-loop recursion
@@ -70,11 +65,6 @@ class LBFGS(Standard):
 
     source: ClassVar[str] = "Liu and Nocedal 1989, doi:10.1007/BF01589116; optax.lbfgs, torch.optim.LBFGS"
     memory: ClassVar[str] = "(2 memory_size + 3) n at most"
-    proportional: ClassVar[bool] = False
-    asks: ClassVar[bool] = True
-    closes: ClassVar[bool] = True
-    parity: ClassVar[bool] = False
-    grows: ClassVar[bool] = True
 
     memory_size: int = hyper(10, "pairs that are kept", bounds="[1, inf)")
 

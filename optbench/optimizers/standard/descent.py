@@ -57,14 +57,13 @@ class SignSGD(Standard):
 
 
 @declared
-class Signum(Standard):
+class Signum(Standard, arrays=1):
     """The sign of a mean of gradients.
 
     m <- b1 m + (1 - b1) g;  theta <- theta - learning_rate sign(m)
     """
 
     source: ClassVar[str] = "arXiv:1802.04434; optax.signum"
-    arrays: ClassVar[int] = 1
 
     learning_rate: float = step_size(0.001, 1e-5)
     b1: float = decay(0.9, "the mean of gradients", MOMENTUM)
@@ -74,7 +73,7 @@ class Signum(Standard):
 
 
 @declared
-class Lion(Leafwise):
+class Lion(Leafwise, slots=("m",), elementwise=True):
     """The sign of a mix of the gradient and a slower mean of gradients; weight decay is decoupled.
 
     u = sign(b1 m + (1 - b1) g);  m <- b2 m + (1 - b2) g
@@ -82,16 +81,11 @@ class Lion(Leafwise):
     """
 
     source: ClassVar[str] = "arXiv:2302.06675"
-    elementwise: ClassVar[bool] = True
-    arrays: ClassVar[int] = 1
 
     learning_rate: float = step_size(1e-4, 1e-5)
     b1: float = decay(0.9, "the mean in the step", MOMENTUM)
     b2: float = decay(0.99, "the mean that is kept")
     weight_decay: float = weight_decay(1e-3)
-
-    def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
-        return {"m": xp.zeros(p)}
 
     def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
         u = xp.np.sign(xp.ema(s["m"], g, self.b1))
@@ -100,14 +94,13 @@ class Lion(Leafwise):
 
 
 @declared
-class OptimisticSGD(Standard):
+class OptimisticSGD(Standard, arrays=1):
     """Descent along the gradient plus how it changed; made for games, where it damps the turning.
 
     theta <- theta - learning_rate ((alpha + beta) g_t - beta g_{t-1}),  g_0 = g_1
     """
 
     source: ClassVar[str] = "arXiv:1711.00141; optax.optimistic_gradient_descent"
-    arrays: ClassVar[int] = 1
 
     learning_rate: float = step_size(0.01, 3e-4)
     alpha: float = hyper(1.0, "weight of the gradient", bounds="(0, inf)")
@@ -118,7 +111,7 @@ class OptimisticSGD(Standard):
 
 
 @declared
-class Rprop(Standard):
+class Rprop(Standard, arrays=2, elementwise=True, starts=True):
     """Resilient propagation: each entry has its own step, longer while the sign of its gradient stays.
 
         s = g_t g_{t-1};  step <- clip(eta_plus step where s > 0, eta_minus step where s < 0, min_step, max_step)
@@ -133,9 +126,6 @@ class Rprop(Standard):
     source: ClassVar[str] = (
         "Riedmiller and Braun 1993, doi:10.1109/ICNN.1993.298623; optax, torch.optim.Rprop"
     )
-    elementwise: ClassVar[bool] = True
-    arrays: ClassVar[int] = 2
-    starts: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.01, 1e-4)
     eta_minus: float = hyper(0.5, "factor of a step whose sign changed", bounds="(0, 1)")

@@ -13,7 +13,7 @@ from optbench.optimizers.leafwise import At, Leafwise, State
 
 
 @declared
-class AMSGrad(Moments):
+class AMSGrad(Moments, arrays=3, elementwise=True):
     """Adam with the largest mean of squares so far.
 
         m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;  w <- max(w, v)
@@ -24,8 +24,6 @@ class AMSGrad(Moments):
     """
 
     source: ClassVar[str] = "arXiv:1904.09237; optax.scale_by_amsgrad, torch.optim.Adam"
-    elementwise: ClassVar[bool] = True
-    arrays: ClassVar[int] = 3
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
         from optbench.optimizers.standard.jax import amsgrad
@@ -37,7 +35,7 @@ class AMSGrad(Moments):
 
 
 @declared
-class Adamax(Moments):
+class Adamax(Moments, elementwise=True):
     """Adam with a decaying maximum in place of the root of the mean of squares.
 
         m <- b1 m + (1 - b1) g;  u <- max(b2 u, |g| + eps)
@@ -47,7 +45,6 @@ class Adamax(Moments):
     """
 
     source: ClassVar[str] = "arXiv:1412.6980; optax.adamax, torch.optim.Adamax"
-    elementwise: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.002, 1e-4)
     b2: float = decay(0.999, "the maximum")
@@ -61,7 +58,7 @@ class Adamax(Moments):
 
 
 @declared
-class AdaBelief(Moments):
+class AdaBelief(Moments, name="adabelief"):
     """Adam that divides by how far gradients fall from their mean.
 
         m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) (g - m)^2 + eps_root
@@ -70,7 +67,6 @@ class AdaBelief(Moments):
     In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
 
-    name: ClassVar[str] = "adabelief"
     source: ClassVar[str] = "arXiv:2010.07468; optax.adabelief"
 
     eps: float = small(1e-16)
@@ -81,7 +77,7 @@ class AdaBelief(Moments):
 
 
 @declared
-class Yogi(Leafwise):
+class Yogi(Leafwise, arrays=2, elementwise=True):
     """Adam whose mean of squares moves by at most the new square, whatever its size.
 
     m <- b1 m + (1 - b1) g;  v <- v - (1 - b2) sign(v - g^2) g^2        both from `first`
@@ -89,8 +85,6 @@ class Yogi(Leafwise):
     """
 
     source: ClassVar[str] = "Zaheer et al. 2018 (NeurIPS); torch-optimizer 0.3.0"
-    elementwise: ClassVar[bool] = True
-    arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(0.01, 1e-4)
     b1: float = decay(0.9, "the mean of gradients", MOMENTUM)
@@ -112,7 +106,7 @@ class Yogi(Leafwise):
 
 
 @declared
-class AcProp(Moments):
+class AcProp(Moments, name="acprop"):
     """AdaBelief's divisor, one step old, under the gradient itself.
 
         m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) (g - m_{t-1})^2 + eps_root
@@ -122,7 +116,6 @@ class AcProp(Moments):
     In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
 
-    name: ClassVar[str] = "acprop"
     source: ClassVar[str] = "arXiv:2110.05454; optax.contrib.acprop"
 
     eps: float = small(1e-16)
@@ -134,7 +127,7 @@ class AcProp(Moments):
 
 
 @declared
-class Adopt(Leafwise):
+class Adopt(Leafwise, slots=("m", "v"), elementwise=True):
     """Adam that divides each gradient by the mean of squares before it, then averages: converges for any b2.
 
         u = clip(g / max(sqrt(v), eps), (t - 1)^clip_power);  m <- b1 m + (1 - b1) u;  v <- b2 v + (1 - b2) g^2
@@ -145,8 +138,6 @@ class Adopt(Leafwise):
     """
 
     source: ClassVar[str] = "arXiv:2411.02853; github.com/iShohei220/adopt 6468572"
-    elementwise: ClassVar[bool] = True
-    arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(0.001, 1e-4)
     b1: float = decay(0.9, "the mean of steps", MOMENTUM)
@@ -157,9 +148,6 @@ class Adopt(Leafwise):
     )
     weight_decay: float = weight_decay()
     decouple: bool = flag(True, "decoupled weight decay")
-
-    def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
-        return {"m": xp.zeros(p), "v": xp.zeros(p)}
 
     def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
         coupled, decoupled = (0.0, self.weight_decay) if self.decouple else (self.weight_decay, 0.0)

@@ -22,7 +22,7 @@ from optbench.ranges import is_off
 
 
 @declared
-class PolyakSGD(Standard):
+class PolyakSGD(Standard, asks=True):
     """Polyak's step, which needs the loss and its least value.
 
         theta <- theta - min(learning_rate, (f - f_min) / (|g|^2 + eps)) g
@@ -31,7 +31,6 @@ class PolyakSGD(Standard):
     """
 
     source: ClassVar[str] = "arXiv:2002.10542; optax.polyak_sgd"
-    asks: ClassVar[bool] = True
 
     learning_rate: float = step_size(1.0, 1e-2)
     f_min: float = hyper(0.0, "least value of the loss", bounds="(-inf, inf)")
@@ -45,7 +44,7 @@ class PolyakSGD(Standard):
 
 
 @declared
-class Momo(Standard):
+class Momo(Standard, arrays=1, asks=True, proportional=False):
     """Momentum with a step from a model of the loss, bounded below by `f_min`.
 
         theta <- theta - min(learning_rate, max(f - f_min - c + <m, theta>, 0) / |m|^2) m
@@ -55,9 +54,6 @@ class Momo(Standard):
     """
 
     source: ClassVar[str] = "arXiv:2305.07583; optax.contrib.momo"
-    proportional: ClassVar[bool] = False
-    arrays: ClassVar[int] = 1
-    asks: ClassVar[bool] = True
 
     learning_rate: float = step_size(1.0, 1e-2)
     b1: float = decay(0.9, "the means", MOMENTUM)
@@ -69,7 +65,7 @@ class Momo(Standard):
 
 
 @declared
-class MomoAdam(Standard):
+class MomoAdam(Standard, arrays=2, asks=True, proportional=False):
     """Momo in Adam's norm.
 
         D = eps + sqrt(v / (1 - b2^t));  a = 1 - b1^t
@@ -82,9 +78,6 @@ class MomoAdam(Standard):
     """
 
     source: ClassVar[str] = "arXiv:2305.07583; optax.contrib.momo_adam"
-    proportional: ClassVar[bool] = False
-    arrays: ClassVar[int] = 2
-    asks: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.01, 1e-4)
     b1: float = decay(0.9, "the means", MOMENTUM)
@@ -99,7 +92,7 @@ class MomoAdam(Standard):
 
 
 @declared
-class DoG(Standard):
+class DoG(Standard, name="dog", arrays=1, finds_step=True):
     """Distance over gradients: the step is how far one has come over the root of the gradients' squares.
 
         r = max |theta - theta_0|        over the steps so far, at least `first` (1 + |theta_0|)
@@ -109,10 +102,7 @@ class DoG(Standard):
     method has as many trials as the others.
     """
 
-    name: ClassVar[str] = "dog"
     source: ClassVar[str] = "arXiv:2302.12022; optax.contrib.dog"
-    arrays: ClassVar[int] = 1
-    finds_step: ClassVar[bool] = True
 
     learning_rate: float = factor()
     first: float = hyper(1e-6, "first distance, relative to the parameters", bounds="(0, inf)")
@@ -123,7 +113,7 @@ class DoG(Standard):
 
 
 @declared
-class DoWG(Standard):
+class DoWG(Standard, name="dowg", arrays=1, finds_step=True):
     """Distance over weighted gradients: DoG that weighs each gradient by the distance at its time.
 
         r2 = max |theta - theta_0|^2;  w <- w + r2 |g|^2        the maximum is over the steps so far, at least eps
@@ -133,10 +123,7 @@ class DoWG(Standard):
     method has as many trials as the others.
     """
 
-    name: ClassVar[str] = "dowg"
     source: ClassVar[str] = "arXiv:2305.16284; optax.contrib.dowg"
-    arrays: ClassVar[int] = 1
-    finds_step: ClassVar[bool] = True
 
     learning_rate: float = factor()
     eps: float = hyper(1e-4, "first squared distance, and added to the root", bounds="(0, inf)")
@@ -146,7 +133,7 @@ class DoWG(Standard):
 
 
 @declared
-class Prodigy(Leafwise):
+class Prodigy(Leafwise, arrays=4, finds_step=True):
     """Adam with a step size that grows with a lower bound of the distance to the solution.
 
         r = learning_rate d;  N <- b3 N + d / first r <g, theta_0 - theta>;  S <- b3 S + d / first r g
@@ -161,8 +148,6 @@ class Prodigy(Leafwise):
     """
 
     source: ClassVar[str] = "arXiv:2306.06101; prodigyopt 1.1.2"
-    arrays: ClassVar[int] = 4
-    finds_step: ClassVar[bool] = True
 
     learning_rate: float = factor()
     b1: float = decay(0.9, "the mean of gradients", MOMENTUM)
@@ -223,7 +208,7 @@ class Prodigy(Leafwise):
 
 
 @declared
-class DAdaptAdamW(Moments):
+class DAdaptAdamW(Moments, name="dadapt_adamw", arrays=3, finds_step=True, proportional=False):
     """AdamW with D-Adaptation's lower bound of the distance as its step size.
 
         d <- max(d, r / |s|_1)        s: a decaying sum of d g; r: one of d <g, s / sqrt(v)>
@@ -234,11 +219,7 @@ class DAdaptAdamW(Moments):
     decay is decoupled, as in optax; DAdaptAdam of the package dadaptation has neither by default.
     """
 
-    name: ClassVar[str] = "dadapt_adamw"
     source: ClassVar[str] = "arXiv:2301.07733; optax.contrib.dadapt_adamw"
-    proportional: ClassVar[bool] = False
-    arrays: ClassVar[int] = 3
-    finds_step: ClassVar[bool] = True
 
     learning_rate: float = factor()
     first: float = hyper(1e-6, "first estimate of the distance", bounds="(0, inf)")
@@ -252,7 +233,7 @@ class DAdaptAdamW(Moments):
 
 
 @declared
-class Madgrad(Standard):
+class Madgrad(Standard, arrays=3, proportional=False):
     """Dual averaging with the cube root of the squares' sum, and momentum towards it.
 
         l = (learning_rate + eps) sqrt(t);  s <- s + l g;  v <- v + l g^2;  z = theta_0 - s / (cbrt(v) + eps)
@@ -263,8 +244,6 @@ class Madgrad(Standard):
     """
 
     source: ClassVar[str] = "arXiv:2101.11075; optax.contrib.madgrad"
-    proportional: ClassVar[bool] = False
-    arrays: ClassVar[int] = 3
 
     learning_rate: float = step_size(0.01, 1e-4)
     momentum: float = decay(0.9, "the way to the dual average", MOMENTUM)

@@ -21,7 +21,7 @@ from optbench.protocol import Shapes
 
 
 @declared
-class LARS(Leafwise):
+class LARS(Leafwise, slots=("m",)):
     """Gradients scaled to a fraction of their layer's norm, then momentum.
 
         u = trust |theta| / (|g| + weight_decay |theta| + eps) (g + weight_decay theta)    by leaf; g where a norm is 0
@@ -32,7 +32,6 @@ class LARS(Leafwise):
     """
 
     source: ClassVar[str] = "arXiv:1708.03888; timm 1.0.31"
-    arrays: ClassVar[int] = 1
 
     learning_rate: float = step_size(1.0, 1e-1)
     momentum: float = decay(0.9, "the sum of steps", MOMENTUM)
@@ -42,9 +41,6 @@ class LARS(Leafwise):
     eps: float = small(0.0, "added to the norm")
     nesterov: bool = flag(False, "look ahead")
     weight_decay: float = weight_decay(0.0, "weight decay, added to the gradient")
-
-    def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
-        return {"m": xp.zeros(p)}
 
     def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
         size, own = xp.norm(p), xp.norm(g)
@@ -58,7 +54,7 @@ class LARS(Leafwise):
 
 
 @declared
-class LAMB(Clipping):
+class LAMB(Clipping, slots=("m", "v")):
     """Adam's step scaled to the norm of its layer.
 
         u = m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay theta
@@ -69,7 +65,6 @@ class LAMB(Clipping):
     """
 
     source: ClassVar[str] = "arXiv:1904.00962; timm 1.0.31"
-    arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(0.01, 1e-4)
     b1: float = decay(0.9, "the mean of gradients", MOMENTUM)
@@ -82,9 +77,6 @@ class LAMB(Clipping):
     bias_correction: bool = flag(True, "correct the means' bias")
     grad_averaging: bool = flag(True, "a mean of gradients, not a decaying sum")
     max_grad_norm: float | None = hyper(None, "largest norm of all gradients; None: any", bounds="(0, inf)")
-
-    def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
-        return {"m": xp.zeros(p), "v": xp.zeros(p)}
 
     def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
         g = xp.cast(g * at.shared["clip"], g.dtype)
@@ -106,7 +98,7 @@ class LAMB(Clipping):
 
 
 @declared
-class AdamMini(Leafwise):
+class AdamMini(Leafwise, name="adam_mini"):
     """Adam with one mean of squares for each row of a matrix, and one for each other parameter.
 
         m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) mean(g^2)        over a row [out, in], or over all entries
@@ -116,7 +108,6 @@ class AdamMini(Leafwise):
     queries and keys one for each head, which is not offered here.
     """
 
-    name: ClassVar[str] = "adam_mini"
     source: ClassVar[str] = "arXiv:2406.16793; adam-mini 1.1.1"
     memory: ClassVar[str] = "n + one for each row"
 
@@ -152,7 +143,7 @@ class AdamMini(Leafwise):
 
 
 @declared
-class Fromage(Standard):
+class Fromage(Standard, proportional=False):
     """Steps relative to each layer's norm, then a contraction that keeps the norm from growing.
 
         u = max(|theta|, min_norm) / max(|g|, min_norm) g        for each leaf
@@ -163,7 +154,6 @@ class Fromage(Standard):
     """
 
     source: ClassVar[str] = "arXiv:2002.03432; optax.fromage"
-    proportional: ClassVar[bool] = False
 
     learning_rate: float = step_size(0.01, 1e-4)
     min_norm: float = hyper(1e-6, "least norm of parameters and gradients", bounds="(0, inf)")

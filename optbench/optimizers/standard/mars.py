@@ -18,7 +18,7 @@ def corrected(xp: Any, g: Any, last: Any, gamma: float, b1: Any) -> Any:
 
 
 @declared
-class MARS(Leafwise):
+class MARS(Leafwise, name="mars", arrays=3, stacks=True):
     """Variance reduction: each gradient plus some of its change, then AdamW, Lion or Muon's step.
 
         c = g + gamma b1 / (1 - b1) (g_t - g_{t-1});  c <- c / max(1, |c|)        for each leaf
@@ -30,10 +30,7 @@ class MARS(Leafwise):
     with the numbers `..._1d` and its plain gradient, unless `optimize_1d`.
     """
 
-    name: ClassVar[str] = "mars"
     source: ClassVar[str] = "arXiv:2411.10438; github.com/AGI-Arena/MARS 4831e28"
-    arrays: ClassVar[int] = 3
-    stacks: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.003, 1e-4)
     b1: float = decay(0.95, "the mean of gradients", MOMENTUM)

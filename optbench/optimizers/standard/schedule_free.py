@@ -21,12 +21,8 @@ def averaging() -> Any:
     return hyper(0.9, said, bounds="(0, 1)", lane=True, search=MOMENTUM)
 
 
-class ScheduleFree(Leafwise):
+class ScheduleFree(Leafwise, elementwise=True, averages=True, proportional=False):
     """What the schedule-free methods share: z descends, x averages it, y between them is trained."""
-
-    averages: ClassVar[bool] = True
-    elementwise: ClassVar[bool] = True
-    proportional: ClassVar[bool] = False
 
     b1: float
     r: float
@@ -59,7 +55,7 @@ class ScheduleFree(Leafwise):
 
 
 @declared
-class ScheduleFreeSGD(ScheduleFree):
+class ScheduleFreeSGD(ScheduleFree, arrays=1):
     """Descent without a schedule: gradients are taken between a fast sequence and its average.
 
         y = b1 x + (1 - b1) z;  z <- z - learning_rate (g(y) + weight_decay y);  x <- (1 - c) x + c z
@@ -69,7 +65,6 @@ class ScheduleFreeSGD(ScheduleFree):
     """
 
     source: ClassVar[str] = "arXiv:2405.15682; github.com/facebookresearch/schedule_free 70785b5"
-    arrays: ClassVar[int] = 1
 
     learning_rate: float = step_size(0.1, 3e-3)
     b1: float = averaging()
@@ -79,7 +74,7 @@ class ScheduleFreeSGD(ScheduleFree):
 
 
 @declared
-class ScheduleFreeAdamW(ScheduleFree):
+class ScheduleFreeAdamW(ScheduleFree, name="schedule_free_adamw", arrays=2):
     """AdamW without a schedule: RMSprop's steps in the place of descent's.
 
         y = b1 x + (1 - b1) z;  v <- b2 v + (1 - b2) g(y)^2;  x <- (1 - c) x + c z
@@ -89,9 +84,7 @@ class ScheduleFreeAdamW(ScheduleFree):
     y is trained; the average x is what is evaluated. With `inner_momentum`, a corrected mean of gradients is divided.
     """
 
-    name: ClassVar[str] = "schedule_free_adamw"
     source: ClassVar[str] = "arXiv:2405.15682; github.com/facebookresearch/schedule_free 70785b5"
-    arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(0.0025, 1e-4)
     b1: float = averaging()

@@ -15,7 +15,7 @@ NORMS = ("auto", "bias", "spectral", "conv", "column", "row", "sign")
 
 
 @declared
-class Scion(Leafwise):
+class Scion(Leafwise, stacks=True):
     """Steps of a fixed length in a norm that fits the layer: the least linear function on its ball.
 
         m <- b1 m + (1 - b1) g;  theta <- (1 - learning_rate) theta - learning_rate scale lmo(m)
@@ -32,7 +32,6 @@ class Scion(Leafwise):
 
     source: ClassVar[str] = "arXiv:2502.07529; github.com/LIONS-EPFL/scion f58a393"
     memory: ClassVar[str] = "n, none at b1 = 0"
-    stacks: ClassVar[bool] = True
 
     learning_rate: float = step_size(2.5e-4, 2.5e-6)
     b1: float = decay(0.9, "the mean of gradients; 0 keeps none", MOMENTUM)

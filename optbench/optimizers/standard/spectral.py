@@ -60,10 +60,8 @@ def shares(method: Leafwise) -> bool:
 
 
 @declared
-class Hidden(Leafwise):
+class Hidden(Leafwise, stacks=True):
     """A method of hidden matrices; embeddings, heads, vectors and scalars go by another, adam unless told."""
-
-    stacks: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.02, 1e-4)
     b1: float = decay(0.95, "the momentum", MOMENTUM)
@@ -167,7 +165,7 @@ class Muon(Hidden):
 
 
 @declared
-class NorMuon(Hidden):
+class NorMuon(Hidden, name="normuon"):
     """Muon whose rows are scaled by a running mean of their squares, with the length that Muon's step has.
 
     v <- b2 v + (1 - b2) mean(O^2)                            O as Muon's; the mean is over the last axis
@@ -175,7 +173,6 @@ class NorMuon(Hidden):
     theta <- theta - learning_rate (sqrt(max(1, out / in)) u + weight_decay theta)
     """
 
-    name: ClassVar[str] = "normuon"
     source: ClassVar[str] = "arXiv:2510.05491; github.com/zichongli5/NorMuon d45c9a4"
     memory: ClassVar[str] = "n + one for each row for hidden matrices, 2n for the rest"
 
@@ -207,7 +204,7 @@ def matrix_norm(x: Any) -> Any:
 
 
 @declared
-class Dion(Hidden):
+class Dion(Hidden, draws=True):
     """Muon's step of low rank, by one power iteration from the last step's basis, with what it misses kept.
 
         M <- M + g;  P = orthogonal(M Q);  R = M' P;  M <- M - (1 - b1) P R'    the Q of a QR decomposition
@@ -220,7 +217,6 @@ class Dion(Hidden):
 
     source: ClassVar[str] = "arXiv:2504.05295; github.com/microsoft/dion 0a059a4"
     memory: ClassVar[str] = "n + rank times the shorter axis for hidden matrices, 2n for the rest"
-    draws: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.01, 1e-4)
     b1: float = decay(0.95, "what of the captured part stays in the momentum", MOMENTUM)
