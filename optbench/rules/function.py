@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from optbench.protocol import Counts, Objective, Step
+from optbench.rules.around import plain
 
 
 class Slots(dict):
@@ -55,12 +56,11 @@ class TorchFunctionRule(FunctionRule):
     """The same in PyTorch: the function sees tensors without a graph, and new leaves take their place."""
 
     def init(self, params: Any) -> State:
-        return State(super().init(mapped(lambda tensor: tensor.detach(), params)))
+        return State(super().init(plain(params)))
 
     def step(self, params: Any, state: State, objective: Objective, t: Any) -> Step:
         loss, grads = objective.value_and_grad(params)
-        still = mapped(lambda tensor: tensor.detach(), params)
-        moved, state.values = self.function(still, state.values, grads, t)
+        moved, state.values = self.function(plain(params), state.values, grads, t)
         fresh = {name: tensor.detach().requires_grad_() for name, tensor in moved.items()}
         return Step(fresh, state, loss, Counts(gradients=1))
 

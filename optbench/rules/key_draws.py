@@ -32,15 +32,13 @@ class TorchKeyNoise:
         self, kind: str, name: str, step: int, likes: Mapping[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         """Draws like each tensor; float64 exists in JAX only inside the context."""
-        shapes = tuple((key, tuple(like.shape), name_of(like.dtype)) for key, like in likes.items())
+        shapes = tuple(
+            (key, tuple(like.shape), str(like.dtype).removeprefix("torch.")) for key, like in likes.items()
+        )
         wide = any(like.dtype == torch.float64 for like in likes.values())
         with jax.enable_x64(wide), jax.default_device(jax.devices("cpu")[0]):
             made = program(kind, name, shapes)(np.int32(self.seed), np.int32(step))
             return {key: torch.tensor(np.asarray(made[key])).to(like.device) for key, like in likes.items()}
-
-
-def name_of(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 @functools.cache
@@ -54,10 +52,8 @@ def program(
         if kind == "normals":
             return noise.normals(name, step, likes)
         ((key, like),) = likes.items()
-        return {
-            key: noise.uniform(name, step, like.dtype)
-            if kind == "uniform"
-            else noise.normal(name, step, like)
-        }
+        if kind == "uniform":
+            return {key: noise.uniform(name, step, like.dtype)}
+        return {key: noise.normal(name, step, like)}
 
     return draw

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
-from optbench.protocol import Counts, Objective, Step
+from optbench.protocol import Counts, Step
 from optbench.rules.torch_optimizer import outside
 
 Parameters = dict[str, torch.Tensor]
@@ -47,12 +47,6 @@ class TableNoise:
         return self.table[name][int(step)].to(dtype)
 
 
-class GraphObjective(Objective, Protocol):
-    """What the torch engine's objective also offers: gradients that carry their graph."""
-
-    def value_and_graph(self, params: Any) -> tuple[Any, Any]: ...
-
-
 class TorchRule:
     """A torch.optim optimizer; its state is the optimizer object itself.
 
@@ -83,7 +77,16 @@ class TorchRule:
     def step(self, params: Any, state: Any, objective: Any, t: Any) -> Step:
         self.set_rates(state, t)
         if self.needs_closure:
-            return self._closure_step(params, state, objective)
+            losses: list[torch.Tensor] = []
+
+            def closure() -> torch.Tensor:
+                loss, grads = objective.value_and_grad(params)
+                set_grads(params, grads)
+                losses.append(loss)
+                return loss
+
+            state.step(closure)
+            return Step(params, state, losses[0], Counts(gradients=len(losses)))
         wants_graph = getattr(state, "should_create_graph", None)
         graph = bool(wants_graph()) if callable(wants_graph) else self.create_graph
         loss, grads = objective.value_and_graph(params) if graph else objective.value_and_grad(params)
@@ -96,18 +99,6 @@ class TorchRule:
         for group in state.param_groups:
             if group["optbench_lr"] is not None:
                 group["lr"] = group["optbench_lr"] * self.factor(t)
-
-    def _closure_step(self, params: Parameters, state: Any, objective: GraphObjective) -> Step:
-        losses: list[torch.Tensor] = []
-
-        def closure() -> torch.Tensor:
-            loss, grads = objective.value_and_grad(params)
-            set_grads(params, grads)
-            losses.append(loss)
-            return loss
-
-        state.step(closure)
-        return Step(params, state, losses[0], Counts(gradients=len(losses)))
 
     def evaluated(self, params: Parameters, state: torch.optim.Optimizer) -> Parameters:
         """The parameters themselves, or a copy of what the optimizer puts in their place to be evaluated."""

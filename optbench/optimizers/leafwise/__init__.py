@@ -86,9 +86,9 @@ class Leafwise(Standard):
         return rule(self, self.rate(setting), setting)
 
     def torch(self, setting: Setting) -> Rule:
-        from optbench.optimizers.leafwise.torch import class_of, rule
+        from optbench.optimizers.leafwise.torch import rule
 
-        return rule(class_of(type(self)), self, setting)
+        return rule(self, setting)
 
 
 class Clipping(Leafwise):

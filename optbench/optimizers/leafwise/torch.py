@@ -46,13 +46,9 @@ class LeafwiseOptimizer(CheckedOptimizer):
         if "shared" not in first:
             first["shared"] = self.method().bind(first).share(torch_arrays)
         if not state:
-
-            def normal(like: torch.Tensor) -> torch.Tensor:
-                return self.noise.normal(f"start.{name}", 0, like)
-
-            seen = Cut(param, self.method.elementwise).enter(param)
-            start = self.method().bind(group).start(torch_arrays, seen, self.role(leaf), normal)
-            state.update(step=0, **start)
+            method, seen = self.method().bind(group), Cut(param, self.method.elementwise).enter(param)
+            draw = functools.partial(self.noise.normal, f"start.{name}", 0)
+            state.update(step=0, **method.start(torch_arrays, seen, self.role(leaf), draw))
         state["step"] += 1
 
     def role(self, leaf: Leaf) -> str:
@@ -181,27 +177,20 @@ def class_of(declared: type[Leafwise]) -> type[LeafwiseOptimizer]:
     """The torch.optim class of a method."""
     base = AveragingOptimizer if declared.averages else LeafwiseOptimizer
     base = base if declared.order == 1 else CurvedOptimizer
-    made: Any = type(
-        declared.__name__,
-        (base,),
-        {"__doc__": declared.__doc__, "__module__": "optbench.optimizers.standard.torch", "method": declared},
-    )
+    home = {"__doc__": declared.__doc__, "__module__": "optbench.optimizers.standard.torch"}
+    made: Any = type(declared.__name__, (base,), {**home, "method": declared})
     names = f"lr * {' '.join(option_names(declared))} roles {'seed noise' * declared.draws}"
     noise = hyper(None, "where the first draws come from; None draws from `seed`")
     return optimizer(declared, names, lr=rate(declared), roles=ROLES, seed=SEED, noise=noise)(made)
 
 
-def rule(of: type[LeafwiseOptimizer], method: Leafwise, setting: Setting) -> TorchRule:
+def rule(method: Leafwise, setting: Setting) -> TorchRule:
     given = {**method.options(), "roles": setting.roles}
     if method.draws:
         given["noise"] = setting.noise
-    lr: Any = getattr(method, "learning_rate", 1.0)
-
-    def make(named: Any) -> LeafwiseOptimizer:
-        return of(named, lr, **given)
-
+    make = functools.partial(class_of(type(method)), lr=getattr(method, "learning_rate", 1.0), **given)
     if method.order == 1:
         return TorchRule(make, setting.factor)
     from optbench.optimizers.esgd.torch import signs
 
-    return CurvatureRule(make, setting.factor, method.due, lambda t, params: signs(setting.noise, t, params))
+    return CurvatureRule(make, setting.factor, method.due, functools.partial(signs, setting.noise))
