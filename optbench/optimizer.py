@@ -82,7 +82,7 @@ class Optimizer(Named):
         if spec is None:
             return [self]
         low, high = spec.metadata["sweep"]
-        return [dataclasses.replace(self, **{spec.name: value}) for value in grid(low, high, count)]
+        return [self.replace(**{spec.name: value}) for value in grid(low, high, count)]
 
     def searched(self) -> dict[str, Search]:
         """What random and quasi-random trials draw, each with its range; the field that the grid moves comes first.

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.fields import Named, hyper
-from optbench.optimizer import Optimizer
 from optbench.optimizers.standard.mars import corrected
 from optbench.optimizers.standard.schedule_free import portion
 
 Trees = dict[str, Any]
 """An array for each parameter, by name."""
+Again = Callable[[Trees], Trees]
+"""The gradient of the step's loss at other parameters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +37,7 @@ class Wrapper(Named):
         """The state before the first step."""
         return {}
 
-    def gradients(
-        self, xp: Any, grads: Trees, params: Trees, own: Trees, inner: Optimizer, again: Again
-    ) -> Trees:
+    def gradients(self, xp: Any, grads: Trees, params: Trees, own: Trees, inner: Any, again: Again) -> Trees:
         """The gradients that the inner method sees; may write into `own`."""
         return grads
 
@@ -51,12 +50,8 @@ class Wrapper(Named):
         return params
 
 
-Again = Callable[[Trees], Trees]
-"""The gradient of the step's loss at other parameters."""
-
-
 @dataclass(frozen=True, kw_only=True)
-class Cautious(Wrapper):
+class Cautious(Wrapper, takes_decay=True):
     """Entries of the step that go up along their gradient are left out, the others lengthened.
 
         mask = [u g < 0];  u <- u mask / max(mean(mask), 1e-3)        for the update u, by leaf
@@ -65,7 +60,6 @@ class Cautious(Wrapper):
     """
 
     source: ClassVar[str] = "arXiv:2411.16085; github.com/kyleliang919/C-Optim 2c0517c"
-    takes_decay: ClassVar[bool] = True
 
     scale: str = hyper("mean", "how the rest is lengthened", choices=("mean", "count"))
 
@@ -81,77 +75,61 @@ class Cautious(Wrapper):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mars(Wrapper):
+class Mars(Wrapper, arrays=1, changes_gradients=True):
     """Variance reduction: each gradient plus some of its change since the last batch.
 
     c = g + gamma b1 / (1 - b1) (g_t - g_{t-1});  c <- c / max(1, |c|)        by leaf; b1 of the inner method
     """
 
     source: ClassVar[str] = "arXiv:2411.10438; github.com/AGI-Arena/MARS 4831e28"
-    arrays: ClassVar[int] = 1
-    changes_gradients: ClassVar[bool] = True
 
     gamma: float = hyper(0.025, "weight of the change", bounds="[0, inf)")
 
     def start(self, xp: Any, params: Trees) -> Trees:
         return {"last": {name: xp.zeros(p) for name, p in params.items()}}
 
-    def gradients(
-        self, xp: Any, grads: Trees, params: Trees, own: Trees, inner: Optimizer, again: Again
-    ) -> Trees:
-        b1 = getattr(inner, "b1", 0.9)
-        found = {}
-        for name, g in grads.items():
-            found[name] = corrected(xp, g, own["last"][name], self.gamma, b1)
+    def gradients(self, xp: Any, grads: Trees, params: Trees, own: Trees, inner: Any, again: Again) -> Trees:
+        b1, last = getattr(inner, "b1", 0.9), own["last"]
         own["last"] = grads
-        return found
+        return {name: corrected(xp, g, last[name], self.gamma, b1) for name, g in grads.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clip(Wrapper):
+class Clip(Wrapper, changes_gradients=True):
     """All gradients scaled to a norm where theirs is larger.
 
     g <- g min(1, norm / |g|)
     """
 
     source: ClassVar[str] = "arXiv:1211.5063"
-    changes_gradients: ClassVar[bool] = True
 
     norm: float = hyper(1.0, "largest norm", bounds="(0, inf)")
 
-    def gradients(
-        self, xp: Any, grads: Trees, params: Trees, own: Trees, inner: Optimizer, again: Again
-    ) -> Trees:
+    def gradients(self, xp: Any, grads: Trees, params: Trees, own: Trees, inner: Any, again: Again) -> Trees:
         scale = self.norm / xp.at_least(norm_of(xp, grads), self.norm)
         return {name: g * xp.cast(scale, g.dtype) for name, g in grads.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sam(Wrapper):
+class Sam(Wrapper, changes_gradients=True, gradients_more=1):
     """Sharpness-aware: the gradient a little uphill, a second one each step.
 
     g <- gradient at theta + rho g / |g|
     """
 
     source: ClassVar[str] = "arXiv:2010.01412"
-    changes_gradients: ClassVar[bool] = True
-    gradients_more: ClassVar[int] = 1
 
     rho: float = hyper(0.05, "how far up the gradient", bounds="(0, inf)")
 
-    def gradients(
-        self, xp: Any, grads: Trees, params: Trees, own: Trees, inner: Optimizer, again: Again
-    ) -> Trees:
+    def gradients(self, xp: Any, grads: Trees, params: Trees, own: Trees, inner: Any, again: Again) -> Trees:
         scale = self.rho / xp.at_least(norm_of(xp, grads), 1e-12)
         return again({name: p + xp.cast(scale, p.dtype) * grads[name] for name, p in params.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Averaged(Wrapper):
+class Averaged(Wrapper, arrays=1, averages=True):
     """One that evaluates other parameters, which it keeps beside those that are trained and which start as they do."""
 
-    arrays: ClassVar[int] = 1
-    averages: ClassVar[bool] = True
     kept: ClassVar[str]
 
     def start(self, xp: Any, params: Trees) -> Trees:
@@ -202,7 +180,7 @@ class Ema(Averaged):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScheduleFree(Wrapper):
+class ScheduleFree(Wrapper, name="schedule_free", arrays=1, averages=True):
     """The inner method's steps move z; theta = y lies between z and its average x, which is evaluated.
 
         z <- z + u;  x <- (1 - c) x + c z;  y = beta x + (1 - beta) z;  c = w_t / sum w
@@ -211,16 +189,12 @@ class ScheduleFree(Wrapper):
     of its own (`adamw[b1=0]+schedule_free`).
     """
 
-    name: ClassVar[str] = "schedule_free"
     source: ClassVar[str] = "arXiv:2405.15682"
-    arrays: ClassVar[int] = 1
-    averages: ClassVar[bool] = True
 
     beta: float = hyper(0.9, "weight of the average where gradients are taken", bounds="(0, 1)")
 
     def start(self, xp: Any, params: Trees) -> Trees:
-        first = next(iter(params.values()))
-        zero = xp.full((), 0, first)
+        zero = xp.full((), 0, next(iter(params.values())))
         return {"z": {name: xp.copy(p) for name, p in params.items()}, "most": zero, "sum": zero}
 
     def moved(self, xp: Any, before: Trees, after: Trees, grads: Trees, own: Trees, t: Any, lr: Any) -> Trees:
