@@ -98,12 +98,14 @@ class Optimizer(Named):
 
     def at(self, place: Sequence[float]) -> Self:
         """The trial at a place in the unit cube of the first of what is searched, as many as it has coordinates."""
-        lanes = self.lane_defaults()
-        numbers = {
-            name: search.at(where, name in lanes)
-            for (name, search), where in zip(self.searched().items(), place, strict=False)
+        return dataclasses.replace(self, **self.drawn(place))
+
+    def drawn(self, place: Sequence[float]) -> dict[str, float]:
+        """The numbers there."""
+        lanes, found = self.lane_defaults(), self.searched().items()
+        return {
+            name: search.at(where, name in lanes) for (name, search), where in zip(found, place, strict=False)
         }
-        return dataclasses.replace(self, **numbers)
 
     def lane_numbers(self) -> dict[str, float]:
         """The hyperparameters that are arguments of the compiled program; one that is 0 is part of its structure."""

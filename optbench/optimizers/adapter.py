@@ -97,9 +97,6 @@ class Method(Optimizer):
     def state_floats(self, shapes: Shapes) -> int | None:
         return self.arrays * size(shapes)
 
-    def options(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in option_names(type(self))}
-
 
 def option_names(declared: type[Method]) -> list[str]:
     """All hyperparameters but the learning rate."""
@@ -180,6 +177,9 @@ class Room(Method):
 
     def torch(self, setting: Setting) -> Rule:
         return self.torch_rule(self.half("torch"), setting)
+
+    def options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in option_names(type(self))}
 
     def given(self, setting: Setting) -> dict[str, Any]:
         return {**self.options(), **({"noise": setting.noise} if self.draws else {})}

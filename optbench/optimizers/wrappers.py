@@ -180,7 +180,7 @@ class Ema(Averaged):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScheduleFree(Wrapper, name="schedule_free", arrays=1, averages=True):
+class ScheduleFree(Wrapper, arrays=1, averages=True):
     """The inner method's steps move z; theta = y lies between z and its average x, which is evaluated.
 
         z <- z + u;  x <- (1 - c) x + c z;  y = beta x + (1 - beta) z;  c = w_t / sum w

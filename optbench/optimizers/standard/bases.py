@@ -21,7 +21,7 @@ class Bases(Leafwise):
 
 
 @declared
-class SOAP(Bases, name="soap", parity=False, proportional=False):
+class SOAP(Bases, parity=False, proportional=False):
     """Adam in the slowly turning eigenbasis of the gradients' second moments along each axis.
 
         G_i <- beta G_i + (1 - beta) g_i g_i'        g_i: the unfolding of g along axis i; Q_i: eigenvectors of G_i

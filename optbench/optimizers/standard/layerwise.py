@@ -98,7 +98,7 @@ class LAMB(Clipping, slots=("m", "v")):
 
 
 @declared
-class AdamMini(Leafwise, name="adam_mini"):
+class AdamMini(Leafwise):
     """Adam with one mean of squares for each row of a matrix, and one for each other parameter.
 
         m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) mean(g^2)        over a row [out, in], or over all entries

@@ -18,7 +18,7 @@ def corrected(xp: Any, g: Any, last: Any, gamma: float, b1: Any) -> Any:
 
 
 @declared
-class MARS(Leafwise, name="mars", arrays=3, stacks=True):
+class MARS(Leafwise, arrays=3, stacks=True):
     """Variance reduction: each gradient plus some of its change, then AdamW, Lion or Muon's step.
 
         c = g + gamma b1 / (1 - b1) (g_t - g_{t-1});  c <- c / max(1, |c|)        for each leaf
