@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from optbench.fields import MOMENTUM, hyper
@@ -70,7 +69,7 @@ class SOAP(Bases, parity=False, proportional=False):
                 found.append(n)
         return (*found, joined) if joined > 1 or not found else tuple(found)
 
-    def axes(self, shape: tuple[int, ...], role: str) -> list[int]:
+    def axes(self, shape: tuple[int, ...], role: str = "") -> list[int]:
         """The axes that have a basis."""
         if len(shape) == 1 and not self.precondition_1d:
             return []
@@ -138,12 +137,10 @@ class SOAP(Bases, parity=False, proportional=False):
 
     def flops(self, shapes: Shapes) -> float:
         """Two rotations and a second moment, and now and then a QR."""
-        return products(shapes, lambda shape: self.axes(shape, ""), 3 + 10 / self.precondition_frequency)
+        return products(self, shapes, 3 + 10 / self.precondition_frequency)
 
     def state_floats(self, shapes: Shapes) -> int:
-        merged = [self.merged(shape) for shape in shapes.values()]
-        squares = sum(2 * shape[i] ** 2 for shape in merged for i in self.axes(shape, ""))
-        return 2 * size(shapes) + squares
+        return 2 * size(shapes) + squares(self, shapes)
 
 
 @declared
@@ -209,12 +206,8 @@ class Shampoo(Bases):
     def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
         shape = self.merged(p.shape)
         zeros = xp.zeros(p).reshape(shape)
-        names = (
-            ["m"] * (not is_off(self.b1))
-            + ["V"] * (self.grafting not in ("sgd", "none"))
-            + ["M"] * (self.momentum > 0)
-        )
-        found = {name: xp.copy(zeros) for name in names}
+        kept = {"m": not is_off(self.b1), "V": self.grafting not in ("sgd", "none"), "M": self.momentum > 0}
+        found = {name: xp.copy(zeros) for name, wanted in kept.items() if wanted}
         for i in self.axes(shape):
             found |= {f"L{i}": xp.zeros(xp.eye(shape[i], p)), f"R{i}": xp.eye(shape[i], p)}
         return found
@@ -271,9 +264,9 @@ class Shampoo(Bases):
             return g
         b3 = self.b1 if self.b3 is None else self.b3
         d, s["m"] = xp.ema(s["m"], g, b3), xp.ema(s["m"], g, self.b1)
-        return (
-            xp.cast(d / (1 - b3 * (1 - xp.unbias(self.b1, at.t - 1))), g.dtype) if self.bias_correction else d
-        )
+        if self.bias_correction:
+            d = xp.cast(d / (1 - b3 * (1 - xp.unbias(self.b1, at.t - 1))), g.dtype)
+        return d
 
     def grafted(self, xp: Any, d: Any, s: State, at: At) -> Any:
         if self.grafting == "sgd":
@@ -283,12 +276,11 @@ class Shampoo(Bases):
 
     def flops(self, shapes: Shapes) -> float:
         """A second moment and a product, and now and then a root."""
-        return products(shapes, self.axes, 2 + 20 / self.precondition_frequency)
+        return products(self, shapes, 2 + 20 / self.precondition_frequency)
 
     def state_floats(self, shapes: Shapes) -> int:
         arrays = (self.b1 > 0) + (self.grafting not in ("sgd", "none")) + (self.momentum > 0)
-        merged = [self.merged(shape) for shape in shapes.values()]
-        return arrays * size(shapes) + sum(2 * shape[i] ** 2 for shape in merged for i in self.axes(shape))
+        return arrays * size(shapes) + squares(self, shapes)
 
 
 def added(xp: Any, mean: Any, x: Any, decay: float) -> Any:
@@ -296,10 +288,16 @@ def added(xp: Any, mean: Any, x: Any, decay: float) -> Any:
     return mean + x if decay == 1 else xp.ema(mean, x, decay)
 
 
-def products(shapes: Shapes, axes: Callable[[tuple[int, ...]], list[int]], count: float) -> float:
+def products(method: Any, shapes: Shapes, count: float) -> float:
     """Operations of so many products along each axis that has a basis, beside those of Adam."""
-    along = [sum(shape[i] for i in axes(shape)) * math.prod(shape) for shape in shapes.values()]
+    along = [sum(shape[i] for i in method.axes(shape)) * math.prod(shape) for shape in shapes.values()]
     return 20.0 * size(shapes) + 2.0 * count * sum(along)
+
+
+def squares(method: Any, shapes: Shapes) -> int:
+    """How many numbers the factors and their bases or roots are."""
+    merged = [method.merged(shape) for shape in shapes.values()]
+    return sum(2 * shape[i] ** 2 for shape in merged for i in method.axes(shape))
 
 
 def rotated(xp: Any, x: Any, bases: dict[int, Any]) -> Any:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from typing import Any, ClassVar
 
 from optbench.fields import MOMENTUM, Search, hyper
@@ -166,7 +165,7 @@ class SM3(Leafwise):
 
     def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
         places = range(max(p.ndim, 1))
-        a = functools.reduce(xp.np.minimum, (s[f"a{i}"] for i in places)) + g * g
+        a = reduce(xp.np.minimum, (s[f"a{i}"] for i in places)) + g * g
         for i in places:
             s[f"a{i}"] = xp.largest(a, tuple(j for j in range(p.ndim) if j != i))
         s["m"] = xp.ema(s["m"], g * xp.inverse_root(a), self.b1)

@@ -65,7 +65,7 @@ class Momo(Standard, arrays=1, asks=True, proportional=False):
 
 
 @declared
-class MomoAdam(Standard, arrays=2, asks=True, proportional=False):
+class MomoAdam(Moments, asks=True, proportional=False):
     """Momo in Adam's norm.
 
         D = eps + sqrt(v / (1 - b2^t));  a = 1 - b1^t
@@ -81,8 +81,6 @@ class MomoAdam(Standard, arrays=2, asks=True, proportional=False):
 
     learning_rate: float = step_size(0.01, 1e-4)
     b1: float = decay(0.9, "the means", MOMENTUM)
-    b2: float = decay(0.999, "the mean of squares")
-    eps: float = small(1e-8)
     f_min: float = hyper(0.0, "lower bound of the loss", bounds="(-inf, inf)")
     weight_decay: float = weight_decay()
 

@@ -5,19 +5,10 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from optbench.fields import MOMENTUM, hyper
-from optbench.optimizers.adapter import (
-    Rate,
-    Standard,
-    decay,
-    declared,
-    flag,
-    size,
-    small,
-    step_size,
-    weight_decay,
-)
+from optbench.optimizers.adam import Moments
+from optbench.optimizers.adapter import Rate, Standard, decay, declared, flag, small, step_size, weight_decay
 from optbench.optimizers.leafwise import At, Clipping, Leafwise, State
-from optbench.protocol import Shapes
+from optbench.protocol import Shapes, size
 
 
 @declared
@@ -54,7 +45,7 @@ class LARS(Leafwise, slots=("m",)):
 
 
 @declared
-class LAMB(Clipping, slots=("m", "v")):
+class LAMB(Moments, Clipping, slots=("m", "v")):
     """Adam's step scaled to the norm of its layer.
 
         u = m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay theta
@@ -67,8 +58,6 @@ class LAMB(Clipping, slots=("m", "v")):
     source: ClassVar[str] = "arXiv:1904.00962; timm 1.0.31"
 
     learning_rate: float = step_size(0.01, 1e-4)
-    b1: float = decay(0.9, "the mean of gradients", MOMENTUM)
-    b2: float = decay(0.999, "the mean of squares")
     eps: float = small(1e-6)
     weight_decay: float = weight_decay(0.0, "weight decay, inside the scaled step")
     decoupled_decay: bool = flag(False, "decay outside the scaled step")
@@ -98,7 +87,7 @@ class LAMB(Clipping, slots=("m", "v")):
 
 
 @declared
-class AdamMini(Leafwise):
+class AdamMini(Moments, Leafwise):
     """Adam with one mean of squares for each row of a matrix, and one for each other parameter.
 
         m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) mean(g^2)        over a row [out, in], or over all entries
@@ -111,10 +100,6 @@ class AdamMini(Leafwise):
     source: ClassVar[str] = "arXiv:2406.16793; adam-mini 1.1.1"
     memory: ClassVar[str] = "n + one for each row"
 
-    learning_rate: float = step_size(0.001, 1e-4)
-    b1: float = decay(0.9, "the mean of gradients", MOMENTUM)
-    b2: float = decay(0.999, "the mean of squares")
-    eps: float = small(1e-8)
     weight_decay: float = weight_decay()
     vectors: str = hyper("leaf", "what has a mean of squares in vectors", choices=("leaf", "entry"))
 
@@ -135,11 +120,8 @@ class AdamMini(Leafwise):
         return -at.lr * (s["m"] / xp.unbias(self.b1, at.t) / divisor + decay * p)
 
     def state_floats(self, shapes: Shapes) -> int:
-        entries = self.vectors == "entry"
-        own = [
-            shape[0] if len(shape) == 2 or (len(shape) == 1 and entries) else 1 for shape in shapes.values()
-        ]
-        return size(shapes) + sum(own)
+        axes = (1, 2) if self.vectors == "entry" else (2,)
+        return size(shapes) + sum(shape[0] if len(shape) in axes else 1 for shape in shapes.values())
 
 
 @declared

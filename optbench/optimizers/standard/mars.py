@@ -54,9 +54,7 @@ class MARS(Leafwise, arrays=3, stacks=True):
         full = p.ndim == 2 or self.optimize_1d
         b1, b2 = (self.b1, self.b2) if full else (self.b1_1d, self.b2_1d)
         lr = at.lr if full else at.lr * self.scale_1d
-        c = g
-        if full:
-            c = corrected(xp, g, s["last"], self.gamma, b1)
+        c = corrected(xp, g, s["last"], self.gamma, b1) if full else g
         s["last"], s["m"] = g, xp.ema(s["m"], c, b1)
         base = self.base if full and (p.ndim == 2 or self.base == "lion") else "adamw"
         if base == "lion":

@@ -20,11 +20,16 @@ def orthogonal(xp: Any, x: Any, steps: int = 5, eps: float = 1e-7) -> Any:
     a, b, c = QUINTIC
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
-    x = x / ((x * x).sum((-2, -1))[..., None, None] ** 0.5 + eps)
+    x = x / (matrix_norm(x) + eps)
     for _ in range(steps):
         gram = x @ x.mT
         x = xp.mixed(a, x, 1.0, xp.mixed(b, gram, c, gram, gram), x)
     return x.mT if tall else x
+
+
+def matrix_norm(x: Any) -> Any:
+    """The Frobenius norm over the last two axes, which stay with length 1."""
+    return (x * x).sum((-2, -1))[..., None, None] ** 0.5
 
 
 def as_matrix(x: Any) -> Any:
@@ -37,26 +42,16 @@ def moved(u: Any, size: Any, p: Any, decay: Any) -> Any:
     return size * u if isinstance(decay, float) and not decay else size * u - decay * p
 
 
-def adam_update(xp: Any, g: Any, s: State, t: Any, decays: tuple[Any, Any], eps: float) -> Any:
-    """m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps), with the means in s."""
-    b1, b2 = decays
-    s["m"], s["v"] = xp.ema(s["m"], g, b1), xp.ema(s["v"], g * g, b2)
-    return s["m"] / xp.unbias(b1, t) / ((s["v"] / xp.unbias(b2, t)) ** 0.5 + eps)
-
-
 @functools.cache
 def auxiliary(text: str) -> Leafwise:
     """The method that steps what another leaves to it: one that is written once, and steps each parameter alone."""
     from optbench import optimizers
 
     found = optimizers.parse(text)
-    if not isinstance(found, Leafwise) or isinstance(found, Hidden) or found.order == 2 or shares(found):
+    shared = isinstance(found, Leafwise) and type(found).agree is not Leafwise.agree
+    if not isinstance(found, Leafwise) or isinstance(found, Hidden) or found.order == 2 or shared:
         raise UserError(f"aux={text!r} cannot step single parameters; adam, lion or adopt can.")
     return found
-
-
-def shares(method: Leafwise) -> bool:
-    return type(method).agree is not Leafwise.agree
 
 
 @declared
@@ -97,11 +92,14 @@ class Hidden(Leafwise, stacks=True):
         lr = at.lr * (self.ratio() if self.aux_scale is None else self.aux_scale)
         if self.aux != "adam":
             return auxiliary(self.aux).step(xp, g, p, s, at._replace(lr=lr))
-        u = self.adam(xp, g, s, at.t)
+        b1, b2, eps = self.adam_b1, self.adam_b2, self.eps_at(xp, at.t)
+        s["m"], s["v"] = xp.ema(s["m"], g, b1), xp.ema(s["v"], g * g, b2)
+        u = s["m"] / xp.unbias(b1, at.t) / ((s["v"] / xp.unbias(b2, at.t)) ** 0.5 + eps)
         return -lr * (u + self.aux_weight_decay * p)
 
-    def adam(self, xp: Any, g: Any, s: State, t: Any) -> Any:
-        return adam_update(xp, g, s, t, (self.adam_b1, self.adam_b2), self.adam_eps)
+    def eps_at(self, xp: Any, t: Any) -> Any:
+        """What adam adds to the corrected root at step t."""
+        return self.adam_eps
 
     def start_hidden(self, xp: Any, p: Any, role: str, normal: Any) -> State:
         return {"m": xp.zeros(p)}
@@ -145,11 +143,8 @@ class Muon(Hidden):
     def ratio(self) -> float:
         return 0.015 if self.scale == "jordan" else 1.0
 
-    def adam(self, xp: Any, g: Any, s: State, t: Any) -> Any:
-        eps = self.adam_eps
-        if self.scale == "moonshot":
-            eps = eps / xp.unbias(self.adam_b2, t) ** 0.5
-        return adam_update(xp, g, s, t, (self.adam_b1, self.adam_b2), eps)
+    def eps_at(self, xp: Any, t: Any) -> Any:
+        return self.adam_eps if self.scale == "jordan" else self.adam_eps / xp.unbias(self.adam_b2, t) ** 0.5
 
     def step_hidden(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
         if self.scale == "jordan":
@@ -196,11 +191,6 @@ class NorMuon(Hidden, name="normuon"):
         even = even * (matrix_norm(u) / (matrix_norm(even) + 1e-10))
         scale = max(1, p.shape[-2] / p.shape[-1]) ** 0.5
         return moved(even, -at.lr * scale, p, at.lr * self.weight_decay)
-
-
-def matrix_norm(x: Any) -> Any:
-    """The Frobenius norm over the last two axes, which stay with length 1."""
-    return (x * x).sum((-2, -1))[..., None, None] ** 0.5
 
 
 @declared
