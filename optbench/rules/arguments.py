@@ -108,13 +108,8 @@ def field(declared: type[Optimizer], name: str, **changes: Any) -> Any:
     """A field of a dataclass, under whatever name; its default, `doc` or `bounds` may be changed."""
     (same,) = (each for each in dataclasses.fields(declared) if each.name == name)
     bounds = same.metadata["bounds"]
-    given = {
-        "default": same.default,
-        "doc": same.metadata["doc"],
-        "bounds": bounds.text if bounds else None,
-        **changes,
-    }
-    return hyper(**given)
+    given = {"default": same.default, "doc": same.metadata["doc"], "bounds": bounds and bounds.text}
+    return hyper(**given | changes)
 
 
 def rate(declared: type[Optimizer], **changes: Any) -> Any:

@@ -12,6 +12,8 @@ from optbench.protocol import Counts, Step
 from optbench.rules.torch_optimizer import outside
 
 Parameters = dict[str, torch.Tensor]
+Make = Callable[[Iterable[tuple[str, torch.Tensor]]], torch.optim.Optimizer]
+Factor = Callable[[int], float]
 
 
 class SeedNoise:
@@ -57,13 +59,7 @@ class TorchRule:
     back) is evaluated between them.
     """
 
-    def __init__(
-        self,
-        make: Callable[[Iterable[tuple[str, torch.Tensor]]], torch.optim.Optimizer],
-        factor: Callable[[int], float],
-        needs_closure: bool = False,
-        create_graph: bool = False,
-    ):
+    def __init__(self, make: Make, factor: Factor, needs_closure: bool = False, create_graph: bool = False):
         self.make, self.factor = make, factor
         self.needs_closure, self.create_graph = needs_closure, create_graph
 
@@ -141,8 +137,8 @@ class CurvatureRule(TorchRule):
 
     def __init__(
         self,
-        make: Callable[[Iterable[tuple[str, torch.Tensor]]], torch.optim.Optimizer],
-        factor: Callable[[int], float],
+        make: Make,
+        factor: Factor,
         due: Callable[[int], bool],
         probe: Callable[[int, Parameters], Parameters],
     ):
@@ -151,22 +147,18 @@ class CurvatureRule(TorchRule):
 
     def step(self, params: Any, state: Any, objective: Any, t: Any) -> Step:
         self.set_rates(state, t)
-        if not self.due(t):
-            loss, grads = objective.value_and_grad(params)
-            given: dict[str, Any] = {"update_preconditioner": False}
-        else:
+        due, given = bool(self.due(t)), {}
+        if due:
             vector = self.probe(t, {name: p.detach() for name, p in params.items()})
             loss, grads, hvp = objective.value_grad_hvp(params, vector)
             names = [name for group in state.param_groups for name in group["param_names"]]
-            given = {
-                "hvp": [hvp[name] for name in names],
-                "vector": [vector[name] for name in names],
-                "update_preconditioner": True,
-            }
+            given = {"hvp": [hvp[name] for name in names], "vector": [vector[name] for name in names]}
+        else:
+            loss, grads = objective.value_and_grad(params)
         set_grads(params, grads)
-        state.step(**given)
+        state.step(**given, update_preconditioner=due)
         set_grads(params, {})
-        return Step(params, state, loss, Counts(gradients=1, hvps=int("hvp" in given)))
+        return Step(params, state, loss, Counts(gradients=1, hvps=int(due)))
 
 
 def set_grads(params: Parameters, grads: Mapping[str, torch.Tensor]) -> None:
