@@ -6,9 +6,9 @@ gradients before the inner step, what changes the parameters after it, and where
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from optbench.fields import UserError, from_text
 from optbench.optimizer import Optimizer
@@ -89,26 +89,26 @@ class Composed(Optimizer):
         from optbench.optimizers.leafwise import jax_arrays
         from optbench.rules.around import Around
 
-        inner, decay = self.without_decay()
-        return Around(jax_arrays, self.wrapper, inner, inner.jax(setting), self.rate(setting), decay)
+        return Around(jax_arrays, *self.parts("jax", setting))
 
     def torch(self, setting: Setting) -> Rule:
         from optbench.optimizers.leafwise import torch_arrays
         from optbench.rules.around import TorchAround
 
-        inner, decay = self.without_decay()
-        return TorchAround(torch_arrays, self.wrapper, inner, inner.torch(setting), self.rate(setting), decay)
+        return TorchAround(torch_arrays, *self.parts("torch", setting))
 
-    def rate(self, setting: Setting) -> Callable[[Any], Any]:
-        learning_rate = getattr(self.inner, "learning_rate", 1.0)
-        return lambda t: learning_rate * setting.factor(t)
+    def parts(self, framework: str, setting: Setting) -> tuple[Any, ...]:
+        """The wrapper, the method and its rule, the learning rate, and the decoupled weight decay.
 
-    def without_decay(self) -> tuple[Optimizer, float]:
-        """The method without the decoupled weight decay that the wrapper does in its place, and that."""
-        known = {f.name: f for f in fields(self.inner)}.get("weight_decay")
-        if not self.wrapper.takes_decay or known is None or not known.metadata.get("decoupled"):
-            return self.inner, 0.0
-        return self.inner.bind({"weight_decay": 0.0}), self.inner.weight_decay  # pyright: ignore
+        A wrapper that does the decay in the method's place gets a method without it.
+        """
+        inner, decay, rate = self.inner, 0.0, getattr(self.inner, "learning_rate", 1.0)
+        known = {f.name: f for f in fields(inner)}.get("weight_decay")
+        if self.wrapper.takes_decay and known is not None and known.metadata.get("decoupled"):
+            decay = inner.weight_decay  # pyright: ignore[reportAttributeAccessIssue]
+            inner = inner.bind({"weight_decay": 0.0})
+        rule = getattr(inner, framework)(setting)
+        return self.wrapper, inner, rule, lambda t: rate * setting.factor(t), decay
 
 
 def why_not(inner: Optimizer, wrapper: Wrapper) -> str:
@@ -130,7 +130,3 @@ def wrapped(inner: Optimizer, texts: Sequence[str]) -> Optimizer:
     for text in texts:
         inner = Composed(inner=inner, wrapper=from_text("wrapper", text, WRAPPERS))
     return inner
-
-
-if TYPE_CHECKING:  # what a method imports when it runs; the digest of the code reads it here
-    from optbench.rules import around  # noqa: F401

@@ -130,13 +130,11 @@ class Sam(Wrapper, changes_gradients=True, gradients_more=1):
 class Averaged(Wrapper, arrays=1, averages=True):
     """One that evaluates other parameters, which it keeps beside those that are trained and which start as they do."""
 
-    kept: ClassVar[str]
-
     def start(self, xp: Any, params: Trees) -> Trees:
-        return {self.kept: {name: xp.copy(p) for name, p in params.items()}}
+        return {"kept": {name: xp.copy(p) for name, p in params.items()}}
 
     def evaluated(self, params: Trees, own: Trees) -> Trees:
-        return own[self.kept]
+        return own["kept"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +145,6 @@ class Lookahead(Averaged):
     """
 
     source: ClassVar[str] = "arXiv:1907.08610"
-    kept: ClassVar[str] = "slow"
 
     steps: int = hyper(5, "steps between", bounds="[1, inf)")
     alpha: float = hyper(0.5, "how far the slow ones go", bounds="(0, 1]")
@@ -156,9 +153,9 @@ class Lookahead(Averaged):
         due = (t + 1) % self.steps == 0
         slow = {
             name: xp.where(due, held + self.alpha * (after[name] - held), held)
-            for name, held in own["slow"].items()
+            for name, held in own["kept"].items()
         }
-        own["slow"] = slow
+        own["kept"] = slow
         return {name: xp.where(due, slow[name], p) for name, p in after.items()}
 
 
@@ -170,12 +167,11 @@ class Ema(Averaged):
     """
 
     source: ClassVar[str] = "Polyak and Juditsky 1992, doi:10.1137/0330046"
-    kept: ClassVar[str] = "mean"
 
     decay: float = hyper(0.99, "decay of the mean", bounds="[0, 1)")
 
     def moved(self, xp: Any, before: Trees, after: Trees, grads: Trees, own: Trees, t: Any, lr: Any) -> Trees:
-        own["mean"] = {name: xp.ema(mean, after[name], self.decay) for name, mean in own["mean"].items()}
+        own["kept"] = {name: xp.ema(mean, after[name], self.decay) for name, mean in own["kept"].items()}
         return after
 
 

@@ -7,7 +7,7 @@ what the two have by different names. From the one step `leafwise.jax` makes an 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from optbench.optimizers.adapter import Standard, option_names
 from optbench.protocol import Rule, Setting
@@ -113,7 +113,3 @@ class Clipping(Leafwise):
     def clip_eps(self) -> float:
         """Added to the norm."""
         return 1e-30
-
-
-if TYPE_CHECKING:  # what a method imports when it runs; the digest of the code reads it here
-    from optbench.optimizers.leafwise import jax, torch  # noqa: F401

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -54,10 +55,9 @@ class LeafwiseOptimizer(CheckedOptimizer):
     def role(self, leaf: Leaf) -> str:
         return leaf.group.get("role") or role_of(leaf.name, leaf.param.shape, self.roles)
 
-    def advance(self, leaves: list[Leaf]) -> None:
-        self.step_all(leaves, {})
-
-    def step_all(self, leaves: list[Leaf], diagonals: Mapping[torch.Tensor, torch.Tensor]) -> None:
+    def advance(
+        self, leaves: list[Leaf], diagonals: Mapping[torch.Tensor, torch.Tensor] = MappingProxyType({})
+    ) -> None:
         """Step these parameters, with estimates of the Hessian's diagonal where there are some."""
         if not leaves:
             return
@@ -68,9 +68,8 @@ class LeafwiseOptimizer(CheckedOptimizer):
             cut = Cut(param, self.method.elementwise)
             held = state if cut.plain else mapped(cut.enter, state)
             diagonal = cut.enter(diagonals[param]) if param in diagonals else None
-            known = At(
-                state["step"], group["lr"], self.role(leaf), first["shared"], diagonal, diagonal is not None
-            )
+            due = diagonal is not None
+            known = At(state["step"], group["lr"], self.role(leaf), first["shared"], diagonal, due)
             steps.append((cut, bound[id(group)], (cut.enter(grad), cut.enter(param), held), known))
         gathered = [
             tuple(cut.summed(each) for each in method.gather(xp, *leaf, known))
@@ -106,13 +105,9 @@ class Cut(NamedTuple):
     elementwise: bool
 
     @property
-    def sharded(self) -> bool:
-        return is_sharded(self.param)
-
-    @property
     def plain(self) -> bool:
         """Whether the step may see the parameter and its state as they are."""
-        return not self.sharded and self.param.dtype in (torch.float32, torch.float64)
+        return not is_sharded(self.param) and self.param.dtype in (torch.float32, torch.float64)
 
     def enter(self, x: torch.Tensor) -> torch.Tensor:
         if self.plain:
@@ -148,7 +143,7 @@ class CurvedOptimizer(LeafwiseOptimizer):
         diagonals = {}
         if hvp is not None and vector is not None and update_preconditioner is not False:
             diagonals = {p: product * v for p, (product, v) in self.beside(hvp, vector).items()}
-        self.step_all(self.prepared(), diagonals)
+        self.advance(self.prepared(), diagonals)
         return loss
 
 
