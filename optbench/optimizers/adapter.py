@@ -9,7 +9,8 @@ import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, fields
-from typing import Any, ClassVar, TypeVar, dataclass_transform
+from functools import partial
+from typing import Any, ClassVar, TypeVar, dataclass_transform, overload
 
 from optbench.fields import Search, hyper
 from optbench.optimizer import Optimizer
@@ -22,21 +23,29 @@ Rate = Callable[[Any], Any]
 """The learning rate as a function of the step, counted from 0."""
 
 
+@overload
+def declared(cls: type[T]) -> type[T]: ...
+@overload
+def declared(*, source: str, memory: str = "") -> Callable[[type[T]], type[T]]: ...
 @dataclass_transform(kw_only_default=True, frozen_default=True)
-def declared(cls: type[T]) -> type[T]:
-    """A frozen dataclass that inherits its methods from `Method`.
+def declared(cls: Any = None, *, source: str = "", memory: str = "") -> Any:
+    """A frozen dataclass that inherits its methods from `Method`, with what its page says of source and memory.
 
     `dataclass` would compile them for each class: most of the time of `optbench list`, which needs fifty. Here it
     reads the fields of a class that has nothing else.
     """
+    if cls is None:
+        return partial(declared, source=source, memory=memory)
+    for fact, text in {"source": source, "memory": memory}.items():
+        if text:
+            setattr(cls, fact, text)
     own = {name: value for name, value in vars(cls).items() if isinstance(value, Field)}
     types = {name: kind for name, kind in inspect.get_annotations(cls).items() if name in own}
     bare = type("Fields", (), {**own, "__annotations__": types, "__module__": cls.__module__, "__doc__": ""})
     read: Any = dataclass(init=False, repr=False, eq=False, kw_only=True)(bare)
     for name, field in own.items():
         setattr(cls, name, field.default)
-    known: Any = cls
-    known.__dataclass_fields__ = known.__dataclass_fields__ | read.__dataclass_fields__
+    cls.__dataclass_fields__ = cls.__dataclass_fields__ | read.__dataclass_fields__
     return cls
 
 

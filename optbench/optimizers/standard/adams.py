@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 from optbench.fields import MOMENTUM, Search, hyper
 from optbench.optimizers.adam import Moments
@@ -13,7 +13,7 @@ from optbench.optimizers.adapter import Rate, Standard, decay, declared, flag, s
 from optbench.optimizers.leafwise import At, Clipping, Leafwise, State
 
 
-@declared
+@declared(source="Dozat 2016; optax.nadamw, torch.optim.NAdam")
 class NAdam(Moments, elementwise=True):
     """Adam that looks ahead as Nesterov's momentum does; weight decay is decoupled.
 
@@ -25,8 +25,6 @@ class NAdam(Moments, elementwise=True):
     (`momentum_decay`), which `torch:NAdam` gives.
     In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
-
-    source: ClassVar[str] = "Dozat 2016; optax.nadamw, torch.optim.NAdam"
 
     learning_rate: float = step_size(0.002, 1e-4)
     weight_decay: float = weight_decay()
@@ -42,7 +40,7 @@ class NAdam(Moments, elementwise=True):
         return partial(nadam, betas=(self.b1, self.b2), momentum_decay=float("inf"), **options, foreach=True)
 
 
-@declared
+@declared(source="arXiv:1908.03265; as optax.radam, torch.optim.RAdam")
 class RAdam(Moments, elementwise=True):
     """Adam that steps along its momentum until the variance of its divisor can be reckoned, then rectifies it.
 
@@ -56,8 +54,6 @@ class RAdam(Moments, elementwise=True):
     In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
 
-    source: ClassVar[str] = "arXiv:1908.03265; as optax.radam, torch.optim.RAdam"
-
     b2: float = hyper(0.999, "decay of the mean of squares", bounds="(0.6, 1)")
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
@@ -69,7 +65,7 @@ class RAdam(Moments, elementwise=True):
         return partial(optim.RAdam, betas=(self.b1, self.b2), eps=self.eps, foreach=True)
 
 
-@declared
+@declared(source="arXiv:2208.06677")
 class Adan(Clipping, slots=("m", "v", "n", "last"), elementwise=True):
     """Nesterov's momentum as three means: of gradients, of their differences, of the squares of both.
 
@@ -81,8 +77,6 @@ class Adan(Clipping, slots=("m", "v", "n", "last"), elementwise=True):
     Without `prox`, theta <- theta - learning_rate (u + weight_decay theta). The decays are one minus the paper's.
     `optax.adan` weighs the differences by 1 - b2.
     """
-
-    source: ClassVar[str] = "arXiv:2208.06677"
 
     learning_rate: float = step_size(0.001, 1e-4)
     b1: float = decay(0.98, "the mean of gradients", MOMENTUM)
@@ -108,7 +102,7 @@ class Adan(Clipping, slots=("m", "v", "n", "last"), elementwise=True):
         return -at.lr * (u + self.weight_decay * p)
 
 
-@declared
+@declared(source="arXiv:1711.00141; optax.optimistic_adam_v2")
 class OptimisticAdam(Standard, arrays=3):
     """Adam's step plus how it changed; made for games.
 
@@ -117,8 +111,6 @@ class OptimisticAdam(Standard, arrays=3):
 
     In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
-
-    source: ClassVar[str] = "arXiv:1711.00141; optax.optimistic_adam_v2"
 
     learning_rate: float = step_size(0.001, 1e-4)
     alpha: float = hyper(1.0, "weight of the step", bounds="(0, inf)")
@@ -132,7 +124,7 @@ class OptimisticAdam(Standard, arrays=3):
         return optax.optimistic_adam_v2(rate, **weights, b1=self.b1, b2=self.b2, eps=self.eps)
 
 
-@declared
+@declared(source="arXiv:2409.03137; github.com/apple/ml-ademamix c3d73c0")
 class AdEMAMix(Leafwise, name="ademamix", slots=("m", "s", "v"), elementwise=True):
     """Adam with a second, much slower mean of gradients added.
 
@@ -142,8 +134,6 @@ class AdEMAMix(Leafwise, name="ademamix", slots=("m", "s", "v"), elementwise=Tru
     alpha rises linearly over `alpha_warmup` steps, b3 from b1 over `b3_warmup` steps so that the half-life of its
     mean does; the paper advises the length of the training for both. 0: constant.
     """
-
-    source: ClassVar[str] = "arXiv:2409.03137; github.com/apple/ml-ademamix c3d73c0"
 
     learning_rate: float = step_size(0.001, 1e-5)
     b1: float = decay(0.9, "the fast mean of gradients", MOMENTUM)
@@ -175,7 +165,7 @@ def half_life(xp: Any, decay: Any) -> Any:
     return math.log(0.5) / xp.log(decay + 1e-8) - 1
 
 
-@declared
+@declared(source="arXiv:2502.02431; optax.contrib.simplified_ademamix")
 class SimplifiedAdEMAMix(Standard, name="simplified_ademamix", arrays=2):
     """Adam with a sum in place of the mean of gradients, and the gradient itself added.
 
@@ -185,8 +175,6 @@ class SimplifiedAdEMAMix(Standard, name="simplified_ademamix", arrays=2):
     In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     For real parameters: the square of a complex gradient would be g^2, not |g|^2.
     """
-
-    source: ClassVar[str] = "arXiv:2502.02431; optax.contrib.simplified_ademamix"
 
     learning_rate: float = step_size(1e-4, 1e-5)
     b1: float = decay(0.99, "the sum of gradients", Search(0.001, 0.1, complement=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 from optbench.fields import FROM_NONE, Search, hyper
 from optbench.optimizers.adapter import Rate, Standard, decay, declared, flag, size, small, step_size
@@ -13,7 +13,7 @@ from optbench.protocol import Shapes
 from optbench.ranges import is_off
 
 
-@declared
+@declared(source="Duchi et al. 2011; optax.adagrad, torch.optim.Adagrad")
 class Adagrad(Standard, arrays=1, elementwise=True):
     """Each entry divided by the root of the sum of its squares, so that steps shrink for ever.
 
@@ -21,8 +21,6 @@ class Adagrad(Standard, arrays=1, elementwise=True):
 
     optax adds an eps inside the root, torch beside it: here it is 0, and `initial` keeps the divisor from 0.
     """
-
-    source: ClassVar[str] = "Duchi et al. 2011; optax.adagrad, torch.optim.Adagrad"
 
     learning_rate: float = step_size(0.1, 1e-3)
     initial: float = hyper(
@@ -36,7 +34,10 @@ class Adagrad(Standard, arrays=1, elementwise=True):
         return partial(optim.Adagrad, initial_accumulator_value=self.initial, eps=0.0, foreach=True)
 
 
-@declared
+@declared(
+    source="Tieleman and Hinton 2012; optax.scale_by_rms, torch.optim.RMSprop",
+    memory="n; one more each with momentum and centered",
+)
 class RMSprop(Standard, elementwise=True):
     """Each entry divided by the root of a running mean of its squares; momentum if asked for.
 
@@ -47,9 +48,6 @@ class RMSprop(Standard, elementwise=True):
     as in torch; `optax.rmsprop` has it inside, which differs under a schedule.
     In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
-
-    source: ClassVar[str] = "Tieleman and Hinton 2012; optax.scale_by_rms, torch.optim.RMSprop"
-    memory: ClassVar[str] = "n; one more each with momentum and centered"
 
     learning_rate: float = step_size(0.001, 1e-4)
     b2: float = decay(0.99, "the mean of squares")
@@ -71,7 +69,7 @@ class RMSprop(Standard, elementwise=True):
         return (1 + (self.momentum > 0) + self.centered) * size(shapes)
 
 
-@declared
+@declared(source="arXiv:1212.5701; optax.adadelta, torch.optim.Adadelta")
 class Adadelta(Standard, arrays=2, elementwise=True):
     """Steps in the units of the parameters: the ratio of two running roots.
 
@@ -81,8 +79,6 @@ class Adadelta(Standard, arrays=2, elementwise=True):
     The learning rate is 1 in the paper; here it is swept as every other method's. In JAX it is for real
     parameters.
     """
-
-    source: ClassVar[str] = "arXiv:1212.5701; optax.adadelta, torch.optim.Adadelta"
 
     learning_rate: float = step_size(1.0, 0.1)
     b2: float = decay(0.9, "the means of squares")
@@ -97,7 +93,9 @@ class Adadelta(Standard, arrays=2, elementwise=True):
         return partial(optim.Adadelta, rho=self.b2, eps=self.eps, foreach=True)
 
 
-@declared
+@declared(
+    source="arXiv:1804.04235; optax.adafactor, torch.optim.Adafactor", memory="rows + columns; n for vectors"
+)
 class Adafactor(Standard):
     """Squares kept as the sums of rows and columns; steps relative to the size of the parameters.
 
@@ -109,9 +107,6 @@ class Adafactor(Standard):
     the two longest. In float16 a square is soon 0, and a step 0 / 0; torch.optim's takes no empty parameters and, in
     torch 2.13, none that `fully_shard` shards.
     """
-
-    source: ClassVar[str] = "arXiv:1804.04235; optax.adafactor, torch.optim.Adafactor"
-    memory: ClassVar[str] = "rows + columns; n for vectors"
 
     learning_rate: float = step_size(0.01, 1e-4)
     decay: float = hyper(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 from optbench.fields import MOMENTUM, hyper
 from optbench.optimizers.adapter import decay, declared, flag, size, small, step_size, weight_decay
@@ -19,7 +19,10 @@ class Bases(Leafwise):
         return False
 
 
-@declared
+@declared(
+    source="arXiv:2409.11321; github.com/nikhilvyas/SOAP a1e5535",
+    memory="2n + 2 of the squared length of each axis",
+)
 class SOAP(Bases, parity=False, proportional=False):
     """Adam in the slowly turning eigenbasis of the gradients' second moments along each axis.
 
@@ -36,9 +39,6 @@ class SOAP(Bases, parity=False, proportional=False):
     Where a first gradient has less rank than an axis is long, the eigenvectors of 0 are any, and the frameworks find
     others: the two then part. As the decay comes after the step, a schedule does not quite scale the step.
     """
-
-    source: ClassVar[str] = "arXiv:2409.11321; github.com/nikhilvyas/SOAP a1e5535"
-    memory: ClassVar[str] = "2n + 2 of the squared length of each axis"
 
     learning_rate: float = step_size(0.003, 1e-4)
     b1: float = decay(0.95, "the mean of gradients", MOMENTUM)
@@ -143,7 +143,10 @@ class SOAP(Bases, parity=False, proportional=False):
         return 2 * size(shapes) + squares(self, shapes)
 
 
-@declared
+@declared(
+    source="arXiv:1802.09568, arXiv:2309.06497; github.com/facebookresearch/optimizers f606606",
+    memory="2n + 2 of the squared length of each axis",
+)
 class Shampoo(Bases):
     """Momentum divided, along each axis, by a root of the gradients' second moments; as long as another method's step.
 
@@ -158,11 +161,6 @@ class Shampoo(Bases):
     `max_preconditioner_dim` has no factor here, where the original cuts leaves into blocks; the original also joins
     axes by default, which makes small leaves vectors: `merge_dims`.
     """
-
-    source: ClassVar[str] = (
-        "arXiv:1802.09568, arXiv:2309.06497; github.com/facebookresearch/optimizers f606606"
-    )
-    memory: ClassVar[str] = "2n + 2 of the squared length of each axis"
 
     learning_rate: float = step_size(0.001, 1e-4)
     b1: float = decay(0.9, "the mean of gradients", MOMENTUM)

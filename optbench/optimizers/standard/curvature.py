@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 from optbench.fields import MOMENTUM, hyper
 from optbench.optimizers.adapter import Rate, Standard, decay, declared, size, small, step_size, weight_decay
@@ -12,7 +12,7 @@ from optbench.optimizers.leafwise import At, Leafwise, State
 from optbench.protocol import Shapes
 
 
-@declared
+@declared(source="arXiv:2305.14342; github.com/Liuhong99/Sophia a7e1572")
 class Sophia(Leafwise, order=2, slots=("m", "h")):
     """Momentum over a running estimate of the Hessian's diagonal, clipped entry by entry.
 
@@ -23,8 +23,6 @@ class Sophia(Leafwise, order=2, slots=("m", "h")):
     Sophia-H of the paper; the products are counted, and the signs come from the seed's noise. The original's SophiaG
     gives squares of sampled gradients in place of v (H v), and its rho and batch size are gamma = rho bs.
     """
-
-    source: ClassVar[str] = "arXiv:2305.14342; github.com/Liuhong99/Sophia a7e1572"
 
     learning_rate: float = step_size(0.001, 3e-4)
     b1: float = decay(0.965, "the mean of gradients", MOMENTUM)
@@ -49,7 +47,10 @@ class Sophia(Leafwise, order=2, slots=("m", "h")):
         return -(-steps // self.update_every)
 
 
-@declared
+@declared(
+    source="Liu and Nocedal 1989, doi:10.1007/BF01589116; optax.lbfgs, torch.optim.LBFGS",
+    memory="(2 memory_size + 3) n at most",
+)
 class LBFGS(Standard, asks=True, closes=True, grows=True, parity=False, proportional=False):
     """Limited-memory BFGS with a line search: quasi-Newton directions from the last steps and gradients.
 
@@ -62,9 +63,6 @@ class LBFGS(Standard, asks=True, closes=True, grows=True, parity=False, proporti
     optax's does not go under `masked`; torch.optim's has one group of real, non-empty, unsharded parameters, and is not
     copied or pickled.
     """
-
-    source: ClassVar[str] = "Liu and Nocedal 1989, doi:10.1007/BF01589116; optax.lbfgs, torch.optim.LBFGS"
-    memory: ClassVar[str] = "(2 memory_size + 3) n at most"
 
     memory_size: int = hyper(10, "pairs that are kept", bounds="[1, inf)")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, reduce
-from typing import Any, ClassVar
+from typing import Any
 
 from optbench.fields import MOMENTUM, Search, hyper
 from optbench.optimizers.adapter import Rate, Standard, decay, declared, flag, size, step_size, weight_decay
@@ -13,41 +13,35 @@ from optbench.optimizers.sgd import SGD
 from optbench.protocol import Shapes
 
 
-@declared
+@declared(source="Polyak 1964; optax.sgd, torch.optim.SGD")
 class Momentum(SGD):
     """Heavy ball: descent along a decaying sum of gradients.
 
     m <- momentum m + g;  theta <- theta - learning_rate m
     """
 
-    source: ClassVar[str] = "Polyak 1964; optax.sgd, torch.optim.SGD"
-
     learning_rate: float = step_size(0.01, 1e-4)
     momentum: float = decay(0.9, "the sum of gradients; 0 keeps none", MOMENTUM)
 
 
-@declared
+@declared(source="Nesterov 1983, Sutskever et al. 2013; optax.sgd, torch.optim.SGD")
 class Nesterov(SGD):
     """Nesterov's accelerated gradient, in the form of Sutskever et al.
 
     m <- momentum m + g;  theta <- theta - learning_rate (g + momentum m)
     """
 
-    source: ClassVar[str] = "Nesterov 1983, Sutskever et al. 2013; optax.sgd, torch.optim.SGD"
-
     learning_rate: float = step_size(0.01, 1e-4)
     momentum: float = hyper(0.9, "decay of the sum of gradients", bounds="(0, 1)", lane=True, search=MOMENTUM)
     nesterov: bool = flag(True, "look ahead")
 
 
-@declared
+@declared(source="arXiv:1802.04434; optax.sign_sgd")
 class SignSGD(Standard):
     """Every entry moves by the learning rate, against the sign of its gradient.
 
     theta <- theta - learning_rate sign(g)
     """
-
-    source: ClassVar[str] = "arXiv:1802.04434; optax.sign_sgd"
 
     learning_rate: float = step_size(0.001, 1e-5)
 
@@ -55,14 +49,12 @@ class SignSGD(Standard):
         return optax.sign_sgd(rate)
 
 
-@declared
+@declared(source="arXiv:1802.04434; optax.signum")
 class Signum(Standard, arrays=1):
     """The sign of a mean of gradients.
 
     m <- b1 m + (1 - b1) g;  theta <- theta - learning_rate sign(m)
     """
-
-    source: ClassVar[str] = "arXiv:1802.04434; optax.signum"
 
     learning_rate: float = step_size(0.001, 1e-5)
     b1: float = decay(0.9, "the mean of gradients", MOMENTUM)
@@ -71,15 +63,13 @@ class Signum(Standard, arrays=1):
         return optax.signum(rate, self.b1)
 
 
-@declared
+@declared(source="arXiv:2302.06675")
 class Lion(Leafwise, slots=("m",), elementwise=True):
     """The sign of a mix of the gradient and a slower mean of gradients; weight decay is decoupled.
 
     u = sign(b1 m + (1 - b1) g);  m <- b2 m + (1 - b2) g
     theta <- theta - learning_rate (u + weight_decay theta)
     """
-
-    source: ClassVar[str] = "arXiv:2302.06675"
 
     learning_rate: float = step_size(1e-4, 1e-5)
     b1: float = decay(0.9, "the mean in the step", MOMENTUM)
@@ -92,14 +82,12 @@ class Lion(Leafwise, slots=("m",), elementwise=True):
         return -at.lr * (u + self.weight_decay * p)
 
 
-@declared
+@declared(source="arXiv:1711.00141; optax.optimistic_gradient_descent")
 class OptimisticSGD(Standard, arrays=1):
     """Descent along the gradient plus how it changed; made for games, where it damps the turning.
 
     theta <- theta - learning_rate ((alpha + beta) g_t - beta g_{t-1}),  g_0 = g_1
     """
-
-    source: ClassVar[str] = "arXiv:1711.00141; optax.optimistic_gradient_descent"
 
     learning_rate: float = step_size(0.01, 3e-4)
     alpha: float = hyper(1.0, "weight of the gradient", bounds="(0, inf)")
@@ -109,7 +97,7 @@ class OptimisticSGD(Standard, arrays=1):
         return optax.optimistic_gradient_descent(rate, self.alpha, self.beta)
 
 
-@declared
+@declared(source="Riedmiller and Braun 1993, doi:10.1109/ICNN.1993.298623; optax, torch.optim.Rprop")
 class Rprop(Standard, arrays=2, elementwise=True, starts=True):
     """Resilient propagation: each entry has its own step, longer while the sign of its gradient stays.
 
@@ -121,10 +109,6 @@ class Rprop(Standard, arrays=2, elementwise=True, starts=True):
     In JAX it is for real parameters; torch.optim's takes none that `fully_shard` shards, and reads the learning rate of
     a group at its first step only.
     """
-
-    source: ClassVar[str] = (
-        "Riedmiller and Braun 1993, doi:10.1109/ICNN.1993.298623; optax, torch.optim.Rprop"
-    )
 
     learning_rate: float = step_size(0.01, 1e-4)
     eta_minus: float = hyper(0.5, "factor of a step whose sign changed", bounds="(0, 1)")
@@ -143,7 +127,7 @@ class Rprop(Standard, arrays=2, elementwise=True, starts=True):
         return partial(optim.Rprop, etas=etas, step_sizes=sizes, foreach=True)
 
 
-@declared
+@declared(source="arXiv:1901.11150", memory="n + the sum of the axes' lengths")
 class SM3(Leafwise):
     """Adagrad with one accumulator for each index of each axis, and momentum.
 
@@ -152,9 +136,6 @@ class SM3(Leafwise):
 
     Likewise with other numbers of axes. `optax.sm3` adds 1e-8 inside the root, which the paper does not.
     """
-
-    source: ClassVar[str] = "arXiv:1901.11150"
-    memory: ClassVar[str] = "n + the sum of the axes' lengths"
 
     learning_rate: float = step_size(0.1, 1e-3)
     b1: float = decay(0.9, "the momentum", MOMENTUM)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 from optbench.fields import MOMENTUM, hyper
 from optbench.optimizers.adam import Moments
@@ -12,7 +12,7 @@ from optbench.optimizers.adapter import Rate, decay, declared, flag, small, step
 from optbench.optimizers.leafwise import At, Leafwise, State
 
 
-@declared
+@declared(source="arXiv:1904.09237; optax.scale_by_amsgrad, torch.optim.Adam")
 class AMSGrad(Moments, arrays=3, elementwise=True):
     """Adam with the largest mean of squares so far.
 
@@ -23,8 +23,6 @@ class AMSGrad(Moments, arrays=3, elementwise=True):
     In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
 
-    source: ClassVar[str] = "arXiv:1904.09237; optax.scale_by_amsgrad, torch.optim.Adam"
-
     def in_optax(self, optax: Any, rate: Rate) -> Any:
         from optbench.optimizers.standard.jax import amsgrad
 
@@ -34,7 +32,7 @@ class AMSGrad(Moments, arrays=3, elementwise=True):
         return partial(optim.Adam, betas=(self.b1, self.b2), eps=self.eps, amsgrad=True, foreach=True)
 
 
-@declared
+@declared(source="arXiv:1412.6980; optax.adamax, torch.optim.Adamax")
 class Adamax(Moments, elementwise=True):
     """Adam with a decaying maximum in place of the root of the mean of squares.
 
@@ -43,8 +41,6 @@ class Adamax(Moments, elementwise=True):
 
     In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
-
-    source: ClassVar[str] = "arXiv:1412.6980; optax.adamax, torch.optim.Adamax"
 
     learning_rate: float = step_size(0.002, 1e-4)
     b2: float = decay(0.999, "the maximum")
@@ -57,7 +53,7 @@ class Adamax(Moments, elementwise=True):
         return partial(optim.Adamax, betas=(self.b1, self.b2), eps=self.eps, foreach=True)
 
 
-@declared
+@declared(source="arXiv:2010.07468; optax.adabelief")
 class AdaBelief(Moments, name="adabelief"):
     """Adam that divides by how far gradients fall from their mean.
 
@@ -67,8 +63,6 @@ class AdaBelief(Moments, name="adabelief"):
     In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
 
-    source: ClassVar[str] = "arXiv:2010.07468; optax.adabelief"
-
     eps: float = small(1e-16)
     eps_root: float = small(1e-16, "added to the mean of squares at each step")
 
@@ -76,15 +70,13 @@ class AdaBelief(Moments, name="adabelief"):
         return optax.adabelief(rate, self.b1, self.b2, self.eps, self.eps_root)
 
 
-@declared
+@declared(source="Zaheer et al. 2018 (NeurIPS); torch-optimizer 0.3.0")
 class Yogi(Leafwise, arrays=2, elementwise=True):
     """Adam whose mean of squares moves by at most the new square, whatever its size.
 
     m <- b1 m + (1 - b1) g;  v <- v - (1 - b2) sign(v - g^2) g^2        both from `first`
     theta <- theta - learning_rate m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
     """
-
-    source: ClassVar[str] = "Zaheer et al. 2018 (NeurIPS); torch-optimizer 0.3.0"
 
     learning_rate: float = step_size(0.01, 1e-4)
     b1: float = decay(0.9, "the mean of gradients", MOMENTUM)
@@ -105,7 +97,7 @@ class Yogi(Leafwise, arrays=2, elementwise=True):
         return -at.lr * s["m"] / xp.unbias(self.b1, at.t) / divisor
 
 
-@declared
+@declared(source="arXiv:2110.05454; optax.contrib.acprop")
 class AcProp(Moments, name="acprop"):
     """AdaBelief's divisor, one step old, under the gradient itself.
 
@@ -116,8 +108,6 @@ class AcProp(Moments, name="acprop"):
     In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
 
-    source: ClassVar[str] = "arXiv:2110.05454; optax.contrib.acprop"
-
     eps: float = small(1e-16)
     eps_root: float = small(1e-16, "added to the mean of squares at each step")
     weight_decay: float = weight_decay()
@@ -126,7 +116,7 @@ class AcProp(Moments, name="acprop"):
         return optax.contrib.acprop(rate, self.b1, self.b2, self.eps, self.eps_root, self.weight_decay)
 
 
-@declared
+@declared(source="arXiv:2411.02853; github.com/iShohei220/adopt 6468572")
 class Adopt(Leafwise, slots=("m", "v"), elementwise=True):
     """Adam that divides each gradient by the mean of squares before it, then averages: converges for any b2.
 
@@ -136,8 +126,6 @@ class Adopt(Leafwise, slots=("m", "v"), elementwise=True):
     The first gradient only sets v. Without `decouple`, weight decay is added to the gradient. These are the defaults of
     the authors, but that their decay is coupled; timm clips to t^0.333.
     """
-
-    source: ClassVar[str] = "arXiv:2411.02853; github.com/iShohei220/adopt 6468572"
 
     learning_rate: float = step_size(0.001, 1e-4)
     b1: float = decay(0.9, "the mean of steps", MOMENTUM)

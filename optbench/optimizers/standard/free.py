@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from optbench.fields import MOMENTUM, hyper
 from optbench.optimizers.adam import Moments
@@ -21,7 +21,7 @@ from optbench.optimizers.leafwise import At, Leafwise, State
 from optbench.ranges import is_off
 
 
-@declared
+@declared(source="arXiv:2002.10542; optax.polyak_sgd")
 class PolyakSGD(Standard, asks=True):
     """Polyak's step, which needs the loss and its least value.
 
@@ -29,8 +29,6 @@ class PolyakSGD(Standard, asks=True):
 
     The learning rate is a bound on the step, and is swept; a schedule scales the step.
     """
-
-    source: ClassVar[str] = "arXiv:2002.10542; optax.polyak_sgd"
 
     learning_rate: float = step_size(1.0, 1e-2)
     f_min: float = hyper(0.0, "least value of the loss", bounds="(-inf, inf)")
@@ -43,7 +41,7 @@ class PolyakSGD(Standard, asks=True):
         )
 
 
-@declared
+@declared(source="arXiv:2305.07583; optax.contrib.momo")
 class Momo(Standard, arrays=1, asks=True, proportional=False):
     """Momentum with a step from a model of the loss, bounded below by `f_min`.
 
@@ -52,8 +50,6 @@ class Momo(Standard, arrays=1, asks=True, proportional=False):
     m, f and c are running means of g, of the loss and of <g, theta>.
     The learning rate is a bound on the step, and is swept; a schedule moves the bound.
     """
-
-    source: ClassVar[str] = "arXiv:2305.07583; optax.contrib.momo"
 
     learning_rate: float = step_size(1.0, 1e-2)
     b1: float = decay(0.9, "the means", MOMENTUM)
@@ -64,7 +60,7 @@ class Momo(Standard, arrays=1, asks=True, proportional=False):
         return optax.contrib.momo(rate, self.b1, self.f_min, self.weight_decay)
 
 
-@declared
+@declared(source="arXiv:2305.07583; optax.contrib.momo_adam")
 class MomoAdam(Moments, asks=True, proportional=False):
     """Momo in Adam's norm.
 
@@ -77,8 +73,6 @@ class MomoAdam(Moments, asks=True, proportional=False):
     For real parameters: the square of a complex gradient would be g^2, not |g|^2.
     """
 
-    source: ClassVar[str] = "arXiv:2305.07583; optax.contrib.momo_adam"
-
     learning_rate: float = step_size(0.01, 1e-4)
     b1: float = decay(0.9, "the means", MOMENTUM)
     f_min: float = hyper(0.0, "lower bound of the loss", bounds="(-inf, inf)")
@@ -89,7 +83,7 @@ class MomoAdam(Moments, asks=True, proportional=False):
         return optax.contrib.momo_adam(rate, *means, self.f_min, self.weight_decay)
 
 
-@declared
+@declared(source="arXiv:2302.12022; optax.contrib.dog")
 class DoG(Standard, name="dog", arrays=1, finds_step=True):
     """Distance over gradients: the step is how far one has come over the root of the gradients' squares.
 
@@ -100,8 +94,6 @@ class DoG(Standard, name="dog", arrays=1, finds_step=True):
     method has as many trials as the others.
     """
 
-    source: ClassVar[str] = "arXiv:2302.12022; optax.contrib.dog"
-
     learning_rate: float = factor()
     first: float = hyper(1e-6, "first distance, relative to the parameters", bounds="(0, inf)")
     eps: float = small(1e-8, "added to the sum of squares")
@@ -110,7 +102,7 @@ class DoG(Standard, name="dog", arrays=1, finds_step=True):
         return optax.contrib.dog(rate, ("heuristic", self.first), self.eps)
 
 
-@declared
+@declared(source="arXiv:2305.16284; optax.contrib.dowg")
 class DoWG(Standard, name="dowg", arrays=1, finds_step=True):
     """Distance over weighted gradients: DoG that weighs each gradient by the distance at its time.
 
@@ -121,8 +113,6 @@ class DoWG(Standard, name="dowg", arrays=1, finds_step=True):
     method has as many trials as the others.
     """
 
-    source: ClassVar[str] = "arXiv:2305.16284; optax.contrib.dowg"
-
     learning_rate: float = factor()
     eps: float = hyper(1e-4, "first squared distance, and added to the root", bounds="(0, inf)")
 
@@ -130,7 +120,7 @@ class DoWG(Standard, name="dowg", arrays=1, finds_step=True):
         return optax.contrib.dowg(rate, eps=self.eps)
 
 
-@declared
+@declared(source="arXiv:2306.06101; prodigyopt 1.1.2")
 class Prodigy(Leafwise, arrays=4, finds_step=True):
     """Adam with a step size that grows with a lower bound of the distance to the solution.
 
@@ -144,8 +134,6 @@ class Prodigy(Leafwise, arrays=4, finds_step=True):
     a step after its first rise. Nothing moves before the first gradient that is not 0. `optax.contrib.prodigy`
     corrects the means' bias, which here as in prodigyopt is `use_bias_correction`.
     """
-
-    source: ClassVar[str] = "arXiv:2306.06101; prodigyopt 1.1.2"
 
     learning_rate: float = factor()
     b1: float = decay(0.9, "the mean of gradients", MOMENTUM)
@@ -205,7 +193,7 @@ class Prodigy(Leafwise, arrays=4, finds_step=True):
         return xp.where(at.shared["moves"], xp.cast(-r * u, p.dtype), xp.zeros(p))
 
 
-@declared
+@declared(source="arXiv:2301.07733; optax.contrib.dadapt_adamw")
 class DAdaptAdamW(Moments, name="dadapt_adamw", arrays=3, finds_step=True, proportional=False):
     """AdamW with D-Adaptation's lower bound of the distance as its step size.
 
@@ -216,8 +204,6 @@ class DAdaptAdamW(Moments, name="dadapt_adamw", arrays=3, finds_step=True, propo
     method has as many trials as the others. A schedule also weighs the sums. Adam's bias corrections are on and weight
     decay is decoupled, as in optax; DAdaptAdam of the package dadaptation has neither by default.
     """
-
-    source: ClassVar[str] = "arXiv:2301.07733; optax.contrib.dadapt_adamw"
 
     learning_rate: float = factor()
     first: float = hyper(1e-6, "first estimate of the distance", bounds="(0, inf)")
@@ -230,7 +216,7 @@ class DAdaptAdamW(Moments, name="dadapt_adamw", arrays=3, finds_step=True, propo
         return from_the_first_gradient(optax.contrib.dadapt_adamw(rate, (self.b1, self.b2), *options))
 
 
-@declared
+@declared(source="arXiv:2101.11075; optax.contrib.madgrad")
 class Madgrad(Standard, arrays=3, proportional=False):
     """Dual averaging with the cube root of the squares' sum, and momentum towards it.
 
@@ -240,8 +226,6 @@ class Madgrad(Standard, arrays=3, proportional=False):
     Gradients are weighted when they come, so a schedule also weighs them against each other.
     For real parameters: complex numbers have no cube root here.
     """
-
-    source: ClassVar[str] = "arXiv:2101.11075; optax.contrib.madgrad"
 
     learning_rate: float = step_size(0.01, 1e-4)
     momentum: float = decay(0.9, "the way to the dual average", MOMENTUM)

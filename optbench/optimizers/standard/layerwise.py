@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from optbench.fields import MOMENTUM, hyper
 from optbench.optimizers.adam import Moments
@@ -11,7 +11,7 @@ from optbench.optimizers.leafwise import At, Clipping, Leafwise, State
 from optbench.protocol import Shapes, size
 
 
-@declared
+@declared(source="arXiv:1708.03888; timm 1.0.31")
 class LARS(Leafwise, slots=("m",)):
     """Gradients scaled to a fraction of their layer's norm, then momentum.
 
@@ -21,8 +21,6 @@ class LARS(Leafwise, slots=("m",)):
     The learning rate scales the momentum, as in torch.optim; the paper's is inside it, which differs only under a
     schedule. timm's LARS scales nothing where there is no decay, unless `always_adapt`; this one always does.
     """
-
-    source: ClassVar[str] = "arXiv:1708.03888; timm 1.0.31"
 
     learning_rate: float = step_size(1.0, 1e-1)
     momentum: float = decay(0.9, "the sum of steps", MOMENTUM)
@@ -44,7 +42,7 @@ class LARS(Leafwise, slots=("m",)):
         return -at.lr * (u + self.momentum * s["m"] if self.nesterov else s["m"])
 
 
-@declared
+@declared(source="arXiv:1904.00962; timm 1.0.31")
 class LAMB(Moments, Clipping, slots=("m", "v")):
     """Adam's step scaled to the norm of its layer.
 
@@ -54,8 +52,6 @@ class LAMB(Moments, Clipping, slots=("m", "v")):
     `apex`'s and timm's LAMB clip the gradients to a norm of 1 (`max_grad_norm`), decay by 0.01, and without decay do
     not scale a layer unless `always_adapt`; the paper has no clip, and scales always.
     """
-
-    source: ClassVar[str] = "arXiv:1904.00962; timm 1.0.31"
 
     learning_rate: float = step_size(0.01, 1e-4)
     eps: float = small(1e-6)
@@ -86,7 +82,7 @@ class LAMB(Moments, Clipping, slots=("m", "v")):
         return decayed - at.lr * u - p
 
 
-@declared
+@declared(source="arXiv:2406.16793; adam-mini 1.1.1", memory="n + one for each row")
 class AdamMini(Moments, Leafwise):
     """Adam with one mean of squares for each row of a matrix, and one for each other parameter.
 
@@ -96,9 +92,6 @@ class AdamMini(Moments, Leafwise):
     Vectors do not decay. The original finds blocks by names: biases have a mean for each entry (`vectors='entry'`),
     queries and keys one for each head, which is not offered here.
     """
-
-    source: ClassVar[str] = "arXiv:2406.16793; adam-mini 1.1.1"
-    memory: ClassVar[str] = "n + one for each row"
 
     weight_decay: float = weight_decay()
     vectors: str = hyper("leaf", "what has a mean of squares in vectors", choices=("leaf", "entry"))
@@ -124,7 +117,7 @@ class AdamMini(Moments, Leafwise):
         return size(shapes) + sum(shape[0] if len(shape) in axes else 1 for shape in shapes.values())
 
 
-@declared
+@declared(source="arXiv:2002.03432; optax.fromage")
 class Fromage(Standard, proportional=False):
     """Steps relative to each layer's norm, then a contraction that keeps the norm from growing.
 
@@ -134,8 +127,6 @@ class Fromage(Standard, proportional=False):
     The contraction depends on the learning rate too, so a schedule does not scale the step alone.
     In float16 the least norm is 0, and a leaf without gradient 0 / 0.
     """
-
-    source: ClassVar[str] = "arXiv:2002.03432; optax.fromage"
 
     learning_rate: float = step_size(0.01, 1e-4)
     min_norm: float = hyper(1e-6, "least norm of parameters and gradients", bounds="(0, inf)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from optbench.fields import MOMENTUM, hyper
 from optbench.optimizers.adapter import decay, declared, flag, size, small, step_size, weight_decay
@@ -17,7 +17,7 @@ def corrected(xp: Any, g: Any, last: Any, gamma: float, b1: Any) -> Any:
     return c / xp.cast(xp.at_least(xp.norm(c), 1), c.dtype)
 
 
-@declared
+@declared(source="arXiv:2411.10438; github.com/AGI-Arena/MARS 4831e28")
 class MARS(Leafwise, arrays=3, stacks=True):
     """Variance reduction: each gradient plus some of its change, then AdamW, Lion or Muon's step.
 
@@ -29,8 +29,6 @@ class MARS(Leafwise, arrays=3, stacks=True):
     g_{t-1} is that of the batch before, as in the original's approximate form. What has not two axes goes by AdamW
     with the numbers `..._1d` and its plain gradient, unless `optimize_1d`.
     """
-
-    source: ClassVar[str] = "arXiv:2411.10438; github.com/AGI-Arena/MARS 4831e28"
 
     learning_rate: float = step_size(0.003, 1e-4)
     b1: float = decay(0.95, "the mean of gradients", MOMENTUM)

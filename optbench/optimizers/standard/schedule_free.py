@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from optbench.fields import MOMENTUM, hyper
 from optbench.optimizers.adapter import decay, declared, size, small, step_size, weight_decay
@@ -54,7 +54,7 @@ class ScheduleFree(Leafwise, elementwise=True, averages=True, proportional=False
         return (p - (1 - self.b1) * s["z"]) / self.b1
 
 
-@declared
+@declared(source="arXiv:2405.15682; github.com/facebookresearch/schedule_free 70785b5")
 class ScheduleFreeSGD(ScheduleFree, arrays=1):
     """Descent without a schedule: gradients are taken between a fast sequence and its average.
 
@@ -64,8 +64,6 @@ class ScheduleFreeSGD(ScheduleFree, arrays=1):
     y is trained; the average x is what is evaluated.
     """
 
-    source: ClassVar[str] = "arXiv:2405.15682; github.com/facebookresearch/schedule_free 70785b5"
-
     learning_rate: float = step_size(0.1, 3e-3)
     b1: float = averaging()
     r: float = hyper(0.0, "power of the step's number in the weights of the average", bounds="[0, inf)")
@@ -73,7 +71,7 @@ class ScheduleFreeSGD(ScheduleFree, arrays=1):
     weight_decay: float = weight_decay(0.0, "weight decay at y")
 
 
-@declared
+@declared(source="arXiv:2405.15682; github.com/facebookresearch/schedule_free 70785b5")
 class ScheduleFreeAdamW(ScheduleFree, name="schedule_free_adamw", arrays=2):
     """AdamW without a schedule: RMSprop's steps in the place of descent's.
 
@@ -83,8 +81,6 @@ class ScheduleFreeAdamW(ScheduleFree, name="schedule_free_adamw", arrays=2):
 
     y is trained; the average x is what is evaluated. With `inner_momentum`, a corrected mean of gradients is divided.
     """
-
-    source: ClassVar[str] = "arXiv:2405.15682; github.com/facebookresearch/schedule_free 70785b5"
 
     learning_rate: float = step_size(0.0025, 1e-4)
     b1: float = averaging()

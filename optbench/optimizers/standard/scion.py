@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from optbench.fields import MOMENTUM, hyper
 from optbench.optimizers.adapter import decay, declared, flag, size, step_size
@@ -14,7 +14,7 @@ from optbench.ranges import is_off
 NORMS = ("auto", "bias", "spectral", "conv", "column", "row", "sign")
 
 
-@declared
+@declared(source="arXiv:2502.07529; github.com/LIONS-EPFL/scion f58a393", memory="n, none at b1 = 0")
 class Scion(Leafwise, stacks=True):
     """Steps of a fixed length in a norm that fits the layer: the least linear function on its ball.
 
@@ -29,9 +29,6 @@ class Scion(Leafwise, stacks=True):
     Heads and embeddings go by `head_norm` and `embedding_norm`, scaled by `head_scale` beside `scale`: 'sign' and 60
     for the 50 and 3000 that the authors give language models. The package's own defaults are scale 1 and 'auto'.
     """
-
-    source: ClassVar[str] = "arXiv:2502.07529; github.com/LIONS-EPFL/scion f58a393"
-    memory: ClassVar[str] = "n, none at b1 = 0"
 
     learning_rate: float = step_size(2.5e-4, 2.5e-6)
     b1: float = decay(0.9, "the mean of gradients; 0 keeps none", MOMENTUM)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 from optbench.fields import MOMENTUM, UserError, hyper
 from optbench.optimizers.adapter import decay, declared, flag, size, small, step_size, weight_decay
@@ -117,7 +117,10 @@ class Hidden(Leafwise, stacks=True):
         return None
 
 
-@declared
+@declared(
+    source="Jordan et al. 2024, github.com/KellerJordan/Muon 857d1ad; arXiv:2502.16982",
+    memory="n for hidden matrices, 2n for the rest",
+)
 class Muon(Hidden):
     """Momentum whose hidden matrices are made orthogonal; everything else goes by adam.
 
@@ -131,9 +134,6 @@ class Muon(Hidden):
     originals iterate in bfloat16, this in the dtype of the parameters. An `aux_scale` of 0.015 is far too little for
     small models: suite grand has 1.
     """
-
-    source: ClassVar[str] = "Jordan et al. 2024, github.com/KellerJordan/Muon 857d1ad; arXiv:2502.16982"
-    memory: ClassVar[str] = "n for hidden matrices, 2n for the rest"
 
     nesterov: bool = flag(True, "look ahead")
     scale: str = hyper("jordan", "length of the step by the shape", choices=("jordan", "moonshot"))
@@ -159,7 +159,10 @@ class Muon(Hidden):
         return moved(u, -at.lr * scale, p, at.lr * self.weight_decay)
 
 
-@declared
+@declared(
+    source="arXiv:2510.05491; github.com/zichongli5/NorMuon d45c9a4",
+    memory="n + one for each row for hidden matrices, 2n for the rest",
+)
 class NorMuon(Hidden, name="normuon"):
     """Muon whose rows are scaled by a running mean of their squares, with the length that Muon's step has.
 
@@ -167,9 +170,6 @@ class NorMuon(Hidden, name="normuon"):
     u = O / (sqrt(v) + 1e-10);  u <- |O| / (|u| + 1e-10) u    norms over the last two axes
     theta <- theta - learning_rate (sqrt(max(1, out / in)) u + weight_decay theta)
     """
-
-    source: ClassVar[str] = "arXiv:2510.05491; github.com/zichongli5/NorMuon d45c9a4"
-    memory: ClassVar[str] = "n + one for each row for hidden matrices, 2n for the rest"
 
     b2: float = decay(0.95, "the mean of squares of rows")
     nesterov: bool = flag(True, "look ahead")
@@ -193,7 +193,10 @@ class NorMuon(Hidden, name="normuon"):
         return moved(even, -at.lr * scale, p, at.lr * self.weight_decay)
 
 
-@declared
+@declared(
+    source="arXiv:2504.05295; github.com/microsoft/dion 0a059a4",
+    memory="n + rank times the shorter axis for hidden matrices, 2n for the rest",
+)
 class Dion(Hidden, draws=True):
     """Muon's step of low rank, by one power iteration from the last step's basis, with what it misses kept.
 
@@ -204,9 +207,6 @@ class Dion(Hidden, draws=True):
     Kernels are matrices [out, all others]; of one that is wider than tall, the transpose is stepped. The first Q is
     drawn. The original's Adam decays by `aux_weight_decay` and has its learning rate from its own param group.
     """
-
-    source: ClassVar[str] = "arXiv:2504.05295; github.com/microsoft/dion 0a059a4"
-    memory: ClassVar[str] = "n + rank times the shorter axis for hidden matrices, 2n for the rest"
 
     learning_rate: float = step_size(0.01, 1e-4)
     b1: float = decay(0.95, "what of the captured part stays in the momentum", MOMENTUM)
