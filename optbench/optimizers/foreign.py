@@ -224,10 +224,8 @@ def parse(text: str, made: Any = None, called: str = "") -> Foreign:
 
 def of(thing: Any, called: str = "") -> Foreign:
     """From a function or class, or from an optax transformation, whose learning rate is its own."""
-    if (
-        callable(getattr(thing, "init", None))
-        and callable(getattr(thing, "update", None))
-        and not isinstance(thing, type)
+    if not isinstance(thing, type) and all(
+        callable(getattr(thing, each, None)) for each in ("init", "update")
     ):
         return of(lambda: thing, called or "transformation")
     if not callable(thing) or not hasattr(thing, "__qualname__"):

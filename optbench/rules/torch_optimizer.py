@@ -132,8 +132,7 @@ class CheckedOptimizer(torch.optim.Optimizer):
         """Load a state; entries that are kept wider than the parameter keep their dtype."""
         super().load_state_dict(state_dict)
         saved = [index for group in state_dict["param_groups"] for index in group["params"]]
-        params = [param for group in self.param_groups for param in group["params"]]
-        for index, param in zip(saved, params, strict=True):
+        for param, (index,) in self.beside(saved).items():
             for key, value in state_dict["state"].get(index, {}).items():
                 if self.wide_entries is None or key in self.wide_entries:
                     self.state[param][key] = mapped(

@@ -12,7 +12,7 @@ import jax.numpy as np
 
 from optbench.rules.optax_transform import one_minus_power, wide
 
-zeros, where, clip, at_most, at_least = np.zeros_like, np.where, np.clip, np.minimum, np.maximum
+zeros, where, at_most, at_least = np.zeros_like, np.where, np.minimum, np.maximum
 eigh = np.linalg.eigh
 """Eigenvalues, rising, and eigenvectors as columns."""
 branch = jax.lax.cond
@@ -84,10 +84,6 @@ def mean(x: Any, axes: tuple[int, ...]) -> Any:
 def inverse_root(x: Any) -> Any:
     """x^(-1/2), and 0 where x is 0."""
     return np.where(x == 0, 0, 1 / np.sqrt(np.where(x == 0, 1, x)))
-
-
-def qr(x: Any) -> Any:
-    return np.linalg.qr(x)[0]
 
 
 def each(function: Callable[..., Any], rows: list[tuple[Any, ...]]) -> list[Any]:

@@ -12,7 +12,7 @@ import torch
 from optbench.fields import hyper
 from optbench.optimizers.adapter import option_names
 from optbench.optimizers.leafwise import At, Leafwise, torch_arrays
-from optbench.protocol import Noise, Setting, role_of
+from optbench.protocol import Setting, role_of
 from optbench.rules.arguments import rate
 from optbench.rules.torch import CurvatureRule, SeedNoise, TorchRule
 from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, optimizer, value_of, wide
@@ -30,13 +30,7 @@ class LeafwiseOptimizer(CheckedOptimizer):
     wide_entries: ClassVar[tuple[str, ...] | None] = None
 
     def build(
-        self,
-        params: Any,
-        *,
-        roles: Mapping[str, str] | None = None,
-        seed: int = 0,
-        noise: Noise | None = None,
-        **options: Any,
+        self, params: Any, *, roles: Any = None, seed: int = 0, noise: Any = None, **options: Any
     ) -> None:
         self.roles, self.noise = dict(roles or {}), SeedNoise(seed) if noise is None else noise
         super().build(params, **options)

@@ -11,7 +11,7 @@ import torch
 from optbench.rules.torch_optimizer import wide
 
 np: Any = torch
-log, zeros, clip = math.log, torch.zeros_like, torch.clamp
+log, zeros = math.log, torch.zeros_like
 
 
 def ema(mean: Any, x: Any, decay: Any) -> Any:
@@ -79,10 +79,6 @@ def where(condition: Any, x: Any, other: Any) -> Any:
 
 def inverse_root(x: Any) -> Any:
     return torch.where(x == 0, 0, x.rsqrt())
-
-
-def qr(x: Any) -> Any:
-    return torch.linalg.qr(x)[0]
 
 
 def eigh(x: Any) -> tuple[Any, Any]:

@@ -131,7 +131,7 @@ class SOAP(Bases, parity=False, proportional=False):
             G, Q = s[f"G{i}"], s[f"Q{i}"]
             order = xp.np.argsort(-(Q * (G @ Q)).sum(0))
             s["v"] = xp.np.moveaxis(xp.np.moveaxis(s["v"], i, 0)[order], 0, i)
-            s[f"Q{i}"] = xp.qr(G @ Q[:, order])
+            s[f"Q{i}"] = xp.np.linalg.qr(G @ Q[:, order])[0]
         s["m"] = rotated(xp, rotated(xp, s["m"], back), {i: s[f"Q{i}"] for i in axes})
         return s
 

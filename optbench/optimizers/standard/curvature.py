@@ -41,7 +41,7 @@ class Sophia(Leafwise, order=2, slots=("m", "h")):
             s["h"] = xp.where(at.due, xp.ema(s["h"], at.diagonal, self.b2), s["h"])
         s["m"] = xp.ema(s["m"], g, self.b1)
         u = s["m"] / (xp.at_least(self.gamma * s["h"], 0) + self.eps)
-        return -at.lr * (xp.clip(u, -self.clipping, self.clipping) + self.weight_decay * p)
+        return -at.lr * (xp.np.clip(u, -self.clipping, self.clipping) + self.weight_decay * p)
 
     def due_hvps(self, steps: int) -> int:
         return -(-steps // self.update_every)

@@ -143,6 +143,6 @@ class Adopt(Leafwise, slots=("m", "v"), elementwise=True):
         u = g / xp.at_least(s["v"] ** 0.5, self.eps) * later
         if self.clip_power is not None:
             bound = xp.number(at.t - 1) ** self.clip_power
-            u = xp.cast(xp.clip(u, -bound, bound), g.dtype)
+            u = xp.cast(xp.np.clip(u, -bound, bound), g.dtype)
         s["m"], s["v"] = xp.ema(s["m"], u, self.b1), xp.ema(s["v"], g * g, self.b2 * later)
         return -at.lr * later * (s["m"] + decoupled * p)

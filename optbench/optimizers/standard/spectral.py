@@ -224,9 +224,9 @@ class Dion(Hidden, draws=True):
         m = (s["m"] + g).reshape(p.shape[0], -1)
         out, others = m.shape
         m, R = m.T if out < others else m, s["Q"]
-        P = xp.qr(m @ R)
+        P = xp.np.linalg.qr(m @ R)[0]
         for _ in range(self.power_iterations - 1):
-            P = xp.qr(m @ (m.T @ P))
+            P = xp.np.linalg.qr(m @ (m.T @ P))[0]
         R = m.T @ P
         # A momentum of 0 has no basis: nothing moves, and the next step starts from this one's.
         alive = (m * m).sum() > 0
