@@ -13,8 +13,6 @@ from optbench.optimizers.standard import (
     free,
     layerwise,
     mars,
-    schedule_free,
-    scion,
     spectral,
 )
 
@@ -49,7 +47,7 @@ CLASSES: tuple[type[Optimizer], ...] = (
     layerwise.Fromage,
     spectral.Muon,
     spectral.NorMuon,
-    scion.Scion,
+    spectral.Scion,
     spectral.Dion,
     mars.MARS,
     bases.SOAP,
@@ -61,8 +59,8 @@ CLASSES: tuple[type[Optimizer], ...] = (
     free.DoWG,
     free.Prodigy,
     free.DAdaptAdamW,
-    schedule_free.ScheduleFreeSGD,
-    schedule_free.ScheduleFreeAdamW,
+    free.ScheduleFreeSGD,
+    free.ScheduleFreeAdamW,
     free.Madgrad,
     curvature.Sophia,
     curvature.LBFGS,
