@@ -169,9 +169,8 @@ class Named:
         base, rest = self.name, changed
         for name, preset in self.presets.items():
             left = {key: value for key, value in changed.items() if key not in preset}
-            if all(getattr(self, key) == value for key, value in preset.items()) and (
-                not left if not rest else len(left) < len(rest)
-            ):
+            fits = all(getattr(self, key) == value for key, value in preset.items())
+            if fits and (len(left) < len(rest) or not (left or rest)):
                 base, rest = name, left
         return f"{base}[{','.join(f'{key}={value}' for key, value in rest.items())}]" if rest else base
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -36,11 +36,10 @@ class SeedNoise:
         return torch.rand((), generator=self._generator(name, step), dtype=dtype)
 
 
-class TableNoise:
+class TableNoise(NamedTuple):
     """Draws recorded from an original: name to array [steps, ...]."""
 
-    def __init__(self, table: Mapping[str, torch.Tensor]):
-        self.table = table
+    table: Mapping[str, torch.Tensor]
 
     def normal(self, name: str, step: int, like: torch.Tensor) -> torch.Tensor:
         return self.table[name][int(step)].to(like)

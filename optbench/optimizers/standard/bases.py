@@ -56,18 +56,7 @@ class SOAP(Bases, parity=False, proportional=False):
 
     def merged(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape as it is preconditioned."""
-        if not self.merge_dims:
-            return shape
-        found, joined = [], 1
-        for n in shape:
-            if joined * n <= self.max_precond_dim:
-                joined *= n
-            elif joined > 1:
-                found.append(joined)
-                joined = n
-            else:
-                found.append(n)
-        return (*found, joined) if joined > 1 or not found else tuple(found)
+        return joined(shape, self.max_precond_dim) if self.merge_dims else shape
 
     def axes(self, shape: tuple[int, ...], role: str = "") -> list[int]:
         """The axes that have a basis."""
@@ -188,15 +177,7 @@ class Shampoo(Bases):
 
     def merged(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape as it is preconditioned: axes joined from the last."""
-        if not self.merge_dims:
-            return shape
-        found: list[int] = []
-        for n in (n for n in reversed(shape) if n != 1):
-            if found and found[-1] * n <= self.max_preconditioner_dim:
-                found[-1] *= n
-            else:
-                found.append(n)
-        return tuple(reversed(found or [1]))
+        return joined(shape[::-1], self.max_preconditioner_dim)[::-1] if self.merge_dims else shape
 
     def axes(self, shape: tuple[int, ...]) -> list[int]:
         return [i for i, n in enumerate(shape) if n <= self.max_preconditioner_dim]
@@ -284,6 +265,17 @@ class Shampoo(Bases):
 def added(xp: Any, mean: Any, x: Any, decay: float) -> Any:
     """A running mean, or the sum where the decay is 1."""
     return mean + x if decay == 1 else xp.ema(mean, x, decay)
+
+
+def joined(shape: tuple[int, ...], longest: int) -> tuple[int, ...]:
+    """The lengths of axes with neighbours joined, from the first, up to `longest`."""
+    found: list[int] = []
+    for n in shape:
+        if found and found[-1] * n <= longest:
+            found[-1] *= n
+        elif n != 1:
+            found.append(n)
+    return tuple(found or [1])
 
 
 def products(method: Any, shapes: Shapes, count: float) -> float:
