@@ -288,9 +288,8 @@ def takes_schedule(target: str, make: Callable[..., Any], options: tuple[tuple[s
     name = rate_name(make)
     assert name is not None
     declared = parameters(make)[name].annotation
-    text = declared if isinstance(declared, str) else getattr(declared, "__name__", None) or str(declared)
     if declared is not inspect.Parameter.empty:
-        return any(word in f"{text} {declared}" for word in ("Schedule", "Callable", "Any"))
+        return any(word in str(declared) for word in ("Schedule", "Callable", "Any"))
     import jax
     import jax.numpy as jnp
     import optax

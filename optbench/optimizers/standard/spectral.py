@@ -73,22 +73,19 @@ class Hidden(Leafwise, stacks=True):
         if self.aux != "adam":
             auxiliary(self.aux)
 
-    def is_hidden(self, role: str) -> bool:
-        return role == "matrix"
-
     def ratio(self) -> float:
         """The auxiliary's learning rate where `aux_scale` is None."""
         return 1.0
 
     def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
-        if self.is_hidden(role):
+        if role == "matrix":
             return self.start_hidden(xp, p, role, normal)
         if self.aux != "adam":
             return auxiliary(self.aux).start(xp, p, role, normal)
         return {"m": xp.zeros(p), "v": xp.zeros(p)}
 
     def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
-        if self.is_hidden(at.role):
+        if at.role == "matrix":
             return self.step_hidden(xp, g, p, s, at)
         lr = at.lr * (self.ratio() if self.aux_scale is None else self.aux_scale)
         if self.aux != "adam":
