@@ -153,10 +153,8 @@ class Named:
         known = [f.name for f in dataclasses.fields(self)]
         for key in changes:
             if key not in known:
-                near = nearest(key, known)
-                raise UserError(
-                    f"{self.kind} {self.name} has no field {key!r}. {near} See: optbench show {self.name}"
-                )
+                near = f"{nearest(key, known)} See: optbench show {self.name}"
+                raise UserError(f"{self.kind} {self.name} has no field {key!r}. {near}")
         return dataclasses.replace(self, **changes)
 
     def label(self) -> str:

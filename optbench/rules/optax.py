@@ -15,6 +15,7 @@ import optax.contrib
 
 from optbench.protocol import Counts, Noise, Objective, Step, normals
 
+AtStep = Callable[[Any, Any], Any]
 SHARED_BELOW = 65536
 """Numbers of an array below which it shares a draw: one stream for many small arrays costs less than one each."""
 
@@ -144,12 +145,7 @@ class CurvatureRule(OptaxRule):
     so a step that needs none pays for none.
     """
 
-    def __init__(
-        self,
-        transform: optax.GradientTransformationExtraArgs,
-        due: Callable[[Any, Any], Any],
-        probe: Callable[[Any, Any], Any],
-    ):
+    def __init__(self, transform: optax.GradientTransformation, due: AtStep, probe: AtStep):
         super().__init__(transform)
         self.due, self.probe = due, probe
 

@@ -14,6 +14,7 @@ from optbench.rules.torch_optimizer import outside
 Parameters = dict[str, torch.Tensor]
 Make = Callable[[Iterable[tuple[str, torch.Tensor]]], torch.optim.Optimizer]
 Factor = Callable[[int], float]
+Probe = Callable[[int, Parameters], Parameters]
 
 
 class SeedNoise:
@@ -134,13 +135,7 @@ class CurvatureRule(TorchRule):
     parameters. `due(t)` says whether step t has a product, `probe(t, params)` draws its vector by name.
     """
 
-    def __init__(
-        self,
-        make: Make,
-        factor: Factor,
-        due: Callable[[int], bool],
-        probe: Callable[[int, Parameters], Parameters],
-    ):
+    def __init__(self, make: Make, factor: Factor, due: Callable[[int], bool], probe: Probe):
         super().__init__(make, factor)
         self.due, self.probe = due, probe
 
