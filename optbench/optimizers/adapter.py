@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, fields
 from functools import partial
+from operator import attrgetter
 from typing import Any, ClassVar, TypeVar, dataclass_transform, overload
 
 from optbench.fields import Search, hyper
@@ -113,9 +114,11 @@ def option_names(declared: type[Method]) -> list[str]:
 
 
 class Standard(Method):
-    """A method of optax or torch.optim. A subclass overrides `in_optax`, `in_torch` or both."""
+    """A method of optax or torch.optim. A subclass names `optax` or overrides `in_optax`, or `in_torch`, or both."""
 
     memory: ClassVar[str] = "0"
+    optax: ClassVar[str] = ""
+    """The function of optax that takes the learning rate, and every other hyperparameter by its name."""
     asks: ClassVar[bool] = False
     """Whether the transformation asks for more than a gradient: the loss, or the loss as a function."""
     closes: ClassVar[bool] = False
@@ -125,17 +128,21 @@ class Standard(Method):
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
         """The optax transformation; `rate(count)` is the learning rate under the schedule."""
-        raise self.not_in("jax")
+        if not self.optax:
+            raise self.not_in("jax")
+        return attrgetter(self.optax)(optax)(rate, **self.options())
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
         """The torch.optim optimizer as a function of the parameters and `lr`."""
         raise self.not_in("torch")
 
     def frameworks(self) -> tuple[str, ...]:
-        cls, halves = type(self), {"jax": "in_optax", "torch": "in_torch"}
-        return tuple(
-            name for name, half in halves.items() if getattr(cls, half) is not getattr(Standard, half)
-        )
+        jax = self.optax or type(self).in_optax is not Standard.in_optax
+        torch = type(self).in_torch is not Standard.in_torch
+        return ("jax",) * bool(jax) + ("torch",) * torch
+
+    def options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in option_names(type(self))}
 
     def rate(self, setting: Setting) -> Rate:
         learning_rate: Any = getattr(self, "learning_rate", 1.0)

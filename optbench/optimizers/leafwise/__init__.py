@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, NamedTuple
 
-from optbench.optimizers.adapter import Standard, option_names
+from optbench.optimizers.adapter import Standard
 from optbench.protocol import Rule, Setting
 
 State = dict[str, Any]
@@ -76,9 +76,6 @@ class Leafwise(Standard):
     def evaluated(self, xp: Any, p: Any, s: State) -> Any:
         """What is evaluated in the place of a parameter, if `averages`."""
         return p
-
-    def options(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in option_names(type(self))}
 
     def frameworks(self) -> tuple[str, ...]:
         return ("jax", "torch")

@@ -14,7 +14,7 @@ from optbench.optimizers.leafwise import At, Clipping, Leafwise, State
 
 
 @declared(source="Dozat 2016; optax.nadamw, torch.optim.NAdam")
-class NAdam(Moments, elementwise=True):
+class NAdam(Moments, optax="nadamw", elementwise=True):
     """Adam that looks ahead as Nesterov's momentum does; weight decay is decoupled.
 
         m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
@@ -28,9 +28,6 @@ class NAdam(Moments, elementwise=True):
 
     learning_rate: float = step_size(0.002, 1e-4)
     weight_decay: float = weight_decay()
-
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        return optax.nadamw(rate, self.b1, self.b2, self.eps, weight_decay=self.weight_decay)
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
         """torch.optim.NAdam; 0.96 to an infinite power is 0, and the momentum b1 from the first step."""
@@ -103,7 +100,7 @@ class Adan(Clipping, slots=("m", "v", "n", "last"), elementwise=True):
 
 
 @declared(source="arXiv:1711.00141; optax.optimistic_adam_v2")
-class OptimisticAdam(Standard, arrays=3):
+class OptimisticAdam(Standard, optax="optimistic_adam_v2", arrays=3):
     """Adam's step plus how it changed; made for games.
 
         u = Adam(g)        Adam's step, with Nesterov's look ahead
@@ -118,10 +115,6 @@ class OptimisticAdam(Standard, arrays=3):
     b1: float = decay(0.9, "the mean of gradients", MOMENTUM)
     b2: float = decay(0.999, "the mean of squares")
     eps: float = small(1e-8)
-
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        weights = {"alpha": self.alpha, "beta": self.beta}
-        return optax.optimistic_adam_v2(rate, **weights, b1=self.b1, b2=self.b2, eps=self.eps)
 
 
 @declared(source="arXiv:2409.03137; github.com/apple/ml-ademamix c3d73c0")
@@ -166,7 +159,7 @@ def half_life(xp: Any, decay: Any) -> Any:
 
 
 @declared(source="arXiv:2502.02431; optax.contrib.simplified_ademamix")
-class SimplifiedAdEMAMix(Standard, name="simplified_ademamix", arrays=2):
+class SimplifiedAdEMAMix(Standard, name="simplified_ademamix", optax="contrib.simplified_ademamix", arrays=2):
     """Adam with a sum in place of the mean of gradients, and the gradient itself added.
 
         m <- b1 m + g;  v <- b2 v + (1 - b2) g^2
@@ -182,10 +175,6 @@ class SimplifiedAdEMAMix(Standard, name="simplified_ademamix", arrays=2):
     alpha: float = hyper(0.0, "weight of the gradient", bounds="[0, inf)")
     eps: float = small(1e-8)
     weight_decay: float = weight_decay()
-
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        sums = (self.b1, self.b2, self.alpha, self.eps)
-        return optax.contrib.simplified_ademamix(rate, *sums, weight_decay=self.weight_decay)
 
 
 @declared(source="arXiv:1904.09237; optax.scale_by_amsgrad, torch.optim.Adam")
@@ -209,7 +198,7 @@ class AMSGrad(Moments, arrays=3, elementwise=True):
 
 
 @declared(source="arXiv:1412.6980; optax.adamax, torch.optim.Adamax")
-class Adamax(Moments, elementwise=True):
+class Adamax(Moments, optax="adamax", elementwise=True):
     """Adam with a decaying maximum in place of the root of the mean of squares.
 
         m <- b1 m + (1 - b1) g;  u <- max(b2 u, |g| + eps)
@@ -222,15 +211,12 @@ class Adamax(Moments, elementwise=True):
     b2: float = decay(0.999, "the maximum")
     eps: float = small(1e-8, "added to the gradient's size")
 
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        return optax.adamax(rate, self.b1, self.b2, self.eps)
-
     def in_torch(self, optim: Any) -> Callable[..., Any]:
         return partial(optim.Adamax, betas=(self.b1, self.b2), eps=self.eps, foreach=True)
 
 
 @declared(source="arXiv:2010.07468; optax.adabelief")
-class AdaBelief(Moments, name="adabelief"):
+class AdaBelief(Moments, name="adabelief", optax="adabelief"):
     """Adam that divides by how far gradients fall from their mean.
 
         m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) (g - m)^2 + eps_root
@@ -241,9 +227,6 @@ class AdaBelief(Moments, name="adabelief"):
 
     eps: float = small(1e-16)
     eps_root: float = small(1e-16, "added to the mean of squares at each step")
-
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        return optax.adabelief(rate, self.b1, self.b2, self.eps, self.eps_root)
 
 
 @declared(source="Zaheer et al. 2018 (NeurIPS); torch-optimizer 0.3.0")
@@ -274,7 +257,7 @@ class Yogi(Leafwise, arrays=2, elementwise=True):
 
 
 @declared(source="arXiv:2110.05454; optax.contrib.acprop")
-class AcProp(Moments, name="acprop"):
+class AcProp(Moments, name="acprop", optax="contrib.acprop"):
     """AdaBelief's divisor, one step old, under the gradient itself.
 
         m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) (g - m_{t-1})^2 + eps_root
@@ -287,9 +270,6 @@ class AcProp(Moments, name="acprop"):
     eps: float = small(1e-16)
     eps_root: float = small(1e-16, "added to the mean of squares at each step")
     weight_decay: float = weight_decay()
-
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        return optax.contrib.acprop(rate, self.b1, self.b2, self.eps, self.eps_root, self.weight_decay)
 
 
 @declared(source="arXiv:2411.02853; github.com/iShohei220/adopt 6468572")

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from optbench.fields import MOMENTUM, hyper
-from optbench.optimizers.adapter import Rate, Standard, decay, declared, size, small, step_size, weight_decay
+from optbench.optimizers.adapter import Standard, decay, declared, size, small, step_size, weight_decay
 from optbench.optimizers.leafwise import At, Leafwise, State
 from optbench.protocol import Shapes
 
@@ -51,7 +51,7 @@ class Sophia(Leafwise, order=2, slots=("m", "h")):
     source="Liu and Nocedal 1989, doi:10.1007/BF01589116; optax.lbfgs, torch.optim.LBFGS",
     memory="(2 memory_size + 3) n at most",
 )
-class LBFGS(Standard, asks=True, closes=True, grows=True, parity=False, proportional=False):
+class LBFGS(Standard, optax="lbfgs", asks=True, closes=True, grows=True, parity=False, proportional=False):
     """Limited-memory BFGS with a line search: quasi-Newton directions from the last steps and gradients.
 
         d = -B g                B from the last `memory_size` pairs (s, y) by the two-loop recursion
@@ -65,9 +65,6 @@ class LBFGS(Standard, asks=True, closes=True, grows=True, parity=False, proporti
     """
 
     memory_size: int = hyper(10, "pairs that are kept", bounds="[1, inf)")
-
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        return optax.lbfgs(rate, self.memory_size)
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
         options = {"max_iter": 1, "max_eval": 21, "history_size": self.memory_size}

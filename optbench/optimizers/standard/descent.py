@@ -37,16 +37,13 @@ class Nesterov(SGD):
 
 
 @declared(source="arXiv:1802.04434; optax.sign_sgd")
-class SignSGD(Standard):
+class SignSGD(Standard, optax="sign_sgd"):
     """Every entry moves by the learning rate, against the sign of its gradient.
 
     theta <- theta - learning_rate sign(g)
     """
 
     learning_rate: float = step_size(0.001, 1e-5)
-
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        return optax.sign_sgd(rate)
 
 
 @declared(source="arXiv:1802.04434; optax.signum")
@@ -83,7 +80,7 @@ class Lion(Leafwise, slots=("m",), elementwise=True):
 
 
 @declared(source="arXiv:1711.00141; optax.optimistic_gradient_descent")
-class OptimisticSGD(Standard, arrays=1):
+class OptimisticSGD(Standard, optax="optimistic_gradient_descent", arrays=1):
     """Descent along the gradient plus how it changed; made for games, where it damps the turning.
 
     theta <- theta - learning_rate ((alpha + beta) g_t - beta g_{t-1}),  g_0 = g_1
@@ -92,9 +89,6 @@ class OptimisticSGD(Standard, arrays=1):
     learning_rate: float = step_size(0.01, 3e-4)
     alpha: float = hyper(1.0, "weight of the gradient", bounds="(0, inf)")
     beta: float = hyper(1.0, "weight of its change", bounds="[0, inf)", lane=True, search=Search(0.1, 10.0))
-
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        return optax.optimistic_gradient_descent(rate, self.alpha, self.beta)
 
 
 @declared(source="Riedmiller and Braun 1993, doi:10.1109/ICNN.1993.298623; optax, torch.optim.Rprop")

@@ -104,7 +104,7 @@ class DoG(Standard, name="dog", arrays=1, finds_step=True):
 
 
 @declared(source="arXiv:2305.16284; optax.contrib.dowg")
-class DoWG(Standard, name="dowg", arrays=1, finds_step=True):
+class DoWG(Standard, name="dowg", optax="contrib.dowg", arrays=1, finds_step=True):
     """Distance over weighted gradients: DoG that weighs each gradient by the distance at its time.
 
         r2 = max |theta - theta_0|^2;  w <- w + r2 |g|^2        the maximum is over the steps so far, at least eps
@@ -116,9 +116,6 @@ class DoWG(Standard, name="dowg", arrays=1, finds_step=True):
 
     learning_rate: float = factor()
     eps: float = hyper(1e-4, "first squared distance, and added to the root", bounds="(0, inf)")
-
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        return optax.contrib.dowg(rate, eps=self.eps)
 
 
 @declared(source="arXiv:2306.06101; prodigyopt 1.1.2")

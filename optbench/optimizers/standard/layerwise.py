@@ -6,7 +6,7 @@ from typing import Any
 
 from optbench.fields import MOMENTUM, hyper
 from optbench.optimizers.adam import Moments
-from optbench.optimizers.adapter import Rate, Standard, decay, declared, flag, small, step_size, weight_decay
+from optbench.optimizers.adapter import Standard, decay, declared, flag, small, step_size, weight_decay
 from optbench.optimizers.leafwise import At, Clipping, Leafwise, State
 from optbench.protocol import Shapes, size
 
@@ -118,7 +118,7 @@ class AdamMini(Moments, Leafwise):
 
 
 @declared(source="arXiv:2002.03432; optax.fromage")
-class Fromage(Standard, proportional=False):
+class Fromage(Standard, optax="fromage", proportional=False):
     """Steps relative to each layer's norm, then a contraction that keeps the norm from growing.
 
         u = max(|theta|, min_norm) / max(|g|, min_norm) g        for each leaf
@@ -130,6 +130,3 @@ class Fromage(Standard, proportional=False):
 
     learning_rate: float = step_size(0.01, 1e-4)
     min_norm: float = hyper(1e-6, "least norm of parameters and gradients", bounds="(0, inf)")
-
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        return optax.fromage(rate, self.min_norm)
