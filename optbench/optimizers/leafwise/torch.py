@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -49,9 +48,7 @@ class LeafwiseOptimizer(CheckedOptimizer):
     def role(self, leaf: Leaf) -> str:
         return leaf.group.get("role") or role_of(leaf.name, leaf.param.shape, self.roles)
 
-    def advance(
-        self, leaves: list[Leaf], diagonals: Mapping[torch.Tensor, torch.Tensor] = MappingProxyType({})
-    ) -> None:
+    def advance(self, leaves: list[Leaf], diagonals: Mapping[Any, torch.Tensor] | None = None) -> None:
         """Step these parameters, with estimates of the Hessian's diagonal where there are some."""
         if not leaves:
             return
@@ -61,7 +58,7 @@ class LeafwiseOptimizer(CheckedOptimizer):
             param, grad, state, group, _ = leaf
             cut = Cut(param, self.method.elementwise)
             held = state if cut.plain else mapped(cut.enter, state)
-            diagonal = cut.enter(diagonals[param]) if param in diagonals else None
+            diagonal = cut.enter(diagonals[param]) if diagonals and param in diagonals else None
             due = diagonal is not None
             known = At(state["step"], group["lr"], self.role(leaf), first["shared"], diagonal, due)
             steps.append((cut, bound[id(group)], (cut.enter(grad), cut.enter(param), held), known))
@@ -134,7 +131,7 @@ class CurvedOptimizer(LeafwiseOptimizer):
         update_preconditioner: bool | None = None,
     ) -> Any:
         loss = value_of(closure)
-        diagonals = {}
+        diagonals = None
         if hvp is not None and vector is not None and update_preconditioner is not False:
             diagonals = {p: product * v for p, (product, v) in self.beside(hvp, vector).items()}
         self.advance(self.prepared(), diagonals)
