@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, dataclass_transform
 
 from optbench.fields import Named, hyper
 from optbench.optimizers.standard.free import portion
@@ -17,9 +17,9 @@ Again = Callable[[Trees], Trees]
 """The gradient of the step's loss at other parameters."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass_transform(kw_only_default=True, frozen_default=True)
 class Wrapper(Named):
-    """What is put around a method. `own` is its state: arrays and dicts of arrays."""
+    """What is put around a method, a frozen dataclass. `own` is its state: arrays and dicts of arrays."""
 
     kind: ClassVar[str] = "wrapper"
     source: ClassVar[str] = ""
@@ -32,6 +32,10 @@ class Wrapper(Named):
     """Whether other parameters are evaluated than those that are trained."""
     takes_decay: ClassVar[bool] = False
     """Whether it does the inner method's decoupled weight decay itself, so as not to change it."""
+
+    def __init_subclass__(cls, **facts: Any) -> None:
+        super().__init_subclass__(**facts)
+        dataclass(frozen=True, kw_only=True)(cls)
 
     def start(self, xp: Any, params: Trees) -> Trees:
         """The state before the first step."""
@@ -50,16 +54,13 @@ class Wrapper(Named):
         return params
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cautious(Wrapper, takes_decay=True):
+class Cautious(Wrapper, takes_decay=True, source="arXiv:2411.16085; github.com/kyleliang919/C-Optim 2c0517c"):
     """Entries of the step that go up along their gradient are left out, the others lengthened.
 
         mask = [u g < 0];  u <- u mask / max(mean(mask), 1e-3)        for the update u, by leaf
 
     `scale='count'`: times n / (1 + sum(mask)). The inner method's decoupled weight decay stays, before the step.
     """
-
-    source: ClassVar[str] = "arXiv:2411.16085; github.com/kyleliang919/C-Optim 2c0517c"
 
     scale: str = hyper("mean", "how the rest is lengthened", choices=("mean", "count"))
 
@@ -74,14 +75,13 @@ class Cautious(Wrapper, takes_decay=True):
         return {name: masked(name) for name in after}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Mars(Wrapper, arrays=1, changes_gradients=True):
+class Mars(
+    Wrapper, arrays=1, changes_gradients=True, source="arXiv:2411.10438; github.com/AGI-Arena/MARS 4831e28"
+):
     """Variance reduction: each gradient plus some of its change since the last batch.
 
     c = g + gamma b1 / (1 - b1) (g_t - g_{t-1});  c <- c / max(1, |c|)        by leaf; b1 of the inner method
     """
-
-    source: ClassVar[str] = "arXiv:2411.10438; github.com/AGI-Arena/MARS 4831e28"
 
     gamma: float = hyper(0.025, "weight of the change", bounds="[0, inf)")
 
@@ -94,14 +94,11 @@ class Mars(Wrapper, arrays=1, changes_gradients=True):
         return {name: corrected(xp, g, last[name], self.gamma, b1) for name, g in grads.items()}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Clip(Wrapper, changes_gradients=True):
+class Clip(Wrapper, changes_gradients=True, source="arXiv:1211.5063"):
     """All gradients scaled to a norm where theirs is larger.
 
     g <- g min(1, norm / |g|)
     """
-
-    source: ClassVar[str] = "arXiv:1211.5063"
 
     norm: float = hyper(1.0, "largest norm", bounds="(0, inf)")
 
@@ -110,14 +107,11 @@ class Clip(Wrapper, changes_gradients=True):
         return {name: g * xp.cast(scale, g.dtype) for name, g in grads.items()}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sam(Wrapper, changes_gradients=True, gradients_more=1):
+class Sam(Wrapper, changes_gradients=True, gradients_more=1, source="arXiv:2010.01412"):
     """Sharpness-aware: the gradient a little uphill, a second one each step.
 
     g <- gradient at theta + rho g / |g|
     """
-
-    source: ClassVar[str] = "arXiv:2010.01412"
 
     rho: float = hyper(0.05, "how far up the gradient", bounds="(0, inf)")
 
@@ -126,7 +120,6 @@ class Sam(Wrapper, changes_gradients=True, gradients_more=1):
         return again({name: p + xp.cast(scale, p.dtype) * grads[name] for name, p in params.items()})
 
 
-@dataclass(frozen=True, kw_only=True)
 class Averaged(Wrapper, arrays=1, averages=True):
     """One that evaluates other parameters, which it keeps beside those that are trained and which start as they do."""
 
@@ -137,14 +130,11 @@ class Averaged(Wrapper, arrays=1, averages=True):
         return own["kept"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lookahead(Averaged):
+class Lookahead(Averaged, source="arXiv:1907.08610"):
     """Slow parameters follow the fast ones, which start from them again; the slow ones are evaluated.
 
     slow <- slow + alpha (theta - slow);  theta <- slow        every `steps` steps
     """
-
-    source: ClassVar[str] = "arXiv:1907.08610"
 
     steps: int = hyper(5, "steps between", bounds="[1, inf)")
     alpha: float = hyper(0.5, "how far the slow ones go", bounds="(0, 1]")
@@ -159,14 +149,11 @@ class Lookahead(Averaged):
         return {name: xp.where(due, slow[name], p) for name, p in after.items()}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ema(Averaged):
+class Ema(Averaged, source="Polyak and Juditsky 1992, doi:10.1137/0330046"):
     """A running mean of the parameters is evaluated.
 
     mean <- decay mean + (1 - decay) theta        from theta_0
     """
-
-    source: ClassVar[str] = "Polyak and Juditsky 1992, doi:10.1137/0330046"
 
     decay: float = hyper(0.99, "decay of the mean", bounds="[0, 1)")
 
@@ -175,8 +162,7 @@ class Ema(Averaged):
         return after
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScheduleFree(Wrapper, arrays=1, averages=True):
+class ScheduleFree(Wrapper, arrays=1, averages=True, source="arXiv:2405.15682"):
     """The inner method's steps move z; theta = y lies between z and its average x, which is evaluated.
 
         z <- z + u;  x <- (1 - c) x + c z;  y = beta x + (1 - beta) z;  c = w_t / sum w
@@ -184,8 +170,6 @@ class ScheduleFree(Wrapper, arrays=1, averages=True):
     w is the square of the largest learning rate so far. The inner method sees y; made for one without momentum
     of its own (`adamw[b1=0]+schedule_free`).
     """
-
-    source: ClassVar[str] = "arXiv:2405.15682"
 
     beta: float = hyper(0.9, "weight of the average where gradients are taken", bounds="(0, 1)")
 
