@@ -224,13 +224,6 @@ def step_size(default: float, low: float) -> Any:
     return hyper(default, "step size", bounds="(0, inf)", lane=True, sweep=(low, low * 1e4))
 
 
-def factor() -> Any:
-    """The learning rate of a method that finds its own: a factor, swept over two decades to each side of 1."""
-    return hyper(
-        1.0, "factor of the step size that the method finds", bounds="(0, inf)", lane=True, sweep=(1e-2, 1e2)
-    )
-
-
 def decay(default: float, of: str, search: Search | None = None) -> Any:
     """A decay in [0, 1); one that trials move is a lane number."""
     return hyper(default, f"decay of {of}", bounds="[0, 1)", lane=search is not None, search=search)

@@ -85,11 +85,8 @@ def transformation(
         leaves, states = structure.flatten_up_to(params), [dict(each) for each in state.leaves]
         dtypes = [leaf.dtype for leaf in leaves]
         grads, leaves = (entered(method, each) for each in (grads, leaves))
-        gathered = [
-            method.gather(jax_arrays, *leaf, known)
-            for leaf in zip(grads, leaves, states, strict=True)
-            if leaf[1].size
-        ]
+        rows = zip(grads, leaves, states, strict=True)
+        gathered = [method.gather(jax_arrays, *row, known) for row in rows if row[1].size]
         shared = method.agree(jax_arrays, tuple(map(sum, zip(*gathered, strict=True))), known)
         known = known._replace(shared=like(shared, state.shared))
         diagonals: list[Any] = [None] * len(leaves)

@@ -6,20 +6,17 @@ from typing import Any
 
 from optbench.fields import MOMENTUM, hyper
 from optbench.optimizers.adam import Moments
-from optbench.optimizers.adapter import (
-    Rate,
-    Standard,
-    decay,
-    declared,
-    factor,
-    flag,
-    small,
-    step_size,
-    weight_decay,
-)
+from optbench.optimizers.adapter import Rate, Standard, decay, declared, flag, small, step_size, weight_decay
 from optbench.optimizers.leafwise import At, Leafwise, State
 from optbench.protocol import Shapes, size
 from optbench.ranges import is_off
+
+
+def factor() -> Any:
+    """The learning rate of a method that finds its own: a factor, swept over two decades to each side of 1."""
+    return hyper(
+        1.0, "factor of the step size that the method finds", bounds="(0, inf)", lane=True, sweep=(1e-2, 1e2)
+    )
 
 
 @declared(source="arXiv:2002.10542; optax.polyak_sgd")
