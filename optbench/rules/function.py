@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
 from optbench.protocol import Counts, Objective, Step
 from optbench.rules.around import plain
-
-
-class Slots(dict):
-    """The state before the first step: each key that is read is zeros like the parameters."""
-
-    def __init__(self, params: Any, zeros: Callable[[Any], Any]):
-        super().__init__()
-        self.params, self.zeros = params, zeros
-
-    def __missing__(self, key: Any) -> Any:
-        return mapped(self.zeros, self.params)
 
 
 class State:
@@ -40,7 +30,8 @@ class FunctionRule:
         self.function, self.zeros = function, zeros
 
     def init(self, params: Any) -> Any:
-        slots, still = Slots(params, self.zeros), mapped(self.zeros, params)
+        still = mapped(self.zeros, params)
+        slots = defaultdict(lambda: mapped(self.zeros, params))  # what is read is zeros like the parameters
         return mapped(self.zeros, self.function(params, slots, still, 0)[1])
 
     def step(self, params: Any, state: Any, objective: Objective, t: Any) -> Step:
