@@ -139,7 +139,7 @@ class Standard(Method):
     def frameworks(self) -> tuple[str, ...]:
         jax = self.optax or type(self).in_optax is not Standard.in_optax
         torch = type(self).in_torch is not Standard.in_torch
-        return ("jax",) * bool(jax) + ("torch",) * torch
+        return tuple(name for name, offered in (("jax", jax), ("torch", torch)) if offered)
 
     def options(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in option_names(type(self))}
