@@ -102,10 +102,8 @@ class Optimizer(Named):
 
     def drawn(self, place: Sequence[float]) -> dict[str, float]:
         """The numbers there."""
-        lanes, found = self.lane_defaults(), self.searched().items()
-        return {
-            name: search.at(where, name in lanes) for (name, search), where in zip(found, place, strict=False)
-        }
+        lanes, placed = self.lane_defaults(), zip(self.searched().items(), place, strict=False)
+        return {name: search.at(where, name in lanes) for (name, search), where in placed}
 
     def lane_numbers(self) -> dict[str, float]:
         """The hyperparameters that are arguments of the compiled program; one that is 0 is part of its structure."""

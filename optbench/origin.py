@@ -117,9 +117,8 @@ def is_own(name: str) -> bool:
 
 def is_installed(path: Path) -> bool:
     """Whether a file belongs to Python or to what pip installed."""
-    return not {"site-packages", "dist-packages"}.isdisjoint(path.parts) or path.is_relative_to(
-        Path(sysconfig.get_path("stdlib")).resolve()
-    )
+    by_pip = not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
+    return by_pip or path.is_relative_to(Path(sysconfig.get_path("stdlib")).resolve())
 
 
 NUMBERS = ("optimizers", "tasks", "rules", "engines")

@@ -171,9 +171,7 @@ class Foreign(Method):
         step = parameters(getattr(made, "step", made)) if inspect.isclass(made) else {}
         closure = step.get("closure")
         needs = closure is not None and closure.default is closure.empty
-        return TorchRule(
-            lambda named: make([p for _, p in named]), setting.factor, needs_closure=needs, create_graph=graph
-        )
+        return TorchRule(lambda named: make([p for _, p in named]), setting.factor, needs, graph)
 
     def step_of(self, function: Callable[..., Any], setting: Setting) -> Callable[..., Any]:
         """A function of parameters, state, gradients and step, with its options and the learning rate of the step."""

@@ -47,9 +47,8 @@ def takes(declared: type[Optimizer], names: str, **others: Any) -> Decorator:
     def decorate(function: Callable[..., R]) -> Callable[..., R]:
         parameters = inspect.signature(function).parameters.values()
         own = [p for p in parameters if p.kind is not p.VAR_KEYWORD and p.name not in arguments]
-        signature = inspect.Signature(
-            own + [parameter(name, each, name in positional.split()) for name, each in arguments.items()]
-        )
+        made = [parameter(name, each, name in positional.split()) for name, each in arguments.items()]
+        signature = inspect.Signature(own + made)
 
         @functools.wraps(function)
         def call(*args: Any, **given: Any) -> R:

@@ -50,9 +50,8 @@ class KeyNoise(NamedTuple):
             whole = jax.ShapeDtypeStruct((sum(sizes),), dtype)
             stream = self.normal(f"{prefix}.{'+'.join(names)}", step, whole)
             pieces = jnp.split(stream, list(itertools.accumulate(sizes))[:-1])
-            drawn |= {
-                name: piece.reshape(likes[name].shape) for name, piece in zip(names, pieces, strict=True)
-            }
+            for name, piece in zip(names, pieces, strict=True):
+                drawn[name] = piece.reshape(likes[name].shape)
         return {
             name: drawn[name] if name in drawn else self.normal(f"{prefix}.{name}", step, like)
             for name, like in likes.items()

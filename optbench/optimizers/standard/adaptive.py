@@ -124,9 +124,8 @@ class Adafactor(Standard):
         return adafactor(rate, self.decay, self.clipping, eps=1e-30)
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
-        return partial(
-            optim.Adafactor, beta2_decay=-self.decay, eps=(1e-15, 1e-3), d=self.clipping, foreach=True
-        )
+        options = {"beta2_decay": -self.decay, "eps": (1e-15, 1e-3), "d": self.clipping}
+        return partial(optim.Adafactor, **options, foreach=True)
 
     def state_floats(self, shapes: Shapes) -> int:
         return sum(

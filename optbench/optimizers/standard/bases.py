@@ -109,9 +109,8 @@ class SOAP(Bases, parity=False, proportional=False):
         if self.correct_bias:
             lr = lr * xp.unbias(self.b2, n) ** 0.5 / xp.unbias(self.b1, n)
         self.learn(xp, g, s, axes)
-        turned = xp.branch(
-            n % self.precondition_frequency == 0, lambda: self.turn(xp, dict(s), axes, back), lambda: dict(s)
-        )
+        due = n % self.precondition_frequency == 0
+        turned = xp.branch(due, lambda: self.turn(xp, dict(s), axes, back), lambda: dict(s))
         return xp.cast(-lr * u, g.dtype), turned
 
     def turn(self, xp: Any, s: State, axes: list[int], back: dict[int, Any]) -> State:

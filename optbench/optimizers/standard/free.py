@@ -34,9 +34,8 @@ class PolyakSGD(Standard, asks=True):
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
         """optax.polyak_sgd; its learning rate is no schedule, so the factor is what is left of `rate`."""
-        return optax.polyak_sgd(
-            self.learning_rate, lambda count: rate(count) / self.learning_rate, self.f_min, self.eps
-        )
+        most = self.learning_rate
+        return optax.polyak_sgd(most, lambda count: rate(count) / most, self.f_min, self.eps)
 
 
 @declared(source="arXiv:2305.07583; optax.contrib.momo")
