@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, dataclass_transform
 
 from optbench.fields import Named, hyper
+from optbench.optimizers.standard.adams import corrected
 from optbench.optimizers.standard.free import portion
-from optbench.optimizers.standard.mars import corrected
 
 Trees = dict[str, Any]
 """An array for each parameter, by name."""

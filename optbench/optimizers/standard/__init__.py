@@ -3,17 +3,7 @@
 from __future__ import annotations
 
 from optbench.optimizer import Optimizer
-from optbench.optimizers.standard import (
-    adams,
-    adaptive,
-    bases,
-    curvature,
-    descent,
-    free,
-    layerwise,
-    mars,
-    spectral,
-)
+from optbench.optimizers.standard import adams, adaptive, bases, curvature, descent, free, layerwise, spectral
 
 CLASSES: tuple[type[Optimizer], ...] = (
     descent.Momentum,
@@ -48,7 +38,7 @@ CLASSES: tuple[type[Optimizer], ...] = (
     spectral.NorMuon,
     spectral.Scion,
     spectral.Dion,
-    mars.MARS,
+    adams.MARS,
     bases.SOAP,
     bases.Shampoo,
     free.PolyakSGD,
