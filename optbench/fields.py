@@ -103,16 +103,9 @@ def hyper(
     quasi-random trials also draw it from; without it they leave it at its default. `decoupled` marks a weight decay
     beside the step, which wrappers of the step leave alone.
     """
-    metadata = {
-        "doc": doc,
-        "bounds": Bounds(bounds) if bounds else None,
-        "choices": tuple(choices) if choices else None,
-        "lane": lane,
-        "sweep": sweep,
-        "search": search,
-        "decoupled": decoupled,
-    }
-    return field(default=default, metadata=metadata)
+    limits = {"bounds": Bounds(bounds) if bounds else None, "choices": tuple(choices) if choices else None}
+    rest = {"lane": lane, "sweep": sweep, "search": search, "decoupled": decoupled}
+    return field(default=default, metadata={"doc": doc, **limits, **rest})
 
 
 @dataclass(frozen=True)

@@ -158,11 +158,10 @@ def by_matrix(of_leaf: Any, axes: Any) -> optax.GradientTransformation:
     def update(updates: Any, state: Any, params: Any = None) -> Any:
         stacked = jax.vmap(of_leaf.update, in_axes=(0, axes, 0), out_axes=(0, axes))
         leaves, structure = jax.tree.flatten(params)
+        rows = zip(leaves, structure.flatten_up_to(updates), structure.flatten_up_to(state), strict=True)
         done = [
             (stacked if leaf.ndim > 2 else of_leaf.update)(folded(update), its, folded(leaf))
-            for leaf, update, its in zip(
-                leaves, structure.flatten_up_to(updates), structure.flatten_up_to(state), strict=True
-            )
+            for leaf, update, its in rows
         ]
         new = [update.reshape(leaf.shape) for leaf, (update, _) in zip(leaves, done, strict=True)]
         return structure.unflatten(new), structure.unflatten([its for _, its in done])
