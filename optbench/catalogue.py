@@ -155,9 +155,8 @@ def schedule(thing: Any) -> Schedule:
     numbers = {}
     for name, value in fields.items():
         if name not in ("warmup", "decay"):
-            raise UserError(
-                f"--schedule {thing!r}: {name!r} is not known. {nearest(name, ('warmup', 'decay'))}"
-            )
+            near = nearest(name, ("warmup", "decay"))
+            raise UserError(f"--schedule {thing!r}: {name!r} is not known. {near}")
         try:
             numbers[name] = float(value)
         except ValueError:

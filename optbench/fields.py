@@ -103,16 +103,9 @@ def hyper(
     quasi-random trials also draw it from; without it they leave it at its default. `decoupled` marks a weight decay
     beside the step, which wrappers of the step leave alone.
     """
-    metadata = {
-        "doc": doc,
-        "bounds": Bounds(bounds) if bounds else None,
-        "choices": tuple(choices) if choices else None,
-        "lane": lane,
-        "sweep": sweep,
-        "search": search,
-        "decoupled": decoupled,
-    }
-    return field(default=default, metadata=metadata)
+    limits = {"bounds": Bounds(bounds) if bounds else None, "choices": tuple(choices) if choices else None}
+    rest = {"lane": lane, "sweep": sweep, "search": search, "decoupled": decoupled}
+    return field(default=default, metadata={"doc": doc, **limits, **rest})
 
 
 @dataclass(frozen=True)
@@ -130,8 +123,13 @@ class Named:
             check_field(f"{self.kind} {self.name}", spec, value)
             object.__setattr__(self, spec.name, value)
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
+    def __init_subclass__(cls, **facts: Any) -> None:
+        """Class variables of a base may be given beside it: `class Lion(Method, arrays=1)`."""
+        super().__init_subclass__()
+        for name, value in facts.items():
+            if not hasattr(cls, name):
+                raise TypeError(f"{cls.__name__}: no base has the class variable {name!r}")
+            setattr(cls, name, value)
         if "name" not in cls.__dict__:
             cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
 
@@ -148,10 +146,8 @@ class Named:
         known = [f.name for f in dataclasses.fields(self)]
         for key in changes:
             if key not in known:
-                near = nearest(key, known)
-                raise UserError(
-                    f"{self.kind} {self.name} has no field {key!r}. {near} See: optbench show {self.name}"
-                )
+                near = f"{nearest(key, known)} See: optbench show {self.name}"
+                raise UserError(f"{self.kind} {self.name} has no field {key!r}. {near}")
         return dataclasses.replace(self, **changes)
 
     def label(self) -> str:
@@ -164,9 +160,8 @@ class Named:
         base, rest = self.name, changed
         for name, preset in self.presets.items():
             left = {key: value for key, value in changed.items() if key not in preset}
-            if all(getattr(self, key) == value for key, value in preset.items()) and (
-                not left if not rest else len(left) < len(rest)
-            ):
+            fits = all(getattr(self, key) == value for key, value in preset.items())
+            if fits and (len(left) < len(rest) or not (left or rest)):
                 base, rest = name, left
         return f"{base}[{','.join(f'{key}={value}' for key, value in rest.items())}]" if rest else base
 

@@ -39,15 +39,15 @@ class Optimizer(Named):
 
     def jax(self, setting: Setting) -> Rule:
         """The rule in JAX; overridden by optimizers that offer it."""
-        raise UserError(
-            f"optimizer {self.name} is not offered in jax; it is in {', '.join(self.frameworks())}."
-        )
+        raise self.not_in("jax")
 
     def torch(self, setting: Setting) -> Rule:
         """The rule in PyTorch; overridden by optimizers that offer it."""
-        raise UserError(
-            f"optimizer {self.name} is not offered in torch; it is in {', '.join(self.frameworks())}."
-        )
+        raise self.not_in("torch")
+
+    def not_in(self, framework: str) -> UserError:
+        offered = ", ".join(self.frameworks())
+        return UserError(f"optimizer {self.name} is not offered in {framework}; it is in {offered}.")
 
     def frameworks(self) -> tuple[str, ...]:
         return tuple(name for name in FRAMEWORKS if getattr(type(self), name) is not getattr(Optimizer, name))
@@ -82,7 +82,7 @@ class Optimizer(Named):
         if spec is None:
             return [self]
         low, high = spec.metadata["sweep"]
-        return [dataclasses.replace(self, **{spec.name: value}) for value in grid(low, high, count)]
+        return [self.replace(**{spec.name: value}) for value in grid(low, high, count)]
 
     def searched(self) -> dict[str, Search]:
         """What random and quasi-random trials draw, each with its range; the field that the grid moves comes first.
@@ -98,12 +98,12 @@ class Optimizer(Named):
 
     def at(self, place: Sequence[float]) -> Self:
         """The trial at a place in the unit cube of the first of what is searched, as many as it has coordinates."""
-        lanes = self.lane_defaults()
-        numbers = {
-            name: search.at(where, name in lanes)
-            for (name, search), where in zip(self.searched().items(), place, strict=False)
-        }
-        return dataclasses.replace(self, **numbers)
+        return dataclasses.replace(self, **self.drawn(place))
+
+    def drawn(self, place: Sequence[float]) -> dict[str, float]:
+        """The numbers there."""
+        lanes, placed = self.lane_defaults(), zip(self.searched().items(), place, strict=False)
+        return {name: search.at(where, name in lanes) for (name, search), where in placed}
 
     def lane_numbers(self) -> dict[str, float]:
         """The hyperparameters that are arguments of the compiled program; one that is 0 is part of its structure."""

@@ -15,6 +15,7 @@ import hashlib
 import importlib
 import importlib.util
 import io
+import itertools
 import json
 import os
 import secrets
@@ -69,13 +70,9 @@ def origin(thing: Any) -> str:
 
 def home(thing: Any, name: str) -> str:
     """The outermost package that exports the thing: `optax` for a function of `optax._src.alias`."""
-    parts = thing.__module__.split(".")
-    places = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
-    return next(
-        place
-        for place in places
-        if getattr(sys.modules.get(place), name, None) is thing or place == thing.__module__
-    )
+    places = itertools.accumulate(thing.__module__.split("."), "{}.{}".format)
+    exporting = (place for place in places if getattr(sys.modules.get(place), name, None) is thing)
+    return next(exporting, thing.__module__)
 
 
 def hold(thing: Any, name: str) -> str:
@@ -96,9 +93,8 @@ def code(thing: Any) -> str:
     if not is_installed(path):
         return digest_of(closure([module], is_own))
     found = distribution(root)
-    if found is None or found.read_text(
-        "direct_url.json"
-    ):  # of a path or a commit: its version need not move
+    # The version of what was installed from a path or a commit need not move.
+    if found is None or found.read_text("direct_url.json"):
         return digest_of(closure([module], lambda name: name.partition(".")[0] == root))
     return f"{found.name}=={found.version}"
 
@@ -121,9 +117,8 @@ def is_own(name: str) -> bool:
 
 def is_installed(path: Path) -> bool:
     """Whether a file belongs to Python or to what pip installed."""
-    return not {"site-packages", "dist-packages"}.isdisjoint(path.parts) or path.is_relative_to(
-        Path(sysconfig.get_path("stdlib")).resolve()
-    )
+    by_pip = not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
+    return by_pip or path.is_relative_to(Path(sysconfig.get_path("stdlib")).resolve())
 
 
 NUMBERS = ("optimizers", "tasks", "rules", "engines")
@@ -140,10 +135,8 @@ def version_of_numbers(modules: tuple[str, ...], framework: str) -> str:
     def counts(name: str) -> bool:
         parts = name.split(".")
         # The catalogues name everything, and the other framework's half of an optimizer computes nothing here.
-        inside = (
-            parts[0] == PACKAGE and len(parts) > 2 and parts[1] in NUMBERS and not parts[-1].startswith(other)
-        )
-        return inside or name == DRAWS
+        inside = len(parts) > 2 and parts[0] == PACKAGE and parts[1] in NUMBERS
+        return name == DRAWS or (inside and not parts[-1].startswith(other))
 
     return digest_of(closure([*modules, f"{PACKAGE}.engines.{framework}"], counts))[:8]
 
@@ -251,13 +244,10 @@ def docstrings(tree: ast.Module, lines: list[str]) -> Iterator[Span]:
         return len(lines[row - 1].encode()[:offset].decode())
 
     for node in statements(tree):
-        if (
-            isinstance(node, ast.Expr)
-            and isinstance(node.value, ast.Constant)
-            and isinstance(node.value.value, str)
-        ):
-            last, end = node.end_lineno or node.lineno, node.end_col_offset or 0
-            yield (node.lineno, column(node.lineno, node.col_offset)), (last, column(last, end))
+        match node:
+            case ast.Expr(value=ast.Constant(value=str())):
+                last, end = node.end_lineno or node.lineno, node.end_col_offset or 0
+                yield (node.lineno, column(node.lineno, node.col_offset)), (last, column(last, end))
 
 
 def comments(source: str) -> Iterator[Span]:

@@ -9,33 +9,44 @@ import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, fields
-from typing import Any, ClassVar, TypeVar, dataclass_transform
+from functools import partial
+from operator import attrgetter
+from typing import Any, ClassVar, TypeVar, dataclass_transform, overload
 
 from optbench.fields import Search, hyper
 from optbench.optimizer import Optimizer
 from optbench.protocol import Rule, Setting, Shapes
 from optbench.protocol import size as size
+from optbench.rules.arguments import parameter
 
 T = TypeVar("T")
 Rate = Callable[[Any], Any]
 """The learning rate as a function of the step, counted from 0."""
 
 
+@overload
+def declared(cls: type[T]) -> type[T]: ...
+@overload
+def declared(*, source: str, memory: str = "") -> Callable[[type[T]], type[T]]: ...
 @dataclass_transform(kw_only_default=True, frozen_default=True)
-def declared(cls: type[T]) -> type[T]:
-    """A frozen dataclass that inherits its methods from `Method`.
+def declared(cls: Any = None, *, source: str = "", memory: str = "") -> Any:
+    """A frozen dataclass that inherits its methods from `Method`, with what its page says of source and memory.
 
     `dataclass` would compile them for each class: most of the time of `optbench list`, which needs fifty. Here it
     reads the fields of a class that has nothing else.
     """
+    if cls is None:
+        return partial(declared, source=source, memory=memory)
+    for fact, text in {"source": source, "memory": memory}.items():
+        if text:
+            setattr(cls, fact, text)
     own = {name: value for name, value in vars(cls).items() if isinstance(value, Field)}
     types = {name: kind for name, kind in inspect.get_annotations(cls).items() if name in own}
     bare = type("Fields", (), {**own, "__annotations__": types, "__module__": cls.__module__, "__doc__": ""})
     read: Any = dataclass(init=False, repr=False, eq=False, kw_only=True)(bare)
     for name, field in own.items():
         setattr(cls, name, field.default)
-    known: Any = cls
-    known.__dataclass_fields__ = known.__dataclass_fields__ | read.__dataclass_fields__
+    cls.__dataclass_fields__ = cls.__dataclass_fields__ | read.__dataclass_fields__
     return cls
 
 
@@ -45,9 +56,7 @@ class Signature:
     def __get__(self, instance: Any, cls: Any) -> inspect.Signature:
         if cls.__init__ is not Method.__init__:
             raise AttributeError("__signature__")
-        kind, empty = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.empty
-        known = [(f.name, empty if f.default is MISSING else f.default, f.type) for f in fields(cls)]
-        made = [inspect.Parameter(name, kind, default=default, annotation=of) for name, default, of in known]
+        made = [parameter(field.name, field, positional=False) for field in fields(cls)]
         return inspect.Signature(made, return_annotation=None)
 
 
@@ -58,8 +67,8 @@ class Method(Optimizer):
     """How many arrays as large as the parameters the state holds; `state_floats` where that is not all."""
     __signature__ = Signature()
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
+    def __init_subclass__(cls, **facts: Any) -> None:
+        super().__init_subclass__(**facts)
         if "arrays" in vars(cls) and "memory" not in vars(cls):
             cls.memory = "n" if cls.arrays == 1 else f"{cls.arrays}n"
 
@@ -105,9 +114,11 @@ def option_names(declared: type[Method]) -> list[str]:
 
 
 class Standard(Method):
-    """A method of optax or torch.optim. A subclass overrides `in_optax`, `in_torch` or both."""
+    """A method of optax or torch.optim. A subclass names `optax` or overrides `in_optax`, or `in_torch`, or both."""
 
     memory: ClassVar[str] = "0"
+    optax: ClassVar[str] = ""
+    """The function of optax that takes the learning rate, and every other hyperparameter by its name."""
     asks: ClassVar[bool] = False
     """Whether the transformation asks for more than a gradient: the loss, or the loss as a function."""
     closes: ClassVar[bool] = False
@@ -117,25 +128,27 @@ class Standard(Method):
 
     def in_optax(self, optax: Any, rate: Rate) -> Any:
         """The optax transformation; `rate(count)` is the learning rate under the schedule."""
-        raise NotImplementedError
+        if not self.optax:
+            raise self.not_in("jax")
+        return attrgetter(self.optax)(optax)(rate, **self.options())
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
         """The torch.optim optimizer as a function of the parameters and `lr`."""
-        raise NotImplementedError
+        raise self.not_in("torch")
 
     def frameworks(self) -> tuple[str, ...]:
-        halves = (("jax", "in_optax"), ("torch", "in_torch"))
-        return tuple(
-            name for name, half in halves if getattr(type(self), half) is not getattr(Standard, half)
-        )
+        jax = self.optax or type(self).in_optax is not Standard.in_optax
+        torch = type(self).in_torch is not Standard.in_torch
+        return tuple(name for name, offered in (("jax", jax), ("torch", torch)) if offered)
+
+    def options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in option_names(type(self))}
 
     def rate(self, setting: Setting) -> Rate:
         learning_rate: Any = getattr(self, "learning_rate", 1.0)
         return setting.factor if self.starts else lambda t: learning_rate * setting.factor(t)
 
     def jax(self, setting: Setting) -> Rule:
-        if "jax" not in self.frameworks():
-            return super().jax(setting)
         import optax
 
         from optbench.rules.optax import AskingRule, OptaxRule
@@ -144,8 +157,6 @@ class Standard(Method):
         return rule(self.in_optax(optax, self.rate(setting)))
 
     def torch(self, setting: Setting) -> Rule:
-        if "torch" not in self.frameworks():
-            return super().torch(setting)
         import torch
 
         from optbench.rules.torch import ScaledRule, TorchRule
@@ -169,8 +180,8 @@ class Room(Method):
     draws: ClassVar[bool] = False
     """Whether the factory and the class take the `noise` that they draw from."""
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
+    def __init_subclass__(cls, **facts: Any) -> None:
+        super().__init_subclass__(**facts)
         if cls.__module__.startswith("optbench.optimizers."):
             cls.room, cls.halves = cls.__module__, {"jax": cls.name, "torch": cls.__name__}
 
@@ -214,13 +225,6 @@ class Room(Method):
 def step_size(default: float, low: float) -> Any:
     """A learning rate, swept over the four decades from `low`."""
     return hyper(default, "step size", bounds="(0, inf)", lane=True, sweep=(low, low * 1e4))
-
-
-def factor() -> Any:
-    """The learning rate of a method that finds its own: a factor, swept over two decades to each side of 1."""
-    return hyper(
-        1.0, "factor of the step size that the method finds", bounds="(0, inf)", lane=True, sweep=(1e-2, 1e2)
-    )
 
 
 def decay(default: float, of: str, search: Search | None = None) -> Any:

@@ -6,15 +6,19 @@ gradients before the inner step, what changes the parameters after it, and where
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from optbench.fields import Search, UserError, from_text
+from optbench.fields import UserError, from_text
 from optbench.optimizer import Optimizer
 from optbench.optimizers.wrappers import WRAPPERS, Wrapper
 from optbench.protocol import Rule, Setting, Shapes, size
+
+
+def of_inner(name: str) -> Any:
+    """A method of `Composed` that is the inner one's."""
+    return lambda self, *given: getattr(self.inner, name)(*given)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,22 +33,29 @@ class Composed(Optimizer):
         reason = why_not(inner, wrapper)
         if reason:
             raise UserError(f"{inner.name}+{wrapper.name}: {reason}")
-        for name in ("order", "parity", "grows", "finds_step"):
-            object.__setattr__(self, name, getattr(inner, name))
-        own = wrapper.name != "schedule_free"
-        object.__setattr__(self, "proportional", inner.proportional and own)
-        object.__setattr__(self, "name", f"{inner.name}+{wrapper.name}")
-        object.__setattr__(self, "source", f"{inner.source}; {wrapper.source}")
+        facts = {name: getattr(inner, name) for name in ("order", "parity", "grows", "finds_step")}
         more = f" + {wrapper.arrays}n" if wrapper.arrays else ""
-        object.__setattr__(self, "memory", f"{inner.memory}{more}")
+        vars(self).update(
+            facts,
+            proportional=inner.proportional and wrapper.name != "schedule_free",
+            name=f"{inner.name}+{wrapper.name}",
+            source=f"{inner.source}; {wrapper.source}",
+            memory=f"{inner.memory}{more}",
+        )
+
+    made_of = of_inner("made_of")
+    frameworks = of_inner("frameworks")
+    vectorizes = of_inner("vectorizes")
+    due_hvps = of_inner("due_hvps")
+    swept = of_inner("swept")
+    searched = of_inner("searched")
+    lane_defaults = of_inner("lane_defaults")
+    lane_numbers = of_inner("lane_numbers")
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "inner" not in vars(self):
             raise AttributeError(name)
         return getattr(vars(self)["inner"], name)
-
-    def __reduce__(self) -> Any:
-        return composed, (self.inner, self.wrapper)
 
     def over(self, inner: Optimizer) -> Self:
         return type(self)(inner=inner, wrapper=self.wrapper)
@@ -56,45 +67,18 @@ class Composed(Optimizer):
     def label(self) -> str:
         return f"{self.inner.label()}+{self.wrapper.label()}"
 
-    def made_of(self) -> tuple[Any, ...]:
-        return self.inner.made_of()
-
     def modules(self) -> tuple[str, ...]:
         return (*super().modules(), *self.inner.modules())
 
     def replace(self, **changes: Any) -> Self:
         return self.over(self.inner.replace(**changes))
 
-    def frameworks(self) -> tuple[str, ...]:
-        return self.inner.frameworks()
-
     def state_floats(self, shapes: Shapes) -> int | None:
         inner = self.inner.state_floats(shapes)
         return None if inner is None else inner + self.wrapper.arrays * size(shapes)
 
-    def vectorizes(self, shapes: Shapes) -> bool:
-        return self.inner.vectorizes(shapes)
-
-    def due_hvps(self, steps: int) -> int:
-        return self.inner.due_hvps(steps)
-
-    def swept(self) -> dataclasses.Field | None:
-        return self.inner.swept()
-
-    def trials(self, count: int) -> list[Any]:
-        return [self.over(inner) for inner in self.inner.trials(count)]
-
-    def searched(self) -> dict[str, Search]:
-        return self.inner.searched()
-
     def at(self, place: Sequence[float]) -> Self:
         return self.over(self.inner.at(place))
-
-    def lane_numbers(self) -> dict[str, float]:
-        return self.inner.lane_numbers()
-
-    def at_defaults(self) -> Self:
-        return self.over(self.inner.at_defaults())
 
     def bind(self, numbers: Mapping[str, Any]) -> Self:
         bound = object.__new__(type(self))
@@ -105,26 +89,26 @@ class Composed(Optimizer):
         from optbench.optimizers.leafwise import jax_arrays
         from optbench.rules.around import Around
 
-        inner, decay = self.without_decay()
-        return Around(jax_arrays, self.wrapper, inner, inner.jax(setting), self.rate(setting), decay)
+        return Around(jax_arrays, *self.parts("jax", setting))
 
     def torch(self, setting: Setting) -> Rule:
         from optbench.optimizers.leafwise import torch_arrays
         from optbench.rules.around import TorchAround
 
-        inner, decay = self.without_decay()
-        return TorchAround(torch_arrays, self.wrapper, inner, inner.torch(setting), self.rate(setting), decay)
+        return TorchAround(torch_arrays, *self.parts("torch", setting))
 
-    def rate(self, setting: Setting) -> Callable[[Any], Any]:
-        learning_rate = getattr(self.inner, "learning_rate", 1.0)
-        return lambda t: learning_rate * setting.factor(t)
+    def parts(self, framework: str, setting: Setting) -> tuple[Any, ...]:
+        """The wrapper, the method and its rule, the learning rate, and the decoupled weight decay.
 
-    def without_decay(self) -> tuple[Optimizer, float]:
-        """The method without the decoupled weight decay that the wrapper does in its place, and that."""
-        known = {f.name: f for f in fields(self.inner)}.get("weight_decay")
-        if not self.wrapper.takes_decay or known is None or not known.metadata.get("decoupled"):
-            return self.inner, 0.0
-        return self.inner.bind({"weight_decay": 0.0}), self.inner.weight_decay  # pyright: ignore
+        A wrapper that does the decay in the method's place gets a method without it.
+        """
+        inner, decay, rate = self.inner, 0.0, getattr(self.inner, "learning_rate", 1.0)
+        known = {f.name: f for f in fields(inner)}.get("weight_decay")
+        if self.wrapper.takes_decay and known is not None and known.metadata.get("decoupled"):
+            decay = inner.weight_decay  # pyright: ignore[reportAttributeAccessIssue]
+            inner = inner.bind({"weight_decay": 0.0})
+        rule = getattr(inner, framework)(setting)
+        return self.wrapper, inner, rule, lambda t: rate * setting.factor(t), decay
 
 
 def why_not(inner: Optimizer, wrapper: Wrapper) -> str:
@@ -141,16 +125,8 @@ def why_not(inner: Optimizer, wrapper: Wrapper) -> str:
     return ""
 
 
-def composed(inner: Optimizer, wrapper: Wrapper) -> Composed:
-    return Composed(inner=inner, wrapper=wrapper)
-
-
 def wrapped(inner: Optimizer, texts: Sequence[str]) -> Optimizer:
     """A method inside wrappers, the first of them innermost; each as `name[field=value]`."""
     for text in texts:
-        inner = composed(inner, from_text("wrapper", text, WRAPPERS))
+        inner = Composed(inner=inner, wrapper=from_text("wrapper", text, WRAPPERS))
     return inner
-
-
-if TYPE_CHECKING:  # what a method imports when it runs; the digest of the code reads it here
-    from optbench.rules import around  # noqa: F401

@@ -51,7 +51,6 @@ DECADES = 1e4
 @declared
 class Foreign(Method):
     __doc__ = __doc__
-    name: ClassVar[str] = "foreign"
     source: ClassVar[str] = "the package that its target names"
     memory: ClassVar[str] = "measured when it runs"
 
@@ -85,14 +84,9 @@ class Foreign(Method):
         return super().searched() | {name: Search(*between(low, high)) for name, low, high in self.ranges}
 
     def at(self, place: Sequence[float]) -> Self:
-        numbers = {
-            name: search.at(where, name == "learning_rate")
-            for (name, search), where in zip(self.searched().items(), place, strict=False)
-        }
-        rate = {"learning_rate": numbers.pop("learning_rate")} if "learning_rate" in numbers else {}
-        return dataclasses.replace(
-            self, options=tuple(sorted((dict(self.options) | numbers).items())), **rate
-        )
+        options = dict(self.options) | self.drawn(place)
+        rate = options.pop("learning_rate", self.learning_rate)
+        return dataclasses.replace(self, learning_rate=rate, options=tuple(sorted(options.items())))
 
     def lane_numbers(self) -> dict[str, float]:
         return {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
@@ -106,30 +100,24 @@ class Foreign(Method):
 
     def label(self) -> str:
         drawn = {name: f"{low:g}:{high:g}" for name, low, high in self.ranges}
-        given = {
-            **{name: value for name, value in self.options if name not in drawn},
-            **drawn,
-            **({} if self.low == type(self).low else {"sweep": f"{self.low:g}:{self.low * DECADES:g}"}),
-        }
+        given = {name: value for name, value in self.options if name not in drawn} | drawn
+        if self.low != type(self).low:
+            given["sweep"] = f"{self.low:g}:{self.low * DECADES:g}"
         inside = ",".join(f"{name}={value}" for name, value in given.items())
         called = self.called or short(self.target)
         return f"{called}[{inside}]" if inside else called
 
     def spec(self) -> dict[str, Any]:
         """As plain data, with the origin and the code of the target; the options are one column of a record."""
-        plain = {name: value for name, value in super().spec().items() if name not in ("ranges", "called")}
-        named = {"ranges": json.dumps(self.ranges)} if self.ranges else {}
-        called = {"called": self.called} if self.called else {}
-        options = json.dumps(dict(self.options), sort_keys=True, default=repr)
-        target = short(self.target)
-        return {
-            **plain,
-            **named,
-            **called,
-            "target": target,
-            "options": options,
-            **provenance(resolve(self.target)),
+        spec = super().spec() | {
+            "target": short(self.target),
+            "options": json.dumps(dict(self.options), sort_keys=True, default=repr),
+            "ranges": json.dumps(self.ranges),
         }
+        for name in ("ranges", "called"):
+            if not getattr(self, name):
+                del spec[name]
+        return spec | provenance(resolve(self.target))
 
     # How it runs.
 
@@ -149,14 +137,11 @@ class Foreign(Method):
 
             return FunctionRule(self.step_of(make, setting), jnp.zeros_like)
         name = rate_name(make)
-        if rate is None or name is None:
-            made = make(**options)
-        elif takes_schedule(self.target, make, self.options):
-            made = make(**{name: lambda t: rate * setting.factor(t)}, **options)
-        else:
-            fixed = set(parameters(make)) - {name}
-            injected = optax.inject_hyperparams(make, static_args=fixed)
-            made = injected(**{name: lambda t: rate * setting.factor(t)}, **options)
+        if rate is not None and name is not None:
+            options[name] = lambda t: rate * setting.factor(t)
+            if not takes_schedule(self.target, make, self.options):
+                make = optax.inject_hyperparams(make, static_args=set(parameters(make)) - {name})
+        made = make(**options)
         if isinstance(made, optax.GradientTransformation):
             scaled = [] if name else [optax.scale_by_schedule(setting.factor)]
             return AskingRule(optax.chain(made, *scaled))
@@ -186,9 +171,7 @@ class Foreign(Method):
         step = parameters(getattr(made, "step", made)) if inspect.isclass(made) else {}
         closure = step.get("closure")
         needs = closure is not None and closure.default is closure.empty
-        return TorchRule(
-            lambda named: make([p for _, p in named]), setting.factor, needs_closure=needs, create_graph=graph
-        )
+        return TorchRule(lambda named: make([p for _, p in named]), setting.factor, needs, graph)
 
     def step_of(self, function: Callable[..., Any], setting: Setting) -> Callable[..., Any]:
         """A function of parameters, state, gradients and step, with its options and the learning rate of the step."""
@@ -213,7 +196,7 @@ def parse(text: str, made: Any = None, called: str = "") -> Foreign:
     sweep = given.pop("sweep", None)
     known, drawn = parameters(made), {}
     for name, value in list(given.items()):
-        if ":" in value and (ends := range_of(value)) is not None:
+        if (ends := range_of(value)) is not None:
             drawn[name] = ends
             default = known[name].default if name in known else None
             given[name] = str(default if isinstance(default, int | float) else ends[0])
@@ -221,16 +204,11 @@ def parse(text: str, made: Any = None, called: str = "") -> Foreign:
     framework = framework_of(made)
     for name, value in options.items():
         check_option(target, made, framework, name, value)
-    missing = [
-        name
-        for name, spec in known.items()
-        if spec.default is spec.empty
-        and spec.kind not in (spec.VAR_KEYWORD, spec.VAR_POSITIONAL)
-        and name not in options
-        and name not in (*RATES, "params", *(STEP if is_step(made) else ()))
-    ]
-    if missing:
-        raise UserError(f"{target} needs {missing[0]}. Write: --opt '{target}[{missing[0]}=...]'")
+    found = {*options, *RATES, "params", *(STEP if is_step(made) else ())}
+    for name, spec in known.items():
+        optional = spec.default is not spec.empty or spec.kind in (spec.VAR_KEYWORD, spec.VAR_POSITIONAL)
+        if not optional and name not in found:
+            raise UserError(f"{target} needs {name}. Write: --opt '{target}[{name}=...]'")
     return Foreign(
         target=target,
         framework=framework,
@@ -244,10 +222,8 @@ def parse(text: str, made: Any = None, called: str = "") -> Foreign:
 
 def of(thing: Any, called: str = "") -> Foreign:
     """From a function or class, or from an optax transformation, whose learning rate is its own."""
-    if (
-        callable(getattr(thing, "init", None))
-        and callable(getattr(thing, "update", None))
-        and not isinstance(thing, type)
+    if not isinstance(thing, type) and all(
+        callable(getattr(thing, each, None)) for each in ("init", "update")
     ):
         return of(lambda: thing, called or "transformation")
     if not callable(thing) or not hasattr(thing, "__qualname__"):
@@ -310,9 +286,8 @@ def takes_schedule(target: str, make: Callable[..., Any], options: tuple[tuple[s
     name = rate_name(make)
     assert name is not None
     declared = parameters(make)[name].annotation
-    text = declared if isinstance(declared, str) else getattr(declared, "__name__", None) or str(declared)
     if declared is not inspect.Parameter.empty:
-        return any(word in f"{text} {declared}" for word in ("Schedule", "Callable", "Any"))
+        return any(word in str(declared) for word in ("Schedule", "Callable", "Any"))
     import jax
     import jax.numpy as jnp
     import optax
@@ -379,13 +354,10 @@ def between(low: float, high: float) -> tuple[float, float, bool]:
 
 def lower_end(target: str, text: str) -> float:
     """The lower end of `sweep=low:high`, which must span four decades, as every optimizer's does."""
-    try:
-        low, high = (float(part) for part in text.split(":"))
-    except ValueError:
-        low = high = math.nan
-    if not (low > 0 and math.isclose(high / low, 1e4, rel_tol=1e-6)):
+    ends = range_of(text)
+    if ends is None or not math.isclose(ends[1] / ends[0], DECADES, rel_tol=1e-6):
         raise UserError(
             f"{target}: sweep={text} is not a range of four decades, which every optimizer gets. "
             "Write sweep=1e-5:1e-1"
         )
-    return low
+    return ends[0]

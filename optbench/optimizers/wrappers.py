@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, dataclass_transform
 
 from optbench.fields import Named, hyper
-from optbench.optimizer import Optimizer
-from optbench.optimizers.standard.mars import corrected
-from optbench.optimizers.standard.schedule_free import portion
+from optbench.optimizers.standard.adams import corrected
+from optbench.optimizers.standard.free import portion
 
 Trees = dict[str, Any]
 """An array for each parameter, by name."""
+Again = Callable[[Trees], Trees]
+"""The gradient of the step's loss at other parameters."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass_transform(kw_only_default=True, frozen_default=True)
 class Wrapper(Named):
-    """What is put around a method. `own` is its state: arrays and dicts of arrays."""
+    """What is put around a method, a frozen dataclass. `own` is its state: arrays and dicts of arrays."""
 
     kind: ClassVar[str] = "wrapper"
     source: ClassVar[str] = ""
@@ -32,13 +33,15 @@ class Wrapper(Named):
     takes_decay: ClassVar[bool] = False
     """Whether it does the inner method's decoupled weight decay itself, so as not to change it."""
 
+    def __init_subclass__(cls, **facts: Any) -> None:
+        super().__init_subclass__(**facts)
+        dataclass(frozen=True, kw_only=True)(cls)
+
     def start(self, xp: Any, params: Trees) -> Trees:
         """The state before the first step."""
         return {}
 
-    def gradients(
-        self, xp: Any, grads: Trees, params: Trees, own: Trees, inner: Optimizer, again: Again
-    ) -> Trees:
+    def gradients(self, xp: Any, grads: Trees, params: Trees, own: Trees, inner: Any, again: Again) -> Trees:
         """The gradients that the inner method sees; may write into `own`."""
         return grads
 
@@ -51,21 +54,13 @@ class Wrapper(Named):
         return params
 
 
-Again = Callable[[Trees], Trees]
-"""The gradient of the step's loss at other parameters."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cautious(Wrapper):
+class Cautious(Wrapper, takes_decay=True, source="arXiv:2411.16085; github.com/kyleliang919/C-Optim 2c0517c"):
     """Entries of the step that go up along their gradient are left out, the others lengthened.
 
         mask = [u g < 0];  u <- u mask / max(mean(mask), 1e-3)        for the update u, by leaf
 
     `scale='count'`: times n / (1 + sum(mask)). The inner method's decoupled weight decay stays, before the step.
     """
-
-    source: ClassVar[str] = "arXiv:2411.16085; github.com/kyleliang919/C-Optim 2c0517c"
-    takes_decay: ClassVar[bool] = True
 
     scale: str = hyper("mean", "how the rest is lengthened", choices=("mean", "count"))
 
@@ -80,96 +75,66 @@ class Cautious(Wrapper):
         return {name: masked(name) for name in after}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Mars(Wrapper):
+class Mars(
+    Wrapper, arrays=1, changes_gradients=True, source="arXiv:2411.10438; github.com/AGI-Arena/MARS 4831e28"
+):
     """Variance reduction: each gradient plus some of its change since the last batch.
 
     c = g + gamma b1 / (1 - b1) (g_t - g_{t-1});  c <- c / max(1, |c|)        by leaf; b1 of the inner method
     """
-
-    source: ClassVar[str] = "arXiv:2411.10438; github.com/AGI-Arena/MARS 4831e28"
-    arrays: ClassVar[int] = 1
-    changes_gradients: ClassVar[bool] = True
 
     gamma: float = hyper(0.025, "weight of the change", bounds="[0, inf)")
 
     def start(self, xp: Any, params: Trees) -> Trees:
         return {"last": {name: xp.zeros(p) for name, p in params.items()}}
 
-    def gradients(
-        self, xp: Any, grads: Trees, params: Trees, own: Trees, inner: Optimizer, again: Again
-    ) -> Trees:
-        b1 = getattr(inner, "b1", 0.9)
-        found = {}
-        for name, g in grads.items():
-            found[name] = corrected(xp, g, own["last"][name], self.gamma, b1)
+    def gradients(self, xp: Any, grads: Trees, params: Trees, own: Trees, inner: Any, again: Again) -> Trees:
+        b1, last = getattr(inner, "b1", 0.9), own["last"]
         own["last"] = grads
-        return found
+        return {name: corrected(xp, g, last[name], self.gamma, b1) for name, g in grads.items()}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Clip(Wrapper):
+class Clip(Wrapper, changes_gradients=True, source="arXiv:1211.5063"):
     """All gradients scaled to a norm where theirs is larger.
 
     g <- g min(1, norm / |g|)
     """
 
-    source: ClassVar[str] = "arXiv:1211.5063"
-    changes_gradients: ClassVar[bool] = True
-
     norm: float = hyper(1.0, "largest norm", bounds="(0, inf)")
 
-    def gradients(
-        self, xp: Any, grads: Trees, params: Trees, own: Trees, inner: Optimizer, again: Again
-    ) -> Trees:
+    def gradients(self, xp: Any, grads: Trees, params: Trees, own: Trees, inner: Any, again: Again) -> Trees:
         scale = self.norm / xp.at_least(norm_of(xp, grads), self.norm)
         return {name: g * xp.cast(scale, g.dtype) for name, g in grads.items()}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sam(Wrapper):
+class Sam(Wrapper, changes_gradients=True, gradients_more=1, source="arXiv:2010.01412"):
     """Sharpness-aware: the gradient a little uphill, a second one each step.
 
     g <- gradient at theta + rho g / |g|
     """
 
-    source: ClassVar[str] = "arXiv:2010.01412"
-    changes_gradients: ClassVar[bool] = True
-    gradients_more: ClassVar[int] = 1
-
     rho: float = hyper(0.05, "how far up the gradient", bounds="(0, inf)")
 
-    def gradients(
-        self, xp: Any, grads: Trees, params: Trees, own: Trees, inner: Optimizer, again: Again
-    ) -> Trees:
+    def gradients(self, xp: Any, grads: Trees, params: Trees, own: Trees, inner: Any, again: Again) -> Trees:
         scale = self.rho / xp.at_least(norm_of(xp, grads), 1e-12)
         return again({name: p + xp.cast(scale, p.dtype) * grads[name] for name, p in params.items()})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Averaged(Wrapper):
+class Averaged(Wrapper, arrays=1, averages=True):
     """One that evaluates other parameters, which it keeps beside those that are trained and which start as they do."""
 
-    arrays: ClassVar[int] = 1
-    averages: ClassVar[bool] = True
-    kept: ClassVar[str]
-
     def start(self, xp: Any, params: Trees) -> Trees:
-        return {self.kept: {name: xp.copy(p) for name, p in params.items()}}
+        return {"kept": {name: xp.copy(p) for name, p in params.items()}}
 
     def evaluated(self, params: Trees, own: Trees) -> Trees:
-        return own[self.kept]
+        return own["kept"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lookahead(Averaged):
+class Lookahead(Averaged, source="arXiv:1907.08610"):
     """Slow parameters follow the fast ones, which start from them again; the slow ones are evaluated.
 
     slow <- slow + alpha (theta - slow);  theta <- slow        every `steps` steps
     """
-
-    source: ClassVar[str] = "arXiv:1907.08610"
-    kept: ClassVar[str] = "slow"
 
     steps: int = hyper(5, "steps between", bounds="[1, inf)")
     alpha: float = hyper(0.5, "how far the slow ones go", bounds="(0, 1]")
@@ -178,31 +143,26 @@ class Lookahead(Averaged):
         due = (t + 1) % self.steps == 0
         slow = {
             name: xp.where(due, held + self.alpha * (after[name] - held), held)
-            for name, held in own["slow"].items()
+            for name, held in own["kept"].items()
         }
-        own["slow"] = slow
+        own["kept"] = slow
         return {name: xp.where(due, slow[name], p) for name, p in after.items()}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ema(Averaged):
+class Ema(Averaged, source="Polyak and Juditsky 1992, doi:10.1137/0330046"):
     """A running mean of the parameters is evaluated.
 
     mean <- decay mean + (1 - decay) theta        from theta_0
     """
 
-    source: ClassVar[str] = "Polyak and Juditsky 1992, doi:10.1137/0330046"
-    kept: ClassVar[str] = "mean"
-
     decay: float = hyper(0.99, "decay of the mean", bounds="[0, 1)")
 
     def moved(self, xp: Any, before: Trees, after: Trees, grads: Trees, own: Trees, t: Any, lr: Any) -> Trees:
-        own["mean"] = {name: xp.ema(mean, after[name], self.decay) for name, mean in own["mean"].items()}
+        own["kept"] = {name: xp.ema(mean, after[name], self.decay) for name, mean in own["kept"].items()}
         return after
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScheduleFree(Wrapper):
+class ScheduleFree(Wrapper, arrays=1, averages=True, source="arXiv:2405.15682"):
     """The inner method's steps move z; theta = y lies between z and its average x, which is evaluated.
 
         z <- z + u;  x <- (1 - c) x + c z;  y = beta x + (1 - beta) z;  c = w_t / sum w
@@ -211,16 +171,10 @@ class ScheduleFree(Wrapper):
     of its own (`adamw[b1=0]+schedule_free`).
     """
 
-    name: ClassVar[str] = "schedule_free"
-    source: ClassVar[str] = "arXiv:2405.15682"
-    arrays: ClassVar[int] = 1
-    averages: ClassVar[bool] = True
-
     beta: float = hyper(0.9, "weight of the average where gradients are taken", bounds="(0, 1)")
 
     def start(self, xp: Any, params: Trees) -> Trees:
-        first = next(iter(params.values()))
-        zero = xp.full((), 0, first)
+        zero = xp.full((), 0, next(iter(params.values())))
         return {"z": {name: xp.copy(p) for name, p in params.items()}, "most": zero, "sum": zero}
 
     def moved(self, xp: Any, before: Trees, after: Trees, grads: Trees, own: Trees, t: Any, lr: Any) -> Trees:

@@ -47,9 +47,8 @@ def takes(declared: type[Optimizer], names: str, **others: Any) -> Decorator:
     def decorate(function: Callable[..., R]) -> Callable[..., R]:
         parameters = inspect.signature(function).parameters.values()
         own = [p for p in parameters if p.kind is not p.VAR_KEYWORD and p.name not in arguments]
-        signature = inspect.Signature(
-            own + [parameter(name, each, name in positional.split()) for name, each in arguments.items()]
-        )
+        made = [parameter(name, each, name in positional.split()) for name, each in arguments.items()]
+        signature = inspect.Signature(own + made)
 
         @functools.wraps(function)
         def call(*args: Any, **given: Any) -> R:
@@ -108,13 +107,8 @@ def field(declared: type[Optimizer], name: str, **changes: Any) -> Any:
     """A field of a dataclass, under whatever name; its default, `doc` or `bounds` may be changed."""
     (same,) = (each for each in dataclasses.fields(declared) if each.name == name)
     bounds = same.metadata["bounds"]
-    given = {
-        "default": same.default,
-        "doc": same.metadata["doc"],
-        "bounds": bounds.text if bounds else None,
-        **changes,
-    }
-    return hyper(**given)
+    given = {"default": same.default, "doc": same.metadata["doc"], "bounds": bounds and bounds.text}
+    return hyper(**given | changes)
 
 
 def rate(declared: type[Optimizer], **changes: Any) -> Any:

@@ -55,10 +55,10 @@ class Around:
         def again(params: Trees) -> Trees:
             return objective.value_and_grad(params)[1]
 
-        return Changed(
-            objective,
-            lambda grads, params: self.wrapper.gradients(self.xp, grads, params, own, self.inner, again),
-        )
+        def change(grads: Trees, params: Trees) -> Trees:
+            return self.wrapper.gradients(self.xp, grads, params, own, self.inner, again)
+
+        return Changed(objective, change)
 
     def moved(self, before: Trees, after: Trees, grads: Trees, own: Trees, t: Any) -> Trees:
         """The parameters after the step, cast as they were; decoupled weight decay is taken off before the step."""

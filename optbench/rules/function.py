@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
 from optbench.protocol import Counts, Objective, Step
-
-
-class Slots(dict):
-    """The state before the first step: each key that is read is zeros like the parameters."""
-
-    def __init__(self, params: Any, zeros: Callable[[Any], Any]):
-        super().__init__()
-        self.params, self.zeros = params, zeros
-
-    def __missing__(self, key: Any) -> Any:
-        return mapped(self.zeros, self.params)
+from optbench.rules.around import plain
 
 
 class State:
@@ -39,7 +30,8 @@ class FunctionRule:
         self.function, self.zeros = function, zeros
 
     def init(self, params: Any) -> Any:
-        slots, still = Slots(params, self.zeros), mapped(self.zeros, params)
+        still = mapped(self.zeros, params)
+        slots = defaultdict(lambda: mapped(self.zeros, params))  # what is read is zeros like the parameters
         return mapped(self.zeros, self.function(params, slots, still, 0)[1])
 
     def step(self, params: Any, state: Any, objective: Objective, t: Any) -> Step:
@@ -55,12 +47,11 @@ class TorchFunctionRule(FunctionRule):
     """The same in PyTorch: the function sees tensors without a graph, and new leaves take their place."""
 
     def init(self, params: Any) -> State:
-        return State(super().init(mapped(lambda tensor: tensor.detach(), params)))
+        return State(super().init(plain(params)))
 
     def step(self, params: Any, state: State, objective: Objective, t: Any) -> Step:
         loss, grads = objective.value_and_grad(params)
-        still = mapped(lambda tensor: tensor.detach(), params)
-        moved, state.values = self.function(still, state.values, grads, t)
+        moved, state.values = self.function(plain(params), state.values, grads, t)
         fresh = {name: tensor.detach().requires_grad_() for name, tensor in moved.items()}
         return Step(fresh, state, loss, Counts(gradients=1))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -11,6 +11,9 @@ import numpy as np
 import torch
 
 from optbench.rules.optax import KeyNoise
+
+Shapes = tuple[tuple[str, tuple[int, ...], str], ...]
+"""Names, shapes and dtypes."""
 
 
 class TorchKeyNoise:
@@ -32,32 +35,22 @@ class TorchKeyNoise:
         self, kind: str, name: str, step: int, likes: Mapping[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         """Draws like each tensor; float64 exists in JAX only inside the context."""
-        shapes = tuple((key, tuple(like.shape), name_of(like.dtype)) for key, like in likes.items())
+        shapes = tuple(
+            (key, tuple(like.shape), str(like.dtype).removeprefix("torch.")) for key, like in likes.items()
+        )
         wide = any(like.dtype == torch.float64 for like in likes.values())
         with jax.enable_x64(wide), jax.default_device(jax.devices("cpu")[0]):
-            made = program(kind, name, shapes)(np.int32(self.seed), np.int32(step))
+            made = program(np.int32(self.seed), np.int32(step), kind=kind, name=name, shapes=shapes)
             return {key: torch.tensor(np.asarray(made[key])).to(like.device) for key, like in likes.items()}
 
 
-def name_of(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-@functools.cache
-def program(
-    kind: str, name: str, shapes: tuple[tuple[str, tuple[int, ...], str], ...]
-) -> Callable[[Any, Any], dict[str, jax.Array]]:
-    @jax.jit
-    def draw(seed: Any, step: Any) -> dict[str, jax.Array]:
-        noise = KeyNoise.seeded(seed)
-        likes = {key: jax.ShapeDtypeStruct(shape, dtype) for key, shape, dtype in shapes}
-        if kind == "normals":
-            return noise.normals(name, step, likes)
-        ((key, like),) = likes.items()
-        return {
-            key: noise.uniform(name, step, like.dtype)
-            if kind == "uniform"
-            else noise.normal(name, step, like)
-        }
-
-    return draw
+@functools.partial(jax.jit, static_argnames=("kind", "name", "shapes"))
+def program(seed: Any, step: Any, *, kind: str, name: str, shapes: Shapes) -> dict[str, jax.Array]:
+    noise = KeyNoise.seeded(seed)
+    likes = {key: jax.ShapeDtypeStruct(shape, dtype) for key, shape, dtype in shapes}
+    if kind == "normals":
+        return noise.normals(name, step, likes)
+    ((key, like),) = likes.items()
+    if kind == "uniform":
+        return {key: noise.uniform(name, step, like.dtype)}
+    return {key: noise.normal(name, step, like)}

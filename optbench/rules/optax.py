@@ -15,6 +15,7 @@ import optax.contrib
 
 from optbench.protocol import Counts, Noise, Objective, Step, normals
 
+AtStep = Callable[[Any, Any], Any]
 SHARED_BELOW = 65536
 """Numbers of an array below which it shares a draw: one stream for many small arrays costs less than one each."""
 
@@ -49,9 +50,8 @@ class KeyNoise(NamedTuple):
             whole = jax.ShapeDtypeStruct((sum(sizes),), dtype)
             stream = self.normal(f"{prefix}.{'+'.join(names)}", step, whole)
             pieces = jnp.split(stream, list(itertools.accumulate(sizes))[:-1])
-            drawn |= {
-                name: piece.reshape(likes[name].shape) for name, piece in zip(names, pieces, strict=True)
-            }
+            for name, piece in zip(names, pieces, strict=True):
+                drawn[name] = piece.reshape(likes[name].shape)
         return {
             name: drawn[name] if name in drawn else self.normal(f"{prefix}.{name}", step, like)
             for name, like in likes.items()
@@ -98,8 +98,10 @@ class OptaxRule:
         return self.transform.init(params)
 
     def step(self, params: Any, state: Any, objective: Objective, t: Any) -> Step:
-        loss, grads = objective.value_and_grad(params)
-        updates, state = self.transform.update(grads, state, params)
+        return self.moved(params, state, *objective.value_and_grad(params))
+
+    def moved(self, params: Any, state: Any, loss: Any, grads: Any, **asked: Any) -> Step:
+        updates, state = self.transform.update(grads, state, params, **asked)
         return Step(optax.apply_updates(params, updates), state, loss, Counts(gradients=1))
 
     def evaluated(self, params: Any, state: Any) -> Any:
@@ -116,13 +118,12 @@ class AskingRule(OptaxRule):
 
     def step(self, params: Any, state: Any, objective: Objective, t: Any) -> Step:
         loss, grads = objective.value_and_grad(params)
-        asked = {"value": loss, "grad": grads, "value_fn": objective.value}
-        updates, state = self.transform.update(grads, state, params, **asked)
-        zooms = sum(part.info.num_linesearch_steps for part in parts(state, optax.ScaleByZoomLinesearchState))
-        halvings = sum(
-            part.info.num_linesearch_steps for part in parts(state, optax.ScaleByBacktrackingLinesearchState)
+        done = self.moved(params, state, loss, grads, value=loss, grad=grads, value_fn=objective.value)
+        zooms, halvings = (
+            sum(part.info.num_linesearch_steps for part in parts(done.state, kind))
+            for kind in (optax.ScaleByZoomLinesearchState, optax.ScaleByBacktrackingLinesearchState)
         )
-        return Step(optax.apply_updates(params, updates), state, loss, Counts(1 + zooms, 0, halvings))
+        return done._replace(counts=Counts(1 + zooms, 0, halvings))
 
     def evaluated(self, params: Any, state: Any) -> Any:
         for part in parts(state, optax.contrib.ScheduleFreeState):
@@ -143,12 +144,7 @@ class CurvatureRule(OptaxRule):
     so a step that needs none pays for none.
     """
 
-    def __init__(
-        self,
-        transform: optax.GradientTransformationExtraArgs,
-        due: Callable[[Any, Any], Any],
-        probe: Callable[[Any, Any], Any],
-    ):
+    def __init__(self, transform: optax.GradientTransformation, due: AtStep, probe: AtStep):
         super().__init__(transform)
         self.due, self.probe = due, probe
 
@@ -164,9 +160,5 @@ class CurvatureRule(OptaxRule):
             return *objective.value_and_grad(params), zeros, zeros
 
         loss, grads, hvp, vector = jax.lax.cond(due, curved, plain, None)
-        updates, state = self.transform.update(
-            grads, state, params, Hvp=hvp, vector=vector, update_preconditioner=due
-        )
-        return Step(
-            optax.apply_updates(params, updates), state, loss, Counts(gradients=1, hvps=due.astype(jnp.int32))
-        )
+        done = self.moved(params, state, loss, grads, Hvp=hvp, vector=vector, update_preconditioner=due)
+        return done._replace(counts=Counts(gradients=1, hvps=due.astype(jnp.int32)))

@@ -50,9 +50,8 @@ def partition(params: Any, rules: Mapping[str, Belongs] = BY_SHAPE) -> Any:
     from optbench.rules.optax import leaf_names
 
     leaves, structure = jax.tree.flatten(params)
-    return structure.unflatten(
-        [group_of(name, leaf, rules) for name, leaf in zip(leaf_names(params), leaves, strict=True)]
-    )
+    named = zip(leaf_names(params), leaves, strict=True)
+    return structure.unflatten([group_of(name, leaf, rules) for name, leaf in named])
 
 
 def param_groups(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import torch
 
-from optbench.protocol import Counts, Objective, Step
+from optbench.protocol import Counts, Step
 from optbench.rules.torch_optimizer import outside
 
 Parameters = dict[str, torch.Tensor]
+Make = Callable[[Iterable[tuple[str, torch.Tensor]]], torch.optim.Optimizer]
+Factor = Callable[[int], float]
+Probe = Callable[[int, Parameters], Parameters]
 
 
 class SeedNoise:
@@ -34,23 +37,16 @@ class SeedNoise:
         return torch.rand((), generator=self._generator(name, step), dtype=dtype)
 
 
-class TableNoise:
+class TableNoise(NamedTuple):
     """Draws recorded from an original: name to array [steps, ...]."""
 
-    def __init__(self, table: Mapping[str, torch.Tensor]):
-        self.table = table
+    table: Mapping[str, torch.Tensor]
 
     def normal(self, name: str, step: int, like: torch.Tensor) -> torch.Tensor:
         return self.table[name][int(step)].to(like)
 
     def uniform(self, name: str, step: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         return self.table[name][int(step)].to(dtype)
-
-
-class GraphObjective(Objective, Protocol):
-    """What the torch engine's objective also offers: gradients that carry their graph."""
-
-    def value_and_graph(self, params: Any) -> tuple[Any, Any]: ...
 
 
 class TorchRule:
@@ -63,13 +59,7 @@ class TorchRule:
     back) is evaluated between them.
     """
 
-    def __init__(
-        self,
-        make: Callable[[Iterable[tuple[str, torch.Tensor]]], torch.optim.Optimizer],
-        factor: Callable[[int], float],
-        needs_closure: bool = False,
-        create_graph: bool = False,
-    ):
+    def __init__(self, make: Make, factor: Factor, needs_closure: bool = False, create_graph: bool = False):
         self.make, self.factor = make, factor
         self.needs_closure, self.create_graph = needs_closure, create_graph
 
@@ -83,7 +73,16 @@ class TorchRule:
     def step(self, params: Any, state: Any, objective: Any, t: Any) -> Step:
         self.set_rates(state, t)
         if self.needs_closure:
-            return self._closure_step(params, state, objective)
+            losses: list[torch.Tensor] = []
+
+            def closure() -> torch.Tensor:
+                loss, grads = objective.value_and_grad(params)
+                set_grads(params, grads)
+                losses.append(loss)
+                return loss
+
+            state.step(closure)
+            return Step(params, state, losses[0], Counts(gradients=len(losses)))
         wants_graph = getattr(state, "should_create_graph", None)
         graph = bool(wants_graph()) if callable(wants_graph) else self.create_graph
         loss, grads = objective.value_and_graph(params) if graph else objective.value_and_grad(params)
@@ -96,18 +95,6 @@ class TorchRule:
         for group in state.param_groups:
             if group["optbench_lr"] is not None:
                 group["lr"] = group["optbench_lr"] * self.factor(t)
-
-    def _closure_step(self, params: Parameters, state: Any, objective: GraphObjective) -> Step:
-        losses: list[torch.Tensor] = []
-
-        def closure() -> torch.Tensor:
-            loss, grads = objective.value_and_grad(params)
-            set_grads(params, grads)
-            losses.append(loss)
-            return loss
-
-        state.step(closure)
-        return Step(params, state, losses[0], Counts(gradients=len(losses)))
 
     def evaluated(self, params: Parameters, state: torch.optim.Optimizer) -> Parameters:
         """The parameters themselves, or a copy of what the optimizer puts in their place to be evaluated."""
@@ -148,34 +135,24 @@ class CurvatureRule(TorchRule):
     parameters. `due(t)` says whether step t has a product, `probe(t, params)` draws its vector by name.
     """
 
-    def __init__(
-        self,
-        make: Callable[[Iterable[tuple[str, torch.Tensor]]], torch.optim.Optimizer],
-        factor: Callable[[int], float],
-        due: Callable[[int], bool],
-        probe: Callable[[int, Parameters], Parameters],
-    ):
+    def __init__(self, make: Make, factor: Factor, due: Callable[[int], bool], probe: Probe):
         super().__init__(make, factor)
         self.due, self.probe = due, probe
 
     def step(self, params: Any, state: Any, objective: Any, t: Any) -> Step:
         self.set_rates(state, t)
-        if not self.due(t):
-            loss, grads = objective.value_and_grad(params)
-            given: dict[str, Any] = {"update_preconditioner": False}
-        else:
+        due, given = bool(self.due(t)), {}
+        if due:
             vector = self.probe(t, {name: p.detach() for name, p in params.items()})
             loss, grads, hvp = objective.value_grad_hvp(params, vector)
             names = [name for group in state.param_groups for name in group["param_names"]]
-            given = {
-                "hvp": [hvp[name] for name in names],
-                "vector": [vector[name] for name in names],
-                "update_preconditioner": True,
-            }
+            given = {"hvp": [hvp[name] for name in names], "vector": [vector[name] for name in names]}
+        else:
+            loss, grads = objective.value_and_grad(params)
         set_grads(params, grads)
-        state.step(**given)
+        state.step(**given, update_preconditioner=due)
         set_grads(params, {})
-        return Step(params, state, loss, Counts(gradients=1, hvps=int("hvp" in given)))
+        return Step(params, state, loss, Counts(gradients=1, hvps=int(due)))
 
 
 def set_grads(params: Parameters, grads: Mapping[str, torch.Tensor]) -> None:

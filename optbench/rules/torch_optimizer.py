@@ -10,6 +10,7 @@ import torch
 from optbench.fields import hyper
 from optbench.optimizer import Optimizer as Declared
 from optbench.rules.arguments import OUT_OF_RANGE, Arguments, check, documented, takes
+from optbench.rules.torch_shards import mapped
 
 PARAMS = hyper(doc="parameters, pairs (name, parameter), or dicts of param groups")
 
@@ -131,11 +132,12 @@ class CheckedOptimizer(torch.optim.Optimizer):
         """Load a state; entries that are kept wider than the parameter keep their dtype."""
         super().load_state_dict(state_dict)
         saved = [index for group in state_dict["param_groups"] for index in group["params"]]
-        params = [param for group in self.param_groups for param in group["params"]]
-        for index, param in zip(saved, params, strict=True):
+        for param, (index,) in self.beside(saved).items():
             for key, value in state_dict["state"].get(index, {}).items():
                 if self.wide_entries is None or key in self.wide_entries:
-                    self.state[param][key] = copied(value, param.device)
+                    self.state[param][key] = mapped(
+                        lambda x, at=param.device: x.detach().clone().to(at), value
+                    )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), **{name: getattr(self, name) for name in self.kept}}
@@ -162,16 +164,8 @@ def optimizer(declared: type[Declared], names: str, **others: Any) -> Callable[[
     return decorate
 
 
-def copied(value: Any, device: torch.device) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.detach().clone().to(device)
-    if isinstance(value, dict):
-        return {key: copied(each, device) for key, each in value.items()}
-    return [copied(each, device) for each in value] if isinstance(value, list) else value
-
-
 def zeros(param: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
-    return torch.zeros_like(param, dtype=dtype, memory_format=torch.preserve_format)
+    return torch.zeros_like(param, dtype=dtype)
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:

@@ -7,9 +7,9 @@ what the two have by different names. From the one step `leafwise.jax` makes an 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-from optbench.optimizers.adapter import Standard, option_names
+from optbench.optimizers.adapter import Standard
 from optbench.protocol import Rule, Setting
 
 State = dict[str, Any]
@@ -33,11 +33,10 @@ class At(NamedTuple):
 
 
 class Leafwise(Standard):
-    """A method whose step is written once. A subclass overrides `start` and `step`.
+    """A method whose step is written once. A subclass overrides `step`, and `start` where `slots` do not say it."""
 
-    Where optax has the method as its source says, `in_optax` gives it, and the step is PyTorch's.
-    """
-
+    slots: ClassVar[tuple[str, ...]] = ()
+    """The arrays of a parameter's state that are zeros like it before its first step."""
     stacks: ClassVar[bool] = False
     """Whether JAX steps matrices of equal shape together; pays where a step is many small products."""
     draws: ClassVar[bool] = False
@@ -45,9 +44,14 @@ class Leafwise(Standard):
     averages: ClassVar[bool] = False
     """Whether `evaluated` gives other parameters than those that are trained."""
 
+    def __init_subclass__(cls, **facts: Any) -> None:
+        if "slots" in facts:
+            facts["arrays"] = len(facts["slots"])
+        super().__init_subclass__(**facts)
+
     def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
         """The state of a parameter before its first step; `normal(like)` draws if `draws`."""
-        return {}
+        return {name: xp.zeros(p) for name in self.slots}
 
     def due(self, t: Any) -> Any:
         """Whether step t, counted from 0, is given a Hessian-vector product."""
@@ -73,25 +77,18 @@ class Leafwise(Standard):
         """What is evaluated in the place of a parameter, if `averages`."""
         return p
 
-    def options(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in option_names(type(self))}
-
     def frameworks(self) -> tuple[str, ...]:
         return ("jax", "torch")
 
     def jax(self, setting: Setting) -> Rule:
-        if type(self).in_optax is not Standard.in_optax:
-            return super().jax(setting)
         from optbench.optimizers.leafwise.jax import rule
 
         return rule(self, self.rate(setting), setting)
 
     def torch(self, setting: Setting) -> Rule:
-        if type(self).in_torch is not Standard.in_torch:
-            return super().torch(setting)
-        from optbench.optimizers.leafwise.torch import class_of, rule
+        from optbench.optimizers.leafwise.torch import rule
 
-        return rule(class_of(type(self)), self, setting)
+        return rule(self, setting)
 
 
 class Clipping(Leafwise):
@@ -113,7 +110,3 @@ class Clipping(Leafwise):
     def clip_eps(self) -> float:
         """Added to the norm."""
         return 1e-30
-
-
-if TYPE_CHECKING:  # what a method imports when it runs; the digest of the code reads it here
-    from optbench.optimizers.leafwise import jax, torch  # noqa: F401

@@ -13,7 +13,7 @@ import optax
 from optbench.fields import hyper
 from optbench.optimizers.adapter import option_names
 from optbench.optimizers.leafwise import At, Leafwise, jax_arrays
-from optbench.protocol import Counts, Noise, Setting, Step, role_of
+from optbench.protocol import Noise, Setting, role_of
 from optbench.rules.arguments import SCHEDULED, at, field, takes
 from optbench.rules.optax import CurvatureRule, KeyNoise, OptaxRule, leaf_names
 from optbench.rules.optax_transform import refuse_complex, unmasked, wide
@@ -56,15 +56,12 @@ def transformation(
         return [role_of(name, leaf.shape, roles) for name, leaf in named]
 
     def init(params: Any) -> LeafwiseState:
-        leaves, names = entered(method, jax.tree.leaves(params)), leaf_names(params)
-        states = [
-            method.start(
-                jax_arrays, leaf, role, lambda like, name=name: noise.normal(f"start.{name}", 0, like)
-            )
-            if leaf.size
-            else {}
-            for leaf, role, name in zip(leaves, roles_of(params), names, strict=True)
-        ]
+        def start(leaf: Any, role: str, name: str) -> dict[str, Any]:
+            return method.start(jax_arrays, leaf, role, lambda like: noise.normal(f"start.{name}", 0, like))
+
+        leaves = entered(method, jax.tree.leaves(params))
+        known = zip(leaves, roles_of(params), leaf_names(params), strict=True)
+        states = [start(*each) if each[0].size else {} for each in known]
         shared = jax.tree.map(jnp.asarray, method.share(jax_arrays))
         return LeafwiseState(jnp.zeros((), jnp.int32), shared, states)
 
@@ -88,11 +85,8 @@ def transformation(
         leaves, states = structure.flatten_up_to(params), [dict(each) for each in state.leaves]
         dtypes = [leaf.dtype for leaf in leaves]
         grads, leaves = (entered(method, each) for each in (grads, leaves))
-        gathered = [
-            method.gather(jax_arrays, *leaf, known)
-            for leaf in zip(grads, leaves, states, strict=True)
-            if leaf[1].size
-        ]
+        rows = zip(grads, leaves, states, strict=True)
+        gathered = [method.gather(jax_arrays, *row, known) for row in rows if row[1].size]
         shared = method.agree(jax_arrays, tuple(map(sum, zip(*gathered, strict=True))), known)
         known = known._replace(shared=like(shared, state.shared))
         diagonals: list[Any] = [None] * len(leaves)
@@ -103,8 +97,7 @@ def transformation(
         def advance(g: Any, p: Any, held: Any, diagonal: Any, role: str) -> Any:
             after = dict(held)
             its = known._replace(role=role, diagonal=diagonal, due=update_preconditioner)
-            moved = method.step(jax_arrays, g, p, after, its)
-            return moved, after
+            return method.step(jax_arrays, g, p, after, its), after
 
         # What has no entries stays; of the others, matrices of one role are stepped together where that pays.
         new: list[Any] = [(grad, {}) for grad in grads]
@@ -144,9 +137,7 @@ def rule(method: Leafwise, rate: Any, setting: Setting) -> OptaxRule:
         return LeafwiseRule(method, made)
     from optbench.optimizers.esgd.jax import signs
 
-    return CurvatureRule(
-        made, lambda state, t: method.due(t), lambda t, params: signs(setting.noise, t, params)
-    )
+    return CurvatureRule(made, lambda state, t: method.due(t), functools.partial(signs, setting.noise))
 
 
 class LeafwiseRule(OptaxRule):
@@ -157,9 +148,7 @@ class LeafwiseRule(OptaxRule):
         self.method = method
 
     def step(self, params: Any, state: Any, objective: Any, t: Any) -> Any:
-        loss, grads = objective.value_and_grad(params)
-        updates, state = self.transform.update(grads, state, params, step=t)
-        return Step(optax.apply_updates(params, updates), state, loss, Counts(gradients=1))
+        return self.moved(params, state, *objective.value_and_grad(params), step=t)
 
     def evaluated(self, params: Any, state: Any) -> Any:
         if not self.method.averages:

@@ -12,6 +12,12 @@ import jax.numpy as np
 
 from optbench.rules.optax_transform import one_minus_power, wide
 
+zeros, where, at_most, at_least = np.zeros_like, np.where, np.minimum, np.maximum
+eigh = np.linalg.eigh
+"""Eigenvalues, rising, and eigenvectors as columns."""
+branch = jax.lax.cond
+"""One of two computations, and only that."""
+
 
 def ema(mean: Any, x: Any, decay: Any) -> Any:
     """decay mean + (1 - decay) x, in the dtype of the mean."""
@@ -35,10 +41,6 @@ def number(t: Any) -> Any:
 def log(x: Any) -> Any:
     """Of a hyperparameter, which may be traced; exact where it is not."""
     return math.log(x) if isinstance(x, Real) else np.log(x)
-
-
-def zeros(like: Any) -> Any:
-    return np.zeros_like(like)
 
 
 def full(shape: Any, value: float, like: Any) -> Any:
@@ -69,18 +71,6 @@ def total(x: Any) -> Any:
     return x.astype(wide(x.dtype)).sum()
 
 
-def at_most(x: Any, bound: Any) -> Any:
-    return np.minimum(x, bound)
-
-
-def at_least(x: Any, bound: Any) -> Any:
-    return np.maximum(x, bound)
-
-
-def clip(x: Any, low: Any, high: Any) -> Any:
-    return np.clip(x, low, high)
-
-
 def largest(x: Any, axes: tuple[int, ...]) -> Any:
     """The maximum over axes, which stay with length 1."""
     return x.max(axes, keepdims=True)
@@ -91,27 +81,9 @@ def mean(x: Any, axes: tuple[int, ...]) -> Any:
     return x.mean(axes, keepdims=True) if axes else x
 
 
-def where(condition: Any, x: Any, other: Any) -> Any:
-    return np.where(condition, x, other)
-
-
 def inverse_root(x: Any) -> Any:
     """x^(-1/2), and 0 where x is 0."""
     return np.where(x == 0, 0, 1 / np.sqrt(np.where(x == 0, 1, x)))
-
-
-def qr(x: Any) -> Any:
-    return np.linalg.qr(x)[0]
-
-
-def eigh(x: Any) -> tuple[Any, Any]:
-    """Eigenvalues, rising, and eigenvectors as columns."""
-    return np.linalg.eigh(x)
-
-
-def branch(chosen: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
-    """One of two computations, and only that."""
-    return jax.lax.cond(chosen, yes, no)
 
 
 def each(function: Callable[..., Any], rows: list[tuple[Any, ...]]) -> list[Any]:

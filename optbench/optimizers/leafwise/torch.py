@@ -11,7 +11,7 @@ import torch
 from optbench.fields import hyper
 from optbench.optimizers.adapter import option_names
 from optbench.optimizers.leafwise import At, Leafwise, torch_arrays
-from optbench.protocol import Noise, Setting, role_of
+from optbench.protocol import Setting, role_of
 from optbench.rules.arguments import rate
 from optbench.rules.torch import CurvatureRule, SeedNoise, TorchRule
 from optbench.rules.torch_optimizer import CheckedOptimizer, Leaf, optimizer, value_of, wide
@@ -29,13 +29,7 @@ class LeafwiseOptimizer(CheckedOptimizer):
     wide_entries: ClassVar[tuple[str, ...] | None] = None
 
     def build(
-        self,
-        params: Any,
-        *,
-        roles: Mapping[str, str] | None = None,
-        seed: int = 0,
-        noise: Noise | None = None,
-        **options: Any,
+        self, params: Any, *, roles: Any = None, seed: int = 0, noise: Any = None, **options: Any
     ) -> None:
         self.roles, self.noise = dict(roles or {}), SeedNoise(seed) if noise is None else noise
         super().build(params, **options)
@@ -46,22 +40,15 @@ class LeafwiseOptimizer(CheckedOptimizer):
         if "shared" not in first:
             first["shared"] = self.method().bind(first).share(torch_arrays)
         if not state:
-
-            def normal(like: torch.Tensor) -> torch.Tensor:
-                return self.noise.normal(f"start.{name}", 0, like)
-
-            seen = Cut(param, self.method.elementwise).enter(param)
-            start = self.method().bind(group).start(torch_arrays, seen, self.role(leaf), normal)
-            state.update(step=0, **start)
+            method, seen = self.method().bind(group), Cut(param, self.method.elementwise).enter(param)
+            draw = functools.partial(self.noise.normal, f"start.{name}", 0)
+            state.update(step=0, **method.start(torch_arrays, seen, self.role(leaf), draw))
         state["step"] += 1
 
     def role(self, leaf: Leaf) -> str:
         return leaf.group.get("role") or role_of(leaf.name, leaf.param.shape, self.roles)
 
-    def advance(self, leaves: list[Leaf]) -> None:
-        self.step_all(leaves, {})
-
-    def step_all(self, leaves: list[Leaf], diagonals: Mapping[torch.Tensor, torch.Tensor]) -> None:
+    def advance(self, leaves: list[Leaf], diagonals: Mapping[Any, torch.Tensor] | None = None) -> None:
         """Step these parameters, with estimates of the Hessian's diagonal where there are some."""
         if not leaves:
             return
@@ -71,10 +58,9 @@ class LeafwiseOptimizer(CheckedOptimizer):
             param, grad, state, group, _ = leaf
             cut = Cut(param, self.method.elementwise)
             held = state if cut.plain else mapped(cut.enter, state)
-            diagonal = cut.enter(diagonals[param]) if param in diagonals else None
-            known = At(
-                state["step"], group["lr"], self.role(leaf), first["shared"], diagonal, diagonal is not None
-            )
+            diagonal = cut.enter(diagonals[param]) if diagonals and param in diagonals else None
+            due = diagonal is not None
+            known = At(state["step"], group["lr"], self.role(leaf), first["shared"], diagonal, due)
             steps.append((cut, bound[id(group)], (cut.enter(grad), cut.enter(param), held), known))
         gathered = [
             tuple(cut.summed(each) for each in method.gather(xp, *leaf, known))
@@ -110,13 +96,9 @@ class Cut(NamedTuple):
     elementwise: bool
 
     @property
-    def sharded(self) -> bool:
-        return is_sharded(self.param)
-
-    @property
     def plain(self) -> bool:
         """Whether the step may see the parameter and its state as they are."""
-        return not self.sharded and self.param.dtype in (torch.float32, torch.float64)
+        return not is_sharded(self.param) and self.param.dtype in (torch.float32, torch.float64)
 
     def enter(self, x: torch.Tensor) -> torch.Tensor:
         if self.plain:
@@ -149,10 +131,10 @@ class CurvedOptimizer(LeafwiseOptimizer):
         update_preconditioner: bool | None = None,
     ) -> Any:
         loss = value_of(closure)
-        diagonals = {}
+        diagonals = None
         if hvp is not None and vector is not None and update_preconditioner is not False:
             diagonals = {p: product * v for p, (product, v) in self.beside(hvp, vector).items()}
-        self.step_all(self.prepared(), diagonals)
+        self.advance(self.prepared(), diagonals)
         return loss
 
 
@@ -181,27 +163,20 @@ def class_of(declared: type[Leafwise]) -> type[LeafwiseOptimizer]:
     """The torch.optim class of a method."""
     base = AveragingOptimizer if declared.averages else LeafwiseOptimizer
     base = base if declared.order == 1 else CurvedOptimizer
-    made: Any = type(
-        declared.__name__,
-        (base,),
-        {"__doc__": declared.__doc__, "__module__": "optbench.optimizers.standard.torch", "method": declared},
-    )
+    home = {"__doc__": declared.__doc__, "__module__": "optbench.optimizers.standard.torch"}
+    made: Any = type(declared.__name__, (base,), {**home, "method": declared})
     names = f"lr * {' '.join(option_names(declared))} roles {'seed noise' * declared.draws}"
     noise = hyper(None, "where the first draws come from; None draws from `seed`")
     return optimizer(declared, names, lr=rate(declared), roles=ROLES, seed=SEED, noise=noise)(made)
 
 
-def rule(of: type[LeafwiseOptimizer], method: Leafwise, setting: Setting) -> TorchRule:
+def rule(method: Leafwise, setting: Setting) -> TorchRule:
     given = {**method.options(), "roles": setting.roles}
     if method.draws:
         given["noise"] = setting.noise
-    lr: Any = getattr(method, "learning_rate", 1.0)
-
-    def make(named: Any) -> LeafwiseOptimizer:
-        return of(named, lr, **given)
-
+    make = functools.partial(class_of(type(method)), lr=getattr(method, "learning_rate", 1.0), **given)
     if method.order == 1:
         return TorchRule(make, setting.factor)
     from optbench.optimizers.esgd.torch import signs
 
-    return CurvatureRule(make, setting.factor, method.due, lambda t, params: signs(setting.noise, t, params))
+    return CurvatureRule(make, setting.factor, method.due, functools.partial(signs, setting.noise))

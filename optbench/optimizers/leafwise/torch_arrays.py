@@ -8,7 +8,10 @@ from typing import Any
 
 import torch
 
+from optbench.rules.torch_optimizer import wide
+
 np: Any = torch
+log, zeros = math.log, torch.zeros_like
 
 
 def ema(mean: Any, x: Any, decay: Any) -> Any:
@@ -25,14 +28,6 @@ def unbias(decay: Any, t: Any) -> Any:
 
 def number(t: Any) -> Any:
     return t
-
-
-def log(x: float) -> float:
-    return math.log(x)
-
-
-def zeros(like: Any) -> Any:
-    return torch.zeros_like(like, memory_format=torch.preserve_format)
 
 
 def full(shape: Any, value: float, like: Any) -> Any:
@@ -53,11 +48,11 @@ def mixed(a: float, x: Any, b: float, y: Any, z: Any) -> Any:
 
 
 def norm(x: Any) -> Any:
-    return torch.linalg.vector_norm(x, dtype=torch.promote_types(x.dtype, torch.float32))
+    return torch.linalg.vector_norm(x, dtype=wide(x.dtype))
 
 
 def total(x: Any) -> Any:
-    return x.sum(dtype=torch.promote_types(x.dtype, torch.float32))
+    return x.sum(dtype=wide(x.dtype))
 
 
 def at_most(x: Any, bound: Any) -> Any:
@@ -66,10 +61,6 @@ def at_most(x: Any, bound: Any) -> Any:
 
 def at_least(x: Any, bound: Any) -> Any:
     return x.clamp(min=bound) if isinstance(x, torch.Tensor) else max(x, bound)
-
-
-def clip(x: Any, low: Any, high: Any) -> Any:
-    return x.clamp(low, high)
 
 
 def largest(x: Any, axes: tuple[int, ...]) -> Any:
@@ -88,10 +79,6 @@ def where(condition: Any, x: Any, other: Any) -> Any:
 
 def inverse_root(x: Any) -> Any:
     return torch.where(x == 0, 0, x.rsqrt())
-
-
-def qr(x: Any) -> Any:
-    return torch.linalg.qr(x)[0]
 
 
 def eigh(x: Any) -> tuple[Any, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 from optbench.fields import FROM_NONE, Search, hyper
 from optbench.optimizers.adapter import Rate, Standard, decay, declared, flag, size, small, step_size
@@ -13,18 +13,14 @@ from optbench.protocol import Shapes
 from optbench.ranges import is_off
 
 
-@declared
-class Adagrad(Standard):
+@declared(source="Duchi et al. 2011; optax.adagrad, torch.optim.Adagrad")
+class Adagrad(Standard, arrays=1, elementwise=True):
     """Each entry divided by the root of the sum of its squares, so that steps shrink for ever.
 
         v <- v + g^2;  theta <- theta - learning_rate g / sqrt(v)        v starts from `initial`
 
     optax adds an eps inside the root, torch beside it: here it is 0, and `initial` keeps the divisor from 0.
     """
-
-    source: ClassVar[str] = "Duchi et al. 2011; optax.adagrad, torch.optim.Adagrad"
-    elementwise: ClassVar[bool] = True
-    arrays: ClassVar[int] = 1
 
     learning_rate: float = step_size(0.1, 1e-3)
     initial: float = hyper(
@@ -38,8 +34,11 @@ class Adagrad(Standard):
         return partial(optim.Adagrad, initial_accumulator_value=self.initial, eps=0.0, foreach=True)
 
 
-@declared
-class RMSprop(Standard):
+@declared(
+    source="Tieleman and Hinton 2012; optax.scale_by_rms, torch.optim.RMSprop",
+    memory="n; one more each with momentum and centered",
+)
+class RMSprop(Standard, elementwise=True):
     """Each entry divided by the root of a running mean of its squares; momentum if asked for.
 
         v <- b2 v + (1 - b2) g^2;  u = g / (sqrt(v) + eps);  m <- momentum m + u
@@ -49,10 +48,6 @@ class RMSprop(Standard):
     as in torch; `optax.rmsprop` has it inside, which differs under a schedule.
     In float16 eps is 0, and an entry without gradient 0 / 0: keep such parameters in float32.
     """
-
-    source: ClassVar[str] = "Tieleman and Hinton 2012; optax.scale_by_rms, torch.optim.RMSprop"
-    memory: ClassVar[str] = "n; one more each with momentum and centered"
-    elementwise: ClassVar[bool] = True
 
     learning_rate: float = step_size(0.001, 1e-4)
     b2: float = decay(0.99, "the mean of squares")
@@ -74,8 +69,8 @@ class RMSprop(Standard):
         return (1 + (self.momentum > 0) + self.centered) * size(shapes)
 
 
-@declared
-class Adadelta(Standard):
+@declared(source="arXiv:1212.5701; optax.adadelta, torch.optim.Adadelta")
+class Adadelta(Standard, arrays=2, elementwise=True):
     """Steps in the units of the parameters: the ratio of two running roots.
 
         v <- b2 v + (1 - b2) g^2;  u = sqrt(x + eps) / sqrt(v + eps) g;  x <- b2 x + (1 - b2) u^2
@@ -84,10 +79,6 @@ class Adadelta(Standard):
     The learning rate is 1 in the paper; here it is swept as every other method's. In JAX it is for real
     parameters.
     """
-
-    source: ClassVar[str] = "arXiv:1212.5701; optax.adadelta, torch.optim.Adadelta"
-    elementwise: ClassVar[bool] = True
-    arrays: ClassVar[int] = 2
 
     learning_rate: float = step_size(1.0, 0.1)
     b2: float = decay(0.9, "the means of squares")
@@ -102,7 +93,9 @@ class Adadelta(Standard):
         return partial(optim.Adadelta, rho=self.b2, eps=self.eps, foreach=True)
 
 
-@declared
+@declared(
+    source="arXiv:1804.04235; optax.adafactor, torch.optim.Adafactor", memory="rows + columns; n for vectors"
+)
 class Adafactor(Standard):
     """Squares kept as the sums of rows and columns; steps relative to the size of the parameters.
 
@@ -114,9 +107,6 @@ class Adafactor(Standard):
     the two longest. In float16 a square is soon 0, and a step 0 / 0; torch.optim's takes no empty parameters and, in
     torch 2.13, none that `fully_shard` shards.
     """
-
-    source: ClassVar[str] = "arXiv:1804.04235; optax.adafactor, torch.optim.Adafactor"
-    memory: ClassVar[str] = "rows + columns; n for vectors"
 
     learning_rate: float = step_size(0.01, 1e-4)
     decay: float = hyper(
@@ -134,9 +124,8 @@ class Adafactor(Standard):
         return adafactor(rate, self.decay, self.clipping, eps=1e-30)
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
-        return partial(
-            optim.Adafactor, beta2_decay=-self.decay, eps=(1e-15, 1e-3), d=self.clipping, foreach=True
-        )
+        options = {"beta2_decay": -self.decay, "eps": (1e-15, 1e-3), "d": self.clipping}
+        return partial(optim.Adafactor, **options, foreach=True)
 
     def state_floats(self, shapes: Shapes) -> int:
         return sum(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from optbench.fields import MOMENTUM, hyper
 from optbench.optimizers.adapter import decay, declared, flag, size, small, step_size, weight_decay
@@ -20,8 +19,11 @@ class Bases(Leafwise):
         return False
 
 
-@declared
-class SOAP(Bases):
+@declared(
+    source="arXiv:2409.11321; github.com/nikhilvyas/SOAP a1e5535",
+    memory="2n + 2 of the squared length of each axis",
+)
+class SOAP(Bases, parity=False, proportional=False):
     """Adam in the slowly turning eigenbasis of the gradients' second moments along each axis.
 
         G_i <- beta G_i + (1 - beta) g_i g_i'        g_i: the unfolding of g along axis i; Q_i: eigenvectors of G_i
@@ -37,12 +39,6 @@ class SOAP(Bases):
     Where a first gradient has less rank than an axis is long, the eigenvectors of 0 are any, and the frameworks find
     others: the two then part. As the decay comes after the step, a schedule does not quite scale the step.
     """
-
-    name: ClassVar[str] = "soap"
-    source: ClassVar[str] = "arXiv:2409.11321; github.com/nikhilvyas/SOAP a1e5535"
-    memory: ClassVar[str] = "2n + 2 of the squared length of each axis"
-    parity: ClassVar[bool] = False
-    proportional: ClassVar[bool] = False
 
     learning_rate: float = step_size(0.003, 1e-4)
     b1: float = decay(0.95, "the mean of gradients", MOMENTUM)
@@ -60,20 +56,9 @@ class SOAP(Bases):
 
     def merged(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape as it is preconditioned."""
-        if not self.merge_dims:
-            return shape
-        found, joined = [], 1
-        for n in shape:
-            if joined * n <= self.max_precond_dim:
-                joined *= n
-            elif joined > 1:
-                found.append(joined)
-                joined = n
-            else:
-                found.append(n)
-        return (*found, joined) if joined > 1 or not found else tuple(found)
+        return joined(shape, self.max_precond_dim) if self.merge_dims else shape
 
-    def axes(self, shape: tuple[int, ...], role: str) -> list[int]:
+    def axes(self, shape: tuple[int, ...], role: str = "") -> list[int]:
         """The axes that have a basis."""
         if len(shape) == 1 and not self.precondition_1d:
             return []
@@ -124,9 +109,8 @@ class SOAP(Bases):
         if self.correct_bias:
             lr = lr * xp.unbias(self.b2, n) ** 0.5 / xp.unbias(self.b1, n)
         self.learn(xp, g, s, axes)
-        turned = xp.branch(
-            n % self.precondition_frequency == 0, lambda: self.turn(xp, dict(s), axes, back), lambda: dict(s)
-        )
+        due = n % self.precondition_frequency == 0
+        turned = xp.branch(due, lambda: self.turn(xp, dict(s), axes, back), lambda: dict(s))
         return xp.cast(-lr * u, g.dtype), turned
 
     def turn(self, xp: Any, s: State, axes: list[int], back: dict[int, Any]) -> State:
@@ -135,21 +119,22 @@ class SOAP(Bases):
             G, Q = s[f"G{i}"], s[f"Q{i}"]
             order = xp.np.argsort(-(Q * (G @ Q)).sum(0))
             s["v"] = xp.np.moveaxis(xp.np.moveaxis(s["v"], i, 0)[order], 0, i)
-            s[f"Q{i}"] = xp.qr(G @ Q[:, order])
+            s[f"Q{i}"] = xp.np.linalg.qr(G @ Q[:, order])[0]
         s["m"] = rotated(xp, rotated(xp, s["m"], back), {i: s[f"Q{i}"] for i in axes})
         return s
 
     def flops(self, shapes: Shapes) -> float:
         """Two rotations and a second moment, and now and then a QR."""
-        return products(shapes, lambda shape: self.axes(shape, ""), 3 + 10 / self.precondition_frequency)
+        return products(self, shapes, 3 + 10 / self.precondition_frequency)
 
     def state_floats(self, shapes: Shapes) -> int:
-        merged = [self.merged(shape) for shape in shapes.values()]
-        squares = sum(2 * shape[i] ** 2 for shape in merged for i in self.axes(shape, ""))
-        return 2 * size(shapes) + squares
+        return 2 * size(shapes) + squares(self, shapes)
 
 
-@declared
+@declared(
+    source="arXiv:1802.09568, arXiv:2309.06497; github.com/facebookresearch/optimizers f606606",
+    memory="2n + 2 of the squared length of each axis",
+)
 class Shampoo(Bases):
     """Momentum divided, along each axis, by a root of the gradients' second moments; as long as another method's step.
 
@@ -164,11 +149,6 @@ class Shampoo(Bases):
     `max_preconditioner_dim` has no factor here, where the original cuts leaves into blocks; the original also joins
     axes by default, which makes small leaves vectors: `merge_dims`.
     """
-
-    source: ClassVar[str] = (
-        "arXiv:1802.09568, arXiv:2309.06497; github.com/facebookresearch/optimizers f606606"
-    )
-    memory: ClassVar[str] = "2n + 2 of the squared length of each axis"
 
     learning_rate: float = step_size(0.001, 1e-4)
     b1: float = decay(0.9, "the mean of gradients", MOMENTUM)
@@ -196,15 +176,7 @@ class Shampoo(Bases):
 
     def merged(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape as it is preconditioned: axes joined from the last."""
-        if not self.merge_dims:
-            return shape
-        found: list[int] = []
-        for n in (n for n in reversed(shape) if n != 1):
-            if found and found[-1] * n <= self.max_preconditioner_dim:
-                found[-1] *= n
-            else:
-                found.append(n)
-        return tuple(reversed(found or [1]))
+        return joined(shape[::-1], self.max_preconditioner_dim)[::-1] if self.merge_dims else shape
 
     def axes(self, shape: tuple[int, ...]) -> list[int]:
         return [i for i, n in enumerate(shape) if n <= self.max_preconditioner_dim]
@@ -212,12 +184,8 @@ class Shampoo(Bases):
     def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
         shape = self.merged(p.shape)
         zeros = xp.zeros(p).reshape(shape)
-        names = (
-            ["m"] * (not is_off(self.b1))
-            + ["V"] * (self.grafting not in ("sgd", "none"))
-            + ["M"] * (self.momentum > 0)
-        )
-        found = {name: xp.copy(zeros) for name in names}
+        kept = {"m": not is_off(self.b1), "V": self.grafting not in ("sgd", "none"), "M": self.momentum > 0}
+        found = {name: xp.copy(zeros) for name, wanted in kept.items() if wanted}
         for i in self.axes(shape):
             found |= {f"L{i}": xp.zeros(xp.eye(shape[i], p)), f"R{i}": xp.eye(shape[i], p)}
         return found
@@ -274,9 +242,9 @@ class Shampoo(Bases):
             return g
         b3 = self.b1 if self.b3 is None else self.b3
         d, s["m"] = xp.ema(s["m"], g, b3), xp.ema(s["m"], g, self.b1)
-        return (
-            xp.cast(d / (1 - b3 * (1 - xp.unbias(self.b1, at.t - 1))), g.dtype) if self.bias_correction else d
-        )
+        if self.bias_correction:
+            d = xp.cast(d / (1 - b3 * (1 - xp.unbias(self.b1, at.t - 1))), g.dtype)
+        return d
 
     def grafted(self, xp: Any, d: Any, s: State, at: At) -> Any:
         if self.grafting == "sgd":
@@ -286,12 +254,11 @@ class Shampoo(Bases):
 
     def flops(self, shapes: Shapes) -> float:
         """A second moment and a product, and now and then a root."""
-        return products(shapes, self.axes, 2 + 20 / self.precondition_frequency)
+        return products(self, shapes, 2 + 20 / self.precondition_frequency)
 
     def state_floats(self, shapes: Shapes) -> int:
         arrays = (self.b1 > 0) + (self.grafting not in ("sgd", "none")) + (self.momentum > 0)
-        merged = [self.merged(shape) for shape in shapes.values()]
-        return arrays * size(shapes) + sum(2 * shape[i] ** 2 for shape in merged for i in self.axes(shape))
+        return arrays * size(shapes) + squares(self, shapes)
 
 
 def added(xp: Any, mean: Any, x: Any, decay: float) -> Any:
@@ -299,10 +266,27 @@ def added(xp: Any, mean: Any, x: Any, decay: float) -> Any:
     return mean + x if decay == 1 else xp.ema(mean, x, decay)
 
 
-def products(shapes: Shapes, axes: Callable[[tuple[int, ...]], list[int]], count: float) -> float:
+def joined(shape: tuple[int, ...], longest: int) -> tuple[int, ...]:
+    """The lengths of axes with neighbours joined, from the first, up to `longest`."""
+    found: list[int] = []
+    for n in shape:
+        if found and found[-1] * n <= longest:
+            found[-1] *= n
+        elif n != 1:
+            found.append(n)
+    return tuple(found or [1])
+
+
+def products(method: Any, shapes: Shapes, count: float) -> float:
     """Operations of so many products along each axis that has a basis, beside those of Adam."""
-    along = [sum(shape[i] for i in axes(shape)) * math.prod(shape) for shape in shapes.values()]
+    along = [sum(shape[i] for i in method.axes(shape)) * math.prod(shape) for shape in shapes.values()]
     return 20.0 * size(shapes) + 2.0 * count * sum(along)
+
+
+def squares(method: Any, shapes: Shapes) -> int:
+    """How many numbers the factors and their bases or roots are."""
+    merged = [method.merged(shape) for shape in shapes.values()]
+    return sum(2 * shape[i] ** 2 for shape in merged for i in method.axes(shape))
 
 
 def rotated(xp: Any, x: Any, bases: dict[int, Any]) -> Any:

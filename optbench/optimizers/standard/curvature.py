@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 from optbench.fields import MOMENTUM, hyper
-from optbench.optimizers.adapter import Rate, Standard, decay, declared, size, small, step_size, weight_decay
+from optbench.optimizers.adapter import Standard, decay, declared, size, small, step_size, weight_decay
 from optbench.optimizers.leafwise import At, Leafwise, State
 from optbench.protocol import Shapes
 
 
-@declared
-class Sophia(Leafwise):
+@declared(source="arXiv:2305.14342; github.com/Liuhong99/Sophia a7e1572")
+class Sophia(Leafwise, order=2, slots=("m", "h")):
     """Momentum over a running estimate of the Hessian's diagonal, clipped entry by entry.
 
         h <- b2 h + (1 - b2) v (H v)        with random signs v, at every `update_every`-th step
@@ -24,10 +24,6 @@ class Sophia(Leafwise):
     gives squares of sampled gradients in place of v (H v), and its rho and batch size are gamma = rho bs.
     """
 
-    source: ClassVar[str] = "arXiv:2305.14342; github.com/Liuhong99/Sophia a7e1572"
-    order: ClassVar[int] = 2
-    arrays: ClassVar[int] = 2
-
     learning_rate: float = step_size(0.001, 3e-4)
     b1: float = decay(0.965, "the mean of gradients", MOMENTUM)
     b2: float = decay(0.99, "the diagonal")
@@ -37,9 +33,6 @@ class Sophia(Leafwise):
     weight_decay: float = weight_decay(1e-4)
     update_every: int = hyper(10, "steps between products", bounds="[1, inf)")
 
-    def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
-        return {"m": xp.zeros(p), "h": xp.zeros(p)}
-
     def due(self, t: Any) -> Any:
         return t % self.update_every == 0
 
@@ -48,14 +41,17 @@ class Sophia(Leafwise):
             s["h"] = xp.where(at.due, xp.ema(s["h"], at.diagonal, self.b2), s["h"])
         s["m"] = xp.ema(s["m"], g, self.b1)
         u = s["m"] / (xp.at_least(self.gamma * s["h"], 0) + self.eps)
-        return -at.lr * (xp.clip(u, -self.clipping, self.clipping) + self.weight_decay * p)
+        return -at.lr * (xp.np.clip(u, -self.clipping, self.clipping) + self.weight_decay * p)
 
     def due_hvps(self, steps: int) -> int:
         return -(-steps // self.update_every)
 
 
-@declared
-class LBFGS(Standard):
+@declared(
+    source="Liu and Nocedal 1989, doi:10.1007/BF01589116; optax.lbfgs, torch.optim.LBFGS",
+    memory="(2 memory_size + 3) n at most",
+)
+class LBFGS(Standard, optax="lbfgs", asks=True, closes=True, grows=True, parity=False, proportional=False):
     """Limited-memory BFGS with a line search: quasi-Newton directions from the last steps and gradients.
 
         d = -B g                B from the last `memory_size` pairs (s, y) by the two-loop recursion
@@ -68,18 +64,7 @@ class LBFGS(Standard):
     copied or pickled.
     """
 
-    source: ClassVar[str] = "Liu and Nocedal 1989, doi:10.1007/BF01589116; optax.lbfgs, torch.optim.LBFGS"
-    memory: ClassVar[str] = "(2 memory_size + 3) n at most"
-    proportional: ClassVar[bool] = False
-    asks: ClassVar[bool] = True
-    closes: ClassVar[bool] = True
-    parity: ClassVar[bool] = False
-    grows: ClassVar[bool] = True
-
     memory_size: int = hyper(10, "pairs that are kept", bounds="[1, inf)")
-
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        return optax.lbfgs(rate, self.memory_size)
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
         options = {"max_iter": 1, "max_eval": 21, "history_size": self.memory_size}

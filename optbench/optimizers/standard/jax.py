@@ -6,6 +6,7 @@ transformation = soap(3e-3)
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -47,26 +48,16 @@ def adadelta(*arguments: Any) -> optax.GradientTransformation:
     return checked("adadelta", optax.adadelta(*arguments))
 
 
-def with_eps(factory: Callable[..., Any], eps: Callable[[Any], Any], **fixed: Any) -> Any:
-    static = {*factory.__code__.co_varnames[: factory.__code__.co_argcount]} - {"eps"}
-    return optax.inject_hyperparams(factory, static_args=static)(eps=eps, **fixed)
-
-
-def root_correction(b2: float) -> Callable[[Any], jax.Array]:
-    """sqrt(1 - b2^t) at step t = count + 1, in the widest dtype that is on."""
-    return lambda count: jnp.sqrt(one_minus_power(b2, count + 1, jnp.result_type(float)))
-
-
 def amsgrad(rate: Callable[[Any], Any], b1: float, b2: float, eps: float) -> optax.GradientTransformation:
     """AMSGrad whose maximum is over the uncorrected squares, and is corrected after it."""
-    corrected = root_correction(b2)
-    scaled = with_eps(
-        optax.scale_by_amsgrad,
-        lambda count: eps * corrected(count),
-        b1=b1,
-        b2=b2,
-        bias_correction_nu=False,
-    )
+
+    def corrected(count: Any) -> jax.Array:
+        """sqrt(1 - b2^t) at step t = count + 1, in the widest dtype that is on."""
+        return jnp.sqrt(one_minus_power(b2, count + 1, jnp.result_type(float)))
+
+    names = inspect.signature(optax.scale_by_amsgrad).parameters.keys()
+    factory = optax.inject_hyperparams(optax.scale_by_amsgrad, static_args=names - {"eps"})
+    scaled = factory(b1=b1, b2=b2, eps=lambda count: eps * corrected(count), bias_correction_nu=False)
     return optax.chain(scaled, optax.scale_by_learning_rate(lambda count: rate(count) * corrected(count)))
 
 
@@ -76,10 +67,6 @@ def radam(rate: Callable[[Any], Any], b1: float, b2: float, eps: float) -> optax
     `optax.scale_by_radam` takes 1 - b2^t by subtraction, and is off by a hundredth in float32 when it sets in.
     """
     longest = 2 / (1 - b2) - 1
-
-    def init(params: Any) -> optax.ScaleByAdamState:
-        zeros = optax.tree.zeros_like(params)
-        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), zeros, optax.tree.zeros_like(params))
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, optax.ScaleByAdamState]:
         count = optax.safe_increment(state.count)
@@ -97,7 +84,8 @@ def radam(rate: Callable[[Any], Any], b1: float, b2: float, eps: float) -> optax
 
         return jax.tree.map(step, mu, nu), optax.ScaleByAdamState(count, mu, nu)
 
-    return optax.chain(optax.GradientTransformation(init, update), optax.scale_by_learning_rate(rate))
+    stepped = optax.GradientTransformation(optax.scale_by_adam(b1, b2).init, update)
+    return optax.chain(stepped, optax.scale_by_learning_rate(rate))
 
 
 def from_the_first_gradient(early: Any) -> optax.GradientTransformation:
@@ -170,11 +158,10 @@ def by_matrix(of_leaf: Any, axes: Any) -> optax.GradientTransformation:
     def update(updates: Any, state: Any, params: Any = None) -> Any:
         stacked = jax.vmap(of_leaf.update, in_axes=(0, axes, 0), out_axes=(0, axes))
         leaves, structure = jax.tree.flatten(params)
+        rows = zip(leaves, structure.flatten_up_to(updates), structure.flatten_up_to(state), strict=True)
         done = [
             (stacked if leaf.ndim > 2 else of_leaf.update)(folded(update), its, folded(leaf))
-            for leaf, update, its in zip(
-                leaves, structure.flatten_up_to(updates), structure.flatten_up_to(state), strict=True
-            )
+            for leaf, update, its in rows
         ]
         new = [update.reshape(leaf.shape) for leaf, (update, _) in zip(leaves, done, strict=True)]
         return structure.unflatten(new), structure.unflatten([its for _, its in done])

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from optbench.fields import MOMENTUM, hyper
-from optbench.optimizers.adapter import (
-    Rate,
-    Standard,
-    decay,
-    declared,
-    flag,
-    size,
-    small,
-    step_size,
-    weight_decay,
-)
+from optbench.optimizers.adam import Moments
+from optbench.optimizers.adapter import Standard, decay, declared, flag, small, step_size, weight_decay
 from optbench.optimizers.leafwise import At, Clipping, Leafwise, State
-from optbench.protocol import Shapes
+from optbench.protocol import Shapes, size
 
 
-@declared
-class LARS(Leafwise):
+@declared(source="arXiv:1708.03888; timm 1.0.31")
+class LARS(Leafwise, slots=("m",)):
     """Gradients scaled to a fraction of their layer's norm, then momentum.
 
         u = trust |theta| / (|g| + weight_decay |theta| + eps) (g + weight_decay theta)    by leaf; g where a norm is 0
@@ -31,9 +22,6 @@ class LARS(Leafwise):
     schedule. timm's LARS scales nothing where there is no decay, unless `always_adapt`; this one always does.
     """
 
-    source: ClassVar[str] = "arXiv:1708.03888; timm 1.0.31"
-    arrays: ClassVar[int] = 1
-
     learning_rate: float = step_size(1.0, 1e-1)
     momentum: float = decay(0.9, "the sum of steps", MOMENTUM)
     dampening: float = hyper(0.0, "how much less than the whole step is added", bounds="[0, 1)")
@@ -42,9 +30,6 @@ class LARS(Leafwise):
     eps: float = small(0.0, "added to the norm")
     nesterov: bool = flag(False, "look ahead")
     weight_decay: float = weight_decay(0.0, "weight decay, added to the gradient")
-
-    def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
-        return {"m": xp.zeros(p)}
 
     def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
         size, own = xp.norm(p), xp.norm(g)
@@ -57,8 +42,8 @@ class LARS(Leafwise):
         return -at.lr * (u + self.momentum * s["m"] if self.nesterov else s["m"])
 
 
-@declared
-class LAMB(Clipping):
+@declared(source="arXiv:1904.00962; timm 1.0.31")
+class LAMB(Moments, Clipping, slots=("m", "v")):
     """Adam's step scaled to the norm of its layer.
 
         u = m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay theta
@@ -68,12 +53,7 @@ class LAMB(Clipping):
     not scale a layer unless `always_adapt`; the paper has no clip, and scales always.
     """
 
-    source: ClassVar[str] = "arXiv:1904.00962; timm 1.0.31"
-    arrays: ClassVar[int] = 2
-
     learning_rate: float = step_size(0.01, 1e-4)
-    b1: float = decay(0.9, "the mean of gradients", MOMENTUM)
-    b2: float = decay(0.999, "the mean of squares")
     eps: float = small(1e-6)
     weight_decay: float = weight_decay(0.0, "weight decay, inside the scaled step")
     decoupled_decay: bool = flag(False, "decay outside the scaled step")
@@ -82,9 +62,6 @@ class LAMB(Clipping):
     bias_correction: bool = flag(True, "correct the means' bias")
     grad_averaging: bool = flag(True, "a mean of gradients, not a decaying sum")
     max_grad_norm: float | None = hyper(None, "largest norm of all gradients; None: any", bounds="(0, inf)")
-
-    def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
-        return {"m": xp.zeros(p), "v": xp.zeros(p)}
 
     def step(self, xp: Any, g: Any, p: Any, s: State, at: At) -> Any:
         g = xp.cast(g * at.shared["clip"], g.dtype)
@@ -105,8 +82,8 @@ class LAMB(Clipping):
         return decayed - at.lr * u - p
 
 
-@declared
-class AdamMini(Leafwise):
+@declared(source="arXiv:2406.16793; adam-mini 1.1.1", memory="n + one for each row")
+class AdamMini(Moments, Leafwise):
     """Adam with one mean of squares for each row of a matrix, and one for each other parameter.
 
         m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) mean(g^2)        over a row [out, in], or over all entries
@@ -116,14 +93,6 @@ class AdamMini(Leafwise):
     queries and keys one for each head, which is not offered here.
     """
 
-    name: ClassVar[str] = "adam_mini"
-    source: ClassVar[str] = "arXiv:2406.16793; adam-mini 1.1.1"
-    memory: ClassVar[str] = "n + one for each row"
-
-    learning_rate: float = step_size(0.001, 1e-4)
-    b1: float = decay(0.9, "the mean of gradients", MOMENTUM)
-    b2: float = decay(0.999, "the mean of squares")
-    eps: float = small(1e-8)
     weight_decay: float = weight_decay()
     vectors: str = hyper("leaf", "what has a mean of squares in vectors", choices=("leaf", "entry"))
 
@@ -144,15 +113,12 @@ class AdamMini(Leafwise):
         return -at.lr * (s["m"] / xp.unbias(self.b1, at.t) / divisor + decay * p)
 
     def state_floats(self, shapes: Shapes) -> int:
-        entries = self.vectors == "entry"
-        own = [
-            shape[0] if len(shape) == 2 or (len(shape) == 1 and entries) else 1 for shape in shapes.values()
-        ]
-        return size(shapes) + sum(own)
+        axes = (1, 2) if self.vectors == "entry" else (2,)
+        return size(shapes) + sum(shape[0] if len(shape) in axes else 1 for shape in shapes.values())
 
 
-@declared
-class Fromage(Standard):
+@declared(source="arXiv:2002.03432; optax.fromage")
+class Fromage(Standard, optax="fromage", proportional=False):
     """Steps relative to each layer's norm, then a contraction that keeps the norm from growing.
 
         u = max(|theta|, min_norm) / max(|g|, min_norm) g        for each leaf
@@ -162,11 +128,5 @@ class Fromage(Standard):
     In float16 the least norm is 0, and a leaf without gradient 0 / 0.
     """
 
-    source: ClassVar[str] = "arXiv:2002.03432; optax.fromage"
-    proportional: ClassVar[bool] = False
-
     learning_rate: float = step_size(0.01, 1e-4)
     min_norm: float = hyper(1e-6, "least norm of parameters and gradients", bounds="(0, inf)")
-
-    def in_optax(self, optax: Any, rate: Rate) -> Any:
-        return optax.fromage(rate, self.min_norm)

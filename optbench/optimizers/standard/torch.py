@@ -32,7 +32,7 @@ def nadam(params: Iterable[torch.Tensor], **options: Any) -> torch.optim.NAdam:
         optimizer.state[param] = {
             "step": torch.tensor(0.0),
             "mu_product": torch.ones((), dtype=param.dtype),
-            "exp_avg": torch.zeros_like(param, memory_format=torch.preserve_format),
-            "exp_avg_sq": torch.zeros_like(param, memory_format=torch.preserve_format),
+            "exp_avg": torch.zeros_like(param),
+            "exp_avg_sq": torch.zeros_like(param),
         }
     return optimizer
