@@ -331,9 +331,9 @@ def do(
             out = given.pop("out")
             code = claims_in_terminal(**given)
             if out is not None:
-                from optbench.report.claims import write_page
+                from optbench.report.write import write_claims
 
-                print(write_page(command.results, out))
+                print(write_claims(command.results, out))
             return code, {}
         case Check():
             from optbench.gate.check import check
