@@ -59,9 +59,8 @@ class Content:
         frame = selection.read(store)
         rows = selection.rows(frame, store.folder)
         claims = measured(store.folder, rows["optimizer"].unique())
-        unreadable = tuple(sorted(store.passed_over))
-        shown = tuple(terrains(frame, rows)), tuple(claims), unreadable
-        return cls(selection, rows, *shown, allow_unequal, figures)
+        found = tuple(terrains(frame, rows)), tuple(claims), tuple(sorted(store.passed_over))
+        return cls(selection, rows, *found, allow_unequal, figures)
 
     @cached_property
     def suite(self) -> Suite:
@@ -170,11 +169,10 @@ class Content:
     @property
     def selected(self) -> str:
         """Which seeds chose and which are reported; '' where nothing was chosen."""
-        if not self.searched:
-            return ""
-        if self.staged:
+        if self.searched and self.staged:
             return staged_note(self.stored)
-        return f"{caveats.SAME_SEEDS} optbench run --fresh, or --tuning quasi, reports on fresh seeds."
+        again = "optbench run --fresh, or --tuning quasi, reports on fresh seeds."
+        return f"{caveats.SAME_SEEDS} {again}" if self.searched else ""
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
@@ -199,7 +197,7 @@ class Content:
     @cached_property
     def caveats(self) -> list[str]:
         """What limits the verdict."""
-        lines = caveats.caveats(self.problems, self.summary, self.stored, self.suite)
+        lines = [*caveats.caveats(self.problems, self.summary, self.stored, self.suite)]
         lines += unequal_searches(self.standings["steps"].certified)
         if self.allow_unequal:
             lines += [text for axes in self.kinds.values() for text in axes["steps"].differing["says"]]
@@ -210,8 +208,8 @@ class Content:
     @cached_property
     def runs(self) -> dict[tuple[str, str], list[reproduce.Run]]:
         """What computes the cells of each problem and optimizer."""
-        asked, known = self.selection, {*PROBLEM, *NEEDED, IMPORTED}
-        rows = self.newest[[name for name in self.newest if name in known]]
+        asked = self.selection
+        rows = self.newest[self.newest.columns.intersection([*PROBLEM, *NEEDED, IMPORTED])]
         parts: Any = rows.groupby([labels(rows), "optimizer"], sort=False)
         return {key: reproduce.runs(own, self.suite, asked.named, asked.beyond_suite) for key, own in parts}
 
@@ -234,7 +232,7 @@ class Content:
         claims = [f"optbench claims {documents}"] if documents else []
         names = reproduce.typed_names(self.newest, self.selection.named)
         drawn = order(path.optimizer for terrain in self.terrains for path in terrain.paths)
-        options = {"suite": "paths", "opt": [names[name] for name in drawn], **self.selection.where}
-        paths = [command_line("run", **options)] if drawn else []
+        options = {"opt": [names[name] for name in drawn], "results": self.selection.results}
+        paths = [command_line("run", suite="paths", **options)] if drawn else []
         runs = self.commands_of(run for runs in self.runs.values() for run in runs)
         return [*runs, *paths, *claims, self.report_command]
