@@ -19,11 +19,10 @@ from optbench.record import Surface
 from optbench.report.compare import compare
 from optbench.report.content import BEST, Content
 from optbench.report.documents import measured
-from optbench.report.figures import files
 from optbench.report.panels.claims import parts_of
 from optbench.report.paths import Path, Terrain
 from optbench.report.selection import Selection
-from optbench.report.write import comparison, write_claims
+from optbench.report.write import comparison, files, write_claims
 from optbench.stats.paired import half_width, log_gaps
 from optbench.store import Store
 from optbench.tasks import Plane

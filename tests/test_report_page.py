@@ -22,7 +22,7 @@ from optbench.report import figures, panels, tex
 from optbench.report.charts import POINTS, outline
 from optbench.report.content import FILES, Content
 from optbench.report.documents import measured
-from optbench.report.figures import files, new_figure
+from optbench.report.figures import new_figure
 from optbench.report.folder import MANIFEST, save
 from optbench.report.look import MARKERS
 from optbench.report.markdown import escape
@@ -32,7 +32,7 @@ from optbench.report.panels.paths import paths
 from optbench.report.panels.verdict import GONE, ZERO, Strips
 from optbench.report.parts import Chart, Charts, Picture, Table, Text
 from optbench.report.selection import Selection
-from optbench.report.write import write_claims
+from optbench.report.write import files, write_claims
 from optbench.store import Store
 from tests import crowd
 from tests.made_up import make_up

@@ -13,11 +13,10 @@ import numpy as np
 from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import MaxNLocator
 
-from optbench.cell import FINISHED
 from optbench.report.look import Look
 from optbench.report.paths import STATIONS, Terrain
 from optbench.report.paths import thinned as thinned_steps
-from optbench.report.problem import Problem
+from optbench.report.problem import Problem, lost
 from optbench.stats import Frame
 from optbench.stats.curves import by_lane
 from optbench.stats.outcomes import trying
@@ -104,8 +103,7 @@ def training(problem: Problem, summary: Frame, places: dict[str, int]) -> dict[s
         "lost": [
             [places[name], len(losses)]
             for name, rows in problem.best.items()
-            for status, losses in zip(rows["status"], rows["losses"], strict=True)
-            if status not in FINISHED
+            for losses in lost(rows)["losses"]
         ],
         "seconds": per_step("microseconds", 1e-6),
         "gradients": per_step("gradients_per_step", 1.0),
@@ -122,10 +120,9 @@ def progress(problem: Problem, metric: str, places: dict[str, int]) -> dict[str,
             continue
         middle, low, high = np.maximum(finite[["middle", "low", "high"]].to_numpy(float).T, bottom / 10)
         ends = {"step": finite["step"], "middle": middle, "low": low, "high": np.minimum(high, top * 1e3)}
-        stopped = stop(middle, problem, metric)
         lanes = problem.best[name]
         cell = str(lanes["cell"].iloc[lanes["seed"].argmin()])
-        facts: dict[str, Any] = {"end": stopped, "cell": cell}
+        facts: dict[str, Any] = {"end": stop(middle, problem, metric), "cell": cell}
         if len(places) <= MANY:
             few = finite["step"].to_numpy()[:: -(-len(finite) // FEWER)]
             seeds = by_lane(lanes, metric, few) if len(lanes) > 1 else ()
@@ -139,8 +136,7 @@ def progress(problem: Problem, metric: str, places: dict[str, int]) -> dict[str,
 
 def other_trials(rows: Frame, best: Frame, metric: str, steps: np.ndarray) -> list[list[float | None]]:
     """The medians of the trials that are not the best one."""
-    tried = trying(rows)
-    others = tried[tried["trial"] != best["trial"].iloc[0]]
+    others = trying(rows[rows["trial"] != best["trial"].iloc[0]])
     return [shorts(np.median(by_lane(lanes, metric, steps), axis=0)) for _, lanes in others.groupby("trial")]
 
 
@@ -199,8 +195,8 @@ def rates(problem: Problem, places: dict[str, int]) -> dict[str, Any]:
 
 def trials(problem: Problem, tuned: Frame, places: dict[str, int]) -> dict[str, Any]:
     """The best of k trials, on an axis of its own: single trials may be far worse."""
-    ends = ends_of([tuned], math.inf)
-    return {**scale(problem.question.selection, *ends), "lines": lines(tuned, "k", "middle", places)}
+    axis = scale(problem.question.selection, *ends_of([tuned], math.inf))
+    return {**axis, "lines": lines(tuned, "k", "middle", places)}
 
 
 def lines(table: Frame, x: str, y: str, places: dict[str, int]) -> list[dict[str, Any]]:

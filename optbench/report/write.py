@@ -16,14 +16,15 @@ from optbench.fields import UserError
 from optbench.report import compare, tex
 from optbench.report.content import FILES, Content
 from optbench.report.documents import TITLE, measured
-from optbench.report.figures import files
+from optbench.report.figures import render as printed
+from optbench.report.figures import style
 from optbench.report.folder import MANIFEST, save
 from optbench.report.look import looks
 from optbench.report.markdown import bullets, escape, slug
 from optbench.report.page import document, index, page, render
 from optbench.report.panels import PANELS
 from optbench.report.panels.claims import parts_of
-from optbench.report.parts import Code, Section, sections
+from optbench.report.parts import Code, Picture, Section, all_parts, sections
 from optbench.report.selection import Selection
 from optbench.stats import Frame
 from optbench.store import Store
@@ -64,6 +65,17 @@ def write_report(
         f"Wrote {folder / 'index.html'}: {count(tasks, 'task')}, {count(names, 'optimizer')}, "
         f"{count(cells, 'cell')}. Beside it: {listed(beside)}.{more}\n{content.headline}\nNext: {following}"
     )
+
+
+def files(sections: Sequence[Section]) -> dict[str, bytes]:
+    """Every picture of a report as SVG and PNG, by path."""
+    found = [part for _, parts in sections for part in all_parts(parts) if isinstance(part, Picture)]
+    with style():
+        return {
+            f"figures/{picture.name}.{kind}": data
+            for picture in found
+            for kind, data in printed(picture.draw()).items()
+        }
 
 
 def result_files(results: Path, folder: Path) -> dict[str, str]:
@@ -109,7 +121,7 @@ def write_claims(results: str, out: str) -> str:
     findings = measured(results)
     if not findings:
         raise UserError(f"no claim has been measured in {results!r}. Measure first: optbench claims")
-    again = command_line("claims", results=None if results == "results" else results)
+    again = command_line("claims", results=results)
     shown: list[Section] = [("Claims", parts_of(findings)), ("Reproduce", [Code([again])])]
     figures = files(shown)
     folder = Path(out) / "claims"

@@ -12,10 +12,9 @@ from matplotlib.figure import Figure
 
 from optbench.claim import Kind, Verdict, plots
 from optbench.report import markdown
-from optbench.report.axes import BAND, GREY, few_ticks
 from optbench.report.content import Content
 from optbench.report.documents import HEADER, INTRODUCTION, Findings, counts
-from optbench.report.figures import WIDTH, new_figure
+from optbench.report.figures import BAND, GREY, WIDTH, few_ticks, new_figure
 from optbench.report.look import COLOURS, MARKERS, look
 from optbench.report.parts import Part, Picture, Table, Text
 
