@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -71,10 +70,6 @@ def title(program: Program) -> str:
     return f"{program.cells[0].task.label()} / {program.optimizer}, {count(len(program.cells), 'lane')}"
 
 
-def display(session: Session) -> AbstractContextManager[Callable[[Event], None]]:
-    return live(session) if sys.stdout.isatty() else nullcontext(Plain(session))
-
-
 class Plain:
     """A line for each finished program, with an estimate of the time left."""
 
@@ -101,7 +96,7 @@ def worth_a_line(event: Event) -> bool:
 
 
 @contextmanager
-def live(session: Session) -> Iterator[Any]:
+def live(session: Session) -> Iterator[Callable[[Event], None]]:
     """A bar over all steps of all lanes, and a row for each finished program."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn

@@ -7,6 +7,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from optbench.execute.request import Request
 from optbench.execute.session import Session
 from optbench.execute.tuning import stages
 from optbench.fields import UserError
-from optbench.live import display, title
+from optbench.live import Plain, live, title
 from optbench.plan import seconds_of
 from optbench.protocol import installed
 from optbench.record import typed
@@ -182,7 +183,7 @@ def compute(session: Session) -> list[dict[str, Any]]:
     """Run what is missing with live progress; returns what failed."""
     failed: list[dict[str, Any]] = []
     if session.programs:
-        with display(session) as show:
+        with live(session) if sys.stdout.isatty() else nullcontext(Plain(session)) as show:
             for event in session.run():
                 show(event)
                 if event.kind in ("failed", "differs") and event.program is not None:
