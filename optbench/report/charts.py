@@ -200,8 +200,7 @@ def trials(problem: Problem, tuned: Frame, places: dict[str, int]) -> dict[str, 
 
 
 def lines(table: Frame, x: str, y: str, places: dict[str, int]) -> list[dict[str, Any]]:
-    groups = table.groupby("optimizer", sort=False)
-    return [line(rows, places[str(name)], x, y) for name, rows in groups]
+    return [line(rows, places[str(name)], x, y) for name, rows in table.groupby("optimizer", sort=False)]
 
 
 def line(table: Mapping[str, Any], place: int, x: str, y: str) -> dict[str, Any]:

@@ -88,11 +88,9 @@ class Comparison:
     @cached_property
     def groups(self) -> tuple[dict[tuple[str, ...], Frame], ...]:
         """The cells of each problem and optimizer, by the text of their keys, on each side."""
-        columns = [*PROBLEM, "optimizer"]
-        parts = (
-            frame.groupby([frame[name].astype(str) for name in columns], sort=False) for frame in self.sides
-        )
-        return tuple({tuple(map(str, key)): rows for key, rows in each} for each in parts)
+        keys = [*PROBLEM, "optimizer"]
+        texts = ((frame, [frame[key].astype(str) for key in keys]) for frame in self.sides)
+        return tuple(dict(iter(frame.groupby(by, sort=False))) for frame, by in texts)
 
     @cached_property
     def moves(self) -> list[Move]:

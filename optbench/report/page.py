@@ -26,7 +26,6 @@ from optbench.report.markdown import escape, linked, pieces, slug
 from optbench.report.parts import Chart, Part, Section, all_parts, to_markdown
 from optbench.stats.paired import quantile
 from optbench.stats.verdict import Verdict, measured
-from optbench.wording import count
 
 SNIPPET = "window.vegaEmbed = vegaEmbed;"
 
@@ -116,11 +115,8 @@ def page(
         "quantiles": [None, None, *(short(quantile(pairs)) for pairs in range(2, most + 1))],
         "lit": [content.places[name] for name in content.lit],
     }
-    facts = [
-        count(content.stored["task"].nunique(), "task"), count(len(content.optimizers), "optimizer"),
-        count(int(content.summary["lanes"].sum()), "cell"), environment["device"].partition(";")[0],
-        environment["dates"].rpartition(" to ")[2].partition(" ")[0],
-    ]  # fmt: skip
+    day = environment["dates"].rpartition(" to ")[2].partition(" ")[0]
+    facts = [*content.counts, environment["device"].partition(";")[0], day]
     return render(
         "page.html", sections, content.looks, files, more, content=content, facts=facts, beside=beside,
         library=library(),

@@ -17,9 +17,8 @@ from optbench.optimizer import Optimizer
 from optbench.record import IMPORTED
 from optbench.report import reproduce, resolve
 from optbench.report.look import order
-from optbench.report.reproduce import SUITES_OWN, rates_text, typed_names
+from optbench.report.reproduce import SUITES_OWN, rates_text
 from optbench.stats import Frame
-from optbench.stats.curves import INTERVAL_FROM
 from optbench.stats.settings import SETTING, modern
 from optbench.stats.stages import key, made_by, staged, unreported
 from optbench.store import Store
@@ -155,23 +154,6 @@ class Selection(Shown):
         narrow = {name.replace("_", "-"): getattr(self, name) for name in SETTING}
         options = {**narrow, **self.ruleset(), "results": self.results, **more}
         return command_line("report", suite=self.named, opt=self.opt, task=self.task, **options)
-
-    def next_command(self, rows: Frame, table: Frame, seeded: Collection[str], paths: bool) -> str:
-        """A command that adds to the report: missing tasks, more seeds where the task is seeded, paths."""
-        if self.suite == IMPORTED:
-            return command_line("export", results=self.results, to="curves.csv")
-        names: dict[str, str] = typed_names(rows, self.named)
-        stored = [names.get(str(label), str(label)) for label in dict.fromkeys(table["optimizer"])]
-        how = {"opt": stored, **self.ruleset(), **self.setting_of(rows), "results": self.results}
-        missing = [label for label in self.labels("task", table) or [] if label not in set(table["task"])]
-        if missing:
-            return command_line("run", suite=self.named, task=missing, **how)
-        few = table.loc[table["seeds"] < INTERVAL_FROM, "task"]
-        if few := [names.get(label, label) for label in dict.fromkeys(few) if label in seeded]:
-            return command_line("run", suite=self.named, task=few, **how, seeds=INTERVAL_FROM)
-        if not paths and not any(":" in name for name in stored):
-            return command_line("run", suite="paths", opt=stored, results=self.results)
-        return f"optbench show {stored[0].partition('[')[0]}"
 
     def setting_of(self, rows: Frame) -> dict[str, Any]:
         """The options of a run at the setting of the first row, where they differ from the suite's."""

@@ -28,7 +28,7 @@ from optbench.report.parts import Code, Picture, Section, all_parts, sections
 from optbench.report.selection import Selection
 from optbench.stats import Frame
 from optbench.store import Store
-from optbench.wording import command_line, count, inert, listed
+from optbench.wording import command_line, inert, listed
 
 REPORTS = "reports.html"
 """The reports of a folder, the newest first, each with what it says first."""
@@ -53,18 +53,10 @@ def write_report(
     links = {name: name for name in FILES} | result_files(Path(results), folder)
     pages = {"index.md": index(content, shown, links), "index.html": page(content, shown, drawn, links)}
     shelve(folder, {**drawn, **tables, **pages})
-    names, tasks = len(content.optimizers), content.stored["task"].nunique()
-    cells, pictures = int(content.summary["lanes"].sum()), len(drawn) // 2
-    seeded = {problem.rows["task"].iloc[0] for problem in content.problems if problem.question.seeded}
-    following = content.selection.next_command(
-        content.newest, content.summary, seeded, bool(content.terrains)
-    )
-    beside = ["index.md", *[f"{pictures} figures (SVG and PNG)"] * bool(pictures), *FILES]
+    beside = ["index.md", *[f"{len(drawn) // 2} figures (SVG and PNG)"] * bool(drawn), *FILES]
     more = "" if figures else " Figures for print: --figures."
-    return folder, (
-        f"Wrote {folder / 'index.html'}: {count(tasks, 'task')}, {count(names, 'optimizer')}, "
-        f"{count(cells, 'cell')}. Beside it: {listed(beside)}.{more}\n{content.headline}\nNext: {following}"
-    )
+    wrote = f"Wrote {folder / 'index.html'}: {', '.join(content.counts)}. Beside it: {listed(beside)}.{more}"
+    return folder, "\n".join([wrote, content.headline, f"Next: {content.next_command()}"])
 
 
 def files(sections: Sequence[Section]) -> dict[str, bytes]:

@@ -23,10 +23,9 @@ PARTS = 4
 
 def curves(content: Content) -> list[Part]:
     drawn = [chart for each in content.charts for chart in each["training"]["progress"]]
-    seeds, others = (
-        any(line.get(key) for chart in drawn for line in chart["lines"]) for key in ("seeds", "others")
-    )
-    each = "; enlarged, it shows each seed" * seeds
+    lines = [line for chart in drawn for line in chart["lines"]]
+    each = "; enlarged, it shows each seed" * any(line.get("seeds") for line in lines)
+    others = any(line.get("others") for line in lines)
     each += ", and of a single optimizer its other learning rates, dashed" * others
     note = (
         "Median over seeds at each optimizer's best learning rate; the band is its interval. On the page, point at a "
@@ -124,13 +123,10 @@ def learning_rates(content: Content) -> list[Part]:
         return []
     charts = [rates(content, place) for place in range(len(content.problems))]
     apart = any("also" in line for chart in charts for line in chart.data["lines"])
-    what = "Final value at every learning rate of the grid."
-    if apart:
-        what = (
-            "Final value of every trial, by its learning rate; trials differ in more, so no line joins them."
-        )
-    note = f"{what} A ring: the best. A cross in the strip on top: lanes diverged or failed there."
-    return [Charts(note, charts, 3)]
+    plain = "Final value at every learning rate of the grid."
+    more = "Final value of every trial, by its learning rate; trials differ in more, so no line joins them."
+    marks = "A ring: the best. A cross in the strip on top: lanes diverged or failed there."
+    return [Charts(f"{more if apart else plain} {marks}", charts, 3)]
 
 
 def rates(content: Content, place: int) -> Chart:

@@ -74,7 +74,9 @@ class Overview(Part):
         """The cells of each optimizer under `header`."""
         first, *others = (axes["steps"] for axes in self.content.kinds.values())
         main, groups, toys = ranked(first), letters(first), [ranked(each) for each in others]
-        costs, leads = self.costs(first.ranked), self.leads(first.ranked)
+        table = self.content.summary.assign(cost=relative_cost(self.content.summary))
+        by_optimizer = table[table["problem"].isin(first.ranked)].groupby("optimizer", sort=False)
+        costs, leads = {name: cost_of(rows) for name, rows in by_optimizer}, self.leads(first.ranked)
         none = Cell(), Cell()
         found = {}
         for name in self.content.optimizers:
@@ -107,13 +109,6 @@ class Overview(Part):
             for name in self.content.optimizers
         }
 
-    def costs(self, problems: frozenset[str]) -> dict[str, list[Cell]]:
-        """Working range, cost and state, over the problems of one kind."""
-        table = self.content.summary
-        table = table.assign(cost=relative_cost(table))
-        groups = table[table["problem"].isin(problems)].groupby("optimizer", sort=False)
-        return {str(name): cost_of(rows) for name, rows in groups}
-
     def markdown(self) -> str:
         rows = [[name, *(cell.text for cell in cells)] for name, cells in self.rows.items()]
         return f"{markdown.table(['optimizer', *self.header], rows)}\n\n{markdown.escape(self.note)}"
@@ -130,6 +125,7 @@ def geometric_mean(values: Frame) -> float:
 
 
 def cost_of(rows: Frame) -> list[Cell]:
+    """Working range, cost and state."""
     decades = rows.loc[rows["trials"] > 1, "decades"].fillna(0.0).median()
     cost, state = geometric_mean(rows["cost"]), float(rows["state"].median())
     return [

@@ -9,19 +9,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from optbench.report import caveats, markdown
+from optbench.report import caveats, figures, markdown
 from optbench.report.charts import progress
 from optbench.report.content import Content
-from optbench.report.figures import (
-    WIDTH,
-    columns_that_fit,
-    draw_progress,
-    draw_rates,
-    legend,
-    new_figure,
-    signs,
-    wrapped,
-)
 from optbench.report.parts import Bullets, Details, Part, Picture, Table, Text
 from optbench.stats.leaders import winners
 from optbench.stats.lint import lint_problems
@@ -114,7 +104,7 @@ def generalising(content: Content) -> Table:
     return Table("Training loss and generalisation have different leaders", header, rows, note=note)
 
 
-def overview(content: Content, width: float = WIDTH, some: slice = slice(None)) -> Figure:
+def overview(content: Content, width: float = figures.WIDTH, some: slice = slice(None)) -> Figure:
     """A row for each problem: progress at the best learning rate, and the final value at every one.
 
     Of many problems two beside each other, on a wider figure; `some` draws a part of them.
@@ -123,9 +113,10 @@ def overview(content: Content, width: float = WIDTH, some: slice = slice(None)) 
     pairs = 1 if len(problems) <= 6 else 2
     lines = math.ceil(len(problems) / pairs)
     width *= 1 if pairs == 1 else 1.6
-    shared = signs(problems, rings=True)
-    columns = columns_that_fit([*names, *shared], width)
-    figure = new_figure(width, 1.62 * lines + 0.4 + 0.2 * math.ceil((len(names) + len(shared)) / columns))
+    shared = figures.signs(problems, rings=True)
+    columns = figures.columns_that_fit([*names, *shared], width)
+    height = 1.62 * lines + 0.4 + 0.2 * math.ceil((len(names) + len(shared)) / columns)
+    figure = figures.new_figure(width, height)
     figure.get_layout_engine().set(w_pad=0.04, h_pad=0.05, hspace=0.02, wspace=0.02)  # pyright: ignore
     grid = figure.subplots(lines, 2 * pairs, squeeze=False, width_ratios=[1.25, 1] * pairs)
     for axes in grid.flat[2 * len(problems) :]:
@@ -133,15 +124,15 @@ def overview(content: Content, width: float = WIDTH, some: slice = slice(None)) 
     for i, (problem, data) in enumerate(zip(problems, content.charts[some], strict=True)):
         left, right = grid.flat[2 * i], grid.flat[2 * i + 1]
         chart = progress(problem, problem.question.selection, content.places)
-        draw_progress(left, chart, data["training"]["lost"], content.drawn, targets=False)
-        draw_rates(right, data["rates"], content.drawn)
+        figures.draw_progress(left, chart, data["training"]["lost"], content.drawn, targets=False)
+        figures.draw_rates(right, data["rates"], content.drawn)
         last = i + pairs >= len(problems)
         metric = spoken(problem.question.selection)
-        left.set(title=wrapped(problem.name, 56), ylabel=metric, xlabel="steps" if last else "")
+        left.set(title=figures.wrapped(problem.name, 56), ylabel=metric, xlabel="steps" if last else "")
         right.set_title("final, by learning rate" if i < pairs else "", fontweight="normal", color="#444444")
         right.set_xlabel("learning rate" if last else "")
     looks = {name: content.looks[name] for name in names}
-    legend(figure, looks, shared, loc="outside upper center", ncols=columns, columnspacing=1.4)
+    figures.legend(figure, looks, shared, loc="outside upper center", ncols=columns, columnspacing=1.4)
     return figure
 
 
