@@ -6,17 +6,18 @@ Made once: charts.js draws it on the page, and `report.axes` for print.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import MaxNLocator
 
+from optbench.cell import FINISHED
 from optbench.report.look import Look
 from optbench.report.paths import STATIONS, Terrain
 from optbench.report.paths import thinned as thinned_steps
-from optbench.report.problem import Problem, lost
+from optbench.report.problem import Problem
 from optbench.stats import Frame
 from optbench.stats.curves import by_lane
 from optbench.stats.outcomes import trying
@@ -103,7 +104,8 @@ def training(problem: Problem, summary: Frame, places: dict[str, int]) -> dict[s
         "lost": [
             [places[name], len(losses)]
             for name, rows in problem.best.items()
-            for losses in lost(rows)["losses"]
+            for status, losses in zip(rows["status"], rows["losses"], strict=True)
+            if status not in FINISHED
         ],
         "seconds": per_step("microseconds", 1e-6),
         "gradients": per_step("gradients_per_step", 1.0),
@@ -112,19 +114,21 @@ def training(problem: Problem, summary: Frame, places: dict[str, int]) -> dict[s
 
 def progress(problem: Problem, metric: str, places: dict[str, int]) -> dict[str, Any]:
     """Median and band over seeds against steps, for each optimizer at its best learning rate."""
-    bottom, top = span(problem.curves[metric])
+    finite = {name: curve[np.isfinite(curve["middle"])] for name, curve in problem.curves[metric].items()}
+    bottom, top = span(finite.values())
     points = POINTS if len(places) <= MANY else FEWER
     shown = []
-    for name, curve in problem.curves[metric].items():
-        if (finite := thinned(curve[np.isfinite(curve["middle"])], points)).empty:
+    for name, curve in finite.items():
+        if curve.empty:
             continue
-        middle, low, high = np.maximum(finite[["middle", "low", "high"]].to_numpy(float).T, bottom / 10)
-        ends = {"step": finite["step"], "middle": middle, "low": low, "high": np.minimum(high, top * 1e3)}
+        drawn = thinned(curve, points)
+        middle, low, high = np.maximum(drawn[["middle", "low", "high"]].to_numpy(float).T, bottom / 10)
+        ends = {"step": drawn["step"], "middle": middle, "low": low, "high": np.minimum(high, top * 1e3)}
         lanes = problem.best[name]
         cell = str(lanes["cell"].iloc[lanes["seed"].argmin()])
         facts: dict[str, Any] = {"end": stop(middle, problem, metric), "cell": cell}
         if len(places) <= MANY:
-            few = finite["step"].to_numpy()[:: -(-len(finite) // FEWER)]
+            few = drawn["step"].to_numpy()[:: -(-len(drawn) // FEWER)]
             seeds = by_lane(lanes, metric, few) if len(lanes) > 1 else ()
             facts |= {"steps": few.tolist(), "seeds": [shorts(values) for values in seeds]}
             facts["others"] = other_trials(problem.optimizers[name], lanes, metric, few)
@@ -147,11 +151,10 @@ def stop(middles: np.ndarray, problem: Problem, metric: str) -> int:
     return int(hits[0]) + 1 if len(hits) else len(middles)
 
 
-def span(curves: Mapping[str, Frame]) -> tuple[float, float]:
+def span(curves: Collection[Frame]) -> tuple[float, float]:
     """The values worth showing; a spike far above the start is cut, so that it does not flatten the rest."""
-    shown = [curve[np.isfinite(curve["middle"])] for curve in curves.values()]
-    starts = [float(curve["middle"].iloc[0]) for curve in shown if len(curve)]
-    return ends_of(shown, 30 * max(starts, default=math.inf))
+    starts = [float(curve["middle"].iloc[0]) for curve in curves if len(curve)]
+    return ends_of(curves, 30 * max(starts, default=math.inf))
 
 
 def sensitivity_span(problem: Problem) -> tuple[float, float]:
