@@ -95,16 +95,10 @@ def run(
     assert session is not None  # there is always a first stage
     result = Result(session.frame(), request.results, order.suite)
     if len(lost := result.failures):
-        reasons = lost.groupby(["task", "optimizer", "status", "reason"], sort=False).size()
-        lines = [
-            "{1} on {0}, {count} cells: {2}: {3}".format(*key, count=count)  # pyright: ignore[reportGeneralTypeIssues]
-            for key, count in reasons.to_dict().items()
-        ]
-        warnings.warn(
-            f"{len(lost)} of {len(result.frame)} cells failed.\n" + "\n".join(lines),
-            CellsFailed,
-            stacklevel=2,
-        )
+        reasons = lost.groupby(["task", "optimizer", "status", "reason"], sort=False).size().reset_index()
+        lines = ["{1} on {0}, {4} cells: {2}: {3}".format(*row) for row in reasons.to_numpy()]
+        said = "\n".join([f"{len(lost)} of {len(result.frame)} cells failed.", *lines])
+        warnings.warn(said, CellsFailed, stacklevel=2)
     return result
 
 
@@ -142,24 +136,18 @@ class Result:
         import pandas as pd
 
         keys = ["task", "optimizer", "framework", "trial", "seed"]
+        metrics = {name: name[11:] for name in map(str, self.frame) if name.startswith("evaluation.")}
         parts = [
             pd.DataFrame(
-                {
-                    **{key: row[key] for key in keys},
-                    "metric": name.removeprefix("evaluation."),
-                    "step": row["evaluation_steps"],
-                    "value": row[name],
-                }
+                {key: row[key] for key in keys}
+                | {"metric": metric, "step": row["evaluation_steps"], "value": row[name]}
             )
             for row in self.frame.to_dict("records")
-            for name in self.frame.columns
-            if name.startswith("evaluation.") and hasattr(row[name], "__len__") and len(row[name])
+            for name, metric in metrics.items()
+            if hasattr(row[name], "__len__") and len(row[name])
         ]
-        return (
-            pd.concat(parts, ignore_index=True)
-            if parts
-            else pd.DataFrame(columns=[*keys, "metric", "step", "value"])
-        )
+        none = pd.DataFrame(columns=[*keys, "metric", "step", "value"])
+        return pd.concat(parts, ignore_index=True) if parts else none
 
     @cached_property
     def failures(self) -> pd.DataFrame:
@@ -170,7 +158,7 @@ class Result:
 
     def plot(self, metric: str | None = None) -> matplotlib.figure.Figure:
         """The median over seeds of each optimizer's best trial, a chart for each task."""
-        from optbench.report.plot import plot
+        from optbench.report.figures import plot
 
         return plot(self.frame, metric)
 
@@ -180,9 +168,8 @@ class Result:
         from optbench.report.write import write_report
 
         tasks, names = (list(dict.fromkeys(self.frame[kind])) for kind in ("task", "optimizer"))
-        selection = Selection(
-            results=self.results, suite=self.suite or "quickstart", opt=tuple(names), task=tuple(tasks)
-        )
+        what = {"suite": self.suite or "quickstart", "opt": tuple(names), "task": tuple(tasks)}
+        selection = Selection(results=self.results, **what)
         return write_report(self.results, str(out), selection, figures=figures)[0]
 
     def _repr_html_(self) -> str:
@@ -196,9 +183,8 @@ class Result:
 
 def listed(value: Any) -> tuple[Any, ...] | None:
     """One thing or several as a tuple."""
-    if value is None or (isinstance(value, list | tuple) and not hasattr(value, "_fields")):
-        return None if value is None else tuple(value)
-    return (value,)
+    several = isinstance(value, list | tuple) and not hasattr(value, "_fields")
+    return None if value is None else tuple(value) if several else (value,)
 
 
 def named(value: Any) -> tuple[Any, ...] | None:
@@ -215,12 +201,8 @@ def shown(session: Any, progress: bool | None) -> Any:
     import contextlib
     import sys
 
-    notebook = "ipykernel" in sys.modules
-    if (
-        progress is False
-        or not session.programs
-        or (progress is None and not (sys.stdout.isatty() or notebook))
-    ):
+    wanted = sys.stdout.isatty() or "ipykernel" in sys.modules if progress is None else progress
+    if not (wanted and session.programs):
         return contextlib.nullcontext(lambda event: None)
     from optbench.live import live
 

@@ -12,7 +12,7 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, Union, get_args
 
@@ -24,12 +24,8 @@ from optbench import versus
 from optbench.execute.request import Number, Request, Shown, Text, Texts
 from optbench.fields import UserError, shortened
 
-Json = Annotated[
-    bool,
-    tyro.conf.arg(
-        help="Print one JSON object on standard output (docs/json.md), the rest on standard error."
-    ),
-]
+JSON = "Print one JSON object on standard output (docs/json.md), the rest on standard error."
+Json = Annotated[bool, tyro.conf.arg(help=JSON)]
 
 
 @dataclass(frozen=True)
@@ -215,15 +211,13 @@ Commands = Union[Run, Try, Vet, List, Show, Report, Paper, Import, Export, Merge
 Command = Annotated[Commands, tyro.conf.arg(help="A command")]
 
 
-DESCRIPTION = "A benchmark for deep-learning optimizers."
-
-
 def main() -> None:
     """The entry point; a UserError is one message and exit code 2."""
     command, data = None, {}
+    about = "A benchmark for deep-learning optimizers."
     try:
         once(sys.argv[1:])
-        command = tyro.cli(Command, prog="optbench", description=DESCRIPTION, registry=REGISTRY)
+        command = tyro.cli(Command, prog="optbench", description=about, registry=REGISTRY)
         with contextlib.redirect_stdout(sys.stderr) if command.json else contextlib.nullcontext():
             code, data = do(command)
         sys.stdout.flush()
@@ -263,9 +257,7 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | None) else str(value)
 
 
-def do(
-    command: Request | Try | Vet | List | Show | Report | Paper | Import | Export | Merge | Claims | Check,
-) -> tuple[int, dict[str, Any]]:
+def do(command: Commands) -> tuple[int, dict[str, Any]]:
     """Carry out a command: the exit code, and what `--json` prints. What only one command needs is imported there."""
     match command:
         case Request():
@@ -331,9 +323,9 @@ def do(
             out = given.pop("out")
             code = claims_in_terminal(**given)
             if out is not None:
-                from optbench.report.claims import write_page
+                from optbench.report.write import write_claims
 
-                print(write_page(command.results, out))
+                print(write_claims(command.results, out))
             return code, {}
         case Check():
             from optbench.gate.check import check
@@ -350,13 +342,22 @@ def options(command: Any, kind: type | None = None) -> dict[str, Any]:
 def once(words: Sequence[str]) -> None:
     """Refuse an option that is given twice, of which the parser would silently take the last."""
     options = Counter(word.partition("=")[0] for word in words if word.startswith("--"))
+    lists = [
+        "--opt",
+        "--task",
+        "--tasks",
+        "--axis",
+        "--lr",
+        "--metrics",
+        "--schedule",
+        "--steps",
+        "--compare",
+        "--only",
+    ]
     for option, times in options.items():
         if times > 1:
-            several = f", with all its values behind it: {option} a,b" if option in LISTS.split() else ""
+            several = f", with all its values behind it: {option} a,b" if option in lists else ""
             raise UserError(f"{option} was given {times} times. Give it once{several}.")
-
-
-LISTS = "--opt --task --tasks --axis --lr --metrics --schedule --steps --compare --only"
 
 
 # --- how a value is read, and what is said when it cannot be ---------------------------------------------
@@ -368,30 +369,23 @@ REGISTRY = ConstructorRegistry()
 def rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     """Options that may be left out, without tyro's `{None}|...`; numbers that say what is wrong with them."""
     inner = [kind for kind in get_args(info.type) if kind is not type(None)]
-    optional = len(inner) == 1 and len(get_args(info.type)) == 2
-    kind = inner[0] if optional else info.type
-    if kind == tuple[str, ...]:
-        return spec("*", "A,B", tuple, list)
-    if kind not in ONE:
+    kind: Any = inner[0] if len(inner) == 1 and len(get_args(info.type)) == 2 else info.type
+    several = kind == tuple[str, ...]
+    if not several and kind not in ONE:
         return None
-    metavar, what = ONE[kind]
-    return spec(1, metavar, lambda words: read(words[0], kind, what), lambda value: [str(value)])
+    metavar, what = ("A,B", "") if several else ONE[kind]
+
+    def read(words: list[str]) -> Any:
+        try:
+            return tuple(words) if several else kind(words[0])
+        except ValueError:
+            raise ValueError(f"{words[0]!r} is not {what}.") from None
+
+    def shown(value: Any) -> list[str]:
+        """The words that would give it."""
+        return ["unset"] if value is None else list(value) if several else [str(value)]
+
+    return PrimitiveConstructorSpec("*" if several else 1, metavar, read, lambda value: True, shown)
 
 
 ONE = {int: ("INT", "a whole number"), float: ("NUMBER", "a number"), str: ("TEXT", "text")}
-
-
-def spec(nargs: Any, metavar: str, read: Callable, words: Callable) -> PrimitiveConstructorSpec[Any]:
-    """How one option is read (from the words behind it) and shown (as the words that would give it)."""
-
-    def shown(value: Any) -> list[str]:
-        return ["unset"] if value is None else words(value)
-
-    return PrimitiveConstructorSpec(nargs, metavar, read, lambda value: True, shown)
-
-
-def read(word: str, kind: Any, what: str) -> Any:
-    try:
-        return kind(word)
-    except ValueError:
-        raise ValueError(f"{word!r} is not {what}.") from None

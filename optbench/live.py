@@ -1,16 +1,14 @@
-"""What is shown while a run goes on: a bar on a terminal and in a notebook, lines elsewhere."""
+"""What is shown while a run goes on: a bar on a terminal and in a notebook, lines elsewhere, and the remaining time."""
 
 from __future__ import annotations
 
 import math
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from optbench.countdown import Countdown
 from optbench.execute.session import Session
 from optbench.wording import count, number, spoken
 
@@ -21,19 +19,55 @@ if TYPE_CHECKING:
 
 SLOW_LOOP = 3.0
 """A gradient that is more than this many times slower inside a compiled loop gets a line."""
+BELIEVED = 0.05
+"""The share of the planned cost that must be done until the measured pace counts as much as the plan."""
+
+
+class Countdown:
+    """Follows the events of a pool; `cost`, `done` and `to_come`, a later stage, are in CPU seconds as planned."""
+
+    def __init__(self, programs: Sequence[Program], jobs: int, to_come: float, clock=time.monotonic):
+        self.jobs, self.to_come, self.clock = jobs, to_come, clock
+        self.cost = sum(program.cost for program in programs)
+        self.believed = BELIEVED * self.cost
+        self.finished = 0.0
+        self.running: dict[int, float] = {}
+        """What each worker has done of its current program."""
+        self.begun = self.heard = clock()
+
+    @property
+    def done(self) -> float:
+        """The part of the cost that is done, running programs included."""
+        return self.finished + sum(self.running.values())
+
+    def follow(self, event: Event) -> None:
+        program = event.program
+        if program is None:
+            return
+        if event.kind == "compiled":
+            self.running[event.worker] = program.compiling
+        elif event.kind == "progress":
+            share = event.facts["steps"] / event.facts["of"]
+            self.running[event.worker] = program.compiling + share * program.stepping
+        elif event.kind in ("halved", "retried"):  # what one of them compiles is done again in the others
+            self.running.pop(event.worker, None)
+            self.cost += (event.facts["into"] - 1) * program.compiling
+        elif event.kind in ("done", "failed"):
+            self.running.pop(event.worker, None)
+            self.finished += program.cost
+        self.heard = self.clock()
+
+    def left(self) -> float | None:
+        """Seconds; None while nothing is done. Between two events it goes down and stays above zero."""
+        if not self.done:
+            return None
+        pace = (self.believed + (self.heard - self.begun) * self.jobs) / (self.believed + self.done)
+        seconds = (max(0.0, self.cost - self.done) + self.to_come) * pace / self.jobs
+        return seconds * math.exp((self.heard - self.clock()) / seconds) if seconds else 0.0
 
 
 def title(program: Program) -> str:
     return f"{program.cells[0].task.label()} / {program.optimizer}, {count(len(program.cells), 'lane')}"
-
-
-@contextmanager
-def display(session: Session) -> Iterator[Any]:
-    if sys.stdout.isatty():
-        with live(session) as show:
-            yield show
-    else:
-        yield Plain(session)
 
 
 class Plain:
@@ -48,10 +82,8 @@ class Plain:
         self.countdown.follow(event)
         if event.program is None or not worth_a_line(event):
             return
-        if event.kind in ("done", "failed"):
-            self.done += 1
-        elif event.kind in ("halved", "retried"):
-            self.total += event.facts["into"] - 1
+        self.done += event.kind in ("done", "failed")
+        self.total += event.facts["into"] - 1 if event.kind in ("halved", "retried") else 0
         seconds = time.monotonic() - self.countdown.begun
         left = self.countdown.left()
         about = f", about {left:.0f} s left" if left and self.done < self.total else ""
@@ -64,7 +96,7 @@ def worth_a_line(event: Event) -> bool:
 
 
 @contextmanager
-def live(session: Session) -> Iterator[Any]:
+def live(session: Session) -> Iterator[Callable[[Event], None]]:
     """A bar over all steps of all lanes, and a row for each finished program."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
@@ -77,9 +109,8 @@ def live(session: Session) -> Iterator[Any]:
 
         def render(self, task: Any) -> Text:
             left = countdown.left()
-            return Text(
-                "" if left is None else f"left {timedelta(seconds=round(left))}", style="progress.remaining"
-            )
+            text = "" if left is None else f"left {timedelta(seconds=round(left))}"
+            return Text(text, style="progress.remaining")
 
     console = Console(highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn(), Left())

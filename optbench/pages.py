@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from optbench.fields import Named, UserError, nearest, split_brackets
@@ -27,35 +27,28 @@ def listing(what: str) -> list[dict[str, str]]:
     from optbench import catalogue
 
     things = catalogue.listed(what)
-    if what == "suites":
-        return [{"suite": name, "question": question(name)} for name in things]
-    if what == "metrics":
-        return [{"metric": name, "what": first_line(make().function)} for name, make in things.items()]
-    if what == "tasks":
-        return [
-            {
-                "task": name,
-                "parameters": parameters(task := make()),
-                "steps": str(task.horizon),
-                "selected by": task.selection,
-                "source": fitted(task.source, 50),
-            }
-            for name, make in things.items()
-        ]
-    return [
-        {
-            "optimizer": name,
-            "frameworks": ",".join((optimizer := make()).frameworks()),
-            "order": "12"[optimizer.order - 1],
-            "state/param": state_ratio(optimizer),
-            "source": fitted(optimizer.source, 47),
-        }
-        for name, make in sorted(things.items())
-    ]
+    names = sorted(things) if what == "optimizers" else things
+    return [at_a_glance(what, name, things[name]) for name in names]
 
 
 def as_table(rows: Sequence[dict[str, str]]) -> str:
     return columns([list(rows[0]), *(list(row.values()) for row in rows)], left=len(rows[0]))
+
+
+def at_a_glance(what: str, name: str, make: Callable[[], Any]) -> dict[str, str]:
+    if what == "suites":
+        return {"suite": name, "question": question(name)}
+    thing = make()
+    if what == "metrics":
+        return {"metric": name, "what": first_line(thing.function)}
+    if what == "tasks":
+        dim, more = (
+            getattr(thing, "dim", None),
+            {"selected by": thing.selection, "source": fitted(thing.source, 50)},
+        )
+        return {"task": name, "parameters": str(dim or "-"), "steps": str(thing.horizon), **more}
+    more = {"state/param": state_ratio(thing), "source": fitted(thing.source, 47)}
+    return {"optimizer": name, "frameworks": ",".join(thing.frameworks()), "order": str(thing.order), **more}
 
 
 def question(name: str) -> str:
@@ -97,11 +90,6 @@ def layouts(optimizer: Optimizer) -> list[str]:
     return lines
 
 
-def parameters(task: Task) -> str:
-    dim = getattr(task, "dim", None)
-    return "-" if dim is None else str(dim)
-
-
 def page(name: str) -> tuple[str, dict[str, Any]]:
     """The page of an optimizer, task, suite or metric, and what it says as data."""
     from optbench import catalogue, optimizers, suite, tasks
@@ -122,10 +110,8 @@ def page(name: str) -> tuple[str, dict[str, Any]]:
     if kind is None and wrapper.partition("[")[0] in WRAPPERS:
         return wrapper_page(name, wrapper)
     if kind is None and ":" not in name:
-        near = nearest(name, known)
-        raise UserError(
-            f"nothing is called {name!r}. {near} See: optbench list optimizers (or tasks, suites)"
-        )
+        see = "See: optbench list optimizers (or tasks, suites)"
+        raise UserError(f"nothing is called {name!r}. {nearest(name, known)} {see}")
     return thing_page(catalogue.thing(name), name)
 
 
@@ -163,11 +149,11 @@ def thing_page(thing: Optimizer | Task, name: str) -> tuple[str, dict[str, Any]]
         targets = [(t.metric, t.value, t.final) for t in thing.targets()]
         facts |= {"targets": targets, "steps": thing.horizon}
         facts |= {"selected_by": thing.selection, "reported": thing.score}
-        goals = ", ".join(
-            f"{metric} <= {value:g}{' (stops there)' * final}" for metric, value, final in targets
-        )
+        texts = [f"{metric} <= {value:g}{' (stops there)' * final}" for metric, value, final in targets]
+        goals = f"Targets: {', '.join(texts)}. Steps: {thing.horizon}."
+        chosen = f"Selected by: {thing.selection}. Reported: {thing.score}."
         lines = [
-            f"Targets: {goals}. Steps: {thing.horizon}. Selected by: {thing.selection}. Reported: {thing.score}.",
+            f"{goals} {chosen}",
             f"Source: {thing.source}",
             f"Try: optbench run --task {name} --opt adam",
         ]
@@ -193,9 +179,7 @@ def offered(thing: Optimizer | Task) -> str:
 
 
 def field_row(thing: Named, spec: dataclasses.Field) -> dict[str, Any]:
-    bounds, choices, sweep, search = (
-        spec.metadata.get(key) for key in ("bounds", "choices", "sweep", "search")
-    )
+    bounds, choices, sweep, search = map(spec.metadata.get, ("bounds", "choices", "sweep", "search"))
     return {
         "name": spec.name,
         "value": getattr(thing, spec.name),
@@ -208,16 +192,13 @@ def field_row(thing: Named, spec: dataclasses.Field) -> dict[str, Any]:
 
 def as_fields(rows: Sequence[dict[str, Any]]) -> str:
     """The fields under each other, each meaning wrapped below itself."""
-    lines = []
-    for row in rows:
-        extra = "".join(f"; {how} {row[how]}" for how in ("swept", "searched") if row[how])
-        lines.append((f"  {row['name']}", str(row["value"]), row["allowed"], row["meaning"] + extra))
-    if not lines:
+    if not rows:
         return "  none"
-    indent = sum(max(map(len, column)) + 2 for column in list(zip(*lines, strict=True))[:-1])
-    wrapped = [
-        (*line[:-1], part) if not k else ("", "", "", part)
-        for line in lines
-        for k, part in enumerate(textwrap.wrap(line[-1], max(40, WIDTH - indent)) or [""])
-    ]
+    heads = [(f"  {row['name']}", str(row["value"]), row["allowed"]) for row in rows]
+    indent = sum(max(map(len, column)) + 2 for column in zip(*heads, strict=True))
+    wrapped = []
+    for row, head in zip(rows, heads, strict=True):
+        extra = "".join(f"; {how} {row[how]}" for how in ("swept", "searched") if row[how])
+        first, *rest = textwrap.wrap(row["meaning"] + extra, max(40, WIDTH - indent)) or [""]
+        wrapped += [(*head, first), *(("", "", "", part) for part in rest)]
     return columns(wrapped, left=4)

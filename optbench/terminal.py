@@ -7,6 +7,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from optbench.execute.order import Order
 from optbench.execute.request import Request
 from optbench.execute.session import Session, stages
 from optbench.fields import UserError
-from optbench.live import display, title
+from optbench.live import Plain, live, title
 from optbench.plan import seconds_of
 from optbench.protocol import installed
 from optbench.record import typed
@@ -66,15 +67,15 @@ def run_in_terminal(request: Request) -> tuple[int, dict[str, Any]]:
     shown = print_table(session, frame)
     print(f"{len(frame)} cells in {session.store.folder} ({time.monotonic() - start:.1f} s).")
     if request.shard is not None:
-        print(
-            f"This is shard {request.shard}. Next, of all shards: optbench merge FOLDER ... --into {request.results}"
-        )
+        merged = f"optbench merge FOLDER ... --into {request.results}"
+        print(f"This is shard {request.shard}. Next, of all shards: {merged}")
     else:
-        print_next(request, frame)
+        spec = json.loads(frame["spec"].iloc[0])["optimizer"]
+        name = typed(spec, frame["optimizer"].iloc[0]).partition("[")[0]
+        print(f"Next: {shown['next']}\n  or: optbench show {name}")
     for each in failed:
-        print(
-            "failed: {task} / {optimizer}, {lanes} lanes: {status}: {reason}".format(**each), file=sys.stderr
-        )
+        text = "failed: {task} / {optimizer}, {lanes} lanes: {status}: {reason}"
+        print(text.format(**each), file=sys.stderr)
     return int(bool(failed)), facts | {"failed": failed} | shown
 
 
@@ -120,8 +121,7 @@ def vet_in_terminal(
         print(text, flush=True)
 
     if not only:
-        jobs = [Vetting(thing, name) for name in frameworks]
-        for job, report in reports(jobs, workers, Request.timeout):
+        for job, report in reports([Vetting(thing, name) for name in frameworks], workers, Request.timeout):
             print(f"{thing.kind} {thing.label()} in {job.framework}")
             for check, holds, sentence in report["findings"]:
                 show(job.framework, check, holds, sentence)
@@ -140,13 +140,9 @@ def vet_in_terminal(
             for c in checks
         ]
         write_cases(Path(junit), f"optbench vet {thing.label()}", cases)
-    failed = sum(check["holds"] is False for check in checks)
-    apart = sum(check["holds"] is None for check in checks)
-    more = f" {apart} do not apply." if apart else ""
-    print(
-        (f"{failed} {'check fails' if failed == 1 else 'checks fail'}." if failed else "Every check holds.")
-        + more
-    )
+    failed, apart = (sum(check["holds"] is state for check in checks) for state in (False, None))
+    said = f"{failed} {'check fails' if failed == 1 else 'checks fail'}." if failed else "Every check holds."
+    print(said + f" {apart} do not apply." * bool(apart))
     return int(failed > 0), {"thing": thing.label(), "kind": thing.kind, "checks": checks}
 
 
@@ -165,12 +161,8 @@ def merge_in_terminal(
         print(f"skipped unreadable file {path}: {why}", file=sys.stderr)
     for each in merged.conflicts[:SHOWN]:
         why = f"other {', '.join(each['differing'])}" if each["differing"] else "nothing recorded explains it"
-        print(
-            "other bits: {task} / {optimizer}, seed {seed}, in {0} ({why})".format(
-                " and ".join(each["folders"]), why=why, **each
-            ),
-            file=sys.stderr,
-        )
+        where = f"in {' and '.join(each['folders'])} ({why})"
+        print("other bits: {task} / {optimizer}, seed {seed},".format(**each), where, file=sys.stderr)
     cells = count(len(merged.conflicts), "cell")
     if merged.conflicts:
         print(f"{cells} with other bits; the newest row of each counts.", file=sys.stderr)
@@ -190,13 +182,12 @@ def compute(session: Session) -> list[dict[str, Any]]:
     """Run what is missing with live progress; returns what failed."""
     failed: list[dict[str, Any]] = []
     if session.programs:
-        with display(session) as show:
+        with live(session) if sys.stdout.isatty() else nullcontext(Plain(session)) as show:
             for event in session.run():
                 show(event)
                 if event.kind in ("failed", "differs") and event.program is not None:
-                    failed.append(
-                        named(event.program) | {key: event.facts[key] for key in ("status", "reason")}
-                    )
+                    why = {key: event.facts[key] for key in ("status", "reason")}
+                    failed.append(named(event.program) | why)
     return failed
 
 
@@ -225,20 +216,13 @@ def print_plan(session: Session) -> None:
 
 def print_costs(session: Session) -> dict[str, Any]:
     """What `--dry-run` shows: programs, minutes and memory as planned."""
-    programs = [
-        named(program)
-        | {
-            "steps": program.cells[0].steps,
-            "mode": program.mode,
-            "cost": program.cost,
-            "bytes": program.bytes,
-        }
-        for program in session.programs
-    ]
+    programs = []
     several = len({program.cells[0].schedule for program in session.programs}) > 1
-    for program, facts in zip(session.programs, programs, strict=True):
-        schedule = f", {program.cells[0].schedule.label()}" * several
-        print(f"  {title(program)}: {facts['steps']} steps, {facts['mode']}{schedule}")
+    for program in session.programs:
+        steps, schedule = program.cells[0].steps, f", {program.cells[0].schedule.label()}" * several
+        print(f"  {title(program)}: {steps} steps, {program.mode}{schedule}")
+        plan = {"steps": steps, "mode": program.mode, "cost": program.cost, "bytes": program.bytes}
+        programs.append(named(program) | plan)
     seconds = seconds_of(session.programs) + session.to_come
     minutes = seconds / session.order.jobs / 60
     most = max((program.bytes for program in session.programs), default=0)
@@ -252,13 +236,8 @@ def print_costs(session: Session) -> dict[str, Any]:
 
 
 def named(program: Program) -> dict[str, Any]:
-    cell = program.cells[0]
-    return {
-        "task": cell.task.label(),
-        "optimizer": program.optimizer,
-        "framework": cell.framework,
-        "lanes": len(program.cells),
-    }
+    task, framework = program.cells[0].task.label(), program.cells[0].framework
+    return {"task": task, "optimizer": program.optimizer, "framework": framework, "lanes": len(program.cells)}
 
 
 def print_table(session: Session, frame: Frame) -> dict[str, Any]:
@@ -280,22 +259,6 @@ def print_table(session: Session, frame: Frame) -> dict[str, Any]:
         real = "the other rows are on real data" if not table["toy"].all() else "add --task mlp for real data"
         toys = listed(list(dict.fromkeys(table.loc[table["toy"], "task"])))
         print(textwrap.fill(TOY_NOTE.format(toys=toys, real=real), width))
-    return {"verdict": sentence, "table": table, "next": report_command(session.order.request)}
-
-
-def print_next(request: Request, frame: Frame) -> None:
-    specs = [json.loads(spec)["optimizer"] for spec in frame["spec"].iloc[:1]]
-    name = typed(specs[0], frame["optimizer"].iloc[0]).partition("[")[0]
-    print(f"Next: {report_command(request)}\n  or: optbench show {name}")
-
-
-def report_command(request: Request) -> str:
-    """The `optbench report` that shows what a request ran."""
-    results = None if request.results == "results" else request.results
-    how = {
-        "tuning": request.tuning,
-        "trials": request.trials,
-        "results": results,
-        "fresh": request.fresh or None,
-    }
-    return command_line("report", suite=request.suite, task=request.task or None, **how)
+    shown = ("suite", "task", "tuning", "trials", "results", "fresh")
+    report = command_line("report", **{name: getattr(session.order.request, name) or None for name in shown})
+    return {"verdict": sentence, "table": table, "next": report}

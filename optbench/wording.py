@@ -101,11 +101,9 @@ def listed(names: Sequence[str], last: str = "and") -> str:
 
 def some(names: Sequence[str], last: str = "and", most: int = 5) -> str:
     """The same; of many the first ones, and how many more."""
-    return (
-        listed(names, last)
-        if len(names) <= most
-        else f"{', '.join(names[: most - 1])} {last} {len(names) - most + 1} others"
-    )
+    if len(names) > most:
+        names = [*names[: most - 1], f"{len(names) - most + 1} others"]
+    return listed(names, last)
 
 
 def count(number: int, noun: str) -> str:
@@ -139,26 +137,23 @@ def shortened_apart(labels: Sequence[str], width: int) -> dict[str, str]:
 
 
 def command_line(verb: str, **options: Any) -> str:
-    """An optbench command line; options that are None are left out, those that are True have no value."""
+    """An optbench command line; without options that are None or the usual results folder; True has no value."""
     parts = []
     for name, value in options.items():
-        if value is not None:
-            several = isinstance(value, Sequence) and not isinstance(value, str)
-            given = [] if value is True else [",".join(map(str, value)) if several else str(value)]
-            parts += [f"--{name}", *given]
+        if value is None or (name, value) == ("results", "results"):
+            continue
+        several = isinstance(value, Sequence) and not isinstance(value, str)
+        text = ",".join(map(str, value)) if several else str(value)
+        parts += [f"--{name}"] if value is True else [f"--{name}", text]
     return " ".join(["optbench", verb, *map(shlex.quote, parts)])
 
 
 def columns(lines: Sequence[Sequence[str]], left: int = 2, gap: str = "  ") -> str:
     """Lines of texts under each other; the first `left` columns are aligned left, the others right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-
-    def row(line: Sequence[str]) -> str:
-        padded = [text.rjust(wide) for text, wide in zip(line, widths, strict=True)]
-        padded[:left] = [text.ljust(wide) for text, wide in zip(line[:left], widths, strict=False)]
-        return gap.join(padded).rstrip()
-
-    return "\n".join(map(row, lines))
+    ways = [str.ljust if place < left else str.rjust for place in range(len(widths))]
+    padded = ([way(text, wide) for way, text, wide in zip(ways, line, widths, strict=True)] for line in lines)
+    return "\n".join(gap.join(line).rstrip() for line in padded)
 
 
 def terminal_width() -> int:

@@ -162,9 +162,9 @@ def test_there_is_a_row_for_each_measured_claim(measured):
 
 
 def test_a_page_of_claims_has_its_tables_and_figures(measured, tmp_path):
-    from optbench.report.claims import write_page
+    from optbench.report.write import write_claims
 
-    said = write_page(str(measured), str(tmp_path / "out"))
+    said = write_claims(str(measured), str(tmp_path / "out"))
     page = (tmp_path / "out" / "claims" / "index.md").read_text()
     assert "5 figures" in said
     for document in documents().values():
@@ -177,10 +177,10 @@ def test_a_page_of_claims_has_its_tables_and_figures(measured, tmp_path):
 
 
 def test_a_page_of_nothing_says_what_to_do(tmp_path):
-    from optbench.report.claims import write_page
+    from optbench.report.write import write_claims
 
     with pytest.raises(UserError, match="Measure first: optbench claims"):
-        write_page(str(tmp_path), str(tmp_path))
+        write_claims(str(tmp_path), str(tmp_path))
 
 
 def test_the_whole_table_fits_100_columns(measured, capsys):

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from optbench.countdown import Countdown
 from optbench.execute.pool import Event
+from optbench.live import Countdown
 
 PROGRAM: Any = SimpleNamespace(compiling=2.0, stepping=8.0, cost=10.0)
 

@@ -39,7 +39,7 @@ HOMES = {
         (),
     ),
     "jinja2": (("report/page.py",), ("report/*.py",)),
-    "vl_convert": (("report/vega.py",), ("report/*.py",)),
+    "vl_convert": (("report/page.py",), ("report/*.py",)),
     "jax": (("engines/jax*.py", "rules/optax*.py", *BOTH, *ROOMS), INSIDE),
     "torch": (("engines/torch*.py", "rules/torch*.py", *BOTH, *ROOMS), INSIDE),
     "optax": (

@@ -117,7 +117,7 @@ BESIDE = {name: name for name in FILES}
 
 def index(content) -> str:
     """The Markdown alone, without drawing what it names."""
-    from optbench.report.index import index
+    from optbench.report.page import index
 
     return index(content, shown(content), BESIDE).decode()
 

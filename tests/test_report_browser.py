@@ -16,15 +16,13 @@ import pytest
 
 from optbench.cell import Status
 from optbench.record import Surface
-from optbench.report.claims import write_page
 from optbench.report.compare import compare
 from optbench.report.content import BEST, Content
 from optbench.report.documents import measured
-from optbench.report.figures import files
 from optbench.report.panels.claims import parts_of
 from optbench.report.paths import Path, Terrain
 from optbench.report.selection import Selection
-from optbench.report.write import comparison
+from optbench.report.write import comparison, files, write_claims
 from optbench.stats.paired import half_width, log_gaps
 from optbench.store import Store
 from optbench.tasks import Plane
@@ -92,7 +90,7 @@ def all_claims(tmp_path_factory):
     """The page of `optbench claims --out` with every document."""
     folder = tmp_path_factory.mktemp("claims")
     make_up(folder / "results")
-    write_page(str(folder / "results"), str(folder))
+    write_claims(str(folder / "results"), str(folder))
     return folder / "claims" / "index.html"
 
 

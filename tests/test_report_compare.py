@@ -11,8 +11,7 @@ from optbench import UserError
 from optbench.cell import Status
 from optbench.report.compare import Ratios, compare, frame_of, texts
 from optbench.report.selection import Selection
-from optbench.report.shelf import reports
-from optbench.report.write import comparison, result_files, write_comparison, write_report
+from optbench.report.write import comparison, reports, result_files, write_comparison, write_report
 from tests.test_report import FACTS, grid, stored
 
 

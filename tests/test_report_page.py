@@ -20,20 +20,19 @@ from optbench.cell import Status
 from optbench.claim import Verdict, every, plots
 from optbench.report import figures, panels, tex
 from optbench.report.charts import POINTS, outline
-from optbench.report.claims import write_page
 from optbench.report.content import FILES, Content
 from optbench.report.documents import measured
-from optbench.report.figures import files, new_figure
+from optbench.report.figures import new_figure
 from optbench.report.folder import MANIFEST, save
 from optbench.report.look import MARKERS
 from optbench.report.markdown import escape
-from optbench.report.page import links
+from optbench.report.page import library, links
 from optbench.report.panels import standings, verdict
 from optbench.report.panels.paths import paths
 from optbench.report.panels.verdict import GONE, ZERO, Strips
 from optbench.report.parts import Chart, Charts, Picture, Table, Text
 from optbench.report.selection import Selection
-from optbench.report.vega import library
+from optbench.report.write import files, write_claims
 from optbench.store import Store
 from tests import crowd
 from tests.made_up import make_up
@@ -274,7 +273,7 @@ def test_names_do_not_break_out_of_the_page(evil):
 def test_the_page_of_claims_is_whole_and_needs_no_network(tmp_path):
     """Every claim has its sentence, its verdict and its name; every picture is in the file."""
     make_up(tmp_path / "results")
-    write_page(str(tmp_path / "results"), str(tmp_path / "out"))
+    write_claims(str(tmp_path / "results"), str(tmp_path / "out"))
     page = (tmp_path / "out" / "claims" / "index.html").read_text()
     found = Page(page)
     assert not found.open

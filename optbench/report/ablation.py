@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -64,12 +65,9 @@ def parts(optimizer: Optimizer, without: Sequence[str] | None = None) -> dict[st
             off = 0.0 if isinstance(value, float) and not field.name.startswith(SMALL) else value
         if off == value or field == swept:
             continue
-        try:
-            found[f"{field.name}={off:g}" if off == 0.0 and off is not False else f"{field.name}={off}"] = (
-                optimizer.replace(**{field.name: off})
-            )
-        except UserError:  # a number that may not be 0, or that another part needs
-            continue
+        text = "0" if isinstance(off, float) else off
+        with contextlib.suppress(UserError):  # a number that may not be 0, or that another part needs
+            found[f"{field.name}={text}"] = optimizer.replace(**{field.name: off})
     return found
 
 
@@ -108,13 +106,10 @@ def ablations(
                 effects += effects_of(label, part, own, rows)
         if missing:
             seeds = chosen(kept_apart(own)[0])["seed"].nunique()
-            how = {**selection.ruleset(), **selection.setting_of(own), **selection.where}
-            how |= {} if seeds == content.suite.seeds else {"seeds": seeds}
-            commands.append(
-                command_line(
-                    "run", suite=selection.named, task=selection.task, opt=[names[label], *missing], **how
-                )
-            )
+            what = {"suite": selection.named, "task": selection.task, "opt": [names[label], *missing]}
+            how = {**selection.ruleset(), **selection.setting_of(own), "results": selection.results}
+            how["seeds"] = None if seeds == content.suite.seeds else seeds
+            commands.append(command_line("run", **what, **how))
     return effects, commands
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 
 from optbench.cell import Status
 from optbench.report.look import order
-from optbench.report.problem import Problem, by_optimizer, lost
+from optbench.report.problem import Problem, by_optimizer, has, lost
 from optbench.resultfile import KEY
 from optbench.stats import Frame
 from optbench.stats.curves import INTERVAL_FROM
@@ -31,23 +31,26 @@ SAME_SEEDS = (
 )
 
 
-def caveats(problems: Sequence[Problem], table: Frame, stored: Frame, suite: Suite) -> list[str]:
-    tuned = (table["trials"] > 1).any()
-    return [
-        *unlike_the_suite(problems, suite), *thin(problems, table), *unlike_each_other(table, stored),
-        *disturbed(problems), *faults(stored), *toys(problems), *decays(stored),
-        *(untuned(table) if not tuned else [] if "stage" in stored else [SAME_SEEDS]),
-    ]  # fmt: skip
+UNTUNED = (
+    "One learning rate was run per optimizer and nothing was tuned: step costs are comparable; final losses "
+    "hardly are."
+)
+TOYS = "These tasks are toys, which show how a method behaves, not how it will rank on a network"
 
 
-def untuned(table: Frame) -> list[str]:
-    """Where optimizers that have a learning rate ran with one only."""
-    if table["trial"].isna().all():
-        return []
-    return [
-        "One learning rate was run per optimizer and nothing was tuned: step costs are comparable; final losses "
-        "hardly are."
-    ]
+def caveats(problems: Sequence[Problem], table: Frame, stored: Frame, suite: Suite) -> Iterator[str]:
+    yield from unlike_the_suite(problems, suite)
+    yield from thin(problems, table)
+    yield from unlike_each_other(table, stored)
+    yield from disturbed(problems)
+    yield from faults(stored)
+    if names := [problem.name for problem in problems if problem.question.toy]:
+        yield f"{TOYS}: {listed(names)}."
+    yield from decays(stored)
+    if (table["trials"] > 1).any():
+        yield from () if "stage" in stored else [SAME_SEEDS]
+    elif table["trial"].notna().any():
+        yield UNTUNED
 
 
 def decays(stored: Frame) -> list[str]:
@@ -63,7 +66,7 @@ def decays(stored: Frame) -> list[str]:
     return [f"Weight decay differs: {decayed}, the others 0. Set it in brackets: name[weight_decay=0]."]
 
 
-def unlike_the_suite(problems: Sequence[Problem], suite: Suite) -> list[str]:
+def unlike_the_suite(problems: Sequence[Problem], suite: Suite) -> Iterator[str]:
     """Steps other than the suite's, and unequal budgets."""
     other: dict[tuple[int, tuple[int, ...]], list[str]] = {}
     unequal: dict[str, list[str]] = {}
@@ -73,44 +76,33 @@ def unlike_the_suite(problems: Sequence[Problem], suite: Suite) -> list[str]:
         if steps not in own:
             other.setdefault((steps, own), []).append(problem.name)
         # An optimizer without a learning rate has as many trials: they would all be its only one.
-        tried = (
-            trying(problem.rows[problem.rows["trial"].notna()])
-            .groupby(["optimizer", "trial"])["seed"]
-            .nunique()
-        )
+        rows = trying(problem.rows[problem.rows["trial"].notna()])
+        tried = rows.groupby(["optimizer", "trial"])["seed"].nunique()
         budgets = {label: budget(tried[label]) for label in problem.optimizers if label in tried}
         if len(set(budgets.values())) > 1:
             text = listed([f"{label} {text}" for label, text in budgets.items()])
             unequal.setdefault(text, []).append(problem.name)
-    ran = [
-        f"{listed(names)} ran {n:,} steps; the suite asks for {listed([f'{each:,}' for each in own])}."
-        for (n, own), names in other.items()
-    ]
-    return ran + [f"Unequal budgets on {listed(names)}: {text}." for text, names in unequal.items()]
+    for (n, own), names in other.items():
+        yield f"{listed(names)} ran {n:,} steps; the suite asks for {listed([f'{each:,}' for each in own])}."
+    for text, names in unequal.items():
+        yield f"Unequal budgets on {listed(names)}: {text}."
 
 
-def thin(problems: Sequence[Problem], table: Frame) -> list[str]:
+def thin(problems: Sequence[Problem], table: Frame) -> Iterator[str]:
     """Too few seeds, and best learning rates at the edge of the grid."""
-    lines = []
     seeded = {problem.name for problem in problems if problem.question.seeded}
     few = dict.fromkeys(table.loc[table["seeds"] < INTERVAL_FROM, "problem"])
     if names := [name for name in few if name in seeded]:
-        lines.append(
-            f"Fewer than {INTERVAL_FROM} seeds on {listed(names)}: ranges there are min-max, not intervals."
-        )
+        yield f"Fewer than {INTERVAL_FROM} seeds on {listed(names)}: ranges there are min-max, not intervals."
     edge = table[table["trial_at_edge"].astype(bool) & np.isfinite(table["score"])]
     if len(edge):
         pairs = edge.groupby("optimizer", sort=False)["problem"].agg(list)
         text = "; ".join(f"{name} on {listed(where)}" for name, where in pairs.items())
-        lines.append(
-            f"The best learning rate is at the edge of the grid, so a better one may lie outside: {text}."
-        )
-    return lines
+        yield f"The best learning rate is at the edge of the grid, so a better one may lie outside: {text}."
 
 
-def unlike_each_other(table: Frame, stored: Frame) -> list[str]:
+def unlike_each_other(table: Frame, stored: Frame) -> Iterator[str]:
     """Steps that cost more than a gradient, and rows from different code, machines or lane modes."""
-    lines = []
     least = table.groupby("problem", sort=False)["microseconds"].transform("min")
     costs = table.assign(seconds=table["microseconds"] / least)
     for column, limit, unit in (
@@ -120,27 +112,24 @@ def unlike_each_other(table: Frame, stored: Frame) -> list[str]:
         most = costs[costs[column] > limit].groupby("optimizer", sort=False)[column].max()
         if len(most):
             text = listed([f"{name} {cost:.2f}" for name, cost in most.items()])
-            lines.append(f"Steps differ in cost; {unit}: {text}.")
-    if stored["commit"].nunique(dropna=False) > 1 or stored["cpu_model"].nunique(dropna=False) > 1:
-        lines.append(
-            "The rows come from more than one commit or machine (see Environment); times are the least comparable."
-        )
-    lines += mixed(stored)
-    if "loss_bits" in stored and stored["loss_bits"].notna().any():
-        lines.append(f"The losses of each step are stored to {stored['loss_bits'].min():g} significant bits.")
+            yield f"Steps differ in cost; {unit}: {text}."
+    if (stored[["commit", "cpu_model"]].nunique(dropna=False) > 1).any():
+        yield "The rows come from more than one commit or machine (see Environment); times are the least comparable."
+    yield from mixed(stored)
+    if has(stored, "loss_bits"):
+        yield f"The losses of each step are stored to {stored['loss_bits'].min():g} significant bits."
     modes = stored.drop_duplicates(list(KEY))
     again = modes[modes.duplicated(["cell", "device_kind"], keep=False)]
     if len(again):
         cells = count(again["cell"].nunique(), "cell")
-        lines.append(f"{cells} are stored in more than one lane mode or width; the newest of each is shown.")
+        yield f"{cells} are stored in more than one lane mode or width; the newest of each is shown."
     narrow = (stored["width"] < stored["planned_width"]) if "width" in stored else []
     if sum(narrow):
         cells = count(stored.loc[narrow, "cell"].nunique(), "cell")
-        lines.append(f"{cells} ran fewer lanes at a time than planned, as memory ran out: the bits differ.")
-    return lines
+        yield f"{cells} ran fewer lanes at a time than planned, as memory ran out: the bits differ."
 
 
-def disturbed(problems: Sequence[Problem]) -> list[str]:
+def disturbed(problems: Sequence[Problem]) -> Iterator[str]:
     """Whose step times were measured while the machine was busy."""
     factors: dict[str, float] = {}
     for problem in problems:
@@ -150,16 +139,9 @@ def disturbed(problems: Sequence[Problem]) -> list[str]:
         long = rows[(rows["device_kind"] == "cpu") & (rows["program_cpu_seconds"] >= TIMED)]
         slowed = (long["program_seconds"] / long["program_cpu_seconds"]).groupby(long["optimizer"]).median()
         factors |= {f"{name} on {problem.name}": times for name, times in slowed.items() if times > DISTURBED}
-    if not factors:
-        return []
-    text = listed([f"{times:.1f} ({what})" for what, times in factors.items()])
-    return [f"The machine was busy: step times are overestimated by factors of {text}."]
-
-
-def toys(problems: Sequence[Problem]) -> list[str]:
-    names = [problem.name for problem in problems if problem.question.toy]
-    text = "These tasks are toys, which show how a method behaves, not how it will rank on a network"
-    return [f"{text}: {listed(names)}."] if names else []
+    if factors:
+        text = listed([f"{times:.1f} ({what})" for what, times in factors.items()])
+        yield f"The machine was busy: step times are overestimated by factors of {text}."
 
 
 def budget(seeds: Frame) -> str:
@@ -168,9 +150,8 @@ def budget(seeds: Frame) -> str:
     return f"{count(len(seeds), 'learning rate')} x {least}{count(seeds.max(), 'seed')}"
 
 
-def tuning(table: Frame) -> list[str]:
+def tuning(table: Frame) -> Iterator[str]:
     """For each optimizer, how many decades of learning rate reach the first target, over the problems."""
-    lines = []
     for name in order(table["optimizer"]):
         rows = table[(table["optimizer"] == name) & (table["trials"] > 1)]
         works = rows[rows["decades"].notna()].sort_values("decades", kind="stable").to_dict("records")
@@ -178,8 +159,8 @@ def tuning(table: Frame) -> list[str]:
         never = rows.loc[rows["decades"].isna(), "problem"].tolist()
         parts = [f"from {ends[0]} to {ends[1]}" if len(ends) > 1 else ends[0]] if ends else []
         parts += [f"no learning rate works on {listed(never)}"] if never else []
-        lines += [f"{name}: {'; '.join(parts)}"] if parts else []
-    return lines
+        if parts:
+            yield f"{name}: {'; '.join(parts)}"
 
 
 def width(row: dict[str, Any]) -> str:
@@ -191,9 +172,8 @@ def width(row: dict[str, Any]) -> str:
     return f"{'≥ ' * bool(row['decades_open'])}{row['decades']:.1f} decades{ends}"
 
 
-def failures(problems: Sequence[Problem]) -> list[str]:
+def failures(problems: Sequence[Problem]) -> Iterator[str]:
     """For each problem and optimizer, what diverged or failed, at which learning rates, and why."""
-    lines = []
     for problem in problems:
         gone = by_optimizer(lost(problem.rows), problem.optimizers)
         for name, rows in problem.optimizers.items():
@@ -203,5 +183,4 @@ def failures(problems: Sequence[Problem]) -> list[str]:
                 where = f", at learning rate{'s' * (len(rates) > 1)} {values}" if rates else ""
                 reason = "" if Status(text).final else str(group["reason"].mode().iloc[0])
                 why = f": {reason}" if reason else ""
-                lines.append(f"{problem.name}, {name}: {len(group)} of {len(rows)} lanes {text}{where}{why}")
-    return lines
+                yield f"{problem.name}, {name}: {len(group)} of {len(rows)} lanes {text}{where}{why}"

@@ -6,7 +6,7 @@ Made once: charts.js draws it on the page, and `report.axes` for print.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -114,20 +114,21 @@ def training(problem: Problem, summary: Frame, places: dict[str, int]) -> dict[s
 
 def progress(problem: Problem, metric: str, places: dict[str, int]) -> dict[str, Any]:
     """Median and band over seeds against steps, for each optimizer at its best learning rate."""
-    bottom, top = span(problem.curves[metric])
+    finite = {name: curve[np.isfinite(curve["middle"])] for name, curve in problem.curves[metric].items()}
+    bottom, top = span(finite.values())
     points = POINTS if len(places) <= MANY else FEWER
     shown = []
-    for name, curve in problem.curves[metric].items():
-        if (finite := thinned(curve[np.isfinite(curve["middle"])], points)).empty:
+    for name, curve in finite.items():
+        if curve.empty:
             continue
-        middle, low, high = np.maximum(finite[["middle", "low", "high"]].to_numpy(float).T, bottom / 10)
-        ends = {"step": finite["step"], "middle": middle, "low": low, "high": np.minimum(high, top * 1e3)}
-        stopped = stop(middle, problem, metric)
+        drawn = thinned(curve, points)
+        middle, low, high = np.maximum(drawn[["middle", "low", "high"]].to_numpy(float).T, bottom / 10)
+        ends = {"step": drawn["step"], "middle": middle, "low": low, "high": np.minimum(high, top * 1e3)}
         lanes = problem.best[name]
         cell = str(lanes["cell"].iloc[lanes["seed"].argmin()])
-        facts: dict[str, Any] = {"end": stopped, "cell": cell}
+        facts: dict[str, Any] = {"end": stop(middle, problem, metric), "cell": cell}
         if len(places) <= MANY:
-            few = finite["step"].to_numpy()[:: -(-len(finite) // FEWER)]
+            few = drawn["step"].to_numpy()[:: -(-len(drawn) // FEWER)]
             seeds = by_lane(lanes, metric, few) if len(lanes) > 1 else ()
             facts |= {"steps": few.tolist(), "seeds": [shorts(values) for values in seeds]}
             facts["others"] = other_trials(problem.optimizers[name], lanes, metric, few)
@@ -139,8 +140,7 @@ def progress(problem: Problem, metric: str, places: dict[str, int]) -> dict[str,
 
 def other_trials(rows: Frame, best: Frame, metric: str, steps: np.ndarray) -> list[list[float | None]]:
     """The medians of the trials that are not the best one."""
-    tried = trying(rows)
-    others = tried[tried["trial"] != best["trial"].iloc[0]]
+    others = trying(rows[rows["trial"] != best["trial"].iloc[0]])
     return [shorts(np.median(by_lane(lanes, metric, steps), axis=0)) for _, lanes in others.groupby("trial")]
 
 
@@ -151,11 +151,10 @@ def stop(middles: np.ndarray, problem: Problem, metric: str) -> int:
     return int(hits[0]) + 1 if len(hits) else len(middles)
 
 
-def span(curves: Mapping[str, Frame]) -> tuple[float, float]:
+def span(curves: Collection[Frame]) -> tuple[float, float]:
     """The values worth showing; a spike far above the start is cut, so that it does not flatten the rest."""
-    shown = [curve[np.isfinite(curve["middle"])] for curve in curves.values()]
-    starts = [float(curve["middle"].iloc[0]) for curve in shown if len(curve)]
-    return ends_of(shown, 30 * max(starts, default=math.inf))
+    starts = [float(curve["middle"].iloc[0]) for curve in curves if len(curve)]
+    return ends_of(curves, 30 * max(starts, default=math.inf))
 
 
 def sensitivity_span(problem: Problem) -> tuple[float, float]:
@@ -199,13 +198,12 @@ def rates(problem: Problem, places: dict[str, int]) -> dict[str, Any]:
 
 def trials(problem: Problem, tuned: Frame, places: dict[str, int]) -> dict[str, Any]:
     """The best of k trials, on an axis of its own: single trials may be far worse."""
-    ends = ends_of([tuned], math.inf)
-    return {**scale(problem.question.selection, *ends), "lines": lines(tuned, "k", "middle", places)}
+    axis = scale(problem.question.selection, *ends_of([tuned], math.inf))
+    return {**axis, "lines": lines(tuned, "k", "middle", places)}
 
 
 def lines(table: Frame, x: str, y: str, places: dict[str, int]) -> list[dict[str, Any]]:
-    groups = table.groupby("optimizer", sort=False)
-    return [line(rows, places[str(name)], x, y) for name, rows in groups]
+    return [line(rows, places[str(name)], x, y) for name, rows in table.groupby("optimizer", sort=False)]
 
 
 def line(table: Mapping[str, Any], place: int, x: str, y: str) -> dict[str, Any]:

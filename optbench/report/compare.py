@@ -1,10 +1,7 @@
 """`optbench report --compare A B`: what changed between two result folders or two versions, against its spread.
 
-Cells are paired: the same task, optimizer, learning rate and seed on both sides. For each optimizer on each problem
-the ratio B/A of final values (or of steps to a target at which lanes stop, where A reaches it) is taken seed by seed,
-at the learning rate that A chose, and its median is given with its interval over seeds (exact
-order statistics; min-max below 5 seeds).
-It changed if that interval excludes 1.
+Cells are paired: the same task, optimizer, learning rate and seed on both sides. `RATIO` says what is compared; of
+lanes that stop at a target, where A reaches it, the steps to it.
 """
 
 from __future__ import annotations
@@ -22,7 +19,7 @@ from optbench.cell import FINAL
 from optbench.fields import UserError, nearest
 from optbench.record import Question
 from optbench.report.parts import Code, Part, Section, Table, Terms, Text
-from optbench.report.problem import groups, lost
+from optbench.report.problem import lost
 from optbench.report.reproduce import environment
 from optbench.report.selection import Selection
 from optbench.stats import Frame
@@ -30,7 +27,7 @@ from optbench.stats.costs import costs
 from optbench.stats.curves import median_interval, middle
 from optbench.stats.outcomes import chosen, final, steps_to
 from optbench.stats.provenance import mixed
-from optbench.stats.settings import labels, modern, newest, question_of
+from optbench.stats.settings import PROBLEM, labels, modern, newest, question_of
 from optbench.store import Store
 from optbench.wording import interval, listed, number, spoken, value, whole
 
@@ -91,8 +88,10 @@ class Comparison:
 
     @cached_property
     def groups(self) -> tuple[dict[tuple[str, ...], Frame], ...]:
-        """The cells of each problem and optimizer, on each side."""
-        return tuple(map(groups, self.sides))
+        """The cells of each problem and optimizer, by the text of their keys, on each side."""
+        keys = [*PROBLEM, "optimizer"]
+        texts = ((frame, [frame[key].astype(str) for key in keys]) for frame in self.sides)
+        return tuple(dict(iter(frame.groupby(by, sort=False))) for frame, by in texts)
 
     @cached_property
     def moves(self) -> list[Move]:
@@ -123,16 +122,14 @@ class Comparison:
         return mixed(pd.concat(self.sides, ignore_index=True))
 
     def sections(self) -> list[Section]:
+        said = [Text(self.headline, "headline"), *map(Text, self.notes), Text(RATIO, "note"), Ratios(self)]
         rows = [texts(each) for each in self.moves]
         alone = {name: "; ".join(only) for name, only in zip("AB", self.alone, strict=True) if only}
         facts: list[Part] = []
         for name, frame in zip(self.names, self.sides, strict=True):
             facts += [Text(name, "heading"), Terms(environment(frame), "pairs")]
         return [
-            (
-                "Verdict",
-                [Text(self.headline, "headline"), *map(Text, self.notes), Text(RATIO, "note"), Ratios(self)],
-            ),
+            ("Verdict", said),
             ("Table", [Table("Every problem and optimizer that both sides have", HEADER, rows, 4, COLUMNS)]),
             *([("On one side only", [Terms(alone)])] if alone else []),
             ("Environment", facts),
@@ -217,10 +214,10 @@ def side(name: str, results: str, selection: Selection) -> Frame:
 def move(problem: str, optimizer: str, a: Frame, b: Frame) -> Move:
     a, b = (rows.drop_duplicates("cell") for rows in (a, b))
     best, best_b = chosen(a), chosen(b)
-    pairs = a.merge(b, on="cell", suffixes=("", "_b"))
+    pairs = a.merge(b, on="cell", suffixes=("", "_b"))[["status", "status_b", "losses", "losses_b"]]
     same = [
         status == status_b and np.asarray(losses).tobytes() == np.asarray(losses_b).tobytes()
-        for status, status_b, losses, losses_b in zip(*(pairs[name] for name in PAIRED), strict=True)
+        for status, status_b, losses, losses_b in pairs.itertuples(index=False)
     ]
     metric, finals = paired(best, b, question_of(a))
     ours, theirs = (np.maximum(values, 1e-300) for values in finals)
@@ -234,9 +231,6 @@ def move(problem: str, optimizer: str, a: Frame, b: Frame) -> Move:
         seeds=len(ratios), identical=sum(same), cells=len(same), speed=speed_b / speed,
         lost=(len(lost(a)), len(lost(b))),
     )  # fmt: skip
-
-
-PAIRED = ["status", "status_b", "losses", "losses_b"]
 
 
 def paired(best: Frame, b: Frame, question: Question) -> tuple[str, tuple[np.ndarray, np.ndarray]]:
@@ -276,6 +270,6 @@ def frame_of(found: Comparison) -> Frame:
     rows = [each._asdict() | {"verdict": each.verdict, "of_spread": each.of_spread} for each in found.moves]
     for row in rows:
         for name in ("a", "b", "ratio"):
-            row |= dict(zip((name, f"{name}_low", f"{name}_high"), row[name], strict=True))
+            row[name], row[f"{name}_low"], row[f"{name}_high"] = row[name]
         row["lost"], row["lost_b"] = row["lost"]
     return pd.DataFrame(rows)

@@ -19,6 +19,7 @@ from optbench.report.selection import Selection
 from optbench.report.standing import Standing, standings
 from optbench.stats import Frame
 from optbench.stats.budgets import unequal_searches
+from optbench.stats.curves import INTERVAL_FROM
 from optbench.stats.settings import NEEDED, PROBLEM, labels, newest
 from optbench.stats.stages import staged_note, with_untuned
 from optbench.stats.summary import summarise
@@ -59,9 +60,8 @@ class Content:
         frame = selection.read(store)
         rows = selection.rows(frame, store.folder)
         claims = measured(store.folder, rows["optimizer"].unique())
-        unreadable = tuple(sorted(store.passed_over))
-        shown = tuple(terrains(frame, rows)), tuple(claims), unreadable
-        return cls(selection, rows, *shown, allow_unequal, figures)
+        found = tuple(terrains(frame, rows)), tuple(claims), tuple(sorted(store.passed_over))
+        return cls(selection, rows, *found, allow_unequal, figures)
 
     @cached_property
     def suite(self) -> Suite:
@@ -170,11 +170,10 @@ class Content:
     @property
     def selected(self) -> str:
         """Which seeds chose and which are reported; '' where nothing was chosen."""
-        if not self.searched:
-            return ""
-        if self.staged:
+        if self.searched and self.staged:
             return staged_note(self.stored)
-        return f"{caveats.SAME_SEEDS} optbench run --fresh, or --tuning quasi, reports on fresh seeds."
+        again = "optbench run --fresh, or --tuning quasi, reports on fresh seeds."
+        return f"{caveats.SAME_SEEDS} {again}" if self.searched else ""
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
@@ -199,7 +198,7 @@ class Content:
     @cached_property
     def caveats(self) -> list[str]:
         """What limits the verdict."""
-        lines = caveats.caveats(self.problems, self.summary, self.stored, self.suite)
+        lines = [*caveats.caveats(self.problems, self.summary, self.stored, self.suite)]
         lines += unequal_searches(self.standings["steps"].certified)
         if self.allow_unequal:
             lines += [text for axes in self.kinds.values() for text in axes["steps"].differing["says"]]
@@ -210,13 +209,43 @@ class Content:
     @cached_property
     def runs(self) -> dict[tuple[str, str], list[reproduce.Run]]:
         """What computes the cells of each problem and optimizer."""
-        asked, known = self.selection, {*PROBLEM, *NEEDED, IMPORTED}
-        rows = self.newest[[name for name in self.newest if name in known]]
+        asked = self.selection
+        rows = self.newest[self.newest.columns.intersection([*PROBLEM, *NEEDED, IMPORTED])]
         parts: Any = rows.groupby([labels(rows), "optimizer"], sort=False)
         return {key: reproduce.runs(own, self.suite, asked.named, asked.beyond_suite) for key, own in parts}
 
+    @cached_property
+    def typed(self) -> dict[str, str]:
+        """What one types for a task or an optimizer, by its label."""
+        return reproduce.typed_names(self.newest, self.selection.named)
+
+    def next_command(self) -> str:
+        """A command that adds to the report: missing tasks, more seeds where the task is seeded, paths."""
+        asked, table, results = self.selection, self.summary, {"results": self.selection.results}
+        if asked.suite == IMPORTED:
+            return command_line("export", **results, to="curves.csv")
+        stored = [self.typed.get(label, label) for label in map(str, dict.fromkeys(table["optimizer"]))]
+        how = {"opt": stored, **asked.ruleset(), **asked.setting_of(self.newest), **results}
+        missing = [label for label in asked.labels("task", table) or [] if label not in set(table["task"])]
+        if missing:
+            return command_line("run", suite=asked.named, task=missing, **how)
+        seeded = {problem.rows["task"].iloc[0] for problem in self.problems if problem.question.seeded}
+        few = dict.fromkeys(table.loc[table["seeds"] < INTERVAL_FROM, "task"])
+        if tasks := [self.typed.get(label, label) for label in few if label in seeded]:
+            return command_line("run", suite=asked.named, task=tasks, **how, seeds=INTERVAL_FROM)
+        if not self.terrains and not any(":" in name for name in stored):
+            return command_line("run", suite="paths", opt=stored, **results)
+        return f"optbench show {stored[0].partition('[')[0]}"
+
     def commands_of(self, runs: Iterable[reproduce.Run]) -> list[str]:
         return reproduce.commands(runs, self.selection.named, self.selection.results)
+
+    @property
+    def counts(self) -> list[str]:
+        """How many tasks, optimizers and cells there are."""
+        cells = int(self.summary["lanes"].sum())
+        numbers = {"task": self.stored["task"].nunique(), "optimizer": len(self.optimizers), "cell": cells}
+        return [count(number, noun) for noun, number in numbers.items()]
 
     @cached_property
     def environment(self) -> dict[str, str]:
@@ -232,9 +261,8 @@ class Content:
         """The commands that reproduce every row, the paths and claims that are shown, and this report."""
         documents = ",".join(each.document.name for each in self.claims)
         claims = [f"optbench claims {documents}"] if documents else []
-        names = reproduce.typed_names(self.newest, self.selection.named)
         drawn = order(path.optimizer for terrain in self.terrains for path in terrain.paths)
-        options = {"suite": "paths", "opt": [names[name] for name in drawn], **self.selection.where}
-        paths = [command_line("run", **options)] if drawn else []
+        options = {"opt": [self.typed[name] for name in drawn], "results": self.selection.results}
+        paths = [command_line("run", suite="paths", **options)] if drawn else []
         runs = self.commands_of(run for runs in self.runs.values() for run in runs)
         return [*runs, *paths, *claims, self.report_command]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,11 +66,7 @@ def measured(results: str | Path, only: Iterable[str] | None = None) -> list[Fin
 
 def counts(findings: Sequence[Findings]) -> list[tuple[Kind, list[tuple[Verdict, int]]]]:
     """The number of claims of each kind and verdict that occurs."""
-    number = Counter(
-        pair for each in findings for pair in zip(each.rows["kind"], each.rows["verdict"], strict=True)
-    )
-    rows = [
-        (kind, [(v, number[str(kind), str(v)]) for v in Verdict if number[str(kind), str(v)]])
-        for kind in Kind
-    ]
+    pairs = (zip(each.rows["kind"], each.rows["verdict"], strict=True) for each in findings)
+    number = Counter(itertools.chain(*pairs))
+    rows = [(kind, [(v, n) for v in Verdict if (n := number[str(kind), str(v)])]) for kind in Kind]
     return [(kind, verdicts) for kind, verdicts in rows if verdicts]

@@ -82,14 +82,12 @@ def look(label: str) -> Look:
     """How an optimizer is drawn unless another has the same look, by its label."""
     name, bracket, _ = label.partition("[")
     place = NAMED.index(name) if name in NAMED else number(name)
-    hue, dash, marker = (place, place // FIRST, place) if name in NAMED else (place, place // 14, place // 56)
+    dash, marker = (place // FIRST, place) if name in NAMED else (place // 14, place // 56)
     if bracket:
-        drawn = number(label)
-        dash, marker = drawn, drawn // len(VARIANTS)
+        dash, marker = number(label), number(label) // len(VARIANTS)
     dashes = VARIANTS if bracket else DASHES
-    return Look(
-        hue % len(COLOURS), dashes[dash % len(dashes)], MARKERS[marker % len(MARKERS)], hollow=bool(bracket)
-    )
+    line = dashes[dash % len(dashes)], MARKERS[marker % len(MARKERS)]
+    return Look(place % len(COLOURS), *line, hollow=bool(bracket))
 
 
 def looks(labels: Iterable[str]) -> dict[str, Look]:

@@ -1,13 +1,27 @@
-"""Markdown from text that may hold anything."""
+"""Markdown from text that may hold anything, with links to the documents that it names."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from optbench.report.links import pieces
-
+NAMED = re.compile(
+    r"arXiv:(?P<arxiv>\d{4}\.\d{4,5})|doi:(?P<doi>10\.\d{4,9}/[^\s,;\"'<>|`\[\]]*[\w/])"
+    r"|(?P<url>https?://[^\s,;\"'<>()\[\]`]*[\w/])|(?P<github>github\.com/[\w.-]+/[\w-]+)"
+)
+ADDRESSES = {"arxiv": "https://arxiv.org/abs/", "doi": "https://doi.org/", "url": "", "github": "https://"}
 SPECIAL = re.compile(r"([\\`*\[\]<>|#~$&])|(?<![A-Za-z0-9])(_)|(_)(?![A-Za-z0-9])")
+
+
+def pieces(text: str) -> Iterator[tuple[str, str]]:
+    """The text in pieces, each with its address; '' for what names no document."""
+    at = 0
+    for match in NAMED.finditer(text):
+        kind = match.lastgroup or ""
+        yield text[at : match.start()], ""
+        yield match[0], ADDRESSES[kind] + match[kind]
+        at = match.end()
+    yield text[at:], ""
 
 
 def escape(text: object) -> str:
@@ -16,23 +30,19 @@ def escape(text: object) -> str:
 
 
 def marked(text: str) -> str:
-    return SPECIAL.sub(lambda match: "\\" + match.group(0), text)
+    return SPECIAL.sub(r"\\\g<0>", text)
 
 
 def linked(text: object) -> str:
     """The same with a link wherever it names a document."""
-    found = (
-        f"[{escape(part)}]({url})" if url else marked(part)
-        for part, url in pieces(" ".join(str(text).split()))
-    )
-    return "".join(found)
+    found = ((marked(part), url) for part, url in pieces(" ".join(str(text).split())))
+    return "".join(f"[{part}]({url})" if url else part for part, url in found)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
     """A table of escaped cells; the first `left` columns are aligned left, the others right."""
-    return escaped_table(
-        [escape(cell) for cell in header], ([escape(cell) for cell in row] for row in rows), left
-    )
+    escaped = ([escape(cell) for cell in line] for line in (header, *rows))
+    return escaped_table(next(escaped), escaped, left)
 
 
 def escaped_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
@@ -41,21 +51,8 @@ def escaped_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: in
     return "\n".join(f"| {' | '.join(line)} |" for line in (header, marks, *rows))
 
 
-def image(name: str, alt: str) -> str:
-    """A figure of the report: a PNG that links to its SVG."""
-    return f"[![{escape(alt)}](figures/{name}.png)](figures/{name}.svg)"
-
-
 def bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
-
-
-def code(lines: Iterable[str]) -> str:
-    """A block of commands, fenced with more backticks than they hold."""
-    text = "\n".join(lines)
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}sh\n{text}\n{fence}"
 
 
 def slug(text: str) -> str:

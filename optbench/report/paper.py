@@ -7,7 +7,7 @@ import io
 import json
 import shlex
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from optbench.report.content import Content
 from optbench.report.figures import STYLE
 from optbench.report.folder import save
 from optbench.report.panels import standings
-from optbench.report.panels.verdict import main as results_of
 from optbench.report.panels.verdict import overview
 from optbench.report.selection import Selection
 from optbench.stats.outcomes import chosen, trying
@@ -33,8 +32,6 @@ FONTS = {"serif": ["STIXGeneral", "DejaVu Sans"], "sans-serif": ["DejaVu Sans"]}
 """Fonts that matplotlib brings, for those of a bundle, which need not be installed; the last has every sign."""
 HEIGHT, ROW = 8.2, 1.62
 """Inches: of a page's figure, and of a problem's row in it."""
-LINES = 40
-"""Rows of one table: what fits a page."""
 SHOWN = ("optimizer", "best lr", "final loss", "test", "steps", "seeds")
 POINT = 72.27
 """TeX's points to the inch."""
@@ -58,21 +55,20 @@ def write_paper(
     width = style["figure.figsize"][0]
     store = Store(selection.results)
     content = Content.of(selection, store, allow_unequal)
-    effects, missing = ablations(
-        content, store, None if without is None else [part for text in without for part in text.split(",")]
-    )
+    off = None if without is None else [part for text in without for part in text.split(",")]
+    effects, missing = ablations(content, store, off)
     with mpl.rc_context(style):  # pyright: ignore[reportArgumentType]
         figures = {f"figures/{name}.pdf": pdf(figure) for name, figure in drawn(content, width)}
     groups = {
         "results": list(results(content)), "ablation": list(ablation(effects)),
         "hyperparameters": list(hyperparameters(content)),
     }  # fmt: skip
-    commands = [*content.commands[:-1], *missing, paper_command(content, venue, without)]
-    files = {
-        f"tables/{name}.tex": ("\n".join(tables) + "\n").encode() for name, tables in groups.items() if tables
-    }
+    command = content.report_command.replace("report", f"paper --venue {shlex.quote(venue)}", 1)
+    command += f" --without {shlex.quote(','.join(without))}" if without else ""
+    commands = [*content.commands[:-1], *missing, command]
+    files = {f"tables/{name}.tex": ("\n".join(each) + "\n").encode() for name, each in groups.items() if each}
     files["commands.sh"] = ("\n".join(["set -e", *commands]) + "\n").encode()
-    files["main.tex"] = document(content, width, list(figures), files, bool(missing), commands).encode()
+    files["main.tex"] = document(content, width, {**figures, **files}, bool(missing), commands).encode()
     save(Path(out), {**figures, **files})
     parts = f"{count(len(figures), 'figure')}, {count(sum(map(len, groups.values())), 'table')}"
     print(
@@ -94,9 +90,7 @@ def bundle(venue: str) -> dict[str, Any]:
             "optbench paper needs the package tueplots. Install it: pip install 'optbench[paper]'"
         ) from None
     known = {
-        name: make
-        for name, make in vars(bundles).items()
-        if inspect.isfunction(make) and not name.startswith("_")
+        name: each for name, each in vars(bundles).items() if inspect.isfunction(each) and name[0] != "_"
     }
     if venue not in known:
         raise UserError(
@@ -107,13 +101,8 @@ def bundle(venue: str) -> dict[str, Any]:
     given = known[venue](**{name: value for name, value in options.items() if name in taken})
     family = FONTS["sans-serif" if "sans" in str(given.get("font.family")) else "serif"]
     sizes = {name: value for name, value in given.items() if "size" in name and name != "figure.figsize"}
-    own = {
-        "font.family": family,
-        "mathtext.fontset": "stix",
-        "pdf.fonttype": 42,
-        "figure.figsize": given["figure.figsize"],
-    }
-    return {**STYLE, **sizes, **own}
+    own = {"font.family": family, "mathtext.fontset": "stix", "pdf.fonttype": 42}
+    return {**STYLE, **sizes, **own, "figure.figsize": given["figure.figsize"]}
 
 
 def drawn(content: Content, width: float) -> Iterator[tuple[str, Figure]]:
@@ -129,36 +118,21 @@ def drawn(content: Content, width: float) -> Iterator[tuple[str, Figure]]:
 
 def pdf(figure: Figure) -> bytes:
     """Without a date, so that the same results give the same bytes."""
-    buffer = io.BytesIO()
-    figure.savefig(
-        buffer, format="pdf", metadata={"CreationDate": None, "Creator": "optbench", "Producer": None}
-    )
+    buffer, facts = io.BytesIO(), {"CreationDate": None, "Creator": "optbench", "Producer": None}
+    figure.savefig(buffer, format="pdf", metadata=facts)
     return buffer.getvalue()
 
 
 def results(content: Content) -> Iterator[str]:
     """The comparison, a table for each problem; who leads is bold."""
-    shown = results_of(content)
-    places = [shown.header.index(name) for name in SHOWN]
-    leaders = {each.name: set(each.leaders) if each.contested else set() for each in content.verdicts}
-    for problem in dict.fromkeys(row[0] for row in shown.rows):
-        rows = [[row[place] for place in places] for row in shown.rows if row[0] == problem]
-        bold = [row[0].rstrip("†") in leaders.get(problem, ()) for row in rows]
-        yield from tex.tables(
-            SHOWN, rows, f"Results on {problem}. Bold: leads, alone or tied.", 1, LINES, bold
-        )
+    for problem, rows, bold in tex.by_problem(content, SHOWN):
+        caption = f"Results on {problem}. Bold: leads, alone or tied."
+        yield from tex.tables(SHOWN, rows, caption, 1, bold=bold)
 
 
 def ablation(effects: Sequence[Effect]) -> Iterator[str]:
     rows = [
-        [
-            each.optimizer,
-            each.part,
-            each.problem,
-            interval(each.ratio, each.low, each.high),
-            str(each.seeds),
-            each.verdict,
-        ]
+        [*each[:3], interval(each.ratio, each.low, each.high), str(each.seeds), each.verdict]
         for each in effects
     ]
     header = ("optimizer", "without", "task", "loss ratio", "seeds", "the part")
@@ -166,7 +140,7 @@ def ablation(effects: Sequence[Effect]) -> Iterator[str]:
         "Each part switched off and the learning rate tuned again: the ratio of the losses without and with it, paired "
         "by seed, with the interval of a confidence sequence (95 %). Equivalent: within 1 %."
     )
-    yield from tex.tables(header, rows, caption, 3, LINES)
+    yield from tex.tables(header, rows, caption, 3)
 
 
 def hyperparameters(content: Content) -> Iterator[str]:
@@ -177,37 +151,22 @@ def hyperparameters(content: Content) -> Iterator[str]:
             tried = [json.loads(spec)["optimizer"] for spec in trying(own)["spec"]]
             best = json.loads(chosen(own)["spec"].iloc[0])["optimizer"]
             listed = resolve.optimizer(name)
-            declared = (
-                {} if listed is None else {key: search.text() for key, search in listed.searched().items()}
-            )
-            moved = [key for key in best if len({str(spec.get(key)) for spec in tried}) > 1]
-            for key in moved:
+            declared = {} if listed is None else listed.searched()
+            for key, value in best.items():
+                different = len({str(spec.get(key)) for spec in tried})
+                if different < 2:
+                    continue
                 values = [spec[key] for spec in tried if isinstance(spec.get(key), int | float)]
                 span = f"{number(min(values))} to {number(max(values))}" if values else "-"
-                fresh = len({str(spec.get(key)) for spec in tried})
-                rows.append([problem.name, name, key, declared.get(key, span), str(fresh), text(best[key])])
+                searched = declared[key].text() if key in declared else span
+                text = number(value) if isinstance(value, float) else str(value)
+                rows.append([problem.name, name, key, searched, str(different), text])
     header = ("task", "optimizer", "hyperparameter", "searched", "values", "chosen")
-    yield from tex.tables(header, rows, "Searched ranges, tried values and what was chosen.", 3, LINES)
-
-
-def text(value: Any) -> str:
-    return number(value) if isinstance(value, float) else str(value)
-
-
-def paper_command(content: Content, venue: str, without: Sequence[str] | None) -> str:
-    command = content.report_command.replace(
-        "optbench report", f"optbench paper --venue {shlex.quote(venue)}", 1
-    )
-    return command + (f" --without {shlex.quote(','.join(without))}" if without else "")
+    yield from tex.tables(header, rows, "Searched ranges, tried values and what was chosen.", 3)
 
 
 def document(
-    content: Content,
-    width: float,
-    figures: Sequence[str],
-    files: dict[str, bytes],
-    missing: bool,
-    commands: Sequence[str],
+    content: Content, width: float, files: Collection[str], missing: bool, commands: Sequence[str]
 ) -> str:
     """main.tex: everything, at the text width of the venue."""
     prose = [content.headline, content.standings["steps"].sentence, content.selected]
@@ -216,26 +175,20 @@ def document(
     pictures = [
         rf"\begin{{figure}}[htbp]\centering\includegraphics[width=\linewidth]{{{name}}}"
         rf"\caption{{{tex.text(captions.get(Path(name).stem, curves))}}}\end{{figure}}"
-        for name in figures
+        for name in files
+        if name.startswith("figures/")
     ]
     absent = "Optimizers without one of their parts are not stored yet; commands.sh computes them." * missing
+    again = "These commands compute every row and write this document; commands.sh has them to run."
     sections = {
         "Results": [*map(tex.text, filter(None, prose)), *pictures, tex.included(files, "results")],
         "Limits": [tex.items(content.caveats)],
         "Ablation": [tex.text(absent), tex.included(files, "ablation")],
         "Hyperparameters": [tex.included(files, "hyperparameters")],
-        "Reproduction": [
-            tex.text(
-                "These commands compute every row and write this document; commands.sh has them to run."
-            ),
-            listing(commands, width),
-        ],
+        "Reproduction": [tex.text(again), listing(commands, width)],
     }
-    body = "\n\n".join(
-        "\n\n".join(filter(None, [rf"\section{{{title}}}", *parts]))
-        for title, parts in sections.items()
-        if any(parts)
-    )
+    shown = ([rf"\section{{{title}}}", *parts] for title, parts in sections.items() if any(parts))
+    body = "\n\n".join(text for parts in shown for text in parts if text)
     return tex.DOCUMENT % {
         "width": f"{width:.4f}", "written": tex.comment(commands[-1]), "title": tex.text(content.question),
         "body": body,
@@ -245,16 +198,7 @@ def document(
 def listing(commands: Sequence[str], width: float) -> str:
     """Commands as they are, on lines that fit; what TeX cannot print is written as Python escapes it."""
     room = int(width * POINT / LETTER) - 2
-    wrapped = (
-        textwrap.wrap(
-            each.encode("ascii", "backslashreplace").decode(),
-            room,
-            subsequent_indent="  ",
-            break_on_hyphens=False,
-        )
-        for each in commands
-    )
-    lines = [" \\\n".join(lines) for lines in wrapped]
-    return (
-        "\\begin{footnotesize}\\begin{verbatim}\n" + "\n".join(lines) + "\n\\end{verbatim}\\end{footnotesize}"
-    )
+    printed = [each.encode("ascii", "backslashreplace").decode() for each in commands]
+    wrapped = (textwrap.wrap(each, room, subsequent_indent="  ", break_on_hyphens=False) for each in printed)
+    lines = "\n".join(" \\\n".join(lines) for lines in wrapped)
+    return f"\\begin{{footnotesize}}\\begin{{verbatim}}\n{lines}\n\\end{{verbatim}}\\end{{footnotesize}}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from optbench.report.content import Content
-from optbench.report.markdown import bullets, code, escape, image, linked, table
+from optbench.report.markdown import bullets, escape, linked, table
 from optbench.wording import count
 
 MOST_ROWS = 250
@@ -95,7 +96,9 @@ class Code(Part):
     lines: Sequence[str]
 
     def markdown(self) -> str:
-        return code(self.lines)
+        text = "\n".join(self.lines)
+        fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", text))])
+        return f"{fence}sh\n{text}\n{fence}"
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,8 @@ class Picture(Part):
     narrow: bool = False
 
     def markdown(self) -> str:
-        return to_markdown(image(self.name, self.alt), f"*{linked(self.caption)}*" * bool(self.caption))
+        image = f"[![{escape(self.alt)}](figures/{self.name}.png)](figures/{self.name}.svg)"
+        return to_markdown(image, f"*{linked(self.caption)}*" * bool(self.caption))
 
 
 @dataclass(frozen=True, eq=False)

@@ -71,30 +71,25 @@ class Terrain:
 
 def terrains(frame: Frame, shown: Frame) -> list[Terrain]:
     """The paths that are stored for the optimizers that are shown, at the setting of the first row of these."""
-    rows = frame[frame["question"].map(has_surface) & frame["optimizer"].isin(shown["optimizer"].unique())]
+    plane = frame["question"].map(lambda question: Question.read(question).surface is not None)
+    rows = frame[plane & frame["optimizer"].isin(shown["optimizer"].unique())]
     for name in ALIKE:
         rows = rows[rows[name] == shown[name].iloc[0]]
     if "evaluation.x" not in rows or rows["evaluation.x"].isna().all():
         return []
     found = []
     for name, own in newest(rows[rows["steps"] == rows["steps"].max()]).groupby("task"):
-        groups = {label: own[own["optimizer"] == label] for label in order(own["optimizer"])}
-        paths = [path for label, group in groups.items() if (path := followed(label, group)) is not None]
+        ways = (followed(label, own[own["optimizer"] == label]) for label in order(own["optimizer"]))
+        paths = [way for way in ways if way is not None]
         surface = question_of(own).surface
         if paths and surface is not None:
             found.append(Terrain(str(name), surface, tuple(paths)))
     return sorted(found, key=lambda terrain: terrain.name, reverse=True)
 
 
-def has_surface(question: str) -> bool:
-    """Whether a cell ran a function of two numbers."""
-    return Question.read(question).surface is not None
-
-
 def followed(label: str, rows: Frame) -> Path | None:
     """The path at the best learning rate; None if nothing ran."""
-    best = chosen(rows)
-    row: dict[Any, Any] = best.iloc[0].to_dict()
+    row: dict[Any, Any] = chosen(rows).iloc[0].to_dict()
     points = np.array([row["evaluation.x"], row["evaluation.y"]], float).T
     if points.ndim != 2 or not len(points):
         return None

@@ -12,7 +12,7 @@ from optbench.report.look import order
 from optbench.stats import Frame
 from optbench.stats.curves import curve
 from optbench.stats.outcomes import at_best
-from optbench.stats.settings import PROBLEM, kept_apart, labels, question_of
+from optbench.stats.settings import kept_apart, labels, question_of
 from optbench.stats.tunability import sensitivity
 
 
@@ -65,11 +65,6 @@ class Problem:
         """The optimizers that finished at no learning rate, so that none of these is the best."""
         return {*self.rows["optimizer"]} - {*self.rows.loc[self.rows["status"].isin(FINISHED), "optimizer"]}
 
-    def lost(self, name: str) -> str:
-        rows = self.best[name]
-        counts = lost(rows)["status"].value_counts().sort_index()
-        return ", ".join(f"{n} of {len(rows)} {status}" for status, n in counts.items())
-
 
 def problems(frame: Frame, found: Frame) -> list[Problem]:
     """From rows and their outcomes."""
@@ -81,13 +76,6 @@ def problems(frame: Frame, found: Frame) -> list[Problem]:
         )
         for rows in kept_apart(frame)
     ]  # fmt: skip
-
-
-def groups(frame: Frame) -> dict[tuple[str, ...], Frame]:
-    """The cells of each problem and optimizer, by the text of their keys."""
-    keys = [frame[name].astype(str) for name in (*PROBLEM, "optimizer")]
-    parts = frame.groupby(keys, sort=False)
-    return {tuple(map(str, key)): rows for key, rows in parts}
 
 
 def by_optimizer(rows: Frame, names: Iterable[str]) -> dict[str, Frame]:

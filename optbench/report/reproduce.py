@@ -21,6 +21,8 @@ from optbench.wording import command_line
 
 BUNDLED = ("digits", "pydoc")
 """The data sets that need no folder."""
+SUITES_OWN = ("framework", "dtype", "precision")
+"""What a suite says of every cell."""
 
 
 def rates_text(rates: Iterable[float]) -> str:
@@ -37,11 +39,8 @@ class Run(NamedTuple):
     """What they were imported from."""
 
 
-def runs(rows: Frame, suite: Suite, name: str, ruleset: Mapping[str, Any] | None = None) -> list[Run]:
-    """What computes the rows of one optimizer on one problem.
-
-    `ruleset`: how trials are drawn, as far as the suite of this name does not say so itself.
-    """
+def runs(rows: Frame, suite: Suite, name: str, ruleset: Mapping[str, Any]) -> list[Run]:
+    """The same; `ruleset`: how trials are drawn, as far as the suite of this name does not say so itself."""
     spec, found = json.loads(rows["spec"].iloc[0]), []
     task, text = (typed(spec[kind], rows[kind].iloc[0], name) for kind in ("task", "optimizer"))
     for mode, own in rows.groupby("mode", sort=False):
@@ -53,9 +52,8 @@ def runs(rows: Frame, suite: Suite, name: str, ruleset: Mapping[str, Any] | None
     return found
 
 
-def commands(found: Iterable[Run], name: str, results: str = "results") -> list[str]:
+def commands(found: Iterable[Run], name: str, results: str) -> list[str]:
     """The commands for what computes rows, as few as tasks, optimizers, rates and settings allow."""
-    where = {} if results == "results" else {"results": results}
     files: dict[str, None] = {}
     optimizers: dict[tuple, dict[str, list[str]]] = {}
     for run in found:
@@ -68,8 +66,8 @@ def commands(found: Iterable[Run], name: str, results: str = "results") -> list[
         for task, names in by_task.items():
             tasks.setdefault((options, tuple(names)), []).append(task)
     return [
-        *(command_line(shlex.join(["import", *file.split(" ", 1)]), **where) for file in files),
-        *(command_line("run", suite=name, task=each, opt=names, **dict(options), **where)
+        *(command_line(shlex.join(["import", *file.split(" ", 1)]), results=results) for file in files),
+        *(command_line("run", suite=name, task=each, opt=names, **dict(options), results=results)
           for (options, names), each in tasks.items()),
     ]  # fmt: skip
 
@@ -78,20 +76,17 @@ def options_of(
     rows: Frame, suite: Suite, optimizer: str, ruleset: Mapping[str, Any] | None = None
 ) -> list[dict[str, Any]]:
     """The options that reproduce one optimizer's rows on one problem; two runs if rates outside the grid were added."""
-    spec = json.loads(rows["spec"].iloc[0])
-    question = question_of(rows)
+    spec, question = json.loads(rows["spec"].iloc[0]), question_of(rows)
     schedule, steps = Schedule(**spec["schedule"]), spec["steps"]
     seeds = int((rows["seed"] % BLOCK).max()) + 1
-    kind, precision = str(rows["device_kind"].iloc[0]), spec.get("precision", PRECISIONS[0])
+    task, kind, lanes = (str(rows[name].iloc[0]) for name in ("task", "device_kind", "mode"))
     platform = "cpu" if kind == "cpu" else "tpu" if "tpu" in kind.lower() else "gpu"
-    lanes = str(rows["mode"].iloc[0])
+    setting = {"precision": PRECISIONS[0], **spec}
     options = {
         "seeds": seeds if question.seeded and seeds != suite.seeds else None,
-        "steps": None if steps in suite.horizons(str(rows["task"].iloc[0]), question.horizon) else steps,
+        "steps": None if steps in suite.horizons(task, question.horizon) else steps,
         "schedule": None if schedule in several(suite.schedule) else schedule.label(),
-        "framework": spec["framework"] if spec["framework"] != suite.framework else None,
-        "dtype": spec["dtype"] if spec["dtype"] != suite.dtype else None,
-        "precision": precision if precision != suite.precision else None,
+        **{name: setting[name] if setting[name] != getattr(suite, name) else None for name in SUITES_OWN},
         "device": None if platform == "cpu" else platform,
         "data": "DIR" if spec["task"].get("dataset", BUNDLED[0]) not in BUNDLED else None,
         "lanes": lanes if lanes != (planned_lanes(spec, platform) or lanes) else None,

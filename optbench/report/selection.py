@@ -17,10 +17,9 @@ from optbench.optimizer import Optimizer
 from optbench.record import IMPORTED
 from optbench.report import reproduce, resolve
 from optbench.report.look import order
-from optbench.report.reproduce import rates_text, typed_names
+from optbench.report.reproduce import SUITES_OWN, rates_text
 from optbench.stats import Frame
-from optbench.stats.curves import INTERVAL_FROM
-from optbench.stats.settings import PROBLEM, SETTING, modern
+from optbench.stats.settings import SETTING, modern
 from optbench.stats.stages import key, made_by, staged, unreported
 from optbench.store import Store
 from optbench.suite import Suite, several
@@ -50,12 +49,13 @@ class Selection(Shown):
     def labels(self, kind: str, frame: Frame | Mapping[str, Collection[str]]) -> list[str] | None:
         """The given tasks or optimizers, as rows name them; by default the suite's tasks, and None: all optimizers."""
         texts = self.opt if kind == "optimizer" else self.task
-        if texts is None and kind == "task" and self.suite == IMPORTED:
-            return sorted(
-                frame[IMPORTED] if isinstance(frame, Mapping) else imported_in(frame)["task"].unique()
-            )
+        if texts is None and kind == "optimizer":
+            return None
+        if texts is None and self.suite == IMPORTED:
+            theirs = frame[IMPORTED] if isinstance(frame, Mapping) else imported_in(frame)["task"].unique()
+            return sorted(theirs)
         if texts is None:
-            return None if kind == "optimizer" else [task.label() for task in self.own.tasks]
+            return [task.label() for task in self.own.tasks]
         parts = [part for text in texts for part in split_brackets(text) if part]
         if not parts:
             raise UserError(f"no {kind} was given. Name at least one; see: optbench list {kind}s")
@@ -65,12 +65,8 @@ class Selection(Shown):
     def found_in(self, store: Store) -> Selection:
         """This, or, where a folder has imported results only of what is selected, these as a suite of their own."""
         names = store.names()
-        shown = set(self.labels("task", names) or ()) & names["task"]
-        return (
-            dataclasses.replace(self, suite=IMPORTED)
-            if names[IMPORTED] and shown <= names[IMPORTED]
-            else self
-        )
+        theirs, shown = names[IMPORTED], set(self.labels("task", names) or ()) & names["task"]
+        return dataclasses.replace(self, suite=IMPORTED) if theirs and shown <= theirs else self
 
     def read(self, store: Store) -> Frame:
         """Everything that is stored; UserError if that is nothing."""
@@ -123,9 +119,8 @@ class Selection(Shown):
         found = staged([shown], wanted, suite)
         missing = unreported(found)
         if found.empty or missing:
-            task, optimizer = missing[0] if missing else ("", "")
             state = f"{suite.trials} trials ({suite.tuning}) are not stored"
-            if missing:
+            for task, optimizer in missing[:1]:
                 state = f"{optimizer} on {task} has not run with fresh seeds yet"
             raise UserError(f"{str(folder)!r}: {state}. Continue the run: {self.command()}")
         return found
@@ -136,16 +131,14 @@ class Selection(Shown):
         missing = [value for value in values if value not in stored]
         explicit = name != "task" or self.task is not None
         if len(missing) == len(values) or (explicit and missing):
-            word = name.replace("_kind", "")
-            raise UserError(
-                f"{str(folder)!r} has no rows of {word} {', '.join(map(str, missing))}. "
-                f"{nearest(str(missing[0]), map(str, stored))} Or run: {self.command()}"
-            )
+            what = f"{name.replace('_kind', '')} {', '.join(map(str, missing))}"
+            near = nearest(str(missing[0]), map(str, stored))
+            raise UserError(f"{str(folder)!r} has no rows of {what}. {near} Or run: {self.command()}")
         return frame[frame[name].isin(values)]
 
     def command(self) -> str:
-        given = {"opt": self.opt, "task": self.task, "steps": self.steps}
-        return command_line("run", suite=self.named, **given, **self.ruleset(), **self.where)
+        given = {"opt": self.opt, "task": self.task, "steps": self.steps, **self.ruleset()}
+        return command_line("run", suite=self.named, **given, results=self.results)
 
     def ruleset(self) -> dict[str, Any]:
         return {"tuning": self.tuning, "trials": self.trials, "fresh": self.fresh or None}
@@ -153,49 +146,21 @@ class Selection(Shown):
     @property
     def beyond_suite(self) -> dict[str, Any]:
         """Of the ruleset what the suite does not say itself."""
-        given = {name: value for name, value in self.ruleset().items() if value is not None}
-        toys = bool(self.own.toy_trials)  # a number of trials is theirs too
-        return {
-            name: value
-            for name, value in given.items()
-            if value != getattr(self.own, name) or (toys and name == "trials")
-        }
-
-    @property
-    def where(self) -> dict[str, str]:
-        return {} if self.results == "results" else {"results": self.results}
+        same = {name: getattr(self.own, name) for name in self.ruleset()}
+        same |= {"trials": None} if self.own.toy_trials else {}  # a number of trials is theirs too
+        return {name: value for name, value in self.ruleset().items() if value not in (None, same[name])}
 
     def report_command(self, **more: Any) -> str:
-        narrow = {name: getattr(self, name) for name in SETTING}
-        options = (
-            {name.replace("_", "-"): value for name, value in narrow.items()} | self.ruleset() | self.where
-        )
-        return command_line("report", suite=self.named, opt=self.opt, task=self.task, **options, **more)
-
-    def next_command(self, rows: Frame, table: Frame, seeded: Collection[str], paths: bool) -> str:
-        """A command that adds to the report: missing tasks, more seeds where the task is seeded, paths."""
-        if self.suite == IMPORTED:
-            return command_line("export", **self.where, to="curves.csv")
-        names: dict[str, str] = typed_names(rows, self.named)
-        stored = [names.get(str(label), str(label)) for label in dict.fromkeys(table["optimizer"])]
-        how = {"opt": stored, **self.ruleset(), **self.setting_of(rows), **self.where}
-        missing = [label for label in self.labels("task", table) or [] if label not in set(table["task"])]
-        if missing:
-            return command_line("run", suite=self.named, task=missing, **how)
-        few = table.loc[table["seeds"] < INTERVAL_FROM, "task"]
-        if few := [names.get(label, label) for label in dict.fromkeys(few) if label in seeded]:
-            return command_line("run", suite=self.named, task=few, **how, seeds=INTERVAL_FROM)
-        if not paths and not any(":" in name for name in stored):
-            return command_line("run", suite="paths", opt=stored, **self.where)
-        return f"optbench show {stored[0].partition('[')[0]}"
+        narrow = {name.replace("_", "-"): getattr(self, name) for name in SETTING}
+        options = {**narrow, **self.ruleset(), "results": self.results, **more}
+        return command_line("report", suite=self.named, opt=self.opt, task=self.task, **options)
 
     def setting_of(self, rows: Frame) -> dict[str, Any]:
         """The options of a run at the setting of the first row, where they differ from the suite's."""
         options = reproduce.options_of(rows.iloc[:1], self.tuned_suite(), "")[0]
         rates = sorted(set(rows["trial"].dropna()))
-        plain = {
-            name: value for name, value in options.items() if name not in ("lr", "seeds", *self.ruleset())
-        }
+        ours = {"lr", "seeds", *self.ruleset()}
+        plain = {name: value for name, value in options.items() if name not in ours}
         few = len(rates) < self.tuned_suite().trials and "stage" not in rows
         return plain | ({"lr": rates_text(rates)} if few and rates else {})
 
@@ -213,25 +178,25 @@ def no_stages(rows: Frame) -> bool:
 def joined(own: Frame, imported: Frame) -> Frame:
     """Both; UserError where some have chosen on other seeds than they report and some have not."""
     if own.empty or imported.empty:
-        own = imported if own.empty else own
-        mixed = "stage" in own and own["stage"].isna().any()
+        both = imported if own.empty else own
+        mixed = "stage" in both and both["stage"].isna().any()
     else:
+        both = pd.concat([own, imported], ignore_index=True)
         mixed = no_stages(own) != no_stages(imported)
-        own = pd.concat([own, imported], ignore_index=True)
     if mixed:
         raise UserError(
             "some imported rows have a stage and other rows have none, so they cannot share a table. "
             f"Narrow them with --task or --suite {IMPORTED}."
         )
-    return own
+    return both
 
 
 def untuned_in(frame: Frame, suite: Suite) -> list[Optimizer]:
     """The optimizers of a tuned run: with fresh seeds they also ran untuned."""
     fresh = frame[frame["seed"] >= FRESH]
     made = set(fresh["spec"].map(made_by))
-    found = {key(each.spec()): each for each in resolve.all_of(fresh["optimizer"].unique())}
-    found = {own: each for own, each in found.items() if own in made}
+    named = {key(each.spec()): each for each in resolve.all_of(fresh["optimizer"].unique())}
+    found = {own: each for own, each in named.items() if own in made}
     # A winner whose label shows its hyperparameters resembles another optimizer of that label.
     trials = ((each, trial.at) for each in found.values() for trial in suite.trials_of(each))
     tried = {key(at.spec()) for each, at in trials if at != each}
@@ -242,20 +207,12 @@ def in_order(frame: Frame, task_labels: Sequence[str], suite: Suite) -> Frame:
     """Tasks in the given order, the suite's own setting before others, optimizers as the catalogue has them."""
     places = {label: i for i, label in enumerate(task_labels)}
     schedules = [each.label() for each in several(suite.schedule)]
-    own = [suite.framework, suite.dtype, suite.precision]
+    own = [getattr(suite, name) for name in SUITES_OWN]
     names = order(frame["optimizer"])
-    keys = pd.DataFrame(
-        {
-            "task": frame["task"].map(places),
-            "own": (frame[["framework", "dtype", "precision"]] != own).any(axis=1)
-            | ~frame["schedule"].isin(schedules),
-            **{name: frame[name].astype(str) for name in PROBLEM[1:] if name != "steps"},
-            "steps": -frame["steps"],
-            "optimizer": frame["optimizer"].map(names.index),
-            "trial": frame["trial"],
-            "stage": frame.get("stage", ""),
-            "seed": frame["seed"],
-            "created": frame["created"],
-        }
-    )
-    return frame.loc[keys.sort_values(list(keys.columns), kind="stable").index].reset_index(drop=True)
+    settings = [name for name in SETTING if name != "steps"]
+    other = (frame[[*SUITES_OWN]] != own).any(axis=1) | ~frame["schedule"].isin(schedules)
+    keys = frame[[*settings, "trial", "seed", "created"]].astype(dict.fromkeys(settings, str))
+    keys = keys.assign(task=frame["task"].map(places), other=other, steps=-frame["steps"])
+    keys = keys.assign(optimizer=frame["optimizer"].map(names.index), stage=frame.get("stage", ""))
+    by = ["task", "other", *settings, "steps", "optimizer", "trial", "stage", "seed", "created"]
+    return frame.loc[keys.sort_values(by, kind="stable").index].reset_index(drop=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -88,48 +89,35 @@ class Standing:
         """Those among which the best is, with 95 % confidence."""
         return ranking.candidates(self.tested)
 
-    @cached_property
-    def sentences(self) -> list[str]:
+    def sentences(self) -> Iterator[str]:
         over, names = self.rows["problem"].nunique(), len(self.ranks)
         test = ranking.friedman(self.rows)
-        lines = []
         if math.isfinite(test.f_p):
             verb = "rejects" if test.f_p <= ranking.ALPHA else "does not reject"
-            lines.append(
-                f"Friedman's test (Iman and Davenport's form) {verb} equality of the optimizers: {p_value(test.f_p)}."
-            )
+            yield f"Friedman's test (Iman and Davenport's form) {verb} equality of the optimizers: {p_value(test.f_p)}."
         significant = self.tested[self.tested["differ"]]
-        lines += [
-            f"{row['optimizer']} differs significantly from {row['other']}: better on {row['better']} problems, worse "
-            f"on {row['worse']} (Wilcoxon's signed-rank test, Holm, {p_value(row['holm'])})."
-            for row in significant.to_dict("records")
-        ]
-        needed = ranking.problems_needed(names)
+        for row in significant.to_dict("records"):
+            yield (
+                f"{row['optimizer']} differs significantly from {row['other']}: better on {row['better']} problems, "
+                f"worse on {row['worse']} (Wilcoxon's signed-rank test, Holm, {p_value(row['holm'])})."
+            )
         if significant.empty:
-            least = (
-                f"; with {names} optimizers, significance takes at least {needed}" if over < needed else ""
-            )
-            lines.append(
-                f"No pairwise difference is significant over {over} problems{least} (Wilcoxon, Holm)."
-            )
+            needed = ranking.problems_needed(names)
+            least = f"; with {names} optimizers, significance takes at least {needed}" * (over < needed)
+            yield f"No pairwise difference is significant over {over} problems{least} (Wilcoxon, Holm)."
         opposite = ranking.disagreements(self.rows)
         if len(opposite) > FEW:
-            every = names * (names - 1) // 2
-            lines.append(
-                f"The mean rank and AlgoPerf's score put {len(opposite)} of {every} pairs in opposite orders."
-            )
+            every = math.comb(names, 2)
+            yield f"The mean rank and AlgoPerf's score put {len(opposite)} of {every} pairs in opposite orders."
         else:
-            lines += [
-                f"The mean rank puts {one} before {other}, AlgoPerf's score {other} before {one}."
-                for one, other in opposite
-            ]
+            for one, other in opposite:
+                yield f"The mean rank puts {one} before {other}, AlgoPerf's score {other} before {one}."
         for by, name in (("rank", "mean rank"), ("score", "AlgoPerf's score")):
             row = ranking.lead_of_first(self.rows, by, *published(self.frame))
-            lines.append(
+            yield (
                 f"{row['optimizer']}'s lead over {row['other']} in {name} is {row['difference']:.2g} "
                 f"[{row['low']:.2g}, {row['high']:.2g}] over problems ({p_value(row['p'])})."
             )
-        return lines
 
     @property
     def sentence(self) -> str:
@@ -139,11 +127,8 @@ class Standing:
         best = self.ranks.iloc[0]
         name = best["optimizer"]
         rows = self.tested[self.tested["differ"] & self.tested[["optimizer", "other"]].eq(name).any(axis=1)]
-        tied = [
-            other
-            for other in self.ranks["optimizer"]
-            if other not in {name, *rows["optimizer"], *rows["other"]}
-        ]
+        apart = {name, *rows["optimizer"], *rows["other"]}
+        tied = [other for other in self.ranks["optimizer"] if other not in apart]
         sure = (
             f"not significantly better than {some(tied, 'or')}"
             if tied
@@ -151,12 +136,8 @@ class Standing:
         )
         if tied and len(self.candidates) < len(self.ranks):
             sure += f"; with 95% confidence the best is one of {len(self.candidates)} ({some(self.candidates, 'or')})"
-        flips = len(self.flips)
-        depends = (
-            f"; leaving out one optimizer or task would reverse {count(flips, 'pair')} (see Ranks)"
-            if flips
-            else ""
-        )
+        turned = count(len(self.flips), "pair")
+        depends = f"; leaving out one optimizer or task would reverse {turned} (see Ranks)" * bool(self.flips)
         over = count(self.rows["problem"].nunique(), self.kind)
         interval = f"95% interval over tasks {best['low_tasks']:.2g} to {best['high_tasks']:.2g}"
         if best["low_tasks"] == best["high_tasks"]:  # ranks without spread say nothing of their own error

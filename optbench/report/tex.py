@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 import unicodedata
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from optbench.report.content import Content
 from optbench.report.panels.verdict import main
@@ -21,6 +23,8 @@ TABLES = {
     "costs": ("optimizer", "steps", "to final", "decades", "us/step", "state/param"),
 }
 """Two tables, since one is wider than the text of a page; each fits the 345 pt of the class article."""
+LINES = 40
+"""Rows of one table of a paper: what fits a page."""
 
 
 def escape(text: str) -> str:
@@ -39,36 +43,40 @@ def comment(text: str) -> str:
     return f"% {' '.join(text.split())}"
 
 
+def line(cells: Iterable[str], bold: bool = False) -> str:
+    """A row of a tabular, whose first cell may be bold."""
+    first, *rest = map(escape, cells)
+    return " & ".join([rf"\textbf{{{first}}}" if bold else first, *rest]) + r" \\"
+
+
+def by_problem(content: Content, columns: Sequence[str]) -> Iterator[tuple[str, list[list[str]], list[bool]]]:
+    """Of each problem its rows of the comparison, and which of them leads, alone or tied, and is bold."""
+    shown = main(content)
+    places = [shown.header.index(name) for name in columns]
+    leaders = {(each.name, name) for each in content.verdicts if each.contested for name in each.leaders}
+    for problem, rows in itertools.groupby(shown.rows, key=operator.itemgetter(0)):
+        own = [*rows]
+        bold = [(problem, row[1].removesuffix(MARK)) in leaders for row in own]
+        yield problem, [[row[place] for place in places] for row in own], bold
+
+
 def table(content: Content) -> str:
     """Two tabulars, of results and of costs, with a group of rows for each problem; who leads is bold."""
-    head = [
-        comment("Needs the package booktabs. Bold: leads its problem, alone or tied. Written by:"),
-        *map(comment, content.commands),
-    ]
+    needs = "Needs the package booktabs. Bold: leads its problem, alone or tied. Written by:"
     parts = ["\n".join([comment(name), *tabular(content, columns)]) for name, columns in TABLES.items()]
-    return "\n".join([*head, "\n\n\\bigskip\n".join(parts), ""])
+    return "\n".join([*map(comment, [needs, *content.commands]), "\n\n\\bigskip\n".join(parts), ""])
 
 
 def tabular(content: Content, columns: Sequence[str]) -> list[str]:
-    shown = main(content)
-    places = [shown.header.index(name) for name in columns]
-    leaders = {each.name: set(each.leaders) if each.contested else set() for each in content.verdicts}
     lines = [
         r"\begingroup\footnotesize\setlength{\tabcolsep}{3pt}\noindent",
         rf"\begin{{tabular}}{{@{{}}l{'r' * (len(columns) - 1)}@{{}}}}",
         r"\toprule",
-        " & ".join(escape(name).replace("us/", r"$\mu$s/") for name in columns) + r" \\",
+        line(columns).replace("us/", r"$\mu$s/"),
     ]
-    before = None
-    for row in shown.rows:
-        problem, name = row[0], row[1].removesuffix(MARK)
-        if problem != before:
-            lines += [r"\midrule", rf"\multicolumn{{{len(columns)}}}{{l}}{{\emph{{{escape(problem)}}}}} \\"]
-            before = problem
-        first, *rest = (escape(row[place]) for place in places)
-        lines.append(
-            " & ".join([rf"\textbf{{{first}}}" if name in leaders[problem] else first, *rest]) + r" \\"
-        )
+    for problem, rows, bold in by_problem(content, columns):
+        lines += [r"\midrule", rf"\multicolumn{{{len(columns)}}}{{l}}{{\emph{{{escape(problem)}}}}} \\"]
+        lines += map(line, rows, bold)
     return [*lines, r"\bottomrule", r"\end{tabular}\endgroup"]
 
 
@@ -112,20 +120,16 @@ def tables(
     rows: Sequence[Sequence[str]],
     caption: str,
     left: int,
-    most: int,
+    most: int = LINES,
     bold: Sequence[bool] = (),
 ) -> Iterator[str]:
     """Rows as tables of a page, no wider than the text: one that would be is shrunk to it."""
+    lines = list(map(line, rows, bold or itertools.repeat(False)))
     for start in range(0, len(rows), most):
-        lines = [
-            " & ".join(rf"\textbf{{{escape(cell)}}}" if k == 0 and any(bold[at : at + 1]) else escape(cell)
-                       for k, cell in enumerate(row)) + r" \\"
-            for at, row in enumerate(rows[start : start + most], start)
-        ]  # fmt: skip
         more = "" if start == 0 else " (continued)"
         yield "\n".join([
             r"\begin{table}[htbp]\centering\small", rf"\caption{{{text(caption + more)}}}",
             r"\sbox0{%", rf"\begin{{tabular}}{{@{{}}{'l' * left}{'r' * (len(header) - left)}@{{}}}}", r"\toprule",
-            " & ".join(map(escape, header)) + r" \\", r"\midrule", *lines, r"\bottomrule", r"\end{tabular}}%",
+            line(header), r"\midrule", *lines[start : start + most], r"\bottomrule", r"\end{tabular}}%",
             r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi", r"\end{table}",
         ])  # fmt: skip

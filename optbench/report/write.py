@@ -1,26 +1,37 @@
-"""`optbench report`: the results of a suite as a page, as Markdown with figures, and as tables."""
+"""What `optbench report` and `optbench claims --out` write: pages, Markdown with figures, tables, a list of reports."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
+import pandas as pd
+
+from optbench.environment import whole
 from optbench.fields import UserError
 from optbench.report import compare, tex
 from optbench.report.content import FILES, Content
-from optbench.report.figures import files
-from optbench.report.index import document, index
+from optbench.report.documents import TITLE, measured
+from optbench.report.figures import render as printed
+from optbench.report.figures import style
+from optbench.report.folder import MANIFEST, save
 from optbench.report.look import looks
 from optbench.report.markdown import bullets, escape, slug
-from optbench.report.page import page, render
+from optbench.report.page import document, index, page, render
 from optbench.report.panels import PANELS
-from optbench.report.parts import sections
+from optbench.report.panels.claims import parts_of
+from optbench.report.parts import Code, Picture, Section, all_parts, sections
 from optbench.report.selection import Selection
-from optbench.report.shelf import shelve
 from optbench.stats import Frame
 from optbench.store import Store
-from optbench.wording import count, inert, listed
+from optbench.wording import command_line, inert, listed
+
+REPORTS = "reports.html"
+"""The reports of a folder, the newest first, each with what it says first."""
 
 
 def write_report(
@@ -39,10 +50,24 @@ def write_report(
         "table.csv": csv(content.summary), "curves.csv": csv(content.curves, 4),
         "table.tex": tex.table(content).encode(),
     }  # fmt: skip
-    beside = {name: name for name in FILES} | result_files(Path(results), folder)
-    pages = {"index.md": index(content, shown, beside), "index.html": page(content, shown, drawn, beside)}
+    links = {name: name for name in FILES} | result_files(Path(results), folder)
+    pages = {"index.md": index(content, shown, links), "index.html": page(content, shown, drawn, links)}
     shelve(folder, {**drawn, **tables, **pages})
-    return folder, closing(folder, content, len(drawn) // 2)
+    beside = ["index.md", *[f"{len(drawn) // 2} figures (SVG and PNG)"] * bool(drawn), *FILES]
+    more = "" if figures else " Figures for print: --figures."
+    wrote = f"Wrote {folder / 'index.html'}: {', '.join(content.counts)}. Beside it: {listed(beside)}.{more}"
+    return folder, "\n".join([wrote, content.headline, f"Next: {content.next_command()}"])
+
+
+def files(sections: Sequence[Section]) -> dict[str, bytes]:
+    """Every picture of a report as SVG and PNG, by path."""
+    found = [part for _, parts in sections for part in all_parts(parts) if isinstance(part, Picture)]
+    with style():
+        return {
+            f"figures/{picture.name}.{kind}": data
+            for picture in found
+            for kind, data in printed(picture.draw()).items()
+        }
 
 
 def result_files(results: Path, folder: Path) -> dict[str, str]:
@@ -65,9 +90,8 @@ def write_comparison(results: str, out: str, selection: Selection, sides: Sequen
     found = compare.compare(results, (names[0], names[1]), selection)
     folder = Path(out) / f"{slug(selection.own.name)}-compare"
     shelve(folder, {"table.csv": csv(compare.frame_of(found)), **comparison(found)})
-    return folder, f"Wrote {folder / 'index.html'}, index.md and table.csv.\n" + "\n".join(
-        [found.headline, *found.notes]
-    )
+    wrote = f"Wrote {folder / 'index.html'}, index.md and table.csv."
+    return folder, "\n".join([wrote, found.headline, *found.notes])
 
 
 def comparison(found: compare.Comparison) -> dict[str, bytes]:
@@ -80,24 +104,60 @@ def comparison(found: compare.Comparison) -> dict[str, bytes]:
     }
 
 
+def write_claims(results: str, out: str) -> str:
+    """Write all measured claims to <out>/claims/ and return a sentence that names the files.
+
+    Raises:
+        UserError: nothing has been measured, or the folder cannot be written to.
+    """
+    findings = measured(results)
+    if not findings:
+        raise UserError(f"no claim has been measured in {results!r}. Measure first: optbench claims")
+    again = command_line("claims", results=results)
+    shown: list[Section] = [("Claims", parts_of(findings)), ("Reproduce", [Code([again])])]
+    figures = files(shown)
+    folder = Path(out) / "claims"
+    pages = {
+        "claims.csv": pd.concat([each.rows for each in findings]).to_csv(index=False).encode(),
+        "index.md": document(TITLE, [], shown),
+        "index.html": render("claims_page.html", shown, {}, figures, question=TITLE),
+    }
+    shelve(folder, figures | pages)
+    beside = f"index.md, {len(figures) // 2} figures (SVG and PNG) and claims.csv"
+    return f"Wrote {folder / 'index.html'}. Beside it: {beside}."
+
+
 def csv(table: Frame, digits: int = 6) -> bytes:
     """A table for a program; the columns are described in docs/columns.md."""
     names = {name: name.replace("trial", "learning_rate") for name in table if name != "trials"}
-    words = table.select_dtypes(exclude="number").map(inert)
-    return (
-        table.assign(**words).rename(columns=names).to_csv(index=False, float_format=f"%.{digits}g").encode()
-    )
+    table = table.assign(**table.select_dtypes(exclude="number").map(inert)).rename(columns=names)
+    return table.to_csv(index=False, float_format=f"%.{digits}g").encode()
 
 
-def closing(folder: Path, content: Content, figures: int) -> str:
-    names, tasks = len(content.optimizers), content.stored["task"].nunique()
-    cells = int(content.summary["lanes"].sum())
-    seeded = {problem.rows["task"].iloc[0] for problem in content.problems if problem.question.seeded}
-    beside = ["index.md", *[f"{figures} figures (SVG and PNG)"] * bool(figures), *FILES]
-    more = "" if content.figures else " Figures for print: --figures."
-    return (
-        f"Wrote {folder / 'index.html'}: {count(tasks, 'task')}, {count(names, 'optimizer')}, "
-        f"{count(cells, 'cell')}. Beside it: {listed(beside)}.{more}\n"
-        f"{content.headline}\n"
-        f"Next: {content.selection.next_command(content.newest, content.summary, seeded, bool(content.terrains))}"
-    )
+class Listed(NamedTuple):
+    """A report beside others."""
+
+    name: str
+    says: str
+    """Its verdict, or its question where it has none."""
+    written: date
+
+
+def shelve(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Save a report, and list those of the folder around it, if there are several."""
+    save(folder, files)
+    if len(found := reports(folder.parent)) > 1:
+        with whole(folder.parent / REPORTS) as temporary:
+            temporary.write_bytes(render("reports.html", [], {}, {}, reports=found))
+
+
+def reports(folder: Path) -> list[Listed]:
+    """The reports in a folder, the newest first."""
+    found = []
+    for path in folder.glob("*/index.md"):
+        manifest, text = path.with_name(MANIFEST), path.read_text(errors="replace")
+        if manifest.is_file() and text.startswith("# "):
+            verdict = text.partition("\n## Verdict\n\n")[2] or text.removeprefix("# ")
+            says = re.sub(r"\\(.)", r"\1", verdict.partition("\n")[0])
+            found.append((manifest.stat().st_mtime, path.parent.name, says))
+    return [Listed(name, says, date.fromtimestamp(when)) for when, name, says in sorted(found, reverse=True)]

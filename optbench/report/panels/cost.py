@@ -29,10 +29,8 @@ def cost(content: Content) -> list[Part]:
         "both; seconds are those of one lane, without compilation and evaluation."
     )
     budget = Details("Budget of each optimizer", [budgets(content)])
-    charts = [
-        *ranks_against(content),
-        *(against_seconds(content, place) for place in range(len(content.problems))),
-    ]
+    runs = (against_seconds(content, place) for place in range(len(content.problems)))
+    charts = [*ranks_against(content), *runs]
     return [Charts(note, [chart for chart in charts if chart.data["points"]], 3), costs(content), budget]
 
 
@@ -50,9 +48,10 @@ def ranks_against(content: Content) -> list[Chart]:
     }
     ranks = standing.ranks.assign(low=standing.ranks["low_tasks"], high=standing.ranks["high_tasks"])
     return [
-        Chart(f"Mean rank, {standing.kind}s", "pareto", points(content, ranks, "rank", size) | {
-            "x": name, "label": label,
-        }, label, of=standing.kind)
+        Chart(
+            f"Mean rank, {standing.kind}s", "pareto",
+            points(content, ranks, "rank", size) | {"x": name, "label": label}, label, of=standing.kind,
+        )
         for name, (label, size) in sizes.items()
     ]  # fmt: skip
 
@@ -91,7 +90,8 @@ def costs(content: Content) -> Table:
     for row, times in zip(content.summary.to_dict("records"), relative, strict=True):
         compiling, rate, unit = found.loc[(row["problem"], row["optimizer"])]
         values = map(number, (times, row["gradients_per_step"], row["state"], compiling))
-        sizes = (megabytes(row[f"{name}_megabytes"]) for name in MEMORY)
+        sizes = (row[f"{name}_megabytes"] for name in MEMORY)
+        sizes = ("<0.001" if size < 1e-3 else number(size) for size in sizes)
         speed = (number(row["microseconds"]), throughput(rate, unit))
         rows.append((row["problem"], row["optimizer"], *speed, *values, *sizes))
     header = (
@@ -114,39 +114,22 @@ def throughput(rate: float, unit: str) -> str:
     return f"{float(f'{rate:.3g}'):,.0f} {unit}" if rate > 0 else "-"
 
 
-def megabytes(size: float) -> str:
-    """Three digits, down to a kilobyte."""
-    return "<0.001" if size < 1e-3 else number(size)
-
-
 def budgets(content: Content) -> Table:
     rows = [
         (row["problem"], row["optimizer"], *(str(row[name]) for name in ("trials", "dimensions", "seeds")),
          f"{row['steps']:,.0f}", number(row["gradients"]), number(row["seconds"]), row["where"])
         for row in content.standings["steps"].certified.to_dict("records")
     ]  # fmt: skip
-    header = (
-        "task",
-        "optimizer",
-        "trials",
-        "searched",
-        "seeds",
-        "steps",
-        "gradients",
-        "seconds",
-        "lane mode and CPU",
-    )
+    numbers = ("trials", "searched", "seeds", "steps", "gradients", "seconds")
+    header = ("task", "optimizer", *numbers, "lane mode and CPU")
     return Table("Budget of each optimizer, all lanes together", header, rows)
 
 
 def failures(content: Content) -> list[Part]:
     counts = pd.concat([problem.rows["status"] for problem in content.problems]).value_counts()
     rows = [(str(each), f"{counts[each]:,}", each.sentence) for each in Status if each in counts.index]
-    lines = caveats.failures(content.problems)
+    lines = [*caveats.failures(content.problems)]
     summary = f"Where: {count(len(lines), 'combination')} of task, optimizer and status"
-    return [
-        Table("Status of all lanes", ("status", "lanes", "meaning"), rows, 3),
-        Details(summary, [Bullets(lines)], open=len(lines) <= 12)
-        if lines
-        else Text("No lane diverged or failed."),
-    ]
+    where = Details(summary, [Bullets(lines)], open=len(lines) <= 12)
+    table = Table("Status of all lanes", ("status", "lanes", "meaning"), rows, 3)
+    return [table, where if lines else Text("No lane diverged or failed.")]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
 from matplotlib.figure import Figure
 
-from optbench.report.axes import draw_progress, draw_rates
 from optbench.report.content import Content
-from optbench.report.figures import WIDTH, legend, new_figure, signs, wrapped
+from optbench.report.figures import WIDTH, draw_progress, draw_rates, legend, new_figure, signs, wrapped
 from optbench.report.markdown import slug
 from optbench.report.parts import Chart, Charts, Details, Part, Picture, Table
-from optbench.report.problem import Problem
+from optbench.report.problem import Problem, lost
 from optbench.stats.settings import SETTING, sentence
 from optbench.stats.tunability import untuned
 from optbench.wording import digits_apart, number, spoken, value
@@ -22,22 +22,16 @@ PARTS = 4
 
 
 def curves(content: Content) -> list[Part]:
-    lines = seen(content)
+    drawn = [chart for each in content.charts for chart in each["training"]["progress"]]
+    lines = [line for chart in drawn for line in chart["lines"]]
     each = "; enlarged, it shows each seed" * any(line.get("seeds") for line in lines)
-    each += ", and of a single optimizer its other learning rates, dashed" * any(
-        line.get("others") for line in lines
-    )
+    others = any(line.get("others") for line in lines)
+    each += ", and of a single optimizer its other learning rates, dashed" * others
     note = (
         "Median over seeds at each optimizer's best learning rate; the band is its interval. On the page, point at a "
         f"chart, or focus it and press the arrow keys, to read values{each}."
     )
     return [Charts(note, [progress(content, place) for place in range(len(content.problems))])]
-
-
-def seen(content: Content) -> list[dict[str, Any]]:
-    """The lines of all curves."""
-    drawn = [chart for each in content.charts for chart in each["training"]["progress"]]
-    return [line for chart in drawn for line in chart["lines"]]
 
 
 def progress(content: Content, place: int) -> Chart:
@@ -61,12 +55,10 @@ def setting(problem: Problem) -> str:
         for target in question.targets
     )
     reported = f", reported by {spoken(question.score)}" * (question.score != question.selection)
-    return (
-        f"{sentence(problem.rows.iloc[0].to_dict(), SETTING)}. Learning rate chosen by "
-        f"{spoken(question.selection)}{reported}. "
-        + (f"Targets: {targets}." if targets else "It declares no target.")
-        + f" Source: {question.source}." * bool(question.source)
-    )
+    goals = f"Targets: {targets}." if targets else "It declares no target."
+    source = f" Source: {question.source}." * bool(question.source)
+    run = sentence(problem.rows.iloc[0].to_dict(), SETTING)
+    return f"{run}. Learning rate chosen by {spoken(question.selection)}{reported}. {goals}{source}"
 
 
 def numbers(problem: Problem, metric: str) -> Table:
@@ -86,40 +78,32 @@ def numbers(problem: Problem, metric: str) -> Table:
 def draw_curves(content: Content, place: int) -> Figure:
     """Every metric of a problem against steps, each optimizer at its best learning rate."""
     data = content.charts[place]["training"]
-    figure = new_figure(WIDTH, height_for(content, content.problems[place]))
-    row = figure.subplots(1, len(data["progress"]), squeeze=False)[0]
+    figure, row = charts_beside_legend(content, place, len(data["progress"]), rings=False)
     for axes, chart in zip(row, data["progress"], strict=True):
         draw_progress(axes, chart, data["lost"], content.drawn)
-        axes.set_xlabel("steps")
-        axes.set_ylabel(chart["label"])
+        axes.set(xlabel="steps", ylabel=chart["label"])
         name_targets(axes, chart)
-    side_legend(figure, content, place, rings=False)
     return figure
 
 
-def height_for(content: Content, problem: Problem) -> float:
-    """Inches: a chart's height, or what the legend beside it needs."""
-    lines = sum(
-        at_best(problem, name).count("\n") + 1.4 for name in problem.optimizers if name in content.lit
-    )
-    return max(2.9, 0.152 * (lines + 3))
-
-
-def side_legend(figure: Figure, content: Content, place: int, rings: bool) -> None:
-    """Every optimizer with its best learning rate, beside the charts."""
+def charts_beside_legend(content: Content, place: int, charts: int, rings: bool) -> tuple[Figure, Any]:
+    """Axes side by side, and beside them every optimizer with its best learning rate, which needs its height."""
     problem = content.problems[place]
     names = [name for name in problem.optimizers if name in content.lit]
-    looks = [content.looks[name] for name in names]
-    texts = [at_best(problem, name) for name in names]
-    legend(figure, looks, texts, signs([problem], rings), loc="outside right upper", labelspacing=0.7)
+    looks = {at_best(problem, name): content.looks[name] for name in names}
+    lines = sum(text.count("\n") + 1.4 for text in looks)
+    figure = new_figure(WIDTH, max(2.9, 0.152 * (lines + 3)))
+    legend(figure, looks, signs([problem], rings), loc="outside right upper", labelspacing=0.7)
+    return figure, figure.subplots(1, charts, squeeze=False)[0]
 
 
 def at_best(problem: Problem, name: str) -> str:
     """The legend's entry: the optimizer, its best learning rate, and what was lost there."""
-    trial, lost = problem.best[name]["trial"].iloc[0], problem.lost(name)
-    swept = trial is not None and trial == trial and name not in problem.failed
-    rate = f"\nlr {number(trial)}" if swept else ""  # pyright: ignore[reportArgumentType]
-    return f"{wrapped(name)}{rate}" + f"\n× {lost}" * bool(lost)
+    rows = problem.best[name]
+    trial, counts = rows["trial"].iloc[0], lost(rows)["status"].value_counts().sort_index()
+    rate = "" if pd.isna(trial) or name in problem.failed else f"\nlr {number(trial)}"
+    gone = ", ".join(f"{n} of {len(rows)} {status}" for status, n in counts.items())
+    return f"{wrapped(name)}{rate}" + f"\n× {gone}" * bool(gone)
 
 
 def name_targets(axes: Any, chart: Mapping[str, Any]) -> None:
@@ -135,15 +119,14 @@ def name_targets(axes: Any, chart: Mapping[str, Any]) -> None:
 
 
 def learning_rates(content: Content) -> list[Part]:
+    if not content.searched:
+        return []
     charts = [rates(content, place) for place in range(len(content.problems))]
     apart = any("also" in line for chart in charts for line in chart.data["lines"])
-    what = (
-        "Final value of every trial, by its learning rate; trials differ in more, so no line joins them."
-        if apart
-        else ("Final value at every learning rate of the grid.")
-    )
-    note = f"{what} A ring: the best. A cross in the strip on top: lanes diverged or failed there."
-    return [Charts(note, charts, 3)] if content.searched else []
+    plain = "Final value at every learning rate of the grid."
+    more = "Final value of every trial, by its learning rate; trials differ in more, so no line joins them."
+    marks = "A ring: the best. A cross in the strip on top: lanes diverged or failed there."
+    return [Charts(f"{more if apart else plain} {marks}", charts, 3)]
 
 
 def rates(content: Content, place: int) -> Chart:
@@ -164,28 +147,25 @@ def rates(content: Content, place: int) -> Chart:
 
 def draw_sensitivity(content: Content, place: int) -> Figure:
     chart = content.charts[place]["rates"]
-    figure = new_figure(WIDTH, height_for(content, content.problems[place]))
-    axes = figure.subplots()
+    figure, [axes] = charts_beside_legend(content, place, 1, rings=True)
     draw_rates(axes, chart, content.drawn)
-    axes.set_xlabel("learning rate")
-    axes.set_ylabel(f"final {chart['label']}")
-    side_legend(figure, content, place, rings=True)
+    axes.set(xlabel="learning rate", ylabel=f"final {chart['label']}")
     return figure
 
 
 def tuning(content: Content) -> list[Part]:
+    if not content.searched:
+        return []
     note = (
         "The best final value of k trials, drawn from those that ran: the median draw, of the median seed. A curve "
         "that is flat from the start needs no tuning."
     )
-    if not content.searched:
-        return []
     charts = [
         Chart(problem.name, "trials", data["trials"], f"best {spoken(problem.question.selection)}", place)
         for place, (problem, data) in enumerate(zip(content.problems, content.charts, strict=True))
     ]
     table = defaults(content)
-    return [Charts(note, charts, 3), *([Details(table.caption, [table])] if table.rows else [])]
+    return [Charts(note, charts, 3), *[Details(table.caption, [table])] * bool(table.rows)]
 
 
 def defaults(content: Content) -> Table:

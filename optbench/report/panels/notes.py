@@ -61,10 +61,10 @@ def reproduce(content: Content) -> list[Part]:
         "the same versions too, rounds differently and gives other numbers: a best learning rate can move to its "
         "neighbour, and a close lead become a tie."
     )
-    folder = "DIR is the folder with your copy of the data."
+    data = any("--data DIR" in line for line in content.commands)
     return [
         Text(about),
-        *([Text(folder)] if any("--data DIR" in line for line in content.commands) else []),
+        *[Text("DIR is the folder with your copy of the data.")] * data,
         Code([*code, *content.commands]),
         Details("The command behind each row of the tables", [Code(lines)]),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import string
@@ -54,17 +55,13 @@ class Overview(Part):
         if standing.refusals:
             return f"All optimizers. {standing.refusals[0]}"
         over, names = standing.rows["problem"].nunique(), len(standing.ranks)
-        one = (
-            f" All are one group: over {count(over, standing.kind)} no pair differs significantly, and with {names} "
-            f"optimizers none can over fewer than {problems_needed(names)}."
-        )
-        best = standing.candidates
-        may = f" With 95 % confidence the best is one of {len(best)}: {listed(best, 'or')}."
-        return (
-            f"Mean rank from 1 (left, best) to {names}."
-            + one * (over < problems_needed(names))
-            + may * (1 < len(best) < names)
-        )
+        said = f"Mean rank from 1 (left, best) to {names}."
+        if over < (needed := problems_needed(names)):
+            said += f" All are one group: over {count(over, standing.kind)} no pair differs significantly, and with "
+            said += f"{names} optimizers none can over fewer than {needed}."
+        if 1 < len(best := standing.candidates) < names:
+            said += f" With 95 % confidence the best is one of {len(best)}: {listed(best, 'or')}."
+        return said
 
     @cached_property
     def header(self) -> list[str]:
@@ -75,17 +72,18 @@ class Overview(Part):
     @cached_property
     def rows(self) -> dict[str, list[Cell]]:
         """The cells of each optimizer under `header`."""
-        axes, *others = self.content.kinds.values()
-        toys = [ranked(each["steps"]) for each in others]
-        main, groups = ranked(axes["steps"]), letters(axes["steps"])
-        costs, leads = self.costs(axes["steps"].ranked), self.leads(axes["steps"].ranked)
-        none = {"rank": Cell(), "solved": Cell()}
+        first, *others = (axes["steps"] for axes in self.content.kinds.values())
+        main, groups, toys = ranked(first), letters(first), [ranked(each) for each in others]
+        table = self.content.summary.assign(cost=relative_cost(self.content.summary))
+        by_optimizer = table[table["problem"].isin(first.ranked)].groupby("optimizer", sort=False)
+        costs, leads = {name: cost_of(rows) for name, rows in by_optimizer}, self.leads(first.ranked)
+        none = Cell(), Cell()
         found = {}
         for name in self.content.optimizers:
-            own, alone = main.get(name, none), leads[name]
+            rank, solved = main.get(name, none)
             found[name] = [
-                own["rank"], groups.get(name, Cell()), alone, own["solved"], *costs.get(name, [Cell()] * 3),
-                *(part.get(name, none)[key] for part in toys for key in ("rank", "solved")),
+                rank, groups.get(name, Cell()), leads[name], solved, *costs.get(name, [Cell()] * 3),
+                *(cell for part in toys for cell in part.get(name, none)),
             ]  # fmt: skip
         return dict(sorted(found.items(), key=lambda item: (item[1][0].key, item[1][2].key)))
 
@@ -111,13 +109,6 @@ class Overview(Part):
             for name in self.content.optimizers
         }
 
-    def costs(self, problems: frozenset[str]) -> dict[str, list[Cell]]:
-        """Working range, cost and state, over the problems of one kind."""
-        table = self.content.summary
-        table = table.assign(cost=relative_cost(table))
-        groups = table[table["problem"].isin(problems)].groupby("optimizer", sort=False)
-        return {str(name): cost_of(rows) for name, rows in groups}
-
     def markdown(self) -> str:
         rows = [[name, *(cell.text for cell in cells)] for name, cells in self.rows.items()]
         return f"{markdown.table(['optimizer', *self.header], rows)}\n\n{markdown.escape(self.note)}"
@@ -134,27 +125,26 @@ def geometric_mean(values: Frame) -> float:
 
 
 def cost_of(rows: Frame) -> list[Cell]:
-    decades = rows.loc[rows["trials"] > 1, "decades"].fillna(0.0)
-    cost = geometric_mean(rows["cost"])
-    state = float(rows["state"].median())
+    """Working range, cost and state."""
+    decades = rows.loc[rows["trials"] > 1, "decades"].fillna(0.0).median()
+    cost, state = geometric_mean(rows["cost"]), float(rows["state"].median())
     return [
-        Cell(f"{decades.median():.1f}", -decades.median()) if len(decades) else Cell(),
+        Cell(f"{decades:.1f}", -decades) if math.isfinite(decades) else Cell(),
         Cell(number(cost, 2), cost) if math.isfinite(cost) else Cell(),
         Cell(number(state), state) if math.isfinite(state) else Cell(),
     ]
 
 
-def ranked(standing: Standing) -> dict[str, dict[str, Cell]]:
+def ranked(standing: Standing) -> dict[str, tuple[Cell, Cell]]:
     """Rank and solved problems of each optimizer; nothing where there is no ranking."""
     if standing.refusals:
         return {}
-    solved = algoperf_scores(standing.rows).set_index("optimizer")
-    found: dict[str, dict[str, Cell]] = {}
+    solved, found = algoperf_scores(standing.rows).set_index("optimizer"), {}
     for row in standing.ranks.to_dict("records"):
-        name, counts = str(row["optimizer"]), solved.loc[row["optimizer"]]
+        counts = solved.loc[row["optimizer"]]
         rank = interval(row["rank"], row["low_tasks"], row["high_tasks"])
         reached = f"{counts['solved']:.0f}/{counts['problems']:.0f}"
-        found[name] = {"rank": Cell(rank, row["rank"]), "solved": Cell(reached, -counts["solved"])}
+        found[row["optimizer"]] = Cell(rank, row["rank"]), Cell(reached, -counts["solved"])
     return found
 
 
@@ -162,10 +152,8 @@ def letters(standing: Standing) -> dict[str, Cell]:
     """The groups of neighbours in rank that do not differ significantly, a letter for each."""
     if standing.refusals:
         return {}
-    names = [
-        *string.ascii_lowercase,
-        *(a + b for a in string.ascii_lowercase for b in string.ascii_lowercase),
-    ]
+    letters = string.ascii_lowercase
+    names = [*letters, *map("".join, itertools.product(letters, repeat=2))]
     groups: dict[str, list[int]] = {}
     for place, members in enumerate(standing.cliques):
         for name in members:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from optbench.report.axes import draw_terrain
 from optbench.report.charts import of_terrain
 from optbench.report.content import Content
-from optbench.report.figures import WIDTH, columns_that_fit, legend, new_figure
+from optbench.report.figures import WIDTH, columns_that_fit, draw_terrain, legend, new_figure
 from optbench.report.parts import Chart, Charts, Part, Picture, Table
 from optbench.report.paths import STATIONS, Terrain
 from optbench.wording import listed, number
@@ -32,9 +30,8 @@ def paths(content: Content) -> list[Part]:
         Chart(terrain.name, "paths", each, numbers=[ends(terrain)])
         for terrain, each in zip(content.terrains, data, strict=True)
     ]
-    alt = (
-        f"{' and '.join(terrain.name for terrain in content.terrains)}: every optimizer's path to the minimum"
-    )
+    names = " and ".join(terrain.name for terrain in content.terrains)
+    alt = f"{names}: every optimizer's path to the minimum"
     return [Charts(note, charts), *[Picture("paths", alt, lambda: draw(content, data))] * content.figures]
 
 
@@ -49,28 +46,28 @@ def ends(terrain: Terrain) -> Table:
 
 
 def draw(content: Content, terrains: list[dict[str, Any]]) -> Figure:
-    """One picture for each function, or one for each optimizer on each."""
+    """One picture for each function, or one for each optimizer on each, then each function on lines of its own."""
     looks = list(content.looks.values())
     drawn = {path["o"] for terrain in terrains for path in terrain["paths"]}
     names = {name: look for place, (name, look) in enumerate(content.looks.items()) if place in drawn}
     together = len(names) <= TOGETHER
     columns = len(terrains) if together else 4
-    side = WIDTH / max(2, columns)
-    lines = [1 if together else math.ceil(len(terrain["paths"]) / columns) for terrain in terrains]
-    figure = new_figure(side * columns, side + 0.35 if together else 1.95 * sum(lines))
-    grid = figure.subplots(1 if together else sum(lines), columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for i, terrain in enumerate(terrains):
-        first = i if together else columns * sum(lines[:i])
+    cells: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
+    for terrain in terrains:
         groups = [terrain["paths"]] if together else [[path] for path in terrain["paths"]]
-        for place, shown in enumerate(groups):
-            axes = grid.flat[first + place]
-            axes.set_axis_on()
-            draw_terrain(axes, terrain, shown, looks, small=not together)
-            name = "" if together else f": {content.optimizers[shown[0]['o']]}"
-            axes.set_title(terrain["name"] + name, fontsize=None if together else 7)
+        cells += [(terrain, shown) for shown in groups]
+        cells += [(terrain, [])] * (-len(cells) % columns if not together else 0)
+    side, lines = WIDTH / max(2, columns), len(cells) // columns
+    figure = new_figure(side * columns, side + 0.35 if together else 1.95 * lines)
+    grid = figure.subplots(lines, columns, squeeze=False)
+    for axes, (terrain, shown) in zip(grid.flat, cells, strict=True):
+        if not shown:
+            axes.set_axis_off()
+            continue
+        draw_terrain(axes, terrain, shown, looks, small=not together)
+        name = "" if together else f": {content.optimizers[shown[0]['o']]}"
+        axes.set_title(terrain["name"] + name, fontsize=None if together else 7)
     if together:
-        columns = columns_that_fit(list(names), side * columns)
-        legend(figure, list(names.values()), list(names), [], loc="outside upper center", ncols=columns)
+        fitting = columns_that_fit(list(names), side * columns)
+        legend(figure, names, loc="outside upper center", ncols=fitting)
     return figure

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from optbench.report.axes import few_ticks
 from optbench.report.content import Content
-from optbench.report.figures import WIDTH, legend, new_figure
+from optbench.report.figures import WIDTH, few_ticks, legend, new_figure
 from optbench.report.parts import Bullets, Part, Picture, Table, Text
 from optbench.stats import Frame
 from optbench.stats.scaling import Axis, Law, along, best_rates, changes, critical_batch, cube, law
@@ -45,9 +45,8 @@ def over_steps(axis: Axis, column: str, shown: str, content: Content, place: int
         return [Text("A speed-up needs two optimizers that ran with two seeds at every number of steps.")]
     found = law(losses, steps, names.index(base))
     if found.missed > FARTHEST:
-        return [
-            Text(f"No speed-up: the shared law c + a T^-B is up to {found.missed:.0%} off the mean {shown}.")
-        ]
+        said = f"No speed-up: the shared law c + a T^-B is up to {found.missed:.0%} off the mean {shown}."
+        return [Text(said)]
     rows = [
         (name, interval(*found.speedups[i]), interval(*found.trends[i]), lasting(found, i))
         for i, name in enumerate(names)
@@ -61,14 +60,8 @@ def over_steps(axis: Axis, column: str, shown: str, content: Content, place: int
     )
     table = Table(f"Speed-up over {base}", ("optimizer", "speed-up", "doubling", "it"), rows, 1, note)
     alt = f"{shown} of {axis.task} over steps, with the law that all optimizers share"
-    picture = Picture(
-        f"scaling_{place}",
-        alt,
-        lambda: draw(content, names, steps, losses, found, shown),
-        embedded=True,
-        narrow=True,
-    )
-    return [table, picture]
+    drawing = functools.partial(draw, content, names, steps, losses, found, shown)
+    return [table, Picture(f"scaling_{place}", alt, drawing, embedded=True, narrow=True)]
 
 
 def lasting(found: Law, i: int) -> str:
@@ -83,10 +76,11 @@ def over_batches(axis: Axis) -> list[Part]:
     names, batches, times = cube(axis, "time")
     if not names or times.shape[2] < 2:
         return [Text("No optimizer reached the main target in every run of every batch size.")]
-    rows = []
-    for name, own in zip(names, times, strict=True):
-        least, critical = critical_batch(own, batches)
-        rows.append((name, interval(*critical), interval(*least)))
+    found = [critical_batch(own, batches) for own in times]
+    rows = [
+        (name, interval(*critical), interval(*least))
+        for name, (least, critical) in zip(names, found, strict=True)
+    ]
     note = (
         "Steps to the main target with batches of B examples: N (1 + B_c / B). critical: B_c, the batch at which half "
         "of the steps could be saved; least steps: N. 95 % intervals over seeds; only optimizers that reached the "
@@ -100,14 +94,13 @@ def orders(axis: Axis, column: str, shown: str) -> list[str]:
     found = sorted(changes(axis, column), key=lambda change: -change.chance)
     if not found:
         return [f"No two optimizers change their order in {shown} along the {axis.name}."]
-    likely = [each for each in found if each.chance > 0.5]
     lines = [
         f"{each.ahead} is ahead of {each.other} at {each.places[0]:,.0f} and behind at {each.places[1]:,.0f} "
         f"(probability of a change {each.chance:.0%})."
-        for each in likely
+        for each in found
+        if each.chance > 0.5
     ]
-    rest = len(found) - len(likely)
-    if rest:
+    if rest := len(found) - len(lines):
         lines.append(f"{count(rest, 'further change')} of order, each more likely to be chance than not.")
     return lines
 
@@ -135,5 +128,5 @@ def draw(
     axes.set_xticks(steps, [f"{each:,.0f}" for each in steps])
     axes.minorticks_off()
     few_ticks(axes.yaxis, *axes.get_ylim())
-    legend(figure, [content.looks[name] for name in names], names, [], loc="outside right upper")
+    legend(figure, {name: content.looks[name] for name in names}, loc="outside right upper")
     return figure

@@ -11,10 +11,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from optbench.report import markdown
-from optbench.report.axes import draw_ranks, draw_shares
 from optbench.report.charts import MANY, lines
 from optbench.report.content import Content
-from optbench.report.figures import WIDTH, columns_that_fit, legend, new_figure
+from optbench.report.figures import WIDTH, columns_that_fit, draw_ranks, draw_shares, legend, new_figure
 from optbench.report.markdown import slug
 from optbench.report.parts import Bullets, ByAxis, Chart, Charts, Details, Part, Picture, Table, Text
 from optbench.report.standing import FEW, SPOKEN, Standing
@@ -23,7 +22,6 @@ from optbench.stats.profiles import algoperf_scores, performance_profiles, publi
 from optbench.stats.times import PENALTY, areas_under, distributions, times_to_target
 from optbench.wording import count, interval, number
 
-TITLES = {"profiles": "Performance profiles", "reached": "Runtime distributions"}
 ENDS = ("middle", "low", "high"), ("ert", "ert_low", "ert_high"), ("par", "par_low", "par_high")
 """The columns of a time with its interval: its median, its expectation, its penalised mean."""
 
@@ -35,7 +33,7 @@ def data(content: Content, kind: str = "") -> dict[str, dict[str, list[dict[str,
             "profiles": lines(performance_profiles(standing.rows), "ratio", "share", content.places),
             "reached": lines(distributions(standing.runtimes), "spent", "share", content.places),
         }
-        for axis, standing in (content.kinds[kind] if kind else content.standings).items()
+        for axis, standing in content.kinds.get(kind, content.standings).items()
         if not standing.refusals
     }  # fmt: skip
 
@@ -51,18 +49,18 @@ def profiles(content: Content) -> list[Part]:
         "of the fastest optimizer's time (Dolan and Moré). Runtime distributions: the share of 51 targets, from the "
         "start to the final one, that it has reached by a share of the budget. Higher is better in both."
     )
-    names = {"profiles": "share of tasks solved", "reached": "share of targets reached"}
+    names = {
+        "profiles": ("Performance profiles", "share of tasks solved"),
+        "reached": ("Runtime distributions", "share of targets reached"),
+    }
     charts = [
-        Chart(f"{TITLES[key]}, {kind}s", key, {axis: each[key] for axis, each in part.items()}, label, of=kind)
-        for kind, part in shown.items() for key, label in names.items()
-    ]  # fmt: skip
-    pictures = [
-        Picture(
-            f"standings-{slug(kind)}", f"Performance profiles, runtime distributions and mean ranks over {kind}s",
-            functools.partial(draw, content, part["steps"], kind=kind),
-        )
+        Chart(f"{title}, {kind}s", key, {axis: each[key] for axis, each in part.items()}, label, of=kind)
         for kind, part in shown.items()
-    ]  # fmt: skip
+        for key, (title, label) in names.items()
+    ]
+    alt = "Performance profiles, runtime distributions and mean ranks over"
+    draws = {kind: functools.partial(draw, content, part["steps"], kind=kind) for kind, part in shown.items()}
+    pictures = [Picture(f"standings-{slug(kind)}", f"{alt} {kind}s", each) for kind, each in draws.items()]
     tables = {
         axis: [
             Details(f"Times to the main target of {kind}s, in {SPOKEN[axis]}", [times(content.kinds[kind][axis])])
@@ -105,33 +103,26 @@ class Chances(Part):
         found = improvement(rows).set_index(["optimizer", "other"])
 
         def chance(one: str, other: str) -> tuple[str, bool]:
+            if one == other:
+                return "", False
             row: Any = found.loc[(one, other)]
-            return f"{100 * row['probability']:.0f} %", bool(
-                row["low_tasks"] > 0.5 or row["high_tasks"] < 0.5
-            )
+            sure = bool(row["low_tasks"] > 0.5 or row["high_tasks"] < 0.5)
+            return f"{100 * row['probability']:.0f} %", sure
 
-        return {
-            one: [chance(one, other) if one != other else ("", False) for other in names] for one in names
-        }
+        return {one: [chance(one, other) for other in names] for one in names}
 
     def markdown(self) -> str:
-        names = [markdown.escape(name) for name in self.rows]
-        cells = [[f"**{text}**" if sure else text for text, sure in row] for row in self.rows.values()]
-        return markdown.escaped_table(
-            ["better", *names], ([name, *row] for name, row in zip(names, cells, strict=True))
-        )
+        rows = [
+            [markdown.escape(name), *(f"**{text}**" if sure else text for text, sure in cells)]
+            for name, cells in self.rows.items()
+        ]
+        return markdown.escaped_table(["better", *(name for name, *_ in rows)], rows)
 
 
 def ranks(content: Content) -> list[Part]:
     """Real tasks, then toys: on the page for each axis, in Markdown in steps."""
-    return [
-        ByAxis(
-            {
-                axis: [part for axes in content.kinds.values() for part in ranked(axes[axis])]
-                for axis in SPOKEN
-            }
-        )
-    ]
+    kinds = content.kinds.values()
+    return [ByAxis({axis: [part for axes in kinds for part in ranked(axes[axis])] for axis in SPOKEN})]
 
 
 def ranked(standing: Standing) -> list[Part]:
@@ -139,19 +130,19 @@ def ranked(standing: Standing) -> list[Part]:
     if standing.refusals:
         return [heading, Text("No ranking. " + " ".join(standing.refusals))]
     flips = standing.flips
+    depends: Part = Text("No pair's order depends on one other optimizer or task.")
+    if flips:
+        summary = f"Pairs whose order depends on one other optimizer or task: {len(flips)}"
+        depends = Details(summary, [Bullets(flips)], open=len(flips) <= FEW)
+    chances = "Probability of improvement" + f" of the best {MANY}" * (len(standing.ranks) > MANY)
     return [
         heading,
-        *([Text(standing.left_out, "note")] if standing.left_out else []),
-        Bullets(standing.sentences),
+        *[Text(standing.left_out, "note")] * bool(standing.left_out),
+        Bullets([*standing.sentences()]),
         scores(standing),
-        Details(
-            f"Pairs whose order depends on one other optimizer or task: {len(flips)}",
-            [Bullets(flips)], open=len(flips) <= FEW,
-        ) if flips else Text("No pair's order depends on one other optimizer or task."),
-        Details(
-            "Probability of improvement" + f" of the best {MANY}" * (len(standing.ranks) > MANY), [Chances(standing)]
-        ),
-    ]  # fmt: skip
+        depends,
+        Details(chances, [Chances(standing)]),
+    ]
 
 
 def scores(standing: Standing) -> Table:
@@ -163,11 +154,10 @@ def scores(standing: Standing) -> Table:
     }
     found = {name: table.set_index("optimizer") for name, table in tables.items()}
     rows = []
-    for row in standing.ranks.to_dict("records"):
-        name = row["optimizer"]
-        score, mean, area = (found[key].loc[name] for key in tables)
+    for rank in standing.ranks.to_dict("records"):
+        score, mean, area = (found[key].loc[rank["optimizer"]] for key in tables)
         rows.append((
-            name, over_seeds(row, "rank"), over_problems(row, "rank"), over_seeds(score, "score"),
+            rank["optimizer"], over_seeds(rank, "rank"), over_problems(rank, "rank"), over_seeds(score, "score"),
             over_problems(score, "score"), f"{score['solved']:.0f}/{score['problems']:.0f}",
             over_seeds(area, "area"), over_seeds(mean, "iqm"),
         ))  # fmt: skip
@@ -181,9 +171,8 @@ def scores(standing: Standing) -> Table:
         "main target the median seed reached. targets reached: area under the runtime distribution. progress: "
         "interquartile mean of the progress from the start to the final target, on a log scale (arXiv:2108.13264)."
     )
-    return Table(
-        f"Scores over {count(standing.rows['problem'].nunique(), standing.kind)}", header, rows, 1, note
-    )
+    over = count(standing.rows["problem"].nunique(), standing.kind)
+    return Table(f"Scores over {over}", header, rows, 1, note)
 
 
 def over_seeds(row: Any, name: str) -> str:
@@ -199,7 +188,7 @@ def draw(
     content: Content, drawn: dict[str, list[dict[str, Any]]], width: float = WIDTH, kind: str = ""
 ) -> Figure:
     """Profiles, runtime distributions, and ranks with their cliques, in steps."""
-    standing = (content.kinds[kind] if kind else content.standings)["steps"]
+    standing = content.kinds.get(kind, content.standings)["steps"]
     names = set(standing.ranks["optimizer"])
     looks = {name: content.looks[name] for name in content.lit if name in names}
     columns = columns_that_fit(list(looks), width)
@@ -214,5 +203,5 @@ def draw(
         axes.set(title=title, xlabel=x, ylabel=y)
     draw_ranks(right, standing.ranks.to_dict("records"), standing.cliques, content.looks)
     right.set(title=f"mean rank over {standing.kind}s", xlabel="1 is best; by steps")
-    legend(figure, list(looks.values()), list(looks), [], loc="outside upper center", ncols=columns)
+    legend(figure, looks, loc="outside upper center", ncols=columns)
     return figure

@@ -9,11 +9,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from optbench.report import caveats, markdown
-from optbench.report.axes import draw_progress, draw_rates
+from optbench.report import caveats, figures, markdown
 from optbench.report.charts import progress
 from optbench.report.content import Content
-from optbench.report.figures import WIDTH, columns_that_fit, legend, new_figure, signs, wrapped
 from optbench.report.parts import Bullets, Details, Part, Picture, Table, Text
 from optbench.stats.lint import lint_problems
 from optbench.stats.settings import labels
@@ -51,19 +49,16 @@ class Strips(Part):
                 return GONE
             return ZERO if value <= 0 else start + (95 - start) * (math.log(value) - low) / room
 
-        places = ({f"{key}_at": place(row[key]) for key in ends} for row in verdict.rows)
         return [
-            row | at | {"text": measured(row, brief=True)}
-            for row, at in zip(verdict.rows, places, strict=True)
+            row | {f"{key}_at": place(row[key]) for key in ends} | {"text": measured(row, brief=True)}
+            for row in verdict.rows
         ]
 
     def pill(self, verdict: Verdict) -> tuple[str, str]:
         """A class and a word for the state of a problem."""
-        leaders = len(verdict.leaders)
-        style = {0: "none", 1: "alone"}.get(leaders, "tied")
-        if not verdict.contested:
-            return style, "only one"
-        return style, {0: "none finished", 1: "leads alone"}.get(leaders, "not distinguishable")
+        states = {0: ("none", "none finished"), 1: ("alone", "leads alone")}
+        style, word = states.get(len(verdict.leaders), ("tied", "not distinguishable"))
+        return style, word if verdict.contested else "only one"
 
     def markdown(self) -> str:
         escape = markdown.escape
@@ -77,17 +72,16 @@ def verdict(content: Content) -> list[Part]:
 
 def tasks(content: Content) -> list[Part]:
     both = generalising(content)
-    ranges = caveats.tuning(content.summary)
+    ranges = [*caveats.tuning(content.summary)]
+    works = Bullets(ranges, "Working learning rates: those that reach a task's first target")
+    alt = "Every task: progress at the best learning rate, and the final value at each learning rate"
     return [
         Strips(content.verdicts),
-        *([Details(both.caption, [both])] if both.rows else []),
-        *([Bullets(ranges, "Working learning rates: those that reach a task's first target")] if ranges else []),
+        *[Details(both.caption, [both])] * bool(both.rows),
+        *[works] * bool(ranges),
         Bullets(content.caveats, "Caveats", boxed=True),
-        *[Picture(
-            "overview", "Every task: progress at the best learning rate, and the final value at each learning rate",
-            lambda: overview(content),
-        )] * content.figures,
-    ]  # fmt: skip
+        *[Picture("overview", alt, lambda: overview(content))] * content.figures,
+    ]
 
 
 def generalising(content: Content) -> Table:
@@ -96,10 +90,10 @@ def generalising(content: Content) -> Table:
     rows = []
     for row in winners(content.standings["steps"].outcomes).to_dict("records"):
         training, score = (
-            [row[f"{name}{end}"] for end in ("", "_low", "_high")] for name in ("training", "score")
+            [row[f"{of}{end}"] for end in ("", "_low", "_high")] for of in ("training", "score")
         )
-        leads = ["leads" * bool(row[name]) for name in ("minimises", "generalises")]
-        texts = (interval(*training), leads[0], value(metrics[row["problem"]], *score), leads[1])
+        least, best = ("leads" * bool(row[name]) for name in ("minimises", "generalises"))
+        texts = interval(*training), least, value(metrics[row["problem"]], *score), best
         rows.append((row["problem"], row["optimizer"], *texts))
     header = ("task", "optimizer", "training loss", "", "reported metric", "")
     note = (
@@ -109,18 +103,19 @@ def generalising(content: Content) -> Table:
     return Table("Training loss and generalisation have different leaders", header, rows, note=note)
 
 
-def overview(content: Content, width: float = WIDTH, some: slice = slice(None)) -> Figure:
+def overview(content: Content, width: float = figures.WIDTH, some: slice = slice(None)) -> Figure:
     """A row for each problem: progress at the best learning rate, and the final value at every one.
 
     Of many problems two beside each other, on a wider figure; `some` draws a part of them.
     """
-    names, problems, looks = content.lit, content.problems[some], content.drawn
+    names, problems = content.lit, content.problems[some]
     pairs = 1 if len(problems) <= 6 else 2
     lines = math.ceil(len(problems) / pairs)
     width *= 1 if pairs == 1 else 1.6
-    shared = signs(problems, rings=True)
-    columns = columns_that_fit([*names, *shared], width)
-    figure = new_figure(width, 1.62 * lines + 0.4 + 0.2 * math.ceil((len(names) + len(shared)) / columns))
+    shared = figures.signs(problems, rings=True)
+    columns = figures.columns_that_fit([*names, *shared], width)
+    height = 1.62 * lines + 0.4 + 0.2 * math.ceil((len(names) + len(shared)) / columns)
+    figure = figures.new_figure(width, height)
     figure.get_layout_engine().set(w_pad=0.04, h_pad=0.05, hspace=0.02, wspace=0.02)  # pyright: ignore
     grid = figure.subplots(lines, 2 * pairs, squeeze=False, width_ratios=[1.25, 1] * pairs)
     for axes in grid.flat[2 * len(problems) :]:
@@ -128,23 +123,15 @@ def overview(content: Content, width: float = WIDTH, some: slice = slice(None)) 
     for i, (problem, data) in enumerate(zip(problems, content.charts[some], strict=True)):
         left, right = grid.flat[2 * i], grid.flat[2 * i + 1]
         chart = progress(problem, problem.question.selection, content.places)
-        draw_progress(left, chart, data["training"]["lost"], looks, targets=False)
-        draw_rates(right, data["rates"], looks)
-        left.set_title(wrapped(problem.name, 56))
-        left.set_ylabel(spoken(problem.question.selection))
-        right.set_title("final, by learning rate" if i < pairs else "", fontweight="normal", color="#444444")
+        figures.draw_progress(left, chart, data["training"]["lost"], content.drawn, targets=False)
+        figures.draw_rates(right, data["rates"], content.drawn)
         last = i + pairs >= len(problems)
-        left.set_xlabel("steps" if last else "")
+        metric = spoken(problem.question.selection)
+        left.set(title=figures.wrapped(problem.name, 56), ylabel=metric, xlabel="steps" if last else "")
+        right.set_title("final, by learning rate" if i < pairs else "", fontweight="normal", color="#444444")
         right.set_xlabel("learning rate" if last else "")
-    legend(
-        figure,
-        [content.looks[name] for name in names],
-        names,
-        shared,
-        loc="outside upper center",
-        ncols=columns,
-        columnspacing=1.4,
-    )
+    looks = {name: content.looks[name] for name in names}
+    figures.legend(figure, looks, shared, loc="outside upper center", ncols=columns, columnspacing=1.4)
     return figure
 
 
@@ -158,8 +145,7 @@ def main(content: Content) -> Table:
         (each.name, row["optimizer"]): measured(row, brief=True).removesuffix(" steps")
         for each in content.verdicts for row in each.rows if row["by"] == "steps"
     }  # fmt: skip
-    rows = []
-    summary = content.with_untuned
+    rows, summary = [], content.with_untuned
     for row, cells in zip(summary.to_dict("records"), all_texts(summary), strict=True):
         texts = [row["problem"], *(text.replace(">=", "≥ ") for text in cells[1:])]
         if row["trial_low"] < row["trial_high"]:
