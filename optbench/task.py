@@ -5,14 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from optbench.fields import Named, UserError, is_own
+from optbench.lazy import np
 from optbench.protocol import FRAMEWORKS
-
-if TYPE_CHECKING:
-    import numpy as np
-
 
 Arrays = Mapping[str, Any]
 """A flat dict of arrays, in torch layout; the form of parameters, data and draws in both frameworks."""
@@ -197,8 +194,6 @@ def stream(seed: int, name: str) -> Any:
     """A NumPy generator for one of the named streams (init, batches, noise) of a seed."""
     import hashlib
 
-    import numpy as np
-
     tag = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
     return np.random.default_rng([seed, tag])
 
@@ -206,8 +201,6 @@ def stream(seed: int, name: str) -> Any:
 @functools.cache
 def digest_of_arrays(task: Task) -> str:
     import hashlib
-
-    import numpy as np
 
     arrays = {name: np.asarray(array) for name, array in sorted(task.data().items())}
     found = hashlib.sha256(
@@ -223,8 +216,6 @@ def permutations(seed: int, start: int, stop: int, rows: int, batch: int) -> np.
 
     Pure in (seed, step), so a resumed run sees the same batches.
     """
-    import numpy as np
-
     per_epoch = rows // batch
     first, last = start // per_epoch, (stop - 1) // per_epoch
     epochs = [

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.fields import UserError, hyper
+from optbench.lazy import np
 from optbench.task import Functions, Target, stream
 from optbench.tasks.data import digits
 from optbench.tasks.network import PARTS, DigitsNetwork, Operations, joined, means_by_part
@@ -68,8 +69,6 @@ class Autoencoder(DigitsNetwork):
 
     def init(self, seed: int) -> dict[str, Any]:
         """Sparse weights [out, in], zero biases."""
-        import numpy as np
-
         rng, params = stream(seed, "init"), {}
         for i, (fan_in, fan_out) in enumerate(itertools.pairwise(self.sizes)):
             weights = rng.standard_normal((fan_out, fan_in))

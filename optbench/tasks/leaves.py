@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from optbench.fields import hyper
+from optbench.lazy import np
 from optbench.task import Functions, Task, stream
-
-if TYPE_CHECKING:
-    import numpy as np
 
 SHAPES: dict[str, tuple[int, ...]] = {
     "column": (5, 1),
@@ -89,8 +87,6 @@ class Leaves(Task):
         }
 
     def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
-        import numpy as np
-
         t = np.arange(start, stop)[:, None]
         lit = {name: np.ones((stop - start, math.prod(shape))) for name, shape in self.lit().items()}
         lit["sparse"][:] = (np.arange(6) + t) % 3 == 0

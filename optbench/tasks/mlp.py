@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
+from optbench.lazy import np
 from optbench.task import Functions, Target, stream
 from optbench.tasks.data import digits
 from optbench.tasks.network import DigitsNetwork, Operations, joined, scores
@@ -48,8 +49,6 @@ class MLP(DigitsNetwork):
 
     def init(self, seed: int) -> dict[str, Any]:
         """He-normal weights [out, in], zero biases."""
-        import numpy as np
-
         rng = stream(seed, "init")
         sizes = [64, *[self.width] * self.layers, digits.CLASSES]
         params = {}

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
+from optbench.lazy import np
 from optbench.task import Functions, Target, stream
 from optbench.tasks.data import text
 from optbench.tasks.network import PARTS, Network, Operations, joined, scores
@@ -53,8 +54,6 @@ class NGrams(Network):
 
     def init(self, seed: int) -> dict[str, Any]:
         """Normal rows [buckets, width]; weights [vocabulary, width] and shifts of 0."""
-        import numpy as np
-
         vocabulary = text.load("pydoc").vocabulary
         return {
             "embedding": stream(seed, "init").standard_normal((self.buckets, self.width)),
@@ -64,8 +63,6 @@ class NGrams(Network):
 
     def hashed(self, tokens: Any) -> tuple[Any, Any]:
         """The buckets of the n-grams before each character [n - orders, orders], and the characters."""
-        import numpy as np
-
         codes, found = tokens.astype(np.int64) + 1, []
         value, power = np.zeros(len(codes) - self.orders, np.int64), 1
         for order in range(1, self.orders + 1):
@@ -76,8 +73,6 @@ class NGrams(Network):
 
     def data(self) -> dict[str, Any]:
         """Training features and labels, and what is evaluated of each part."""
-        import numpy as np
-
         parts = {part: self.hashed(tokens) for part, tokens in text.load("pydoc").parts().items()}
         arrays: dict[str, Any] = {"features": parts["train"][0], "labels": parts["train"][1]}
         for part in PARTS:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
+from optbench.lazy import np
 from optbench.task import Arrays, Presets, Target, Task
 
 STARTS = {"valley": (-1.2, 1.0), "bowl": (-1.8, 0.4)}
@@ -70,8 +71,6 @@ class Plane(Task):
         return table, STARTS[self.function], MINIMA[self.function]
 
     def init(self, seed: int) -> dict[str, Any]:
-        import numpy as np
-
         return {"x": np.array(STARTS[self.function])}
 
     def flops(self) -> float:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
+from optbench.lazy import np
 from optbench.task import Functions, Target, Task, stream
 from optbench.tasks.quadratic import rotated, value
 
@@ -41,8 +42,6 @@ class PowerLaw(Task):
 
     def init(self, seed: int) -> dict[str, Any]:
         """Random signs of the start's parts along the eigenvectors."""
-        import numpy as np
-
         i = np.arange(1, self.dim + 1)
         energies = i**-self.q
         parts = np.sqrt(2 * energies / energies.sum() * i**self.p)
@@ -62,6 +61,4 @@ class PowerLaw(Task):
 
 @functools.lru_cache(maxsize=8)
 def basis(dim: int, p: float, rotation: int | None) -> tuple[Any, Any]:
-    import numpy as np
-
     return rotated(np.arange(1, dim + 1) ** -p, rotation)

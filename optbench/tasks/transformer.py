@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.fields import UserError, hyper
+from optbench.lazy import np
 from optbench.task import Arrays, Functions, Presets, Target, stream
 from optbench.tasks.data import text
 from optbench.tasks.network import PARTS, Network, Operations, means_by_part
@@ -93,8 +94,6 @@ class Transformer(Network):
 
     def init(self, seed: int) -> dict[str, Any]:
         """Normal weights [out, in], gains of 1."""
-        import numpy as np
-
         rng, d, wider = stream(seed, "init"), self.d_model, self.wider
 
         def normal(rows: int, columns: int, scale: float = 1.0) -> Any:
@@ -118,8 +117,6 @@ class Transformer(Network):
 
     def data(self) -> dict[str, Any]:
         """The training part [n], and windows [w, context + 1] of each part, in their order, that are evaluated."""
-        import numpy as np
-
         parts = text.load(self.dataset).parts()
         few = min(EVALUATED, EVALUATED_BATCHES * self.batch * self.context, len(parts["validation"]) - 1)
         arrays = {"tokens": np.asarray(parts["train"])}
@@ -132,8 +129,6 @@ class Transformer(Network):
         return arrays
 
     def draws(self, seed: int, start: int, stop: int) -> dict[str, Any]:
-        import numpy as np
-
         places = len(text.load(self.dataset).parts()["train"]) - self.context
         rngs = [stream(seed, f"batches/{t}") for t in range(start, stop)]
         return {"starts": np.stack([rng.integers(places, size=self.batch) for rng in rngs]).astype(np.int32)}

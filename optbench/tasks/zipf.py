@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
+from optbench.lazy import np
 from optbench.task import Functions, Target, stream
 from optbench.tasks.network import PARTS, Network, Operations, joined, scores
 
@@ -48,8 +49,6 @@ class Zipf(Network):
 
     def init(self, seed: int) -> dict[str, Any]:
         """Zero weights [classes, dim] and shifts."""
-        import numpy as np
-
         return {"w": np.zeros((self.classes, self.dim)), "b": np.zeros(self.classes)}
 
     def data(self) -> dict[str, Any]:
@@ -81,8 +80,6 @@ class Zipf(Network):
 @functools.lru_cache(maxsize=8)
 def samples(classes: int, dim: int, signal: float) -> dict[str, Any]:
     """Inputs [n, dim] and labels [n] to train on, and of each part what is evaluated."""
-    import numpy as np
-
     shares = 1 / np.arange(1, classes + 1)
     means = signal * stream(0, "means").standard_normal((classes, dim)) / np.sqrt(dim)
     arrays: dict[str, Any] = {}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from optbench.fields import UserError
+from optbench.lazy import np
 from optbench.tasks.data import folder, unpickle
 from optbench.tasks.data.folder import Labelled, labelled
 
@@ -45,16 +46,12 @@ LAYOUTS = (BINARY, PYTHON)
 
 
 def read(paths: Sequence[Path]) -> tuple[Labelled, Labelled]:
-    import numpy as np
-
     *batches, test = [binary(path) if path.suffix == ".bin" else pickled(path) for path in paths]
     pixels, labels = zip(*batches, strict=True)
     return (np.concatenate(pixels), np.concatenate(labels)), test
 
 
 def binary(path: Path) -> Labelled:
-    import numpy as np
-
     raw = np.fromfile(path, np.uint8)
     if raw.size == 0 or raw.size % (1 + PIXELS):
         raise UserError(
@@ -66,8 +63,6 @@ def binary(path: Path) -> Labelled:
 
 
 def pickled(path: Path) -> Labelled:
-    import numpy as np
-
     content = unpickle.load(path)
     batch = content if isinstance(content, dict) else {}
     pixels, labels = batch.get(b"data"), batch.get(b"labels")
@@ -81,6 +76,4 @@ def pickled(path: Path) -> Labelled:
 
 
 def shaped(pixels: Any) -> Any:
-    import numpy as np
-
     return np.ascontiguousarray(pixels).reshape(-1, CHANNELS, SIZE, SIZE)

@@ -11,12 +11,10 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from optbench.fields import UserError
-
-if TYPE_CHECKING:
-    import numpy as np
+from optbench.lazy import np
 
 VARIABLE = "OPTBENCH_DATA"
 
@@ -83,8 +81,6 @@ def locate(what: str, layouts: Sequence[Layout], source: str) -> list[Path]:
 
 def labelled(path: Path, pixels: np.ndarray, labels: np.ndarray) -> Labelled:
     """Images with their labels, once these are known to be labels."""
-    import numpy as np
-
     wrong = np.flatnonzero((labels < 0) | (labels >= CLASSES))
     if wrong.size:
         raise UserError(
@@ -125,8 +121,6 @@ def notes(paths: Sequence[Path], layouts: Sequence[Layout]) -> list[str]:
 
 def digest(*arrays: np.ndarray) -> str:
     """Sixteen hex digits of the numbers and shapes, whatever kind of file they came from."""
-    import numpy as np
-
     sha = hashlib.sha256()
     for array in arrays:
         sha.update(str((array.dtype.str, array.shape)).encode())

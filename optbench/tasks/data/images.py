@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from optbench.fields import UserError
+from optbench.lazy import np
 from optbench.tasks.data import cifar10, digits, folder, mnist
 from optbench.tasks.data.digits import PARTS
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 class Kind(NamedTuple):
@@ -62,8 +60,6 @@ def stamps(name: str) -> tuple[folder.Stamp, ...]:
 @functools.lru_cache(maxsize=2)
 def read(name: str, files: tuple[folder.Stamp, ...]) -> tuple[dict[str, np.ndarray], str]:
     """The arrays and their digest; the published test part is the test part."""
-    import numpy as np
-
     if name == "digits":
         arrays = dict(digits.splits())
         for part in PARTS:

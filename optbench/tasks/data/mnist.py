@@ -9,14 +9,11 @@ import gzip
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from optbench.fields import UserError
+from optbench.lazy import np
 from optbench.tasks.data import folder
 from optbench.tasks.data.folder import Labelled, labelled
-
-if TYPE_CHECKING:
-    import numpy as np
 
 NAME = "MNIST"
 WHERE = (
@@ -74,8 +71,6 @@ def pair(images: Path, labels: Path) -> Labelled:
 
 def array(path: Path, magic: int) -> np.ndarray:
     """The array of an idx file, packed or not."""
-    import numpy as np
-
     raw = path.read_bytes()
     if raw[:2] == b"\x1f\x8b":
         try:
