@@ -30,7 +30,6 @@ INCOMING = 15
 @dataclass(frozen=True, kw_only=True)
 class Autoencoder(DigitsNetwork):
     __doc__ = __doc__
-    name: ClassVar[str] = "autoencoder"
     source: ClassVar[str] = (
         "doi:10.1126/science.1127647; Martens, ICML 2010; digits of UCI 1998 (scikit-learn)"
     )

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from optbench.fields import hyper
 from optbench.lazy import np
-from optbench.task import Functions, Task, stream
+from optbench.task import Functions, stream
+from optbench.tasks.network import Operations, WrittenOnce
 
 SHAPES: dict[str, tuple[int, ...]] = {
     "column": (5, 1),
@@ -35,9 +36,8 @@ LARGE = {"long": (2, 260), "middle": (40, 3), "tall": (260, 2)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Leaves(Task):
+class Leaves(WrittenOnce):
     __doc__ = __doc__
-    name: ClassVar[str] = "leaves"
 
     large: bool = hyper(False, "adds large leaves", choices=(False, True))
     varied: bool = hyper(
@@ -96,21 +96,11 @@ class Leaves(Task):
         ]
         return {"z": np.stack(noise), "lit": np.hstack(list(lit.values()))}
 
-    def jax(self) -> Functions:
-        import jax.numpy as jnp
-
-        return self.functions(jnp.concatenate)
-
-    def torch(self) -> Functions:
-        import torch
-
-        return self.functions(torch.cat)
-
-    def functions(self, join: Any) -> Functions:
+    def functions(self, ops: Operations) -> Functions:
         """The loss and the weighted sum of each leaf."""
 
         def loss(params: Any, data: Any, draw: Any) -> Any:
-            x = join([params[name].reshape(-1) for name in sorted(params) if name != "dead"])
+            x = ops.np.concatenate([params[name].reshape(-1) for name in sorted(params) if name != "dead"])
             apart = x - data["c"]
             each = draw["lit"] * (data["h"] * apart**2 / 2 + apart**4 / 50 + draw["z"] * x)
             return each.sum() + (draw["lit"] * data["a"] * x).sum() ** 2 / 20

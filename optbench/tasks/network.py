@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from optbench.task import Functions, Task
+from optbench.task import Arrays, Functions, Task
 from optbench.tasks.data import digits
 from optbench.tasks.data.digits import PARTS as PARTS
 
@@ -100,15 +100,8 @@ def torch_operations() -> Operations:
     )
 
 
-class Network(Task):
-    """A task whose functions are written once, in `functions`, and whose data have three parts."""
-
-    selection: ClassVar[str] = "validation_loss"
-    batch: int
-
-    @property
-    def batch_size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.batch
+class WrittenOnce(Task):
+    """A task whose functions are written once for both frameworks, in `functions`."""
 
     def functions(self, ops: Operations) -> Functions:
         raise NotImplementedError
@@ -118,6 +111,39 @@ class Network(Task):
 
     def torch(self) -> Functions:
         return self.functions(torch_operations())
+
+
+class Network(WrittenOnce):
+    """Its data have three parts."""
+
+    selection: ClassVar[str] = "validation_loss"
+    batch: int
+
+    @property
+    def batch_size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.batch
+
+
+class Classifier(Network):
+    """A network whose loss is the cross entropy of `logits` of the batch's rows of its data."""
+
+    x: ClassVar[str] = "train_x"
+    y: ClassVar[str] = "train_y"
+    """The arrays of the data that it is trained on."""
+
+    def logits(self, ops: Operations, params: Arrays, x: Any) -> Any:
+        raise NotImplementedError
+
+    def functions(self, ops: Operations) -> Functions:
+        def loss(params, data, draw):
+            rows = draw["rows"]
+            z = self.logits(ops, params, data[self.x][rows])
+            return ops.mean_cross_entropy(z, ops.integers(data[self.y][rows]))
+
+        def evaluate(params, data):
+            return scores(ops, self.logits(ops, params, joined(ops, data, "x")), data)
+
+        return Functions(loss, evaluate)
 
 
 class DigitsNetwork(Network):
@@ -147,7 +173,7 @@ def joined(ops: Operations, data: Mapping[str, Any], key: str) -> Any:
 
 def scores(ops: Operations, logits: Any, data: Mapping[str, Any]) -> dict[str, Any]:
     """Mean cross entropy and share of errors of each part; the rows of `logits` follow the parts."""
-    labels = joined(ops, data, "y")
+    labels = ops.integers(joined(ops, data, "y"))
     wrong = ops.cast(logits.argmax(1) != labels, logits.dtype)
     rows = {"loss": ops.cross_entropy(logits, labels), "error": wrong}
     return means_by_part(rows, [len(data[f"{part}_y"]) for part in PARTS])

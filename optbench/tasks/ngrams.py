@@ -17,9 +17,9 @@ from typing import Any, ClassVar
 
 from optbench.fields import hyper
 from optbench.lazy import np
-from optbench.task import Functions, Target, stream
+from optbench.task import Arrays, Target, stream
 from optbench.tasks.data import text
-from optbench.tasks.network import PARTS, Network, Operations, joined, scores
+from optbench.tasks.network import PARTS, Classifier, Operations
 
 PRIME, BASE = 2**31 - 1, 1_000_003
 EVALUATED = 2048
@@ -27,13 +27,14 @@ EVALUATED = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
-class NGrams(Network):
+class NGrams(Classifier):
     __doc__ = __doc__
-    name: ClassVar[str] = "ngrams"
     source: ClassVar[str] = "arXiv:1607.01759, arXiv:0902.2206; text of Python's help()"
     score: ClassVar[str] = "test_loss"
     unit: ClassVar[str] = "characters"
     evaluations: ClassVar[int] = 10
+    x: ClassVar[str] = "features"
+    y: ClassVar[str] = "labels"
 
     orders: int = hyper(3, "the longest n-gram", bounds="[1, 16]")
     buckets: int = hyper(512, "rows of the embedding", bounds="[2, 1048576]")
@@ -87,22 +88,9 @@ class NGrams(Network):
     def rows(self) -> int:
         return len(text.load("pydoc").parts()["train"]) - self.orders
 
-    def functions(self, ops: Operations) -> Functions:
-        def logits(params, features):
-            return ops.linear(
-                params["embedding"][ops.integers(features)].mean(1), params["head"], params["head_shift"]
-            )
-
-        def loss(params, data, draw):
-            rows = draw["rows"]
-            labels = ops.integers(data["labels"][rows])
-            return ops.mean_cross_entropy(logits(params, data["features"][rows]), labels)
-
-        def evaluate(params, data):
-            labels = {f"{part}_y": ops.integers(data[f"{part}_y"]) for part in PARTS}
-            return scores(ops, logits(params, joined(ops, data, "x")), labels)
-
-        return Functions(loss, evaluate)
+    def logits(self, ops: Operations, params: Arrays, x: Any) -> Any:
+        features = params["embedding"][ops.integers(x)].mean(1)
+        return ops.linear(features, params["head"], params["head_shift"])
 
     def working_floats(self) -> int:
         return self.batch * ((self.orders + 1) * self.width + 2 * text.load("pydoc").vocabulary)

@@ -29,7 +29,6 @@ DENSE = 1000
 @dataclass(frozen=True, kw_only=True)
 class Plane(Task):
     __doc__ = __doc__
-    name: ClassVar[str] = "plane"
     presets: ClassVar[Presets] = {"valley": {"function": "valley"}, "bowl": {"function": "bowl"}}
     source: ClassVar[str] = "Rosenbrock 1960, doi:10.1093/comjnl/3.3.175; synthetic"
     optimum: ClassVar[float | None] = 0.0

@@ -15,14 +15,13 @@ from typing import Any, ClassVar
 
 from optbench.fields import hyper
 from optbench.lazy import np
-from optbench.task import Functions, Target, Task, stream
+from optbench.task import Arrays, Target, Task, stream
 from optbench.tasks.quadratic import rotated, value
 
 
 @dataclass(frozen=True, kw_only=True)
 class PowerLaw(Task):
     __doc__ = __doc__
-    name: ClassVar[str] = "power_law"
     source: ClassVar[str] = "synthetic; spectra after arXiv:2010.13456"
     optimum: ClassVar[float | None] = 0.0
     toy: ClassVar[bool] = True
@@ -48,12 +47,8 @@ class PowerLaw(Task):
         signs = stream(seed, "init").choice([-1.0, 1.0], self.dim)
         return {"x": basis(self.dim, self.p, self.rotation)[1] @ (signs * parts)}
 
-    def jax(self) -> Functions:
-        return Functions(
-            lambda params, data, draw: value(params, data), lambda params, data: {"loss": value(params, data)}
-        )
-
-    torch = jax
+    def loss(self, params: Arrays, data: Arrays) -> Any:
+        return value(params, data)
 
     def flops(self) -> float:
         return 4.0 * self.dim**2

@@ -22,7 +22,6 @@ from optbench.task import Functions, Presets, Target, Task, stream
 @dataclass(frozen=True, kw_only=True)
 class Quadratic(Task):
     __doc__ = __doc__
-    name: ClassVar[str] = "quadratic"
     presets: ClassVar[Presets] = {
         "quadratic_10": {"dim": 10},
         "quadratic_10_1e4": {"dim": 10, "condition": 1e4},

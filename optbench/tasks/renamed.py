@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from optbench import origin
 from optbench.fields import UserError
@@ -23,7 +23,6 @@ SIZES = ("width", "units", "dim")
 @dataclass(frozen=True, kw_only=True)
 class Renamed(Task):
     __doc__ = __doc__
-    name: ClassVar[str] = "renamed"
 
     inner: Task
     salt: int = 0

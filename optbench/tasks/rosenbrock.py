@@ -19,7 +19,6 @@ from optbench.task import Arrays, Presets, Target, Task, stream
 @dataclass(frozen=True, kw_only=True)
 class Rosenbrock(Task):
     __doc__ = __doc__
-    name: ClassVar[str] = "rosenbrock"
     presets: ClassVar[Presets] = {
         "rosenbrock_2": {"dim": 2},
         "rosenbrock_10": {"dim": 10},

@@ -48,7 +48,6 @@ EPSILON = 1e-5
 @dataclass(frozen=True, kw_only=True)
 class Transformer(Network):
     __doc__ = __doc__
-    name: ClassVar[str] = "transformer"
     presets: ClassVar[Presets] = {
         "transformer_8": {"d_model": 16, "layers": 1, "heads": 2, "context": 8},
         "transformer_tiny": {"d_model": 32, "layers": 1, "heads": 2, "context": 32},

@@ -29,7 +29,6 @@ HELD_OUT = 500
 @dataclass(frozen=True, kw_only=True)
 class XorRNN(Network):
     __doc__ = __doc__
-    name: ClassVar[str] = "xor_rnn"
     presets: ClassVar[Presets] = {"xor_rnn_32": {"length": 32}}
     source: ClassVar[str] = "doi:10.1162/neco.1997.9.8.1735; arXiv:1512.04202"
     score: ClassVar[str] = "test_error"

@@ -15,20 +15,21 @@ from typing import Any, ClassVar
 
 from optbench.fields import hyper
 from optbench.lazy import np
-from optbench.task import Functions, Target, stream
-from optbench.tasks.network import PARTS, Network, Operations, joined, scores
+from optbench.task import Arrays, Target, stream
+from optbench.tasks.network import PARTS, Classifier, Operations
 
 SAMPLES = {"train": 4096, "validation": 1024, "test": 1024}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Zipf(Network):
+class Zipf(Classifier):
     __doc__ = __doc__
-    name: ClassVar[str] = "zipf"
     source: ClassVar[str] = "synthetic, after arXiv:2402.19449"
     score: ClassVar[str] = "test_loss"
     toy: ClassVar[bool] = True
     evaluations: ClassVar[int] = 10
+    x: ClassVar[str] = "inputs"
+    y: ClassVar[str] = "labels"
 
     classes: int = hyper(128, "classes", bounds="[2, 65536]")
     dim: int = hyper(32, "inputs", bounds="[1, 4096]")
@@ -57,18 +58,8 @@ class Zipf(Network):
     def rows(self) -> int:
         return SAMPLES["train"]
 
-    def functions(self, ops: Operations) -> Functions:
-        def logits(params, x):
-            return ops.linear(x, params["w"], params["b"])
-
-        def loss(params, data, draw):
-            rows = draw["rows"]
-            return ops.mean_cross_entropy(logits(params, data["inputs"][rows]), data["labels"][rows])
-
-        def evaluate(params, data):
-            return scores(ops, logits(params, joined(ops, data, "x")), data)
-
-        return Functions(loss, evaluate)
+    def logits(self, ops: Operations, params: Arrays, x: Any) -> Any:
+        return ops.linear(x, params["w"], params["b"])
 
     def working_floats(self) -> int:
         return self.batch * (self.dim + 2 * self.classes)

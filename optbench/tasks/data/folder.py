@@ -91,26 +91,22 @@ def labelled(path: Path, pixels: np.ndarray, labels: np.ndarray) -> Labelled:
 
 
 def stamps(paths: Sequence[Path]) -> tuple[Stamp, ...]:
-    states = [(path, path.stat()) for path in paths]
-    return tuple(Stamp(path, state.st_size, state.st_mtime_ns) for path, state in states)
+    return tuple(Stamp(path, (state := path.stat()).st_size, state.st_mtime_ns) for path in paths)
 
 
 @functools.lru_cache(maxsize=256)
-def checksum(file: Stamp, kind: str) -> str:
-    """The MD5 or SHA-256 of a file, in hex."""
+def has(file: Stamp, checksum: str) -> bool:
+    """Whether this is the MD5 or SHA-256 of a file, in hex."""
+    kind = "md5" if len(checksum) == 32 else "sha256"
     with file.path.open("rb") as opened:
-        return hashlib.file_digest(opened, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
+        found = hashlib.file_digest(opened, lambda: hashlib.new(kind, usedforsecurity=False))
+    return found.hexdigest() == checksum
 
 
 def notes(paths: Sequence[Path], layouts: Sequence[Layout]) -> list[str]:
     """A sentence if files are not those that were published; they are used all the same."""
     published = {name: value for layout in layouts for name, value in layout.checksums.items()}
-    other = [
-        file.path
-        for file in stamps(paths)
-        if checksum(file, "md5" if len(published[file.path.name]) == 32 else "sha256")
-        != published[file.path.name]
-    ]
+    other = [file.path for file in stamps(paths) if not has(file, published[file.path.name])]
     if not other:
         return []
     names = ", ".join(path.name for path in other)
