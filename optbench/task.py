@@ -71,23 +71,15 @@ class Task(Named):
     """Approximate number of evaluations during a run."""
     written_in: ClassVar[tuple[str, ...]] = FRAMEWORKS
     """The frameworks whose arrays `loss` works on."""
-    batch_size: ClassVar[int] = 0
+    # Each of these may be a property.
+    batch_size: ClassVar[Any] = 0
     """Rows of the data per step; 0: all."""
-
-    @property
-    def convolves(self) -> bool:
-        """Whether the loss has convolutions, which XLA runs slowly inside a loop on CPU."""
-        return False
-
-    @property
-    def horizon(self) -> int:
-        """Default number of steps."""
-        return 1000
-
-    @property
-    def seeded(self) -> bool:
-        """Whether the seed has an effect; a deterministic task runs one seed and has no interval."""
-        return True
+    convolves: ClassVar[Any] = False
+    """Whether the loss has convolutions, which XLA runs slowly inside a loop on CPU."""
+    horizon: ClassVar[Any] = 1000
+    """Default number of steps."""
+    seeded: ClassVar[Any] = True
+    """Whether the seed has an effect; a deterministic task runs one seed and has no interval."""
 
     def targets(self) -> tuple[Target, ...]:
         """From easy to hard: reaching the first means that a setting works; steps are counted to the second."""

@@ -34,6 +34,8 @@ class Autoencoder(DigitsNetwork):
         "doi:10.1126/science.1127647; Martens, ICML 2010; digits of UCI 1998 (scikit-learn)"
     )
     score: ClassVar[str] = "test_mse"
+    horizon: ClassVar[int] = 1000
+    """About a hundred epochs."""
 
     width: int = hyper(128, "units of the first and the last hidden layer", bounds="[1, 16384]")
     layers: int = hyper(3, "hidden layers before the code, each half of the one before", bounds="[1, 12]")
@@ -47,11 +49,6 @@ class Autoencoder(DigitsNetwork):
                 f"task autoencoder: width={self.width} cannot be halved {self.layers - 1} times. "
                 f"Give a width that {2 ** (self.layers - 1)} divides, or fewer layers."
             )
-
-    @property
-    def horizon(self) -> int:
-        """About a hundred epochs."""
-        return 1000
 
     def targets(self) -> tuple[Target, ...]:
         """Better than the mean image, than principal components, and than most."""

@@ -25,15 +25,12 @@ class MLP(DigitsNetwork, Classifier):
     source: ClassVar[str] = digits.SOURCE
     score: ClassVar[str] = "test_error"
     evaluations: ClassVar[int] = 20
+    horizon: ClassVar[int] = 250
+    """Some twenty-five epochs."""
 
     width: int = hyper(128, "units of each hidden layer", bounds="[1, 16384]")
     layers: int = hyper(2, "hidden layers", bounds="[0, 32]")
     batch: int = hyper(128, "images a step", bounds="[1, 1000]")
-
-    @property
-    def horizon(self) -> int:
-        """Some twenty-five epochs."""
-        return 250
 
     def targets(self) -> tuple[Target, ...]:
         """A network that works, a good one, and one that few methods reach within the horizon."""

@@ -120,7 +120,7 @@ class Network(WrittenOnce):
     batch: int
 
     @property
-    def batch_size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def batch_size(self) -> int:
         return self.batch
 
 

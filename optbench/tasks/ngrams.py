@@ -33,6 +33,8 @@ class NGrams(Classifier):
     score: ClassVar[str] = "test_loss"
     unit: ClassVar[str] = "characters"
     evaluations: ClassVar[int] = 10
+    horizon: ClassVar[int] = 400
+    """Half of the training part."""
     x: ClassVar[str] = "features"
     y: ClassVar[str] = "labels"
 
@@ -40,11 +42,6 @@ class NGrams(Classifier):
     buckets: int = hyper(512, "rows of the embedding", bounds="[2, 1048576]")
     width: int = hyper(16, "columns of the embedding", bounds="[1, 4096]")
     batch: int = hyper(64, "characters a step", bounds="[1, 8192]")
-
-    @property
-    def horizon(self) -> int:
-        """Half of the training part."""
-        return 400
 
     def targets(self) -> tuple[Target, ...]:
         """Better than counting characters, a good model, and one that few methods reach within the horizon."""

@@ -33,18 +33,12 @@ class Plane(Task):
     source: ClassVar[str] = "Rosenbrock 1960, doi:10.1093/comjnl/3.3.175; synthetic"
     optimum: ClassVar[float | None] = 0.0
     toy: ClassVar[bool] = True
+    horizon: ClassVar[int] = 500
+    """Short: every step is evaluated."""
+    seeded: ClassVar[bool] = False
+    """One path for each learning rate."""
 
     function: str = hyper("valley", "which function", choices=tuple(STARTS))
-
-    @property
-    def seeded(self) -> bool:
-        """One path for each learning rate."""
-        return False
-
-    @property
-    def horizon(self) -> int:
-        """Short: every step is evaluated."""
-        return 500
 
     def targets(self) -> tuple[Target, ...]:
         """From about a sixth of the way down to well below what a picture shows."""

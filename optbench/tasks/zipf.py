@@ -28,6 +28,8 @@ class Zipf(Classifier):
     score: ClassVar[str] = "test_loss"
     toy: ClassVar[bool] = True
     evaluations: ClassVar[int] = 10
+    horizon: ClassVar[int] = 500
+    """Some eight epochs."""
     x: ClassVar[str] = "inputs"
     y: ClassVar[str] = "labels"
 
@@ -35,11 +37,6 @@ class Zipf(Classifier):
     dim: int = hyper(32, "inputs", bounds="[1, 4096]")
     signal: float = hyper(3.0, "s, the distance of class means in standard deviations", bounds="(0, inf)")
     batch: int = hyper(64, "samples a step", bounds="[1, 4096]")
-
-    @property
-    def horizon(self) -> int:
-        """Some eight epochs."""
-        return 500
 
     def targets(self) -> tuple[Target, ...]:
         """Better than the shares of the classes, a good model, and one that few methods reach within the horizon."""

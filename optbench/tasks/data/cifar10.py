@@ -20,29 +20,19 @@ WHERE = "Get cifar-10-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.
 SIZE, CHANNELS = 32, 3
 PIXELS = CHANNELS * SIZE * SIZE
 
-BINARY = folder.Layout(
-    ("cifar-10-batches-bin", "cifar10", "."),
-    {
-        "data_batch_1.bin": "5dd7e06a14cb22eb9f671a540d1b7c25",
-        "data_batch_2.bin": "5ea93a67294ea407fff1d09f752e9692",
-        "data_batch_3.bin": "942cd6a4bcdd0dd3c604fbe906cb4421",
-        "data_batch_4.bin": "ae636b3ba5c66a11e91e8cb52e771fcb",
-        "data_batch_5.bin": "53f37980c15c3d472c316c40844f3f0d",
-        "test_batch.bin": "803d5f7f4d78ea53de84dbe85f74fb6d",
-    },
+CHECKSUMS = {
+    "data_batch_1": ("5dd7e06a14cb22eb9f671a540d1b7c25", "c99cafc152244af753f735de768cd75f"),
+    "data_batch_2": ("5ea93a67294ea407fff1d09f752e9692", "d4bba439e000b95fd0a9bffe97cbabec"),
+    "data_batch_3": ("942cd6a4bcdd0dd3c604fbe906cb4421", "54ebc095f3ab1f0389bbae665268c751"),
+    "data_batch_4": ("ae636b3ba5c66a11e91e8cb52e771fcb", "634d18415352ddfa80567beed471001a"),
+    "data_batch_5": ("53f37980c15c3d472c316c40844f3f0d", "482c414d41f54cd18b22e5b47cb7c3cb"),
+    "test_batch": ("803d5f7f4d78ea53de84dbe85f74fb6d", "40351d587109b95175f43aff81a1287e"),
+}
+"""Of the binary file, and of that for Python."""
+LAYOUTS = tuple(
+    folder.Layout((place, "cifar10", "."), {name + suffix: sums[i] for name, sums in CHECKSUMS.items()})
+    for i, (place, suffix) in enumerate((("cifar-10-batches-bin", ".bin"), ("cifar-10-batches-py", "")))
 )
-PYTHON = folder.Layout(
-    ("cifar-10-batches-py", "cifar10", "."),
-    {
-        "data_batch_1": "c99cafc152244af753f735de768cd75f",
-        "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-        "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-        "data_batch_4": "634d18415352ddfa80567beed471001a",
-        "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-        "test_batch": "40351d587109b95175f43aff81a1287e",
-    },
-)
-LAYOUTS = (BINARY, PYTHON)
 
 
 def read(paths: Sequence[Path]) -> tuple[Labelled, Labelled]:

@@ -49,34 +49,29 @@ def use(path: str) -> None:
     os.environ[VARIABLE] = os.path.abspath(path)
 
 
-def given(missing: str, source: str) -> Path:
-    """The data folder; UserError if there is none, with what is missing."""
-    path = os.environ.get(VARIABLE)
-    if not path:
-        raise UserError(
-            f"{missing}: no data folder was given. Give it with --data DIR or in {VARIABLE}. {source}"
-        )
-    if not Path(path).is_dir():
-        raise UserError(f"{missing}: {VARIABLE}={path!r} is not a folder. Give one with --data DIR. {source}")
-    return Path(path)
-
-
 def locate(what: str, layouts: Sequence[Layout], source: str) -> list[Path]:
     """The files of the first layout that is complete; else a UserError that names a file that is missing."""
     first = next(iter(layouts[0].checksums))
-    base = given(f"{what}: {first!r} is missing", source)
+    said, base = f"{what}: {first!r} is missing", os.environ.get(VARIABLE)
+    if not base:
+        raise UserError(
+            f"{said}: no data folder was given. Give it with --data DIR or in {VARIABLE}. {source}"
+        )
+    if not Path(base).is_dir():
+        raise UserError(f"{said}: {VARIABLE}={base!r} is not a folder. Give one with --data DIR. {source}")
     wanted = [
-        [base / folder / name for name in layout.checksums] for layout in layouts for folder in layout.folders
+        [Path(base, folder, name) for name in layout.checksums]
+        for layout in layouts
+        for folder in layout.folders
     ]
     missing = [[path for path in paths if not path.is_file()] for paths in wanted]
-    for paths, lacking in zip(wanted, missing, strict=True):
-        if not lacking:
-            return paths
+    if [] in missing:
+        return wanted[missing.index([])]
     for paths, lacking in zip(wanted, missing, strict=True):
         if len(lacking) < len(paths):
             raise UserError(f"{what}: {lacking[0].name!r} is missing in '{lacking[0].parent}'. {source}")
     searched = ", ".join(dict.fromkeys(f"'{paths[0].parent}'" for paths in wanted))
-    raise UserError(f"{what}: {first!r} is missing; searched {searched}. {source}")
+    raise UserError(f"{said}; searched {searched}. {source}")
 
 
 def labelled(path: Path, pixels: np.ndarray, labels: np.ndarray) -> Labelled:
