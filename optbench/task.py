@@ -71,14 +71,14 @@ class Task(Named):
     """Approximate number of evaluations during a run."""
     written_in: ClassVar[tuple[str, ...]] = FRAMEWORKS
     """The frameworks whose arrays `loss` works on."""
-    # Each of these may be a property.
-    batch_size: ClassVar[Any] = 0
+    # Each of these may also be a property; so they declare no type.
+    batch_size = 0
     """Rows of the data per step; 0: all."""
-    convolves: ClassVar[Any] = False
+    convolves = False
     """Whether the loss has convolutions, which XLA runs slowly inside a loop on CPU."""
-    horizon: ClassVar[Any] = 1000
+    horizon = 1000
     """Default number of steps."""
-    seeded: ClassVar[Any] = True
+    seeded = True
     """Whether the seed has an effect; a deterministic task runs one seed and has no interval."""
 
     def targets(self) -> tuple[Target, ...]:
