@@ -270,14 +270,11 @@ def check_rows(table: Any) -> None:
     try:
         for text in set(questions):
             question = Question.read(text)
-            asked = {question.selection, question.score, *(goal.metric for goal in question.targets)} - {
-                "loss"
-            }
+            asked = {question.selection, question.score, *(goal.metric for goal in question.targets)}
             own = ended & np.array([each == text for each in questions], bool)
-            if lost := [
-                name for name in asked if (own & (lengths.get(f"evaluation.{name}", 0 * steps) < 1)).any()
-            ]:
-                raise ValueError(f"finished cells without values of {lost[0]!r}")
+            for name in asked - {"loss"}:
+                if (own & (lengths.get(f"evaluation.{name}", 0 * steps) < 1)).any():
+                    raise ValueError(f"finished cells without values of {name!r}")
         for text in table["spec"].to_pylist():
             spec = json.loads(text)
             names = [spec[part]["name"].lower() for part in ("task", "optimizer")]

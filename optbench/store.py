@@ -49,10 +49,8 @@ class Store:
         self.runs, self.partial = self.folder / "runs", self.folder / "partial"
         self.passed_over: dict[str, str] = {}
         """Files that could not be read, and why."""
-        self.older = 0
-        """Rows of an older record format among those that were read."""
-        self.outdated = 0
-        """Rows of older code that the last frame left out."""
+        self.older, self.outdated = 0, 0
+        """Rows of an older record format among those that were read, and those of older code that a frame left out."""
         self.indexed: tuple[Any, dict[str, Path]] | None = None
 
     def prepare(self) -> None:
@@ -129,8 +127,7 @@ class Store:
             known = table if table.schema.equals(schema) else known
         known = rows_of(known, "stamp", files)
         missing = files.keys() - set(known["stamp"].unique().to_pylist())
-        columns = [*INDEX, "evaluation.x"]
-        opened = {stamp: self.open(files[stamp], columns) for stamp in files if stamp in missing}
+        opened = {each: self.open(files[each], [*INDEX, "evaluation.x"]) for each in files if each in missing}
         new = {stamp: table for stamp, table in opened.items() if table is not None}
         table = pa.concat_tables([known, indexed(new, schema)])
         if len(new) >= INDEX_FROM:
@@ -152,12 +149,10 @@ class Store:
 
     def paces(self) -> dict[tuple[str, str], float]:
         """For each stored task and optimizer, the median of the seconds of a step of a lane."""
-        table, _ = self.index()
         paces: dict[tuple[str, str], list[float]] = {}
-        names = ("task", "optimizer", "seconds_per_step")
-        for task, optimizer, seconds in zip(*(table[name].to_pylist() for name in names), strict=True):
+        for *key, seconds in listed(self.index()[0], "task", "optimizer", "seconds_per_step"):
             if seconds is not None and seconds > 0:
-                paces.setdefault((task, optimizer), []).append(seconds)
+                paces.setdefault((key[0], key[1]), []).append(seconds)
         return {key: float(np.median(seconds)) for key, seconds in paces.items()}
 
     def readable(self) -> dict[Path, int]:
@@ -175,9 +170,8 @@ class Store:
 
     def pairs(self) -> set[tuple[str, str]]:
         """The tasks and optimizers that were run, not imported."""
-        table, _ = self.index()
-        columns = (table[name].to_pylist() for name in ("task", "optimizer", "mode"))
-        return {(task, optimizer) for task, optimizer, mode in zip(*columns, strict=True) if mode != IMPORTED}
+        rows = listed(self.index()[0], "task", "optimizer", "mode")
+        return {(task, optimizer) for task, optimizer, mode in rows if mode != IMPORTED}
 
     def tables(self, tasks: Collection[str] | None = None) -> Iterator[Any]:
         """The readable files, or those that have rows of some tasks, as Arrow tables."""
@@ -211,9 +205,7 @@ class Store:
         if cells is not None:
             table = rows_of(table, "cell", cells)
         names = (*KEY, "width", "created", "status", "code", "metrics", "format")
-        for *key, planned, width, created, status, code, metrics, version in zip(
-            *(table[name].to_pylist() for name in names), strict=True
-        ):
+        for *key, planned, width, created, status, code, metrics, version in listed(table, *names):
             if version == FORMAT:
                 found = (*key, planned or width)
                 latest = (created, status, Stored(code, frozenset(metrics.split())))
@@ -230,24 +222,23 @@ class Store:
         """
         import pandas as pd
 
-        tables = list(self.tables(tasks))
-        if not tables:
+        if not (tables := list(self.tables(tasks))):
             self.older = 0
             return pd.DataFrame()
         merged = joined(tables)
         self.older = int((merged["format"] != FORMAT).sum())
         merged["code"] = "of format 2" if "code" not in merged else merged["code"].fillna("of format 2")
-        for name in (
-            each for each in EXPECTED if each not in merged
-        ):  # nothing was tuned, or all is imported
-            merged[name] = math.nan
+        # Nothing was tuned, or all is imported.
+        merged = merged.assign(**{name: math.nan for name in EXPECTED.split() if name not in merged})
         ordered = merged.assign(planned_width=planned_width(merged)).sort_values("created", kind="stable")
         # A row is in two files while they are merged.
         ordered = ordered.drop_duplicates([*KEY, "created"])
         if every:
             return ordered.reset_index(drop=True)
         kept = ordered.drop_duplicates(list(KEY), keep="last")
-        newest = newest_code(kept)
+        # Of each group the code that it was last run with: other code does not mix.
+        groups = kept.groupby([name for name in GROUP if name in kept], dropna=False, sort=False)
+        newest = kept["code"] == groups["code"].transform("last")
         self.outdated = int((~newest).sum())
         if older:
             named = kept["optimizer"] + " (code " + kept["code"].astype(str) + ")"
@@ -304,21 +295,7 @@ GROUP = ("task", "optimizer", "schedule", "framework", "dtype", "precision", "st
 """The columns that are equal in rows of one median, or of the trials of one choice."""
 
 
-def newest_code(frame: pd.DataFrame) -> pd.Series:
-    """Whether each row, oldest first, is of the code that its group was last run with: other code does not mix."""
-    names = [name for name in GROUP if name in frame]
-    return frame["code"] == frame.groupby(names, dropna=False, sort=False)["code"].transform("last")
-
-
-EXPECTED = (
-    "trial",
-    "state_floats_per_parameter",
-    "commit",
-    "cpu_model",
-    "optbench_version",
-    "platform",
-    "threads",
-)
+EXPECTED = "trial state_floats_per_parameter commit cpu_model optbench_version platform threads"
 """The columns that every frame has, if only without values."""
 INDEX = {
     **dict.fromkeys(("stamp", "cell", "device_kind", "mode", "status", "code", "metrics"), "string"),
@@ -338,6 +315,11 @@ def rows_of(table: Any, name: str, values: Collection[str]) -> Any:
     options = pc.SetLookupOptions(pa.array(values, pa.string()))
     wanted = pc.call_function("is_in", [table[name]], options)
     return table if is_all(wanted) else table.filter(wanted)
+
+
+def listed(table: Any, *names: str) -> Iterator[tuple[Any, ...]]:
+    """These columns of every row."""
+    return zip(*(table[name].to_pylist() for name in names), strict=True)
 
 
 def is_all(flags: Any) -> bool:

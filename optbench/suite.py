@@ -89,7 +89,7 @@ class Suite:
                 raise UserError(f"suite {self.name}: {name} must be a tuple, got {shortened(given)}.")
             object.__setattr__(self, name, tuple(given))
             if name != "metrics":
-                unique(name[:-1], given)
+                unique(kind, given)
             elif wrong := [each for each in given if not isinstance(each, kind)]:
                 raise UserError(f"suite {self.name}: {shortened(wrong[0])} is not a metric.")
         axes = self.axes.values() if isinstance(self.axes, Mapping) else [None]
@@ -224,13 +224,9 @@ def names() -> list[str]:
     return sorted(stem.replace("_", "-") for stem in files)
 
 
-def module(name: str) -> str:
-    return name.replace("-", "_")
-
-
 def docstring(name: str) -> str:
     """The question, cost and command of a suite, without importing it."""
-    path = Path(name) if name.endswith(".py") else folder() / f"{module(name)}.py"
+    path = Path(name) if name.endswith(".py") else folder() / f"{name.replace('-', '_')}.py"
     return ast.get_docstring(ast.parse(importlib.util.decode_source(path.read_bytes()))) or ""
 
 
@@ -242,7 +238,7 @@ def load(name: str) -> Suite:
         raise UserError(
             f"suite {name!r} is not known. {nearest(name, names())} Or give a file: --suite path/to/suite.py"
         )
-    return importlib.import_module(f"optbench.suites.{module(name)}").suite
+    return importlib.import_module(f"optbench.suites.{name.replace('-', '_')}").suite
 
 
 def from_file(path: Path) -> Suite:
@@ -269,11 +265,11 @@ def from_file(path: Path) -> Suite:
     return suite
 
 
-def unique(kind: str, things: Sequence[Task] | Sequence[Optimizer]) -> None:
+def unique(wanted: type[Any], things: Sequence[Task] | Sequence[Optimizer]) -> None:
     """Refuse an empty list, another type and duplicates."""
+    kind = wanted.kind
     if not things:
         raise UserError(f"no {kind} was given. Name at least one; see: optbench list {kind}s")
-    wanted: type = {"task": Task, "optimizer": Optimizer}[kind]
     seen = set()
     for thing in things:
         if not isinstance(thing, wanted):

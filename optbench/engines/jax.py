@@ -28,6 +28,7 @@ from optbench.engines.jax_device import entered, fetched, placed, product
 from optbench.engines.jax_device import watch_memory as watch_memory
 from optbench.engines.jax_program import Lane, functions, touched
 from optbench.engines.jax_task import loop_facts
+from optbench.engines.jax_task import tried as tried
 from optbench.engines.lanes import BLOCK, WIDTH, Backend, Engine, Inputs
 from optbench.engines.measured import Stopwatch
 from optbench.metrics import Metric
@@ -165,16 +166,14 @@ class JaxBackend(Backend):
         return losses[0][:, : self.count] if self.together else np.stack(losses, axis=1)
 
     def evaluate(self) -> dict[str, np.ndarray]:
-        units = fetched(
-            [self.evaluated(*unit) for unit in zip(self.carries, self.rows, self.shared, strict=True)]
-        )
+        metrics = []
+        for carry, row, shared in zip(self.carries, self.rows, self.shared, strict=True):
+            params = self.structure.unflatten(carry)["params"]
+            if self.settled is not None:
+                params = self.settled(carry, row, shared)
+            metrics.append(self.evaluation(params, self.looked(row), shared))
+        units = fetched(metrics)
         return {name: self.by_lane([unit[name] for unit in units]) for name in units[0]}
-
-    def evaluated(self, carry: list[Any], row: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
-        params = self.structure.unflatten(carry)["params"]
-        if self.settled is not None:
-            params = self.settled(carry, row, shared)
-        return self.evaluation(params, self.looked(row), shared)
 
     def counts(self) -> Counts:
         units = fetched([self.structure.unflatten(carry)["counts"] for carry in self.carries])

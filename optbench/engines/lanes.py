@@ -167,16 +167,11 @@ class Backend(ABC):
 
 
 class Keep(Protocol):
-    """Where a program's carry is kept while it runs."""
+    """Where a program's carry is kept while it runs: all of it or nothing."""
 
-    def load(self) -> dict[str, np.ndarray] | None:
-        """What was kept, if anything."""
-
-    def save(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Keep all of this or nothing."""
-
-    def clear(self) -> None:
-        """Delete it."""
+    def load(self) -> dict[str, np.ndarray] | None: ...
+    def save(self, arrays: Mapping[str, np.ndarray]) -> None: ...
+    def clear(self) -> None: ...
 
 
 class Saves:
@@ -228,7 +223,7 @@ def drive(
         progress.evaluate(backend)
     evaluated = frozenset(cell.task.evaluation_steps(cell.steps))
     for start, stop in chunks(cell, progress.at):
-        if progress.all_ended:
+        if None not in progress.ends:
             break
         backend.prepare(start)
         with progress.stepping:
@@ -243,10 +238,7 @@ def drive(
         keep.clear()
     elif keep:
         saves.end(keep, progress.arrays(backend.save()))
-    traces = progress.traces()
-    for trace in traces:
-        trace.facts |= backend.facts | progress.facts()
-    return traces
+    return progress.traces(backend.facts)
 
 
 def chunks(cell: Cell, at: int) -> Iterable[tuple[int, int]]:
@@ -285,14 +277,13 @@ class Engine:
         """
         size = width if mode in SIDE_BY_SIDE else len(cells)
         groups = [Inputs.of(cells[i : i + size]) for i in range(0, len(cells), size)]
-        seeds = max(len(inputs.seeds) for inputs in groups)
+        most = max(groups, key=lambda inputs: len(inputs.seeds))
         traces: list[Trace] = []
         saves, warm = Saves(), {} if warm is None else warm
         key = (cells[0].compiled_key(), mode, device, width, *(metric.key() for metric in metrics))
         with self.device(cells[0], device) as chosen:
             backend = warm.pop(key, None)
-            if backend is None or not backend.fits(min(size, len(cells)), seeds):
-                most = max(groups, key=lambda inputs: len(inputs.seeds))
+            if backend is None or not backend.fits(min(size, len(cells)), len(most.seeds)):
                 backend = self.backends[mode](most, mode, chosen, width, metrics)
             if backend.facts.get("program_bytes", math.inf) <= WARM_BYTES:
                 warm[key] = backend
