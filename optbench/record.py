@@ -134,9 +134,7 @@ def record(trace: Trace) -> dict[str, Any]:
         "losses": np.asarray(trace.losses),
         "evaluation_steps": np.asarray(trace.evaluation_steps, np.int32),
         **{f"evaluation.{name}": np.asarray(values) for name, values in trace.evaluations.items()},
-        "gradients": trace.counts.gradients,
-        "hvps": trace.counts.hvps,
-        "values": trace.counts.values,
+        **trace.counts._asdict(),
         "gradient_equivalents": trace.counts.gradients + 2 * trace.counts.hvps + trace.counts.values / 3,
     }
     if ran:

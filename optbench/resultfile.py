@@ -151,9 +151,8 @@ def rounded(table: Any, bits: int) -> Any:
 
     losses = table.column("losses").combine_chunks()
     seeds = table.column("seed").to_numpy()
-    had = (
-        table.column(LOSS_BITS).to_numpy() if LOSS_BITS in table.column_names else np.full(len(seeds), np.nan)
-    )
+    before = LOSS_BITS in table.column_names
+    had = table.column(LOSS_BITS).to_numpy() if before else np.full(len(seeds), np.nan)
     kept = np.fmin(np.where((seeds >= BLOCK) & (seeds < FRESH), -(-bits // 2), bits), had).astype(int)
     mantissa, exponent = np.frexp(losses.values.to_numpy(zero_copy_only=False))
     lengths = losses.value_lengths().fill_null(0).to_numpy()
@@ -162,7 +161,7 @@ def rounded(table: Any, bits: int) -> Any:
     last = np.cumsum(lengths)[lengths > 0] - 1
     values[last] = losses.values.to_numpy(zero_copy_only=False)[last]
     whole = pa.ListArray.from_arrays(losses.offsets, pa.array(values), mask=losses.is_null())
-    rest = table.drop_columns([name for name in ("losses", LOSS_BITS) if name in table.column_names])
+    rest = table.drop_columns(["losses", LOSS_BITS] if before else ["losses"])
     return rest.append_column("losses", whole).append_column(LOSS_BITS, pa.array(kept))
 
 

@@ -314,18 +314,12 @@ def rows_of(table: Any, name: str, values: Collection[str]) -> Any:
 
     options = pc.SetLookupOptions(pa.array(values, pa.string()))
     wanted = pc.call_function("is_in", [table[name]], options)
-    return table if is_all(wanted) else table.filter(wanted)
+    return table if pc.call_function("all", [wanted]).as_py() else table.filter(wanted)
 
 
 def listed(table: Any, *names: str) -> Iterator[tuple[Any, ...]]:
     """These columns of every row."""
     return zip(*(table[name].to_pylist() for name in names), strict=True)
-
-
-def is_all(flags: Any) -> bool:
-    import pyarrow.compute as pc
-
-    return pc.call_function("all", [flags]).as_py()
 
 
 def joined(tables: Sequence[Any]) -> pd.DataFrame:
@@ -345,10 +339,9 @@ def joined(tables: Sequence[Any]) -> pd.DataFrame:
         return table.select([name for name in table.column_names if (name in mixed) == of])
 
     alike = pa.concat_tables([columns(table, False) for table in tables], promote_options="default")
-    missing = (
-        pc.call_function("is_null", [column], pc.NullOptions(nan_is_null=True)) for column in alike.columns
-    )
-    empty = [name for name, each in zip(alike.column_names, missing, strict=True) if is_all(each)]
+    nan_too = pc.NullOptions(nan_is_null=True)
+    missing = {name: pc.call_function("is_null", [alike[name]], nan_too) for name in alike.column_names}
+    empty = [name for name, flags in missing.items() if pc.call_function("all", [flags]).as_py()]
     # Few rows are many operations on strings, which cost least as Python's own.
     how: Any = {"types_mapper": {pa.string(): pd.StringDtype("python", na_value=np.nan)}.get}
     whole = alike.drop_columns(empty).to_pandas(**how)
@@ -372,9 +365,8 @@ def indexed(tables: Mapping[str, Any], schema: Any) -> Any:
     own = {name: table[name] if name in table.column_names else none for name in schema.names}
     lengths = list(map(len, tables.values()))
     own["stamp"] = pa.array(np.repeat(list(tables), lengths))
-    own["path"] = pa.array(
-        np.repeat(["evaluation.x" in table.column_names for table in tables.values()], lengths)
-    )
+    paths = ["evaluation.x" in each.column_names for each in tables.values()]
+    own["path"] = pa.array(np.repeat(paths, lengths))
     for name in ("planned_width", "width"):
         own[name] = pc.fill_null(own[name].cast("int64"), 0)
     for name in ("code", "metrics"):

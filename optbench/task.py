@@ -146,9 +146,8 @@ class Task(Named):
         """Approximate floating-point operations of one gradient; decides how lanes run."""
         if self in MEASURED:
             return MEASURED[self].flops
-        return (
-            6.0 * max(1, self.batch_size or self.rows()) * sum(array.size for array in self.init(0).values())
-        )
+        rows = max(1, self.batch_size or self.rows())
+        return 6.0 * rows * sum(array.size for array in self.init(0).values())
 
     def working_floats(self) -> int:
         """Approximate count of numbers a gradient keeps alive beside parameters and data (mostly activations)."""
@@ -195,9 +194,8 @@ def digest_of_arrays(task: Task) -> str:
     import hashlib
 
     arrays = {name: np.asarray(array) for name, array in sorted(task.data().items())}
-    found = hashlib.sha256(
-        str([(name, each.shape, str(each.dtype)) for name, each in arrays.items()]).encode()
-    )
+    heads = [(name, each.shape, str(each.dtype)) for name, each in arrays.items()]
+    found = hashlib.sha256(str(heads).encode())
     for each in arrays.values():
         found.update(np.ascontiguousarray(each).tobytes())
     return found.hexdigest()[:20] if arrays else ""

@@ -2,8 +2,7 @@
 
 A backend advances all lanes by some steps and evaluates them. `drive` decides when, keeps time only while
 the backend steps, cuts each lane's trace on the host (a lane that diverged or is done runs on beside the others and
-changes none of them), and stops when no lane has anything left to do. An `Engine` is a framework's backends and what
-else differs between frameworks.
+changes none of them), and stops when no lane has anything left to do.
 """
 
 from __future__ import annotations
@@ -74,30 +73,26 @@ class Inputs:
     def lane_arrays(self) -> dict[str, Any]:
         """Per lane: slot [L], noise seed [L], twin [L], the optimizer's lane numbers [L], parameters [L, ...]."""
         numbers = [cell.optimizer.lane_numbers() for cell in self.cells]
-        first = {seed: self.cell.task.init(seed) for seed in self.seeds}
+        made = {seed: self.cell.task.init(seed) for seed in self.seeds}
+        first = [made[cell.seed] for cell in self.cells]
         return {
             "slot": np.array([self.seeds.index(cell.seed) for cell in self.cells], np.int32),
             "noise": np.array([stream(cell.seed, "noise").integers(2**31) for cell in self.cells], np.int32),
             "twin": np.array([cell.twin or 0 for cell in self.cells], np.int32),
             "numbers": {name: np.array([n[name] for n in numbers], np.float64) for name in numbers[0]},
-            "params": {
-                name: np.stack([first[cell.seed][name] for cell in self.cells])
-                for name in first[self.seeds[0]]
-            },
+            "params": {name: np.stack([params[name] for params in first]) for name in first[0]},
         }
 
     def block(self, index: int) -> dict[str, Any]:
         """Inputs of the steps of one block: schedule factors [BLOCK] and draws [seeds, BLOCK, ...]."""
         start, stop = index * BLOCK, min((index + 1) * BLOCK, self.cell.steps)
         rest = BLOCK - (stop - start)
-        draws = self.draws(start, stop)
-        return {
-            "factors": np.pad(self.cell.schedule.factors(self.cell.steps)[start:stop], (0, rest)),
-            "draws": {
-                name: np.pad(table, [(0, 0), (0, rest), *[(0, 0)] * (table.ndim - 2)])
-                for name, table in draws.items()
-            },
+        factors = self.cell.schedule.factors(self.cell.steps)[start:stop]
+        draws = {
+            name: np.pad(table, [(0, 0), (0, rest), *[(0, 0)] * (table.ndim - 2)])
+            for name, table in self.draws(start, stop).items()
         }
+        return {"factors": np.pad(factors, (0, rest)), "draws": draws}
 
 
 class Backend(ABC):
@@ -249,7 +244,7 @@ def chunks(cell: Cell, at: int) -> Iterable[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Engine:
-    """What one framework needs to run lanes."""
+    """A framework's backends, and what else differs between frameworks."""
 
     backends: Mapping[str, type[Backend]]
     """By mode."""

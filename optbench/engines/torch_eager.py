@@ -183,9 +183,8 @@ class Lane(Stepped):
         names, losses = tuple(draws), []
         gradients, hvps, values = self.counts
         # A table is taken apart once for all steps: an index into it costs as much as an operation of the loss.
-        rows = (
-            zip(*(table.unbind() for table in draws.values()), strict=True) if draws else itertools.repeat(())
-        )
+        tables = [table.unbind() for table in draws.values()]
+        rows = zip(*tables, strict=True) if tables else itertools.repeat(())
         for t, row in zip(range(start, stop), rows, strict=False):
             self.draw = dict(zip(names, row, strict=True))
             self.params, self.state, loss, used = self.rule.step(self.params, self.state, self.objective, t)
@@ -200,9 +199,7 @@ class EagerBackend(TorchBackend):
 
     def start(self) -> None:
         arrays, factors, noisy = self.inputs.lane_arrays(), self.factors(), SeedNoise
-        if (
-            self.inputs.cell.twin is not None
-        ):  # the draws that JAX has, which is imported for a comparison only
+        if self.inputs.cell.twin is not None:  # the draws of JAX, which is imported for a comparison only
             from optbench.rules.key_draws import TorchKeyNoise as noisy
         self.slots = arrays["slot"].tolist()
         self.parts = []
@@ -212,17 +209,13 @@ class EagerBackend(TorchBackend):
             setting = Setting(factors.__getitem__, noisy(noise), cell.steps, cell.task.roles())
             self.parts.append(Lane(cell, params, setting, self))
         self.describe(self.parts[0].params)
-        if self.mode == "compiled":
-            self.compile()
-
-    def compile(self) -> None:
-        """Take one gradient that nobody uses, so that it compiles off the clock."""
-        with Stopwatch() as compiling:
-            self.prepare(0)
-            lane = self.parts[0]
-            lane.draw = {name: table[self.slots[0], 0] for name, table in self.draws.items()}
-            lane.objective.value_and_grad(lane.params)
-        self.facts |= compiling.facts("compile")
+        if self.mode == "compiled":  # take one gradient that nobody uses, so that it compiles off the clock
+            with Stopwatch() as compiling:
+                self.prepare(0)
+                lane = self.parts[0]
+                lane.draw = {name: table[self.slots[0], 0] for name, table in self.draws.items()}
+                lane.objective.value_and_grad(lane.params)
+            self.facts |= compiling.facts("compile")
 
     def advance(self, start: int, stop: int) -> np.ndarray:
         span = slice(start % BLOCK, start % BLOCK + stop - start)

@@ -78,22 +78,17 @@ class Leaves(WrittenOnce):
     def data(self) -> dict[str, np.ndarray]:
         """Curvatures h, minima c, couplings a, and the weights with which a leaf is projected to a number."""
         kinds = {"h": (0.3, 3.0), "c": (-1.0, 1.0), "a": (-1.0, 1.0)}
-        return {
-            **{kind: stream(7, f"{kind}.").uniform(*ends, self.count()) for kind, ends in kinds.items()},
-            **{
-                f"w.{name}": stream(7, f"w.{name}").uniform(0.5, 1.5, shape)
-                for name, shape in self.shapes().items()
-            },
-        }
+        arrays = {kind: stream(7, f"{kind}.").uniform(*ends, self.count()) for kind, ends in kinds.items()}
+        weights = {f"w.{name}": shape for name, shape in self.shapes().items()}
+        return arrays | {name: stream(7, name).uniform(0.5, 1.5, shape) for name, shape in weights.items()}
 
     def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
         t = np.arange(start, stop)[:, None]
         lit = {name: np.ones((stop - start, math.prod(shape))) for name, shape in self.lit().items()}
         lit["sparse"][:] = (np.arange(6) + t) % 3 == 0
         lit["late"][:] = t >= WAKES
-        noise = [
-            stream(self.own(seed), f"z/{t}").uniform(-0.5, 0.5, self.count()) for t in range(start, stop)
-        ]
+        rngs = [stream(self.own(seed), f"z/{t}") for t in range(start, stop)]
+        noise = [rng.uniform(-0.5, 0.5, self.count()) for rng in rngs]
         return {"z": np.stack(noise), "lit": np.hstack(list(lit.values()))}
 
     def functions(self, ops: Operations) -> Functions:

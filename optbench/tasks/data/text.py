@@ -15,6 +15,7 @@ from typing import NamedTuple
 from optbench.fields import UserError
 from optbench.lazy import np
 from optbench.tasks.data import folder
+from optbench.tasks.data.digits import PARTS
 
 PYDOC = Path(__file__).parent / "pydoc.txt"
 PYDOC_SHA256 = "8ca1fa48bc85451aa13ffc62f2ea76cf479e8e3affb3ddc8ce96d4c217c0bd15"
@@ -45,8 +46,7 @@ class Text(NamedTuple):
         """Training, validation and test part, each without a gap."""
         first = int(SPLIT[0] * len(self.tokens))
         second = first + int(SPLIT[1] * len(self.tokens))
-        tokens = self.tokens
-        return {"train": tokens[:first], "validation": tokens[first:second], "test": tokens[second:]}
+        return dict(zip(PARTS, np.split(self.tokens, [first, second]), strict=True))
 
 
 def load(name: str) -> Text:
