@@ -17,18 +17,14 @@ import time
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from optbench.cell import FINAL, FORMAT, Trace
 from optbench.environment import sweep, temporary, whole
 from optbench.fields import UserError
+from optbench.lazy import np, pa, pc, pd, pq
 from optbench.record import IMPORTED
 from optbench.resultfile import KEY, checked, encoded, planned_width, stem, with_questions
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CONTINUED = 7 * 86400.0
 """Seconds for which the carry of an interrupted program is kept."""
@@ -114,9 +110,6 @@ class Store:
 
         A file never changes, so what was read of it is kept in `index.parquet`, which may be deleted at any time.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         files, kept = self.stamped(), self.folder / "index.parquet"
         if self.indexed is not None and self.indexed[1] == files:
             return self.indexed
@@ -193,8 +186,6 @@ class Store:
                 return
 
     def read(self, path: Path | io.BytesIO) -> pd.DataFrame:
-        import pyarrow.parquet as pq
-
         return pq.read_table(path, use_threads=False).to_pandas()
 
     def finished(self, cells: Collection[str] | None = None) -> dict[tuple[str, str, str, int], Stored]:
@@ -220,8 +211,6 @@ class Store:
         Rows of older code, of a task and optimizer that were also run by newer code, are counted in `outdated` and left
         out; with `older` they are shown under a name of their own, such as `kron (code 1a2b3c4d)`.
         """
-        import pandas as pd
-
         if not (tables := list(self.tables(tasks))):
             self.older = 0
             return pd.DataFrame()
@@ -247,8 +236,8 @@ class Store:
             kept = kept[newest]
         return kept.reset_index(drop=True)
 
-    def keep(self, name: str) -> Kept:
-        return Kept(self.partial / f"{name}.npz")
+    def keep(self, name: str, held: bool = False) -> Kept:
+        return Kept(self.partial / f"{name}.npz", held)
 
     def forget(self, program: str) -> None:
         """Delete the carries of a program that is stored, also those of older code.
@@ -261,10 +250,13 @@ class Store:
 
 
 class Kept:
-    """The saved carry of one group of lanes, so that an interrupted program goes on."""
+    """The saved carry of one group of lanes, so that an interrupted program goes on.
 
-    def __init__(self, path: Path):
-        self.path = path
+    One that is `held` outlives the end of its lanes: until all of the program is stored, a crash may need it again.
+    """
+
+    def __init__(self, path: Path, held: bool = False):
+        self.path, self.held = path, held
 
     def load(self) -> dict[str, np.ndarray] | None:
         """The saved arrays; None if the file is damaged or missing."""
@@ -281,14 +273,8 @@ class Kept:
             np.savez(file, allow_pickle=False, arrays=len(arrays), **arrays)
 
     def clear(self) -> None:
-        self.path.unlink(missing_ok=True)
-
-
-class Held(Kept):
-    """A carry that outlives the end of its lanes: until all of the program is stored, a crash may need it again."""
-
-    def clear(self) -> None:
-        """Not yet: `Kept.clear` deletes it."""
+        if not self.held:
+            self.path.unlink(missing_ok=True)
 
 
 GROUP = ("task", "optimizer", "schedule", "framework", "dtype", "precision", "steps", "device_kind")
@@ -309,9 +295,6 @@ INDEX_FROM = 64
 
 def rows_of(table: Any, name: str, values: Collection[str]) -> Any:
     """The rows of an Arrow table that have one of these values."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     options = pc.SetLookupOptions(pa.array(values, pa.string()))
     wanted = pc.call_function("is_in", [table[name]], options)
     return table if pc.call_function("all", [wanted]).as_py() else table.filter(wanted)
@@ -324,10 +307,6 @@ def listed(table: Any, *names: str) -> Iterator[tuple[Any, ...]]:
 
 def joined(tables: Sequence[Any]) -> pd.DataFrame:
     """Arrow tables as one frame, without the columns that have no value anywhere."""
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     types: dict[str, set[Any]] = {}
     for table in tables:
         for name, kind in zip(table.column_names, table.schema.types, strict=True):
@@ -355,9 +334,6 @@ def joined(tables: Sequence[Any]) -> pd.DataFrame:
 
 def indexed(tables: Mapping[str, Any], schema: Any) -> Any:
     """The rows of files, by their stamps, as they are in the index."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     if not tables:
         return schema.empty_table()
     table = pa.concat_tables(tables.values(), promote_options="permissive")

@@ -25,17 +25,17 @@ WIDTHS = ("width", "d_model", "units")
 """What tasks call their width."""
 NAME = 100
 """Characters of a name; folders are named by it."""
-LIMITS = {
-    "trials": (1, 10_000),
-    "seeds": (1, tuning.BLOCK),
-    "steps": (1, 2**31 - 1),
-    "choosing": (1, tuning.BLOCK),
-    "toy_trials": (1, 10_000),
-    "dimensions": (1, 1000),
-    "batch": (1, 2**31 - 1),
-    "width": (1, 2**31 - 1),
+MOST = {
+    "trials": 10_000,
+    "seeds": tuning.BLOCK,
+    "steps": 2**31 - 1,
+    "choosing": tuning.BLOCK,
+    "toy_trials": 10_000,
+    "dimensions": 1000,
+    "batch": 2**31 - 1,
+    "width": 2**31 - 1,
 }
-"""The least and the most of each number."""
+"""Of each number; the least is 1."""
 SEVERAL = ("steps", "batch", "width")
 """Those of which there may be several."""
 CHOICES = {"tuning": tuning.RULESETS, "framework": FRAMEWORKS, "dtype": DTYPES, "precision": PRECISIONS}
@@ -98,17 +98,16 @@ class Suite:
         ):
             raise UserError(f"suite {self.name}: axes must be tuples of tasks by their names.")
         defaults = {each.name: each.default for each in fields(self)}
-        for name, (least, most) in LIMITS.items():
+        for name, most in MOST.items():
             given = getattr(self, name)
             if given == defaults[name]:
                 continue
             each = given.values() if name == "steps" and isinstance(given, Mapping) else [given]
             values = [value for one in each for value in (several(one) or [one])]
             for value in values if name in SEVERAL else [given]:
-                if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                     raise UserError(
-                        f"suite {self.name}: {name}={shortened(value)} is not a number of {name}; "
-                        f"give at least {least}."
+                        f"suite {self.name}: {name}={shortened(value)} is not a number of {name}; give at least 1."
                     )
                 if value > most:
                     raise UserError(

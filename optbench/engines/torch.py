@@ -28,15 +28,13 @@ from optbench.rules.torch import Parameters
 from optbench.task import Task
 
 BACKENDS = {"eager": EagerBackend, "compiled": EagerBackend, "ensemble": EnsembleBackend}
-CALLED = {"gpu": "cuda"}
-"""Platforms that torch has another word for."""
 MATMULS = {"float32": "highest", "tensorfloat32": "high", "bfloat16": "medium"}
 """torch's names for the precisions of matrix products."""
 
 
 def entered(cell: Cell, platform: str) -> contextlib.AbstractContextManager[torch.device]:
     """The device of a platform; on an accelerator, float32 matrix products get the cell's precision."""
-    device = torch.device(CALLED.get(platform, platform))
+    device = torch.device("cuda" if platform == "gpu" else platform)
     if device.type != "cpu":
         torch.set_float32_matmul_precision(MATMULS[cell.precision])
         torch.backends.cudnn.allow_tf32 = cell.precision != "float32"
