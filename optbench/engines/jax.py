@@ -33,12 +33,11 @@ from optbench.engines.lanes import BLOCK, WIDTH, Backend, Engine, Inputs
 from optbench.engines.measured import Stopwatch
 from optbench.metrics import Metric
 from optbench.protocol import Counts
-from optbench.task import Task
 
 OLDER = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 2}
 """XLA's older emitters for CPUs, and LLVM's level below the highest: half the time to compile, or less."""
 SMALL = 5e7
-"""FLOP of the gradients between two evaluations of a task, up to which a call for each lane would cost too much."""
+"""FLOP between two evaluations, in a run of the task's own length, up to which a call for each lane costs too much."""
 
 
 class JaxBackend(Backend):
@@ -49,7 +48,9 @@ class JaxBackend(Backend):
     ):
         self.lane = Lane(inputs.cell, metrics)
         self.numbers: dict[int, jax.Array] = {}
-        self.together = mode == "vmap" or (mode == "map" and between(inputs.cell.task) <= SMALL)
+        task = inputs.cell.task
+        between = task.flops() * task.horizon / max(1, len(task.evaluation_steps(task.horizon)))
+        self.together = mode == "vmap" or (mode == "map" and between <= SMALL)
         self.slots = -(-len(inputs.seeds) // 8) * 8
         """Seeds that a unit of lanes has room for: a round number, so that other runs find the program compiled."""
         width = width if mode == "vmap" else -(-len(inputs.cells) // 32) * 32
@@ -211,11 +212,6 @@ class StepBackend(JaxBackend):
             self.carries[i] = carry
             columns.append(losses)
         return self.losses(columns)
-
-
-def between(task: Task) -> float:
-    """FLOP of the gradients between two evaluations, in a run of the task's own length."""
-    return task.flops() * task.horizon / max(1, len(task.evaluation_steps(task.horizon)))
 
 
 def taken(arrays: Any, at: Any) -> Any:

@@ -61,10 +61,6 @@ class Inputs:
         """Any of them, for what they share."""
         return self.cells[0]
 
-    def first_draws(self) -> dict[str, Any]:
-        """The draws of the first step, whose batch metrics are evaluated on: [seeds, ...]."""
-        return {name: table[:, 0] for name, table in self.draws(0, 1).items()}
-
     def draws(self, start: int, stop: int) -> dict[str, Any]:
         """[seeds, stop - start, ...]."""
         per_seed = [self.cell.task.draws(seed, start, stop) for seed in self.seeds]
@@ -113,7 +109,9 @@ class Backend(ABC):
     def load(self, inputs: Inputs) -> None:
         """Take the inputs of another group of lanes of the same program."""
         self.inputs, self.block_index = inputs, -1
-        self.first_draws = self.put(inputs.first_draws()) if self.metrics else {}
+        # Metrics are evaluated on the batch of the first step: [seeds, ...].
+        first = {name: table[:, 0] for name, table in inputs.draws(0, 1).items()} if self.metrics else {}
+        self.first_draws = self.put(first)
 
     def prepare(self, start: int) -> None:
         """Put the inputs of the block that holds this step on the device, so that `advance` need not."""
