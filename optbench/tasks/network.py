@@ -20,7 +20,7 @@ class Operations:
     lax: Any
 
     def __init__(self, framework: str):
-        self.framework, self.jax = framework, framework == "jax"
+        self.jax = framework == "jax"
         if self.jax:
             import jax.numpy
 

@@ -165,11 +165,11 @@ class ResNet(Network):
 
     def functions(self, ops: Operations) -> Functions:
         layers, groups, size = self.layers(), self.groups, self.facts.size
-        cut = jax_cut if ops.framework == "jax" else torch_cut
+        cut = jax_cut if ops.jax else torch_cut
 
         def logits(params, data, x, convolve):
             x = (ops.cast(x, data["mean"].dtype) - data["mean"]) / data["deviation"]
-            if ops.framework == "jax":
+            if ops.jax:
                 return jax_logits(layers, groups, params, x, convolve)
             return torch_logits(layers, groups, params, x)
 

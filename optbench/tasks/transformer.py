@@ -146,7 +146,7 @@ class Transformer(Network):
         return text.notes(self.dataset)
 
     def functions(self, ops: Operations) -> Functions:
-        network = jax_logits if ops.framework == "jax" else torch_logits
+        network = jax_logits if ops.jax else torch_logits
 
         def losses(params, windows):
             windows = ops.integers(windows)
