@@ -21,7 +21,7 @@ else:
 
         def __getattr__(self, name: str) -> Any:
             module = importlib.import_module(self.__name__)
-            self.__dict__.update(vars(module))
+            self.__dict__ = vars(module)  # from now on it has what the module has
             return getattr(module, name)
 
     np, pd, pa, pc, pq = map(Later, ("numpy", "pandas", "pyarrow", "pyarrow.compute", "pyarrow.parquet"))
