@@ -6,15 +6,13 @@ import dataclasses
 import functools
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from optbench.fields import UserError, canonical, check_choice, digest
+from optbench.lazy import np
 from optbench.optimizer import Optimizer
 from optbench.protocol import FRAMEWORKS, Counts
 from optbench.task import Task
-
-if TYPE_CHECKING:
-    import numpy as np
 
 FORMAT = 3
 """The number of the record format; it is part of every cell's id and changes when results stop comparing."""
@@ -52,8 +50,6 @@ class Schedule:
 
     def factors(self, steps: int) -> np.ndarray:
         """The factor of the learning rate at each step t = 0 .. steps-1, float64 [steps]."""
-        import numpy as np
-
         done = (np.arange(steps) + 0.0) / steps
         if self.shape == "constant" and not self.warmup:
             return np.ones(steps)

@@ -189,10 +189,8 @@ def sweep(folder: Path) -> None:
 def is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # of another user
-        return True
+    except OSError as error:  # else it is of another user
+        return not isinstance(error, ProcessLookupError)
     return True
 
 

@@ -134,9 +134,7 @@ def record(trace: Trace) -> dict[str, Any]:
         "losses": np.asarray(trace.losses),
         "evaluation_steps": np.asarray(trace.evaluation_steps, np.int32),
         **{f"evaluation.{name}": np.asarray(values) for name, values in trace.evaluations.items()},
-        "gradients": trace.counts.gradients,
-        "hvps": trace.counts.hvps,
-        "values": trace.counts.values,
+        **trace.counts._asdict(),
         "gradient_equivalents": trace.counts.gradients + 2 * trace.counts.hvps + trace.counts.values / 3,
     }
     if ran:
@@ -270,14 +268,11 @@ def check_rows(table: Any) -> None:
     try:
         for text in set(questions):
             question = Question.read(text)
-            asked = {question.selection, question.score, *(goal.metric for goal in question.targets)} - {
-                "loss"
-            }
+            asked = {question.selection, question.score, *(goal.metric for goal in question.targets)}
             own = ended & np.array([each == text for each in questions], bool)
-            if lost := [
-                name for name in asked if (own & (lengths.get(f"evaluation.{name}", 0 * steps) < 1)).any()
-            ]:
-                raise ValueError(f"finished cells without values of {lost[0]!r}")
+            for name in asked - {"loss"}:
+                if (own & (lengths.get(f"evaluation.{name}", 0 * steps) < 1)).any():
+                    raise ValueError(f"finished cells without values of {name!r}")
         for text in table["spec"].to_pylist():
             spec = json.loads(text)
             names = [spec[part]["name"].lower() for part in ("task", "optimizer")]

@@ -9,18 +9,14 @@ import time
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from optbench import catalogue
 from optbench.cell import FORMAT, Cell, Schedule, Trace
 from optbench.fields import UserError
+from optbench.lazy import np, pa, pd, pq
 from optbench.record import check_columns, check_rows, question_text, record
 from optbench.tuning import BLOCK, FRESH
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 KEY = ("cell", "device_kind", "mode", "planned_width")
 """The key of a stored row: the same cell elsewhere, in another mode or planned at another width, is another result.
@@ -42,9 +38,6 @@ def checked(path: Path, columns: Sequence[str] | None) -> Any:
     The checksum in its name says that a file is as it was written; then only the columns that are needed are read.
     Another file, such as one that was renamed, is read and checked as a whole.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     if not path.is_file() or path.stat().st_size > LARGEST:
         raise ValueError("not a file, or larger than any that is written")
     data = path.read_bytes()
@@ -73,8 +66,6 @@ def checked(path: Path, columns: Sequence[str] | None) -> Any:
 
 def with_questions(table: Any) -> Any:
     """A table of record format 2, whose rows have no question, with that of its task as the catalogue has it."""
-    import pyarrow as pa
-
     if "question" in table.column_names or "spec" not in table.column_names:
         return table
     tasks = [json.loads(spec)["task"] for spec in table["spec"].to_pylist()]
@@ -94,8 +85,6 @@ def encoded(traces: Sequence[Trace], facts: Mapping[str, Any]) -> bytes:
 
 def packed(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Rows as the bytes of a result file."""
-    import pyarrow as pa
-
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: [row.get(name) for row in rows] for name in names}
     buffer = io.BytesIO()
@@ -115,9 +104,6 @@ def written(table: Any, to: Any, level: int | None = None) -> None:
     Where a compression level is given, a list with few different values, such as errors on some hundred images, has a
     dictionary instead if that is smaller.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     kinds = {field.name: field.type.value_type for field in table.schema if pa.types.is_list(field.type)}
 
     def write(columns: Any, to: Any, split: Collection[str]) -> None:
@@ -147,13 +133,10 @@ def rounded(table: Any, bits: int) -> Any:
     that none reaches a target before its time, and the last one of a lane not at all: it decides whether the final
     target is reached, and with which value; so by steps the same trials win as before.
     """
-    import pyarrow as pa
-
     losses = table.column("losses").combine_chunks()
     seeds = table.column("seed").to_numpy()
-    had = (
-        table.column(LOSS_BITS).to_numpy() if LOSS_BITS in table.column_names else np.full(len(seeds), np.nan)
-    )
+    before = LOSS_BITS in table.column_names
+    had = table.column(LOSS_BITS).to_numpy() if before else np.full(len(seeds), np.nan)
     kept = np.fmin(np.where((seeds >= BLOCK) & (seeds < FRESH), -(-bits // 2), bits), had).astype(int)
     mantissa, exponent = np.frexp(losses.values.to_numpy(zero_copy_only=False))
     lengths = losses.value_lengths().fill_null(0).to_numpy()
@@ -162,14 +145,12 @@ def rounded(table: Any, bits: int) -> Any:
     last = np.cumsum(lengths)[lengths > 0] - 1
     values[last] = losses.values.to_numpy(zero_copy_only=False)[last]
     whole = pa.ListArray.from_arrays(losses.offsets, pa.array(values), mask=losses.is_null())
-    rest = table.drop_columns([name for name in ("losses", LOSS_BITS) if name in table.column_names])
+    rest = table.drop_columns(["losses", LOSS_BITS] if before else ["losses"])
     return rest.append_column("losses", whole).append_column(LOSS_BITS, pa.array(kept))
 
 
 def planned_width(frame: pd.DataFrame) -> pd.Series:
     """The width that each row was planned at: its own, unless memory ran out; missing where lanes have no width."""
-    import pandas as pd
-
     own, planned = (frame.get(name, pd.Series(np.nan, frame.index)) for name in ("width", "planned_width"))
     return planned.fillna(own)
 

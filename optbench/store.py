@@ -17,18 +17,14 @@ import time
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from optbench.cell import FINAL, FORMAT, Trace
 from optbench.environment import sweep, temporary, whole
 from optbench.fields import UserError
+from optbench.lazy import np, pa, pc, pd, pq
 from optbench.record import IMPORTED
 from optbench.resultfile import KEY, checked, encoded, planned_width, stem, with_questions
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CONTINUED = 7 * 86400.0
 """Seconds for which the carry of an interrupted program is kept."""
@@ -49,10 +45,8 @@ class Store:
         self.runs, self.partial = self.folder / "runs", self.folder / "partial"
         self.passed_over: dict[str, str] = {}
         """Files that could not be read, and why."""
-        self.older = 0
-        """Rows of an older record format among those that were read."""
-        self.outdated = 0
-        """Rows of older code that the last frame left out."""
+        self.older, self.outdated = 0, 0
+        """Rows of an older record format among those that were read, and those of older code that a frame left out."""
         self.indexed: tuple[Any, dict[str, Path]] | None = None
 
     def prepare(self) -> None:
@@ -116,9 +110,6 @@ class Store:
 
         A file never changes, so what was read of it is kept in `index.parquet`, which may be deleted at any time.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         files, kept = self.stamped(), self.folder / "index.parquet"
         if self.indexed is not None and self.indexed[1] == files:
             return self.indexed
@@ -129,8 +120,7 @@ class Store:
             known = table if table.schema.equals(schema) else known
         known = rows_of(known, "stamp", files)
         missing = files.keys() - set(known["stamp"].unique().to_pylist())
-        columns = [*INDEX, "evaluation.x"]
-        opened = {stamp: self.open(files[stamp], columns) for stamp in files if stamp in missing}
+        opened = {each: self.open(files[each], [*INDEX, "evaluation.x"]) for each in files if each in missing}
         new = {stamp: table for stamp, table in opened.items() if table is not None}
         table = pa.concat_tables([known, indexed(new, schema)])
         if len(new) >= INDEX_FROM:
@@ -152,12 +142,10 @@ class Store:
 
     def paces(self) -> dict[tuple[str, str], float]:
         """For each stored task and optimizer, the median of the seconds of a step of a lane."""
-        table, _ = self.index()
         paces: dict[tuple[str, str], list[float]] = {}
-        names = ("task", "optimizer", "seconds_per_step")
-        for task, optimizer, seconds in zip(*(table[name].to_pylist() for name in names), strict=True):
+        for *key, seconds in listed(self.index()[0], "task", "optimizer", "seconds_per_step"):
             if seconds is not None and seconds > 0:
-                paces.setdefault((task, optimizer), []).append(seconds)
+                paces.setdefault((key[0], key[1]), []).append(seconds)
         return {key: float(np.median(seconds)) for key, seconds in paces.items()}
 
     def readable(self) -> dict[Path, int]:
@@ -175,9 +163,8 @@ class Store:
 
     def pairs(self) -> set[tuple[str, str]]:
         """The tasks and optimizers that were run, not imported."""
-        table, _ = self.index()
-        columns = (table[name].to_pylist() for name in ("task", "optimizer", "mode"))
-        return {(task, optimizer) for task, optimizer, mode in zip(*columns, strict=True) if mode != IMPORTED}
+        rows = listed(self.index()[0], "task", "optimizer", "mode")
+        return {(task, optimizer) for task, optimizer, mode in rows if mode != IMPORTED}
 
     def tables(self, tasks: Collection[str] | None = None) -> Iterator[Any]:
         """The readable files, or those that have rows of some tasks, as Arrow tables."""
@@ -199,8 +186,6 @@ class Store:
                 return
 
     def read(self, path: Path | io.BytesIO) -> pd.DataFrame:
-        import pyarrow.parquet as pq
-
         return pq.read_table(path, use_threads=False).to_pandas()
 
     def finished(self, cells: Collection[str] | None = None) -> dict[tuple[str, str, str, int], Stored]:
@@ -211,9 +196,7 @@ class Store:
         if cells is not None:
             table = rows_of(table, "cell", cells)
         names = (*KEY, "width", "created", "status", "code", "metrics", "format")
-        for *key, planned, width, created, status, code, metrics, version in zip(
-            *(table[name].to_pylist() for name in names), strict=True
-        ):
+        for *key, planned, width, created, status, code, metrics, version in listed(table, *names):
             if version == FORMAT:
                 found = (*key, planned or width)
                 latest = (created, status, Stored(code, frozenset(metrics.split())))
@@ -228,26 +211,23 @@ class Store:
         Rows of older code, of a task and optimizer that were also run by newer code, are counted in `outdated` and left
         out; with `older` they are shown under a name of their own, such as `kron (code 1a2b3c4d)`.
         """
-        import pandas as pd
-
-        tables = list(self.tables(tasks))
-        if not tables:
+        if not (tables := list(self.tables(tasks))):
             self.older = 0
             return pd.DataFrame()
         merged = joined(tables)
         self.older = int((merged["format"] != FORMAT).sum())
         merged["code"] = "of format 2" if "code" not in merged else merged["code"].fillna("of format 2")
-        for name in (
-            each for each in EXPECTED if each not in merged
-        ):  # nothing was tuned, or all is imported
-            merged[name] = math.nan
+        # Nothing was tuned, or all is imported.
+        merged = merged.assign(**{name: math.nan for name in EXPECTED.split() if name not in merged})
         ordered = merged.assign(planned_width=planned_width(merged)).sort_values("created", kind="stable")
         # A row is in two files while they are merged.
         ordered = ordered.drop_duplicates([*KEY, "created"])
         if every:
             return ordered.reset_index(drop=True)
         kept = ordered.drop_duplicates(list(KEY), keep="last")
-        newest = newest_code(kept)
+        # Of each group the code that it was last run with: other code does not mix.
+        groups = kept.groupby([name for name in GROUP if name in kept], dropna=False, sort=False)
+        newest = kept["code"] == groups["code"].transform("last")
         self.outdated = int((~newest).sum())
         if older:
             named = kept["optimizer"] + " (code " + kept["code"].astype(str) + ")"
@@ -256,8 +236,8 @@ class Store:
             kept = kept[newest]
         return kept.reset_index(drop=True)
 
-    def keep(self, name: str) -> Kept:
-        return Kept(self.partial / f"{name}.npz")
+    def keep(self, name: str, held: bool = False) -> Kept:
+        return Kept(self.partial / f"{name}.npz", held)
 
     def forget(self, program: str) -> None:
         """Delete the carries of a program that is stored, also those of older code.
@@ -270,10 +250,13 @@ class Store:
 
 
 class Kept:
-    """The saved carry of one group of lanes, so that an interrupted program goes on."""
+    """The saved carry of one group of lanes, so that an interrupted program goes on.
 
-    def __init__(self, path: Path):
-        self.path = path
+    One that is `held` outlives the end of its lanes: until all of the program is stored, a crash may need it again.
+    """
+
+    def __init__(self, path: Path, held: bool = False):
+        self.path, self.held = path, held
 
     def load(self) -> dict[str, np.ndarray] | None:
         """The saved arrays; None if the file is damaged or missing."""
@@ -290,35 +273,15 @@ class Kept:
             np.savez(file, allow_pickle=False, arrays=len(arrays), **arrays)
 
     def clear(self) -> None:
-        self.path.unlink(missing_ok=True)
-
-
-class Held(Kept):
-    """A carry that outlives the end of its lanes: until all of the program is stored, a crash may need it again."""
-
-    def clear(self) -> None:
-        """Not yet: `Kept.clear` deletes it."""
+        if not self.held:
+            self.path.unlink(missing_ok=True)
 
 
 GROUP = ("task", "optimizer", "schedule", "framework", "dtype", "precision", "steps", "device_kind")
 """The columns that are equal in rows of one median, or of the trials of one choice."""
 
 
-def newest_code(frame: pd.DataFrame) -> pd.Series:
-    """Whether each row, oldest first, is of the code that its group was last run with: other code does not mix."""
-    names = [name for name in GROUP if name in frame]
-    return frame["code"] == frame.groupby(names, dropna=False, sort=False)["code"].transform("last")
-
-
-EXPECTED = (
-    "trial",
-    "state_floats_per_parameter",
-    "commit",
-    "cpu_model",
-    "optbench_version",
-    "platform",
-    "threads",
-)
+EXPECTED = "trial state_floats_per_parameter commit cpu_model optbench_version platform threads"
 """The columns that every frame has, if only without values."""
 INDEX = {
     **dict.fromkeys(("stamp", "cell", "device_kind", "mode", "status", "code", "metrics"), "string"),
@@ -332,26 +295,18 @@ INDEX_FROM = 64
 
 def rows_of(table: Any, name: str, values: Collection[str]) -> Any:
     """The rows of an Arrow table that have one of these values."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     options = pc.SetLookupOptions(pa.array(values, pa.string()))
     wanted = pc.call_function("is_in", [table[name]], options)
-    return table if is_all(wanted) else table.filter(wanted)
+    return table if pc.call_function("all", [wanted]).as_py() else table.filter(wanted)
 
 
-def is_all(flags: Any) -> bool:
-    import pyarrow.compute as pc
-
-    return pc.call_function("all", [flags]).as_py()
+def listed(table: Any, *names: str) -> Iterator[tuple[Any, ...]]:
+    """These columns of every row."""
+    return zip(*(table[name].to_pylist() for name in names), strict=True)
 
 
 def joined(tables: Sequence[Any]) -> pd.DataFrame:
     """Arrow tables as one frame, without the columns that have no value anywhere."""
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     types: dict[str, set[Any]] = {}
     for table in tables:
         for name, kind in zip(table.column_names, table.schema.types, strict=True):
@@ -363,10 +318,9 @@ def joined(tables: Sequence[Any]) -> pd.DataFrame:
         return table.select([name for name in table.column_names if (name in mixed) == of])
 
     alike = pa.concat_tables([columns(table, False) for table in tables], promote_options="default")
-    missing = (
-        pc.call_function("is_null", [column], pc.NullOptions(nan_is_null=True)) for column in alike.columns
-    )
-    empty = [name for name, each in zip(alike.column_names, missing, strict=True) if is_all(each)]
+    nan_too = pc.NullOptions(nan_is_null=True)
+    missing = {name: pc.call_function("is_null", [alike[name]], nan_too) for name in alike.column_names}
+    empty = [name for name, flags in missing.items() if pc.call_function("all", [flags]).as_py()]
     # Few rows are many operations on strings, which cost least as Python's own.
     how: Any = {"types_mapper": {pa.string(): pd.StringDtype("python", na_value=np.nan)}.get}
     whole = alike.drop_columns(empty).to_pandas(**how)
@@ -380,9 +334,6 @@ def joined(tables: Sequence[Any]) -> pd.DataFrame:
 
 def indexed(tables: Mapping[str, Any], schema: Any) -> Any:
     """The rows of files, by their stamps, as they are in the index."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     if not tables:
         return schema.empty_table()
     table = pa.concat_tables(tables.values(), promote_options="permissive")
@@ -390,9 +341,8 @@ def indexed(tables: Mapping[str, Any], schema: Any) -> Any:
     own = {name: table[name] if name in table.column_names else none for name in schema.names}
     lengths = list(map(len, tables.values()))
     own["stamp"] = pa.array(np.repeat(list(tables), lengths))
-    own["path"] = pa.array(
-        np.repeat(["evaluation.x" in table.column_names for table in tables.values()], lengths)
-    )
+    paths = ["evaluation.x" in each.column_names for each in tables.values()]
+    own["path"] = pa.array(np.repeat(paths, lengths))
     for name in ("planned_width", "width"):
         own[name] = pc.fill_null(own[name].cast("int64"), 0)
     for name in ("code", "metrics"):

@@ -25,17 +25,17 @@ WIDTHS = ("width", "d_model", "units")
 """What tasks call their width."""
 NAME = 100
 """Characters of a name; folders are named by it."""
-LIMITS = {
-    "trials": (1, 10_000),
-    "seeds": (1, tuning.BLOCK),
-    "steps": (1, 2**31 - 1),
-    "choosing": (1, tuning.BLOCK),
-    "toy_trials": (1, 10_000),
-    "dimensions": (1, 1000),
-    "batch": (1, 2**31 - 1),
-    "width": (1, 2**31 - 1),
+MOST = {
+    "trials": 10_000,
+    "seeds": tuning.BLOCK,
+    "steps": 2**31 - 1,
+    "choosing": tuning.BLOCK,
+    "toy_trials": 10_000,
+    "dimensions": 1000,
+    "batch": 2**31 - 1,
+    "width": 2**31 - 1,
 }
-"""The least and the most of each number."""
+"""Of each number; the least is 1."""
 SEVERAL = ("steps", "batch", "width")
 """Those of which there may be several."""
 CHOICES = {"tuning": tuning.RULESETS, "framework": FRAMEWORKS, "dtype": DTYPES, "precision": PRECISIONS}
@@ -89,7 +89,7 @@ class Suite:
                 raise UserError(f"suite {self.name}: {name} must be a tuple, got {shortened(given)}.")
             object.__setattr__(self, name, tuple(given))
             if name != "metrics":
-                unique(name[:-1], given)
+                unique(kind, given)
             elif wrong := [each for each in given if not isinstance(each, kind)]:
                 raise UserError(f"suite {self.name}: {shortened(wrong[0])} is not a metric.")
         axes = self.axes.values() if isinstance(self.axes, Mapping) else [None]
@@ -98,17 +98,16 @@ class Suite:
         ):
             raise UserError(f"suite {self.name}: axes must be tuples of tasks by their names.")
         defaults = {each.name: each.default for each in fields(self)}
-        for name, (least, most) in LIMITS.items():
+        for name, most in MOST.items():
             given = getattr(self, name)
             if given == defaults[name]:
                 continue
             each = given.values() if name == "steps" and isinstance(given, Mapping) else [given]
             values = [value for one in each for value in (several(one) or [one])]
             for value in values if name in SEVERAL else [given]:
-                if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                     raise UserError(
-                        f"suite {self.name}: {name}={shortened(value)} is not a number of {name}; "
-                        f"give at least {least}."
+                        f"suite {self.name}: {name}={shortened(value)} is not a number of {name}; give at least 1."
                     )
                 if value > most:
                     raise UserError(
@@ -224,13 +223,9 @@ def names() -> list[str]:
     return sorted(stem.replace("_", "-") for stem in files)
 
 
-def module(name: str) -> str:
-    return name.replace("-", "_")
-
-
 def docstring(name: str) -> str:
     """The question, cost and command of a suite, without importing it."""
-    path = Path(name) if name.endswith(".py") else folder() / f"{module(name)}.py"
+    path = Path(name) if name.endswith(".py") else folder() / f"{name.replace('-', '_')}.py"
     return ast.get_docstring(ast.parse(importlib.util.decode_source(path.read_bytes()))) or ""
 
 
@@ -242,7 +237,7 @@ def load(name: str) -> Suite:
         raise UserError(
             f"suite {name!r} is not known. {nearest(name, names())} Or give a file: --suite path/to/suite.py"
         )
-    return importlib.import_module(f"optbench.suites.{module(name)}").suite
+    return importlib.import_module(f"optbench.suites.{name.replace('-', '_')}").suite
 
 
 def from_file(path: Path) -> Suite:
@@ -269,11 +264,11 @@ def from_file(path: Path) -> Suite:
     return suite
 
 
-def unique(kind: str, things: Sequence[Task] | Sequence[Optimizer]) -> None:
+def unique(wanted: type[Any], things: Sequence[Task] | Sequence[Optimizer]) -> None:
     """Refuse an empty list, another type and duplicates."""
+    kind = wanted.kind
     if not things:
         raise UserError(f"no {kind} was given. Name at least one; see: optbench list {kind}s")
-    wanted: type = {"task": Task, "optimizer": Optimizer}[kind]
     seen = set()
     for thing in things:
         if not isinstance(thing, wanted):

@@ -5,14 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from optbench.fields import Named, UserError, is_own
+from optbench.lazy import np
 from optbench.protocol import FRAMEWORKS
-
-if TYPE_CHECKING:
-    import numpy as np
-
 
 Arrays = Mapping[str, Any]
 """A flat dict of arrays, in torch layout; the form of parameters, data and draws in both frameworks."""
@@ -74,23 +71,15 @@ class Task(Named):
     """Approximate number of evaluations during a run."""
     written_in: ClassVar[tuple[str, ...]] = FRAMEWORKS
     """The frameworks whose arrays `loss` works on."""
-    batch_size: ClassVar[int] = 0
+    # Each of these may also be a property; so they declare no type.
+    batch_size = 0
     """Rows of the data per step; 0: all."""
-
-    @property
-    def convolves(self) -> bool:
-        """Whether the loss has convolutions, which XLA runs slowly inside a loop on CPU."""
-        return False
-
-    @property
-    def horizon(self) -> int:
-        """Default number of steps."""
-        return 1000
-
-    @property
-    def seeded(self) -> bool:
-        """Whether the seed has an effect; a deterministic task runs one seed and has no interval."""
-        return True
+    convolves = False
+    """Whether the loss has convolutions, which XLA runs slowly inside a loop on CPU."""
+    horizon = 1000
+    """Default number of steps."""
+    seeded = True
+    """Whether the seed has an effect; a deterministic task runs one seed and has no interval."""
 
     def targets(self) -> tuple[Target, ...]:
         """From easy to hard: reaching the first means that a setting works; steps are counted to the second."""
@@ -157,9 +146,8 @@ class Task(Named):
         """Approximate floating-point operations of one gradient; decides how lanes run."""
         if self in MEASURED:
             return MEASURED[self].flops
-        return (
-            6.0 * max(1, self.batch_size or self.rows()) * sum(array.size for array in self.init(0).values())
-        )
+        rows = max(1, self.batch_size or self.rows())
+        return 6.0 * rows * sum(array.size for array in self.init(0).values())
 
     def working_floats(self) -> int:
         """Approximate count of numbers a gradient keeps alive beside parameters and data (mostly activations)."""
@@ -197,8 +185,6 @@ def stream(seed: int, name: str) -> Any:
     """A NumPy generator for one of the named streams (init, batches, noise) of a seed."""
     import hashlib
 
-    import numpy as np
-
     tag = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
     return np.random.default_rng([seed, tag])
 
@@ -207,12 +193,9 @@ def stream(seed: int, name: str) -> Any:
 def digest_of_arrays(task: Task) -> str:
     import hashlib
 
-    import numpy as np
-
     arrays = {name: np.asarray(array) for name, array in sorted(task.data().items())}
-    found = hashlib.sha256(
-        str([(name, each.shape, str(each.dtype)) for name, each in arrays.items()]).encode()
-    )
+    heads = [(name, each.shape, str(each.dtype)) for name, each in arrays.items()]
+    found = hashlib.sha256(str(heads).encode())
     for each in arrays.values():
         found.update(np.ascontiguousarray(each).tobytes())
     return found.hexdigest()[:20] if arrays else ""
@@ -223,8 +206,6 @@ def permutations(seed: int, start: int, stop: int, rows: int, batch: int) -> np.
 
     Pure in (seed, step), so a resumed run sees the same batches.
     """
-    import numpy as np
-
     per_epoch = rows // batch
     first, last = start // per_epoch, (stop - 1) // per_epoch
     epochs = [

@@ -207,8 +207,7 @@ def task_findings(task: Task, framework: str, facts: dict[str, Any]) -> Iterator
         "draws(seed, 3, 5) is not the end of draws(seed, 0, 5): what a step draws must depend on seed and step "
         "alone, or an interrupted run goes on with other batches.",
     )
-    ENGINES[framework]("cpu")
-    facts |= importlib.import_module(f"optbench.engines.{framework}_task").tried(task)
+    facts |= ENGINES[framework]("cpu").tried(task)
     shape, loss = tuple(facts["loss_shape"]), facts["loss"]
     if shape:
         yield Finding("loss", False, f"Its loss has shape {shape}, and must be one number. Take the mean.")

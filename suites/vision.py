@@ -14,10 +14,10 @@ from optbench.optimizers import parse as optimizer
 from optbench.suite import Suite
 from optbench.tasks import parse as task
 
+LISTED = ("kron", "adam", "sgd", "nesterov", "novograd", "muon", "soap[weight_decay=0]")
+
 suite = Suite(
     name="vision",
     tasks=(task("mlp"), task("resnet"), task("resnet_14")),
-    optimizers=tuple(
-        map(optimizer, ("kron", "adam", "sgd", "nesterov", "novograd", "muon", "soap[weight_decay=0]"))
-    ),
+    optimizers=tuple(map(optimizer, LISTED)),
 )

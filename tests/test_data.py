@@ -16,7 +16,7 @@ from optbench.cell import Cell
 from optbench.fields import UserError
 from optbench.optimizers import parse as optimizer
 from optbench.tasks import parse as task
-from optbench.tasks.data import cifar10, digits, folder, images, mnist, text, unpickle
+from optbench.tasks.data import cifar10, digits, folder, images, mnist, text
 from tests import datafiles
 from tests.process import command
 
@@ -299,7 +299,7 @@ def test_a_pickle_with_code_runs_nothing(place, name, monkeypatch):
     monkeypatch.setattr(sys, "meta_path", [])  # an import would fail loudly
     before = set(sys.modules)
     with pytest.raises(UserError) as error:
-        unpickle.load(place / "batch")
+        cifar10.unpickled(place / "batch")
     assert not Path("ran").exists()
     assert set(sys.modules) == before
     if name in ("eval", "system", "instance", "stack"):

@@ -28,16 +28,16 @@ from optbench.engines.jax_device import entered, fetched, placed, product
 from optbench.engines.jax_device import watch_memory as watch_memory
 from optbench.engines.jax_program import Lane, functions, touched
 from optbench.engines.jax_task import loop_facts
+from optbench.engines.jax_task import tried as tried
 from optbench.engines.lanes import BLOCK, WIDTH, Backend, Engine, Inputs
 from optbench.engines.measured import Stopwatch
 from optbench.metrics import Metric
 from optbench.protocol import Counts
-from optbench.task import Task
 
 OLDER = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 2}
 """XLA's older emitters for CPUs, and LLVM's level below the highest: half the time to compile, or less."""
 SMALL = 5e7
-"""FLOP of the gradients between two evaluations of a task, up to which a call for each lane would cost too much."""
+"""FLOP between two evaluations, in a run of the task's own length, up to which a call for each lane costs too much."""
 
 
 class JaxBackend(Backend):
@@ -48,7 +48,9 @@ class JaxBackend(Backend):
     ):
         self.lane = Lane(inputs.cell, metrics)
         self.numbers: dict[int, jax.Array] = {}
-        self.together = mode == "vmap" or (mode == "map" and between(inputs.cell.task) <= SMALL)
+        task = inputs.cell.task
+        between = task.flops() * task.horizon / max(1, len(task.evaluation_steps(task.horizon)))
+        self.together = mode == "vmap" or (mode == "map" and between <= SMALL)
         self.slots = -(-len(inputs.seeds) // 8) * 8
         """Seeds that a unit of lanes has room for: a round number, so that other runs find the program compiled."""
         width = width if mode == "vmap" else -(-len(inputs.cells) // 32) * 32
@@ -165,16 +167,14 @@ class JaxBackend(Backend):
         return losses[0][:, : self.count] if self.together else np.stack(losses, axis=1)
 
     def evaluate(self) -> dict[str, np.ndarray]:
-        units = fetched(
-            [self.evaluated(*unit) for unit in zip(self.carries, self.rows, self.shared, strict=True)]
-        )
+        metrics = []
+        for carry, row, shared in zip(self.carries, self.rows, self.shared, strict=True):
+            params = self.structure.unflatten(carry)["params"]
+            if self.settled is not None:
+                params = self.settled(carry, row, shared)
+            metrics.append(self.evaluation(params, self.looked(row), shared))
+        units = fetched(metrics)
         return {name: self.by_lane([unit[name] for unit in units]) for name in units[0]}
-
-    def evaluated(self, carry: list[Any], row: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
-        params = self.structure.unflatten(carry)["params"]
-        if self.settled is not None:
-            params = self.settled(carry, row, shared)
-        return self.evaluation(params, self.looked(row), shared)
 
     def counts(self) -> Counts:
         units = fetched([self.structure.unflatten(carry)["counts"] for carry in self.carries])
@@ -212,11 +212,6 @@ class StepBackend(JaxBackend):
             self.carries[i] = carry
             columns.append(losses)
         return self.losses(columns)
-
-
-def between(task: Task) -> float:
-    """FLOP of the gradients between two evaluations, in a run of the task's own length."""
-    return task.flops() * task.horizon / max(1, len(task.evaluation_steps(task.horizon)))
 
 
 def taken(arrays: Any, at: Any) -> Any:

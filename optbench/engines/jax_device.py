@@ -73,16 +73,11 @@ def watch_memory(platform: str) -> Callable[[], int | None]:
     """A function that gives the most bytes that the device held since now; None where that is not known."""
     if platform == "cpu":
         return environment.watch_memory()
-    before = held(platform)
 
-    def since() -> int | None:
-        # The mark is the process's and cannot be set back: unless it rose, an earlier program needed more.
-        now = held(platform)
-        return None if now is None or now == before else now
+    def held() -> int | None:
+        """The most bytes that were ever allocated on the device, where its client counts them."""
+        return (devices(platform)[0].memory_stats() or {}).get("peak_bytes_in_use")
 
-    return since
-
-
-def held(platform: str) -> int | None:
-    """The most bytes that were ever allocated on the device, where its client counts them."""
-    return (devices(platform)[0].memory_stats() or {}).get("peak_bytes_in_use")
+    before = held()
+    # The mark is the process's and cannot be set back: unless it rose, an earlier program needed more.
+    return lambda: None if (now := held()) == before else now

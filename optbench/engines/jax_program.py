@@ -2,9 +2,7 @@
 
 A program is four functions over a flat carry: init(lanes, shared), chunk(carry, lanes, shared, ...),
 settled(carry, lanes, shared), which gives the parameters that are evaluated, and evaluate(params, lanes, shared). The
-last one knows no optimizer, so that all optimizers of a task share its compiled form. A chunk of steps is a
-`fori_loop` with a traced bound that writes into a buffer of fixed length: one compile for every chunk length, and the
-same bits for all of them.
+last one knows no optimizer, so that all optimizers of a task share its compiled form.
 """
 
 from __future__ import annotations
@@ -74,9 +72,8 @@ class Lane:
     def step(self, carry: Any, lane: Any, shared: Any, t: Any) -> tuple[Any, Any]:
         """One step: the new carry and the loss before it."""
         objective = self.objective(lane, shared, t)
-        params, state, loss, used = self.rule(lane, shared).step(
-            carry["params"], carry["state"], objective, t
-        )
+        rule = self.rule(lane, shared)
+        params, state, loss, used = rule.step(carry["params"], carry["state"], objective, t)
         counts = [a + jnp.asarray(b, jnp.int32) for a, b in zip(carry["counts"], used, strict=True)]
         params = nudged(params, lane["twin"], t) if self.twinned else params
         return {"params": params, "state": state, "counts": Counts(*counts)}, loss
@@ -107,10 +104,9 @@ def nudged(params: Any, twin: Any, t: Any) -> Any:
 
 
 def touched(lane: Lane, lanes: Any, shared: Any) -> list[bool]:
-    """Which leaves of the carry differ between lanes, by tracing two steps under vmap.
+    """Which leaves of the carry differ between lanes, by tracing two steps under vmap; others are counters.
 
-    An identity whose batching rule reports what reaches it batched; leaves that never do are counters that
-    all lanes share, and batching them would turn every branch on them into a select.
+    An identity has a batching rule that reports what reaches it batched.
     """
     seen: list[list[bool]] = []
 

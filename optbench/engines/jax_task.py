@@ -1,9 +1,7 @@
 """A task in JAX, tried once: what its loss and evaluation give, and what a gradient costs, also in a compiled loop.
 
 XLA's convolutions run up to 34 times slower inside a compiled loop on a CPU than outside. This is measured once for
-each task of some size and each machine, before its first program is compiled. The result is recorded and warned of; it
-never changes how lanes run, because the mode is part of a result's key, and a measurement on a busy machine must not
-decide under which key a result is kept.
+each task of some size and each machine, recorded, and warned of; it never changes how lanes run.
 """
 
 from __future__ import annotations
@@ -105,9 +103,9 @@ def slowdown(cell: Cell, put: Callable[[Any], Any]) -> float:
         return jax.lax.fori_loop(0, count, lambda _, now: step(now, data, draw), params)
 
     def seconds(run: Callable[..., Any], *inputs: Any) -> float:
-        return quickest(
-            lambda: jax.block_until_ready(run(*inputs)), PATIENCE, least=1, clock=time.process_time
-        )
+        def once():
+            return jax.block_until_ready(run(params, data, draw, *inputs))
 
-    inside = seconds(jax.jit(steps), params, data, draw, jnp.int32(1))
-    return inside / seconds(jax.jit(step), params, data, draw)
+        return quickest(once, PATIENCE, least=1, clock=time.process_time)
+
+    return seconds(jax.jit(steps), jnp.int32(1)) / seconds(jax.jit(step))

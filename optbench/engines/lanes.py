@@ -2,8 +2,7 @@
 
 A backend advances all lanes by some steps and evaluates them. `drive` decides when, keeps time only while
 the backend steps, cuts each lane's trace on the host (a lane that diverged or is done runs on beside the others and
-changes none of them), and stops when no lane has anything left to do. An `Engine` is a framework's backends and what
-else differs between frameworks.
+changes none of them), and stops when no lane has anything left to do.
 """
 
 from __future__ import annotations
@@ -62,10 +61,6 @@ class Inputs:
         """Any of them, for what they share."""
         return self.cells[0]
 
-    def first_draws(self) -> dict[str, Any]:
-        """The draws of the first step, whose batch metrics are evaluated on: [seeds, ...]."""
-        return {name: table[:, 0] for name, table in self.draws(0, 1).items()}
-
     def draws(self, start: int, stop: int) -> dict[str, Any]:
         """[seeds, stop - start, ...]."""
         per_seed = [self.cell.task.draws(seed, start, stop) for seed in self.seeds]
@@ -74,30 +69,26 @@ class Inputs:
     def lane_arrays(self) -> dict[str, Any]:
         """Per lane: slot [L], noise seed [L], twin [L], the optimizer's lane numbers [L], parameters [L, ...]."""
         numbers = [cell.optimizer.lane_numbers() for cell in self.cells]
-        first = {seed: self.cell.task.init(seed) for seed in self.seeds}
+        made = {seed: self.cell.task.init(seed) for seed in self.seeds}
+        first = [made[cell.seed] for cell in self.cells]
         return {
             "slot": np.array([self.seeds.index(cell.seed) for cell in self.cells], np.int32),
             "noise": np.array([stream(cell.seed, "noise").integers(2**31) for cell in self.cells], np.int32),
             "twin": np.array([cell.twin or 0 for cell in self.cells], np.int32),
             "numbers": {name: np.array([n[name] for n in numbers], np.float64) for name in numbers[0]},
-            "params": {
-                name: np.stack([first[cell.seed][name] for cell in self.cells])
-                for name in first[self.seeds[0]]
-            },
+            "params": {name: np.stack([params[name] for params in first]) for name in first[0]},
         }
 
     def block(self, index: int) -> dict[str, Any]:
         """Inputs of the steps of one block: schedule factors [BLOCK] and draws [seeds, BLOCK, ...]."""
         start, stop = index * BLOCK, min((index + 1) * BLOCK, self.cell.steps)
         rest = BLOCK - (stop - start)
-        draws = self.draws(start, stop)
-        return {
-            "factors": np.pad(self.cell.schedule.factors(self.cell.steps)[start:stop], (0, rest)),
-            "draws": {
-                name: np.pad(table, [(0, 0), (0, rest), *[(0, 0)] * (table.ndim - 2)])
-                for name, table in draws.items()
-            },
+        factors = self.cell.schedule.factors(self.cell.steps)[start:stop]
+        draws = {
+            name: np.pad(table, [(0, 0), (0, rest), *[(0, 0)] * (table.ndim - 2)])
+            for name, table in self.draws(start, stop).items()
         }
+        return {"factors": np.pad(factors, (0, rest)), "draws": draws}
 
 
 class Backend(ABC):
@@ -118,7 +109,9 @@ class Backend(ABC):
     def load(self, inputs: Inputs) -> None:
         """Take the inputs of another group of lanes of the same program."""
         self.inputs, self.block_index = inputs, -1
-        self.first_draws = self.put(inputs.first_draws()) if self.metrics else {}
+        # Metrics are evaluated on the batch of the first step: [seeds, ...].
+        first = {name: table[:, 0] for name, table in inputs.draws(0, 1).items()} if self.metrics else {}
+        self.first_draws = self.put(first)
 
     def prepare(self, start: int) -> None:
         """Put the inputs of the block that holds this step on the device, so that `advance` need not."""
@@ -167,16 +160,11 @@ class Backend(ABC):
 
 
 class Keep(Protocol):
-    """Where a program's carry is kept while it runs."""
+    """Where a program's carry is kept while it runs: all of it or nothing."""
 
-    def load(self) -> dict[str, np.ndarray] | None:
-        """What was kept, if anything."""
-
-    def save(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Keep all of this or nothing."""
-
-    def clear(self) -> None:
-        """Delete it."""
+    def load(self) -> dict[str, np.ndarray] | None: ...
+    def save(self, arrays: Mapping[str, np.ndarray]) -> None: ...
+    def clear(self) -> None: ...
 
 
 class Saves:
@@ -228,7 +216,7 @@ def drive(
         progress.evaluate(backend)
     evaluated = frozenset(cell.task.evaluation_steps(cell.steps))
     for start, stop in chunks(cell, progress.at):
-        if progress.all_ended:
+        if None not in progress.ends:
             break
         backend.prepare(start)
         with progress.stepping:
@@ -243,10 +231,7 @@ def drive(
         keep.clear()
     elif keep:
         saves.end(keep, progress.arrays(backend.save()))
-    traces = progress.traces()
-    for trace in traces:
-        trace.facts |= backend.facts | progress.facts()
-    return traces
+    return progress.traces(backend.facts)
 
 
 def chunks(cell: Cell, at: int) -> Iterable[tuple[int, int]]:
@@ -257,7 +242,7 @@ def chunks(cell: Cell, at: int) -> Iterable[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Engine:
-    """What one framework needs to run lanes."""
+    """A framework's backends, and what else differs between frameworks."""
 
     backends: Mapping[str, type[Backend]]
     """By mode."""
@@ -285,14 +270,13 @@ class Engine:
         """
         size = width if mode in SIDE_BY_SIDE else len(cells)
         groups = [Inputs.of(cells[i : i + size]) for i in range(0, len(cells), size)]
-        seeds = max(len(inputs.seeds) for inputs in groups)
+        most = max(groups, key=lambda inputs: len(inputs.seeds))
         traces: list[Trace] = []
         saves, warm = Saves(), {} if warm is None else warm
         key = (cells[0].compiled_key(), mode, device, width, *(metric.key() for metric in metrics))
         with self.device(cells[0], device) as chosen:
             backend = warm.pop(key, None)
-            if backend is None or not backend.fits(min(size, len(cells)), seeds):
-                most = max(groups, key=lambda inputs: len(inputs.seeds))
+            if backend is None or not backend.fits(min(size, len(cells)), len(most.seeds)):
                 backend = self.backends[mode](most, mode, chosen, width, metrics)
             if backend.facts.get("program_bytes", math.inf) <= WARM_BYTES:
                 warm[key] = backend

@@ -32,10 +32,6 @@ class Progress:
         self.counts_at: list[Counts] = []
         self.stepping, self.evaluating = Stopwatch(), Stopwatch()
 
-    @property
-    def all_ended(self) -> bool:
-        return None not in self.ends
-
     def add(self, losses: np.ndarray) -> None:
         """Take the next losses of all lanes, [steps, lanes]."""
         # All lanes at once: one lane at a time costs more than a small task's chunk.
@@ -58,15 +54,6 @@ class Progress:
             self.evaluation_steps.append(self.at)
             self.counts_at.append(backend.counts())
 
-    def facts(self) -> dict[str, Any]:
-        """The columns of a record about the clock."""
-        return {
-            "lanes": len(self.cells),
-            **self.stepping.facts("program"),
-            "evaluation_seconds": self.evaluating.seconds,
-            "program_steps": self.at,
-        }
-
     def arrays(self, carry: list[np.ndarray]) -> dict[str, np.ndarray]:
         stepping, evaluating = self.stepping, self.evaluating
         return {
@@ -88,21 +75,25 @@ class Progress:
         self.evaluations = {key[7:]: list(arrays[key]) for key in arrays if key.startswith("metric/")}
         return [arrays[key] for key in sorted(arrays) if key.startswith("carry/")]
 
-    def traces(self) -> list[Trace]:
-        """Each lane's part of what the group showed, cut where the lane ended."""
+    def traces(self, facts: Mapping[str, Any]) -> list[Trace]:
+        """Each lane's part of what the group showed, cut where the lane ended, with these facts and the clock's."""
+        clock = {"evaluation_seconds": self.evaluating.seconds, "program_steps": self.at}
+        facts = {**facts, "lanes": len(self.cells), **self.stepping.facts("program"), **clock}
         losses = np.concatenate(self.losses)
         evaluations = {name: np.stack(values) for name, values in self.evaluations.items()}
         traces = []
         for lane, (cell, end) in enumerate(zip(self.cells, self.ends, strict=True)):
             steps = [step for step in self.evaluation_steps if end is None or step <= end]
-            trace = Trace(
-                cell,
-                self.status[lane],
-                self.reason[lane],
-                losses[: None if end is None else end + 1, lane].copy(),
-                np.array(steps, np.int32),
-                {name: values[: len(steps), lane] for name, values in evaluations.items()},
-                Counts(*(int(np.asarray(c)[lane]) for c in self.counts_at[len(steps) - 1])),
+            traces.append(
+                Trace(
+                    cell,
+                    self.status[lane],
+                    self.reason[lane],
+                    losses[: None if end is None else end + 1, lane].copy(),
+                    np.array(steps, np.int32),
+                    {name: values[: len(steps), lane] for name, values in evaluations.items()},
+                    Counts(*(int(np.asarray(c)[lane]) for c in self.counts_at[len(steps) - 1])),
+                    dict(facts),
+                )
             )
-            traces.append(trace)
         return traces

@@ -16,24 +16,25 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
 from optbench import environment
-from optbench.cell import Cell
+from optbench.cell import DTYPES, Cell
 from optbench.engines.lanes import Engine
-from optbench.engines.torch_eager import EagerBackend
+from optbench.engines.torch_eager import EagerBackend, TorchObjective, placed
 from optbench.engines.torch_ensemble import EnsembleBackend
+from optbench.rules.torch import Parameters
+from optbench.task import Task
 
 BACKENDS = {"eager": EagerBackend, "compiled": EagerBackend, "ensemble": EnsembleBackend}
-CALLED = {"gpu": "cuda"}
-"""Platforms that torch has another word for."""
 MATMULS = {"float32": "highest", "tensorfloat32": "high", "bfloat16": "medium"}
 """torch's names for the precisions of matrix products."""
 
 
 def entered(cell: Cell, platform: str) -> contextlib.AbstractContextManager[torch.device]:
     """The device of a platform; on an accelerator, float32 matrix products get the cell's precision."""
-    device = torch.device(CALLED.get(platform, platform))
+    device = torch.device("cuda" if platform == "gpu" else platform)
     if device.type != "cpu":
         torch.set_float32_matmul_precision(MATMULS[cell.precision])
         torch.backends.cudnn.allow_tf32 = cell.precision != "float32"
@@ -65,6 +66,32 @@ def device_facts(platform: str) -> dict[str, Any]:
         return {"device": "cpu", "device_kind": "cpu", "platform_version": ""}
     name = torch.cuda.get_device_name()
     return {"device": "cuda:0", "device_kind": name, "platform_version": torch.version.cuda or ""}
+
+
+def tried(task: Task) -> dict[str, Any]:
+    """Shapes and values of the loss, its gradient and the metrics at the first parameters; FLOP of products."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    functions = task.torch()
+
+    def put(tree: dict[str, Any]) -> Parameters:
+        return placed({name: np.asarray(each) for name, each in tree.items()}, DTYPES[0], "cpu")
+
+    data, draw = put(task.data()), put({name: table[0] for name, table in task.draws(0, 0, 1).items()})
+    params = {name: each.requires_grad_() for name, each in put(task.init(0)).items()}
+    with FlopCounterMode(display=False) as counter:
+        loss = functions.loss(params, data, draw)
+        facts: dict[str, Any] = {"loss_shape": list(loss.shape), "loss": float(loss.sum())}
+        if not facts["loss_shape"]:
+            grads = TorchObjective.gradient(loss, params, graph=False)
+            facts["gradient"] = {name: float(grad.abs().max()) for name, grad in grads.items()}
+    # Products alone are counted; what is element-wise is a few operations of each parameter.
+    facts["flops"] = float(counter.get_total_flops() + 6 * sum(each.numel() for each in params.values()))
+    facts["floats"] = 0
+    with torch.no_grad():
+        metrics = functions.evaluate(params, data)
+    facts["metrics"] = {name: list(torch.as_tensor(value).shape) for name, value in metrics.items()}
+    return facts
 
 
 run = Engine(BACKENDS, entered, device_facts, product).run

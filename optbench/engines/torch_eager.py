@@ -18,7 +18,7 @@ from optbench.cell import Cell
 from optbench.engines.lanes import BLOCK, WIDTH, Backend, Inputs
 from optbench.engines.measured import Stopwatch
 from optbench.metrics import Metric
-from optbench.protocol import Counts, Noise, Rule, Setting
+from optbench.protocol import Counts, Rule, Setting
 from optbench.rules.torch import Parameters, SeedNoise
 
 Loss = Callable[[Parameters], torch.Tensor]
@@ -183,9 +183,8 @@ class Lane(Stepped):
         names, losses = tuple(draws), []
         gradients, hvps, values = self.counts
         # A table is taken apart once for all steps: an index into it costs as much as an operation of the loss.
-        rows = (
-            zip(*(table.unbind() for table in draws.values()), strict=True) if draws else itertools.repeat(())
-        )
+        tables = [table.unbind() for table in draws.values()]
+        rows = zip(*tables, strict=True) if tables else itertools.repeat(())
         for t, row in zip(range(start, stop), rows, strict=False):
             self.draw = dict(zip(names, row, strict=True))
             self.params, self.state, loss, used = self.rule.step(self.params, self.state, self.objective, t)
@@ -195,38 +194,28 @@ class Lane(Stepped):
         return torch.stack(losses).detach()
 
 
-def shared_noise(seed: int) -> Noise:
-    """The draws that JAX has; jax is imported for a comparison only."""
-    from optbench.rules.key_draws import TorchKeyNoise
-
-    return TorchKeyNoise(seed)
-
-
 class EagerBackend(TorchBackend):
     """Advances a group of lanes, one after the other."""
 
     def start(self) -> None:
-        arrays, factors = self.inputs.lane_arrays(), self.factors()
+        arrays, factors, noisy = self.inputs.lane_arrays(), self.factors(), SeedNoise
+        if self.inputs.cell.twin is not None:  # the draws of JAX, which is imported for a comparison only
+            from optbench.rules.key_draws import TorchKeyNoise as noisy
         self.slots = arrays["slot"].tolist()
         self.parts = []
         for i, (cell, noise) in enumerate(zip(self.inputs.cells, arrays["noise"].tolist(), strict=True)):
             first = self.put({name: stack[i] for name, stack in arrays["params"].items()})
             params = {name: tensor.requires_grad_() for name, tensor in first.items()}
-            drawn = SeedNoise(noise) if cell.twin is None else shared_noise(noise)
-            setting = Setting(factors.__getitem__, drawn, cell.steps, cell.task.roles())
+            setting = Setting(factors.__getitem__, noisy(noise), cell.steps, cell.task.roles())
             self.parts.append(Lane(cell, params, setting, self))
         self.describe(self.parts[0].params)
-        if self.mode == "compiled":
-            self.compile()
-
-    def compile(self) -> None:
-        """Take one gradient that nobody uses, so that it compiles off the clock."""
-        with Stopwatch() as compiling:
-            self.prepare(0)
-            lane = self.parts[0]
-            lane.draw = {name: table[self.slots[0], 0] for name, table in self.draws.items()}
-            lane.objective.value_and_grad(lane.params)
-        self.facts |= compiling.facts("compile")
+        if self.mode == "compiled":  # take one gradient that nobody uses, so that it compiles off the clock
+            with Stopwatch() as compiling:
+                self.prepare(0)
+                lane = self.parts[0]
+                lane.draw = {name: table[self.slots[0], 0] for name, table in self.draws.items()}
+                lane.objective.value_and_grad(lane.params)
+            self.facts |= compiling.facts("compile")
 
     def advance(self, start: int, stop: int) -> np.ndarray:
         span = slice(start % BLOCK, start % BLOCK + stop - start)

@@ -1,14 +1,16 @@
 """Lanes in PyTorch side by side: one gradient of all lanes by torch.func, one optimizer for each learning rate.
 
 For small tasks, where an eager step is nearly all overhead. The lanes' parameters are stacked [lanes, ...]; lanes
-that differ in the seed only lie next to each other and share an optimizer over that part of the stack. So it is
-for element-wise optimizers (`Optimizer.elementwise`). The
-gradient is taken at a fixed width, padded with lanes that never move, so that no lane's bits depend on the others.
+that differ in the seed only lie next to each other and share an optimizer over that part of the stack, which must be
+element-wise. The gradient is taken at a fixed width, padded with lanes that never move, so that no lane's bits depend
+on the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,16 +21,6 @@ from optbench.protocol import Counts, Rule, Setting
 from optbench.rules.torch import Parameters, SeedNoise
 
 
-class Given:
-    """An objective whose gradient has been computed already, for all lanes at once."""
-
-    def __init__(self, loss: torch.Tensor, grads: Parameters):
-        self.loss, self.grads = loss, grads
-
-    def value_and_grad(self, params: Parameters) -> tuple[torch.Tensor, Parameters]:
-        return self.loss, self.grads
-
-
 class Part(Stepped):
     """Lanes that differ in the seed only: rows of the stack, and their optimizer."""
 
@@ -37,8 +29,10 @@ class Part(Stepped):
         self.rows = rows
 
     def step(self, losses: torch.Tensor, grads: Mapping[str, torch.Tensor], t: int) -> None:
-        mine = Given(losses[self.rows], {name: grad[self.rows] for name, grad in grads.items()})
-        done = self.rule.step(self.params, self.state, mine, t)  # pyright: ignore[reportArgumentType]
+        """The gradient has been computed already, for all lanes at once."""
+        mine = losses[self.rows], {name: grad[self.rows] for name, grad in grads.items()}
+        given: Any = SimpleNamespace(value_and_grad=lambda params: mine)
+        done = self.rule.step(self.params, self.state, given, t)
         self.state = done.state
         self.counts = Counts(*map(sum, zip(self.counts, done.counts, strict=True)))
 
@@ -56,7 +50,7 @@ class EnsembleBackend(TorchBackend):
         padded = np.array(order + order[:1] * (self.width - len(cells)))
         self.slots = torch.tensor(arrays["slot"][padded], dtype=torch.int64, device=self.device)
         self.params = self.put({name: stack[padded] for name, stack in arrays["params"].items()})
-        self.parts = []
+        self.parts, self.part = [], {}
         for value in sorted(set(numbers)):
             members = [lane for lane in order if numbers[lane] == value]
             rows = slice(order.index(members[0]), order.index(members[-1]) + 1)
@@ -64,6 +58,7 @@ class EnsembleBackend(TorchBackend):
             cell = cells[members[0]]
             rule = cell.optimizer.torch(Setting(factors.__getitem__, SeedNoise(0), cell.steps))
             self.parts.append(Part(rows, params, rule))
+            self.part |= dict.fromkeys(members, self.parts[-1])
         self.gradient = torch.func.vmap(torch.func.grad_and_value(self.loss), in_dims=(0, None, 0))
         self.describe({name: stack[0] for name, stack in self.params.items()})
 
@@ -85,27 +80,20 @@ class EnsembleBackend(TorchBackend):
                     points[name][part.rows] = values
             metrics = torch.func.vmap(self.task_metrics, in_dims=(0, None))(points, self.data)
         if self.metrics:
-            lanes = [{name: stack[row] for name, stack in points.items()} for row in range(self.width)]
             rows = [
-                self.measure(params, slot) for params, slot in zip(lanes, self.slots.tolist(), strict=True)
+                self.measure({name: stack[row] for name, stack in points.items()}, slot)
+                for row, slot in enumerate(self.slots.tolist())
             ]
-            metrics |= {
-                metric.name: torch.stack([row[metric.name] for row in rows]) for metric in self.metrics
-            }
+            metrics |= {each.name: torch.stack([row[each.name] for row in rows]) for each in self.metrics}
         return {name: values.cpu().numpy()[self.row] for name, values in metrics.items()}
 
     def counts(self) -> Counts:
-        return Counts(*np.array(self.by_lane([part.counts for part in self.parts]), np.int64).T)
+        return Counts(*np.array([part.counts for part in self.by_lane()], np.int64).T)
 
     def state_bytes(self) -> list[int]:
         """Each lane's share of its optimizer."""
-        return self.by_lane([part.state_bytes() // (part.rows.stop - part.rows.start) for part in self.parts])
+        return [part.state_bytes() // (part.rows.stop - part.rows.start) for part in self.by_lane()]
 
-    def by_lane(self, values: list) -> list:
-        """A value of each part for each of its lanes."""
-        each = [
-            value
-            for part, value in zip(self.parts, values, strict=True)
-            for _ in range(part.rows.start, part.rows.stop)
-        ]
-        return [each[row] for row in self.row]
+    def by_lane(self) -> list[Part]:
+        """The part that each lane is in."""
+        return [self.part[lane] for lane in range(len(self.inputs.cells))]

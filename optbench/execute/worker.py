@@ -69,7 +69,7 @@ def work(message: Mapping[str, Any], say: Any) -> dict[str, Any]:
     from optbench.fields import digest
     from optbench.plan import Program
     from optbench.resultfile import encoded
-    from optbench.store import Held, Kept, Store
+    from optbench.store import Kept, Store
 
     program, store = Program.of(message["program"]), Store(message["results"])
     framework = program.cells[0].framework
@@ -87,7 +87,7 @@ def work(message: Mapping[str, Any], say: Any) -> dict[str, Any]:
     code = digest([environment.version("optbench"), environment.commit(), environment.version(framework)])[:8]
 
     def keep(group: int) -> Kept:
-        return Held(store.keep(f"{program.id}-{group}-{code}").path)
+        return store.keep(f"{program.id}-{group}-{code}", held=True)
 
     peak = engine.watch_memory(program.device)
     how = (program.cells, program.mode, program.device, observe, keep, program.width, program.metrics)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.fields import UserError, hyper
+from optbench.lazy import np
 from optbench.task import Functions, Target, stream
 from optbench.tasks.data import digits
 from optbench.tasks.network import PARTS, DigitsNetwork, Operations, joined, means_by_part
@@ -29,11 +30,12 @@ INCOMING = 15
 @dataclass(frozen=True, kw_only=True)
 class Autoencoder(DigitsNetwork):
     __doc__ = __doc__
-    name: ClassVar[str] = "autoencoder"
     source: ClassVar[str] = (
         "doi:10.1126/science.1127647; Martens, ICML 2010; digits of UCI 1998 (scikit-learn)"
     )
     score: ClassVar[str] = "test_mse"
+    horizon: ClassVar[int] = 1000
+    """About a hundred epochs."""
 
     width: int = hyper(128, "units of the first and the last hidden layer", bounds="[1, 16384]")
     layers: int = hyper(3, "hidden layers before the code, each half of the one before", bounds="[1, 12]")
@@ -47,11 +49,6 @@ class Autoencoder(DigitsNetwork):
                 f"task autoencoder: width={self.width} cannot be halved {self.layers - 1} times. "
                 f"Give a width that {2 ** (self.layers - 1)} divides, or fewer layers."
             )
-
-    @property
-    def horizon(self) -> int:
-        """About a hundred epochs."""
-        return 1000
 
     def targets(self) -> tuple[Target, ...]:
         """Better than the mean image, than principal components, and than most."""
@@ -68,8 +65,6 @@ class Autoencoder(DigitsNetwork):
 
     def init(self, seed: int) -> dict[str, Any]:
         """Sparse weights [out, in], zero biases."""
-        import numpy as np
-
         rng, params = stream(seed, "init"), {}
         for i, (fan_in, fan_out) in enumerate(itertools.pairwise(self.sizes)):
             weights = rng.standard_normal((fan_out, fan_in))

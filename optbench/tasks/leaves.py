@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 from optbench.fields import hyper
-from optbench.task import Functions, Task, stream
-
-if TYPE_CHECKING:
-    import numpy as np
+from optbench.lazy import np
+from optbench.task import Functions, stream
+from optbench.tasks.network import Operations, WrittenOnce
 
 SHAPES: dict[str, tuple[int, ...]] = {
     "column": (5, 1),
@@ -37,9 +36,8 @@ LARGE = {"long": (2, 260), "middle": (40, 3), "tall": (260, 2)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Leaves(Task):
+class Leaves(WrittenOnce):
     __doc__ = __doc__
-    name: ClassVar[str] = "leaves"
 
     large: bool = hyper(False, "adds large leaves", choices=(False, True))
     varied: bool = hyper(
@@ -80,41 +78,24 @@ class Leaves(Task):
     def data(self) -> dict[str, np.ndarray]:
         """Curvatures h, minima c, couplings a, and the weights with which a leaf is projected to a number."""
         kinds = {"h": (0.3, 3.0), "c": (-1.0, 1.0), "a": (-1.0, 1.0)}
-        return {
-            **{kind: stream(7, f"{kind}.").uniform(*ends, self.count()) for kind, ends in kinds.items()},
-            **{
-                f"w.{name}": stream(7, f"w.{name}").uniform(0.5, 1.5, shape)
-                for name, shape in self.shapes().items()
-            },
-        }
+        arrays = {kind: stream(7, f"{kind}.").uniform(*ends, self.count()) for kind, ends in kinds.items()}
+        weights = {f"w.{name}": shape for name, shape in self.shapes().items()}
+        return arrays | {name: stream(7, name).uniform(0.5, 1.5, shape) for name, shape in weights.items()}
 
     def draws(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
-        import numpy as np
-
         t = np.arange(start, stop)[:, None]
         lit = {name: np.ones((stop - start, math.prod(shape))) for name, shape in self.lit().items()}
         lit["sparse"][:] = (np.arange(6) + t) % 3 == 0
         lit["late"][:] = t >= WAKES
-        noise = [
-            stream(self.own(seed), f"z/{t}").uniform(-0.5, 0.5, self.count()) for t in range(start, stop)
-        ]
+        rngs = [stream(self.own(seed), f"z/{t}") for t in range(start, stop)]
+        noise = [rng.uniform(-0.5, 0.5, self.count()) for rng in rngs]
         return {"z": np.stack(noise), "lit": np.hstack(list(lit.values()))}
 
-    def jax(self) -> Functions:
-        import jax.numpy as jnp
-
-        return self.functions(jnp.concatenate)
-
-    def torch(self) -> Functions:
-        import torch
-
-        return self.functions(torch.cat)
-
-    def functions(self, join: Any) -> Functions:
+    def functions(self, ops: Operations) -> Functions:
         """The loss and the weighted sum of each leaf."""
 
         def loss(params: Any, data: Any, draw: Any) -> Any:
-            x = join([params[name].reshape(-1) for name in sorted(params) if name != "dead"])
+            x = ops.np.concatenate([params[name].reshape(-1) for name in sorted(params) if name != "dead"])
             apart = x - data["c"]
             each = draw["lit"] * (data["h"] * apart**2 / 2 + apart**4 / 50 + draw["z"] * x)
             return each.sum() + (draw["lit"] * data["a"] * x).sum() ** 2 / 20

@@ -13,27 +13,24 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
-from optbench.task import Functions, Target, stream
+from optbench.lazy import np
+from optbench.task import Arrays, Target, stream
 from optbench.tasks.data import digits
-from optbench.tasks.network import DigitsNetwork, Operations, joined, scores
+from optbench.tasks.network import Classifier, DigitsNetwork, Operations
 
 
 @dataclass(frozen=True, kw_only=True)
-class MLP(DigitsNetwork):
+class MLP(DigitsNetwork, Classifier):
     __doc__ = __doc__
-    name: ClassVar[str] = "mlp"
     source: ClassVar[str] = digits.SOURCE
     score: ClassVar[str] = "test_error"
     evaluations: ClassVar[int] = 20
+    horizon: ClassVar[int] = 250
+    """Some twenty-five epochs."""
 
     width: int = hyper(128, "units of each hidden layer", bounds="[1, 16384]")
     layers: int = hyper(2, "hidden layers", bounds="[0, 32]")
     batch: int = hyper(128, "images a step", bounds="[1, 1000]")
-
-    @property
-    def horizon(self) -> int:
-        """Some twenty-five epochs."""
-        return 250
 
     def targets(self) -> tuple[Target, ...]:
         """A network that works, a good one, and one that few methods reach within the horizon."""
@@ -48,8 +45,6 @@ class MLP(DigitsNetwork):
 
     def init(self, seed: int) -> dict[str, Any]:
         """He-normal weights [out, in], zero biases."""
-        import numpy as np
-
         rng = stream(seed, "init")
         sizes = [64, *[self.width] * self.layers, digits.CLASSES]
         params = {}
@@ -58,20 +53,10 @@ class MLP(DigitsNetwork):
             params[f"b{i}"] = np.zeros(fan_out)
         return params
 
-    def functions(self, ops: Operations) -> Functions:
-        def logits(params, x):
-            for i in range(self.layers):
-                x = ops.nn.relu(ops.linear(x, params[f"w{i}"], params[f"b{i}"]))
-            return ops.linear(x, params[f"w{self.layers}"], params[f"b{self.layers}"])
-
-        def loss(params, data, draw):
-            rows = draw["rows"]
-            return ops.mean_cross_entropy(logits(params, data["train_x"][rows]), data["train_y"][rows])
-
-        def evaluate(params, data):
-            return scores(ops, logits(params, joined(ops, data, "x")), data)
-
-        return Functions(loss, evaluate)
+    def logits(self, ops: Operations, params: Arrays, x: Any) -> Any:
+        for i in range(self.layers):
+            x = ops.nn.relu(ops.linear(x, params[f"w{i}"], params[f"b{i}"]))
+        return ops.linear(x, params[f"w{self.layers}"], params[f"b{self.layers}"])
 
     def working_floats(self) -> int:
         """Inputs, units before and after each ReLU, logits."""

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
-from optbench.task import Functions, Target, stream
+from optbench.lazy import np
+from optbench.task import Arrays, Target, stream
 from optbench.tasks.data import text
-from optbench.tasks.network import PARTS, Network, Operations, joined, scores
+from optbench.tasks.network import PARTS, Classifier, Operations
 
 PRIME, BASE = 2**31 - 1, 1_000_003
 EVALUATED = 2048
@@ -26,23 +27,21 @@ EVALUATED = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
-class NGrams(Network):
+class NGrams(Classifier):
     __doc__ = __doc__
-    name: ClassVar[str] = "ngrams"
     source: ClassVar[str] = "arXiv:1607.01759, arXiv:0902.2206; text of Python's help()"
     score: ClassVar[str] = "test_loss"
     unit: ClassVar[str] = "characters"
     evaluations: ClassVar[int] = 10
+    horizon: ClassVar[int] = 400
+    """Half of the training part."""
+    x: ClassVar[str] = "features"
+    y: ClassVar[str] = "labels"
 
     orders: int = hyper(3, "the longest n-gram", bounds="[1, 16]")
     buckets: int = hyper(512, "rows of the embedding", bounds="[2, 1048576]")
     width: int = hyper(16, "columns of the embedding", bounds="[1, 4096]")
     batch: int = hyper(64, "characters a step", bounds="[1, 8192]")
-
-    @property
-    def horizon(self) -> int:
-        """Half of the training part."""
-        return 400
 
     def targets(self) -> tuple[Target, ...]:
         """Better than counting characters, a good model, and one that few methods reach within the horizon."""
@@ -53,8 +52,6 @@ class NGrams(Network):
 
     def init(self, seed: int) -> dict[str, Any]:
         """Normal rows [buckets, width]; weights [vocabulary, width] and shifts of 0."""
-        import numpy as np
-
         vocabulary = text.load("pydoc").vocabulary
         return {
             "embedding": stream(seed, "init").standard_normal((self.buckets, self.width)),
@@ -64,8 +61,6 @@ class NGrams(Network):
 
     def hashed(self, tokens: Any) -> tuple[Any, Any]:
         """The buckets of the n-grams before each character [n - orders, orders], and the characters."""
-        import numpy as np
-
         codes, found = tokens.astype(np.int64) + 1, []
         value, power = np.zeros(len(codes) - self.orders, np.int64), 1
         for order in range(1, self.orders + 1):
@@ -76,8 +71,6 @@ class NGrams(Network):
 
     def data(self) -> dict[str, Any]:
         """Training features and labels, and what is evaluated of each part."""
-        import numpy as np
-
         parts = {part: self.hashed(tokens) for part, tokens in text.load("pydoc").parts().items()}
         arrays: dict[str, Any] = {"features": parts["train"][0], "labels": parts["train"][1]}
         for part in PARTS:
@@ -92,22 +85,9 @@ class NGrams(Network):
     def rows(self) -> int:
         return len(text.load("pydoc").parts()["train"]) - self.orders
 
-    def functions(self, ops: Operations) -> Functions:
-        def logits(params, features):
-            return ops.linear(
-                params["embedding"][ops.integers(features)].mean(1), params["head"], params["head_shift"]
-            )
-
-        def loss(params, data, draw):
-            rows = draw["rows"]
-            labels = ops.integers(data["labels"][rows])
-            return ops.mean_cross_entropy(logits(params, data["features"][rows]), labels)
-
-        def evaluate(params, data):
-            labels = {f"{part}_y": ops.integers(data[f"{part}_y"]) for part in PARTS}
-            return scores(ops, logits(params, joined(ops, data, "x")), labels)
-
-        return Functions(loss, evaluate)
+    def logits(self, ops: Operations, params: Arrays, x: Any) -> Any:
+        features = params["embedding"][ops.integers(x)].mean(1)
+        return ops.linear(features, params["head"], params["head_shift"])
 
     def working_floats(self) -> int:
         return self.batch * ((self.orders + 1) * self.width + 2 * text.load("pydoc").vocabulary)

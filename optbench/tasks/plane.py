@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
+from optbench.lazy import np
 from optbench.task import Arrays, Presets, Target, Task
 
 STARTS = {"valley": (-1.2, 1.0), "bowl": (-1.8, 0.4)}
@@ -28,23 +29,16 @@ DENSE = 1000
 @dataclass(frozen=True, kw_only=True)
 class Plane(Task):
     __doc__ = __doc__
-    name: ClassVar[str] = "plane"
     presets: ClassVar[Presets] = {"valley": {"function": "valley"}, "bowl": {"function": "bowl"}}
     source: ClassVar[str] = "Rosenbrock 1960, doi:10.1093/comjnl/3.3.175; synthetic"
     optimum: ClassVar[float | None] = 0.0
     toy: ClassVar[bool] = True
+    horizon: ClassVar[int] = 500
+    """Short: every step is evaluated."""
+    seeded: ClassVar[bool] = False
+    """One path for each learning rate."""
 
     function: str = hyper("valley", "which function", choices=tuple(STARTS))
-
-    @property
-    def seeded(self) -> bool:
-        """One path for each learning rate."""
-        return False
-
-    @property
-    def horizon(self) -> int:
-        """Short: every step is evaluated."""
-        return 500
 
     def targets(self) -> tuple[Target, ...]:
         """From about a sixth of the way down to well below what a picture shows."""
@@ -70,8 +64,6 @@ class Plane(Task):
         return table, STARTS[self.function], MINIMA[self.function]
 
     def init(self, seed: int) -> dict[str, Any]:
-        import numpy as np
-
         return {"x": np.array(STARTS[self.function])}
 
     def flops(self) -> float:

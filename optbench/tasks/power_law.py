@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
-from optbench.task import Functions, Target, Task, stream
+from optbench.lazy import np
+from optbench.task import Arrays, Target, Task, stream
 from optbench.tasks.quadratic import rotated, value
 
 
 @dataclass(frozen=True, kw_only=True)
 class PowerLaw(Task):
     __doc__ = __doc__
-    name: ClassVar[str] = "power_law"
     source: ClassVar[str] = "synthetic; spectra after arXiv:2010.13456"
     optimum: ClassVar[float | None] = 0.0
     toy: ClassVar[bool] = True
@@ -41,20 +41,14 @@ class PowerLaw(Task):
 
     def init(self, seed: int) -> dict[str, Any]:
         """Random signs of the start's parts along the eigenvectors."""
-        import numpy as np
-
         i = np.arange(1, self.dim + 1)
         energies = i**-self.q
         parts = np.sqrt(2 * energies / energies.sum() * i**self.p)
         signs = stream(seed, "init").choice([-1.0, 1.0], self.dim)
         return {"x": basis(self.dim, self.p, self.rotation)[1] @ (signs * parts)}
 
-    def jax(self) -> Functions:
-        return Functions(
-            lambda params, data, draw: value(params, data), lambda params, data: {"loss": value(params, data)}
-        )
-
-    torch = jax
+    def loss(self, params: Arrays, data: Arrays) -> Any:
+        return value(params, data)
 
     def flops(self) -> float:
         return 4.0 * self.dim**2
@@ -62,6 +56,4 @@ class PowerLaw(Task):
 
 @functools.lru_cache(maxsize=8)
 def basis(dim: int, p: float, rotation: int | None) -> tuple[Any, Any]:
-    import numpy as np
-
     return rotated(np.arange(1, dim + 1) ** -p, rotation)

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
+from optbench.lazy import np
 from optbench.task import Functions, Presets, Target, Task, stream
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quadratic(Task):
     __doc__ = __doc__
-    name: ClassVar[str] = "quadratic"
     presets: ClassVar[Presets] = {
         "quadratic_10": {"dim": 10},
         "quadratic_10_1e4": {"dim": 10, "condition": 1e4},
@@ -58,15 +58,11 @@ class Quadratic(Task):
 
     def init(self, seed: int) -> dict[str, Any]:
         """A random direction, scaled so that the loss is 1."""
-        import numpy as np
-
         x = stream(seed, "init").standard_normal(self.dim)
         return {"x": x / np.sqrt(x @ self.data()["A"] @ x / 2)}
 
     def draws(self, seed: int, start: int, stop: int) -> dict[str, Any]:
         """The linear term of each step's loss, where there is noise."""
-        import numpy as np
-
         if not self.noise:
             return {}
         scale = self.noise / np.sqrt(self.dim)
@@ -94,8 +90,6 @@ def value(params: Any, data: Any) -> Any:
 @functools.lru_cache(maxsize=8)
 def matrix(dim: int, condition: float, spectrum: str, rotation: int | None) -> Any:
     """A of a spectrum."""
-    import numpy as np
-
     if spectrum == "log":
         values = condition ** -np.linspace(0, 1, dim) if dim > 1 else np.ones(1)
     else:
@@ -107,8 +101,6 @@ def matrix(dim: int, condition: float, spectrum: str, rotation: int | None) -> A
 
 def rotated(values: Any, rotation: int | None) -> tuple[Any, Any]:
     """A = R diag(lambda) R^T, symmetric to the last bit, and R."""
-    import numpy as np
-
     if rotation is None:
         return np.diag(values), np.eye(len(values))
     basis, triangle = np.linalg.qr(stream(rotation, "rotation").standard_normal((len(values),) * 2))

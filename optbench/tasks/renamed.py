@@ -6,9 +6,8 @@ order does the same arithmetic. `salt` moves the seeds.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from optbench import origin
 from optbench.fields import UserError
@@ -23,7 +22,6 @@ SIZES = ("width", "units", "dim")
 @dataclass(frozen=True, kw_only=True)
 class Renamed(Task):
     __doc__ = __doc__
-    name: ClassVar[str] = "renamed"
 
     inner: Task
     salt: int = 0
@@ -84,7 +82,7 @@ for _name in set(vars(Task)) - set(vars(Renamed)) - {"kind", "plain"}:
 
 def hidden(task: Task, use: int) -> Renamed:
     """A task of the same kind that no earlier use has shown: other seeds, sizes and names, another rotation."""
-    fields = {spec.name: getattr(task, spec.name) for spec in dataclasses.fields(task)}
+    fields = vars(task)
     changed = {name: fields[name] + fields[name] // 4 + use for name in SIZES if name in fields}
     if fields.get("rotation") is not None:
         changed["rotation"] = fields["rotation"] + use

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.fields import UserError, hyper
+from optbench.lazy import np
 from optbench.task import Functions, Presets, Target, stream
 from optbench.tasks.data import digits, images
 from optbench.tasks.network import Network, Operations, joined, scores
@@ -109,8 +110,6 @@ class ResNet(Network):
 
     def init(self, seed: int) -> dict[str, Any]:
         """He-normal weights [out, in, 3, 3] and [out, in], gains of 1, shifts of 0."""
-        import numpy as np
-
         rng, params = stream(seed, "init"), {}
         for layer in sum(self.layers(), ()):
             shape, scale = (layer.outputs, layer.inputs, 3, 3), np.sqrt(2 / (9 * layer.inputs))
@@ -124,8 +123,6 @@ class ResNet(Network):
 
     def data(self) -> dict[str, Any]:
         """Training images with a rim as wide as they may move, and what is evaluated of each part."""
-        import numpy as np
-
         arrays, rim = images.load(self.dataset), (self.rim, self.rim)
         pixels = arrays["train_x"]
         few = len(arrays["validation_y"])
@@ -144,8 +141,6 @@ class ResNet(Network):
 
     def draws(self, seed: int, start: int, stop: int) -> dict[str, Any]:
         """The rows of each batch, the corner at which each image is cut out, and whether it is mirrored."""
-        import numpy as np
-
         drawn = super().draws(seed, start, stop)
         if self.augment:
             rngs = [stream(seed, f"augmentation/{t}") for t in range(start, stop)]
@@ -170,11 +165,11 @@ class ResNet(Network):
 
     def functions(self, ops: Operations) -> Functions:
         layers, groups, size = self.layers(), self.groups, self.facts.size
-        cut = jax_cut if ops.framework == "jax" else torch_cut
+        cut = jax_cut if ops.jax else torch_cut
 
         def logits(params, data, x, convolve):
             x = (ops.cast(x, data["mean"].dtype) - data["mean"]) / data["deviation"]
-            if ops.framework == "jax":
+            if ops.jax:
                 return jax_logits(layers, groups, params, x, convolve)
             return torch_logits(layers, groups, params, x)
 

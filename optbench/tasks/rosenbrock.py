@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
+from optbench.lazy import np
 from optbench.task import Arrays, Presets, Target, Task, stream
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rosenbrock(Task):
     __doc__ = __doc__
-    name: ClassVar[str] = "rosenbrock"
     presets: ClassVar[Presets] = {
         "rosenbrock_2": {"dim": 2},
         "rosenbrock_10": {"dim": 10},
@@ -53,8 +53,6 @@ class Rosenbrock(Task):
 
     def init(self, seed: int) -> dict[str, Any]:
         """(-1.2, 1, -1.2, ..) and the jitter."""
-        import numpy as np
-
         start = np.where(np.arange(self.dim) % 2 == 0, -1.2, 1.0)
         return {"x": start + self.jitter * stream(seed, "init").standard_normal(self.dim)}
 

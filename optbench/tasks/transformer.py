@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.fields import UserError, hyper
+from optbench.lazy import np
 from optbench.task import Arrays, Functions, Presets, Target, stream
 from optbench.tasks.data import text
 from optbench.tasks.network import PARTS, Network, Operations, means_by_part
@@ -47,7 +48,6 @@ EPSILON = 1e-5
 @dataclass(frozen=True, kw_only=True)
 class Transformer(Network):
     __doc__ = __doc__
-    name: ClassVar[str] = "transformer"
     presets: ClassVar[Presets] = {
         "transformer_8": {"d_model": 16, "layers": 1, "heads": 2, "context": 8},
         "transformer_tiny": {"d_model": 32, "layers": 1, "heads": 2, "context": 32},
@@ -93,8 +93,6 @@ class Transformer(Network):
 
     def init(self, seed: int) -> dict[str, Any]:
         """Normal weights [out, in], gains of 1."""
-        import numpy as np
-
         rng, d, wider = stream(seed, "init"), self.d_model, self.wider
 
         def normal(rows: int, columns: int, scale: float = 1.0) -> Any:
@@ -118,8 +116,6 @@ class Transformer(Network):
 
     def data(self) -> dict[str, Any]:
         """The training part [n], and windows [w, context + 1] of each part, in their order, that are evaluated."""
-        import numpy as np
-
         parts = text.load(self.dataset).parts()
         few = min(EVALUATED, EVALUATED_BATCHES * self.batch * self.context, len(parts["validation"]) - 1)
         arrays = {"tokens": np.asarray(parts["train"])}
@@ -132,8 +128,6 @@ class Transformer(Network):
         return arrays
 
     def draws(self, seed: int, start: int, stop: int) -> dict[str, Any]:
-        import numpy as np
-
         places = len(text.load(self.dataset).parts()["train"]) - self.context
         rngs = [stream(seed, f"batches/{t}") for t in range(start, stop)]
         return {"starts": np.stack([rng.integers(places, size=self.batch) for rng in rngs]).astype(np.int32)}
@@ -152,7 +146,7 @@ class Transformer(Network):
         return text.notes(self.dataset)
 
     def functions(self, ops: Operations) -> Functions:
-        network = jax_logits if ops.framework == "jax" else torch_logits
+        network = jax_logits if ops.jax else torch_logits
 
         def losses(params, windows):
             windows = ops.integers(windows)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
+from optbench.lazy import np
 from optbench.task import Functions, Presets, Target, stream
 from optbench.tasks.network import PARTS, Network, Operations, joined, means_by_part
 
@@ -28,7 +29,6 @@ HELD_OUT = 500
 @dataclass(frozen=True, kw_only=True)
 class XorRNN(Network):
     __doc__ = __doc__
-    name: ClassVar[str] = "xor_rnn"
     presets: ClassVar[Presets] = {"xor_rnn_32": {"length": 32}}
     source: ClassVar[str] = "doi:10.1162/neco.1997.9.8.1735; arXiv:1512.04202"
     score: ClassVar[str] = "test_error"
@@ -53,8 +53,6 @@ class XorRNN(Network):
 
     def sequences(self, rng: Any, count: int) -> dict[str, Any]:
         """Signs as bits [count, length], and the two marked places [count, 2]."""
-        import numpy as np
-
         first = np.floor(rng.random(count) * 0.1 * self.length)
         second = np.floor((0.1 + rng.random(count) * 0.4) * self.length)
         # Where a tenth of the length is not an integer, both may fall on the same step: the second moves on.
@@ -71,8 +69,6 @@ class XorRNN(Network):
         return arrays
 
     def draws(self, seed: int, start: int, stop: int) -> dict[str, Any]:
-        import numpy as np
-
         drawn = [self.sequences(stream(seed, f"batches/{t}"), self.batch) for t in range(start, stop)]
         return {key: np.stack([each[key] for each in drawn]) for key in drawn[0]}
 
@@ -81,8 +77,6 @@ class XorRNN(Network):
 
     def init(self, seed: int) -> dict[str, Any]:
         """Small normal weights [out, in], an orthogonal recurrent matrix, zero biases."""
-        import numpy as np
-
         rng = stream(seed, "init")
         basis, triangle = np.linalg.qr(rng.standard_normal((self.units, self.units)))
         return {

@@ -14,30 +14,29 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from optbench.fields import hyper
-from optbench.task import Functions, Target, stream
-from optbench.tasks.network import PARTS, Network, Operations, joined, scores
+from optbench.lazy import np
+from optbench.task import Arrays, Target, stream
+from optbench.tasks.network import PARTS, Classifier, Operations
 
 SAMPLES = {"train": 4096, "validation": 1024, "test": 1024}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Zipf(Network):
+class Zipf(Classifier):
     __doc__ = __doc__
-    name: ClassVar[str] = "zipf"
     source: ClassVar[str] = "synthetic, after arXiv:2402.19449"
     score: ClassVar[str] = "test_loss"
     toy: ClassVar[bool] = True
     evaluations: ClassVar[int] = 10
+    horizon: ClassVar[int] = 500
+    """Some eight epochs."""
+    x: ClassVar[str] = "inputs"
+    y: ClassVar[str] = "labels"
 
     classes: int = hyper(128, "classes", bounds="[2, 65536]")
     dim: int = hyper(32, "inputs", bounds="[1, 4096]")
     signal: float = hyper(3.0, "s, the distance of class means in standard deviations", bounds="(0, inf)")
     batch: int = hyper(64, "samples a step", bounds="[1, 4096]")
-
-    @property
-    def horizon(self) -> int:
-        """Some eight epochs."""
-        return 500
 
     def targets(self) -> tuple[Target, ...]:
         """Better than the shares of the classes, a good model, and one that few methods reach within the horizon."""
@@ -48,8 +47,6 @@ class Zipf(Network):
 
     def init(self, seed: int) -> dict[str, Any]:
         """Zero weights [classes, dim] and shifts."""
-        import numpy as np
-
         return {"w": np.zeros((self.classes, self.dim)), "b": np.zeros(self.classes)}
 
     def data(self) -> dict[str, Any]:
@@ -58,18 +55,8 @@ class Zipf(Network):
     def rows(self) -> int:
         return SAMPLES["train"]
 
-    def functions(self, ops: Operations) -> Functions:
-        def logits(params, x):
-            return ops.linear(x, params["w"], params["b"])
-
-        def loss(params, data, draw):
-            rows = draw["rows"]
-            return ops.mean_cross_entropy(logits(params, data["inputs"][rows]), data["labels"][rows])
-
-        def evaluate(params, data):
-            return scores(ops, logits(params, joined(ops, data, "x")), data)
-
-        return Functions(loss, evaluate)
+    def logits(self, ops: Operations, params: Arrays, x: Any) -> Any:
+        return ops.linear(x, params["w"], params["b"])
 
     def working_floats(self) -> int:
         return self.batch * (self.dim + 2 * self.classes)
@@ -81,8 +68,6 @@ class Zipf(Network):
 @functools.lru_cache(maxsize=8)
 def samples(classes: int, dim: int, signal: float) -> dict[str, Any]:
     """Inputs [n, dim] and labels [n] to train on, and of each part what is evaluated."""
-    import numpy as np
-
     shares = 1 / np.arange(1, classes + 1)
     means = signal * stream(0, "means").standard_normal((classes, dim)) / np.sqrt(dim)
     arrays: dict[str, Any] = {}

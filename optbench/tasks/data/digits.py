@@ -10,12 +10,9 @@ import functools
 import hashlib
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from optbench.fields import UserError
-
-if TYPE_CHECKING:
-    import numpy as np
+from optbench.lazy import np
 
 PARTS = ("train", "validation", "test")
 CLASSES = 10
@@ -41,8 +38,6 @@ def data_hash() -> str:
 @functools.cache
 def splits() -> dict[str, np.ndarray]:
     """Images in [0, 1], float64 [n, 64], and labels of a fixed stratified 60 / 20 / 20 split."""
-    import numpy as np
-
     table = np.loadtxt(path(), delimiter=",")
     images, labels = table[:, :-1] / 16.0, table[:, -1].astype(np.int32)
     parts: dict[str, list[np.ndarray]] = {part: [] for part in PARTS}

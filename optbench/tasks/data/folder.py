@@ -11,12 +11,10 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from optbench.fields import UserError
-
-if TYPE_CHECKING:
-    import numpy as np
+from optbench.lazy import np
 
 VARIABLE = "OPTBENCH_DATA"
 
@@ -51,40 +49,33 @@ def use(path: str) -> None:
     os.environ[VARIABLE] = os.path.abspath(path)
 
 
-def given(missing: str, source: str) -> Path:
-    """The data folder; UserError if there is none, with what is missing."""
-    path = os.environ.get(VARIABLE)
-    if not path:
-        raise UserError(
-            f"{missing}: no data folder was given. Give it with --data DIR or in {VARIABLE}. {source}"
-        )
-    if not Path(path).is_dir():
-        raise UserError(f"{missing}: {VARIABLE}={path!r} is not a folder. Give one with --data DIR. {source}")
-    return Path(path)
-
-
 def locate(what: str, layouts: Sequence[Layout], source: str) -> list[Path]:
     """The files of the first layout that is complete; else a UserError that names a file that is missing."""
     first = next(iter(layouts[0].checksums))
-    base = given(f"{what}: {first!r} is missing", source)
+    said, base = f"{what}: {first!r} is missing", os.environ.get(VARIABLE)
+    if not base:
+        raise UserError(
+            f"{said}: no data folder was given. Give it with --data DIR or in {VARIABLE}. {source}"
+        )
+    if not Path(base).is_dir():
+        raise UserError(f"{said}: {VARIABLE}={base!r} is not a folder. Give one with --data DIR. {source}")
     wanted = [
-        [base / folder / name for name in layout.checksums] for layout in layouts for folder in layout.folders
+        [Path(base, folder, name) for name in layout.checksums]
+        for layout in layouts
+        for folder in layout.folders
     ]
     missing = [[path for path in paths if not path.is_file()] for paths in wanted]
-    for paths, lacking in zip(wanted, missing, strict=True):
-        if not lacking:
-            return paths
+    if [] in missing:
+        return wanted[missing.index([])]
     for paths, lacking in zip(wanted, missing, strict=True):
         if len(lacking) < len(paths):
             raise UserError(f"{what}: {lacking[0].name!r} is missing in '{lacking[0].parent}'. {source}")
     searched = ", ".join(dict.fromkeys(f"'{paths[0].parent}'" for paths in wanted))
-    raise UserError(f"{what}: {first!r} is missing; searched {searched}. {source}")
+    raise UserError(f"{said}; searched {searched}. {source}")
 
 
 def labelled(path: Path, pixels: np.ndarray, labels: np.ndarray) -> Labelled:
     """Images with their labels, once these are known to be labels."""
-    import numpy as np
-
     wrong = np.flatnonzero((labels < 0) | (labels >= CLASSES))
     if wrong.size:
         raise UserError(
@@ -95,26 +86,22 @@ def labelled(path: Path, pixels: np.ndarray, labels: np.ndarray) -> Labelled:
 
 
 def stamps(paths: Sequence[Path]) -> tuple[Stamp, ...]:
-    states = [(path, path.stat()) for path in paths]
-    return tuple(Stamp(path, state.st_size, state.st_mtime_ns) for path, state in states)
+    return tuple(Stamp(path, (state := path.stat()).st_size, state.st_mtime_ns) for path in paths)
 
 
 @functools.lru_cache(maxsize=256)
-def checksum(file: Stamp, kind: str) -> str:
-    """The MD5 or SHA-256 of a file, in hex."""
+def has(file: Stamp, checksum: str) -> bool:
+    """Whether this is the MD5 or SHA-256 of a file, in hex."""
+    kind = "md5" if len(checksum) == 32 else "sha256"
     with file.path.open("rb") as opened:
-        return hashlib.file_digest(opened, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
+        found = hashlib.file_digest(opened, lambda: hashlib.new(kind, usedforsecurity=False))
+    return found.hexdigest() == checksum
 
 
 def notes(paths: Sequence[Path], layouts: Sequence[Layout]) -> list[str]:
     """A sentence if files are not those that were published; they are used all the same."""
     published = {name: value for layout in layouts for name, value in layout.checksums.items()}
-    other = [
-        file.path
-        for file in stamps(paths)
-        if checksum(file, "md5" if len(published[file.path.name]) == 32 else "sha256")
-        != published[file.path.name]
-    ]
+    other = [file.path for file in stamps(paths) if not has(file, published[file.path.name])]
     if not other:
         return []
     names = ", ".join(path.name for path in other)
@@ -125,8 +112,6 @@ def notes(paths: Sequence[Path], layouts: Sequence[Layout]) -> list[str]:
 
 def digest(*arrays: np.ndarray) -> str:
     """Sixteen hex digits of the numbers and shapes, whatever kind of file they came from."""
-    import numpy as np
-
     sha = hashlib.sha256()
     for array in arrays:
         sha.update(str((array.dtype.str, array.shape)).encode())

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from optbench.fields import UserError
+from optbench.lazy import np
 from optbench.tasks.data import cifar10, digits, folder, mnist
 from optbench.tasks.data.digits import PARTS
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 class Kind(NamedTuple):
@@ -24,16 +22,16 @@ class Kind(NamedTuple):
     """How many pixels an image may be moved without losing what it shows."""
     flips: bool
     """Whether an image and its mirror image show the same: not so for digits."""
-    held_out: int
-    """How many of the published training images are kept for validation."""
 
 
 KINDS = {
-    "digits": Kind(8, 1, shift=1, flips=False, held_out=0),
-    "mnist": Kind(mnist.SIZE, 1, shift=2, flips=False, held_out=5000),
-    "cifar10": Kind(cifar10.SIZE, 3, shift=4, flips=True, held_out=5000),
+    "digits": Kind(8, 1, shift=1, flips=False),
+    "mnist": Kind(mnist.SIZE, 1, shift=2, flips=False),
+    "cifar10": Kind(cifar10.SIZE, 3, shift=4, flips=True),
 }
 
+HELD_OUT = 5000
+"""How many of the published training images are kept for validation, at most."""
 FILES = {"mnist": mnist, "cifar10": cifar10}
 """The modules that read a data set from a local folder."""
 
@@ -62,8 +60,6 @@ def stamps(name: str) -> tuple[folder.Stamp, ...]:
 @functools.lru_cache(maxsize=2)
 def read(name: str, files: tuple[folder.Stamp, ...]) -> tuple[dict[str, np.ndarray], str]:
     """The arrays and their digest; the published test part is the test part."""
-    import numpy as np
-
     if name == "digits":
         arrays = dict(digits.splits())
         for part in PARTS:
@@ -71,7 +67,7 @@ def read(name: str, files: tuple[folder.Stamp, ...]) -> tuple[dict[str, np.ndarr
             arrays[f"{part}_x"] = pixels.reshape(-1, 1, KINDS[name].size, KINDS[name].size)
     else:
         (x, y), (test_x, test_y) = FILES[name].read([file.path for file in files])
-        held = min(KINDS[name].held_out, len(y) // 5)
+        held = min(HELD_OUT, len(y) // 5)
         if not held:
             raise UserError(
                 f"{name} has {len(y)} training images in '{files[0].path.parent}', of which a fifth is held out. "

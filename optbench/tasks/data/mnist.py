@@ -9,14 +9,11 @@ import gzip
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from optbench.fields import UserError
+from optbench.lazy import np
 from optbench.tasks.data import folder
 from optbench.tasks.data.folder import Labelled, labelled
-
-if TYPE_CHECKING:
-    import numpy as np
 
 NAME = "MNIST"
 WHERE = (
@@ -28,24 +25,15 @@ IMAGES, LABELS = 0x0803, 0x0801
 """What an idx file begins with: unsigned bytes (08) in 3 dimensions or 1, as a big-endian number."""
 
 FOLDERS = ("mnist", "MNIST/raw", ".")
-PACKED = folder.Layout(
-    FOLDERS,
-    {
-        "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-        "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
-        "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
-        "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
-    },
-)
-UNPACKED = folder.Layout(
-    FOLDERS,
-    {
-        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-    },
-)
+CHECKSUMS = {
+    "train-images-idx3-ubyte": ("6bbc9ace898e44ae57da46a324031adb", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
+    "train-labels-idx1-ubyte": ("a25bea736e30d166cdddb491f175f624", "d53e105ee54ea40749a09fcbcd1e9432"),
+    "t10k-images-idx3-ubyte": ("2646ac647ad5339dbf082846283269ea", "9fb629c4189551a2d022fa330f9573f3"),
+    "t10k-labels-idx1-ubyte": ("27ae3e4e09519cfbb04c329615203637", "ec29112dd5afa0611ce80d1b7f02629c"),
+}
+"""Of the file, and of it packed."""
+UNPACKED = folder.Layout(FOLDERS, {name: md5 for name, (md5, _) in CHECKSUMS.items()})
+PACKED = folder.Layout(FOLDERS, {f"{name}.gz": md5 for name, (_, md5) in CHECKSUMS.items()})
 DOTTED = folder.Layout(
     FOLDERS, {name.replace("-idx", ".idx"): md5 for name, md5 in UNPACKED.checksums.items()}
 )
@@ -74,8 +62,6 @@ def pair(images: Path, labels: Path) -> Labelled:
 
 def array(path: Path, magic: int) -> np.ndarray:
     """The array of an idx file, packed or not."""
-    import numpy as np
-
     raw = path.read_bytes()
     if raw[:2] == b"\x1f\x8b":
         try:

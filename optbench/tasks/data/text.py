@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from optbench.fields import UserError
+from optbench.lazy import np
 from optbench.tasks.data import folder
-
-if TYPE_CHECKING:
-    import numpy as np
+from optbench.tasks.data.digits import PARTS
 
 PYDOC = Path(__file__).parent / "pydoc.txt"
 PYDOC_SHA256 = "8ca1fa48bc85451aa13ffc62f2ea76cf479e8e3affb3ddc8ce96d4c217c0bd15"
@@ -47,8 +46,7 @@ class Text(NamedTuple):
         """Training, validation and test part, each without a gap."""
         first = int(SPLIT[0] * len(self.tokens))
         second = first + int(SPLIT[1] * len(self.tokens))
-        tokens = self.tokens
-        return {"train": tokens[:first], "validation": tokens[first:second], "test": tokens[second:]}
+        return dict(zip(PARTS, np.split(self.tokens, [first, second]), strict=True))
 
 
 def load(name: str) -> Text:
@@ -92,7 +90,7 @@ def stamp(name: str) -> folder.Stamp:
 @functools.lru_cache(maxsize=4)
 def read(name: str, file: folder.Stamp) -> tuple[Text, str]:
     text = numbers(file.path) if file.path.suffix == ".bin" else characters(file.path)
-    if name == "pydoc" and folder.checksum(file, "sha256") != PYDOC_SHA256:
+    if name == "pydoc" and not folder.has(file, PYDOC_SHA256):
         raise UserError(
             f"'{file.path}' was changed: results would be stored under the wrong text. Reinstall optbench."
         )
@@ -101,8 +99,6 @@ def read(name: str, file: folder.Stamp) -> tuple[Text, str]:
 
 def characters(path: Path) -> Text:
     """Each character a token; numbered in the order of Unicode."""
-    import numpy as np
-
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -119,8 +115,6 @@ def characters(path: Path) -> Text:
 
 def numbers(path: Path) -> Text:
     """Little-endian unsigned 16-bit tokens; the vocabulary reaches to the largest of them."""
-    import numpy as np
-
     size = path.stat().st_size
     if size == 0 or size % 2:
         what = "is empty" if size == 0 else f"has {size:,} bytes, not a multiple of two (16-bit tokens)"
@@ -134,8 +128,6 @@ def numbers(path: Path) -> Text:
 @functools.lru_cache(maxsize=64)
 def ngram(name: str, file: folder.Stamp, order: int) -> float:
     """`baseline` of a file as it is now."""
-    import numpy as np
-
     text = read(name, file)[0]
     parts = text.parts()
     train, held_out = parts["train"][:COUNTED], parts["validation"][: COUNTED // 10]
@@ -149,8 +141,6 @@ def ngram(name: str, file: folder.Stamp, order: int) -> float:
 
 def windows(tokens: np.ndarray, n: int, vocabulary: int) -> np.ndarray:
     """Each run of n tokens as one number; four tokens of 16 bits just fit."""
-    import numpy as np
-
     count = len(tokens) - n + 1
     runs = np.zeros(count, np.uint64)
     for i in range(n):
@@ -160,8 +150,6 @@ def windows(tokens: np.ndarray, n: int, vocabulary: int) -> np.ndarray:
 
 def counted(seen: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """How often each of `wanted` is among `seen`."""
-    import numpy as np
-
     values, counts = np.unique(seen, return_counts=True)
     at = np.searchsorted(values, wanted).clip(max=len(values) - 1)
     return np.where(values[at] == wanted, counts[at], 0)
