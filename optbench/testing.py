@@ -7,7 +7,6 @@ def test_mine():
 
 from __future__ import annotations
 
-import importlib
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
