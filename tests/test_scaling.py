@@ -6,6 +6,7 @@ import pytest
 
 from optbench import tasks
 from optbench.report.figures import render, style
+from optbench.report.panels.scaling import over_batches
 from optbench.report.panels.scaling import scaling as panel
 from optbench.report.parts import to_markdown
 from optbench.stats import scaling
@@ -71,6 +72,17 @@ def test_order_changes_and_their_probability():
     (change,) = scaling.changes(scaling.Axis("steps", "t", rows), "score")
     assert (change.ahead, change.other, change.places) == ("a", "b", (2.0, 4.0))
     assert change.chance > 0.99
+
+
+def test_a_target_that_nobody_reached_everywhere_is_said():
+    rows = [
+        {"optimizer": name, "place": place, "seed": seed, "time": np.inf if place == 8 else 5.0}
+        for name in ("a", "b")
+        for place in (4, 8)
+        for seed in range(3)
+    ]
+    (text,) = over_batches(scaling.Axis("batch", "t", pd.DataFrame(rows)))
+    assert to_markdown(text) == "No optimizer reached the main target in every run of every batch size."
 
 
 def test_a_stored_run_over_steps_and_batches_has_the_panel(tmp_path):

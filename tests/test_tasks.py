@@ -86,6 +86,7 @@ SMALL = [
     Quadratic(dim=12, noise=0.5),
     Rosenbrock(dim=6),
     MLP(width=16),
+    MLP(layers=0),
     ResNet(width=4, batch=16),
     Transformer(d_model=16, heads=2, layers=1, context=12, batch=4),
     Autoencoder(width=32),

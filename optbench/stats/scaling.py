@@ -88,7 +88,7 @@ def cube(axis: Axis, column: str) -> tuple[list[str], np.ndarray, np.ndarray]:
         if np.isfinite(table.loc[name].reindex(places)).to_numpy().all()
     ]
     numbers = [table.loc[name].reindex(places).to_numpy() for name in names]
-    return names, places, np.array(numbers).reshape(len(names), len(places), -1)
+    return names, places, np.array(numbers).reshape(len(names), len(places), table.shape[1])
 
 
 class Estimate(NamedTuple):

@@ -43,12 +43,15 @@ class MLP(DigitsNetwork, Classifier):
     def roles(self) -> dict[str, str]:
         return {f"w{self.layers}": "head"}
 
+    @property
+    def sizes(self) -> list[int]:
+        """Inputs, units of each hidden layer, classes."""
+        return [64, *[self.width] * self.layers, digits.CLASSES]
+
     def init(self, seed: int) -> dict[str, Any]:
         """He-normal weights [out, in], zero biases."""
-        rng = stream(seed, "init")
-        sizes = [64, *[self.width] * self.layers, digits.CLASSES]
-        params = {}
-        for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+        rng, params = stream(seed, "init"), {}
+        for i, (fan_in, fan_out) in enumerate(itertools.pairwise(self.sizes)):
             params[f"w{i}"] = rng.standard_normal((fan_out, fan_in)) * np.sqrt(2 / fan_in)
             params[f"b{i}"] = np.zeros(fan_out)
         return params
@@ -63,5 +66,4 @@ class MLP(DigitsNetwork, Classifier):
         return self.batch * (64 + 2 * self.layers * self.width + digits.CLASSES)
 
     def flops(self) -> float:
-        weights = 64 * self.width + (self.layers - 1) * self.width**2 + self.width * digits.CLASSES
-        return 6.0 * weights * self.batch
+        return 6.0 * self.batch * sum(a * b for a, b in itertools.pairwise(self.sizes))
