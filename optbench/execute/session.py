@@ -190,10 +190,10 @@ class Reporting(Session):
 
 def winners(suite: Suite, chosen: pd.DataFrame) -> dict[Asked, Optimizer]:
     """For each task, setting and optimizer of a suite, or of a shard, the optimizer at the trial that was chosen."""
-    from optbench.stats.stages import KEYS, staged, winning
+    from optbench.stats.stages import KEYS, in_stages, winning
 
     by = [KEYS.index(name) for name in ("task", "schedule", "steps", "optimizer")]
-    won = winning(staged((chosen,), suite.optimizers, suite))
+    won = winning(in_stages((chosen,), suite.optimizers, suite))
     places = {tuple(key[i] for i in by): place for key, place in won.items()}
     found: dict[Asked, Optimizer] = {}
     for asked in suite.asked():

@@ -24,10 +24,23 @@ KEYS = [*PROBLEM, "optimizer"]
 
 
 def staged(frames: Sequence[Frame], optimizers: Sequence[Optimizer], suite: Suite) -> Frame:
-    """The rows of a tuned run, each optimizer under its requested name, with their `stage`:
+    """The rows of a tuned run, as `in_stages` has them, without fresh rows of trials that did not win, and of
+    optimizers that this ruleset did not tune: they belong to a run with fewer trials, or to another ruleset.
+    """
+    found = in_stages(frames, optimizers, suite)
+    best = winning(found)
+    kept = [
+        each in best and (stage != "report" or trial == best[each] or pd.isna(trial))
+        for each, trial, stage in zip(keys_of(found), found["trial"], found["stage"], strict=True)
+    ]
+    return found[np.array(kept, bool)].reset_index(drop=True)
+
+
+def in_stages(frames: Sequence[Frame], optimizers: Sequence[Optimizer], suite: Suite) -> Frame:
+    """The rows of trials and defaults, each optimizer under its requested name, with their `stage`:
 
     - tuning: a trial, on the seeds that choose
-    - report: the trial with the least median of the selection metric, on fresh seeds
+    - report: a trial, on fresh seeds; the one with the least median of the selection metric won
     - default: the optimizer as requested, on the same fresh seeds
 
     Frames may hold rows of other runs; a cell that is in two of them counts once, one that is in two stages twice. Of
@@ -61,10 +74,9 @@ def staged(frames: Sequence[Frame], optimizers: Sequence[Optimizer], suite: Suit
             parts.append(frame[here].assign(**own, hyperparameters=values))
     found = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
     places = {name: list(dict.fromkeys(frame[name])) for name in ("task", "schedule", "steps")}
-    found = found.sort_values(
+    return found.sort_values(
         [*places], key=lambda column: column.map(places[column.name].index), kind="stable", ignore_index=True
     )
-    return only_winners(found)
 
 
 def key(spec: Mapping[str, Any]) -> str:
@@ -87,19 +99,6 @@ def winning(found: Frame) -> dict[tuple[str, ...], float]:
         return {}
     best = at_best(outcomes(tuning.drop(columns="stage"))).drop_duplicates(KEYS)
     return dict(zip(keys_of(best), best["trial"], strict=True))
-
-
-def only_winners(found: Frame) -> Frame:
-    """Without fresh rows of trials that did not win, and of optimizers that this ruleset did not tune.
-
-    They belong to a run with fewer trials, or to another ruleset.
-    """
-    best = winning(found)
-    kept = [
-        each in best and (stage != "report" or trial == best[each] or pd.isna(trial))
-        for each, trial, stage in zip(keys_of(found), found["trial"], found["stage"], strict=True)
-    ]
-    return found[np.array(kept, bool)].reset_index(drop=True)
 
 
 def with_untuned(table: Frame, found: Frame) -> Frame:
