@@ -150,7 +150,7 @@ def test_a_state_with_our_schedule_is_loaded_as_weights_only(cls, options):
     assert same(params, again)
 
 
-GRAPHS = {ESGD: 3, LRA: 3, Affine: 3}
+GRAPHS = {ESGD: 3, LRA: 3, Affine: 3, LraDQ: 3}
 """With and without a product, or either side of a coin; else the first step, where averages start, and all others."""
 QUICK = (Kron, XMat, Novograd, Expectigrad)
 

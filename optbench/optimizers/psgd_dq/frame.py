@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from optbench.optimizers.psgd.groups import Factors
@@ -22,8 +22,16 @@ class Held(NamedTuple):
     factors: list[Factors]
 
 
-Curvature = tuple[Sequence[Any], Sequence[Any], Any]
-"""The products and the vectors of all leaves, empty where none is due, and whether one is."""
+class Draws(NamedTuple):
+    """What a fit draws, by name."""
+
+    normals: Mapping[str, Any]
+    chosen: Mapping[str, Any]
+    """Whether each choice is taken."""
+
+
+Curvature = tuple[Sequence[Any], Sequence[Any]]
+"""The products and the vectors of all leaves, empty where no fit is due."""
 
 
 class Frame(NamedTuple):
@@ -31,24 +39,47 @@ class Frame(NamedTuple):
     options: Any
     """The arguments of the factory or class, by name."""
     noise: Noise
+    draws: Draws | None = None
+    """Of this step, where they are made before it; else a fit makes them."""
 
     def first(self, unit: Any) -> Factors:
         factors, scale = self.group.init(unit, self.noise), self.options.preconditioner_init_scale
         return factors if scale is None else self.group.scaled(factors, scale)
 
+    def due(self, step: Any) -> Any:
+        """Whether whitening fits at this step."""
+        probability = self.options.preconditioner_update_probability
+        always = isinstance(probability, int | float) and probability == 1
+        return True if always else self.chance("update_u", step, probability)
+
+    def drawn(self, names: Sequence[str], units: Sequence[Any], step: Any) -> Draws:
+        likes: dict[str, Any] = {}
+        chances: dict[str, float] = {}
+        for name, unit in zip(names, units, strict=True):
+            likes |= {f"damping.{name}": unit, **self.group.likes(name, unit)}
+            chances |= self.group.chances(name, unit)
+        chosen = {name: self.chance(name, step, probability) for name, probability in chances.items()}
+        return Draws(normals(self.noise, "fit", step, likes), chosen)
+
+    def chance(self, name: str, step: Any, probability: Any) -> Any:
+        return self.noise.uniform(name, step, self.group.xp.np.float32) < probability
+
     def step(
-        self, held: Held, names: Sequence[str], grads: Sequence[Any], curvature: Curvature | None
+        self, held: Held, names: Sequence[str], grads: Sequence[Any], due: Any, curvature: Curvature | None
     ) -> tuple[list[Any], Held]:
-        """The update of each leaf before decay and learning rate, and the state after it; `names` are the units'."""
+        """The update of each leaf before decay and learning rate, and the state after it; `names` are the units'.
+
+        `due` is whether to fit. What whitens has no `curvature`.
+        """
         units = self.group.units(grads)
         held = held._replace(mu=self.averaged(held, units))
         if curvature is not None:
-            held = self.curved(held, names, *curvature)
+            held = self.curved(held, names, due, *curvature)
             updates = self.clipped_whole(self.preconditioned(held, units))
         else:
             fitted = units if self.options.whiten_grad or held.mu is None else held.mu
             held = self.scaled(held, units, None)
-            after = self.whitened(held, names, fitted)
+            after = self.whitened(held, names, due, fitted)
             first = self.options.update_preconditioner_first
             updates = self.clipped(self.preconditioned(after if first else held, units))
             held = after
@@ -65,21 +96,16 @@ class Frame(NamedTuple):
             mus.append(b * m + (1 - b) * g)
         return mus
 
-    def curved(self, held: Held, names: Sequence[str], hvps: Any, vectors: Any, due: Any) -> Held:
+    def curved(self, held: Held, names: Sequence[str], due: Any, hvps: Any, vectors: Any) -> Held:
         def fit() -> Held:
             hs, vs = self.group.units(hvps), self.group.units(vectors)
             return self.fitted(self.scaled(held, hs, vs), names, hs, vs)
 
         return self.group.xp.branch(due, fit, lambda: held)
 
-    def whitened(self, held: Held, names: Sequence[str], hs: list[Any]) -> Held:
-        probability, fit = (
-            self.options.preconditioner_update_probability,
-            lambda: self.fitted(held, names, hs),
-        )
-        if isinstance(probability, int | float) and probability == 1:
-            return fit()
-        return self.group.xp.branch(self.uniform("update_u", held.count) < probability, fit, lambda: held)
+    def whitened(self, held: Held, names: Sequence[str], due: Any, hs: list[Any]) -> Held:
+        fit = lambda: self.fitted(held, names, hs)  # noqa: E731
+        return fit() if due is True else self.group.xp.branch(due, fit, lambda: held)
 
     def scaled(self, held: Held, hs: list[Any], vs: list[Any] | None) -> Held:
         """With the first scale, for the units that wait for it."""
@@ -101,19 +127,13 @@ class Frame(NamedTuple):
         return held._replace(fresh=[fresh & False for fresh in held.fresh], factors=factors)
 
     def fitted(self, held: Held, names: Sequence[str], hs: list[Any], vs: list[Any] | None = None) -> Held:
-        likes: dict[str, Any] = {}
-        for name, h in zip(names, hs, strict=True):
-            likes |= {f"damping.{name}": h, **self.group.likes(name, h)}
-        drawn, samples = normals(self.noise, "fit", held.count, likes), []
+        drawn, chosen = self.drawn(names, hs, held.count) if self.draws is None else self.draws
+        samples = []
         for i, (name, h) in enumerate(zip(names, hs, strict=True)):
             normal, eps = drawn[f"damping.{name}"], self.group.xp.np.finfo(h.dtype).eps
             h = h + (self.options.damping + eps * abs(h)) * normal
-            uniform = functools.partial(self.uniform, step=held.count)
-            samples.append(Sample(name, h, None if vs is None else vs[i], normal, drawn, uniform))
+            samples.append(Sample(name, h, None if vs is None else vs[i], normal, drawn, chosen))
         return held._replace(factors=self.group.fit_all(held.factors, samples))
-
-    def uniform(self, name: str, step: Any) -> Any:
-        return self.noise.uniform(name, step, self.group.xp.np.float32)
 
     def preconditioned(self, held: Held, units: list[Any]) -> list[Any]:
         ms = units if held.mu is None else held.mu

@@ -29,7 +29,8 @@ class Sample(NamedTuple):
     """The normal draw that damps h."""
     normals: Mapping[str, Any]
     """What the group asked for in `likes`."""
-    uniform: Callable[[str], Any]
+    chosen: Mapping[str, Any]
+    """Whether each choice of `chances` is taken."""
 
 
 class TrackedGroup(Group):
@@ -44,6 +45,10 @@ class TrackedGroup(Group):
 
     def likes(self, name: str, unit: Any) -> dict[str, Any]:
         """Like what a fit of this unit draws beside its damping, by name."""
+        return {}
+
+    def chances(self, name: str, unit: Any) -> dict[str, float]:
+        """The probability of each choice that a fit of this unit makes at random, by the name of its draw."""
         return {}
 
     def fit_all(self, factors: list[Factors], samples: list[Sample]) -> list[Factors]:
@@ -160,6 +165,11 @@ class Kronecker(Geometric):
             for what, like in ({"bound": self.xp.empty((ROWS, n), unit)} | self.turns(n, unit)).items()
         }
 
+    def chances(self, name: str, unit: Any) -> dict[str, float]:
+        # One factor has nothing to balance; QEP scales its factors evenly before every fit.
+        balances = len(unit.shape) > 1 and self.dQ != "QEP"
+        return {f"balance_u.{name}": BALANCE_PROBABILITY} if balances else {}
+
     def fit_all(self, factors: list[Factors], samples: list[Sample]) -> list[Factors]:
         rows = [self.rows(held, sample) for held, sample in zip(factors, samples, strict=True)]
         moved = iter(self.xp.each(self.moved_factor, [row for each in rows for row in each]))
@@ -210,10 +220,8 @@ class Kronecker(Geometric):
         return self.moved(q, lambda q: e @ q, lambda q: q @ e, turn), L
 
     def balanced(self, qs: list[Any], given: Sample) -> list[Any]:
-        if len(qs) == 1 or self.dQ == "QEP":
-            return qs
-        due = given.uniform(f"balance_u.{given.name}") < BALANCE_PROBABILITY
-        return self.xp.branch(due, lambda: self.scaled_evenly(qs), lambda: qs)
+        due = given.chosen.get(f"balance_u.{given.name}")
+        return qs if due is None else self.xp.branch(due, lambda: self.scaled_evenly(qs), lambda: qs)
 
     def scaled_evenly(self, qs: list[Any]) -> list[Any]:
         """The factors of a leaf with equal largest entries; one alone as it is."""
@@ -262,6 +270,9 @@ class TrackedLowRank(LowRank, TrackedGroup):
         even = {name: 0.1**0.5 * factors[name] / np.linalg.norm(factors[name]) for name in ("U", "V")}
         return {**factors, **even, "L": [np.zeros_like(unit[0]) for _ in range(3)]}
 
+    def chances(self, name: str, unit: Any) -> dict[str, float]:
+        return {"choose_u": 0.5}
+
     def fit_one(self, factors: Factors, given: Sample) -> Factors:
         h, v, d = given.h, given.noise if given.v is None else given.v, factors["d"][:, 0]
         U, V = self.evened(factors["U"], factors["V"])
@@ -278,7 +289,7 @@ class TrackedLowRank(LowRank, TrackedGroup):
             L = self.tracked(Lv, self.reach(a, b, U))
             return U, V - self.lr / L * self.right(a, b, U, V), Lu, L
 
-        U, V, Lu, Lv = self.xp.branch(given.uniform("choose_u") < 0.5, left, right)
+        U, V, Lu, Lv = self.xp.branch(given.chosen["choose_u"], left, right)
         new_d = d - self.lr / Ld * (p - q) * d
         return {"U": U, "V": V, "d": new_d[:, None], "L": [Lu, Lv, Ld]}
 

@@ -69,16 +69,17 @@ def transformation(owner: str, frame: Frame) -> optax.GradientTransformationExtr
         updates: Any, state: Any, params=None, *, Hvp=None, vector=None, update_preconditioner=None, **_: Any
     ) -> tuple[Any, Any]:
         leaves, structure = jax.tree.flatten(updates)
-        curvature = None
         if options.mode == "hessian":
             if Hvp is None or vector is None or update_preconditioner is None:
                 raise ValueError(
                     f"{owner}: hessian mode needs Hvp, vector and update_preconditioner in update"
                 )
             hvps, vectors = (jax.tree.leaves(unmasked(updates, each)) for each in (Hvp, vector))
-            curvature = hvps, vectors, update_preconditioner
+            due, curvature = update_preconditioner, (hvps, vectors)
+        else:
+            due, curvature = frame.due(state.count), None
         names = ["all"] if group.whole else leaf_names(updates)
-        done, held = frame.step(state, names, leaves, curvature)
+        done, held = frame.step(state, names, leaves, due, curvature)
         return structure.unflatten(done), held
 
     return checked(owner, optax.GradientTransformationExtraArgs(init, update))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 
@@ -14,7 +14,7 @@ from optbench.optimizers.adapter import option_names
 from optbench.optimizers.psgd import SEED, SHARED, torch_arrays
 from optbench.optimizers.psgd.torch import Curvature, GroupPreconditioner
 from optbench.optimizers.psgd.torch_base import Work, descend
-from optbench.optimizers.psgd_dq.frame import Frame, Held
+from optbench.optimizers.psgd_dq.frame import Draws, Frame, Held
 from optbench.optimizers.psgd_dq.groups import Dense, Kronecker, TrackedGroup, TrackedLowRank
 from optbench.rules.arguments import rate
 from optbench.rules.torch_optimizer import C, CheckedOptimizer, Leaf, optimizer
@@ -41,6 +41,18 @@ def tracked(declared: type[psgd_dq.Tracked], group: type[TrackedGroup]) -> Calla
     return decorated
 
 
+class Prepared(NamedTuple):
+    """What a group's step is given, made where torch.compile does not look."""
+
+    frame: Frame
+    names: list[str]
+    """The units'."""
+    step: torch.Tensor
+    """From 0; a number would be a graph each time."""
+    due: bool
+    """Whether to fit."""
+
+
 class TrackedPreconditioner(GroupPreconditioner):
     """The frame of KronDQ, LraDQ and DenseNewton."""
 
@@ -56,39 +68,48 @@ class TrackedPreconditioner(GroupPreconditioner):
         """Nothing: a momentum is that of a unit, and a group counts its steps."""
 
     def drawn(self, group: dict[str, Any], leaves: list[Leaf], *how: Any) -> Any:
-        """Whether to fit in Hessian mode; a step draws what it needs."""
-        return how[1]
-
-    def step_group(self, work: Work, curvature: Curvature | None) -> None:
-        group, leaves, update_preconditioner = work
+        """Also makes the factors and momenta; the last of `how` is `update_preconditioner`."""
+        due, step, members, given = how[-1], group["count"], self.members(group, leaves), self.names()
         kind: Any = self.kind(torch_arrays, group)
-        present, given = [leaf.param for leaf in leaves], self.names()
-        members = self.members(group, leaves)
-        grads = [whole(torch.zeros_like(p) if p.grad is None else p.grad) for p in members]
-        states = self.states(members)
         frame = Frame(kind, SimpleNamespace(**group), self.noise)
-        for state, unit in zip(states, kind.units(grads), strict=True):
+        # Units without their numbers, which other processes may hold.
+        units = kind.units([torch.zeros(p.shape, dtype=p.dtype, device=p.device) for p in members])
+        for state, unit in zip(self.states(members), units, strict=True):
             if "factors" not in state:
                 state |= {"fresh": True, "factors": frame.first(unit)}
             if group["momentum"] and "mu" not in state:
                 state["mu"] = torch.zeros_like(unit)
-        mu = [state["mu"] for state in states] if group["momentum"] else None
-        fresh, factors = ([state[name] for state in states] for name in ("fresh", "factors"))
         # A group that is one vector draws by its first parameter's place, the first as in JAX.
         place = given[members[0]] if group is not self.param_groups[0] else ""
         names = [f"all{place}"] if kind.whole else [given[p] for p in members]
+        if group["mode"] == "whitening":
+            due = frame.due(step)
+        elif due is None:
+            raise ValueError(f"{self.owner}: hessian mode needs update_preconditioner in step")
+        if due:
+            normals, chosen = frame.drawn(names, units, step)
+            frame = frame._replace(draws=Draws(normals, {name: bool(each) for name, each in chosen.items()}))
+        return Prepared(frame, names, torch.tensor(step), bool(due))
+
+    def step_group(self, work: Work, curvature: Curvature | None) -> None:
+        group, leaves, (frame, names, step, due) = work
+        members = self.members(group, leaves)
+        # Not `p.grad`: torch.compile would make a graph for each gradient that it reads there.
+        given = {leaf.param: leaf.grad for leaf in leaves}
+        grads = [whole(given[p] if p in given else torch.zeros_like(p)) for p in members]
+        states = self.states(members)
+        mu = [state["mu"] for state in states] if group["momentum"] else None
+        fresh, factors = ([state[name] for state in states] for name in ("fresh", "factors"))
         products = None
         if group["mode"] == "hessian":
-            if update_preconditioner is None:
-                raise ValueError(f"{self.owner}: hessian mode needs update_preconditioner in step")
             pairs = [curvature[p] for p in members] if curvature else []
-            products = [whole(h) for h, _ in pairs], [whole(v) for _, v in pairs], update_preconditioner
-        updates, held = frame.step(Held(group["count"] - 1, mu, fresh, factors), names, grads, products)
+            products = [whole(h) for h, _ in pairs], [whole(v) for _, v in pairs]
+        updates, held = frame.step(Held(step, mu, fresh, factors), names, grads, due, products)
         for i, state in enumerate(states):
             state |= {"fresh": held.fresh[i], "factors": held.factors[i]}
             state |= {} if held.mu is None else {"mu": held.mu[i]}
         done = dict(zip(members, updates, strict=True))
-        descend(group, present, [done[p] for p in present])
+        descend(group, [*given], [done[p] for p in given])
 
 
 @tracked(psgd_dq.KronDQ, Kronecker)
