@@ -104,7 +104,7 @@ class Frame(NamedTuple):
         return self.group.xp.branch(due, fit, lambda: held)
 
     def whitened(self, held: Held, names: Sequence[str], due: Any, hs: list[Any]) -> Held:
-        fit = lambda: self.fitted(held, names, hs)  # noqa: E731
+        fit = functools.partial(self.fitted, held, names, hs)
         return fit() if due is True else self.group.xp.branch(due, fit, lambda: held)
 
     def scaled(self, held: Held, hs: list[Any], vs: list[Any] | None) -> Held:

@@ -71,14 +71,7 @@ class TrackedPreconditioner(GroupPreconditioner):
         """Also makes the factors and momenta; the last of `how` is `update_preconditioner`."""
         due, step, members, given = how[-1], group["count"], self.members(group, leaves), self.names()
         kind: Any = self.kind(torch_arrays, group)
-        frame = Frame(kind, SimpleNamespace(**group), self.noise)
-        # Units without their numbers, which other processes may hold.
-        units = kind.units([torch.zeros(p.shape, dtype=p.dtype, device=p.device) for p in members])
-        for state, unit in zip(self.states(members), units, strict=True):
-            if "factors" not in state:
-                state |= {"fresh": True, "factors": frame.first(unit)}
-            if group["momentum"] and "mu" not in state:
-                state["mu"] = torch.zeros_like(unit)
+        frame, states = Frame(kind, SimpleNamespace(**group), self.noise), self.states(members)
         # A group that is one vector draws by its first parameter's place, the first as in JAX.
         place = given[members[0]] if group is not self.param_groups[0] else ""
         names = [f"all{place}"] if kind.whole else [given[p] for p in members]
@@ -86,9 +79,19 @@ class TrackedPreconditioner(GroupPreconditioner):
             due = frame.due(step)
         elif due is None:
             raise ValueError(f"{self.owner}: hessian mode needs update_preconditioner in step")
-        if due:
-            normals, chosen = frame.drawn(names, units, step)
-            frame = frame._replace(draws=Draws(normals, {name: bool(each) for name, each in chosen.items()}))
+        wanted = {"factors", "mu"} if group["momentum"] else {"factors"}
+        if due or any(wanted - state.keys() for state in states):
+            # Units without their numbers, which other processes may hold.
+            units = kind.units([torch.zeros(p.shape, dtype=p.dtype, device=p.device) for p in members])
+            for state, unit in zip(states, units, strict=True):
+                if "factors" not in state:
+                    state |= {"fresh": True, "factors": frame.first(unit)}
+                if group["momentum"] and "mu" not in state:
+                    state["mu"] = torch.zeros_like(unit)
+            if due:
+                normals, chosen = frame.drawn(names, units, step)
+                chosen = {name: bool(each) for name, each in chosen.items()}
+                frame = frame._replace(draws=Draws(normals, chosen))
         return Prepared(frame, names, torch.tensor(step), bool(due))
 
     def step_group(self, work: Work, curvature: Curvature | None) -> None:
