@@ -126,9 +126,9 @@ def test_the_numbers_beside_a_strip_have_room(tab, path, width):
         "return [...document.querySelectorAll('table.strips tbody td:last-child')]"
         ".filter((cell) => cell.scrollWidth > cell.clientWidth + 1).length"
     )
-    tab.run(
-        "document.querySelector('table.strips tbody td:last-child').textContent = '1,940 [1,874, never] steps'"
-    )
+    # A count of seeds goes to the next line.
+    long = "1,940 [1,874, never] steps (4 of 5 seeds)"
+    tab.run(f"document.querySelector('table.strips tbody td:last-child').textContent = '{long}'")
     assert tab.run(cut) == 0
 
 
