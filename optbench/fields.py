@@ -125,10 +125,9 @@ class Named:
 
     def __init_subclass__(cls, **facts: Any) -> None:
         """Class variables of a base may be given beside it: `class Lion(Method, arrays=1)`."""
-        super().__init_subclass__()
-        for name, value in facts.items():
-            if not hasattr(cls, name):
-                raise TypeError(f"{cls.__name__}: no base has the class variable {name!r}")
+        own = {name: value for name, value in facts.items() if hasattr(cls, name)}
+        super().__init_subclass__(**{name: facts[name] for name in facts.keys() - own})
+        for name, value in own.items():
             setattr(cls, name, value)
         if "name" not in cls.__dict__:
             cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()

@@ -1,5 +1,6 @@
 """Wrappers around methods: the originals' traces, both frameworks alike, and what does not fit together."""
 
+import dataclasses
 import pickle
 
 import jax
@@ -9,11 +10,12 @@ import pytest
 import torch
 
 from optbench import optimizers
-from optbench.fields import UserError
-from optbench.optimizers.wrappers import WRAPPERS
+from optbench.fields import UserError, hyper
+from optbench.optimizers.composed import Composed
+from optbench.optimizers.wrappers import WRAPPERS, Wrapper
 from optbench.protocol import Setting
 from tests import originals, parity
-from tests.contract import TINY_MLP, TINY_QUADRATIC, check
+from tests.contract import TINY_MLP, TINY_QUADRATIC, cells_of, check, run
 from tests.traces import close_trees
 
 SETTING = Setting(lambda t: 1.0, parity.JaxNoise(1), 1)
@@ -135,3 +137,23 @@ def test_a_composition_travels_and_reads_as_it_is_written():
 def test_what_does_not_fit_is_said(text, why):
     with pytest.raises(UserError, match=why):
         optimizers.parse(text)
+
+
+def test_a_wrapper_of_ones_own_is_a_dataclass_with_its_fields():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Shrunk(Wrapper, arrays=1):
+        by: float = hyper(0.5, "factor of each step", bounds="(0, 1]")
+
+        def moved(self, xp, before, after, grads, own, t, lr):
+            return {name: before[name] + self.by * (after[name] - before[name]) for name in after}
+
+    whole, half = optimizers.parse("sgd"), Composed(inner=optimizers.parse("sgd"), wrapper=Shrunk())
+    with pytest.raises(UserError, match="outside"):
+        Shrunk(by=2.0)
+    assert half.due_hvps(steps=3) == 0
+    assert half.memory == f"{whole.memory} + 1n"
+    one, other = (
+        run(cells_of(each, TINY_QUADRATIC, steps=2, rates=1, seeds=1), "loop")[0] for each in (whole, half)
+    )
+    assert one.losses[0] == other.losses[0]
+    assert one.losses[1] < other.losses[1]

@@ -1,5 +1,7 @@
 """What a schedule does to each method; what standard ones ask for and how it is counted, what is evaluated."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,10 @@ import torch
 from jax.extend.core import jaxprs_in_params
 
 from optbench import optimizers
+from optbench.engines.jax_program import JaxObjective
+from optbench.fields import hyper
 from optbench.optimizers.standard import CLASSES
+from optbench.optimizers.standard.descent import Lion, SignSGD
 from optbench.protocol import Setting
 from tests import parity
 
@@ -243,3 +248,26 @@ def test_sophia_takes_the_seeds_signs_and_counts_its_products():
         counted.append(int(counts.hvps))
     assert counted == [1, 0, 1, 0, 1, 0]
     assert sum(counted) == optimizer.due_hvps(6)
+
+
+def test_a_subclass_may_have_its_half_from_elsewhere_and_more_fields():
+    """Of a method written once, and of one that optax has."""
+    setting = Setting(lambda t: 1.0, parity.JaxNoise(1), 4)
+
+    class Elsewhere(Lion):
+        def in_torch(self, optim):
+            return optim.SGD
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Scaled(SignSGD):
+        scale: float = hyper(2.0, "factor of the rate", bounds="(0, inf)")
+
+        def rate(self, setting):
+            rate = super().rate(setting)
+            return lambda t: self.scale * rate(t)
+
+    param = torch.nn.Parameter(torch.zeros(2))
+    assert type(Elsewhere().torch(setting).make([("a", param)])) is torch.optim.SGD
+    rule, params = Scaled(learning_rate=0.5).jax(setting), {"a": jnp.ones(2)}
+    done = rule.step(params, rule.init(params), JaxObjective(lambda p: p["a"].sum()), 0)
+    np.testing.assert_array_equal(done.params["a"], [0.0, 0.0])

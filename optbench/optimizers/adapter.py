@@ -130,7 +130,11 @@ class Standard(Method):
         """The optax transformation; `rate(count)` is the learning rate under the schedule."""
         if not self.optax:
             raise self.not_in("jax")
-        return attrgetter(self.optax)(optax)(rate, **self.options())
+        named = next(
+            cls for cls in type(self).__mro__ if "optax" in vars(cls)
+        )  # a subclass may have more fields
+        given = {name: getattr(self, name) for name in option_names(named)}
+        return attrgetter(self.optax)(optax)(rate, **given)
 
     def in_torch(self, optim: Any) -> Callable[..., Any]:
         """The torch.optim optimizer as a function of the parameters and `lr`."""

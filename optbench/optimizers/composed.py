@@ -6,6 +6,7 @@ gradients before the inner step, what changes the parameters after it, and where
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
@@ -18,7 +19,12 @@ from optbench.protocol import Rule, Setting, Shapes, size
 
 def of_inner(name: str) -> Any:
     """A method of `Composed` that is the inner one's."""
-    return lambda self, *given: getattr(self.inner, name)(*given)
+
+    @functools.wraps(getattr(Optimizer, name))
+    def method(self: Any, *given: Any, **named: Any) -> Any:
+        return getattr(self.inner, name)(*given, **named)
+
+    return method
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +85,12 @@ class Composed(Optimizer):
 
     def at(self, place: Sequence[float]) -> Self:
         return self.over(self.inner.at(place))
+
+    def trials(self, count: int) -> list[Any]:
+        return [self.over(inner) for inner in self.inner.trials(count)]
+
+    def at_defaults(self) -> Self:
+        return self.over(self.inner.at_defaults())
 
     def bind(self, numbers: Mapping[str, Any]) -> Self:
         bound = object.__new__(type(self))

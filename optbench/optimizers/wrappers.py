@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, dataclass_transform
+from typing import Any, ClassVar
 
 from optbench.fields import Named, hyper
 from optbench.optimizers.standard.adams import corrected
@@ -17,9 +17,9 @@ Again = Callable[[Trees], Trees]
 """The gradient of the step's loss at other parameters."""
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True)
+@dataclass(frozen=True, kw_only=True)
 class Wrapper(Named):
-    """What is put around a method, a frozen dataclass. `own` is its state: arrays and dicts of arrays."""
+    """What is put around a method. `own` is its state: arrays and dicts of arrays."""
 
     kind: ClassVar[str] = "wrapper"
     source: ClassVar[str] = ""
@@ -32,10 +32,6 @@ class Wrapper(Named):
     """Whether other parameters are evaluated than those that are trained."""
     takes_decay: ClassVar[bool] = False
     """Whether it does the inner method's decoupled weight decay itself, so as not to change it."""
-
-    def __init_subclass__(cls, **facts: Any) -> None:
-        super().__init_subclass__(**facts)
-        dataclass(frozen=True, kw_only=True)(cls)
 
     def start(self, xp: Any, params: Trees) -> Trees:
         """The state before the first step."""
@@ -54,6 +50,7 @@ class Wrapper(Named):
         return params
 
 
+@dataclass(frozen=True, kw_only=True)
 class Cautious(Wrapper, takes_decay=True, source="arXiv:2411.16085; github.com/kyleliang919/C-Optim 2c0517c"):
     """Entries of the step that go up along their gradient are left out, the others lengthened.
 
@@ -75,6 +72,7 @@ class Cautious(Wrapper, takes_decay=True, source="arXiv:2411.16085; github.com/k
         return {name: masked(name) for name in after}
 
 
+@dataclass(frozen=True, kw_only=True)
 class Mars(
     Wrapper, arrays=1, changes_gradients=True, source="arXiv:2411.10438; github.com/AGI-Arena/MARS 4831e28"
 ):
@@ -94,6 +92,7 @@ class Mars(
         return {name: corrected(xp, g, last[name], self.gamma, b1) for name, g in grads.items()}
 
 
+@dataclass(frozen=True, kw_only=True)
 class Clip(Wrapper, changes_gradients=True, source="arXiv:1211.5063"):
     """All gradients scaled to a norm where theirs is larger.
 
@@ -107,6 +106,7 @@ class Clip(Wrapper, changes_gradients=True, source="arXiv:1211.5063"):
         return {name: g * xp.cast(scale, g.dtype) for name, g in grads.items()}
 
 
+@dataclass(frozen=True, kw_only=True)
 class Sam(Wrapper, changes_gradients=True, gradients_more=1, source="arXiv:2010.01412"):
     """Sharpness-aware: the gradient a little uphill, a second one each step.
 
@@ -120,6 +120,7 @@ class Sam(Wrapper, changes_gradients=True, gradients_more=1, source="arXiv:2010.
         return again({name: p + xp.cast(scale, p.dtype) * grads[name] for name, p in params.items()})
 
 
+@dataclass(frozen=True, kw_only=True)
 class Averaged(Wrapper, arrays=1, averages=True):
     """One that evaluates other parameters, which it keeps beside those that are trained and which start as they do."""
 
@@ -130,6 +131,7 @@ class Averaged(Wrapper, arrays=1, averages=True):
         return own["kept"]
 
 
+@dataclass(frozen=True, kw_only=True)
 class Lookahead(Averaged, source="arXiv:1907.08610"):
     """Slow parameters follow the fast ones, which start from them again; the slow ones are evaluated.
 
@@ -149,6 +151,7 @@ class Lookahead(Averaged, source="arXiv:1907.08610"):
         return {name: xp.where(due, slow[name], p) for name, p in after.items()}
 
 
+@dataclass(frozen=True, kw_only=True)
 class Ema(Averaged, source="Polyak and Juditsky 1992, doi:10.1137/0330046"):
     """A running mean of the parameters is evaluated.
 
@@ -162,6 +165,7 @@ class Ema(Averaged, source="Polyak and Juditsky 1992, doi:10.1137/0330046"):
         return after
 
 
+@dataclass(frozen=True, kw_only=True)
 class ScheduleFree(Wrapper, arrays=1, averages=True, source="arXiv:2405.15682"):
     """The inner method's steps move z; theta = y lies between z and its average x, which is evaluated.
 

@@ -1,6 +1,6 @@
 """The data of the charts, as JSON: medians and bands, never cells, so that a page stays small.
 
-Made once: charts.js draws it on the page, and `report.axes` for print.
+Made once: charts.js draws it on the page, and `report.figures` for print.
 """
 
 from __future__ import annotations

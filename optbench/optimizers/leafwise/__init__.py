@@ -45,8 +45,9 @@ class Leafwise(Standard):
     """Whether `evaluated` gives other parameters than those that are trained."""
 
     def __init_subclass__(cls, **facts: Any) -> None:
-        if "slots" in facts:
-            facts["arrays"] = len(facts["slots"])
+        own = vars(cls) | facts
+        if "slots" in own and "arrays" not in own:
+            facts["arrays"] = len(own["slots"])
         super().__init_subclass__(**facts)
 
     def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
@@ -81,11 +82,15 @@ class Leafwise(Standard):
         return ("jax", "torch")
 
     def jax(self, setting: Setting) -> Rule:
+        if type(self).in_optax is not Standard.in_optax:  # a subclass has it from elsewhere
+            return super().jax(setting)
         from optbench.optimizers.leafwise.jax import rule
 
         return rule(self, self.rate(setting), setting)
 
     def torch(self, setting: Setting) -> Rule:
+        if type(self).in_torch is not Standard.in_torch:
+            return super().torch(setting)
         from optbench.optimizers.leafwise.torch import rule
 
         return rule(self, setting)

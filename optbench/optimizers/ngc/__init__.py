@@ -106,7 +106,7 @@ GIVEN = ("opt_params", "theta", "updates")
 
 
 def rule(
-    np: Any, dtype: Any, update: Callable[..., Any], kept: int, **defaults: float
+    name: str, np: Any, dtype: Any, update: Callable[..., Any], kept: int, **defaults: float
 ) -> tuple[Callable, Callable]:
     """A rule's init and its step of a list, from its step of one array, which keeps so many arrays of its shape.
 
@@ -136,6 +136,7 @@ def rule(
         return (*held, time_step), made
 
     vars(step)["__signature__"] = signature
+    init.__name__, step.__name__ = f"{name}_init", f"{name}_step"  # as profilers show them
     return init, step
 
 

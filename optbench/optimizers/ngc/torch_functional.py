@@ -40,9 +40,9 @@ def sgd_update(param: Any, update: Any, eta: Any) -> Any:
     return param - eta * update
 
 
-adam_init, adam_step = rule(torch, None, adam_update, 2, eta=0.001, beta1=0.9, beta2=0.999, eps=1e-8)
-nag_init, nag_step = rule(torch, None, nag_update, 1, eta=0.01, mu=0.9)
-sgd_init, sgd_step = rule(torch, None, sgd_update, 0, eta=0.001)
+adam_init, adam_step = rule("adam", torch, None, adam_update, 2, eta=0.001, beta1=0.9, beta2=0.999, eps=1e-8)
+nag_init, nag_step = rule("nag", torch, None, nag_update, 1, eta=0.01, mu=0.9)
+sgd_init, sgd_step = rule("sgd", torch, None, sgd_update, 0, eta=0.001)
 adam, nag, sgd = (SimpleNamespace(step_update=update) for update in (adam_update, nag_update, sgd_update))
 RULES = {"adam": (adam_init, adam_step), "nag": (nag_init, nag_step), "sgd": (sgd_init, sgd_step)}
 get_opt_init_fn, get_opt_step_fn = interface(RULES)

@@ -21,5 +21,5 @@ def step_update(
 
 
 adam_init, adam_step = map(
-    jax.jit, rule(jnp, float, step_update, 2, eta=0.001, beta1=0.9, beta2=0.999, eps=1e-8)
+    jax.jit, rule("adam", jnp, float, step_update, 2, eta=0.001, beta1=0.9, beta2=0.999, eps=1e-8)
 )

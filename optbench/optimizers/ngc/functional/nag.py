@@ -16,4 +16,4 @@ def step_update(param: Any, update: Any, phi_old: Any, eta: Any, mu: Any, time_s
     return phi + (phi - phi_old) * jnp.where(time_step > 1, mu, 0), phi
 
 
-nag_init, nag_step = map(jax.jit, rule(jnp, float, step_update, 1, eta=0.01, mu=0.9))
+nag_init, nag_step = map(jax.jit, rule("nag", jnp, float, step_update, 1, eta=0.01, mu=0.9))

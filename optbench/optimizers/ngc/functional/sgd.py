@@ -15,4 +15,4 @@ def step_update(param: Any, update: Any, eta: Any) -> Any:
     return param - eta * update
 
 
-sgd_init, sgd_step = map(jax.jit, rule(jnp, float, step_update, 0, eta=0.001))
+sgd_init, sgd_step = map(jax.jit, rule("sgd", jnp, float, step_update, 0, eta=0.001))
