@@ -76,15 +76,6 @@ def test_the_program_decides_which_emitters_compile_its_steps(task, name, mode, 
     assert asked == [older, older]
 
 
-def test_an_xla_without_those_emitters_compiles_all_the_same(monkeypatch):
-    cells = cells_of(optimizer("kron"), TINY_QUADRATIC, steps=4, rates=1, seeds=1)
-    monkeypatch.setattr(engine, "OLDER", {"xla_option_that_is_gone": 1})
-    assert run(cells, "map")[0].status is Status.DONE
-    monkeypatch.setattr(engine, "OLDER", {"xla_backend_optimization_level": "high"})
-    with pytest.raises(jax.errors.JaxRuntimeError, match="not a valid int32"):
-        run(cells, "map")
-
-
 def test_a_new_learning_rate_needs_no_compilation():
     """Learning rates are arguments: another grid runs through the same executable, with the right numbers."""
     cells = cells_of(optimizer("adam"), TINY_QUADRATIC, steps=10, rates=2, seeds=1)
