@@ -6,6 +6,7 @@ order does the same arithmetic. `salt` moves the seeds.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,7 +83,7 @@ for _name in set(vars(Task)) - set(vars(Renamed)) - {"kind", "plain"}:
 
 def hidden(task: Task, use: int) -> Renamed:
     """A task of the same kind that no earlier use has shown: other seeds, sizes and names, another rotation."""
-    fields = vars(task)
+    fields = {spec.name: getattr(task, spec.name) for spec in dataclasses.fields(task)}
     changed = {name: fields[name] + fields[name] // 4 + use for name in SIZES if name in fields}
     if fields.get("rotation") is not None:
         changed["rotation"] = fields["rotation"] + use
