@@ -136,7 +136,8 @@ class Result:
         import pandas as pd
 
         keys = ["task", "optimizer", "framework", "trial", "seed"]
-        metrics = {name: name[11:] for name in map(str, self.frame) if name.startswith("evaluation.")}
+        columns = [name for name in map(str, self.frame) if name.startswith("evaluation.")]
+        metrics = {name: name.removeprefix("evaluation.") for name in columns}
         parts = [
             pd.DataFrame(
                 {key: row[key] for key in keys}
@@ -183,8 +184,10 @@ class Result:
 
 def listed(value: Any) -> tuple[Any, ...] | None:
     """One thing or several as a tuple."""
+    if value is None:
+        return None
     several = isinstance(value, list | tuple) and not hasattr(value, "_fields")
-    return None if value is None else tuple(value) if several else (value,)
+    return tuple(value) if several else (value,)
 
 
 def named(value: Any) -> tuple[Any, ...] | None:

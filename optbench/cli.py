@@ -342,22 +342,13 @@ def options(command: Any, kind: type | None = None) -> dict[str, Any]:
 def once(words: Sequence[str]) -> None:
     """Refuse an option that is given twice, of which the parser would silently take the last."""
     options = Counter(word.partition("=")[0] for word in words if word.startswith("--"))
-    lists = [
-        "--opt",
-        "--task",
-        "--tasks",
-        "--axis",
-        "--lr",
-        "--metrics",
-        "--schedule",
-        "--steps",
-        "--compare",
-        "--only",
-    ]
     for option, times in options.items():
         if times > 1:
-            several = f", with all its values behind it: {option} a,b" if option in lists else ""
+            several = f", with all its values behind it: {option} a,b" if option in LISTS.split() else ""
             raise UserError(f"{option} was given {times} times. Give it once{several}.")
+
+
+LISTS = "--opt --task --tasks --axis --lr --metrics --schedule --steps --compare --only"
 
 
 # --- how a value is read, and what is said when it cannot be ---------------------------------------------

@@ -189,8 +189,10 @@ def sweep(folder: Path) -> None:
 def is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except OSError as error:  # else it is of another user
-        return not isinstance(error, ProcessLookupError)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is of another user
+        return True
     return True
 
 

@@ -163,6 +163,6 @@ def conflicts(sources: Sequence[Store]) -> list[dict[str, Any]]:
 
 def bits(row: dict[str, Any], exact: bool) -> str:
     """A digest of what was computed, without losses where some were rounded; the shortest text of a float is exact."""
-    content = CONTENT if exact else CONTENT[1:]
+    content = [name for name in CONTENT if exact or name != "losses"]
     names = sorted(name for name in row if name in content or name.startswith("evaluation."))
     return digest([(name, repr(row[name])) for name in names if row[name] is not None])

@@ -59,12 +59,12 @@ class Check(NamedTuple):
 @functools.cache
 def listed() -> tuple[Check, ...]:
     """Every check, in the order of files and of lines."""
-    return tuple(
-        Check(framework, group, name)
-        for path in sorted(Path(__file__).parent.glob("*_*.py"))
-        for framework, _, group in [path.stem.partition("_")]
-        for name in re.findall(r"^(?:def )?check_(\w+)(?:\(| = )", path.read_text(), re.MULTILINE)
-    )
+    found = []
+    for path in sorted(Path(__file__).parent.glob("*_*.py")):
+        framework, _, group = path.stem.partition("_")
+        names = re.findall(r"^(?:def )?check_(\w+)(?:\(| = )", path.read_text(), re.MULTILINE)
+        found += [Check(framework, group, name) for name in names]
+    return tuple(found)
 
 
 def chosen(only: Sequence[str] = ()) -> list[Check]:

@@ -126,8 +126,8 @@ def on(subject: Subject, shape: tuple[int, ...], axes: tuple[str, ...]) -> str:
         found, last = path.go()
         counts = path.collectives()
     where = f"On a mesh of {' x '.join(map(str, shape))}"
-    growths = itertools.accumulate(map(apart, alone, twin), max, initial=1e-16)
-    problem.as_alone(where, "device", alone, found, itertools.islice(growths, 1, None), coupled=True)
+    growths = itertools.accumulate((max(gap, 1e-16) for gap in map(apart, alone, twin)), max)
+    problem.as_alone(where, "device", alone, found, growths, coupled=True)
     differs = replicas_differ(last)
     assert not differs, f"{where} two devices have other bits of the same part of {differs}."
     before, after = held(whole), held(last[1])

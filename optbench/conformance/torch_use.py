@@ -127,8 +127,8 @@ def check_group_rates(subject: Subject) -> str:
     (still, p), (moving, q) = run.params.items()
     rule, named = subject.rule(), "param_names" in run.group
     own: Any = rule.init({moving: q})
-    several = len(own.param_groups) == 1 and not subject.needs_closure
-    assume(several, "It takes one group of parameters only.")
+    takes_groups = len(own.param_groups) == 1 and not subject.needs_closure
+    assume(takes_groups, "It takes one group of parameters only.")
     own.add_param_group({"params": [(still, p)] if named else [p], "lr": 0.0})
     before = {name: x.detach().clone() for name, x in run.params.items()}
     run._replace(rule=rule, state=own).go(3)

@@ -79,5 +79,10 @@ def watch_memory(platform: str) -> Callable[[], int | None]:
         return (devices(platform)[0].memory_stats() or {}).get("peak_bytes_in_use")
 
     before = held()
-    # The mark is the process's and cannot be set back: unless it rose, an earlier program needed more.
-    return lambda: None if (now := held()) == before else now
+
+    def since() -> int | None:
+        # The mark is the process's and cannot be set back: unless it rose, an earlier program needed more.
+        now = held()
+        return None if now == before else now
+
+    return since

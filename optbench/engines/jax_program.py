@@ -104,9 +104,10 @@ def nudged(params: Any, twin: Any, t: Any) -> Any:
 
 
 def touched(lane: Lane, lanes: Any, shared: Any) -> list[bool]:
-    """Which leaves of the carry differ between lanes, by tracing two steps under vmap; others are counters.
+    """Which leaves of the carry differ between lanes, by tracing two steps under vmap.
 
-    An identity has a batching rule that reports what reaches it batched.
+    An identity has a batching rule that reports what reaches it batched. Leaves that never do are counters that all
+    lanes share, and batching them would turn every branch on them into a select.
     """
     seen: list[list[bool]] = []
 

@@ -1,7 +1,8 @@
 """A task in JAX, tried once: what its loss and evaluation give, and what a gradient costs, also in a compiled loop.
 
 XLA's convolutions run up to 34 times slower inside a compiled loop on a CPU than outside. This is measured once for
-each task of some size and each machine, recorded, and warned of; it never changes how lanes run.
+each task of some size and each machine, recorded, and warned of; it never changes how lanes run, since a measurement on
+a busy machine must not decide under which key a result is kept.
 """
 
 from __future__ import annotations

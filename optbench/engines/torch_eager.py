@@ -18,7 +18,7 @@ from optbench.cell import Cell
 from optbench.engines.lanes import BLOCK, WIDTH, Backend, Inputs
 from optbench.engines.measured import Stopwatch
 from optbench.metrics import Metric
-from optbench.protocol import Counts, Rule, Setting
+from optbench.protocol import Counts, Noise, Rule, Setting
 from optbench.rules.torch import Parameters, SeedNoise
 
 Loss = Callable[[Parameters], torch.Tensor]
@@ -194,19 +194,25 @@ class Lane(Stepped):
         return torch.stack(losses).detach()
 
 
+def shared_noise(seed: int) -> Noise:
+    """The draws that JAX has; jax is imported for a comparison only."""
+    from optbench.rules.key_draws import TorchKeyNoise
+
+    return TorchKeyNoise(seed)
+
+
 class EagerBackend(TorchBackend):
     """Advances a group of lanes, one after the other."""
 
     def start(self) -> None:
-        arrays, factors, noisy = self.inputs.lane_arrays(), self.factors(), SeedNoise
-        if self.inputs.cell.twin is not None:  # the draws of JAX, which is imported for a comparison only
-            from optbench.rules.key_draws import TorchKeyNoise as noisy
+        arrays, factors = self.inputs.lane_arrays(), self.factors()
+        noise_of = SeedNoise if self.inputs.cell.twin is None else shared_noise
         self.slots = arrays["slot"].tolist()
         self.parts = []
         for i, (cell, noise) in enumerate(zip(self.inputs.cells, arrays["noise"].tolist(), strict=True)):
             first = self.put({name: stack[i] for name, stack in arrays["params"].items()})
             params = {name: tensor.requires_grad_() for name, tensor in first.items()}
-            setting = Setting(factors.__getitem__, noisy(noise), cell.steps, cell.task.roles())
+            setting = Setting(factors.__getitem__, noise_of(noise), cell.steps, cell.task.roles())
             self.parts.append(Lane(cell, params, setting, self))
         self.describe(self.parts[0].params)
         if self.mode == "compiled":  # take one gradient that nobody uses, so that it compiles off the clock

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 import pandas as pd
 
@@ -85,10 +86,12 @@ def where(rows: Frame) -> Frame:
     if "lanes" not in rows:
         return pd.Series("", names)
     each = rows[["optimizer", "mode", "lanes", "cpu_model"]].dropna().drop_duplicates()
-    texts = [
-        f"{row.mode}{f' of {row.lanes:.0f} lanes' * (row.mode == 'vmap')} on {row.cpu_model}"
-        for row in each.itertuples()
-    ]
+
+    def said(row: Any) -> str:
+        lanes = f" of {row.lanes:.0f} lanes" if row.mode == "vmap" else ""
+        return f"{row.mode}{lanes} on {row.cpu_model}"
+
+    texts = [said(row) for row in each.itertuples()]
     found = pd.Series(texts, each["optimizer"], dtype=object).groupby(level=0)
     return found.agg(lambda texts: ", ".join(sorted({*texts}))).reindex(names, fill_value="")
 

@@ -65,8 +65,9 @@ def locate(what: str, layouts: Sequence[Layout], source: str) -> list[Path]:
         for folder in layout.folders
     ]
     missing = [[path for path in paths if not path.is_file()] for paths in wanted]
-    if [] in missing:
-        return wanted[missing.index([])]
+    whole = [paths for paths, lacking in zip(wanted, missing, strict=True) if not lacking]
+    if whole:
+        return whole[0]
     for paths, lacking in zip(wanted, missing, strict=True):
         if len(lacking) < len(paths):
             raise UserError(f"{what}: {lacking[0].name!r} is missing in '{lacking[0].parent}'. {source}")
