@@ -319,6 +319,49 @@ def critical(generator, spread):
     return found.low <= batch <= found.high
 
 
+def ranked(generator, means, problems, spread=1.0):
+    """Ranks [O, P] of optimizers with these mean log losses, a tenth of which spread more over the problems."""
+    spreads = np.where(np.arange(len(means)) < len(means) / 10, spread, 1.0)
+    return ranking.ranks(generator.normal(means, spreads, (problems, len(means))).T)
+
+
+@settings(
+    "an equal pair differs in mean rank",
+    ("10 equal optimizers, 10 problems", "at most 5.0", [0.0] * 10, 10),
+    ("40 equal optimizers, 10 problems", "at most 5.0", [0.0] * 40, 10),
+    ("5 equal and 5 far better ones, 10 problems", "at most 5.0", [0.0, 9.0] * 5, 10),
+    ("20 equal optimizers, 2 of them vary 50 times as much, 7 problems", "at most 5.0", [0.0] * 20, 7, 50.0),
+)
+def equal_pairs(generator, means, problems, spread=1.0):
+    equal = np.equal.outer(means, means)
+    return (ranking.chances(ranked(generator, means, problems, spread))[equal] <= paired.ALPHA).any()
+
+
+@settings(
+    "a pair differs in mean rank",
+    ("1.5 problem sds better than 2 others, 7 problems", "power", [-1.5, *[0.0] * 2], 7),
+    ("1.5 problem sds better than 2 others, 12 problems", "power", [-1.5, *[0.0] * 2], 12),
+    ("1.5 problem sds better than 39 others, 12 problems", "power", [-1.5, *[0.0] * 39], 12),
+)
+def pair(generator, means, problems):
+    return ranking.chances(ranked(generator, means, problems))[0, 1] <= paired.ALPHA
+
+
+@settings(
+    "a best one is no candidate",
+    ("4 equal optimizers and a worse one, 10 problems", "at most 5.0", [*[0.0] * 4, 9.0], 10),
+    (
+        "40 equal optimizers, 4 of them vary 50 times as much, 10 problems",
+        "at most 5.0",
+        [0.0] * 40,
+        10,
+        50.0,
+    ),
+)
+def left_out(generator, means, problems, spread=1.0):
+    return not ranking.may_be_best(ranked(generator, means, problems, spread))[0]
+
+
 def rate(each: Entry, draws: int, seed: int = 0) -> float:
     return float(each.simulate(np.random.default_rng((seed, ENTRIES.index(each))), draws).mean())
 

@@ -14,7 +14,7 @@ from optbench.report.panels.optimizers import Overview
 from optbench.report.selection import Selection
 from optbench.report.standing import Standing
 from optbench.store import Store
-from optbench.wording import count, listed, some
+from optbench.wording import count, interval, listed, some
 
 ROOT = Path(__file__).parents[1]
 ROWS = ROOT / "reports" / "grand" / "rows"
@@ -32,25 +32,19 @@ def opening(found: Content) -> str:
     ranked = {
         kind.partition(" ")[0]: axes for kind, axes in found.kinds.items() if kind.endswith("real task")
     }
-    first = next(iter(ranked.values()))["steps"]
-    leaders = list(dict.fromkeys(axes["steps"].ranks["optimizer"].iloc[0] for axes in ranked.values()))
-    costs = Overview(found).costs(first.ranked)
-    tasks = count(first.rows["problem"].nunique(), "real task")
     steps = {schedule: axes["steps"] for schedule, axes in ranked.items()}
+    first = next(iter(steps.values()))
+    leaders = list(dict.fromkeys(standing.ranks["optimizer"].iloc[0] for standing in steps.values()))
+    overview = Overview(found)
+    cost = overview.header.index("cost")
+    tasks = count(first.rows["problem"].nunique(), "real task")
+    costs = listed([f"{overview.rows[name][cost].text} times as long with {plain(name)}" for name in leaders])
     sentences = [
         f"**What it found.** Of {len(first.ranks)} methods, tuned alike on {tasks}, these have the best mean rank "
         f"(1 is first; in brackets the 95 % interval over tasks): {listed([led(*each) for each in steps.items()])}.",
         f"With 95 % confidence the best over such tasks is {listed([sure(*each) for each in steps.items()])}.",
-        "A step takes "
-        + listed(
-            [
-                f"{costs[name][1].text} times that of the cheapest method with {plain(name)}"
-                for name in leaders
-            ]
-        )
-        + "; over equal time in place of equal steps the best mean ranks are those of "
-        + listed([led(schedule, axes["seconds"]) for schedule, axes in ranked.items()])
-        + ".",
+        f"A step takes {costs} as with the cheapest method; at equal time in place of equal steps the best mean ranks "
+        f"are those of {listed([led(schedule, axes['seconds']) for schedule, axes in ranked.items()])}.",
         limits(found, [*steps.values()]),
     ]
     return (
@@ -66,10 +60,8 @@ def plain(name: str) -> str:
 
 def led(schedule: str, standing: Standing) -> str:
     best = standing.ranks.iloc[0]
-    return (
-        f"{plain(best['optimizer'])} under a {plain(schedule)} learning rate, {best['rank']:.2g} "
-        f"[{best['low_tasks']:.2g}, {best['high_tasks']:.2g}]"
-    )
+    rank = interval(best["rank"], best["low_tasks"], best["high_tasks"])
+    return f"{plain(best['optimizer'])} under a {plain(schedule)} learning rate, {rank}"
 
 
 def sure(schedule: str, standing: Standing) -> str:
@@ -81,11 +73,11 @@ def limits(found: Content, standings: list[Standing]) -> str:
     """The sizes that were run, and how many orders rest on a single task or method."""
     ran = found.newest[found.newest["parameters"].notna()]
     sizes, steps = ran["parameters"], ran["steps"]
-    flips = count(sum(len(standing.flips) for standing in standings), "order")
+    flips = count(sum(len(standing.flips) for standing in standings), "pair")
     return (
         f"**What it cannot tell.** Nothing is known beyond {sizes.min():,.0f} to {sizes.max():,.0f} parameters and "
-        f"{steps.min()} to {steps.max():,} steps, nor with weight decay; {flips} of two methods would be reversed "
-        "without one task or one other method."
+        f"{steps.min()} to {steps.max():,} steps, nor with weight decay; leaving out one "
+        f"task or one method would reverse the order of {flips}."
     )
 
 

@@ -280,41 +280,38 @@ def test_iman_and_davenport_as_published():
     assert tested.f == pytest.approx((n - 1) * tested.chi2 / (n * (k - 1) - tested.chi2))
 
 
-def test_pairs_against_scikit_posthocs():
-    """Wilcoxon's signed ranks on logarithms, with Holm's correction, by somebody else."""
-    import scikit_posthocs as posthocs
-
-    values = random_table(11, 4, 12, 1, failing=0)
-    values[0] *= 1e-3
-    logs = pd.DataFrame(np.log(values[..., 0].T), columns=NAMES[:4]).melt(var_name="g", value_name="v")
-    theirs = posthocs.posthoc_wilcoxon(logs, "v", "g", p_adjust="holm")
-    ours = ranking.pairs(rows_of(values))
-    assert len(ours) == 6
-    for row in ours.to_dict("records"):
-        assert row["holm"] == pytest.approx(theirs.loc[row["optimizer"], row["other"]])
-    assert ours["differ"].sum() == 3
-    assert set(ours.loc[ours["differ"], "optimizer"]) == {NAMES[0]}
-
-
-@pytest.mark.parametrize("problems", [4, 9, 30])
-def test_signed_ranks_against_scipy(problems):
+def test_pairs_of_two_are_a_sign_test():
     from scipy import stats
 
-    generator = np.random.default_rng(problems)
-    gap = generator.normal(size=problems) + 0.5
-    assert ranking.two_sided(*ranking.signed_ranks(gap)) == pytest.approx(
-        stats.wilcoxon(gap, method="exact").pvalue
+    values = random_table(10, 2, 12, 1, failing=0)
+    (row,) = ranking.pairs(rows_of(values)).to_dict("records")
+    assert row["better"] + row["worse"] == row["problems"] == 12
+    assert row["p"] == pytest.approx(stats.binomtest(row["better"], 12).pvalue)
+
+
+@pytest.mark.parametrize(("optimizers", "problems"), [(3, 6), (4, 8), (6, 9)])
+def test_pairs_are_rejected_one_step_after_the_other(optimizers, problems):
+    """As Romano and Wolf have it: what differs is taken out, and the largest difference of the others is drawn anew."""
+    values = (
+        random_table(11, optimizers, problems, 1, failing=0) * np.logspace(0, 6, optimizers)[:, None, None]
     )
-    tied = generator.integers(-2, 5, size=min(problems, 9))  # scipy tries every sign
-    every = stats.PermutationMethod(n_resamples=10**4)
-    theirs = stats.wilcoxon(tied, zero_method="pratt", method=every).pvalue
-    assert ranking.two_sided(*ranking.signed_ranks(tied)) == pytest.approx(theirs)
-    assert ranking.two_sided(*ranking.signed_ranks(np.zeros(problems))) == 1
-
-
-def test_holm_by_hand():
-    assert ranking.holm(np.array([0.04, 0.01, 0.03])) == pytest.approx([0.06, 0.03, 0.06])
-    assert ranking.holm(np.array([0.5, 0.9])).tolist() == [1.0, 1.0]
+    each = ranking.ranks(values[..., 0])
+    signs = np.array(list(itertools.product((-1, 1), repeat=problems)))
+    every = list(itertools.combinations(range(optimizers), 2))
+    gaps = {(i, j): each[i] - each[j] for i, j in every}
+    differ, level = set(), math.inf
+    while True:
+        left = [gaps[pair] for pair in every if pair not in differ]
+        level = max(np.quantile(abs(signs @ np.transpose(left)).max(axis=1), 0.95, method="inverted_cdf"), 0)
+        more = {pair for pair in every if abs(gaps[pair].sum()) > level} - differ
+        if not more:
+            break
+        differ |= more
+        if len(differ) == len(every):
+            break
+    p = ranking.chances(each)
+    assert differ
+    assert {pair for pair in every if p[pair] <= ranking.ALPHA} == differ
 
 
 def test_differences_that_have_no_logarithm():
@@ -323,41 +320,27 @@ def test_differences_that_have_no_logarithm():
     assert gaps == pytest.approx([-1, 0, -2, 2, 0, -2, -2])
 
 
-def test_how_many_problems_a_difference_needs():
-    for optimizers in (2, 3, 6, 11):
-        needed = ranking.problems_needed(optimizers)
-        for problems, told in ((needed, True), (needed - 1, False)):
-            values = np.geomspace(1, 2**optimizers, optimizers)[:, None, None] * random_table(
-                12, 1, problems, 1, 0
-            )
-            values[1:] *= np.linspace(1, 1.1, problems)[:, None]  # no two differences alike
-            assert ranking.pairs(rows_of(values))["differ"].any() == told, (optimizers, problems)
+@pytest.mark.parametrize("optimizers", [2, 3, 6, 11])
+def test_how_many_problems_a_difference_needs(optimizers):
+    for problems in (ranking.LEAST_PROBLEMS - 1, ranking.LEAST_PROBLEMS):
+        each = np.tile(np.arange(1.0, optimizers + 1)[:, None], problems)
+        assert (ranking.chances(each) <= ranking.ALPHA).any() == (problems == ranking.LEAST_PROBLEMS)
 
 
-def pairs_of(values: np.ndarray) -> pd.DataFrame:
-    """`ranking.pairs` of values [optimizers, problems] on a log scale."""
-    gaps = [(i, j, values[i] - values[j]) for i, j in itertools.combinations(range(len(values)), 2)]
-    rows = [(i, j, *ranking.signed_ranks(gap)) for i, j, gap in gaps]
-    return pd.DataFrame(rows, columns=["optimizer", "other", "p_better", "p_worse"])
+def test_many_problems_have_some_of_their_signs():
+    each = np.tile([[1.0], [2.0]], 40)
+    assert ranking.flips_of(each).shape == (ranking.FLIPS, 2)
+    assert ranking.chances(each)[0, 1] == 1 / ranking.FLIPS  # none but the observed ones
 
 
 def test_the_best_is_among_the_candidates():
-    """By hand: who loses everywhere is out over eight problems and not over seven, as 2^-7 > 5 % / 7."""
-    values = np.tile(np.arange(8.0)[:, None], 8) + 0.01 * np.arange(8)
-    assert ranking.candidates(pairs_of(values)) == [0]
-    assert ranking.candidates(pairs_of(values[:, :7])) == list(range(8))
-    assert ranking.candidates(pairs_of(values[::-1])) == [7]
-
-
-def test_candidates_hold_the_best_as_often_as_they_say():
-    """Equal ones are hardest: each is a best one, left out in at most 5 % of the draws; a far worse one always is."""
-    draw = np.random.default_rng(0)
-    sets = [
-        ranking.candidates(pairs_of(draw.normal([[0.0]] * 4 + [[9.0]], size=(5, 12)))) for _ in range(400)
-    ]
-    for equal in range(4):
-        assert np.mean([equal in found for found in sets]) > 0.95
-    assert not any(4 in found for found in sets)
+    """By hand: who loses everywhere is out over five problems and not over four, as 2^-5 < 5 % < 2^-4."""
+    each = np.tile(np.arange(1.0, 3.0)[:, None], 5)
+    assert ranking.may_be_best(each).tolist() == [True, False]
+    assert ranking.may_be_best(each[:, :4]).tolist() == [True, True]
+    assert ranking.may_be_best(each[::-1]).tolist() == [False, True]
+    values = rows_of(np.tile([[[2.0]], [[1.0]], [[1.0]]], (1, 6, 1)))
+    assert ranking.candidates(values) == NAMES[1:3]
 
 
 def test_cliques_by_hand():

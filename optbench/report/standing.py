@@ -14,7 +14,7 @@ from optbench.stats.profiles import published
 from optbench.stats.settings import kept_apart, labels, question_of
 from optbench.stats.times import runtimes
 from optbench.stats.verdict import KINDS
-from optbench.wording import count, listed, p_value, some
+from optbench.wording import count, interval, listed, p_value, some
 
 FEW = 6
 """More pairs of optimizers than this are counted in a sentence, or folded away."""
@@ -87,7 +87,7 @@ class Standing:
     @cached_property
     def candidates(self) -> list[str]:
         """Those among which the best is, with 95 % confidence."""
-        return ranking.candidates(self.tested)
+        return ranking.candidates(self.rows)
 
     def sentences(self) -> Iterator[str]:
         over, names = self.rows["problem"].nunique(), len(self.ranks)
@@ -96,15 +96,18 @@ class Standing:
             verb = "rejects" if test.f_p <= ranking.ALPHA else "does not reject"
             yield f"Friedman's test (Iman and Davenport's form) {verb} equality of the optimizers: {p_value(test.f_p)}."
         significant = self.tested[self.tested["differ"]]
-        for row in significant.to_dict("records"):
-            yield (
-                f"{row['optimizer']} differs significantly from {row['other']}: better on {row['better']} problems, "
-                f"worse on {row['worse']} (Wilcoxon's signed-rank test, Holm, {p_value(row['holm'])})."
-            )
+        if len(significant) > FEW:
+            for name, its in significant.groupby("optimizer", sort=False):
+                yield f"{name} is significantly better in mean rank than {listed([*its['other']])}."
+        else:
+            for row in significant.to_dict("records"):
+                yield (
+                    f"{row['optimizer']} is significantly better in mean rank than {row['other']}: better on "
+                    f"{row['better']} problems, worse on {row['worse']} ({p_value(row['p'])}, corrected for all pairs)."
+                )
         if significant.empty:
-            needed = ranking.problems_needed(names)
-            least = f"; with {names} optimizers, significance takes at least {needed}" * (over < needed)
-            yield f"No pairwise difference is significant over {over} problems{least} (Wilcoxon, Holm)."
+            least = f"; it takes at least {ranking.LEAST_PROBLEMS}" * (over < ranking.LEAST_PROBLEMS)
+            yield f"No pairwise difference in mean rank is significant over {over} problems{least}."
         opposite = ranking.disagreements(self.rows)
         if len(opposite) > FEW:
             every = math.comb(names, 2)
@@ -114,10 +117,9 @@ class Standing:
                 yield f"The mean rank puts {one} before {other}, AlgoPerf's score {other} before {one}."
         for by, name in (("rank", "mean rank"), ("score", "AlgoPerf's score")):
             row = ranking.lead_of_first(self.rows, by, *published(self.frame))
-            yield (
-                f"{row['optimizer']}'s lead over {row['other']} in {name} is {row['difference']:.2g} "
-                f"[{row['low']:.2g}, {row['high']:.2g}] over problems ({p_value(row['p'])})."
-            )
+            lead = interval(row["difference"], row["low"], row["high"])
+            ahead = f"{row['optimizer']}'s lead over {row['other']} in {name}"
+            yield f"{ahead} is {lead} over problems ({p_value(row['p'])})."
 
     @property
     def sentence(self) -> str:
@@ -139,11 +141,11 @@ class Standing:
         turned = count(len(self.flips), "pair")
         depends = f"; leaving out one optimizer or task would reverse {turned} (see Ranks)" * bool(self.flips)
         over = count(self.rows["problem"].nunique(), self.kind)
-        interval = f"95% interval over tasks {best['low_tasks']:.2g} to {best['high_tasks']:.2g}"
-        if best["low_tasks"] == best["high_tasks"]:  # ranks without spread say nothing of their own error
-            interval = "the same on each"
+        rank = interval(best["rank"], best["low_tasks"], best["high_tasks"])
+        # Ranks without spread say nothing of their own error.
+        sign = "the same on each" if best["low_tasks"] == best["high_tasks"] else "95% interval over tasks"
         return (
-            f"Over the {over} {name} has the best mean rank, {best['rank']:.2g} of {len(self.ranks)} ({interval}); "
+            f"Over the {over} {name} has the best mean rank of {len(self.ranks)}, {rank} ({sign}); "
             f"{sure}{depends}."
         )
 

@@ -1,8 +1,10 @@
 """Ranks over problems, which differences between optimizers are significant, and what their order depends on.
 
-Sources: Friedman 1937; Iman and Davenport 1980; Demsar 2006, JMLR 7:1-30; pairs by Wilcoxon's signed ranks with
-Holm's correction rather than by mean ranks, which, as AlgoPerf's scores, depend on who else is compared: Benavoli,
-Corani and Mangili 2016, JMLR 17(5):1-10. So each optimizer and each problem is left out in turn.
+Sources: Friedman 1937; Iman and Davenport 1980; Demsar 2006, JMLR 7:1-30. Differences in mean rank are tested by
+random signs of whole problems (step-down max T: Westfall and Young 1993; Romano and Wolf 2005, JASA 100:94-108): their
+variance is that of the ranks at hand, so the error rate does not rest on who else is compared, as in the classical test
+(Benavoli, Corani and Mangili 2016, JMLR 17(5):1-10). The mean ranks themselves do, and so do AlgoPerf's scores: each
+optimizer and each problem is left out in turn.
 """
 
 from __future__ import annotations
@@ -17,8 +19,13 @@ import pandas as pd
 
 from optbench.stats import Frame
 from optbench.stats.bootstrap import left_out, medians, resampled_medians, scored, table
-from optbench.stats.paired import ALPHA, by_seed, is_exact, leading, log_gaps, mean_difference
+from optbench.stats.paired import ALPHA, by_seed, is_exact, leading, mean_difference
 from optbench.stats.profiles import contributions
+
+FLIPS = 4096
+"""How many signs of the problems are tried."""
+LEAST_PROBLEMS = 6
+"""The number of problems below which no pair can differ significantly: the least p of n signs is 2 / 2^n."""
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
@@ -98,81 +105,76 @@ def friedman(rows: Frame, column: str = "compared") -> Friedman:
 
 
 def pairs(rows: Frame, column: str = "compared") -> Frame:
-    """Each pair of optimizers: Wilcoxon's signed ranks over the problems, Holm's correction over the pairs.
+    """Each pair of optimizers, and whether their mean ranks differ (`chances`).
 
-    The differences are between logarithms of the median seeds, since problems have different units. Where one failed
-    the difference is larger than any other; where both did, or are equal, it is 0 (Pratt's method).
-    Columns optimizer (the one of better mean rank), other, better and worse (numbers of problems), p, holm (p
-    corrected), p_better and p_worse (one-sided), differ (holm at most 5 %), problems.
+    Columns optimizer (the one of better mean rank), other, better and worse (numbers of problems), p, differ (p at most
+    5 %), problems.
     """
     data, found = table(rows, column), []
     middles = medians(data)
-    order = sorted(zip(ranks(middles).mean(axis=-1), data.optimizers, range(len(middles)), strict=True))
+    each = ranks(middles)
+    p = chances(each)
+    order = sorted(zip(each.mean(axis=-1), data.optimizers, range(len(each)), strict=True))
     for (_, name, i), (_, other, j) in itertools.combinations(order, 2):
-        gap = log_gaps(middles[i], middles[j])
-        p_better, p_worse = signed_ranks(gap)
-        counts = int((gap < 0).sum()), int((gap > 0).sum())
-        found.append((name, other, *counts, two_sided(p_better, p_worse), p_better, p_worse))
-    columns = ["optimizer", "other", "better", "worse", "p", "p_better", "p_worse"]
-    result = pd.DataFrame(found, columns=columns)
-    corrected = holm(result["p"].to_numpy(float))
-    return result.assign(holm=corrected, differ=corrected <= ALPHA, problems=len(data.problems))
+        better, worse = int((middles[i] < middles[j]).sum()), int((middles[i] > middles[j]).sum())
+        found.append((name, other, better, worse, p[i, j], p[i, j] <= ALPHA, len(data.problems)))
+    return pd.DataFrame(found, columns=["optimizer", "other", "better", "worse", "p", "differ", "problems"])
 
 
-def candidates(tested: Frame) -> list[str]:
-    """The optimizers that may be the best over such problems: a set that holds the best with 95 % confidence.
+def chances(each: np.ndarray) -> np.ndarray:
+    """The p of every pair of optimizers [O, O] from ranks [O, P]; one of equal ones is below 5 % in 5 % of tables.
 
-    Out is whom another one beats by a one-sided signed-rank test at 5 % over the number of others (Bonferroni), so that
-    the best itself is left out with a chance of at most 5 % (subset selection; Gupta 1965, Technometrics 7:225-245).
-    From `pairs`, in the order of mean ranks. Some are told apart over fewer problems than all pairs would need, since
-    the statement is about the best alone.
+    Between equal optimizers the difference in rank on a problem is as likely to have either sign. Every problem gets a
+    random sign, for all optimizers alike; p is the chance that the largest difference in mean rank, of this pair and
+    all with a smaller one, is then as large as this pair's was.
     """
-    names = list(dict.fromkeys([*tested["optimizer"], *tested["other"]]))
-    level = ALPHA / max(1, len(names) - 1)
-    beaten = (
-        tested.loc[tested["p_better"] <= level, "other"],
-        tested.loc[tested["p_worse"] <= level, "optimizer"],
-    )
-    out = {name for each in beaten for name in each}
-    return [name for name in names if name not in out]
+    total, flipped = each.sum(axis=-1), flips_of(each)
+    first, second = np.triu_indices(len(each), 1)
+    observed = np.abs(total[first] - total[second])
+    smallest = np.argsort(observed)
+    largest, p = np.zeros(len(flipped)), np.empty(len(observed))
+    for k in smallest:
+        np.maximum(largest, np.abs(flipped[:, first[k]] - flipped[:, second[k]]), out=largest)
+        p[k] = (largest >= observed[k]).mean()
+    # A larger difference never has a larger p.
+    p[smallest] = np.maximum.accumulate(p[smallest][::-1])[::-1]
+    found = np.ones((len(each), len(each)))
+    found[first, second] = found[second, first] = p
+    return found
 
 
-def problems_needed(optimizers: int) -> int:
-    """The number of problems below which no pair can be significant after Holm's correction.
+def candidates(rows: Frame, column: str = "compared") -> list[str]:
+    """The optimizers that may be the best over such problems (`may_be_best`), in the order of mean ranks."""
+    data = table(rows, column)
+    each = ranks(medians(data))
+    order = sorted(zip(each.mean(axis=-1), data.optimizers, may_be_best(each), strict=True))
+    return [name for _, name, may in order if may]
 
-    The least p of n signed ranks is 2 / 2^n, and the first step multiplies it by the number of pairs.
+
+def may_be_best(each: np.ndarray) -> np.ndarray:
+    """Which optimizers, from ranks [O, P], form a set that holds the best with 95 % confidence: [O].
+
+    Out is whom another one leads in mean rank by more than the largest lead of 95 % of the random signs of `chances`.
+    Only the best must not be left out, so nothing is corrected for the number that is tested (subset selection; Gupta
+    1965, Technometrics 7:225-245).
     """
-    return math.ceil(1 + math.log2(math.comb(optimizers, 2) / ALPHA))
+    total, flipped = each.sum(axis=-1), flips_of(each)
+    lead = [((flipped[:, [i]] - flipped).max(axis=-1), (total[i] - total).max()) for i in range(len(each))]
+    return np.array([(random >= observed).mean() > ALPHA for random, observed in lead])
 
 
-def signed_ranks(gap: np.ndarray) -> tuple[float, float]:
-    """The exact p of Wilcoxon's signed-rank test for differences below 0, and for those above; zeros by Pratt's method.
+def flips_of(each: np.ndarray) -> np.ndarray:
+    """Sums of the ranks [O, P] over the problems, each problem's from their mean and with a random sign: [flips, O].
 
-    Exact also with ties, for which scipy enumerates all 2^n signs: the number of ways to each sum of ranks is built
-    one rank at a time. Ranks are doubled, so that shared ones are integers.
+    All 2^P signs where these are at most `FLIPS`; else so many drawn from a fixed seed, the observed ones among them.
     """
-    sizes = np.abs(gap)
-    doubled = (2 * (sizes[:, None] > sizes).sum(axis=1) + (sizes[:, None] == sizes).sum(axis=1) + 1)[gap != 0]
-    ways = np.ones(1)
-    for rank in doubled:
-        ways = np.append(ways, np.zeros(rank)) + np.append(np.zeros(rank), ways)
-    chances = ways / ways.sum()
-    positive = doubled[gap[gap != 0] > 0].sum()
-    return float(chances[: positive + 1].sum()), float(chances[positive:].sum())
-
-
-def two_sided(below: float, above: float) -> float:
-    """The p of both sides, from those of each."""
-    return min(1.0, 2 * min(below, above))
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's step-down correction (1979): the i-th least p times the number of those not less, never decreasing."""
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate(np.minimum(1.0, p[order] * (len(p) - np.arange(len(p)))))
-    corrected = np.empty(len(p))
-    corrected[order] = stepped
-    return corrected
+    count = each.shape[1]
+    if 2**count <= FLIPS:
+        signs = 1 - 2 * (np.arange(2**count)[:, None] >> np.arange(count) & 1)
+    else:
+        signs = np.random.default_rng(0).choice([-1, 1], (FLIPS, count))
+        signs[0] = 1
+    return signs @ (each - each.mean(axis=0)).T
 
 
 def cliques(ranked: Frame, tested: Frame) -> Frame:

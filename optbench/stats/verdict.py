@@ -149,7 +149,8 @@ def headline(verdicts: Sequence[Verdict], setting: str = "") -> str:
         for each in verdicts:
             apart.setdefault(str(each.of[column].iloc[0]), []).append(each)
         if len(apart) > 1:  # the same task in two frameworks, or at two schedules, is not two tasks
-            return " ".join(f"{word} {name}: {headline(part, f' ({name})')}" for name, part in apart.items())
+            each = {name: headline(part, f" ({name})") for name, part in apart.items()}
+            return " ".join(f"{word} {name}, {text[0].lower()}{text[1:]}" for name, text in each.items())
     contests = [verdict for verdict in verdicts if verdict.contested]
     if not contests:
         return "Only one optimizer was run on each task, so nothing is compared."

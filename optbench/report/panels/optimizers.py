@@ -18,7 +18,7 @@ from optbench.report.parts import Part
 from optbench.report.standing import Standing
 from optbench.stats import Frame
 from optbench.stats.profiles import algoperf_scores
-from optbench.stats.ranking import problems_needed
+from optbench.stats.ranking import LEAST_PROBLEMS
 from optbench.wording import count, interval, listed, number
 
 
@@ -40,12 +40,12 @@ class Overview(Part):
         kind = next(iter(self.content.kinds))
         return (
             f"mean rank: over {kind}s, 1 is best; in brackets the 95 % interval over tasks, which a statement about "
-            "other tasks needs; the bar: thin over tasks, thick over seeds. group: optimizers that share a letter "
-            "are not significantly different over these tasks (Wilcoxon, Holm). leads: tasks that it leads alone, and "
-            "tasks on which it is not distinguishable from the leader. solved: tasks whose main target the median seed "
-            "reached. decades: width of the working learning-rate range, the median over tasks; 0 where none works. "
-            "cost: time of a step over that of the cheapest, the geometric mean. state/param: numbers of state per "
-            "parameter, the median. Toys show how a method behaves, not how it will rank on a network."
+            "other tasks needs; the bar: thin over tasks, thick over seeds. group: optimizers that share a letter do "
+            "not differ significantly in mean rank over these tasks; a-c is a, b and c. leads: tasks that it leads "
+            "alone, and tasks on which it is not distinguishable from the leader. solved: tasks whose main target the "
+            "median seed reached. decades: width of the working learning-rate range, the median over tasks; 0 where "
+            "none works. cost: time of a step over that of the cheapest, the geometric mean. state/param: numbers of "
+            "state per parameter, the median. Toys show how a method behaves, not how it will rank on a network."
         )
 
     @property
@@ -56,9 +56,11 @@ class Overview(Part):
             return f"All optimizers. {standing.refusals[0]}"
         over, names = standing.rows["problem"].nunique(), len(standing.ranks)
         said = f"Mean rank from 1 (left, best) to {names}."
-        if over < (needed := problems_needed(names)):
-            said += f" All are one group: over {count(over, standing.kind)} no pair differs significantly, and with "
-            said += f"{names} optimizers none can over fewer than {needed}."
+        if over < LEAST_PROBLEMS:
+            said += (
+                f" All are one group: over {count(over, standing.kind)} no pair can differ significantly; "
+            )
+            said += f"that takes {LEAST_PROBLEMS}."
         if 1 < len(best := standing.candidates) < names:
             said += f" With 95 % confidence the best is one of {len(best)}: {listed(best, 'or')}."
         return said
@@ -149,7 +151,7 @@ def ranked(standing: Standing) -> dict[str, tuple[Cell, Cell]]:
 
 
 def letters(standing: Standing) -> dict[str, Cell]:
-    """The groups of neighbours in rank that do not differ significantly, a letter for each."""
+    """The groups of neighbours in rank that do not differ significantly: `a`, or `a-c` for all three."""
     if standing.refusals:
         return {}
     letters = string.ascii_lowercase
@@ -158,7 +160,11 @@ def letters(standing: Standing) -> dict[str, Cell]:
     for place, members in enumerate(standing.cliques):
         for name in members:
             groups.setdefault(name, []).append(place)
-    return {name: Cell(" ".join(names[at] for at in places), min(places)) for name, places in groups.items()}
+    # Groups are runs of neighbours, so an optimizer is in all between its first and its last.
+    return {
+        name: Cell("-".join(names[at] for at in dict.fromkeys((places[0], places[-1]))), places[0])
+        for name, places in groups.items()
+    }
 
 
 def optimizers(content: Content) -> Sequence[Part]:
