@@ -153,7 +153,7 @@ def test_with_rows_the_answer_is_the_report_s_verdict_with_its_uncertainty(tmp_p
     for verdict in shown.verdicts:
         assert verdict.name in text
     columns, numbers = zip(*pages.standing_rows(shown)["adam"], strict=True)
-    assert columns[:3] == ("optimizer", "mean rank", "over problems")
+    assert columns[:3] == ("optimizer", "mean rank", "over tasks")
     assert numbers[0] == "adam[b1=0.8]"
     assert re.fullmatch(r"\[[\d.]+, [\d.]+\]", numbers[2]), "a rank has its interval over problems"
 
