@@ -21,7 +21,7 @@ STEPWISE = "losses"
 STAGES = ("tuning", "report", "default")
 NUMBERS = {
     "learning_rate": "trial", "default_learning_rate": "trial_default", "gradient_equivalents": "gradient_equivalents",
-    "state_floats_per_parameter": "state_floats_per_parameter",
+    "state_floats_per_parameter": "state_floats_per_parameter", "seconds_per_step": "seconds_per_step",
 }  # fmt: skip
 """Columns of numbers that belong to a run, by their names in rows."""
 RISING = "accuracy"
@@ -42,7 +42,7 @@ class Lines:
         alone = "loss" in sheet and "metric" not in sheet
         sheet.needs("task", "optimizer", "seed", "step", *([] if alone else ["metric", "value"]))
         names = {name: sheet.names(name, SETTING.get(name)) for name in ("task", "optimizer", *SETTING)}
-        names |= {name: sheet.names(name, "") for name in ("stage", "status", "hyperparameters")}
+        names |= {name: sheet.names(name, "") for name in ("stage", "status", "hyperparameters", "base")}
         names["metric"] = ["loss"] * len(sheet) if alone else sheet.names("metric")
         for name, allowed in {"stage": STAGES, "status": tuple(Status)}.items():
             for place, text in enumerate(names[name]):
@@ -62,9 +62,10 @@ class Lines:
         rates = numbers["learning_rate"].astype(str)
         self.run = numbered(self.problem, names["optimizer"], numbers["seed"], names["stage"], rates)
         for name in ("steps", "target"):
-            sheet.same(numbers[name], self.problem, name)
+            sheet.same(numbers[name], self.problem, name, "task")
+        sheet.same(names["base"], self.problem, "base", "task")
         for name in (*NUMBERS, "status", "hyperparameters"):
-            sheet.same({**numbers, **names}[name], self.run, name)
+            sheet.same({**numbers, **names}[name], self.run, name, "run")
         self.last = np.zeros(self.problem.max() + 1)
         np.maximum.at(self.last, self.problem, numbers["step"])
 
@@ -115,13 +116,15 @@ def run(lines: Lines, questions: Mapping[int, Question], places: np.ndarray) -> 
     columns = {
         key: float(numbers[name][first]) for name, key in NUMBERS.items() if np.isfinite(numbers[name][first])
     }
+    columns |= {"task.base": base} if (base := lines.names["base"][first]) else {}
     seconds = numbers["seconds"][[own[question.selection][step] for step in grid]]
     if len(grid) and np.isfinite(seconds).all():
         if (back := np.diff(seconds) < 0).any():
             place = own[question.selection][grid[back.argmax() + 1]]
             raise sheet.fail(place, "seconds", "is less than at an earlier step.")
         evaluations["seconds"] = seconds.tolist()
-        columns["seconds_per_step"] = float(seconds[-1]) / max(1, grid[-1])
+        if seconds[-1] > 0 and grid[-1]:
+            columns.setdefault("seconds_per_step", float(seconds[-1]) / grid[-1])
     return sheet.row(
         {name: lines.names[name][first] for name in ("task", "optimizer", *SETTING)}, question, grid, evaluations,
         seed=int(numbers["seed"][first]), steps=steps, status=status, stage=lines.names["stage"][first] or None,
@@ -192,7 +195,9 @@ def decided(sheet: Sheet, own: Mapping[str, Mapping[int, int]], question: Questi
 def table(frame: Frame) -> Frame:
     """The tidy table of some rows, from which `rows` makes rows of the same statistics."""
     same = ("task", "optimizer", *SETTING, "steps", "seed", "stage", "hyperparameters", "status")
-    names = {name: key for key, name in NUMBERS.items()} | {name: name for name in same}
+    names = (
+        {name: key for key, name in NUMBERS.items()} | {name: name for name in same} | {"task.base": "base"}
+    )
     parts = [(place, *part) for place, each in enumerate(frame.to_dict("records")) for part in lines(each)]
     own, metrics, steps, values, seconds = zip(*parts, strict=True)
     counts = [*map(len, steps)]

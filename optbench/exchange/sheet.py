@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -47,6 +48,10 @@ class Sheet:
         if len(rows) < 2:
             raise UserError(f"{name!r} has no rows. It needs a header and a row; see docs/import.md")
         header = [each.strip() for each in rows[0][1]]
+        if len(header) == 1 and (other := re.findall("[;\t]", header[0])):
+            raise UserError(
+                f"{name!r} has {other[0]!r} between its columns. Save it with commas, and points in numbers."
+            )
         if twice := [each for each in header if header.count(each) > 1]:
             raise UserError(f"{name!r} has two columns {shortened(twice[0])}. Keep one.")
         for line, row in rows[1:]:
@@ -124,12 +129,12 @@ class Sheet:
             found[row] = value
         return found
 
-    def same(self, values: Sequence[Any] | np.ndarray, groups: np.ndarray, name: str) -> None:
-        """UserError where a column has two values within a group of rows."""
+    def same(self, values: Sequence[Any] | np.ndarray, groups: np.ndarray, name: str, of: str) -> None:
+        """UserError where a column has two values within a group of rows, each of which is one `of`."""
         found: dict[int, str] = {}
         for row, (group, value) in enumerate(zip(groups.tolist(), values, strict=True)):
             if (kept := found.setdefault(group, str(value))) != str(value):
-                why = f"differs from {shortened(kept)} on an earlier line of the same run."
+                why = f"differs from {shortened(kept)} on an earlier line of the same {of}."
                 raise self.fail(row, name, why)
 
     def question(
