@@ -36,6 +36,8 @@ WORSE = 1.25
 """How many times the first value of training a final value may be to have a place on its axis."""
 NARROWEST = 1.25
 """How many times apart the ends of an axis are at least, so that noise does not fill it."""
+FARTHEST = 1e-200, 1e200
+"""Where an axis ends at the latest: a power of what lies beyond is no number."""
 
 
 def of_problems(
@@ -176,7 +178,7 @@ def ends_of(tables: Iterable[Frame], ceiling: float) -> tuple[float, float]:
 def positive(parts: list[np.ndarray]) -> np.ndarray:
     """The values that a log scale can show."""
     values = np.concatenate([*parts, np.zeros(0)])
-    return values[np.isfinite(values) & (values > 0)]
+    return values[(values > FARTHEST[0]) & (values < FARTHEST[1])]
 
 
 def rates(problem: Problem, places: dict[str, int]) -> dict[str, Any]:
@@ -214,15 +216,15 @@ def line(table: Mapping[str, Any], place: int, x: str, y: str) -> dict[str, Any]
 
 def scale(metric: str, bottom: float, top: float) -> dict[str, Any]:
     """A log axis: what it measures, where it ends, where its ticks are."""
-    room = (top / bottom) ** 0.05
-    low, high = bottom / room, top * room
+    room = math.exp(0.05 * (math.log(top) - math.log(bottom)))
+    low, high = max(bottom / room, FARTHEST[0]), min(top * room, FARTHEST[1])
     marks = {"span": [short(low), short(high)], "ticks": ticks(low, high)}
     return {"label": spoken(metric), "percent": metric.endswith("error"), **marks}
 
 
 def ticks(low: float, high: float, least: int = 3, most: int = 6) -> list[float]:
     """Powers of ten, every so many where they are more than `most`; steps between where they are less than `least`."""
-    decades = math.log10(high / low)
+    decades = math.log10(high) - math.log10(low)
     every = max(1, math.ceil(decades / most))
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for parts in PARTS[2 if decades < 1.3 else 1 if decades < 2.6 else 0 :]:

@@ -216,6 +216,9 @@ def draw_rates(axes: Axes, chart: Chart, looks: Looks) -> None:
         # A little sideways, so that bars at one learning rate do not hide each other.
         aside = 10 ** (min(0.018, 0.1 / len(lines)) * (place - (len(lines) - 1) / 2))
         draw_rate(axes, line, style, chart["range"], height, aside)
+    low, high = axes.get_xlim()
+    if high < 1.1 * low:  # a single learning rate
+        axes.set_xlim(low / 2, high * 2)
     few_ticks(axes.xaxis, *axes.get_xlim())
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from optbench.cell import Status
 from optbench.report import caveats
-from optbench.report.charts import NARROWEST, scale, short
+from optbench.report.charts import FARTHEST, NARROWEST, scale, short
 from optbench.report.content import Content
 from optbench.report.panels.optimizers import geometric_mean, relative_cost
 from optbench.report.parts import Bullets, Chart, Charts, Details, Part, Table, Text
@@ -62,7 +62,7 @@ def against_seconds(content: Content, place: int) -> Chart:
     rows = rows.rename(columns={"score_low": "low", "score_high": "high"})
     seconds = rows.set_index("optimizer")["microseconds"] * 1e-6 * rows["steps"].iloc[0]
     shown = points(content, rows, "score", seconds)
-    shown["points"] = [point for point in shown["points"] if point["y"] > 0]
+    shown["points"] = [point for point in shown["points"] if FARTHEST[0] < point["y"] < FARTHEST[1]]
     values = sorted(point["y"] for point in shown["points"]) or [0.1]
     top = min(values[-1], FAR * values[len(values) // 2])  # what is worse lies at the upper end
     ends = values[0], max(values[0] * NARROWEST, top)
