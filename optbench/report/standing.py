@@ -33,16 +33,21 @@ class Standing:
     outcomes: Frame
     """One row for each cell."""
     best: Frame
-    """The rows at the trials that are reported."""
+    """The rows at the trials that are reported, of every kind."""
     kind: str
     """What is ranked: real tasks or toys, never both together; nothing of the other kind is left out of a ranking."""
     ranked: frozenset[str]
     """The labels of the problems of that kind."""
 
+    @property
+    def reported(self) -> Frame:
+        """The rows at the trials that are reported, of this kind."""
+        return self.best[self.best["problem"].isin(self.ranked)]
+
     @cached_property
     def block(self) -> Block:
         """The optimizers and problems that are ranked: all of them on all of them."""
-        return complete(self.best[self.best["problem"].isin(self.ranked)])
+        return complete(self.reported)
 
     @property
     def rows(self) -> Frame:
@@ -108,7 +113,7 @@ class Standing:
         if significant.empty:
             least = f"; it takes at least {ranking.LEAST_PROBLEMS}" * (over < ranking.LEAST_PROBLEMS)
             yield f"No pairwise difference in mean rank is significant over {over} problems{least}."
-        opposite = ranking.disagreements(self.rows)
+        opposite = ranking.disagreements(self.rows, *published(self.frame))
         if len(opposite) > FEW:
             every = math.comb(names, 2)
             yield f"The mean rank and AlgoPerf's score put {len(opposite)} of {every} pairs in opposite orders."
@@ -118,8 +123,11 @@ class Standing:
         for by, name in (("rank", "mean rank"), ("score", "AlgoPerf's score")):
             row = ranking.lead_of_first(self.rows, by, *published(self.frame))
             lead = interval(row["difference"], row["low"], row["high"])
-            ahead = f"{row['optimizer']}'s lead over {row['other']} in {name}"
-            yield f"{ahead} is {lead} over problems ({p_value(row['p'])})."
+            sure = f"over problems ({p_value(row['p'])})"
+            if row["low"] == row["high"]:  # without spread a t test says nothing
+                sure = "on each problem"
+            if math.isfinite(row["low"]):  # one problem has no interval
+                yield f"{row['optimizer']}'s lead over {row['other']} in {name} is {lead} {sure}."
 
     @property
     def sentence(self) -> str:

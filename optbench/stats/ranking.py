@@ -236,9 +236,11 @@ def ordering(
     return data.optimizers, contributions(medians(data), data.problems, rule, held_out)
 
 
-def disagreements(rows: Frame) -> list[tuple[str, str]]:
+def disagreements(
+    rows: Frame, rule: str = "exact", held_out: Mapping[str, str] | None = None
+) -> list[tuple[str, str]]:
     """Pairs of which the first has the better mean rank and the second the better AlgoPerf score."""
-    (names, ranked), (_, scored) = (ordering(rows, by) for by in ("rank", "score"))
+    (names, ranked), (_, scored) = (ordering(rows, by, rule, held_out) for by in ("rank", "score"))
     rank, score = ranked.mean(axis=-1), scored.mean(axis=-1)
     ahead = (rank[:, None] > rank + 1e-12) & (score[:, None] < score - 1e-12)
     return [(names[i], names[j]) for i, j in np.argwhere(ahead)]

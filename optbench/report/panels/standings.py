@@ -77,7 +77,7 @@ def times(standing: Standing) -> Table:
          f"{row['reached']}/{row['runs']} [{row['share_low']:.0%}, {row['share_high']:.0%}]",
          *(interval(*(row[end] for end in ends), lost="never") for ends in ENDS),
          "-" if row["runs"] < 2 else number(row["below"], 2), number(row["resolution"]))
-        for row in times_to_target(standing.best).to_dict("records")
+        for row in times_to_target(standing.reported).to_dict("records")
     ]  # fmt: skip
     note = (
         "reached: runs that reached the target, with the exact 95 % interval of their share. expected: total time over "
