@@ -12,7 +12,7 @@ import pandas as pd
 
 from optbench.cell import PRECISIONS, Schedule
 from optbench.record import IMPORTED, typed
-from optbench.report.resolve import equal_grid, planned_lanes
+from optbench.report import resolve
 from optbench.stats import Frame
 from optbench.stats.settings import PROBLEM, question_of
 from optbench.suite import Suite, several
@@ -89,12 +89,15 @@ def options_of(
         **{name: setting[name] if setting[name] != getattr(suite, name) else None for name in SUITES_OWN},
         "device": None if platform == "cpu" else platform,
         "data": "DIR" if spec["task"].get("dataset", BUNDLED[0]) not in BUNDLED else None,
-        "lanes": lanes if lanes != (planned_lanes(spec, platform) or lanes) else None,
+        "lanes": lanes if lanes != (resolve.planned_lanes(spec, platform) or lanes) else None,
     }
     options = {name: value for name, value in options.items() if value is not None}
     if "stage" in rows:
-        return [{**options, **(ruleset or {})}]
-    rates, grid = set(rows["trial"].dropna()), equal_grid(optimizer, suite.trials)
+        found = resolve.optimizer(optimizer)
+        ran = rows.loc[rows["stage"] == "tuning", "hyperparameters"].nunique()
+        fewer = found is not None and ran < len(suite.trials_of(found, toy=question.toy))
+        return [{**options, **(ruleset or {}), **({"trials": ran} if fewer else {})}]
+    rates, grid = set(rows["trial"].dropna()), resolve.equal_grid(optimizer, suite.trials)
     if not rates >= grid:  # fewer than the grid would be
         return [{**options, "lr": rates_text(rates)}]
     found = [options] if grid or not rates else []
@@ -124,6 +127,8 @@ def environment(frame: Frame) -> dict[str, str]:
         "lanes": ", ".join(f"{mode} {count:,}" for mode, count in modes.items()),
         "dates": " to ".join(dict.fromkeys((day(times.min()), day(times.max())))),
     }
+    if (frame["mode"] == IMPORTED).all():  # nothing else is known
+        return {"device": values(frame, "device_kind"), **{name: facts[name] for name in ("lanes", "dates")}}
     if "program_seconds" in frame and frame["program_seconds"].notna().any():
         facts["seconds"] = seconds(frame[frame["program_seconds"].notna()])
     return facts

@@ -28,7 +28,7 @@ from optbench.report.parts import Code, Picture, Section, all_parts, sections
 from optbench.report.selection import Selection
 from optbench.stats import Frame
 from optbench.store import Store
-from optbench.wording import command_line, inert, listed
+from optbench.wording import command_line, count, inert, listed
 
 REPORTS = "reports.html"
 """The reports of a folder, the newest first, each with what it says first."""
@@ -53,7 +53,7 @@ def write_report(
     links = {name: name for name in FILES} | result_files(Path(results), folder)
     pages = {"index.md": index(content, shown, links), "index.html": page(content, shown, drawn, links)}
     shelve(folder, {**drawn, **tables, **pages})
-    beside = ["index.md", *[f"{len(drawn) // 2} figures (SVG and PNG)"] * bool(drawn), *FILES]
+    beside = ["index.md", *[f"{count(len(drawn) // 2, 'figure')} (SVG and PNG)"] * bool(drawn), *FILES]
     more = "" if figures else " Figures for print: --figures."
     wrote = f"Wrote {folder / 'index.html'}: {', '.join(content.counts)}. Beside it: {listed(beside)}.{more}"
     return folder, "\n".join([wrote, content.headline, f"Next: {content.next_command()}"])

@@ -55,12 +55,11 @@ def reproduce(content: Content) -> list[Part]:
     commits = sorted(content.newest["commit"].dropna().unique())
     code = [f"git checkout {commits[0]}"] if len(commits) == 1 else []
     machine = " and ".join(map(str, content.newest["cpu_model"].dropna().unique()))
-    about = (
-        "These commands reproduce every row and write this report; stored results are not recomputed. The same "
-        f"processor ({machine}) and the same versions (see Environment) give the same bits. Another processor, with "
-        "the same versions too, rounds differently and gives other numbers: a best learning rate can move to its "
+    about = "These commands reproduce every row and write this report; stored results are not recomputed." + (
+        f" The same processor ({machine}) and the same versions (see Environment) give the same bits. Another "
+        "processor, with the same versions too, rounds differently and gives other numbers: a best learning rate can move to its "
         "neighbour, and a close lead become a tie."
-    )
+    ) * bool(machine)  # what was imported has none
     data = any("--data DIR" in line for line in content.commands)
     return [
         Text(about),
