@@ -16,6 +16,8 @@ from optbench.exchange.sheet import Sheet
 from optbench.record import IMPORTED
 from optbench.report.content import Content
 from optbench.report.selection import Selection
+from optbench.report.write import write_report
+from optbench.stats import profiles
 from optbench.stats.summary import summarise
 from optbench.store import Store
 from optbench.suite import load
@@ -183,6 +185,18 @@ def test_own_rows_survive_an_export_and_an_import(tmp_path):
     alike(before, after)
 
 
+def test_algoperfs_rows_survive_an_export_and_an_import(tmp_path):
+    imported(TABLES / "self.csv", tmp_path / "times")
+    export_in_terminal(Selection(results=str(tmp_path / "times")), str(tmp_path / "curves.csv"))
+    imported(tmp_path / "curves.csv", tmp_path / "again", "csv")
+    alike(*(Content.of(Selection(), Store(tmp_path / name)) for name in ("times", "again")))
+    scores = []
+    for name in ("times", "again"):
+        standing = Content.of(Selection(), Store(tmp_path / name)).standings["steps"]
+        scores.append(profiles.algoperf_scores(standing.rows, *profiles.published(standing.frame)))
+    pd.testing.assert_frame_equal(*scores, check_dtype=False)
+
+
 def test_stages_survive_an_export_and_an_import(tmp_path):
     one = suite(tuning="grid", fresh=True)
     frame = tuned(tmp_path / "own", one, made(one, 2, 1e-4))
@@ -242,7 +256,8 @@ BAD = {
     "NUL": (HEAD + "t,a\x00,0,0,1\n", "is no"),
     "seconds that go back": (HEAD.strip() + ",seconds\nt,a,0,0,2,5\nt,a,0,1,1,4\n", "less than at an earlier step"),
     "negative seconds": (HEAD.strip() + ",seconds\nt,a,0,0,2,-5\n", "is less than 0"),
-    "two budgets": (HEAD.strip() + ",steps\nt,a,0,0,2,5\nt,b,0,0,1,6\n", "differs from '5.0'"),
+    "two budgets": (HEAD.strip() + ",steps\nt,a,0,0,2,5\nt,b,0,0,1,6\n", "differs from '5.0' .* same task"),
+    "semicolons": (GOOD.replace(",", ";").replace("1\n", "1,5\n"), "has ';' between"),
     "past the budget": (HEAD.strip() + ",steps\nt,a,0,0,2,5\nt,a,0,9,2,5\n", "is past the 5 steps"),
     "an unknown status": (HEAD.strip() + ",status\nt,a,0,0,2,lost\n", "is not one of done"),
     "a question that is none": (HEAD.strip() + ',question\nt,a,0,0,2,"{""targets"": 3}"\n', "is no question"),
@@ -270,6 +285,29 @@ def test_a_bad_file_is_one_sentence_and_writes_nothing(tmp_path, kind, case):
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 300
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("values", [(2,), (2, 1e299), (2, 1e-299), (2, 0), (-2, -3)])
+def test_values_of_any_size_and_runs_of_one_line_have_a_report(tmp_path, values):
+    lines = [f"t,a,0,0.1,{step},{value},{step}" for step, value in enumerate(values)]
+    (tmp_path / "t.csv").write_text(
+        "\n".join([HEAD.replace("step", "learning_rate,step").strip() + ",seconds", *lines])
+    )
+    imported(tmp_path / "t.csv", tmp_path / "r", "csv")
+    write_report(
+        str(tmp_path / "r"), str(tmp_path), Selection(results=str(tmp_path / "r")), figures=values == (2,)
+    )
+    page = (tmp_path / IMPORTED / "index.md").read_text()
+    assert "processor ()" not in page
+    assert "**machine**" not in page
+
+
+def test_a_lead_without_spread_has_no_p(tmp_path):
+    (tmp_path / "t.csv").write_text("submission,workload,time\na,w,1\nb,w,2\na,v,3\nb,v,4\n")
+    imported(tmp_path / "t.csv", tmp_path / "r")
+    content = Content.of(Selection(), Store(tmp_path / "r"))
+    assert not any("(p = 0)" in line for line in content.standings["steps"].sentences())
 
 
 def test_bytes_that_are_no_text_are_one_sentence(tmp_path):

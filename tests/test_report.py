@@ -32,6 +32,7 @@ from optbench.report.markdown import escape, slug, table
 from optbench.report.panels.cost import costs
 from optbench.report.panels.curves import draw_curves, draw_sensitivity
 from optbench.report.panels.optimizers import Overview
+from optbench.report.panels.standings import times
 from optbench.report.parts import Table, sections
 from optbench.report.problem import problems
 from optbench.report.selection import Selection
@@ -565,6 +566,8 @@ def test_a_tuned_report_shows_what_chose_nothing(tmp_path, ruleset):
     assert "Unequal budgets" not in page
     command = "--opt adam,sgd --seeds 3 --steps 40 --trials 4" + " --tuning quasi" * (ruleset == "quasi")
     assert command in page
+    if ruleset == "quasi":  # the first four of the suite's nine
+        assert command in index(told(store, task=("quadratic_10",), tuning=ruleset))
 
 
 def test_a_plain_report_ignores_what_other_rulesets_ran(tmp_path):
@@ -623,6 +626,8 @@ def test_a_task_at_two_schedules_is_ranked_under_each(tmp_path):
     page = index(content)
     assert "Over the 2 constant toys adam has the best mean rank of 2, 1" in page
     assert escape("Over the 2 cosine[warmup=0] toys sgd has the best mean rank of 2, 1") in page
+    for axes in content.kinds.values():
+        assert {row[0] for row in times(axes["steps"]).rows} == axes["steps"].ranked
     table = Overview(content)
     assert {len(cells) for cells in table.rows.values()} == {len(table.header)}
     assert table.header[-2:] == ["rank on cosine[warmup=0] toys", "cosine[warmup=0] toys solved"]

@@ -464,6 +464,12 @@ def test_a_shared_rank_is_no_flip_and_a_disagreement_of_two_orders_is_told():
         compared=lambda rows: rows["time"]
     )
     assert ranking.disagreements(rows) == [(NAMES[0], NAMES[1])]
+    # The first fails on a variant of the first problem, which by AlgoPerf's rule then does not count for it.
+    times = [[[10], [math.inf], [10], [10]], [[13], [10], [24], [24]]]
+    held = rows_of(times, "time").assign(compared=lambda rows: rows["time"])
+    problems = sorted(held["problem"].unique())
+    assert ranking.disagreements(held) == []
+    assert ranking.disagreements(held, "algoperf", {problems[1]: problems[0]}) == [(NAMES[0], NAMES[1])]
     assert ranking.lead_of_first(rows)["difference"] == pytest.approx(1 / 3)
 
 
