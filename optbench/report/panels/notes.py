@@ -57,8 +57,8 @@ def reproduce(content: Content) -> list[Part]:
     machine = " and ".join(map(str, content.newest["cpu_model"].dropna().unique()))
     about = "These commands reproduce every row and write this report; stored results are not recomputed." + (
         f" The same processor ({machine}) and the same versions (see Environment) give the same bits. Another "
-        "processor, with the same versions too, rounds differently and gives other numbers: a best learning rate can move to its "
-        "neighbour, and a close lead become a tie."
+        "processor, with the same versions too, rounds differently and gives other numbers: a best learning rate can "
+        "move to its neighbour, and a close lead become a tie."
     ) * bool(machine)  # what was imported has none
     data = any("--data DIR" in line for line in content.commands)
     return [
