@@ -46,13 +46,14 @@ def test_parts_are_flags_choices_and_numbers_that_may_be_off():
 
 def test_an_ablation_says_what_a_part_does(tmp_path):
     _, content, store = shown(tmp_path, quadratic_10=3.0, quadratic_100=0.5, rosenbrock_10=1.0)
-    effects, missing = ablations(content, store, ["b1=0"])
+    effects, [ran], missing = ablations(content, store, ["b1=0"])
     assert {each.problem: each.verdict for each in effects} == {
         "quadratic_10": "helps", "quadratic_100": "hurts", "rosenbrock_10": "equivalent",
     }  # fmt: skip
     assert {each.problem: each.seeds for each in effects}["quadratic_10"] == 8
     assert effects[0].ratio == pytest.approx(3.0)
     assert missing == []
+    assert "--opt 'adam,adam[b1=0.0]'" in ran
 
 
 def test_seeds_that_disagree_cannot_tell(tmp_path):
@@ -62,7 +63,7 @@ def test_seeds_that_disagree_cannot_tell(tmp_path):
         trace.losses *= 10.0 ** (-1) ** trace.cell.seed
     store = stored(tmp_path, grid(opt="adam", seeds=6), traces)
     content = Content.of(Selection(task=("quadratic_10",), opt=("adam",), results=str(store.folder)), store)
-    [effect], _ = ablations(content, store, ["b1=0"])
+    [effect], *_ = ablations(content, store, ["b1=0"])
     assert effect.verdict == "cannot tell"
     assert effect.low < 1 < effect.high
 
@@ -72,7 +73,7 @@ def test_ablations_compare_what_fresh_seeds_reported(tmp_path):
     one = suite(tasks=(task("quadratic_10"),), optimizers=names, tuning="grid", fresh=True, seeds=6)
     store = stored(tmp_path, made(one, 2, 1e-4))
     content = Content.of(Selection(suite=one, opt=("adam",), results=str(store.folder)), store)
-    [effect], _ = ablations(content, store, ["b1=0"])
+    [effect], *_ = ablations(content, store, ["b1=0"])
     assert (effect.seeds, effect.ratio, effect.verdict) == (6, 1.0, "equivalent")
     assert r"0.0001 to 1 & 4 & 0.0464 \\" in "".join(paper.hyperparameters(content))
 
@@ -80,7 +81,7 @@ def test_ablations_compare_what_fresh_seeds_reported(tmp_path):
 def test_what_is_not_stored_has_the_command_that_computes_it(tmp_path):
     store = stored(tmp_path, grid(opt="adam", seeds=6))
     content = Content.of(Selection(task=("quadratic_10",), opt=("adam",), results=str(store.folder)), store)
-    effects, [command] = ablations(content, store)
+    effects, _, [command] = ablations(content, store)
     assert effects == []
     assert "--opt 'adam,adam[b1=0.0]" in command
     assert "--seeds 6" in command

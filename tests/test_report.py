@@ -567,7 +567,9 @@ def test_a_tuned_report_shows_what_chose_nothing(tmp_path, ruleset):
     command = "--opt adam,sgd --seeds 3 --steps 40 --trials 4" + " --tuning quasi" * (ruleset == "quasi")
     assert command in page
     if ruleset == "quasi":  # the first four of the suite's nine
-        assert command in index(told(store, task=("quadratic_10",), tuning=ruleset))
+        content = told(store, task=("quadratic_10",), tuning=ruleset)
+        assert command in index(content)
+        assert content.selection.setting_of(content.newest)["trials"] == 4
 
 
 def test_a_plain_report_ignores_what_other_rulesets_ran(tmp_path):

@@ -83,19 +83,21 @@ def replaced(optimizer: Optimizer, text: str) -> Optimizer | None:
 
 def ablations(
     content: Content, store: Store, without: Sequence[str] | None = None
-) -> tuple[list[Effect], list[str]]:
-    """The effects of the parts of each optimizer that is shown and listed, and what computes those that are missing."""
+) -> tuple[list[Effect], list[str], list[str]]:
+    """The effects of the parts of each optimizer that is shown and listed, what computed what the report does not show,
+    and what computes those that are missing.
+    """
     selection = content.selection
     if selection.suite == IMPORTED:  # nobody can run these without a part
-        return [], []
+        return [], [], []
     frame = selection.read(store)
     names = typed_names(content.stored, selection.named)
     effects: list[Effect] = []
-    commands = []
+    commands: tuple[list[str], list[str]] = [], []
     for label in content.optimizers:
         optimizer = resolve.optimizer(names[label])
         own = content.stored[content.stored["optimizer"] == label]
-        missing = []
+        ran, missing = [], []
         for part, variant in (parts(optimizer, without) if optimizer else {}).items():
             text = typed(variant.spec(), variant.label(), selection.named)
             try:
@@ -104,13 +106,16 @@ def ablations(
                 missing.append(text)
             else:
                 effects += effects_of(label, part, own, rows)
-        if missing:
+                ran += [text] * (variant.label() not in content.optimizers)
+        for found, texts in zip(commands, (ran, missing), strict=True):
+            if not texts:
+                continue
             seeds = chosen(kept_apart(own)[0])["seed"].nunique()
-            what = {"suite": selection.named, "task": selection.task, "opt": [names[label], *missing]}
+            what = {"suite": selection.named, "task": selection.task, "opt": [names[label], *texts]}
             how = {**selection.ruleset(), **selection.setting_of(own), "results": selection.results}
             how["seeds"] = None if seeds == content.suite.seeds else seeds
-            commands.append(command_line("run", **what, **how))
-    return effects, commands
+            found.append(command_line("run", **what, **how))
+    return effects, *commands
 
 
 def by_problem(rows: Frame) -> dict[str, Frame]:

@@ -56,7 +56,7 @@ def write_paper(
     store = Store(selection.results)
     content = Content.of(selection, store, allow_unequal)
     off = None if without is None else [part for text in without for part in text.split(",")]
-    effects, missing = ablations(content, store, off)
+    effects, ran, missing = ablations(content, store, off)
     with mpl.rc_context(style):  # pyright: ignore[reportArgumentType]
         figures = {f"figures/{name}.pdf": pdf(figure) for name, figure in drawn(content, width)}
     groups = {
@@ -65,7 +65,7 @@ def write_paper(
     }  # fmt: skip
     command = content.report_command.replace("report", f"paper --venue {shlex.quote(venue)}", 1)
     command += f" --without {shlex.quote(','.join(without))}" if without else ""
-    commands = [*content.commands[:-1], *missing, command]
+    commands = [*content.commands[:-1], *ran, *missing, command]
     files = {f"tables/{name}.tex": ("\n".join(each) + "\n").encode() for name, each in groups.items() if each}
     files["commands.sh"] = ("\n".join(["set -e", *commands]) + "\n").encode()
     files["main.tex"] = document(content, width, {**figures, **files}, bool(missing), commands).encode()
@@ -93,9 +93,7 @@ def bundle(venue: str) -> dict[str, Any]:
         name: each for name, each in vars(bundles).items() if inspect.isfunction(each) and name[0] != "_"
     }
     if venue not in known:
-        raise UserError(
-            f"--venue {venue!r} is not known. {nearest(venue, known)} tueplots has: {', '.join(known)}"
-        )
+        raise UserError(f"--venue {venue!r} is not known. {nearest(venue, known)}")
     options = {"column": "full", "usetex": False}
     taken = inspect.signature(known[venue]).parameters
     given = known[venue](**{name: value for name, value in options.items() if name in taken})

@@ -93,15 +93,21 @@ def options_of(
     }
     options = {name: value for name, value in options.items() if value is not None}
     if "stage" in rows:
-        found = resolve.optimizer(optimizer)
-        ran = rows.loc[rows["stage"] == "tuning", "hyperparameters"].nunique()
-        fewer = found is not None and ran < len(suite.trials_of(found, toy=question.toy))
-        return [{**options, **(ruleset or {}), **({"trials": ran} if fewer else {})}]
+        return [{**options, **(ruleset or {}), **fewer_trials(rows, suite, optimizer)}]
     rates, grid = set(rows["trial"].dropna()), resolve.equal_grid(optimizer, suite.trials)
     if not rates >= grid:  # fewer than the grid would be
         return [{**options, "lr": rates_text(rates)}]
     found = [options] if grid or not rates else []
     return found + ([{**options, "lr": rates_text(rates - grid)}] if rates - grid else [])
+
+
+def fewer_trials(rows: Frame, suite: Suite, optimizer: str) -> dict[str, int]:
+    """How many trials an optimizer has in stages on one problem, if the suite has more."""
+    found = resolve.optimizer(optimizer) if "stage" in rows else None
+    ran = rows.loc[rows["stage"] == "tuning", "hyperparameters"].nunique() if found else 0
+    return (
+        {"trials": ran} if found and 0 < ran < len(suite.trials_of(found, toy=question_of(rows).toy)) else {}
+    )
 
 
 def typed_names(frame: Frame, suite: str) -> dict[str, str]:

@@ -162,6 +162,9 @@ class Selection(Shown):
         ours = {"lr", "seeds", *self.ruleset()}
         plain = {name: value for name, value in options.items() if name not in ours}
         few = len(rates) < self.tuned_suite().trials and "stage" not in rows
+        one = ["task", "optimizer", "schedule", "steps"]
+        own = rows[(rows[one] == rows[one].iloc[0]).all(axis=1)]
+        plain |= reproduce.fewer_trials(own, self.tuned_suite(), str(own["optimizer"].iloc[0]))
         return plain | ({"lr": rates_text(rates)} if few and rates else {})
 
 
