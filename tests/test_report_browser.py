@@ -388,6 +388,9 @@ def test_the_table_is_sorted_searched_and_selected_and_the_address_has_it_all(ta
     assert len(set(strokes(tab))) == 3, "two are in colour, the third is behind them, in grey"
     tab.find(".search button").click()
     assert not tab.find("#rivals").is_displayed()
+    tab.run("location.hash = '#optimizers&sort=cost'")  # no number of a column
+    tab.wait("!document.querySelector('#all-optimizers tbody').textContent.trim().startsWith('sgd')", 5)
+    assert names_shown(tab) == ["adam", "kron", "sgd"]
     assert tab.complaints() == []
 
 

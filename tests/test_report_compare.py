@@ -12,7 +12,9 @@ from optbench.cell import Status
 from optbench.report.compare import Ratios, compare, frame_of, texts
 from optbench.report.selection import Selection
 from optbench.report.write import comparison, reports, result_files, write_comparison, write_report
+from optbench.tasks import parse as task
 from tests.test_report import FACTS, grid, stored
+from tests.test_tuning import made, optimizer, suite
 
 
 def scaled(traces, factors):
@@ -104,6 +106,7 @@ def test_where_lanes_stop_at_a_target_steps_are_compared(tmp_path):
         (("{a}", "{a}x"), "neither a folder nor a version"),
         (("{a}", "9999999"), "neither a folder nor a version that .* has rows of"),
         (("{a}", "{b}"), "have no cells of suite quickstart in common"),
+        (("empty", "{b}"), "Nothing is stored"),
     ],
 )
 def test_what_cannot_be_compared_is_a_message(tmp_path, names, said):
@@ -111,8 +114,42 @@ def test_what_cannot_be_compared_is_a_message(tmp_path, names, said):
         "a": str(stored(tmp_path / "a", grid(opt="adam")).folder),
         "b": str(stored(tmp_path / "b", grid(opt="sgd")).folder),
     }
+    results = str(tmp_path / "none") if "empty" in names else folders["a"]
     with pytest.raises(UserError, match=said):
-        compare(folders["a"], tuple(name.format(**folders) for name in names), Selection(suite="quickstart"))
+        compare(results, tuple(name.format(**folders) for name in names), Selection(suite="quickstart"))
+
+
+@pytest.mark.parametrize("best", [2, 1])
+def test_winners_are_compared_on_fresh_seeds_also_where_they_differ(tmp_path, best):
+    one = suite(tasks=(task("quadratic_10"),), tuning="grid", fresh=True, seeds=6)
+    a, b = (
+        stored(tmp_path / name, made(one, at, level))
+        for name, at, level in (("a", 2, 1e-4), ("b", best, 1e-5))
+    )
+    (move,) = compare("results", (str(a.folder), str(b.folder)), Selection(suite=one)).moves
+    assert (move.verdict, move.seeds) == ("better", 6)
+    assert move.ratio[0] == pytest.approx(0.1)
+    assert (move.trial == move.trial_b) == (best == 2)
+
+
+def test_an_untuned_winner_is_compared(tmp_path):
+    one = suite(tasks=(task("quadratic_10"),), trials=9, tuning="grid", fresh=True, seeds=6)
+    default = [trial.at for trial in one.trials_of(optimizer("adam"))].index(optimizer("adam"))
+    store = stored(tmp_path / "a", made(one, default, 1e-4))
+    (move,) = compare("results", (str(store.folder),) * 2, Selection(suite=one)).moves
+    assert (move.verdict, move.seeds) == ("same bits", 6)
+
+
+def test_what_has_no_run_at_the_rate_of_a_is_on_one_side_only(tmp_path):
+    a = stored(tmp_path / "a", grid(opt="adam"), grid(opt="sgd"))
+    b = stored(
+        tmp_path / "b",
+        [each for each in grid(opt="adam") if each.cell.optimizer != grid(opt="adam")[5].cell.optimizer],
+        grid(opt="sgd"),
+    )
+    found = compare("results", (str(a.folder), str(b.folder)), Selection())
+    assert [each.optimizer for each in found.moves] == ["sgd"]
+    assert found.alone[0] == ["adam on quadratic_10 at lr 0.00215"]
 
 
 def test_two_names_are_needed(tmp_path):

@@ -94,17 +94,28 @@ class Comparison:
         return tuple(dict(iter(frame.groupby(by, sort=False))) for frame, by in texts)
 
     @cached_property
-    def moves(self) -> list[Move]:
+    def common(self) -> list[Move]:
         """What both sides have, in the order of the report."""
         a, b = self.groups
         names = labels(self.sides[0])
         return [move(str(names[a[key].index[0]]), key[-1], a[key], b[key]) for key in a if key in b]
 
+    @property
+    def moves(self) -> list[Move]:
+        """Of these what has runs to compare."""
+        return [each for each in self.common if each.seeds]
+
     @cached_property
     def alone(self) -> tuple[list[str], ...]:
-        """What only one side has."""
+        """What only one side has, for A also at the learning rate that it chose."""
         a, b = map(set, self.groups)
-        return tuple(sorted(f"{key[-1]} on {key[0]}" for key in more) for more in (a - b, b - a))
+        sides = [sorted(f"{key[-1]} on {key[0]}" for key in more) for more in (a - b, b - a)]
+        rate = [
+            f"{each.optimizer} on {each.problem} at lr {number(each.trial)}"
+            for each in self.common
+            if not each.seeds
+        ]
+        return sides[0] + rate, sides[1]
 
     @property
     def headline(self) -> str:
@@ -159,9 +170,9 @@ class Ratios(Part):
 
 TITLE = "What changed between two results?"
 RATIO = (
-    "The ratio B/A of the final values, seed by seed, at the learning rate that A chose: the median and "
-    "its interval over seeds (exact order statistics), min-max below 5 seeds. Left of the line is better. A result "
-    "changed if it excludes 1."
+    "The ratio B/A of the final values, seed by seed, at the learning rate that A chose (on fresh seeds, which only "
+    "the winner has, at that of each side): the median and its interval over seeds (exact order statistics), min-max "
+    "below 5 seeds. Left of the line is better. A result changed if it excludes 1."
 )
 COLUMNS = (
     "change/spread: the change in half-widths of A's interval over seeds, on a log scale. lost: lanes that diverged or "
@@ -199,7 +210,7 @@ def side(name: str, results: str, selection: Selection) -> Frame:
     store = Store(results)
     frame = store.frame(every=True) if store.runs.is_dir() else pd.DataFrame()
     versions = frame.reindex(columns=["commit", "optbench_version"]).fillna("").astype(str)
-    begins = versions.apply(lambda texts: texts.str.startswith(name) & (len(name) >= 4))
+    begins = versions.apply(lambda texts: texts.str.startswith(name) & (len(name) >= 4)).astype(bool)
     rows = frame[(begins | (versions == name)).any(axis=1)]
     if rows.empty:
         known = sorted({*versions.to_numpy().flat} - {""})
@@ -212,14 +223,16 @@ def side(name: str, results: str, selection: Selection) -> Frame:
 
 
 def move(problem: str, optimizer: str, a: Frame, b: Frame) -> Move:
-    a, b = (rows.drop_duplicates("cell") for rows in (a, b))
+    a, b = (
+        rows.drop_duplicates("cell", keep="last") for rows in (a, b)
+    )  # what is reported, of an untuned winner
     best, best_b = chosen(a), chosen(b)
     pairs = a.merge(b, on="cell", suffixes=("", "_b"))[["status", "status_b", "losses", "losses_b"]]
     same = [
         status == status_b and np.asarray(losses).tobytes() == np.asarray(losses_b).tobytes()
         for status, status_b, losses, losses_b in pairs.itertuples(index=False)
     ]
-    metric, finals = paired(best, b, question_of(a))
+    metric, finals = paired(best, best_b if "stage" in b else b, question_of(a))
     ours, theirs = (np.maximum(values, 1e-300) for values in finals)
     failed = np.isinf(ours) & np.isinf(theirs)  # on both sides: no change
     ratios = np.divide(theirs, ours, out=np.ones_like(ours), where=~failed)
@@ -235,8 +248,9 @@ def move(problem: str, optimizer: str, a: Frame, b: Frame) -> Move:
 
 def paired(best: Frame, b: Frame, question: Question) -> tuple[str, tuple[np.ndarray, np.ndarray]]:
     """What is compared, and its values in the cells that A chose and B has too, in the same order."""
-    ours = best[best["cell"].isin(b["cell"])]
-    theirs = b.set_index("cell").loc[ours["cell"]].reset_index()
+    key = "seed" if "stage" in best and "stage" in b else "cell"
+    ours = best[best[key].isin(b[key])]
+    theirs = b.set_index(key).loc[ours[key]].reset_index()
     target = question.last
     if target.final and len(ours):
         steps = [steps_to(rows, target.metric, target.value) for rows in (ours, theirs)]

@@ -111,8 +111,8 @@ function recall() {
   if (table) {
     document.getElementById("find").value = view.get("find") ?? "";
     search(view.get("find") ?? "");
-    const by = Number(view.get("sort") ?? 1);
-    sort(Math.min(Math.abs(by), table.tHead.rows[0].querySelectorAll("th").length - 1) - 1, (view.get("sort") ?? "").startsWith("-"));
+    const by = Math.abs(Number(view.get("sort") ?? 1));
+    sort(Math.min(Number.isNaN(by) ? 1 : by, table.tHead.rows[0].querySelectorAll("th").length - 1) - 1, (view.get("sort") ?? "").startsWith("-"));
   }
   apply();
   select(placesOf("pick"));
