@@ -394,7 +394,7 @@ def test_the_table_is_sorted_searched_and_selected_and_the_address_has_it_all(ta
     assert tab.complaints() == []
 
 
-def test_two_optimizers_are_compared_as_python_compares_them(tab, path, small):
+def test_two_optimizers_are_compared_as_python_compares_them(tab, path, small, tmp_path):
     tab.open(path, charts=False)
     for name in ("sgd", "adam"):
         tab.find(f"#all-optimizers [aria-label='Select {name}']").click()
@@ -410,6 +410,12 @@ def test_two_optimizers_are_compared_as_python_compares_them(tab, path, small):
         shown = [float(text) for text in re.findall(r"[\d.]+(?:e-?\d+)?", ratio.replace(",", ""))]
         assert shown[: len(ends)] == pytest.approx(10 ** np.array(ends), rel=6e-3)
         assert verdict == "adam better", "in all made-up tasks"
+    (mixed := tmp_path / "mixed.html").write_text(
+        re.sub(r'("reached": ?)[01]\.0', r"\g<1>0.5", path.read_text())
+    )
+    tab.driver.get(f"{mixed.as_uri()}#&pick=sgd+adam")
+    row = tab.run("return [...document.querySelector('#rivals tbody tr').cells].map((c) => c.textContent)")
+    assert row[-2:] == ["-", "adam better"], "steps of one lane are not comparable to the loss of another"
 
 
 SAVED = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -126,20 +127,25 @@ def page(
 def rivals(content: Content) -> list[dict[str, Any]]:
     """For each problem what the script compares on it; for each optimizer, by its place, `at`.
 
-    `at` has the text of the compared number, `seeds`: the number that the paired test takes, by seed, and the command
-    that computes the row. A learning rate is added to that command only where the command runs a plain grid.
+    `at` has the text of the compared number, `seeds`: the number that the paired test takes, by seed, the share of them
+    that `reached` a final target, and the command that computes the row. A learning rate is added to that command only
+    where the command runs a plain grid.
     """
     commands = content.summary.set_index(["problem", "optimizer"])["command"]
+    groups = dict(iter(content.standings["steps"].best.groupby(["problem", "optimizer"], sort=False)))
     numbers = {
-        key: dict(zip(rows["seed"].astype(str), shorts(rows["compared"]), strict=True))
-        for key, rows in content.standings["steps"].best.groupby(["problem", "optimizer"], sort=False)
+        key: {
+            "seeds": dict(zip(rows["seed"].astype(str), shorts(rows["compared"]), strict=True)),
+            "reached": float(rows["finish"].lt(math.inf).mean()),
+        }
+        for key, rows in groups.items()
     }
 
     def at(verdict: Verdict) -> dict[int, dict[str, Any]]:
         keys = [(verdict.name, row["optimizer"]) for row in verdict.rows]
         return {
             content.places[key[1]]: {
-                "text": measured(row, brief=True), "seeds": numbers[key], "command": commands[key],
+                "text": measured(row, brief=True), **numbers[key], "command": commands[key],
             }
             for key, row in zip(keys, verdict.rows, strict=True)
         }  # fmt: skip

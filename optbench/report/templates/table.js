@@ -60,14 +60,15 @@ function compare([one, other]) {
     const verdict = sure ? `${names[mean < 0 ? 1 : 0]} better` : "not distinguishable";
     const kind = problem.toy ? "toys" : "real tasks";
     ((counts[kind] ??= {})[verdict] ??= []).push(problem.name);
-    const ratio = !known ? "-" : times(mean) + (problem.exact || !Number.isFinite(half) ? "" : ` [${times(mean - half)}, ${times(mean + half)}]`);
+    const alike = a.reached === b.reached && Number.isInteger(a.reached); // steps or final values, not one over the other
+    const ratio = !known || !alike ? "-" : times(mean) + (problem.exact || !Number.isFinite(half) ? "" : ` [${times(mean - half)}, ${times(mean + half)}]`);
     return [problem.name, problem.compared, a.text, b.text, ratio, verdict];
   });
   const said = Object.entries(counts).map(([kind, found]) => `${kind}: ${Object.entries(found).map(([verdict, where]) => `${verdict} on ${where.length}`).join(", ")}`);
   const cells = (tag, texts) => make("tr", {}, ...texts.map((textContent, place) => make(place ? tag : "th", { textContent, className: place < 2 ? "left" : "", ...(place && tag === "td" ? {} : { scope: tag === "th" ? "col" : "row" }) })));
   rivals.replaceChildren(
     make("h3", { textContent: `${names[0]} (baseline) and ${names[1]}` }),
-    make("p", { textContent: `${said.join("; ")}. Ratio: ${names[1]} over ${names[0]}, seed by seed, the geometric mean with its 95 % t interval; below 1 is better. Where lanes stop at the final target it counts steps.` }),
+    make("p", { textContent: `${said.join("; ")}. Ratio: ${names[1]} over ${names[0]}, seed by seed, the geometric mean with its 95 % t interval; below 1 is better. Where all lanes stop at the final target it counts steps; where only some do, there is none.` }),
     make("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: "Two optimizers side by side" }, make("table", {},
       make("thead", {}, cells("th", ["task", "compared", ...names, "ratio", "verdict"])), make("tbody", {}, ...rows.map((row) => cells("td", row))))),
   );
