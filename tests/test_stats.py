@@ -280,6 +280,12 @@ def test_iman_and_davenport_as_published():
     assert tested.f == pytest.approx((n - 1) * tested.chi2 / (n * (k - 1) - tested.chi2))
 
 
+def test_what_rounding_sets_apart_shares_a_rank():
+    values = np.array([[0.0167130921, math.inf, 0.0, 1e-310], [0.0167130916, math.inf, 0.0, 2e-310]])
+    assert ranking.ranks(values).T.tolist() == [[1.5, 1.5]] * 3 + [[1, 2]]
+    assert ranking.ranks(np.array([[1.0], [1.00001], [1 - 1e-9]])).T.tolist() == [[1.5, 3, 1.5]]
+
+
 def test_pairs_of_two_are_a_sign_test():
     from scipy import stats
 
