@@ -7,9 +7,11 @@ a function: tyro then finds the command without importing typeguard, which takes
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import math
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -212,32 +214,56 @@ Command = Annotated[Commands, tyro.conf.arg(help="A command")]
 
 
 def main() -> None:
-    """The entry point; a UserError is one message and exit code 2."""
-    command, data = None, {}
-    about = "A benchmark for deep-learning optimizers."
+    """The entry point: carries out a command, prints its answer as JSON where that is wanted."""
+    # A file that is opened later must not get the number of a closed stream.
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+    words = sys.argv[1:]
+    code, data = answer(words)
     try:
-        once(sys.argv[1:])
-        command = tyro.cli(Command, prog="optbench", description=about, registry=REGISTRY)
-        with contextlib.redirect_stdout(sys.stderr) if command.json else contextlib.nullcontext():
-            code, data = do(command)
+        if "--json" in words:
+            print(json.dumps(plain({"schema": SCHEMA, "command": words[0], "exit_code": code, **data})))
         sys.stdout.flush()
+    except OSError as error:  # the reader of a pipe had enough, or a disk is full
+        # Python must not complain while it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        enough = isinstance(error, BrokenPipeError)
+        if not enough and code != 2:
+            print(f"optbench: standard output: {error.strerror}.", file=sys.stderr)
+        code = 0 if enough else 2
+    sys.exit(code)
+
+
+def answer(words: Sequence[str]) -> tuple[int, dict[str, Any]]:
+    """The exit code of a command line and its data; a UserError is one message and exit code 2."""
+    about, said = "A benchmark for deep-learning optimizers.", io.StringIO()
+    quiet = "--json" in words
+    try:
+        once(words)
+        try:
+            with contextlib.redirect_stderr(said) if quiet else contextlib.nullcontext():
+                command = tyro.cli(Command, prog="optbench", description=about, registry=REGISTRY)
+        except SystemExit as end:
+            if quiet and end.code:  # the text in tyro's box
+                raise UserError(" ".join(re.sub("[─│╭╮╰╯]", " ", said.getvalue()).split())) from None
+            raise
+        with contextlib.redirect_stdout(sys.stderr) if quiet else contextlib.nullcontext():
+            return do(command)
     except UserError as error:
         print(f"optbench: {error}", file=sys.stderr)
-        code, data = 2, {"error": str(error)}
+        return 2, {"error": str(error)}
     except KeyboardInterrupt:
         print("\noptbench: interrupted.", file=sys.stderr)
-        code = 130
-    except BrokenPipeError:  # the reader of a pipe had enough; Python must not complain while it ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    except OSError as error:  # a path that is too long, is no folder, may not be read
-        what = f"{shortened(error.filename)}: {error.strerror}. Give another path."
+        return 130, {}
+    except BrokenPipeError:
+        return 0, {}
+    except OSError as error:  # a path that is too long, is no folder, may not be read; a full disk has none
+        what = f"{error.strerror}."
+        if error.filename is not None:
+            what = f"{shortened(error.filename)}: {what} Give another path."
         print(f"optbench: {what}", file=sys.stderr)
-        code, data = 2, {"error": what}
-    if command is not None and command.json:
-        name = "run" if isinstance(command, Request) else type(command).__name__.lower()
-        print(json.dumps(plain({"schema": SCHEMA, "command": name, "exit_code": code, **data})))
-    sys.exit(code)
+        return 2, {"error": what}
 
 
 SCHEMA = 1

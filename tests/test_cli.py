@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import optbench
+from optbench import cli
 from optbench.execute.order import Order
 from optbench.execute.request import Request
 from optbench.fields import UserError
@@ -129,6 +131,44 @@ def test_the_reader_of_a_pipe_may_go_away():
     )
     assert done.stderr == ""
     assert done.stdout.startswith("optimizer")
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("list >&- 2>&- <&-", 0),
+        ("list --json >&-", 0),
+        ("list > /dev/full", 2),
+        ("list --json > /dev/full", 2),
+        ("list --json | true", 0),
+    ],
+)
+def test_standard_output_may_be_closed_or_full(line, code):
+    """With and without Python's buffer; what is opened later does not take the number of a closed stream."""
+    full = f"{sys.executable} -m optbench {line}"
+    for buffered in ("", "1"):
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", full], cwd=ROOT, capture_output=True, text=True, timeout=60,
+            env={**os.environ, "PYTHONUNBUFFERED": buffered},
+        )  # fmt: skip
+        said = done.stderr.splitlines()
+        assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+        assert [line for line in said if line.startswith("optbench: ")] == [
+            line for line in said if line.endswith("No space left on device.")
+        ]
+        assert len(said) > 0 or not code
+
+
+@pytest.mark.parametrize(
+    "words", ["run --seeds x", "run --task a --task b", "list nothing", "run --tasks mlp"]
+)
+def test_words_that_are_not_understood_are_an_object_too(words, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["optbench", *words.split(), "--json"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    answer = json.loads(capsys.readouterr().out)
+    assert (ended.value.code, answer["exit_code"], answer["command"]) == (2, 2, words.split()[0])
+    assert words.split()[1].strip("-") in answer["error"] or "'nothing'" in answer["error"]
 
 
 def test_a_dry_run_leaves_no_folder(tmp_path):
