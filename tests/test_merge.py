@@ -127,6 +127,12 @@ def test_shards_are_even_and_the_same_everywhere():
     assert max(costs) - min(costs) <= longest
 
 
+def test_there_may_be_more_shards_than_fit_into_memory():
+    order = Order.of(replace(GRID, vet=False))
+    assert [order.shard(i, 10**11) for i in range(4)] == [order.shard(i, 4) for i in range(4)]
+    assert order.shard(10**10, 10**11) == ()
+
+
 @pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "1/", "-1/2", "a/b", "1/2/3", ""])
 def test_what_is_no_shard_is_refused(shard):
     with pytest.raises(UserError, match=r"--shard must be i/n with i from 1 to n"):

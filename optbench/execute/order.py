@@ -69,12 +69,12 @@ class Order:
             pieces = [tuple(suite.cells(self.request.rates)) for suite in alone]
         costs = [sum(program.cost for program in self.programs(piece, count)) for piece in pieces]
         falling = sorted(zip(costs, pieces, strict=True), key=lambda each: (-each[0], each[1][0].id()))
-        shards, loads = [[] for _ in range(count)], [0.0] * count
+        shards, loads = [[] for _ in pieces[:count]], [0.0] * min(count, len(pieces))
         for cost, piece in falling:
             least = loads.index(min(loads))
             shards[least] += piece
             loads[least] += cost
-        return tuple(shards[number])
+        return tuple(shards[number]) if number < len(shards) else ()
 
     @cached_property
     def planned(self) -> list[plan.Program]:
