@@ -207,8 +207,8 @@ def sync(path: Path) -> None:
 
 def cache_folder() -> Path:
     """Where compiled programs are kept: OPTBENCH_CACHE, else the user's cache folder."""
-    if "OPTBENCH_CACHE" in os.environ:
-        return Path(os.environ["OPTBENCH_CACHE"])
+    if own := os.environ.get("OPTBENCH_CACHE"):
+        return Path(own)
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "optbench"
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from optbench.environment import cache_folder
 from optbench.report.content import Content
 from optbench.report.markdown import slug
 from optbench.report.selection import Selection
@@ -142,3 +143,15 @@ def test_a_report_stays_in_its_folder(tmp_path, name):
     assert folder.resolve().is_relative_to(out)
     assert folder.resolve() != out
     assert {path.name for path in tmp_path.iterdir()} == {"deep"}
+
+
+def test_a_cache_folder_that_cannot_be_made_is_done_without(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    code = "from optbench.execute import worker; worker.jax_engine('cpu')"
+    variables = {**os.environ, "OPTBENCH_CACHE": str(tmp_path / "file" / "cache"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    monkeypatch.setenv("OPTBENCH_CACHE", "")  # as if it were not set
+    assert cache_folder().name == "optbench"

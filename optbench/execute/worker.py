@@ -132,8 +132,9 @@ def jax_engine(device: str) -> Any:
 
     from optbench.environment import cache_folder
 
-    cache_folder().mkdir(0o700, parents=True, exist_ok=True)  # what others can write there would be run
-    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
+    with contextlib.suppress(OSError):  # without a folder to write to nothing is kept
+        cache_folder().mkdir(0o700, parents=True, exist_ok=True)  # what others can write there would be run
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     from optbench.engines import jax as engine
