@@ -41,7 +41,7 @@ def run_in_terminal(request: Request) -> tuple[int, dict[str, Any]]:
     start = time.monotonic()
     order = Order.of(request)  # before anything is printed: a message about bad input stands alone
     shard = f", shard {request.shard}" if request.shard else ""
-    print(f"optbench: {order.suite.name}{shard}, {len(order.cells)} cells", flush=True)
+    print(f"optbench: {order.suite.name}{shard}, {count(len(order.cells), 'cell')}", flush=True)
     facts: dict[str, Any] = {"suite": order.suite.name, "results": request.results, "cells": len(order.cells)}
     facts |= {} if request.shard is None else {"shard": request.shard}
     if not order.cells:
@@ -65,7 +65,7 @@ def run_in_terminal(request: Request) -> tuple[int, dict[str, Any]]:
         print(f"skipped unreadable file {name} in {session.store.runs}: {why}", file=sys.stderr)
     frame = session.frame()
     shown = print_table(session, frame)
-    print(f"{len(frame)} cells in {session.store.folder} ({time.monotonic() - start:.1f} s).")
+    print(f"{count(len(frame), 'cell')} in {session.store.folder} ({time.monotonic() - start:.1f} s).")
     if request.shard is not None:
         merged = f"optbench merge FOLDER ... --into {request.results}"
         print(f"This is shard {request.shard}. Next, of all shards: {merged}")
@@ -74,8 +74,8 @@ def run_in_terminal(request: Request) -> tuple[int, dict[str, Any]]:
         name = typed(spec, frame["optimizer"].iloc[0]).partition("[")[0]
         print(f"Next: {shown['next']}\n  or: optbench show {name}")
     for each in failed:
-        text = "failed: {task} / {optimizer}, {lanes} lanes: {status}: {reason}"
-        print(text.format(**each), file=sys.stderr)
+        text = "failed: {task} / {optimizer}, {0}: {status}: {reason}"
+        print(text.format(count(each["lanes"], "lane"), **each), file=sys.stderr)
     return int(bool(failed)), facts | {"failed": failed} | shown
 
 
@@ -204,12 +204,10 @@ def print_plan(session: Session) -> None:
     if session.stage:
         print(f"{session.stage}:", flush=True)
     if session.missing:
+        programs = count(len(session.programs), "program")
         workers = count(min(session.order.jobs, len(session.programs)), "worker")
-        print(
-            f"{stored} stored, {session.missing} to compute in {len(session.programs)} programs on {workers} "
-            f"({session.order.device.kind}).",
-            flush=True,
-        )
+        where = f"in {programs} on {workers} ({session.order.device.kind})"
+        print(f"{stored} stored, {session.missing} to compute {where}.", flush=True)
     else:
         print(f"All {stored} cells are stored in {folder}; nothing to compute (--again recomputes).")
 
@@ -249,7 +247,8 @@ def print_table(session: Session, frame: Frame) -> dict[str, Any]:
 
     found, width = outcomes(frame), terminal_width()
     table, sentence = summarise(frame, found), verdict(frame, found)
-    print(f"\n{as_text(with_untuned(table, frame))}\n\n{textwrap.fill(sentence, width)}\n\n{legend(table)}")
+    full = with_untuned(table, frame)
+    print(f"\n{as_text(full)}\n\n{textwrap.fill(sentence, width)}\n\n{legend(full)}")
     if "stage" in frame:
         print(textwrap.fill(staged_note(frame), width))
     print()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -121,7 +122,9 @@ def shortened(label: str, width: int) -> str:
 
 
 def shortened_apart(labels: Sequence[str], width: int) -> dict[str, str]:
-    """Each label cut to a width; where cut texts would be the same, what differs in brackets stands first."""
+    """Each label cut to a width; where cut texts would be the same, what differs in brackets stands first, or else the
+    middle is left out.
+    """
     alike: dict[str, list[str]] = {}
     for label in dict.fromkeys(labels):
         alike.setdefault(shortened(label, width), []).append(label)
@@ -133,7 +136,10 @@ def shortened_apart(labels: Sequence[str], width: int) -> dict[str, str]:
             first = sorted(own, key=lambda option: (option in shared, len(option)))
             several = f"{label.partition('[')[0]}[{','.join(first)}]"
             found[label] = shortened(several, width) if len(same) > 1 and "[" in label else text
-    return found
+    texts = Counter(found.values())
+    half = width // 2
+    ends = {label: f"{label[: half - 1]}..{label[half - width + 1 :]}" for label in found}
+    return {label: text if texts[text] == 1 else ends[label] for label, text in found.items()}
 
 
 def command_line(verb: str, **options: Any) -> str:

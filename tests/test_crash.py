@@ -124,7 +124,7 @@ def test_a_killed_driver_takes_its_workers_along_and_the_next_run_goes_on(tmp_pa
     assert len(run.store.finished()) == 2
 
     out = finish(tmp_path, *SLOW)
-    assert "2 stored, 2 to compute in 1 programs" in out
+    assert "2 stored, 2 to compute in 1 program" in out
     assert len(run.store.finished()) == 4
     assert run.store.passed_over == {}
     assert {path: path.read_bytes() for path in finished} == finished

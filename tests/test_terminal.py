@@ -115,3 +115,5 @@ def test_labels_that_are_cut_alike_begin_with_what_differs():
         wide[0]: "net[layers=1,w..]", wide[1]: "net[layers=2,w..]", "adam": "adam", "zipf[a=1]": "zipf[a=1]",
     }  # fmt: skip
     assert shortened_apart(wide, 22) == {each: each for each in wide}
+    schedules = "net (cosine[warmup=0])", "net (cosine[warmup=0.1])"
+    assert list(shortened_apart(schedules, 14).values()) == ["net (c..up=0])", "net (c..=0.1])"]

@@ -230,6 +230,11 @@ def test_the_winner_is_chosen_by_one_set_of_seeds_and_reported_on_another(tmp_pa
 
     [row] = summarise(found).to_dict("records")
     assert (row["score"], row["seeds"], row["trials"]) == (pytest.approx(0.03), 3, 4)
+    for best in (2, 3):  # only a grid has an edge
+        [row] = summarise(tuned(tmp_path / str(best), one, made(one, best=best, reported=0.03))).to_dict(
+            "records"
+        )
+        assert row["trial_at_edge"] == (ruleset == "grid" and best == 3)
     best = at_best(outcomes(found))
     assert best["score"].tolist() == pytest.approx([0.03] * 3)
     assert unreported(found) == []

@@ -17,6 +17,7 @@ from optbench.stats.curves import interval_label, median_interval, middle
 from optbench.stats.outcomes import at_best, by_trial, outcomes, trying
 from optbench.stats.paired import spreads
 from optbench.stats.settings import NEEDED, PROBLEM, kept_apart, labels, question_of
+from optbench.tuning import BLOCK
 from optbench.wording import (
     columns,
     digits_apart,
@@ -77,13 +78,14 @@ def rate_range(tried: Frame) -> tuple[float, float]:
 def best_trial(seen: Frame, best: Frame | None = None) -> tuple[Any, bool]:
     """The trial that is reported, from outcomes of one optimizer (`best`: at it), and whether it is at the grid's edge.
 
-    None where there is nothing to search. Random trials have no edge.
+    None where there is nothing to search. Random trials, which have seeds of their own, have no edge.
     """
     trial = (at_best(seen) if best is None else best)["trial"].dropna()
     if trial.empty:
         return None, False
-    trials = sorted(seen["trial"].unique())
-    return trial.iloc[0], "stage" not in seen and len(trials) > 1 and trial.iloc[0] in (trials[0], trials[-1])
+    tried = trying(seen)
+    trials, grid = sorted(tried["trial"].unique()), tried["seed"].max() < BLOCK
+    return trial.iloc[0], bool(grid) and len(trials) > 1 and trial.iloc[0] in (trials[0], trials[-1])
 
 
 def summarise(frame: Frame, found: Frame | None = None) -> Frame:
@@ -159,6 +161,7 @@ def fitting(table: Frame, width: int) -> list[tuple[str, ...]]:
     all intervals are left out, and names are cut until the table fits.
     """
     rows, header, lines = all_texts(table), HEADER, [HEADER]
+    names = [row[:2] for row in rows]
     gone: set[object] = set() if (table["metric"] != "loss").any() else {"test"}
     for step in (*LABELS, *SPARED[:-2], "reported", *SPARED[-2:], "intervals", *range(LABELS[-1], 3, -1), ""):
         places = [place for place, name in enumerate(HEADER) if name not in gone]
@@ -166,9 +169,13 @@ def fitting(table: Frame, width: int) -> list[tuple[str, ...]]:
         if max(map(len, columns(lines, gap=" ").splitlines())) <= width:
             break
         if isinstance(step, int):
-            last = "intervals" in gone
-            cut = shortened_apart([n for row in rows for n in row[:2] if last or "[" in n], step)
-            rows = [(*(cut.get(n, n) for n in row[:2]), *row[2:]) for row in rows]
+            last, cut = "intervals" in gone, {}
+            for column in zip(*names, strict=True):
+                kept = [
+                    len(n) for n in column if not (last or "[" in n)
+                ]  # to cut others below these gains nothing
+                cut |= shortened_apart([n for n in column if last or "[" in n], max([step, *kept]))
+            rows = [(*(cut.get(n, n) for n in pair), *row[2:]) for pair, row in zip(names, rows, strict=True)]
         elif step == "reported" and "test" not in gone:
             header = tuple(step if name == "test" else name for name in HEADER)
             rows = [(*row[:3], alone(row[3]), row[3] if row[4] == "-" else row[4], *row[5:]) for row in rows]
