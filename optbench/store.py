@@ -45,8 +45,8 @@ class Store:
         self.runs, self.partial = self.folder / "runs", self.folder / "partial"
         self.passed_over: dict[str, str] = {}
         """Files that could not be read, and why."""
-        self.older, self.outdated = 0, 0
-        """Rows of an older record format among those that were read, and those of older code that a frame left out."""
+        self.older = 0
+        """Rows of an older record format among those that were read."""
         self.indexed: tuple[Any, dict[str, Path]] | None = None
 
     def prepare(self) -> None:
@@ -204,19 +204,26 @@ class Store:
         return {key: stored for key, (_, status, stored) in newest.items() if status in FINAL}
 
     def frame(
-        self, every: bool = False, older: bool = False, tasks: Collection[str] | None = None
+        self,
+        every: bool = False,
+        older: bool = False,
+        tasks: Collection[str] | None = None,
+        cells: Collection[str] | None = None,
     ) -> pd.DataFrame:
-        """One row for each cell (of these tasks), the newest of each key, or `every` one that was ever stored.
+        """One row for each cell (of these tasks, or of these), the newest of each key, or `every` one ever stored.
 
-        Rows of older code, of a task and optimizer that were also run by newer code, are counted in `outdated` and left
-        out; with `older` they are shown under a name of their own, such as `kron (code 1a2b3c4d)`.
+        Rows of older code, or other data, of a task and optimizer that were run again since, are left out; with `older`
+        they are shown under a name of their own, such as `kron (code 1a2b3c4d)`.
         """
         if not (tables := list(self.tables(tasks))):
             self.older = 0
             return pd.DataFrame()
         merged = joined(tables)
         self.older = int((merged["format"] != FORMAT).sum())
+        if cells is not None:
+            merged = merged[merged["cell"].isin(cells)].reset_index(drop=True)
         merged["code"] = "of format 2" if "code" not in merged else merged["code"].fillna("of format 2")
+        merged["data_hash"] = "" if "data_hash" not in merged else merged["data_hash"].fillna("")
         # Nothing was tuned, or all is imported.
         merged = merged.assign(**{name: math.nan for name in EXPECTED.split() if name not in merged})
         ordered = merged.assign(planned_width=planned_width(merged)).sort_values("created", kind="stable")
@@ -225,12 +232,13 @@ class Store:
         if every:
             return ordered.reset_index(drop=True)
         kept = ordered.drop_duplicates(list(KEY), keep="last")
-        # Of each group the code that it was last run with: other code does not mix.
+        # Of each group the code and the data that it was last run with: others do not mix.
         groups = kept.groupby([name for name in GROUP if name in kept], dropna=False, sort=False)
-        newest = kept["code"] == groups["code"].transform("last")
-        self.outdated = int((~newest).sum())
+        code, data = (kept[name] == groups[name].transform("last") for name in ("code", "data_hash"))
+        newest = code & data
         if older:
-            named = kept["optimizer"] + " (code " + kept["code"].astype(str) + ")"
+            other = ("data " + kept["data_hash"].str[:8]).where(code, "code " + kept["code"].astype(str))
+            named = kept["optimizer"] + " (" + other + ")"
             kept = kept.assign(optimizer=kept["optimizer"].where(newest, named))
         else:
             kept = kept[newest]

@@ -19,6 +19,7 @@ from optbench.tasks import parse as task
 from optbench.tasks.data import cifar10, digits, folder, images, mnist, text
 from tests import datafiles
 from tests.process import command
+from tests.test_report import grid, stored, told
 
 
 @pytest.fixture(autouse=True)
@@ -170,6 +171,26 @@ def test_a_file_is_read_again_only_when_it_has_changed(place, monkeypatch):
     os.utime(path, ns=(1, 1))  # a clock too coarse to tell the two apart must not matter
     assert text.data_hash("mine.txt") != first[0]
     assert len(reads) == 2
+
+
+def test_rows_of_other_data_do_not_mix_and_a_report_needs_none(place, tmp_path, monkeypatch):
+    name, path = "transformer[dataset=mine.txt,context=8,d_model=16,layers=1,heads=2]", place / "mine.txt"
+    monkeypatch.setattr("tests.test_report.METRICS", ("train_loss", "validation_loss", "test_loss"))
+    path.write_text("abc" * 1000)
+    first = grid(name, "sgd", seeds=2, level=1.0)
+    store, ids = stored(tmp_path / "r", first), {each.cell.id() for each in first}
+    path.write_text("acb" * 1000)
+    stored(tmp_path / "r", grid(name, "sgd", seeds=2, level=2.0))
+    assert not ids & set(store.frame()["cell"])
+    assert ids < set(store.frame(older=True)["cell"])
+    assert set(store.frame(cells=ids)["cell"]) == ids, "a run shows its own cells, whatever ran since"
+    path.unlink()
+    monkeypatch.delenv(folder.VARIABLE)
+    label = first[0].cell.task.label()
+    assert told(store, task=(label,)).summary["seeds"].tolist() == [2]
+    older = told(store, task=(label,), older=True)
+    assert older.summary["optimizer"].str.contains("(data ", regex=False).tolist() == [False, True]
+    assert "(data" not in older.next_command()
 
 
 # --- what is not, says so ----------------------------------------------------------------------------------

@@ -73,7 +73,11 @@ def test_edited_code_is_another_cell_and_the_older_one_is_named(folder):
         (folder / "mine.py").write_text(source + "\n# a comment\n")
         assert "nothing to compute" in output(folder, line)
         (folder / "mine.py").write_text(source.replace("- learning_rate * m", "- 0.5 * learning_rate * m"))
-        assert "0 stored, 2 to compute" in output(folder, line)
+        assert "0 stored, 5 to compute" in output(folder, line)
+        (folder / "mine.py").write_text(source)
+        again = output(folder, line)
+        assert again.count("nothing to compute") == 2
+        assert "optbench show mine:heavy_ball" in again, "the edited code hides it"
     finally:
         (folder / "mine.py").write_text(source)
     names = set(optbench.load(folder / "edited", older=True).frame["optimizer"])

@@ -664,3 +664,18 @@ def test_a_real_run_makes_a_report_whose_every_column_is_documented(tmp_path):
     assert set(pd.read_csv(io.BytesIO(csv(pair)))) == documented("table.csv of a comparison")
     fields = {re.sub(r"^(task|optimizer|evaluation|version)\..*", r"\1.*", name) for name in result.frame}
     assert fields <= documented("Rows of results")
+
+
+def test_own_optimizers_whose_code_is_not_here_are_named(tmp_path):
+    ran = {
+        "mine:make[b=1]": 2000,
+        "mine:other": 2001,
+        "mine:tuned": 3,
+        "adam[b1=0.5]": 2000,
+        "here.py:F": 2000,
+    }
+    frame = pd.DataFrame({"task": "mlp", "optimizer": list(ran), "seed": list(ran.values())})
+    rows = frame[frame["optimizer"] == "here.py:F"]
+    assert Selection().left_out(frame, rows) == ("mine:make", "mine:other")
+    content = dataclasses.replace(told(stored(tmp_path, grid())), left_out=("mine:make",))
+    assert any("mine:make" in each and "--again" in each for each in content.caveats)

@@ -148,10 +148,10 @@ class Session:
 
     def frame(self) -> pd.DataFrame:
         """The rows of this order's cells on its device and in its modes, in its order."""
-        frame = self.store.frame(tasks={cell.task.label() for cell in self.cells})
+        sequence = {cell.id(): i for i, cell in enumerate(self.cells)}
+        frame = self.store.frame(tasks={cell.task.label() for cell in self.cells}, cells=sequence)
         if frame.empty:
             return frame
-        sequence = {cell.id(): i for i, cell in enumerate(self.cells)}
         planned = {cell.id(): program for program in self.order.planned for cell in program.cells}
         modes = {cell: program.mode for cell, program in planned.items()}
         widths = {cell: program.planned for cell, program in planned.items()}

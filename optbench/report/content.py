@@ -46,6 +46,8 @@ class Content:
     """Measured claims of the documents of these optimizers."""
     unreadable: tuple[str, ...] = ()
     """Result files that could not be read."""
+    left_out: tuple[str, ...] = ()
+    """A user's own optimizers whose rows could not be told apart into stages, since their code is not here."""
     allow_unequal: bool = False
     """Whether optimizers are ranked although their budgets differ."""
     figures: bool = False
@@ -61,7 +63,8 @@ class Content:
         rows = selection.rows(frame, store.folder)
         claims = measured(store.folder, rows["optimizer"].unique())
         found = tuple(terrains(frame, rows)), tuple(claims), tuple(sorted(store.passed_over))
-        return cls(selection, rows, *found, allow_unequal, figures)
+        left = selection.left_out(frame, rows) if "stage" in rows and selection.opt is None else ()
+        return cls(selection, rows, *found, left, allow_unequal, figures)
 
     @cached_property
     def suite(self) -> Suite:
@@ -202,6 +205,11 @@ class Content:
         lines += unequal_searches(self.standings["steps"].certified)
         if self.allow_unequal:
             lines += [text for axes in self.kinds.values() for text in axes["steps"].differing["says"]]
+        if self.left_out:
+            lines.append(
+                f"Left out: {listed(self.left_out)}, whose newest rows are of other code than is here. Run it again "
+                "(--again), or make the report where that code is."
+            )
         if self.unreadable:
             lines.append(f"Skipped unreadable files: {listed(self.unreadable)}.")
         return lines
@@ -224,7 +232,9 @@ class Content:
         asked, table, results = self.selection, self.summary, {"results": self.selection.results}
         if asked.suite == IMPORTED:
             return command_line("export", **results, to="curves.csv")
-        stored = [self.typed.get(label, label) for label in map(str, dict.fromkeys(table["optimizer"]))]
+        labels = list(map(str, dict.fromkeys(table["optimizer"])))
+        today = [label for label in labels if not label.endswith(")")]  # without those of older code or data
+        stored = [self.typed.get(label, label) for label in today or labels]
         how = {"opt": stored, **asked.ruleset(), **asked.setting_of(self.newest), **results}
         missing = [label for label in asked.labels("task", table) or [] if label not in set(table["task"])]
         if missing:

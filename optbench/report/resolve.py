@@ -41,7 +41,7 @@ def equal_grid(text: str, trials: int) -> set[float]:
 
 
 def planned_lanes(spec: dict[str, Any], platform: str) -> str:
-    """The default lane mode of a cell; '' if its task or optimizer is not listed here."""
+    """The default lane mode of a cell; '' if its task or optimizer is not listed here, or its data are elsewhere."""
     given = dict(spec)
     task, own = given.pop("task"), dict(given.pop("optimizer"))
     found = optimizers.find(own.pop("name"))
@@ -50,9 +50,9 @@ def planned_lanes(spec: dict[str, Any], platform: str) -> str:
     try:
         schedule = Schedule(**given.pop("schedule"))
         cell = Cell(catalogue.task_of(task), found.replace(**own), schedule, **given)
+        return plan.choose_mode(cell, plan.shapes_of(cell), platform)
     except UserError:
         return ""
-    return plan.choose_mode(cell, plan.shapes_of(cell), platform)
 
 
 def all_of(texts: Sequence[str]) -> list[Optimizer]:

@@ -125,6 +125,14 @@ class Selection(Shown):
             raise UserError(f"{str(folder)!r}: {state}. Continue the run: {self.command()}")
         return found
 
+    def left_out(self, frame: Frame, rows: Frame) -> tuple[str, ...]:
+        """The names of a user's own optimizers that ran with fresh seeds and are not among the rows that are shown."""
+        fresh = frame[(frame["seed"] >= FRESH) & frame["task"].isin(rows["task"])]
+        ran, shown = (
+            {label.partition("[")[0] for label in each["optimizer"].unique()} for each in (fresh, rows)
+        )
+        return tuple(sorted(name for name in ran - shown if ":" in name))
+
     def narrowed(self, frame: Frame, name: str, values: list, folder: Path) -> Frame:
         """The rows whose column has one of the values; what is named explicitly must be stored."""
         stored = list(dict.fromkeys(frame[name]))
