@@ -31,9 +31,12 @@ SHARE = 0.8
 ROOMY_FROM = 4e6
 """Bytes of parameters and temporaries of one gradient from which a worker gets an allocator that keeps memory."""
 FLOP_A_SECOND = 2.5e10
-"""Of a core, in the products of small networks; this and the next four are from the 28,800 cells of reports/grand."""
+"""Of a core, in the products of small networks; this and what says nothing else is from 28,800 cells of reports/grand."""
 ARRAY_SECONDS = 1.2e-5
 """What a step takes for each array of parameters beside its arithmetic, lane by lane."""
+EAGER_SECONDS, EAGER_ARRAY_SECONDS = 4e-4, 1.5e-4
+"""The same in PyTorch, whose every operation costs some microseconds, and for a step at least; from nine small tasks
+under sgd and adam, which are foretold within a factor of two to three, but for recurrence (five)."""
 EVALUATED = 1.5
 """Steps and evaluations, in times of the steps."""
 COMPILE_SECONDS, COMPILE_ARRAY_SECONDS = 1.5, 0.5
@@ -110,7 +113,10 @@ class Program:
         if self.pace:
             return len(self.cells) * cell.steps * self.pace * EVALUATED
         step = (cell.task.flops() + cell.optimizer.flops(self.shapes)) / FLOP_A_SECOND
-        beside = ARRAY_SECONDS * len(self.shapes) / (self.width if self.mode in SIDE_BY_SIDE else 1)
+        arrays = ARRAY_SECONDS * len(self.shapes)
+        if cell.framework == "torch":
+            arrays = EAGER_SECONDS + EAGER_ARRAY_SECONDS * len(self.shapes)
+        beside = arrays / (self.width if self.mode in SIDE_BY_SIDE else 1)
         return len(self.cells) * cell.steps * (step + beside) * EVALUATED
 
     @functools.cached_property
