@@ -31,7 +31,7 @@ SHARE = 0.8
 ROOMY_FROM = 4e6
 """Bytes of parameters and temporaries of one gradient from which a worker gets an allocator that keeps memory."""
 FLOP_A_SECOND = 2.5e10
-"""Of a core, in the products of small networks; this and what says nothing else is from 28,800 cells of reports/grand."""
+"""Of a core, in the products of small networks; this and what says nothing else is from reports/grand."""
 ARRAY_SECONDS = 1.2e-5
 """What a step takes for each array of parameters beside its arithmetic, lane by lane."""
 EAGER_SECONDS, EAGER_ARRAY_SECONDS = 4e-4, 1.5e-4

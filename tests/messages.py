@@ -226,6 +226,7 @@ claims --results read_only
 claims --results full
 claims ,
 check --suite gaet
+check --opt adma
 check
 check --baselines torn.tsv
 check --suite classic --baselines "no where.tsv"

@@ -183,6 +183,7 @@ def check(
         names = opt or gated
         known = ours() if update else gated
         if not own and (unknown := sorted({text.partition("[")[0] for text in names} - set(known))):
+            catalogue.optimizer(unknown[0])  # or it is misspelt
             raise UserError(
                 f"{unknown[0]} has no numbers in {OURS}. Give a file: --baseline tests/optbench.json"
             )
