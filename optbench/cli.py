@@ -259,7 +259,7 @@ def answer(words: Sequence[str]) -> tuple[int, dict[str, Any]]:
     except BrokenPipeError:
         return 0, {}
     except OSError as error:  # a path that is too long, is no folder, may not be read; a full disk has none
-        what = f"{error.strerror}."
+        what = f"{error.strerror or error}."
         if error.filename is not None:
             what = f"{shortened(error.filename)}: {what} Give another path."
         print(f"optbench: {what}", file=sys.stderr)

@@ -16,6 +16,12 @@ def installed(frameworks: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in frameworks if importlib.util.find_spec(name))
 
 
+UNWRITTEN = {
+    "optimizer": "it has no step. Write jax(self, setting) or torch(self, setting).",
+    "task": "it has no loss. Write loss(self, params, batch), or jax(self), or torch(self).",
+}
+"""What is said of one that is in no framework."""
+
 Shapes = Mapping[str, tuple[int, ...]]
 """The shape of each parameter."""
 

@@ -96,7 +96,7 @@ class Task(Named):
 
     def init(self, seed: int) -> dict[str, np.ndarray]:
         """Initial parameters."""
-        raise NotImplementedError
+        raise UserError("it has no init. Write init(self, seed), which gives a dict of arrays.")
 
     def roles(self) -> Mapping[str, str]:
         """One of `protocol.ROLES` for each parameter whose role the number of its axes does not tell."""
@@ -193,7 +193,13 @@ def stream(seed: int, name: str) -> Any:
 def digest_of_arrays(task: Task) -> str:
     import hashlib
 
-    arrays = {name: np.asarray(array) for name, array in sorted(task.data().items())}
+    data = task.data()
+    if not isinstance(data, Mapping):
+        raise UserError(f"data() gives {type(data).__name__}, not a dict of arrays.")
+    arrays = {name: np.asarray(array) for name, array in sorted(data.items())}
+    for name, each in arrays.items():
+        if each.dtype.kind not in "biuf":
+            raise UserError(f"data()[{name!r}] is an array of {each.dtype}, not of numbers.")
     heads = [(name, each.shape, str(each.dtype)) for name, each in arrays.items()]
     found = hashlib.sha256(str(heads).encode())
     for each in arrays.values():
@@ -206,6 +212,8 @@ def permutations(seed: int, start: int, stop: int, rows: int, batch: int) -> np.
 
     Pure in (seed, step), so a resumed run sees the same batches.
     """
+    if batch > rows:
+        raise UserError(f"a batch of {batch} is more than the {rows} rows of the data. Lower batch_size.")
     per_epoch = rows // batch
     first, last = start // per_epoch, (stop - 1) // per_epoch
     epochs = [

@@ -17,7 +17,6 @@ from optbench.execute.session import Session, stages
 from optbench.fields import UserError
 from optbench.live import Plain, live, title
 from optbench.plan import seconds_of
-from optbench.protocol import installed
 from optbench.record import typed
 from optbench.wording import command_line, count, listed, terminal_width
 
@@ -100,18 +99,19 @@ def vet_in_terminal(
     from optbench.conformance import findings
     from optbench.execute.vet import Vetting, reports
     from optbench.optimizer import Optimizer
+    from optbench.testing import offered
 
     thing = catalogue.thing(target)
-    offered = installed(thing.frameworks())
-    if framework is not None and framework not in offered:
-        raise UserError(f"{thing.kind} {thing.label()} is in {', '.join(offered)} here, not in {framework}.")
+    here = offered(thing)
+    if framework is not None and framework not in here:
+        raise UserError(f"{thing.kind} {thing.label()} is in {', '.join(here)} here, not in {framework}.")
     if only and not full:
         raise UserError(
             "--only chooses among the checks of --full. Write: optbench vet TARGET --full --only use"
         )
     if full and not isinstance(thing, Optimizer):
         raise UserError(f"--full checks optimizers; {thing.label()} is a {thing.kind}. Leave --full out.")
-    workers, frameworks = len(environment.cores()), (framework,) if framework else offered
+    workers, frameworks = len(environment.cores()), (framework,) if framework else here
     checks: list[dict[str, Any]] = []
 
     def show(framework: str, check: str, holds: bool | None, sentence: str) -> None:

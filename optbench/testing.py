@@ -21,8 +21,8 @@ from optbench.execute.worker import ENGINES, reason
 from optbench.fields import UserError
 from optbench.optimizer import Optimizer
 from optbench.optimizers.sgd import SGD
-from optbench.protocol import installed
-from optbench.task import Task
+from optbench.protocol import UNWRITTEN, installed
+from optbench.task import Target, Task
 
 STEPS = 40
 """Steps of a check; ten times as many for a method that finds its own step size."""
@@ -52,7 +52,7 @@ def check_task(task: Any, framework: str | None = None) -> None:
 
 
 def assert_holds(thing: Optimizer | Task, framework: str | None) -> None:
-    for name in [framework] if framework else installed(thing.frameworks()):
+    for name in [framework] if framework else offered(thing):
         faults = [finding.sentence for finding in report_of(thing, name)["findings"] if not finding.holds]
         assert not faults, f"{thing.label()} in {name}: " + " ".join(faults)
 
@@ -65,10 +65,19 @@ def check_conformance(optimizer: Any, only: Sequence[str] = (), framework: str |
     from optbench.conformance import findings
 
     thing = catalogue.optimizer(optimizer)
-    frameworks = [framework] if framework else installed(thing.frameworks())
+    frameworks = [framework] if framework else offered(thing)
     found = findings([thing], only, frameworks, len(environment.cores()))
     faults = [f"{key} in {job.framework}: {text}" for job, (key, holds, text) in found if holds is False]
     assert not faults, f"{thing.label()}: " + " ".join(faults)
+
+
+def offered(thing: Optimizer | Task) -> tuple[str, ...]:
+    """The frameworks that it is checked in; UserError if there are none."""
+    if here := installed(thing.frameworks()):
+        return here
+    there = " or ".join(thing.frameworks())
+    why = f"it needs {there}, which is not installed." if there else UNWRITTEN[thing.kind]
+    raise UserError(f"{thing.kind} {thing.label()} is in no framework; {why}")
 
 
 # --- an optimizer -------------------------------------------------------------------------------------------
@@ -114,10 +123,16 @@ def optimizer_findings(optimizer: Optimizer, framework: str) -> Iterator[Finding
 
     def losses(schedule: str = "constant") -> list[list[float]]:
         cells = [Cell(Bowl(), each, Schedule(schedule), framework, steps=steps) for each in trials]
-        return [np.nan_to_num(np.asarray(trace.losses, float), nan=np.inf).tolist() for trace in run(cells)]
+        return [
+            np.nan_to_num(np.asarray(trace.losses, float), nan=np.inf, posinf=np.inf).tolist()
+            for trace in run(cells)
+        ]
 
     first = losses()
     yield Finding("runs", True, f"It runs {steps} steps at {len(trials)} learning rates.")
+    if not any(math.isfinite(each[-1]) for each in first):
+        yield descent(first)
+        return
     moves = any(len(set(each)) > 1 for each in first)
     yield judged("moves", moves, "Its steps change the parameters.", "Its parameters never change.")
     if not moves:
@@ -187,9 +202,22 @@ def run(cells: Sequence[Cell]) -> list[Trace]:
 
 def task_findings(task: Task, framework: str, facts: dict[str, Any]) -> Iterator[Finding]:
     """Check by check; fills `facts` with the cost of a gradient."""
-    first = task.init(0)
+    task.data_hash()  # which says what is wrong with data
+    first, goals = task.init(0), task.targets()
     if not isinstance(first, Mapping) or not first:
-        yield Finding("parameters", False, f"init(seed) gives {type(first).__name__}, not a dict of arrays.")
+        said = (
+            "no parameters" if isinstance(first, Mapping) else f"{type(first).__name__}, not a dict of arrays"
+        )
+        yield Finding("parameters", False, f"init(seed) gives {said}.")
+        return
+    for name, array in first.items():
+        dtype = getattr(array, "dtype", None)
+        if "float" not in str(dtype):
+            kind = type(array).__name__ if dtype is None else f"an array of {dtype}"
+            yield Finding("parameters", False, f"init(seed)[{name!r}] is {kind}, not an array of floats.")
+            return
+    if not all(isinstance(each, Target) for each in goals):
+        yield Finding("targets", False, "targets() must give a tuple of optbench.Target.")
         return
     again = task.init(0)
     yield judged(
@@ -217,18 +245,16 @@ def task_findings(task: Task, framework: str, facts: dict[str, Any]) -> Iterator
         f"Its loss at the first parameters is {loss:.3g}.",
         f"Its loss at the first parameters is {loss}.",
     )
-    yield judged(
-        "gradient",
-        any(most > 0 for most in facts["gradient"].values()),
-        "Its gradient is a number other than 0.",
-        "Its gradient is 0 or no number at the first parameters.",
-    )
+    if not any(most > 0 for most in facts["gradient"].values()):
+        yield Finding("gradient", False, "Its gradient is 0 or no number at the first parameters.")
+        return
+    yield Finding("gradient", True, "Its gradient is a number other than 0.")
     there = ", ".join(facts["metrics"])
     for name, shape in facts["metrics"].items():
         if shape:
             said = f"Its metric {name} has shape {tuple(shape)}, and must be one number."
             yield Finding("metrics", False, said)
-    wanted = {task.selection, task.score, *(target.metric for target in task.targets())}
+    wanted = {task.selection, task.score, *(target.metric for target in goals)}
     missing = sorted(wanted - set(facts["metrics"]))
     yield judged(
         "metrics",

@@ -80,10 +80,10 @@ def tried(task: Task) -> dict[str, Any]:
     data, draw = put(task.data()), put({name: table[0] for name, table in task.draws(0, 0, 1).items()})
     params = {name: each.requires_grad_() for name, each in put(task.init(0)).items()}
     with FlopCounterMode(display=False) as counter:
-        loss = functions.loss(params, data, draw)
+        loss = torch.as_tensor(functions.loss(params, data, draw))
         facts: dict[str, Any] = {"loss_shape": list(loss.shape), "loss": float(loss.sum())}
         if not facts["loss_shape"]:
-            grads = TorchObjective.gradient(loss, params, graph=False)
+            grads = TorchObjective.gradient(loss, params, graph=False) if loss.requires_grad else {}
             facts["gradient"] = {name: float(grad.abs().max()) for name, grad in grads.items()}
     # Products alone are counted; what is element-wise is a few operations of each parameter.
     facts["flops"] = float(counter.get_total_flops() + 6 * sum(each.numel() for each in params.values()))

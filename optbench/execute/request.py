@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Union
 
 from optbench.cell import DTYPES, PRECISIONS, Cell
-from optbench.fields import UserError, check_choice, split_brackets
+from optbench.fields import UserError, check_choice, is_own, split_brackets
 from optbench.optimizer import Optimizer
-from optbench.protocol import FRAMEWORKS, installed
+from optbench.protocol import FRAMEWORKS, UNWRITTEN, installed
 from optbench.tuning import RULESETS
 
 if TYPE_CHECKING:
@@ -166,7 +166,14 @@ class Request:
         if self.lanes is not None:
             check_lanes(self.lanes, suite, plan.MODES)
         for task in suite.tasks:
-            task.data_hash()  # missing or damaged data is an error before anything is run or written
+            try:  # missing or damaged data is an error before anything is run or written
+                task.data_hash()
+            except Exception as error:
+                if not is_own(type(task)):
+                    raise
+                from optbench.execute.worker import reason
+
+                raise UserError(f"task {task.label()}: {reason(error)}.") from error
         if self.lr is not None and (suite.staged or self.trials is not None):
             raise UserError(
                 "--lr fixes the trials of a run without stages. Omit it, or --tuning, --trials and --fresh."
@@ -220,7 +227,7 @@ def whole(text: Any) -> int:
 def check_offered(suite: Suite, thing: Optimizer | Task) -> None:
     offered = thing.frameworks()
     if suite.framework not in offered:
-        other = "it has no loss. Write loss(self, params, batch), or jax(self), or torch(self)."
+        other = UNWRITTEN[thing.kind]
         if offered:
             other = f"it is in {', '.join(offered)}. Try: --framework {offered[0]}"
         raise UserError(f"{thing.kind} {thing.label()} is not offered in {suite.framework}; {other}")

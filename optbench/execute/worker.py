@@ -187,7 +187,9 @@ def reason(error: BaseException) -> str:
     where = "; ".join(f"{name} line {line}: {text}" for name, line, text in list(places)[-2:])
     what = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     lines = [line.strip() for line in what.splitlines() if line.strip()] or [type(error).__name__]
-    return lines[0][:300] + (f" (in {where})" if where else "")
+    # A line that ends with a colon says nothing without the next.
+    said = " ".join(lines[: 2 if lines[0].endswith(":") else 1]).rstrip(".:")
+    return said[:300] + (f" (in {where})" if where else "")
 
 
 if __name__ == "__main__":

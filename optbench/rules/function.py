@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
+from optbench.fields import UserError
 from optbench.protocol import Counts, Objective, Step
 from optbench.rules.around import plain
 
@@ -32,7 +33,14 @@ class FunctionRule:
     def init(self, params: Any) -> Any:
         still = mapped(self.zeros, params)
         slots = defaultdict(lambda: mapped(self.zeros, params))  # what is read is zeros like the parameters
-        return mapped(self.zeros, self.function(params, slots, still, 0)[1])
+        found: Any = self.function(params, slots, still, 0)
+        if not isinstance(found, tuple | list) or len(found) != 2:
+            raise UserError(f"a step must give (params, state), and gives {type(found).__name__}.")
+        moved, state = found
+        wanted, given = (shapes_of(tree) for tree in (params, moved))
+        if given != wanted:
+            raise UserError(f"a step must give parameters as it got them, {wanted}, and gives {given}.")
+        return mapped(self.zeros, state)
 
     def step(self, params: Any, state: Any, objective: Objective, t: Any) -> Step:
         loss, grads = objective.value_and_grad(params)
@@ -54,6 +62,15 @@ class TorchFunctionRule(FunctionRule):
         moved, state.values = self.function(plain(params), state.values, grads, t)
         fresh = {name: tensor.detach().requires_grad_() for name, tensor in moved.items()}
         return Step(fresh, state, loss, Counts(gradients=1))
+
+
+def shapes_of(tree: Any) -> str:
+    if not isinstance(tree, dict):
+        return type(tree).__name__
+    kinds = {
+        key: f"{getattr(part, 'dtype', '')}{[*getattr(part, 'shape', ())]}" for key, part in tree.items()
+    }
+    return ", ".join(f"{key} {kinds[key].removeprefix('torch.')}" for key in sorted(kinds))
 
 
 def mapped(function: Callable[[Any], Any], tree: Any) -> Any:
