@@ -196,7 +196,18 @@ def named(value: Any) -> tuple[Any, ...] | None:
         return listed(value)
     from optbench import catalogue
 
-    return tuple(catalogue.optimizer(thing, called) for called, thing in value.items())
+    found = {str(called): catalogue.optimizer(thing, str(called)) for called, thing in value.items()}
+    for called, each in found.items():
+        own = called == each.label()
+        if not own and called != getattr(each, "called", None):
+            raise UserError(
+                f"optimizer {each.label()} has a name, and cannot be called {called!r}. Call it by its own."
+            )
+        if not own and set(called) & set("[],"):
+            raise UserError(
+                f"the name {called!r} has a bracket or a comma, which separate names. Leave them out."
+            )
+    return tuple(found.values())
 
 
 def shown(session: Any, progress: bool | None) -> Any:

@@ -79,7 +79,7 @@ def optimizer(thing: Any, called: str = "") -> Optimizer:
     own = named(Optimizer, found)
     if own is not None:
         return from_text("optimizer", f"{own.name}{bracket}{rest}", {own.name: own})
-    return foreign.parse(f"{target}{bracket}{rest}", found, called="" if target == name else name)
+    return foreign.parse(f"{target}{bracket}{rest}", found, called=called or ("" if target == name else name))
 
 
 def thing(text: str) -> Optimizer | Task:
@@ -195,7 +195,10 @@ def named(kind: type[N], thing: Any) -> N | None:
             raise UserError(
                 f"{thing.__name__} cannot be made without arguments: {error}. Give its fields defaults."
             ) from error
-    return thing if isinstance(thing, kind) else None
+    if not isinstance(thing, kind):
+        return None
+    thing.spec()  # which says what is wrong with a class of a user's
+    return thing
 
 
 def listed(kind: str) -> dict[str, Callable[[], Any]]:

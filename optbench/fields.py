@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
@@ -19,7 +20,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """The clause 'did you mean a or b?' for a name that is not known."""
     import difflib
 
-    names = sorted(known)
+    if not (names := sorted(known)):
+        return "There are none."
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if close:
         return f"Did you mean {' or '.join(close)}?"
@@ -120,7 +122,7 @@ class Named:
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
             value = canonical(str(spec.type), getattr(self, spec.name))
-            check_field(f"{self.kind} {self.name}", spec, value)
+            check_field(f"{self.kind} {self.name}", spec, value, self.see)
             object.__setattr__(self, spec.name, value)
 
     def __init_subclass__(cls, **facts: Any) -> None:
@@ -135,7 +137,19 @@ class Named:
     def spec(self) -> dict[str, Any]:
         """Name and every hyperparameter, as JSON data; of a class that a user wrote, its origin and code too."""
         fields, cls = dataclasses.fields(self), type(self)
+        hidden = getattr(self, "__dict__", {}).keys() - {f.name for f in fields}
+        cached = {name for name in hidden if isinstance(getattr(cls, name, None), functools.cached_property)}
+        if hidden := sorted(hidden - cached):
+            raise UserError(
+                f"{self.kind} {self.name} keeps {', '.join(hidden)} outside of its fields, so that its results could "
+                "not be told from others. Make it a @dataclass(frozen=True, kw_only=True) with a field for each."
+            )
         return {"name": self.name, **{f.name: getattr(self, f.name) for f in fields}, **provenance(cls)}
+
+    def see(self) -> str:
+        """Where its fields are described."""
+        place = provenance(type(self)).get("origin", self.name)
+        return "" if place.startswith("unnamed:") else f"See: optbench show {place}"
 
     def made_of(self) -> tuple[Any, ...]:
         """The classes or functions that a worker needs to make it again."""
@@ -145,7 +159,7 @@ class Named:
         known = [f.name for f in dataclasses.fields(self)]
         for key in changes:
             if key not in known:
-                near = f"{nearest(key, known)} See: optbench show {self.name}"
+                near = f"{nearest(key, known)} {self.see()}"
                 raise UserError(f"{self.kind} {self.name} has no field {key!r}. {near}")
         return dataclasses.replace(self, **changes)
 
@@ -193,20 +207,20 @@ def canonical(declared: str, value: Any) -> Any:
         return value  # `check_field` says what is wrong with it
 
 
-def check_field(owner: str, spec: dataclasses.Field, value: Any) -> None:
+def check_field(owner: str, spec: dataclasses.Field, value: Any, see: Callable[[], str]) -> None:
     """Raise a UserError naming field, value and allowed range unless `value` fits the field."""
     bounds, choices = spec.metadata.get("bounds"), spec.metadata.get("choices")
-    said, see = f"{owner}: {spec.name}={value!r}", f"See: optbench show {owner.split()[-1]}"
+    said = f"{owner}: {spec.name}={value!r}"
     if choices is not None and value not in choices:
-        raise UserError(f"{said} is not one of {', '.join(map(repr, choices))}. {see}")
+        raise UserError(f"{said} is not one of {', '.join(map(repr, choices))}. {see()}")
     if bounds is None or value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UserError(f"{said} is not a number; it must lie in {bounds.text}. {see}")
+        raise UserError(f"{said} is not a number; it must lie in {bounds.text}. {see()}")
     if not bounds.holds(value):
-        raise UserError(f"{said} is outside {bounds.text}. {see}")
+        raise UserError(f"{said} is outside {bounds.text}. {see()}")
     if "int" in str(spec.type) and not isinstance(value, int):
-        raise UserError(f"{said} is not a whole number; it must lie in {bounds.text}. {see}")
+        raise UserError(f"{said} is not a whole number; it must lie in {bounds.text}. {see()}")
 
 
 def grid(low: float, high: float, count: int) -> list[float]:
@@ -290,9 +304,7 @@ def value_of(thing: Named, name: str, text: str) -> Any:
     if "str" in allowed:
         return text
     what = " or ".join(READ_AS.get(part.strip(), part.strip()) for part in allowed.split("|"))
-    raise UserError(
-        f"{thing.kind} {thing.name}: {name}={text!r} is not {what}. See: optbench show {thing.name}"
-    )
+    raise UserError(f"{thing.kind} {thing.name}: {name}={text!r} is not {what}. {thing.see()}")
 
 
 READ_AS = {"int": "a whole number", "float": "a number", "bool": "True or False"}

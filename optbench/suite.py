@@ -269,13 +269,17 @@ def unique(wanted: type[Any], things: Sequence[Task] | Sequence[Optimizer]) -> N
     kind = wanted.kind
     if not things:
         raise UserError(f"no {kind} was given. Name at least one; see: optbench list {kind}s")
-    seen = set()
+    seen: dict[str, Any] = {}
     for thing in things:
         if not isinstance(thing, wanted):
             raise UserError(
                 f"{thing!r} is not {'an' if kind[0] in 'aeiou' else 'a'} {kind}. "
                 f"Write {kind}({str(thing)!r}) with: from optbench.{kind}s import parse as {kind}"
             )
-        if thing in seen:
-            raise UserError(f"{kind} {thing.label()} was given twice. Give each once.")
-        seen.add(thing)
+        label = thing.label()
+        if label in seen:
+            why = "was given twice. Give each once."
+            if seen[label] != thing:
+                why = "is the name of two different ones, whose results would mix. Give one another `name`."
+            raise UserError(f"{kind} {label} {why}")
+        seen[label] = thing

@@ -8,9 +8,14 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import optbench
+from optbench.api import named
+from optbench.fields import UserError
+from optbench.terminal import vet_in_terminal
+from optbench.testing import check_task
 from tests.process import command, python
 
 ROOT = Path(__file__).parent.parent
@@ -217,8 +222,49 @@ def summed(learning_rate):
 def misspelt(learning_rate):
     return optax.sgd(learning_rate * wrong)
 
+def alone(params, state, grads, step):
+    return params
+
+def renames(params, state, grads, step):
+    return {'x' + k: p - 0.1 * grads[k] for k, p in params.items()}, state
+
+def boundless(params, state, grads, step, learning_rate=0.1):
+    return {k: p - learning_rate * grads[k] / step for k, p in params.items()}, state
+
 class Nothing(optbench.Task):
     pass
+
+class Bowl(optbench.Task):
+    def init(self, seed):
+        return {'x': np.ones(3)}
+
+    def loss(self, params, batch):
+        return (params['x'] ** 2).sum()
+
+class Goal(Bowl):
+    def targets(self):
+        return optbench.Target('loss', 1)
+
+class Whole(Bowl):
+    def init(self, seed):
+        return {'x': np.arange(3)}
+
+class Deep(Bowl):
+    def init(self, seed):
+        return {'x': {'y': np.ones(3)}}
+
+class Beginless(optbench.Task):
+    loss = Bowl.loss
+
+class Flat(Bowl):
+    def loss(self, params, batch):
+        return 3.0
+
+class Large(Bowl):
+    batch_size = 5
+
+    def data(self):
+        return {'y': np.ones(3)}
 
 class Vector(optbench.Task):
     def init(self, seed):
@@ -233,6 +279,17 @@ VETTED = {
     "uphill": "sign",
     "dice": "random state",
     "summed": "has shape ()",
+    "alone": "gives dict",
+    "renames": "gives xb float32[4], xw float32[4, 3]",
+    "boundless": "no number from step 1 on",
+}
+TASKS = {
+    "Goal": "targets()",
+    "Whole": "init(seed)['x'] is an array of int64",
+    "Deep": "init(seed)['x'] is dict",
+    "Beginless": "it has no init",
+    "Flat": "Its gradient is 0",
+    "Large": "5 is more than the 3 rows",
 }
 
 
@@ -243,6 +300,7 @@ VETTED = {
         ("--opt", {"misspelt": f"line {SLIPS.partition('wrong')[0].count(chr(10)) + 1}"}),
         ("--task", {"Nothing": "it has no loss"}),
         ("--task", {"Vector": "must be one number"}),
+        ("--task", TASKS),
     ],
 )
 def test_a_newcomers_mistake_is_a_sentence_before_anything_runs(folder, option, sentences):
@@ -252,3 +310,60 @@ def test_a_newcomers_mistake_is_a_sentence_before_anything_runs(folder, option, 
     assert "Traceback" not in text
     for sentence in sentences.values():
         assert sentence in text
+
+
+class Bare(optbench.Task):
+    def init(self, seed):
+        return {"x": np.ones(3)}
+
+
+class Mlp(Bare):
+    def loss(self, params, batch):
+        return (params["x"] ** 2).sum()
+
+
+class Table(Mlp):
+    def data(self):
+        return np.ones((3, 2))
+
+
+class Absent(Mlp):
+    def data(self):
+        return {"x": np.loadtxt("nowhere.csv")}
+
+
+class Sized(Mlp):
+    def __init__(self, size):
+        self.size = size
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"task": Table()}, r"data\(\) gives ndarray"),
+        ({"task": Absent()}, r"nowhere\.csv"),
+        # Their cells would have one id.
+        ({"task": [Sized(3), Sized(4)]}, "keeps size outside of its fields"),
+        ({"task": ["mlp", Mlp()]}, "two different ones"),
+        (
+            {"task": "tests.test_outside:Bare[x=1]"},
+            "There are none. See: optbench show tests.test_outside:Bare",
+        ),
+        ({"opt": {"slow": "adam"}}, "cannot be called 'slow'"),
+    ],
+)
+def test_a_mistake_is_a_sentence_before_a_folder_is_made(options, sentence, tmp_path):
+    with pytest.raises(UserError, match=sentence):
+        optbench.run(**{"task": "mlp", "opt": "adam", "results": tmp_path / "results"} | options)
+    assert not any(tmp_path.iterdir())
+
+
+def test_what_is_in_no_framework_is_not_vetted_as_sound():
+    with pytest.raises(UserError, match="it has no loss"):
+        check_task(Bare())
+    with pytest.raises(UserError, match="it has no loss"):
+        vet_in_terminal("tests.test_outside:Bare", None)
+
+
+def test_a_dict_names_what_has_no_name_of_its_own():
+    assert [each.label() for each in named({"mine": "optax:lion", "adam": "adam"})] == ["mine", "adam"]
