@@ -12,7 +12,7 @@ from typing import Any
 from optbench.fields import Named, UserError, nearest, split_brackets
 from optbench.optimizer import Optimizer
 from optbench.task import Task
-from optbench.wording import columns
+from optbench.wording import columns, command_line
 
 EXAMPLE = {"w": (256, 128), "b": (256,)}
 """The layer that state sizes are quoted for."""
@@ -145,6 +145,7 @@ def with_fields(
 def thing_page(thing: Optimizer | Task, name: str) -> tuple[str, dict[str, Any]]:
     """Equations, fields, source; memory of an optimizer, targets of a task."""
     facts: dict[str, Any] = {"frameworks": list(thing.frameworks()), "source": thing.source}
+    other = None if "jax" in facts["frameworks"] else ",".join(facts["frameworks"]) or None
     if isinstance(thing, Task):
         targets = [(t.metric, t.value, t.final) for t in thing.targets()]
         facts |= {"targets": targets, "steps": thing.horizon}
@@ -154,18 +155,19 @@ def thing_page(thing: Optimizer | Task, name: str) -> tuple[str, dict[str, Any]]
         chosen = f"Selected by: {thing.selection}. Reported: {thing.score}."
         lines = [
             f"{goals} {chosen}",
-            f"Source: {thing.source}",
-            f"Try: optbench run --task {name} --opt adam",
+            *([f"Source: {thing.source}"] if thing.source else []),
+            f"Try: {command_line('run', task=name, opt='adam', framework=other)}",
         ]
         return with_fields(thing, thing.kind, name, name, "Fields", lines, **facts)
     label, ratio = thing.label(), state_ratio(thing)
+    typed = name if ":" in name else label
     facts |= {"order": thing.order, "memory": thing.memory, "state_floats_per_parameter": ratio}
     state = f"State: {thing.memory}; {ratio} floats per parameter on a 256 x 128 layer with bias."
     lines = [
         f"Frameworks: {offered(thing)}. Order: {('first', 'second')[thing.order - 1]}.",
         "\n".join([state, *layouts(thing)]),
         f"Source: {thing.source}",
-        f"Try: optbench run --suite quickstart --opt {label}",
+        f"Try: {command_line('run', suite='quickstart', opt=typed, framework=other)}",
     ]
     return with_fields(thing, thing.kind, name, label, "Hyperparameters", lines, **facts)
 

@@ -51,6 +51,18 @@ def test_what_a_run_and_its_report_print_can_be_typed_where_they_were(tmp_path, 
         assert "nothing to compute" in out, command
 
 
+def test_what_is_printed_of_one_framework_names_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for chosen in ("--opt adam --seeds 5", "--opt torch:NAdam --framework torch --seeds 1"):
+        assert typed(f"run --task zipf --lr 0.01 --steps 3 --jobs 1 {chosen}")[0] == 0
+    (after,) = printed(typed("report --task zipf")[1].partition("Next:")[2])
+    (tried,) = printed(typed("show torch:NAdam")[1].partition("Try:")[2])
+    for command in (after, tried):
+        assert "torch:NAdam" in command
+        code, out = typed(f"{command} --dry-run")
+        assert code == 0, (command, out)
+
+
 def test_what_messages_advise_is_understood(tmp_path, monkeypatch):
     """A message that sends one to a command that is refused sends one nowhere."""
     monkeypatch.chdir(tmp_path)

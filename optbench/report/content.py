@@ -232,16 +232,18 @@ class Content:
         asked, table, results = self.selection, self.summary, {"results": self.selection.results}
         if asked.suite == IMPORTED:
             return command_line("export", **results, to="curves.csv")
-        labels = list(map(str, dict.fromkeys(table["optimizer"])))
+        seeded = {problem.rows["task"].iloc[0] for problem in self.problems if problem.question.seeded}
+        few = table[(table["seeds"] < INTERVAL_FROM) & table["task"].isin(seeded)]
+        framework = (table if few.empty else few)["framework"].iloc[0]  # one for each run
+        few, here, rows = (each[each["framework"] == framework] for each in (few, table, self.newest))
+        labels = list(map(str, dict.fromkeys(here["optimizer"])))
         today = [label for label in labels if not label.endswith(")")]  # without those of older code or data
         stored = [self.typed.get(label, label) for label in today or labels]
-        how = {"opt": stored, **asked.ruleset(), **asked.setting_of(self.newest), **results}
+        how = {"opt": stored, **asked.ruleset(), **asked.setting_of(rows), **results}
         missing = [label for label in asked.labels("task", table) or [] if label not in set(table["task"])]
         if missing:
             return command_line("run", suite=asked.named, task=missing, **how)
-        seeded = {problem.rows["task"].iloc[0] for problem in self.problems if problem.question.seeded}
-        few = dict.fromkeys(table.loc[table["seeds"] < INTERVAL_FROM, "task"])
-        if tasks := [self.typed.get(label, label) for label in few if label in seeded]:
+        if tasks := [self.typed.get(label, label) for label in dict.fromkeys(few["task"])]:
             return command_line("run", suite=asked.named, task=tasks, **how, seeds=INTERVAL_FROM)
         if not self.terrains and not any(":" in name for name in stored):
             return command_line("run", suite="paths", opt=stored, **results)

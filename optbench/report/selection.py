@@ -122,7 +122,7 @@ class Selection(Shown):
             state = f"{suite.trials} trials ({suite.tuning}) are not stored"
             for task, optimizer in missing[:1]:
                 state = f"{optimizer} on {task} has not run with fresh seeds yet"
-            raise UserError(f"{str(folder)!r}: {state}. Continue the run: {self.command()}")
+            raise UserError(f"{str(folder)!r}: {state}. Continue the run: {self.command(frame)}")
         return found
 
     def left_out(self, frame: Frame, rows: Frame) -> tuple[str, ...]:
@@ -141,11 +141,15 @@ class Selection(Shown):
         if len(missing) == len(values) or (explicit and missing):
             what = f"{name.replace('_kind', '')} {', '.join(map(str, missing))}"
             near = nearest(str(missing[0]), map(str, stored))
-            raise UserError(f"{str(folder)!r} has no rows of {what}. {near} Or run: {self.command()}")
+            raise UserError(f"{str(folder)!r} has no rows of {what}. {near} Or run: {self.command(frame)}")
         return frame[frame[name].isin(values)]
 
-    def command(self) -> str:
-        given = {"opt": self.opt, "task": self.task, "steps": self.steps, **self.ruleset()}
+    def command(self, rows: Frame | None = None) -> str:
+        """The run of what is selected; labels of rows become what one types."""
+        typed = {} if rows is None else reproduce.typed_names(rows, self.named)
+        chosen = {kind: [typed.get(text, text) for text in texts] if texts else texts
+                  for kind, texts in (("opt", self.opt), ("task", self.task))}  # fmt: skip
+        given = {**chosen, "steps": self.steps, **self.ruleset()}
         return command_line("run", suite=self.named, **given, results=self.results)
 
     def ruleset(self) -> dict[str, Any]:
