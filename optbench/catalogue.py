@@ -49,6 +49,8 @@ def target_of(kind: str, name: str) -> str | None:
     """`module:name` of what is meant: as it is, or an entry point's; None for any other name."""
     if ":" in name:
         return name
+    if name.endswith(".py"):
+        raise UserError(f"{name!r} is a file. Say which of its {kind} is meant: {name}:NAME")
     point = offered(kind).get(name)
     return None if point is None else point.value
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from optbench.execute.session import Session
+from optbench.tuning import FRESH
 from optbench.wording import count, number, spoken
 
 if TYPE_CHECKING:
@@ -146,7 +147,8 @@ def row(session: Session, event: Event) -> str:
 
     rows = session.store.read(event.facts["path"])
     metric = question_of(rows).selection
-    best = chosen(rows)  # as the table chooses
+    early = rows[rows["seed"] < FRESH]
+    best = chosen(rows if early.empty else early)  # as the table chooses, which fresh seeds only report
     least, trial = middle(final(best, metric)), best["trial"].iloc[0]
     rate = "" if trial is None or trial != trial else f" at lr {number(trial)}"
     parts = [f"best {spoken(metric)} {number(least)}{rate}" if least < math.inf else "no learning rate works"]

@@ -99,7 +99,9 @@ def page(name: str) -> tuple[str, dict[str, Any]]:
         return thing_page(optimizers.listed()[name], name)
     if name in tasks.names():
         return thing_page(tasks.names()[name], name)
-    if name in suite.names():
+    if file := name.endswith(".py"):
+        catalogue.suite(name)  # which says what is wrong with it
+    if file or name in suite.names():
         return described("suite", name, suite.docstring(name))
     known = {each: kind for kind in catalogue.KINDS for each in catalogue.listed(kind)}
     kind = known.get(name.partition("[")[0])

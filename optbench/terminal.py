@@ -224,12 +224,13 @@ def print_costs(session: Session) -> dict[str, Any]:
     seconds = seconds_of(session.programs) + session.to_come
     minutes = seconds / session.order.jobs / 60
     most = max((program.bytes for program in session.programs), default=0)
-    print(
+    said = (
         f"About {minutes:.1f} minutes on {count(session.order.jobs, 'worker')} of a typical machine; about "
         f"{most / 1e6:.0f} MB for the largest program, plus the framework itself."
     )
     if session.order.suite.staged:
-        print("This includes the second stage, which depends on what the first one chooses.")
+        said += " This includes the second stage, which depends on what the first one chooses."
+    print(textwrap.fill(said, terminal_width()))
     return {"programs": programs, "minutes": minutes, "largest_bytes": most}
 
 

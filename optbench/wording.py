@@ -116,9 +116,16 @@ def shortened(label: str, width: int) -> str:
     """A label cut to a width: first what stands in its brackets."""
     if len(label) <= width:
         return label
-    name, bracket, inside = label.partition("[")
-    room = width - len(name) - 4
-    return f"{name}[{inside[: max(0, room)]}..]" if bracket and room >= 0 else f"{label[: width - 2]}.."
+    name, inside, after = around(label)
+    room = width - len(name) - len(after) - 4
+    return f"{name}[{inside[:room]}..]{after}" if inside and room >= 0 else f"{label[: width - 2]}.."
+
+
+def around(label: str) -> tuple[str, str, str]:
+    """What stands before the brackets of a label, in them, and after them, as in `adam[b1=0.5] (untuned)`."""
+    name, _, rest = label.partition("[")
+    inside, _, after = rest.rpartition("]")
+    return name, inside, after
 
 
 def shortened_apart(labels: Sequence[str], width: int) -> dict[str, str]:
@@ -130,11 +137,12 @@ def shortened_apart(labels: Sequence[str], width: int) -> dict[str, str]:
         alike.setdefault(shortened(label, width), []).append(label)
     found = {}
     for text, same in alike.items():
-        options = {label: label.partition("[")[2][:-1].split(",") for label in same}
+        options = {label: around(label)[1].split(",") for label in same}
         for label, own in options.items():
             shared = {option for option in own if all(option in other for other in options.values())}
             first = sorted(own, key=lambda option: (option in shared, len(option)))
-            several = f"{label.partition('[')[0]}[{','.join(first)}]"
+            name, _, after = around(label)
+            several = f"{name}[{','.join(first)}]{after}"
             found[label] = shortened(several, width) if len(same) > 1 and "[" in label else text
     texts = Counter(found.values())
     half = width // 2

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import optbench
-from optbench import cli
+from optbench import cli, suite
 from optbench.execute.order import Order
 from optbench.execute.request import Request
 from optbench.fields import UserError
@@ -204,6 +204,19 @@ def test_a_run_computes_once_and_then_only_what_is_new(tmp_path):
     forced = command("run", *TINY, "--again", cwd=tmp_path)
     assert "0 stored, 8 to compute" in forced.stdout
     assert everything(tmp_path).items() >= files.items()
+
+
+def test_a_file_without_a_name_in_it_is_asked_for_one_and_that_of_a_suite_has_a_page(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("question.py").write_text(f'"""Which?"""\n{(suite.folder() / "paths.py").read_text()}')
+    for words in (
+        "vet question.py",
+        "run --opt question.py",
+        "run --task question.py",
+        "run --metrics question.py",
+    ):
+        assert "question.py:NAME" in messages.said(words)[2], words
+    assert "Which?" in messages.said("show question.py")[1]
 
 
 def test_everything_that_is_listed_has_a_page():

@@ -1,12 +1,17 @@
 """What `optbench run` prints, beside the golden messages."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from optbench import optimizers, tasks
+from optbench.cell import Cell
 from optbench.stats.summary import HEADER, as_text, legend, summarise
+from optbench.tuning import FRESH
 from optbench.wording import shortened_apart
-from tests.test_report import grid, stored
+from tests.test_report import grid, stored, trace
 
 
 def test_the_legend_names_tasks_whole_and_each_target_once():
@@ -109,6 +114,24 @@ def test_a_line_of_a_program_chooses_as_the_table_does(tmp_path):
     assert f"at lr {shown['trial']:.3g}" in lines[0]
 
 
+def test_the_line_of_a_first_stage_does_not_count_fresh_seeds(tmp_path):
+    """They report the default, here on the grid, and do not choose."""
+    from optbench.live import row
+
+    levels = [(0.01, seed, 0.2) for seed in (0, 1)] + [(0.1, seed, 0.3) for seed in (0, 1)]
+    levels += [(0.1, FRESH + seed, 1e-9) for seed in (0, 1, 2)]
+    cells = [
+        Cell(tasks.parse("mlp"), optimizers.parse("adam").replace(learning_rate=rate), seed=seed)
+        for rate, seed, _ in levels
+    ]
+    store = stored(tmp_path, [trace(cell, level) for cell, (*_, level) in zip(cells, levels, strict=True)])
+    [path] = store.runs.iterdir()
+    session = SimpleNamespace(store=store, order=SimpleNamespace(device=SimpleNamespace(platform="cpu")))
+    program = SimpleNamespace(cells=cells, optimizer="adam")
+    line = row(session, SimpleNamespace(kind="done", program=program, facts={"path": path}))
+    assert "at lr 0.01" in line
+
+
 def test_labels_that_are_cut_alike_begin_with_what_differs():
     wide = "net[width=32,layers=1]", "net[width=32,layers=2]"
     assert shortened_apart([*wide, "adam", "zipf[a=1]"], 17) == {
@@ -117,3 +140,7 @@ def test_labels_that_are_cut_alike_begin_with_what_differs():
     assert shortened_apart(wide, 22) == {each: each for each in wide}
     schedules = "net (cosine[warmup=0])", "net (cosine[warmup=0.1])"
     assert list(shortened_apart(schedules, 14).values()) == ["net (c..up=0])", "net (c..=0.1])"]
+    tuned = "kron[b1=0.8,max_size_triangular=100]"
+    assert shortened_apart([tuned, f"{tuned} (untuned)"], 25) == {
+        tuned: "kron[b1=0.8,max_size_t..]", f"{tuned} (untuned)": "kron[b1=0.8,..] (untuned)",
+    }  # fmt: skip

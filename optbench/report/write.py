@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -28,7 +29,7 @@ from optbench.report.parts import Code, Picture, Section, all_parts, sections
 from optbench.report.selection import Selection
 from optbench.stats import Frame
 from optbench.store import Store
-from optbench.wording import command_line, count, inert, listed
+from optbench.wording import command_line, count, inert, listed, terminal_width
 
 REPORTS = "reports.html"
 """The reports of a folder, the newest first, each with what it says first."""
@@ -56,7 +57,10 @@ def write_report(
     beside = ["index.md", *[f"{count(len(drawn) // 2, 'figure')} (SVG and PNG)"] * bool(drawn), *FILES]
     more = "" if figures else " Figures for print: --figures."
     wrote = f"Wrote {folder / 'index.html'}: {', '.join(content.counts)}. Beside it: {listed(beside)}.{more}"
-    return folder, "\n".join([wrote, content.headline, f"Next: {content.next_command()}"])
+    said = [
+        textwrap.fill(text, terminal_width(), break_on_hyphens=False) for text in (wrote, content.headline)
+    ]
+    return folder, "\n".join([*said, f"Next: {content.next_command()}"])
 
 
 def files(sections: Sequence[Section]) -> dict[str, bytes]:

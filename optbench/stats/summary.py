@@ -171,9 +171,8 @@ def fitting(table: Frame, width: int) -> list[tuple[str, ...]]:
         if isinstance(step, int):
             last, cut = "intervals" in gone, {}
             for column in zip(*names, strict=True):
-                kept = [
-                    len(n) for n in column if not (last or "[" in n)
-                ]  # to cut others below these gains nothing
+                # To cut some below what is not cut gains nothing.
+                kept = [len(n) for n in column if not (last or "[" in n)]
                 cut |= shortened_apart([n for n in column if last or "[" in n], max([step, *kept]))
             rows = [(*(cut.get(n, n) for n in pair), *row[2:]) for pair, row in zip(names, rows, strict=True)]
         elif step == "reported" and "test" not in gone:
