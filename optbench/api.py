@@ -215,7 +215,10 @@ def shown(session: Any, progress: bool | None) -> Any:
     import contextlib
     import sys
 
-    wanted = sys.stdout.isatty() or "ipykernel" in sys.modules if progress is None else progress
+    terminal = getattr(
+        sys.stdout, "isatty", bool
+    )()  # None without a console, or what somebody put in its place
+    wanted = terminal or "ipykernel" in sys.modules if progress is None else progress
     if not (wanted and session.programs):
         return contextlib.nullcontext(lambda event: None)
     from optbench.live import live

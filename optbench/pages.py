@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,8 +28,13 @@ def listing(what: str) -> list[dict[str, str]]:
     from optbench import catalogue
 
     things = catalogue.listed(what)
-    names = sorted(things) if what == "optimizers" else things
-    return [at_a_glance(what, name, things[name]) for name in names]
+    rows = []
+    for name in sorted(things) if what == "optimizers" else things:
+        try:
+            rows.append(at_a_glance(what, name, things[name]))
+        except UserError as error:  # of an installed package that is broken
+            print(f"left out {name}: {error}", file=sys.stderr)
+    return rows
 
 
 def as_table(rows: Sequence[dict[str, str]]) -> str:

@@ -171,6 +171,20 @@ def test_words_that_are_not_understood_are_an_object_too(words, monkeypatch, cap
     assert words.split()[1].strip("-") in answer["error"] or "'nothing'" in answer["error"]
 
 
+def test_without_a_standard_output_a_run_is_silent(tmp_path, monkeypatch):
+    """As under pythonw, or `optbench run >&-`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["optbench", "run", *TINY])
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 0
+    monkeypatch.setattr(sys, "stdout", None)
+    result = optbench.run("adam,sgd", task="rosenbrock_2", lr=0.1, steps=3)
+    with pytest.raises(UserError, match="Did you mean loss"):
+        result.plot("los")
+
+
 def test_a_dry_run_leaves_no_folder(tmp_path):
     for dry in (True, False):
         Order.of(

@@ -59,7 +59,7 @@ def test_every_command_of_the_section_works_and_again_computes_nothing(folder):
     assert "weight_norm" in set(optbench.load(folder / "results").curves["metric"])
     run = next(line for line in lines if "--metrics" in line)
     assert "nothing to compute" in output(folder, run)
-    assert "45 to compute" in output(folder, f"{run},param_norm --dry-run"), "a metric that no row has"
+    assert "39 to compute" in output(folder, f"{run},param_norm --dry-run"), "a metric that no row has"
 
 
 @pytest.mark.slow
@@ -88,6 +88,8 @@ def test_edited_code_is_another_cell_and_the_older_one_is_named(folder):
     names = set(optbench.load(folder / "edited", older=True).frame["optimizer"])
     assert len(names) == 2
     assert sum("(code " in name for name in names) == 1
+    older = output(folder, "optbench report --task mine:Circle --results edited --trials 2 --older")
+    assert "--opt mine:heavy_ball " in older.partition("Next: ")[2]
 
 
 def test_an_installed_package_offers_things_by_entry_points(folder):
@@ -95,7 +97,7 @@ def test_an_installed_package_offers_things_by_entry_points(folder):
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
     points = {
-        "optimizers": "ball = mine:heavy_ball",
+        "optimizers": "ball = mine:heavy_ball\nbroken = mine:nowhere",
         "tasks": "ring = mine:Circle",
         "suites": "asked = question:suite",
         "metrics": "weights = mine:weight_norm",
@@ -110,6 +112,7 @@ def test_an_installed_package_offers_things_by_entry_points(folder):
     for kind, point in points.items():
         name = point.split()[0]
         assert re.search(rf"^{kind}\n(?:.+\n)*{name} ", listed, re.MULTILINE), listed
+    assert "left out broken: " in listed
     line = f"optbench run --suite asked --task ring --opt ball --metrics weights --results theirs {SMALL}"
     text = output(folder, line)
     assert "optbench: question, 2 cells" in text

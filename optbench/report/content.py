@@ -238,7 +238,7 @@ class Content:
         few, here, rows = (each[each["framework"] == framework] for each in (few, table, self.newest))
         labels = list(map(str, dict.fromkeys(here["optimizer"])))
         today = [label for label in labels if not label.endswith(")")]  # without those of older code or data
-        stored = [self.typed.get(label, label) for label in today or labels]
+        stored = list(dict.fromkeys(self.typed.get(label, label) for label in today or labels))
         how = {"opt": stored, **asked.ruleset(), **asked.setting_of(rows), **results}
         missing = [label for label in asked.labels("task", table) or [] if label not in set(table["task"])]
         if missing:

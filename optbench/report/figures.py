@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from optbench.fields import UserError, nearest
 from optbench.report.charts import ticks
 from optbench.report.look import Look
 from optbench.report.look import looks as looks_of
@@ -316,7 +317,14 @@ def draw_ranks(
 
 
 def plot(frame: Frame, metric: str | None = None) -> Figure:
-    """For a notebook: the median over seeds against steps with its interval, a chart for each task."""
+    """For a notebook: the median over seeds against steps with its interval, a chart for each task.
+
+    Raises:
+        UserError: the metric is in no row.
+    """
+    known = {"loss", *(name.removeprefix("evaluation.") for name in frame if name.startswith("evaluation."))}
+    if metric is not None and metric not in known:
+        raise UserError(f"metric {metric!r} is in no row. {nearest(metric, known)}")
     tasks = list(dict.fromkeys(frame["task"]))
     figure = Figure(figsize=(4.5 * min(3, len(tasks)), 3.2 * -(-len(tasks) // 3)), layout="constrained")
     axes = figure.subplots(-(-len(tasks) // 3), min(3, len(tasks)), squeeze=False).flat
