@@ -3,7 +3,7 @@ SMALL ?= /tmp/grand-small
 
 check:     ; ruff check . && ruff format --check . && pyright && lint-imports  ## lint, format, types, floors
 test:      ; python -m pytest                                                  ## what runs on every change
-outside:   ; python -m pytest tests/test_outside.py                            ## a newcomer's own things, outside the repository
+outside:   ; python -m pytest tests/test_outside.py -m "slow or not slow"      ## a newcomer's own things, outside the repository
 test-all:  ; python -m pytest -m "slow or not slow"                            ## and the full product
 bench:     ; python -m pytest tests/bench -s -n 0 $(BENCH)                     ## the engine against hand-written loops
 against:   ; python -m tests.bench.against $(OLD)                              ## the engine against that of commit OLD
