@@ -200,13 +200,9 @@ def named(value: Any) -> tuple[Any, ...] | None:
     for called, each in found.items():
         own = called == each.label()
         if not own and called != getattr(each, "called", None):
-            raise UserError(
-                f"optimizer {each.label()} has a name, and cannot be called {called!r}. Call it by its own."
-            )
+            raise UserError(f"optimizer {each.label()} has a name, and cannot be called {called!r}.")
         if not own and set(called) & set("[],"):
-            raise UserError(
-                f"the name {called!r} has a bracket or a comma, which separate names. Leave them out."
-            )
+            raise UserError(f"the name {called!r} has a bracket or a comma. Leave them out.")
     return tuple(found.values())
 
 
@@ -215,9 +211,7 @@ def shown(session: Any, progress: bool | None) -> Any:
     import contextlib
     import sys
 
-    terminal = getattr(
-        sys.stdout, "isatty", bool
-    )()  # None without a console, or what somebody put in its place
+    terminal = getattr(sys.stdout, "isatty", bool)()  # None without a console
     wanted = terminal or "ipykernel" in sys.modules if progress is None else progress
     if not (wanted and session.programs):
         return contextlib.nullcontext(lambda event: None)

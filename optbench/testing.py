@@ -123,10 +123,7 @@ def optimizer_findings(optimizer: Optimizer, framework: str) -> Iterator[Finding
 
     def losses(schedule: str = "constant") -> list[list[float]]:
         cells = [Cell(Bowl(), each, Schedule(schedule), framework, steps=steps) for each in trials]
-        return [
-            np.nan_to_num(np.asarray(trace.losses, float), nan=np.inf, posinf=np.inf).tolist()
-            for trace in run(cells)
-        ]
+        return [[loss if math.isfinite(loss) else math.inf for loss in trace.losses] for trace in run(cells)]
 
     first = losses()
     yield Finding("runs", True, f"It runs {steps} steps at {len(trials)} learning rates.")
@@ -205,10 +202,8 @@ def task_findings(task: Task, framework: str, facts: dict[str, Any]) -> Iterator
     task.data_hash()  # which says what is wrong with data
     first, goals = task.init(0), task.targets()
     if not isinstance(first, Mapping) or not first:
-        said = (
-            "no parameters" if isinstance(first, Mapping) else f"{type(first).__name__}, not a dict of arrays"
-        )
-        yield Finding("parameters", False, f"init(seed) gives {said}.")
+        kind = "an empty dict" if isinstance(first, Mapping) else type(first).__name__
+        yield Finding("parameters", False, f"init(seed) gives {kind}, not a dict of arrays.")
         return
     for name, array in first.items():
         dtype = getattr(array, "dtype", None)

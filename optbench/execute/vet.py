@@ -46,7 +46,7 @@ class Vetting(Call):
         return {"call": f"optbench.{module}:in_worker", "inputs": inputs, "framework": self.framework}
 
 
-VERSION = 1
+VERSION = 2
 """Counts up when the checks change."""
 
 
