@@ -220,18 +220,18 @@ def main() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     words = sys.argv[1:]
-    code, data = answer(words)
+    code = UNREAD
     try:
+        code, data = answer(words)
         if "--json" in words:
             print(json.dumps(plain({"schema": SCHEMA, "command": words[0], "exit_code": code, **data})))
         sys.stdout.flush()
     except OSError as error:  # the reader of a pipe had enough, or a disk is full
         # Python must not complain while it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        enough = isinstance(error, BrokenPipeError)
-        if not enough and code != 2:
+        if not isinstance(error, BrokenPipeError):
             print(f"optbench: standard output: {error.strerror}.", file=sys.stderr)
-        code = 0 if enough else 2
+            code = 2
     sys.exit(code)
 
 
@@ -257,15 +257,20 @@ def answer(words: Sequence[str]) -> tuple[int, dict[str, Any]]:
         print("\noptbench: interrupted.", file=sys.stderr)
         return 130, {}
     except BrokenPipeError:
-        return 0, {}
+        raise
     except OSError as error:  # a path that is too long, is no folder, may not be read; a full disk has none
         what = f"{error.strerror or error}."
         if error.filename is not None:
             what = f"{shortened(error.filename)}: {what} Give another path."
         print(f"optbench: {what}", file=sys.stderr)
         return 2, {"error": what}
+    except Exception as error:  # an exit code of 1 would be an answer of `try` and `check`
+        sys.excepthook(*sys.exc_info())
+        return 2, {"error": f"{type(error).__name__}: {error}"}
 
 
+UNREAD = 141
+"""The exit code where the reader of a pipe went away before the end, as of a process that SIGPIPE ends."""
 SCHEMA = 1
 """The version of what `--json` prints; it changes where a key changes its meaning or goes."""
 

@@ -8,11 +8,13 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from optbench import origin
 from optbench.fields import UserError, digest
 
 QUICK = "--xla_backend_optimization_level=1"
@@ -236,6 +238,22 @@ class Checkout(NamedTuple):
     commit: str
     root: Path
     folder: Path
+
+    def has(self, path: Path) -> Path:
+        """Where a path of the repository is in the checkout."""
+        return self.folder / path.relative_to(self.root)
+
+    def variables(self, modules: Iterable[str]) -> dict[str, str]:
+        """Those of a process that imports from the checkout what this one imports from the repository.
+
+        What imports some modules comes first: an editable install may find them without `sys.path`.
+        """
+        files = {name: path for name in modules if (path := origin.file_of(name))}
+        own = [file.parents[name.count(".") + (file.stem == "__init__")] for name, file in files.items()]
+        every = [path.resolve() for path in (*own, *map(Path, sys.path), self.root, self.root / "src")]
+        paths = [str(self.has(path)) for path in every if path.is_relative_to(self.root)]
+        rest = filter(None, [os.environ.get("PYTHONPATH")])
+        return {**os.environ, "PYTHONPATH": os.pathsep.join([*dict.fromkeys(paths), *rest])}
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ import sysconfig
 import tokenize
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -171,15 +171,22 @@ def file_of(name: str) -> Path | None:
 
 @functools.cache
 def located(name: str) -> Path | None:
-    package = name.rpartition(".")[0]
-    if not package:
-        spec = importlib.util.find_spec(name)
-    else:
-        above = file_of(package)
-        folder = None if above is None or above.name != "__init__.py" else [str(above.parent)]
-        spec = PathFinder.find_spec(name, folder) if folder else None
+    spec = spec_of(name)
     has_source = spec is not None and spec.origin is not None and spec.origin.endswith(".py")
     return Path(str(spec.origin)).resolve() if spec is not None and has_source else None
+
+
+def spec_of(name: str) -> ModuleSpec | None:
+    """How a module would be imported; a package may be a folder without __init__.py."""
+    package = name.rpartition(".")[0]
+    if not package:
+        return importlib.util.find_spec(name)
+    above = file_of(package)
+    if above is not None:
+        folders = [str(above.parent)] if above.name == "__init__.py" else []
+    else:
+        folders = list(getattr(spec_of(package), "submodule_search_locations", None) or ())
+    return PathFinder.find_spec(name, folders) if folders else None
 
 
 # Kept by source, not by path: in a notebook a file is edited and imported again.

@@ -183,6 +183,28 @@ def test_without_a_standard_output_a_run_is_silent(tmp_path, monkeypatch):
     result = optbench.run("adam,sgd", task="rosenbrock_2", lr=0.1, steps=3)
     with pytest.raises(UserError, match="Did you mean loss"):
         result.plot("los")
+CHECK = "import sys; from optbench import cli; cli.do = lambda command: {}; cli.main()"
+
+
+def ends(do: str, redirect: str = "", **how) -> tuple[int, str]:
+    """The exit code and standard error of a command that does something else."""
+    line = f"{sys.executable} -c '{CHECK.format(do)}' check --json {redirect}"
+    done = subprocess.run(line, shell=True, cwd=ROOT, text=True, stderr=subprocess.PIPE, **how)
+    return done.returncode, done.stderr
+
+
+def test_an_exit_code_lasts_where_nobody_reads():
+    read, write = os.pipe()
+    os.close(read)
+    assert ends("(1, {})", stdout=write) == (1, "")
+    assert ends("(1, {})", ">&-") == (1, "")
+    code, said = ends("(1, {})", ">/dev/full")
+    assert (code, said) == (2, "optbench: standard output: No space left on device.\n")
+
+
+def test_a_fault_of_ours_is_no_answer():
+    code, said = ends("1 / 0", stdout=subprocess.DEVNULL)
+    assert (code, said.splitlines()[-1]) == (2, "ZeroDivisionError: division by zero")
 
 
 def test_a_dry_run_leaves_no_folder(tmp_path):

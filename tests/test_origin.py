@@ -45,6 +45,18 @@ def test_an_edited_module_that_is_imported_again_is_other_code(folder, edited):
     assert origin.code(again.make) != before
 
 
+def test_a_folder_without_init_is_a_package_whose_edits_are_other_code(folder, monkeypatch):
+    (folder / "plain_folder" / "inner").mkdir(parents=True)
+    (folder / "plain_folder" / "inner" / "theirs.py").write_text(
+        PLAIN.replace("import helper", "from .. import near as helper")
+    )
+    (folder / "plain_folder" / "near.py").write_text("def rate(x):\n    return x\n")
+    module = importlib.import_module("plain_folder.inner.theirs")
+    before = origin.code(module.make)
+    (folder / "plain_folder" / "near.py").write_text("def rate(x):\n    return 2 * x\n")
+    assert origin.code(importlib.reload(module).make) != before
+
+
 def test_a_file_that_is_loaded_again_after_an_edit_is_other_code(folder):
     path = folder / "theirs_here.py"
     before = origin.load(path)

@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,11 @@ import pytest
 from scipy import optimize, stats
 
 import optbench
+from optbench import environment, origin
 from optbench.fields import UserError
 from optbench.stats.comparison import same_bits
 from optbench.stats.sequence import FAR, Estimate, estimate, half_width, looks, overall, seeds_needed
+from optbench.versus.sides import parted
 from tests.banks import banks
 from tests.process import command
 
@@ -211,20 +215,58 @@ def test_a_missing_bias_correction_is_worse_and_a_hundredth_of_a_learning_rate_i
     assert near.verdict in ("equivalent", "cannot tell yet")
 
 
+def git(folder: Path, *words: str) -> str:
+    line = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b", *words]
+    return subprocess.run(line, check=True, capture_output=True, text=True).stdout
+
+
 @pytest.mark.slow
 def test_a_commit_runs_its_own_code(folder):
-    def git(*words):
-        who = ("-c", "user.name=a", "-c", "user.email=a@b")
-        return subprocess.run(["git", *who, *words], check=True, capture_output=True, text=True).stdout
-
-    git("init")
-    git("add", ".")
-    git("commit", "-m", "first")
+    git(folder, "init")
+    git(folder, "add", ".")
+    git(folder, "commit", "-m", "first")
     (folder / "mine.py").write_text(MINE.replace("corrected=True", "corrected=False"))
     assert tried("second.py:adam", "mine.py:adam@HEAD").verdict == "identical"
-    assert len(git("worktree", "list").splitlines()) == 1
+    assert len(git(folder, "worktree", "list").splitlines()) == 1
     with pytest.raises(UserError, match="no commit 'nowhere'"):
         tried("mine.py:adam", "mine.py:adam@nowhere")
+    (folder / "third.py").write_text(MINE)
+    with pytest.raises(UserError, match=r"commit HEAD has no file third\.py"):
+        tried("mine.py:adam", "third.py:adam@HEAD")
+
+
+def test_the_commit_of_what_is_compared_stands_behind_the_last_at():
+    for text, ref in (
+        ("adam", "HEAD"),
+        ("a@b c/mine.py:make[x=0.1]", "v1"),
+        ("m:make", "HEAD@{1}"),
+        ("m:f", ""),
+    ):
+        assert parted(f"{text}@{ref}") == (text, ref)
+    assert parted("a@b/mine.py:make[x=y@z]") == ("a@b/mine.py:make[x=y@z]", None)
+
+
+def test_a_checkout_is_imported_in_place_of_the_repository(tmp_path, monkeypatch):
+    """Wherever packages of the repository lie, and also where they are installed as editable."""
+    for package in ("lib/one_of_repository", "python/other_of_repository"):
+        (tmp_path / package).mkdir(parents=True)
+        (tmp_path / package / "make.py").write_text("")
+    git(tmp_path, "init")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "first")
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "lib"), str(tmp_path / "python")]))
+    names = ["one_of_repository.make", "other_of_repository.make"]
+    with environment.checked_out(tmp_path, "HEAD") as checkout:
+        with monkeypatch.context() as editable:
+            editable.setattr(
+                origin, "file_of", lambda name: tmp_path / "python" / f"{name.replace('.', '/')}.py"
+            )
+            variables = checkout.variables(names[1:])
+        script = f"import {', '.join(names)}, sys; print(*(sys.modules[name].__file__ for name in {names}))"
+        run = [sys.executable, "-c", script]
+        found = subprocess.run(run, env=variables, check=True, capture_output=True, text=True).stdout.split()
+        assert [Path(path).parents[2] for path in found] == [checkout.folder] * 2
 
 
 def test_hidden_tasks_are_counted_and_each_use_halves_the_error_rate(folder):
@@ -263,7 +305,7 @@ def test_two_files_that_would_share_a_module_are_refused(folder):
         ({"margin": 0.9}, "--margin"),
         ({"seed": 5}, "no option 'seed'. Did you mean max_seeds"),
         ({"tasks": ("valley",)}, "no randomness"),
-        ({"x": "torch:NAdam"}, "not offered in"),
+        ({"x": "torch:NAdam"}, "NAdam is in torch, .* is in jax: they have no framework in common"),
         ({"x": "adam[learning_rate=0.5]"}, "fixes what the suite sweeps"),
     ],
 )

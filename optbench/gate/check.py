@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -133,15 +132,15 @@ def quiet(old: Table, new: Table, optimizers: Sequence[Optimizer], jobs: int | N
 def at_commit(reference: str, texts: Sequence[str], jobs: int | None) -> Table:
     """The numbers that the code of another commit gives, from a worktree that is removed again."""
     here = Path.cwd().resolve()
-    with environment.checked_out(here, reference) as (_, root, folder), tempfile.TemporaryDirectory() as kept:
+    with environment.checked_out(here, reference) as checkout, tempfile.TemporaryDirectory() as kept:
         path = Path(kept) / "baseline.json"
         words = ["check", "--opt", *texts, "--baseline", str(path), "--update"]
         words += ["--jobs", str(jobs)] if jobs else []
-        paths = [str(folder), str(folder / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        modules = {catalogue.optimizer(text).made_of()[0].__module__ for text in texts}
         done = subprocess.run(
             [sys.executable, "-m", "optbench", *words],
-            cwd=folder / here.relative_to(root),
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            cwd=checkout.has(here),
+            env=checkout.variables(sorted(modules)),
             capture_output=True,
             text=True,
             check=False,

@@ -35,8 +35,8 @@ FIGURES = {
     "gradients_per_step": "grads",
     "kilobytes_per_lane": "kB",
 }
-BESIDE = 62
-"""Columns of text beside a label."""
+BESIDE, LABEL = 62, 18
+"""Columns of text beside a label, and the least of a label."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ class Try:
     """The folder that results are kept in; those of `try` are in its folder try."""
     jobs: Number = None
     """Worker processes."""
+    vet: bool = True
+    """Check optimizers and tasks of your own first, once for each version of their code."""
 
 
 @dataclass
@@ -93,8 +95,9 @@ class Comparison:
 
     def __str__(self) -> str:
         found, width = self.found, terminal_width()
+        room = max(LABEL, width - BESIDE)
         lines = [["task", "loss ratio", "seeds", "verdict"]]
-        lines += [[shortened(task["task"], width - BESIDE), *outcome(task)] for task in found["tasks"]]
+        lines += [[shortened(task["task"], room), *outcome(task)] for task in found["tasks"]]
         certain = (
             f"Loss ratio: {found['x']} over {found['against']} after equal steps at the chosen learning rates, "
             "geometric mean over seeds. All intervals and verdicts hold together, at every look, with probability "
@@ -106,7 +109,7 @@ class Comparison:
         blocks = [head, columns(lines, left=4), textwrap.fill(certain, width)]
         known = [task for task in found["tasks"] if task["seeds"]]
         if known:
-            blocks.append(columns([line for task in known for line in figures(task, found, width)], left=1))
+            blocks.append(columns([line for task in known for line in figures(task, found, room)], left=1))
             margins = (f"{number(task['margin_in_seed_sd'], 2)} on {task['task']}" for task in known)
             legend = f"{LEGEND} The margin of {found['margin']:g} in seed sd: {', '.join(margins)}."
             blocks.append(textwrap.fill(legend, width))
@@ -134,12 +137,12 @@ def line(label: str, task: Mapping[str, Any]) -> str:
     return f"{label}: {count(int(seeds), 'seed')}, loss ratio {ratio}: {verdict}"
 
 
-def figures(task: Mapping[str, Any], found: Mapping[str, Any], width: int) -> list[list[str]]:
+def figures(task: Mapping[str, Any], found: Mapping[str, Any], room: int) -> list[list[str]]:
     """A head with the task, and a line for each side."""
-    lines = [[shortened(task["task"], width - BESIDE), "lr", "again", *FIGURES.values()]]
+    lines = [[shortened(task["task"], room), "lr", "again", *FIGURES.values()]]
     for side in ("x", "against"):
         own, rate = task[side], task[side]["learning_rate"]
-        start = [shortened(f"  {found[side]}", width - BESIDE), "-" if rate is None else number(rate)]
+        start = [shortened(f"  {found[side]}", room), "-" if rate is None else number(rate)]
         lines.append([*start, f"{own['chosen_again']:.0%}", *(number(own[name]) for name in FIGURES)])
     return lines
 

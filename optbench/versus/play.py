@@ -67,11 +67,13 @@ def requested(options: Try, both: Sequence[Side]) -> Request:
     """What is checked and resolved as a run's request is."""
     optimizers: Any = tuple(dict.fromkeys(each.optimizer for each in both))
     offered = [name for name in optimizers[0].frameworks() if name in optimizers[-1].frameworks()]
-    framework = options.framework or (offered[0] if offered else None)
+    if not offered:
+        text = (f"{each.label} is in {' and '.join(each.optimizer.frameworks())}" for each in both)
+        raise UserError(f"{', '.join(text)}: they have no framework in common.")
     tasks: Any = options.tasks if isinstance(options.tasks, list | tuple) else (options.tasks,)
     results = str(Path(options.results) / "try")
-    how = {"steps": options.steps, "framework": framework, "jobs": options.jobs, "results": results}
-    return Request(opt=optimizers, task=tasks, **how)
+    how = {"steps": options.steps, "framework": options.framework or offered[0], "jobs": options.jobs}
+    return Request(opt=optimizers, task=tasks, results=results, vet=options.vet, **how)
 
 
 def points(both: Sequence[Side], lr: Sequence[str] | None) -> tuple[float, ...]:

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -49,20 +50,30 @@ class Side(NamedTuple):
     @classmethod
     def of(cls, thing: Any, stack: contextlib.ExitStack) -> Side:
         """An optimizer in any form, or text with @COMMIT behind it, whose worktree goes with the stack."""
-        text, at, ref = thing.rpartition("@") if isinstance(thing, str) else ("", "", "")
-        optimizer = catalogue.optimizer(text if at else thing)
+        text, ref = parted(thing) if isinstance(thing, str) else (thing, None)
+        optimizer, checkout = catalogue.optimizer(text), None
         check_imports(optimizer)
-        checkout = (
-            stack.enter_context(environment.checked_out(source_of(optimizer).parent, ref)) if at else None
-        )
+        if ref is not None:
+            source = source_of(optimizer)
+            checkout = stack.enter_context(environment.checked_out(source.parent, ref))
+            if ":" in text and not checkout.has(source).is_file():
+                raise UserError(
+                    f"commit {ref} has no file {source.relative_to(checkout.root)}. Give another."
+                )
         return cls(thing if isinstance(thing, str) else optimizer.label(), optimizer, checkout)
+
+
+def parted(text: str) -> tuple[str, str | None]:
+    """The optimizer and the commit of `mine.py:make@HEAD`; an @ in a path or in brackets begins no commit."""
+    found = re.fullmatch(r"(.+?)@([^:\[\]]*)", text)
+    return (found[1], found[2]) if found else (text, None)
 
 
 def source_of(optimizer: Optimizer) -> Path:
     path = origin.file_of(optimizer.made_of()[0].__module__)
     if path is None:
         raise UserError(f"{optimizer.label()} has no source file, so it has no commits. Leave out the @.")
-    return path
+    return path.resolve()
 
 
 def check_imports(optimizer: Optimizer) -> None:
@@ -152,24 +163,21 @@ class Runner:
         """The rows of a commit, by `optbench.run` of its own code, in a store of its own."""
         side, task, suite, checkout = part.side, part.task, self.order.suite, part.side.checkout
         assert checkout is not None
-        text = side.label.rpartition("@")[0]
+        text, _ = parted(side.label)
         ran_by = environment.commit() if ":" in text else ""  # a file's commit says nothing of optbench
         store = Path(self.results) / f"{checkout.commit[:12]}-{digest([text, ran_by])[:8]}"
         if ".py:" in text:
-            file = checkout.folder / source_of(side.optimizer).relative_to(checkout.root)
-            text = f"{file}:{text.partition('.py:')[2]}"
+            text = f"{checkout.has(source_of(side.optimizer))}:{text.partition('.py:')[2]}"
         options = {
             "opt": text, "lr": None if part.rates[0] is None else part.rates, "seeds": part.seeds.stop,
             "steps": suite.settings(task)[0][1], "framework": suite.framework, "jobs": self.order.jobs,
             "device": self.order.device.platform, "results": str(store), "progress": False,
-        }  # fmt: skip
-        here = Path.cwd().resolve()
-        within = here.relative_to(checkout.root) if here.is_relative_to(checkout.root) else "."
-        path = [str(checkout.folder / within), str(checkout.folder), os.environ.get("PYTHONPATH", "")]
+        } | ({} if self.order.request.vet else {"vet": False})  # fmt: skip
+        modules = [side.optimizer.made_of()[0].__module__]
         try:
             done = subprocess.run(
                 [sys.executable, "-c", OF_COMMIT], cwd=checkout.folder, capture_output=True, text=True, check=False,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))},
+                env=checkout.variables(modules),
                 input=json.dumps([origin.pack(task, task.made_of()), options]),
                 timeout=max(1.0, self.deadline - time.monotonic()),
             )  # fmt: skip
