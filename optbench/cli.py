@@ -265,7 +265,7 @@ def answer(words: Sequence[str]) -> tuple[int, dict[str, Any]]:
         print(f"optbench: {what}", file=sys.stderr)
         return 2, {"error": what}
     except Exception as error:  # an exit code of 1 would be an answer of `try` and `check`
-        sys.excepthook(*sys.exc_info())
+        sys.excepthook(type(error), error, error.__traceback__)
         return 2, {"error": f"{type(error).__name__}: {error}"}
 
 

@@ -243,6 +243,19 @@ class Checkout(NamedTuple):
         """Where a path of the repository is in the checkout."""
         return self.folder / path.relative_to(self.root)
 
+    def target(self, text: str, module: str) -> str:
+        """What names at the commit what a text names here, in a module; UserError where its file is not there."""
+        file, (_, is_file, name) = origin.file_of(module), text.partition(".py:")
+        inside = file is not None and file.is_relative_to(self.root)
+        if ":" not in text or file is None or not (inside or is_file):
+            return text
+        if not inside or not self.has(file).is_file():
+            path = os.path.relpath(file, self.root)
+            raise UserError(
+                f"commit {self.commit[:12]} has no file {path}. Give another commit, or leave it out."
+            )
+        return f"{self.has(file)}:{name}" if is_file else text
+
     def variables(self, modules: Iterable[str]) -> dict[str, str]:
         """Those of a process that imports from the checkout what this one imports from the repository.
 

@@ -306,6 +306,29 @@ def test_optimizers_that_are_given_in_one_word_are_checked_by_every_layer(monkey
     assert (code, data["checked"]) == (0, ["adam", "sgd"])
 
 
+def test_what_would_be_compared_with_other_numbers_is_refused(tmp_path):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "same.py").write_text(f"FOLDER = {name!r}\n" + MINE)
+    both = [f"{tmp_path}/{name}/same.py:Mine" for name in ("one", "other")]
+    with pytest.raises(UserError, match="the same file name"):
+        check.check_optimizers(both, tmp_path / "own.json", None, None, 1)
+    with pytest.raises(UserError, match="Name them: --opt"):
+        check.check(baseline=str(tmp_path / "own.json"))
+
+
+def test_lines_that_another_process_wrote_meanwhile_stay(tmp_path, monkeypatch):
+    path = tmp_path / "own.json"
+
+    def measured(*_, **how):
+        fingerprint.write(path, TABLE, "by another process")
+        return {(*LEAF[:1], "sgd", *LEAF[2:]): TABLE[LEAF]}
+
+    monkeypatch.setattr(check, "measured", measured)
+    check.check_optimizers(["sgd"], path, "--update", None, 1)
+    assert {key[1] for key in fingerprint.read(path)} == {"sgd", "adam", "kron"}
+
+
 def test_whatever_has_numbers_is_checked(monkeypatch):
     """Those of twenty methods stood in the file and were compared by nobody."""
     given = []

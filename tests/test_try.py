@@ -231,7 +231,7 @@ def test_a_commit_runs_its_own_code(folder):
     with pytest.raises(UserError, match="no commit 'nowhere'"):
         tried("mine.py:adam", "mine.py:adam@nowhere")
     (folder / "third.py").write_text(MINE)
-    with pytest.raises(UserError, match=r"commit HEAD has no file third\.py"):
+    with pytest.raises(UserError, match=r"has no file third\.py"):
         tried("mine.py:adam", "third.py:adam@HEAD")
 
 
@@ -257,7 +257,13 @@ def test_a_checkout_is_imported_in_place_of_the_repository(tmp_path, monkeypatch
     monkeypatch.syspath_prepend(tmp_path / "lib")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "lib"), str(tmp_path / "python")]))
     names = ["one_of_repository.make", "other_of_repository.make"]
+    file = tmp_path / "lib" / "one_of_repository" / "make.py"
+    (tmp_path / "new.py").write_text("")
     with environment.checked_out(tmp_path, "HEAD") as checkout:
+        there = checkout.folder / file.relative_to(tmp_path)
+        assert checkout.target(f"{file}:make[x=1]", origin.load(file).__name__) == f"{there}:make[x=1]"
+        with pytest.raises(UserError, match=r"has no file new\.py"):
+            checkout.target("new.py:make", origin.load(tmp_path / "new.py").__name__)
         with monkeypatch.context() as editable:
             editable.setattr(
                 origin, "file_of", lambda name: tmp_path / "python" / f"{name.replace('.', '/')}.py"

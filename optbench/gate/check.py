@@ -87,10 +87,15 @@ def check_optimizers(
     """Compare optimizers with a file or a commit, or write the file as by the command `update`."""
     optimizers = [catalogue.optimizer(text) for text in texts]
     labels = {each.label() for each in optimizers}
+    if len(labels) < len(set(optimizers)):
+        raise UserError(
+            "two optimizers have the same file name and name. Give each a file of its own: --baseline"
+        )
     if update:
-        kept = read(path) if path.is_file() else {}
-        kept = {key: values for key, values in kept.items() if key[1] not in labels}
+        old = read(path) if path.is_file() else {}
         new = measured(optimizers, jobs, twins=True)
+        old = read(path) if path.is_file() else {}  # another process may have written it meanwhile
+        kept = {key: values for key, values in old.items() if key[1] not in labels}
         failed = {key for key in new if key[4].startswith("error")}
         for line in sorted({f"left out: {key[1]} {key[3]} in {key[2]}: {key[4]}" for key in failed}):
             print(line)
@@ -134,13 +139,13 @@ def at_commit(reference: str, texts: Sequence[str], jobs: int | None) -> Table:
     here = Path.cwd().resolve()
     with environment.checked_out(here, reference) as checkout, tempfile.TemporaryDirectory() as kept:
         path = Path(kept) / "baseline.json"
-        words = ["check", "--opt", *texts, "--baseline", str(path), "--update"]
+        modules = [catalogue.optimizer(text).made_of()[0].__module__ for text in texts]
+        words = ["check", "--opt", *map(checkout.target, texts, modules), "--baseline", str(path), "--update"]
         words += ["--jobs", str(jobs)] if jobs else []
-        modules = {catalogue.optimizer(text).made_of()[0].__module__ for text in texts}
         done = subprocess.run(
             [sys.executable, "-m", "optbench", *words],
             cwd=checkout.has(here),
-            env=checkout.variables(sorted(modules)),
+            env=checkout.variables(modules),
             capture_output=True,
             text=True,
             check=False,
@@ -169,6 +174,8 @@ def check(
     found: list[Difference] = []
     alone = suite != "gate" or baselines is not None
     own = baseline is not None or against is not None
+    if baseline and not opt:
+        raise UserError("--baseline has numbers of your own optimizers. Name them: --opt mypackage:make")
     if update and against:
         raise UserError("--against compares with a commit: there is nothing to --update.")
     opt = [part for text in opt for part in split_brackets(text)] if opt else None

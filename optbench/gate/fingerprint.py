@@ -269,5 +269,5 @@ def read(path: Path) -> Table:
         return table
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(
-            f"Cannot read baselines {str(path)!r}: {error}. Rewrite them with --update."
+            f"Cannot read baselines {str(path)!r}: {error}. Delete the file, then write it with --update."
         ) from error

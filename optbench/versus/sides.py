@@ -69,16 +69,20 @@ def parted(text: str) -> tuple[str, str | None]:
     return (found[1], found[2]) if found else (text, None)
 
 
+def module_of(optimizer: Optimizer) -> str:
+    return optimizer.made_of()[0].__module__
+
+
 def source_of(optimizer: Optimizer) -> Path:
-    path = origin.file_of(optimizer.made_of()[0].__module__)
+    path = origin.file_of(module_of(optimizer))
     if path is None:
         raise UserError(f"{optimizer.label()} has no source file, so it has no commits. Leave out the @.")
-    return path.resolve()
+    return path
 
 
 def check_imports(optimizer: Optimizer) -> None:
     """Refuse a file whose local imports this process has from another folder: then both sides would share them."""
-    module = optimizer.made_of()[0].__module__
+    module = module_of(optimizer)
     if module not in origin.FILES:
         return
     file = Path(origin.FILES[module])
@@ -166,18 +170,16 @@ class Runner:
         text, _ = parted(side.label)
         ran_by = environment.commit() if ":" in text else ""  # a file's commit says nothing of optbench
         store = Path(self.results) / f"{checkout.commit[:12]}-{digest([text, ran_by])[:8]}"
-        if ".py:" in text:
-            text = f"{checkout.has(source_of(side.optimizer))}:{text.partition('.py:')[2]}"
+        module = module_of(side.optimizer)
         options = {
-            "opt": text, "lr": None if part.rates[0] is None else part.rates, "seeds": part.seeds.stop,
-            "steps": suite.settings(task)[0][1], "framework": suite.framework, "jobs": self.order.jobs,
+            "opt": checkout.target(text, module), "lr": None if part.rates[0] is None else part.rates,
+            "seeds": part.seeds.stop, "steps": suite.settings(task)[0][1], "framework": suite.framework, "jobs": self.order.jobs,
             "device": self.order.device.platform, "results": str(store), "progress": False,
         } | ({} if self.order.request.vet else {"vet": False})  # fmt: skip
-        modules = [side.optimizer.made_of()[0].__module__]
         try:
             done = subprocess.run(
                 [sys.executable, "-c", OF_COMMIT], cwd=checkout.folder, capture_output=True, text=True, check=False,
-                env=checkout.variables(modules),
+                env=checkout.variables([module]),
                 input=json.dumps([origin.pack(task, task.made_of()), options]),
                 timeout=max(1.0, self.deadline - time.monotonic()),
             )  # fmt: skip
