@@ -173,8 +173,8 @@ class Runner:
         module = module_of(side.optimizer)
         options = {
             "opt": checkout.target(text, module), "lr": None if part.rates[0] is None else part.rates,
-            "seeds": part.seeds.stop, "steps": suite.settings(task)[0][1], "framework": suite.framework, "jobs": self.order.jobs,
-            "device": self.order.device.platform, "results": str(store), "progress": False,
+            "seeds": part.seeds.stop, "steps": suite.settings(task)[0][1], "framework": suite.framework,
+            "jobs": self.order.jobs, "device": self.order.device.platform, "results": str(store), "progress": False,
         } | ({} if self.order.request.vet else {"vet": False})  # fmt: skip
         try:
             done = subprocess.run(
