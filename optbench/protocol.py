@@ -32,7 +32,10 @@ ROLES = ("embedding", "matrix", "head", "vector", "scalar")
 
 def role_of(name: str, shape: tuple[int, ...], roles: Mapping[str, str] | None = None) -> str:
     """The role of a parameter: as given by its name, else by the number of its axes."""
-    return (roles or {}).get(name) or ("scalar", "vector", "matrix")[min(len(shape), 2)]
+    role = (roles or {}).get(name) or ("scalar", "vector", "matrix")[min(len(shape), 2)]
+    if role not in ROLES:
+        raise ValueError(f"parameter {name} has the role {role!r}; roles are {', '.join(ROLES)}")
+    return role
 
 
 def size(shapes: Shapes) -> int:

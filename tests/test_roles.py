@@ -92,6 +92,24 @@ def test_a_head_goes_by_the_auxiliary_method():
     np.testing.assert_allclose(named[0][1].detach() - before, updates["head"], atol=1e-6)
 
 
+def test_roles_are_a_tree_too_and_one_that_is_none_is_named():
+    params = {"net": {"head": jnp.zeros((3, 3)), "w": jnp.zeros((3, 3))}}
+    labels = partition(params, {"head": ".*head", "matrix": ".*w"})
+    states = [muon(1.0, roles=roles).init(params) for roles in (labels, {"net.head": "head"})]
+    assert [sorted(each) for each in states[0].leaves] == [["m", "v"], ["m"]]
+    assert [sorted(each) for each in states[1].leaves] == [["m", "v"], ["m"]]
+    with pytest.raises(ValueError, match=r"parameter net\.head has the role 'hed'; roles are embedding"):
+        muon(1.0, roles={"net.head": "hed"}).init(params)
+    param = torch.nn.Parameter(torch.zeros(3, 3))
+    param.grad = torch.ones(3, 3)
+    with pytest.raises(ValueError, match="parameter 0 has the role 'hed'"):
+        Muon([{"params": [param], "role": "hed"}]).step()
+    with pytest.raises(ValueError, match=r"give it model\.named_parameters"):
+        Muon([param], roles={"head": "head"})
+    [group] = param_groups([("w", param)], {"no decay": "w"})
+    Muon([group]).step()
+
+
 def test_the_roles_of_a_task_reach_the_rule():
     declared = optimizers.parse("muon[aux=lion,aux_scale=1]").replace(learning_rate=1.0)
     for framework, xp in (("jax", jnp), ("torch", torch)):

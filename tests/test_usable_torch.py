@@ -16,10 +16,14 @@ from optbench.optimizers.esgd.torch import ESGD
 from optbench.optimizers.expectigrad.torch import Expectigrad
 from optbench.optimizers.kron.torch import Kron, precond_update_prob_schedule
 from optbench.optimizers.kron.torch_kron_torch import KronTorch
+from optbench.optimizers.leafwise import Leafwise
+from optbench.optimizers.leafwise.torch import class_of
 from optbench.optimizers.lra.torch import LRA
 from optbench.optimizers.ngc.torch import NgcAdam, NgcNag, NgcSgd
 from optbench.optimizers.novograd.torch import Novograd
 from optbench.optimizers.psgd_dq.torch import KronDQ, LraDQ
+from optbench.optimizers.standard import CLASSES
+from optbench.optimizers.standard import torch as standard
 from optbench.optimizers.xmat.torch import XMat
 
 torch.set_num_threads(1)
@@ -217,6 +221,39 @@ def test_groups_whose_parameters_share_names_stay_apart(cls, options):
         optimizer.step()
     # What draws, draws for each of them: two of the same gradients go other ways.
     assert same(params[:1], params[2:]) != hasattr(optimizer, "noise")
+
+
+LEAFWISE = [each for each in CLASSES if issubclass(each, Leafwise)]
+
+
+@pytest.mark.parametrize(
+    ("cls", "options"),
+    [row for row in STANDALONE if row[0] is not ESGD] + [(class_of(each), {}) for each in LEAFWISE],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_gradient_may_be_written_over(cls, options):
+    """As `zero_grad(set_to_none=False)` and buckets of DistributedDataParallel do."""
+    plain, reused = parameters(), parameters()
+    one, other = cls(plain, **options), cls(reused, **options)
+    held = [torch.zeros_like(param) for param in reused]
+    for _ in range(4):
+        backward(one, plain)
+        backward(other, reused)
+        for param, memory in zip(reused, held, strict=True):
+            param.grad = memory.copy_(param.grad)
+        one.step()
+        other.step()
+    assert same(plain, reused)
+
+
+@pytest.mark.parametrize("name", [each.__name__ for each in LEAFWISE if each.averages])
+def test_a_step_after_eval_is_refused(name):
+    params = parameters()
+    optimizer = getattr(standard, name)(params)
+    train(optimizer, params, 2)
+    optimizer.eval()
+    with pytest.raises(RuntimeError, match=r"Call train\(\)"):
+        train(optimizer, params, 1)
 
 
 @each

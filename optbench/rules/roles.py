@@ -57,7 +57,7 @@ def partition(params: Any, rules: Mapping[str, Belongs] = BY_SHAPE) -> Any:
 def param_groups(
     named: Iterable[tuple[str, Any]], rules: Mapping[str, Belongs] = BY_SHAPE, **options: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Param groups of torch.optim, one for each group that has parameters, with its name as `role`.
+    """Param groups of torch.optim, one for each group that has parameters, with its name as `role` if it is one.
 
         param_groups(model.named_parameters(), {"head": "lm_head.*", "matrix": ...}, head={"lr": 3e-4})
 
@@ -69,4 +69,5 @@ def param_groups(
     found: dict[str, list[tuple[str, Any]]] = {}
     for name, value in named:
         found.setdefault(group_of(name, value, rules), []).append((name, value))
-    return [{"params": params, "role": group, **options.get(group, {})} for group, params in found.items()]
+    roles = {group: {"role": group} if group in ROLES else {} for group in found}
+    return [{"params": params, **roles[group], **options.get(group, {})} for group, params in found.items()]

@@ -18,7 +18,7 @@ from optbench.rules.arguments import SCHEDULED, at, field, takes
 from optbench.rules.optax import CurvatureRule, KeyNoise, OptaxRule, leaf_names
 from optbench.rules.optax_transform import refuse_complex, unmasked, wide
 
-ROLES = hyper(None, "role of parameters by name, where their shape does not tell it; see `partition`")
+ROLES = hyper(None, "role of parameters by name, or as `partition` says, where their shape does not tell it")
 SEED = hyper(0, "seed of the first draws, an integer or a key")
 
 
@@ -50,6 +50,8 @@ def transformation(
     method: Leafwise, rate: Any, roles: Mapping[str, str] | None, noise: Noise
 ) -> optax.GradientTransformationExtraArgs:
     """The transformation of a method whose options are bound."""
+    tree = dict(roles) if isinstance(roles, Mapping) else roles
+    roles = dict(zip(leaf_names(tree), jax.tree.leaves(tree), strict=True))
 
     def roles_of(params: Any) -> list[str]:
         named = zip(leaf_names(params), jax.tree.leaves(params), strict=True)

@@ -33,6 +33,9 @@ class LeafwiseOptimizer(CheckedOptimizer):
     ) -> None:
         self.roles, self.noise = dict(roles or {}), SeedNoise(seed) if noise is None else noise
         super().build(params, **options)
+        named = any(group.get("param_names") for group in self.param_groups)
+        if self.roles and not named and not self.roles.keys() & set(self.names().values()):
+            raise ValueError(f"{self.owner}: roles are by name; give it model.named_parameters()")
 
     def ready(self, leaf: Leaf) -> None:
         param, _, state, group, name = leaf
@@ -46,7 +49,8 @@ class LeafwiseOptimizer(CheckedOptimizer):
         state["step"] += 1
 
     def role(self, leaf: Leaf) -> str:
-        return leaf.group.get("role") or role_of(leaf.name, leaf.param.shape, self.roles)
+        given = leaf.group.get("role")
+        return role_of(leaf.name, leaf.param.shape, {leaf.name: given} if given else self.roles)
 
     def advance(self, leaves: list[Leaf], diagonals: Mapping[Any, torch.Tensor] | None = None) -> None:
         """Step these parameters, with estimates of the Hessian's diagonal where there are some."""
@@ -140,6 +144,11 @@ class CurvedOptimizer(LeafwiseOptimizer):
 
 class AveragingOptimizer(LeafwiseOptimizer):
     """A method that is evaluated elsewhere than where it trains: call `eval()` before, and `train()` after."""
+
+    def ready(self, leaf: Leaf) -> None:
+        if "trained" in leaf.state:
+            raise RuntimeError(f"{self.owner}: this step would be lost after eval(). Call train() before it")
+        super().ready(leaf)
 
     @torch.no_grad()
     def eval(self) -> None:

@@ -348,7 +348,7 @@ class MARS(Leafwise, arrays=3, stacks=True):
         b1, b2 = (self.b1, self.b2) if full else (self.b1_1d, self.b2_1d)
         lr = at.lr if full else at.lr * self.scale_1d
         c = corrected(xp, g, s["last"], self.gamma, b1) if full else g
-        s["last"], s["m"] = g, xp.ema(s["m"], c, b1)
+        s["last"], s["m"] = xp.copy(g), xp.ema(s["m"], c, b1)
         base = self.base if full and (p.ndim == 2 or self.base == "lion") else "adamw"
         if base == "lion":
             u = xp.np.sign(s["m"])
