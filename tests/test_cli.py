@@ -183,6 +183,8 @@ def test_without_a_standard_output_a_run_is_silent(tmp_path, monkeypatch):
     result = optbench.run("adam,sgd", task="rosenbrock_2", lr=0.1, steps=3)
     with pytest.raises(UserError, match="Did you mean loss"):
         result.plot("los")
+
+
 CHECK = "import sys; from optbench import cli; cli.do = lambda command: {}; cli.main()"
 
 
