@@ -178,6 +178,7 @@ def test_without_a_standard_output_a_run_is_silent(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
     with pytest.raises(SystemExit) as end:
         cli.main()
+    sys.stdout.close()
     assert end.value.code == 0
     monkeypatch.setattr(sys, "stdout", None)
     result = optbench.run("adam,sgd", task="rosenbrock_2", lr=0.1, steps=3)
