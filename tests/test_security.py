@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from optbench.environment import cache_folder
+from optbench.report import resolve
 from optbench.report.content import Content
 from optbench.report.markdown import slug
 from optbench.report.selection import Selection
@@ -99,6 +100,12 @@ HOSTILE = (
     "a\n\n# head", "{{ 7*191 }}", "'\"><img src=x onerror=alert(1)>",
 )  # fmt: skip
 NAMES = ("adam", "sgd", "kron", "novograd", "lion", "yogi", "lamb", "adan")
+
+
+def test_a_label_in_a_result_file_imports_no_file_elsewhere(tmp_path):
+    (tmp_path / "evil.py").write_text("raise SystemExit('imported')")
+    for path in (f"{tmp_path}/evil.py:make", f"{os.path.relpath(tmp_path)}/evil.py:make[b1=0.9]"):
+        assert resolve.optimizer(path) is None
 
 
 def test_a_cell_of_a_table_is_no_formula():

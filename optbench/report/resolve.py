@@ -26,7 +26,12 @@ def label(kind: str, text: str, stored: Collection[str]) -> str:
 
 
 def optimizer(text: str) -> Optimizer | None:
-    """The optimizer of a label; None if it is no longer listed."""
+    """The optimizer of a label; None if it is no longer listed.
+
+    No run writes a path into a label: a file elsewhere, which rows of a stranger may name, is not imported.
+    """
+    if "/" in text.partition("[")[0]:
+        return None
     try:
         return optimizers.parse(text)
     except UserError:
