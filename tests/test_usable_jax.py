@@ -3,6 +3,7 @@
 An optimizer is added with one line in STANDALONE.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,10 +17,13 @@ from optbench.optimizers.affine.jax import affine
 from optbench.optimizers.esgd.jax import esgd
 from optbench.optimizers.expectigrad.jax import expectigrad, scale_by_expectigrad
 from optbench.optimizers.kron.jax import kron
+from optbench.optimizers.leafwise import Leafwise
+from optbench.optimizers.leafwise.jax import factory
 from optbench.optimizers.lra.jax import lra
 from optbench.optimizers.ngc.jax import ngc_adam, ngc_nag, ngc_sgd
 from optbench.optimizers.novograd.jax import novograd, scale_by_novograd
 from optbench.optimizers.psgd_dq.jax import dense_newton, kron_dq, lra_dq
+from optbench.optimizers.standard import CLASSES
 from optbench.optimizers.xmat.jax import xmat
 
 
@@ -169,3 +173,32 @@ def test_chain_masked_multi_transform_inject_hyperparams_and_schedules(one):
 def test_what_comes_without_a_learning_rate_takes_extra_arguments_too(scale):
     rule, grads = scale(), gradient(PARAMS)
     rule.update(grads, rule.init(PARAMS), PARAMS, value=1.0)
+
+
+WRITTEN_ONCE = pytest.mark.parametrize(
+    "declared", [each for each in CLASSES if issubclass(each, Leafwise)], ids=lambda each: each.name
+)
+TWO = {"w": jnp.ones((3, 2)), "b": jnp.ones(2)}
+
+
+@WRITTEN_ONCE
+def test_a_second_step_is_the_same_program(declared):
+    rule = factory(declared)(0.1)
+    before = jax.eval_shape(rule.init, TWO)
+    _, after = jax.eval_shape(rule.update, TWO, before, TWO)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), after) == jax.tree.map(
+        lambda x: (x.shape, x.dtype, x.weak_type), before
+    )
+
+
+@WRITTEN_ONCE
+def test_inject_hyperparams_takes_all_numbers_but_counts(declared):
+    def stepped(counts):
+        rule = optax.inject_hyperparams(factory(declared), static_args=counts)(learning_rate=0.1)
+        return jax.eval_shape(lambda params: rule.update(params, rule.init(params), params), TWO)
+
+    counts = tuple(each.name for each in dataclasses.fields(declared) if "int" in str(each.type))
+    stepped((*counts, *declared.shapes))
+    if any(isinstance(getattr(declared(), name), int) for name in counts):
+        with pytest.raises(ValueError, match=f"give optax.inject_hyperparams static_args=.*{counts[0]}"):
+            stepped(())

@@ -60,6 +60,16 @@ def checked(owner: str, transform: optax.GradientTransformation) -> optax.Gradie
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def check_static(owner: str, **given: Any) -> None:
+    """Raise ValueError for an option that counts or chooses shapes and is an array, which jit may trace."""
+    traced = [name for name, value in given.items() if isinstance(value, jax.Array)]
+    if traced:
+        raise ValueError(
+            f"{owner}: {', '.join(traced)} count or choose shapes and cannot be arrays; "
+            f"give optax.inject_hyperparams static_args={tuple(given)}"
+        )
+
+
 def unmasked(updates: Any, tree: Any) -> Any:
     """`tree` with the holes that `optax.masked` makes in `updates` but not in extra arguments."""
 

@@ -27,12 +27,12 @@ from optbench.optimizers.kron.jax_factors import (
 )
 from optbench.optimizers.psgd import BALANCE_PROBABILITY, KEY, MASK, SHARED, check_release
 from optbench.optimizers.psgd.groups import is_alive
-from optbench.optimizers.psgd.jax import check_static, finished, first_momentum, momentum, where_due
+from optbench.optimizers.psgd.jax import finished, first_momentum, momentum, where_due
 from optbench.optimizers.psgd.jax import precond_update_prob_schedule as precond_update_prob_schedule
 from optbench.protocol import Noise
 from optbench.rules.arguments import SCHEDULED, Decorator, at, field, takes
 from optbench.rules.optax import KeyNoise, probes
-from optbench.rules.optax_transform import checked
+from optbench.rules.optax_transform import check_static, checked
 
 Factors = list[list[jax.Array]]
 """The factors of each leaf, one for each axis."""

@@ -41,6 +41,8 @@ class Leafwise(Standard):
     """Whether JAX steps matrices of equal shape together; pays where a step is many small products."""
     draws: ClassVar[bool] = False
     """Whether `start` draws."""
+    shapes: ClassVar[tuple[str, ...]] = ()
+    """Its numbers, beside whole ones, that choose the shapes of the state."""
     averages: ClassVar[bool] = False
     """Whether `evaluated` gives other parameters than those that are trained."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from optbench.optimizers.leafwise import At, Leafwise, jax_arrays
 from optbench.protocol import Noise, Setting, role_of
 from optbench.rules.arguments import SCHEDULED, at, field, takes
 from optbench.rules.optax import CurvatureRule, KeyNoise, OptaxRule, leaf_names
-from optbench.rules.optax_transform import refuse_complex, unmasked, wide
+from optbench.rules.optax_transform import check_static, refuse_complex, unmasked, wide
 
 ROLES = hyper(None, "role of parameters by name, or as `partition` says, where their shape does not tell it")
 SEED = hyper(0, "seed of the first draws, an integer or a key")
@@ -36,8 +37,13 @@ def factory(declared: type[Leafwise]) -> Callable[..., optax.GradientTransformat
     """The function that makes the transformation of a method: of the learning rate and its options."""
     names = f"learning_rate * {' '.join(option_names(declared))} roles {'seed' * declared.draws}"
 
+    kinds = {each.name: each.type for each in dataclasses.fields(declared)}
+    whole = (name for name in option_names(declared) if kinds[name] in (int, "int", "int | None"))
+    static = (*whole, *declared.shapes)
+
     def make(learning_rate: Any, roles: Any, **options: Any) -> Any:
         noise = KeyNoise.seeded(options.pop("seed", 0))
+        check_static(declared.name, **{name: options[name] for name in static})
         return transformation(declared().bind(options), learning_rate, roles, noise)
 
     make.__name__ = make.__qualname__ = declared.name
@@ -64,8 +70,10 @@ def transformation(
         leaves = entered(method, jax.tree.leaves(params))
         known = zip(leaves, roles_of(params), leaf_names(params), strict=True)
         states = [start(*each) if each[0].size else {} for each in known]
-        shared = jax.tree.map(jnp.asarray, method.share(jax_arrays))
-        return LeafwiseState(jnp.zeros((), jnp.int32), shared, states)
+        shared = method.share(
+            jax_arrays
+        )  # without weak types, which would make the second step another program
+        return LeafwiseState(jnp.zeros((), jnp.int32), like(shared, shared), states)
 
     def update(
         updates: Any,

@@ -19,7 +19,7 @@ from optbench.protocol import Noise
 from optbench.ranges import is_off
 from optbench.rules.arguments import SCHEDULED, at, field, takes
 from optbench.rules.optax import KeyNoise, leaf_names
-from optbench.rules.optax_transform import checked, unmasked, wide
+from optbench.rules.optax_transform import check_static, checked, unmasked, wide
 
 UPDATE = """
 `update(grads, state, params)` whitens; `update(..., Hvp=, vector=, update_preconditioner=)` fits the
@@ -201,16 +201,6 @@ def clip_global(updates: Any, limit: float | None) -> Any:
     norm = optax.tree.norm(wider)
     clipped = jax.tree.map(lambda w: jnp.where(norm < limit, w, w / norm.astype(w.dtype) * limit), wider)
     return jax.tree.map(lambda w, u: w.astype(u.dtype), clipped, updates)
-
-
-def check_static(owner: str, **given: Any) -> None:
-    """Raise ValueError for an option that chooses shapes and is an array, which jit may trace."""
-    traced = [name for name, value in given.items() if isinstance(value, jax.Array)]
-    if traced:
-        raise ValueError(
-            f"{owner}: {', '.join(traced)} choose shapes and cannot be arrays; "
-            f"give optax.inject_hyperparams static_args={tuple(given)}"
-        )
 
 
 def finished(

@@ -12,7 +12,7 @@ import optax
 from optbench.fields import hyper
 from optbench.optimizers.adapter import option_names
 from optbench.optimizers.psgd import KEY, MASK, SHARED, jax_arrays
-from optbench.optimizers.psgd.jax import Factory, check_static, finished
+from optbench.optimizers.psgd.jax import Factory, finished
 from optbench.optimizers.psgd_dq import DenseNewton, KronDQ, LraDQ, Tracked, check_momentum
 from optbench.optimizers.psgd_dq.frame import Frame, Held
 from optbench.optimizers.psgd_dq.groups import Dense, Kronecker, TrackedGroup, TrackedLowRank
@@ -20,7 +20,7 @@ from optbench.protocol import Noise
 from optbench.ranges import is_off
 from optbench.rules.arguments import SCHEDULED, field, takes
 from optbench.rules.optax import KeyNoise, leaf_names
-from optbench.rules.optax_transform import checked, unmasked
+from optbench.rules.optax_transform import check_static, checked, unmasked
 
 
 def factory(declared: type[Tracked], group: type[TrackedGroup], summary: str) -> Factory:

@@ -184,7 +184,11 @@ class Shampoo(Bases):
     def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
         shape = self.merged(p.shape)
         zeros = xp.zeros(p).reshape(shape)
-        kept = {"m": not is_off(self.b1), "V": self.grafting not in ("sgd", "none"), "M": self.momentum > 0}
+        kept = {
+            "m": not is_off(self.b1),
+            "V": self.grafting not in ("sgd", "none"),
+            "M": not is_off(self.momentum),
+        }
         found = {name: xp.copy(zeros) for name, wanted in kept.items() if wanted}
         for i in self.axes(shape):
             found |= {f"L{i}": xp.zeros(xp.eye(shape[i], p)), f"R{i}": xp.eye(shape[i], p)}
@@ -205,7 +209,7 @@ class Shampoo(Bases):
             u = xp.where(at.t < self.first_root(), own, scaled)
         if self.decouple:
             u = u + self.weight_decay * p
-        if self.momentum:
+        if "M" in s:
             part = 1 - self.dampening
             s["M"] = self.momentum * s["M"] + part * u
             u = part * u + self.momentum * s["M"] if self.nesterov else s["M"]
@@ -225,7 +229,7 @@ class Shampoo(Bases):
         due = (at.t % self.precondition_frequency == 0) & (at.t > first) | (at.t == first)
 
         def roots() -> State:
-            scale = xp.unbias(self.b2, at.t) if self.bias_correction and self.b2 < 1 else 1.0
+            scale = xp.unbias(self.b2, at.t) if self.bias_correction and not is_off(1 - self.b2) else 1.0
             power = self.power / max(g.ndim, 1)
             return {f"R{i}": self.inverse_root(xp, s[f"L{i}"] / scale, power) for i in axes}
 
@@ -263,7 +267,7 @@ class Shampoo(Bases):
 
 def added(xp: Any, mean: Any, x: Any, decay: float) -> Any:
     """A running mean, or the sum where the decay is 1."""
-    return mean + x if decay == 1 else xp.ema(mean, x, decay)
+    return mean + x if is_off(1 - decay) else xp.ema(mean, x, decay)
 
 
 def joined(shape: tuple[int, ...], longest: int) -> tuple[int, ...]:

@@ -313,11 +313,13 @@ class ScheduleFreeAdamW(ScheduleFree, name="schedule_free_adamw", arrays=2):
     weight_decay: float = weight_decay(0.0, "weight decay at y")
 
     def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
-        return {"z": xp.copy(p), "v": xp.zeros(p)} | ({"m": xp.zeros(p)} if self.inner_momentum else {})
+        return {"z": xp.copy(p), "v": xp.zeros(p)} | (
+            {"m": xp.zeros(p)} if not is_off(self.inner_momentum) else {}
+        )
 
     def direction(self, xp: Any, g: Any, s: State, at: At) -> Any:
         s["v"] = xp.ema(s["v"], g * g, self.b2)
-        if self.inner_momentum:
+        if "m" in s:
             s["m"] = xp.ema(s["m"], g, self.inner_momentum)
             g = s["m"] / xp.unbias(self.inner_momentum, at.t)
         return g / ((s["v"] / xp.unbias(self.b2, at.t)) ** 0.5 + self.eps)

@@ -75,7 +75,7 @@ class LAMB(Moments, Clipping, slots=("m", "v")):
         decayed = p * (1 - shrunk)
         if not self.decoupled_decay:
             u = u + self.weight_decay * p
-        if self.weight_decay or self.always_adapt:
+        if self.always_adapt or self.weight_decay:
             size, own = xp.norm(decayed), xp.norm(u)
             ratio = xp.where((size > 0) & (own > 0), size / own, xp.np.ones_like(size))
             u = xp.cast(xp.at_most(ratio, 1) if self.trust_clip else ratio, u.dtype) * u

@@ -195,7 +195,7 @@ class NorMuon(Hidden, name="normuon"):
     source="arXiv:2504.05295; github.com/microsoft/dion 0a059a4",
     memory="n + rank times the shorter axis for hidden matrices, 2n for the rest",
 )
-class Dion(Hidden, draws=True):
+class Dion(Hidden, draws=True, shapes=("rank_fraction",)):
     """Muon's step of low rank, by one power iteration from the last step's basis, with what it misses kept.
 
         M <- M + g;  P = orthogonal(M Q);  R = M' P;  M <- M - (1 - b1) P R'    the Q of a QR decomposition
