@@ -70,9 +70,8 @@ def transformation(
         leaves = entered(method, jax.tree.leaves(params))
         known = zip(leaves, roles_of(params), leaf_names(params), strict=True)
         states = [start(*each) if each[0].size else {} for each in known]
-        shared = method.share(
-            jax_arrays
-        )  # without weak types, which would make the second step another program
+        # Without weak types, which would make the second step another program.
+        shared = method.share(jax_arrays)
         return LeafwiseState(jnp.zeros((), jnp.int32), like(shared, shared), states)
 
     def update(
