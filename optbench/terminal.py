@@ -209,7 +209,8 @@ def print_plan(session: Session) -> None:
         where = f"in {programs} on {workers} ({session.order.device.kind})"
         print(f"{stored} stored, {session.missing} to compute {where}.", flush=True)
     else:
-        print(f"All {stored} cells are stored in {folder}; nothing to compute (--again recomputes).")
+        kept = "The cell is" if stored == 1 else f"All {stored} cells are"
+        print(f"{kept} stored in {folder}; nothing to compute (--again recomputes).")
 
 
 def print_costs(session: Session) -> dict[str, Any]:

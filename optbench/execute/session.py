@@ -26,6 +26,7 @@ from optbench.record import code_of
 from optbench.resultfile import stem
 from optbench.store import Store, Stored
 from optbench.suite import Asked, Suite
+from optbench.wording import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -214,9 +215,7 @@ def stages(order: Order) -> Iterator[Session]:
     first = Choosing(order, executor := executor_of(order, stay=True))
     kind = "quasi-random" if suite.tuning == "quasi" else suite.tuning
     toys = f" ({suite.toy_trials} on toys)" if suite.toy_trials else ""
-    first.stage = (
-        f"Stage 1 of 2 (tuning): {suite.trials} {kind} trials per optimizer{toys}, plus its defaults"
-    )
+    first.stage = f"Stage 1 of 2 (tuning): {count(suite.trials, f'{kind} trial')} per optimizer{toys}, plus its defaults"
     try:
         yield first
         yield Reporting(first)

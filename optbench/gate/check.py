@@ -199,7 +199,8 @@ def check(
     for each in found:
         print(f"{each.layer}: {each.optimizer} {each.row} in {each.framework}: {each.sentence}")
     if found and not against:
-        print(f"If this is intended: {command}, and a line under Results in CHANGELOG.md.")
+        ours_too = ", and a line under Results in CHANGELOG.md" * (not own)
+        print(f"If this is intended: {command}{ours_too}.")
     if junit:
         output.write_junit(Path(junit), names, found)
     if summary:

@@ -268,6 +268,7 @@ def read(path: Path) -> Table:
             table[layer, optimizer, framework, row, what] = {int(t): value_of(each) for t, each in pairs}
         return table
     except (KeyError, TypeError, ValueError, RecursionError) as error:
+        why = f"it has no {error}" if isinstance(error, KeyError) else error
         raise UserError(
-            f"Cannot read baselines {str(path)!r}: {error}. Delete the file, then write it with --update."
+            f"Cannot read baselines {str(path)!r}: {why}. Delete the file, then write it with --update."
         ) from error
