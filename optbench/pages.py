@@ -144,7 +144,10 @@ def with_fields(
     thing: Any, kind: str, name: str, title: str, heading: str, lines: Sequence[str], **more: Any
 ) -> tuple[str, dict[str, Any]]:
     """The page of a dataclass, its fields under a heading; as data, with more facts."""
-    description = inspect.getdoc(type(thing)) or ""
+    own = (
+        thing.made_of()[0] if isinstance(thing, Named) else None
+    )  # a target of a user's, with words of its own
+    description = inspect.getdoc(own) or inspect.getdoc(type(thing)) or ""
     rows = [field_row(thing, spec) for spec in dataclasses.fields(thing)]
     facts = {"kind": kind, "name": name, "description": description, "fields": rows, **more}
     return "\n\n".join([title, description, f"{heading}\n{as_fields(rows)}", *lines]), facts

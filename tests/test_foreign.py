@@ -168,6 +168,15 @@ def test_what_cannot_be_is_said(text, said):
         optimizers.parse(text)
 
 
+def test_the_page_of_a_target_has_its_docstring(tmp_path):
+    from optbench.pages import page
+
+    (tmp_path / "own.py").write_text('def make(learning_rate, b1=0.9):\n    """Half of a method."""\n')
+    text, facts = page(f"{tmp_path / 'own.py'}:make")
+    assert facts["description"] == "Half of a method."
+    assert "Half of a method." in text
+
+
 def test_a_target_has_a_page():
     from optbench.pages import page
 
