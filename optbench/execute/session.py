@@ -215,7 +215,8 @@ def stages(order: Order) -> Iterator[Session]:
     first = Choosing(order, executor := executor_of(order, stay=True))
     kind = "quasi-random" if suite.tuning == "quasi" else suite.tuning
     toys = f" ({suite.toy_trials} on toys)" if suite.toy_trials else ""
-    first.stage = f"Stage 1 of 2 (tuning): {count(suite.trials, f'{kind} trial')} per optimizer{toys}, plus its defaults"
+    trials = count(suite.trials, f"{kind} trial")
+    first.stage = f"Stage 1 of 2 (tuning): {trials} per optimizer{toys}, plus its defaults"
     try:
         yield first
         yield Reporting(first)
