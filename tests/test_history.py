@@ -123,6 +123,7 @@ class History(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a kill closes no file
 def test_histories():
     History.TestCase.settings = settings(
         max_examples=15, stateful_step_count=8, deadline=None, suppress_health_check=[HealthCheck.too_slow]
