@@ -243,11 +243,11 @@ class Checkout(NamedTuple):
         """Where a path of the repository is in the checkout."""
         return self.folder / path.relative_to(self.root)
 
-    def target(self, text: str, module: str) -> str:
-        """What names at the commit what a text names here, in a module; UserError where its file is not there."""
-        file, (_, is_file, name) = origin.file_of(module), text.partition(".py:")
+    def target(self, text: str) -> str:
+        """What names at the commit what a text names here; UserError where its file is not there."""
+        file, (_, is_file, name) = origin.file_of_target(text), text.partition(".py:")
         inside = file is not None and file.is_relative_to(self.root)
-        if ":" not in text or file is None or not (inside or is_file):
+        if file is None or not (inside or is_file):
             return text
         if not inside or not self.has(file).is_file():
             path = os.path.relpath(file, self.root)
@@ -256,12 +256,13 @@ class Checkout(NamedTuple):
             )
         return f"{self.has(file)}:{name}" if is_file else text
 
-    def variables(self, modules: Iterable[str]) -> dict[str, str]:
+    def variables(self, targets: Iterable[str]) -> dict[str, str]:
         """Those of a process that imports from the checkout what this one imports from the repository.
 
-        What imports some modules comes first: an editable install may find them without `sys.path`.
+        What imports the modules of targets comes first: an editable install may find them without `sys.path`.
         """
-        files = {name: path for name in modules if (path := origin.file_of(name))}
+        modules = (text.partition(":")[0] for text in targets if ".py:" not in text)
+        files = {name: path for name in modules if (path := origin.file_of_target(f"{name}:"))}
         own = [file.parents[name.count(".") + (file.stem == "__init__")] for name, file in files.items()]
         every = [path.resolve() for path in (*own, *map(Path, sys.path), self.root, self.root / "src")]
         paths = [str(self.has(path)) for path in every if path.is_relative_to(self.root)]

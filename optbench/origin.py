@@ -169,6 +169,13 @@ def file_of(name: str) -> Path | None:
     return located(name) if name.partition(".")[0] == PACKAGE else located.__wrapped__(name)
 
 
+def file_of_target(text: str) -> Path | None:
+    """The source file that `file.py:name` or `module:name` names; None where a text names none."""
+    path, is_file, _ = text.partition(".py:")
+    module, colon, _ = text.partition(":")
+    return Path(f"{path}.py").resolve() if is_file else file_of(module) if colon else None
+
+
 @functools.cache
 def located(name: str) -> Path | None:
     spec = spec_of(name)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from optbench import optimizers
+from optbench import optimizers, origin
 from optbench.fields import UserError, hyper
 from optbench.optimizers.composed import Composed
 from optbench.optimizers.wrappers import WRAPPERS, Wrapper
@@ -151,6 +151,8 @@ def test_a_wrapper_of_ones_own_is_a_dataclass_with_its_fields():
     with pytest.raises(UserError, match="outside"):
         Shrunk(by=2.0)
     assert half.due_hvps(steps=3) == 0
+    assert Shrunk in half.made_of()  # a worker gets it
+    assert half.spec()["shrunk.code"] == origin.code(Shrunk)
     assert half.memory == f"{whole.memory} + 1n"
     one, other = (
         run(cells_of(each, TINY_QUADRATIC, steps=2, rates=1, seeds=1), "loop")[0] for each in (whole, half)

@@ -261,14 +261,14 @@ def test_a_checkout_is_imported_in_place_of_the_repository(tmp_path, monkeypatch
     (tmp_path / "new.py").write_text("")
     with environment.checked_out(tmp_path, "HEAD") as checkout:
         there = checkout.folder / file.relative_to(tmp_path)
-        assert checkout.target(f"{file}:make[x=1]", origin.load(file).__name__) == f"{there}:make[x=1]"
+        assert checkout.target(f"{file}:make[x=1]") == f"{there}:make[x=1]"
         with pytest.raises(UserError, match=r"has no file new\.py"):
-            checkout.target("new.py:make", origin.load(tmp_path / "new.py").__name__)
+            checkout.target(f"{tmp_path}/new.py:make")
         with monkeypatch.context() as editable:
             editable.setattr(
                 origin, "file_of", lambda name: tmp_path / "python" / f"{name.replace('.', '/')}.py"
             )
-            variables = checkout.variables(names[1:])
+            variables = checkout.variables(["adam", *(f"{name}:f" for name in names[1:])])
         script = f"import {', '.join(names)}, sys; print(*(sys.modules[name].__file__ for name in {names}))"
         run = [sys.executable, "-c", script]
         found = subprocess.run(run, env=variables, check=True, capture_output=True, text=True).stdout.split()

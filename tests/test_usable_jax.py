@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import torch
 
 from optbench.optimizers.affine.jax import affine
 from optbench.optimizers.esgd.jax import esgd
@@ -19,6 +20,7 @@ from optbench.optimizers.expectigrad.jax import expectigrad, scale_by_expectigra
 from optbench.optimizers.kron.jax import kron
 from optbench.optimizers.leafwise import Leafwise
 from optbench.optimizers.leafwise.jax import factory
+from optbench.optimizers.leafwise.torch import class_of
 from optbench.optimizers.lra.jax import lra
 from optbench.optimizers.ngc.jax import ngc_adam, ngc_nag, ngc_sgd
 from optbench.optimizers.novograd.jax import novograd, scale_by_novograd
@@ -202,3 +204,23 @@ def test_inject_hyperparams_takes_all_numbers_but_counts(declared):
     if any(isinstance(getattr(declared(), name), int) for name in counts):
         with pytest.raises(ValueError, match=f"give optax.inject_hyperparams static_args=.*{counts[0]}"):
             stepped(())
+
+
+def test_a_class_of_ones_own_may_have_plain_fields():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Signs(Leafwise, slots=("m",)):
+        """Signs of a momentum."""
+
+        learning_rate: float = 0.001
+        b1: float = 0.5
+
+        def step(self, xp, g, p, s, at):
+            s["m"] = xp.ema(s["m"], g, self.b1)
+            return -at.lr * xp.np.sign(s["m"])
+
+    rule = factory(Signs)(0.1, b1=0.9)
+    updates, _ = rule.update(TWO, rule.init(TWO), TWO)
+    param = torch.nn.Parameter(torch.ones(3))
+    param.grad = torch.ones(3)
+    class_of(Signs)([param], lr=0.1).step()
+    assert float(updates["b"][0]) + 1 == pytest.approx(param[0].item())

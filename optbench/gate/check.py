@@ -139,13 +139,12 @@ def at_commit(reference: str, texts: Sequence[str], jobs: int | None) -> Table:
     here = Path.cwd().resolve()
     with environment.checked_out(here, reference) as checkout, tempfile.TemporaryDirectory() as kept:
         path = Path(kept) / "baseline.json"
-        modules = [catalogue.optimizer(text).made_of()[0].__module__ for text in texts]
-        words = ["check", "--opt", *map(checkout.target, texts, modules), "--baseline", str(path), "--update"]
+        words = ["check", "--opt", *map(checkout.target, texts), "--baseline", str(path), "--update"]
         words += ["--jobs", str(jobs)] if jobs else []
         done = subprocess.run(
             [sys.executable, "-m", "optbench", *words],
             cwd=checkout.has(here),
-            env=checkout.variables(modules),
+            env=checkout.variables(texts),
             capture_output=True,
             text=True,
             check=False,

@@ -49,7 +49,6 @@ class Composed(Optimizer):
             memory=f"{inner.memory}{more}",
         )
 
-    made_of = of_inner("made_of")
     frameworks = of_inner("frameworks")
     vectorizes = of_inner("vectorizes")
     due_hvps = of_inner("due_hvps")
@@ -67,8 +66,13 @@ class Composed(Optimizer):
         return type(self)(inner=inner, wrapper=self.wrapper)
 
     def spec(self) -> dict[str, Any]:
-        own = {f"{self.wrapper.name}.{f.name}": getattr(self.wrapper, f.name) for f in fields(self.wrapper)}
+        own = {
+            f"{self.wrapper.name}.{key}": value for key, value in self.wrapper.spec().items() if key != "name"
+        }
         return {**self.inner.spec(), **own, "name": self.name}
+
+    def made_of(self) -> tuple[Any, ...]:
+        return (*self.inner.made_of(), type(self.wrapper))
 
     def label(self) -> str:
         return f"{self.inner.label()}+{self.wrapper.label()}"

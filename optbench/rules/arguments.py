@@ -84,8 +84,10 @@ def documented(doc: str | None, arguments: Arguments, errors: str = "") -> str |
         raises, rest = "Raises:", errors
     lines = []
     for name, field in arguments.items():
-        bounds = field.metadata["bounds"]
-        lines.append(f"    {name}: {field.metadata['doc']}" + (f"; in {bounds.text}." if bounds else "."))
+        bounds = field.metadata.get("bounds")  # a field of a user's class may be a plain number
+        lines.append(
+            f"    {name}: {field.metadata.get('doc', '')}" + (f"; in {bounds.text}." if bounds else ".")
+        )
     return "\n".join([front.rstrip(), "", "Args:", *lines, "", raises + rest]).rstrip()
 
 
@@ -95,7 +97,7 @@ def check(owner: str, arguments: Arguments, given: Mapping[str, Any]) -> None:
     Schedules, arrays and traced numbers pass, and None where it is the default or of the field's type.
     """
     for name, field in arguments.items():
-        bounds, value = field.metadata["bounds"], given.get(name, field.default)
+        bounds, value = field.metadata.get("bounds"), given.get(name, field.default)
         if bounds is None or callable(value) or (value is None and "None" in f"{field.default} {field.type}"):
             continue
         require(owner, bounds.text, **{name: value})
@@ -106,8 +108,8 @@ def check(owner: str, arguments: Arguments, given: Mapping[str, Any]) -> None:
 def field(declared: type[Optimizer], name: str, **changes: Any) -> Any:
     """A field of a dataclass, under whatever name; its default, `doc` or `bounds` may be changed."""
     (same,) = (each for each in dataclasses.fields(declared) if each.name == name)
-    bounds = same.metadata["bounds"]
-    given = {"default": same.default, "doc": same.metadata["doc"], "bounds": bounds and bounds.text}
+    bounds = same.metadata.get("bounds")
+    given = {"default": same.default, "doc": same.metadata.get("doc", ""), "bounds": bounds and bounds.text}
     return hyper(**given | changes)
 
 

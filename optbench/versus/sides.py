@@ -54,12 +54,9 @@ class Side(NamedTuple):
         optimizer, checkout = catalogue.optimizer(text), None
         check_imports(optimizer)
         if ref is not None:
-            source = source_of(optimizer)
+            source = origin.file_of_target(text) or source_of(optimizer)
             checkout = stack.enter_context(environment.checked_out(source.parent, ref))
-            if ":" in text and not checkout.has(source).is_file():
-                raise UserError(
-                    f"commit {ref} has no file {source.relative_to(checkout.root)}. Give another."
-                )
+            checkout.target(text)
         return cls(thing if isinstance(thing, str) else optimizer.label(), optimizer, checkout)
 
 
@@ -69,12 +66,8 @@ def parted(text: str) -> tuple[str, str | None]:
     return (found[1], found[2]) if found else (text, None)
 
 
-def module_of(optimizer: Optimizer) -> str:
-    return optimizer.made_of()[0].__module__
-
-
 def source_of(optimizer: Optimizer) -> Path:
-    path = origin.file_of(module_of(optimizer))
+    path = origin.file_of(optimizer.made_of()[0].__module__)
     if path is None:
         raise UserError(f"{optimizer.label()} has no source file, so it has no commits. Leave out the @.")
     return path
@@ -82,7 +75,7 @@ def source_of(optimizer: Optimizer) -> Path:
 
 def check_imports(optimizer: Optimizer) -> None:
     """Refuse a file whose local imports this process has from another folder: then both sides would share them."""
-    module = module_of(optimizer)
+    module = optimizer.made_of()[0].__module__
     if module not in origin.FILES:
         return
     file = Path(origin.FILES[module])
@@ -170,16 +163,15 @@ class Runner:
         text, _ = parted(side.label)
         ran_by = environment.commit() if ":" in text else ""  # a file's commit says nothing of optbench
         store = Path(self.results) / f"{checkout.commit[:12]}-{digest([text, ran_by])[:8]}"
-        module = module_of(side.optimizer)
         options = {
-            "opt": checkout.target(text, module), "lr": None if part.rates[0] is None else part.rates,
+            "opt": checkout.target(text), "lr": None if part.rates[0] is None else part.rates,
             "seeds": part.seeds.stop, "steps": suite.settings(task)[0][1], "framework": suite.framework,
             "jobs": self.order.jobs, "device": self.order.device.platform, "results": str(store), "progress": False,
         } | ({} if self.order.request.vet else {"vet": False})  # fmt: skip
         try:
             done = subprocess.run(
                 [sys.executable, "-c", OF_COMMIT], cwd=checkout.folder, capture_output=True, text=True, check=False,
-                env=checkout.variables([module]),
+                env=checkout.variables([text]),
                 input=json.dumps([origin.pack(task, task.made_of()), options]),
                 timeout=max(1.0, self.deadline - time.monotonic()),
             )  # fmt: skip
