@@ -352,12 +352,12 @@ def do(command: Commands) -> tuple[int, dict[str, Any]]:
 
             given = options(command)
             out = given.pop("out")
-            code = claims_in_terminal(**given)
+            code, data = claims_in_terminal(**given)
             if out is not None:
                 from optbench.report.write import write_claims
 
                 print(write_claims(command.results, out))
-            return code, {}
+            return code, data
         case Check():
             from optbench.gate.check import check
 

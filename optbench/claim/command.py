@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from itertools import zip_longest
+from typing import Any
 
 from optbench.claim import Claim, Kind, Measurement, Ruling, Verdict, documents, select
 from optbench.claim.plots import Table
@@ -28,8 +29,11 @@ VERSIONS = ("jax", "optax", "torch")
 
 def claims_in_terminal(
     names: Sequence[str] | None, results: str, again: bool, strict: bool, jobs: int | None, timeout: float
-) -> int:
-    """Measure what is selected and not stored, and print it; 1 with `strict` if a measurement failed."""
+) -> tuple[int, dict[str, Any]]:
+    """Measure what is selected and not stored, and print it; 1 with `strict` if a measurement failed.
+
+    Also what `--json` prints.
+    """
     begun = time.monotonic()
     asked = select(names)
     inquiry = Inquiry(asked, results, jobs, again, timeout)
@@ -47,7 +51,7 @@ def claims_in_terminal(
     except KeyboardInterrupt:
         said = "Interrupted. Finished measurements are stored; the same command continues from there."
         print(f"\n{said}", flush=True)
-        return 130
+        return 130, {}
     for name, why in inquiry.ledger.passed_over.items():
         print(f"skipped unreadable file {name} in {inquiry.ledger.folder}: {why}", file=sys.stderr)
     in_full = names is not None and len(asked) <= FEW
@@ -57,7 +61,12 @@ def claims_in_terminal(
     odd = (a.name for a in asked if (r := judged(inquiry, a)) and r.verdict != Verdict.HOLDS)
     where = "" if results == "results" else f" --results {shlex.quote(results)}"
     print(f"Next: optbench claims{'' if in_full else ' ' + next(odd, asked[0].name)}{where}")
-    return 1 if strict and inquiry.failures else 0
+    found = [
+        {"claim": a.name, "kind": str(a.measurement.kind), "says": a.says, "documented": a.documented}
+        | dict(zip(("verdict", "measured", "why"), map(str, outcome(inquiry, a)), strict=True))
+        for a in asked
+    ]
+    return int(strict and bool(inquiry.failures)), {"claims": found}
 
 
 def plan(inquiry: Inquiry) -> str:
