@@ -28,11 +28,19 @@ def number(value: float, digits: int = 3, lost: str = "-") -> str:
 
 
 def interval(
-    point: float, low: float, high: float, *, percent: bool = False, digits: int = 3, lost: str = "failed"
+    point: float,
+    low: float,
+    high: float,
+    *,
+    percent: bool = False,
+    digits: int = 3,
+    lost: str = "failed",
+    beside: float = math.nan,
 ) -> str:
     """`1.9967 [1.985, 2.026]`: ends to two digits of the width, rounded outward, and the point to one more.
 
-    The point alone, in `digits` digits, where there is no interval; `lost` for what is not finite.
+    The point alone, in `digits` digits, where there is no interval; `lost` for what is not finite. An end that is not
+    `beside` has the digits that show it.
     """
     if not math.isfinite(point):
         return lost
@@ -41,10 +49,12 @@ def interval(
     if low == high:
         return (f"{point:.1f}" if percent and digits <= 3 else number(point, digits)) + sign
     width = exponent(high - low) - 1 if math.isfinite(high - low) else MOST
-    ends = [
-        rounded(end, width, percent, toward) if math.isfinite(end) else lost
-        for end, toward in ((low, math.floor), (high, math.ceil))
-    ]
+    ends = [lost, lost]
+    for i, end, toward in ((0, low, math.floor), (1, high, math.ceil)):
+        for place in range(width, width - MOST, -1) if math.isfinite(end) else ():
+            ends[i] = rounded(end, place, percent, toward)
+            if end == beside or math.isnan(beside) or float(ends[i]) != beside:
+                break
     least = min(width - 1, exponent(point) - 2) if math.isfinite(high - low) else exponent(point) - 2
     return f"{rounded(point, least, percent)}{sign} [{ends[0]}, {ends[1]}]"
 

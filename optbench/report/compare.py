@@ -67,7 +67,7 @@ class Move(NamedTuple):
     @property
     def change(self) -> str:
         """`0.93 [0.9, 1.1]`."""
-        return interval(*self.ratio)
+        return interval(*self.ratio, beside=1)
 
     @property
     def of_spread(self) -> float:

@@ -129,7 +129,11 @@ def outcome(task: Mapping[str, Any]) -> list[str]:
         verdict += f", ~{needed:,} seeds" if math.isfinite(needed) else ", over 100,000 seeds"
     elif verdict == "equivalent" and task["direction"]:
         verdict = f"{task['direction']}, within the margin"
-    return [interval(task["ratio"], task["ratio_low"], task["ratio_high"]), str(task["seeds"]), verdict]
+    return [
+        interval(task["ratio"], task["ratio_low"], task["ratio_high"], beside=1),
+        str(task["seeds"]),
+        verdict,
+    ]
 
 
 def line(label: str, task: Mapping[str, Any]) -> str:

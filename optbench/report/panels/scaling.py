@@ -48,7 +48,12 @@ def over_steps(axis: Axis, column: str, shown: str, content: Content, place: int
         said = f"No speed-up: the shared law c + a T^-B is up to {found.missed:.0%} off the mean {shown}."
         return [Text(said)]
     rows = [
-        (name, interval(*found.speedups[i]), interval(*found.trends[i]), lasting(found, i))
+        (
+            name,
+            interval(*found.speedups[i], beside=1),
+            interval(*found.trends[i], beside=0),
+            lasting(found, i),
+        )
         for i, name in enumerate(names)
         if name != base
     ]
