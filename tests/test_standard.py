@@ -129,6 +129,8 @@ def test_nothing_is_float32_in_float64(name):
 def test_gradients_of_zero_at_the_start_leave_no_trace(optimizer):
     """optax's `prodigy` and `dadapt_adamw` estimate 0 / 0 there, and are NaN for ever after."""
     weights = (0.0, 0.0, 1.0)
+    if optimizer.name == "lbfgs":  # optax's has the gradient of its last search once more
+        weights += (1.0,)
     if "jax" in optimizer.frameworks():
         rule = optimizer.jax(Setting(lambda t: 1.0, parity.JaxNoise(STEPS), STEPS))
 
