@@ -158,7 +158,7 @@ def shared_law(
         shift = (own @ theta[3 : 3 + len(others)])[:, None] + log_t
         if trend:
             shift = shift + (own @ theta[3 + len(others) :])[:, None] * centred
-        falling = np.exp(log_a - b * shift)
+        falling = np.exp(np.minimum(log_a - b * shift, 300.0))  # where the search tries what overflows
         share = falling / (c + falling)
         each = own[:, None, :] * (-b * share)[..., None]
         columns = [1 / (c + falling), share, -share * shift, *np.moveaxis(each, -1, 0)]
