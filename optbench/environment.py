@@ -261,8 +261,8 @@ class Checkout(NamedTuple):
 
         What imports the modules of targets comes first: an editable install may find them without `sys.path`.
         """
-        modules = (text.partition(":")[0] for text in targets if ".py:" not in text)
-        files = {name: path for name in modules if (path := origin.file_of_target(f"{name}:"))}
+        modules = (text.partition(":")[0] for text in targets if ":" in text and ".py:" not in text)
+        files = {name: path for name in modules if (path := origin.file_of(name))}
         own = [file.parents[name.count(".") + (file.stem == "__init__")] for name, file in files.items()]
         every = [path.resolve() for path in (*own, *map(Path, sys.path), self.root, self.root / "src")]
         paths = [str(self.has(path)) for path in every if path.is_relative_to(self.root)]

@@ -136,15 +136,22 @@ class Named:
 
     def spec(self) -> dict[str, Any]:
         """Name and every hyperparameter, as JSON data; of a class that a user wrote, its origin and code too."""
-        fields, cls = dataclasses.fields(self), type(self)
-        hidden = getattr(self, "__dict__", {}).keys() - {f.name for f in fields}
-        cached = {name for name in hidden if isinstance(getattr(cls, name, None), functools.cached_property)}
-        if hidden := sorted(hidden - cached):
+        if is_own(type(self)):
+            self.check_hidden()
+        fields = {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}
+        return {"name": self.name, **fields, **provenance(type(self))}
+
+    def check_hidden(self) -> None:
+        """UserError where a user's class keeps what is no field of it: two of them would have one id."""
+        hidden = getattr(self, "__dict__", {}).keys() - {spec.name for spec in dataclasses.fields(self)}
+        kinds = {name: getattr(type(self), name, None) for name in sorted(hidden)}
+        if hidden := [
+            name for name, kind in kinds.items() if not isinstance(kind, functools.cached_property)
+        ]:
             raise UserError(
                 f"{self.kind} {self.name} keeps {', '.join(hidden)} outside of its fields, so that its results could "
                 "not be told from others. Make it a @dataclass(frozen=True, kw_only=True) with a field for each."
             )
-        return {"name": self.name, **{f.name: getattr(self, f.name) for f in fields}, **provenance(cls)}
 
     def see(self) -> str:
         """Where its fields are described."""

@@ -144,9 +144,8 @@ def with_fields(
     thing: Any, kind: str, name: str, title: str, heading: str, lines: Sequence[str], **more: Any
 ) -> tuple[str, dict[str, Any]]:
     """The page of a dataclass, its fields under a heading; as data, with more facts."""
-    own = (
-        thing.made_of()[0] if isinstance(thing, Named) else None
-    )  # a target of a user's, with words of its own
+    # A target of a user's has words of its own.
+    own = thing.made_of()[0] if isinstance(thing, Named) else None
     description = inspect.getdoc(own) or inspect.getdoc(type(thing)) or ""
     rows = [field_row(thing, spec) for spec in dataclasses.fields(thing)]
     facts = {"kind": kind, "name": name, "description": description, "fields": rows, **more}

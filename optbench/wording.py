@@ -53,7 +53,7 @@ def interval(
     for i, end, toward in ((0, low, math.floor), (1, high, math.ceil)):
         for place in range(width, width - MOST, -1) if math.isfinite(end) else ():
             ends[i] = rounded(end, place, percent, toward)
-            if end == beside or math.isnan(beside) or float(ends[i]) != beside:
+            if end == beside or float(ends[i]) != beside:
                 break
     least = min(width - 1, exponent(point) - 2) if math.isfinite(high - low) else exponent(point) - 2
     return f"{rounded(point, least, percent)}{sign} [{ends[0]}, {ends[1]}]"

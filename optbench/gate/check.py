@@ -92,7 +92,8 @@ def check_optimizers(
             "two optimizers have the same file name and name. Give each a file of its own: --baseline"
         )
     if update:
-        old = read(path) if path.is_file() else {}
+        if path.is_file():
+            read(path)  # a file that cannot be read is refused before anything is measured
         new = measured(optimizers, jobs, twins=True)
         old = read(path) if path.is_file() else {}  # another process may have written it meanwhile
         kept = {key: values for key, values in old.items() if key[1] not in labels}

@@ -66,9 +66,8 @@ class Composed(Optimizer):
         return type(self)(inner=inner, wrapper=self.wrapper)
 
     def spec(self) -> dict[str, Any]:
-        own = {
-            f"{self.wrapper.name}.{key}": value for key, value in self.wrapper.spec().items() if key != "name"
-        }
+        own = {f"{self.wrapper.name}.{key}": value for key, value in self.wrapper.spec().items()}
+        del own[f"{self.wrapper.name}.name"]
         return {**self.inner.spec(), **own, "name": self.name}
 
     def made_of(self) -> tuple[Any, ...]:

@@ -223,9 +223,8 @@ def side(name: str, results: str, selection: Selection) -> Frame:
 
 
 def move(problem: str, optimizer: str, a: Frame, b: Frame) -> Move:
-    a, b = (
-        rows.drop_duplicates("cell", keep="last") for rows in (a, b)
-    )  # what is reported, of an untuned winner
+    # Of an untuned winner, whose cell has two stages, what is reported.
+    a, b = (rows.drop_duplicates("cell", keep="last") for rows in (a, b))
     best, best_b = chosen(a), chosen(b)
     pairs = a.merge(b, on="cell", suffixes=("", "_b"))[["status", "status_b", "losses", "losses_b"]]
     same = [

@@ -132,13 +132,12 @@ def rivals(content: Content) -> list[dict[str, Any]]:
     where the command runs a plain grid.
     """
     commands = content.summary.set_index(["problem", "optimizer"])["command"]
-    groups = dict(iter(content.standings["steps"].best.groupby(["problem", "optimizer"], sort=False)))
     numbers = {
         key: {
             "seeds": dict(zip(rows["seed"].astype(str), shorts(rows["compared"]), strict=True)),
             "reached": float(rows["finish"].lt(math.inf).mean()),
         }
-        for key, rows in groups.items()
+        for key, rows in content.standings["steps"].best.groupby(["problem", "optimizer"], sort=False)
     }
 
     def at(verdict: Verdict) -> dict[int, dict[str, Any]]:

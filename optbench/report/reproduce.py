@@ -103,11 +103,10 @@ def options_of(
 
 def fewer_trials(rows: Frame, suite: Suite, optimizer: str) -> dict[str, int]:
     """How many trials an optimizer has in stages on one problem, if the suite has more."""
-    found = resolve.optimizer(optimizer) if "stage" in rows else None
-    ran = rows.loc[rows["stage"] == "tuning", "hyperparameters"].nunique() if found else 0
-    return (
-        {"trials": ran} if found and 0 < ran < len(suite.trials_of(found, toy=question_of(rows).toy)) else {}
-    )
+    if "stage" not in rows or (found := resolve.optimizer(optimizer)) is None:
+        return {}
+    ran = rows.loc[rows["stage"] == "tuning", "hyperparameters"].nunique()
+    return {"trials": ran} if 0 < ran < len(suite.trials_of(found, toy=question_of(rows).toy)) else {}
 
 
 def typed_names(frame: Frame, suite: str) -> dict[str, str]:

@@ -24,7 +24,7 @@ from optbench.stats.profiles import contributions
 
 FLIPS = 4096
 """How many signs of the problems are tried."""
-LEAST_PROBLEMS = 6
+LEAST_PROBLEMS = math.ceil(math.log2(2 / ALPHA))
 """The number of problems below which no pair can differ significantly: the least p of n signs is 2 / 2^n."""
 
 

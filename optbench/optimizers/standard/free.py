@@ -313,9 +313,8 @@ class ScheduleFreeAdamW(ScheduleFree, name="schedule_free_adamw", arrays=2):
     weight_decay: float = weight_decay(0.0, "weight decay at y")
 
     def start(self, xp: Any, p: Any, role: str, normal: Any) -> State:
-        return {"z": xp.copy(p), "v": xp.zeros(p)} | (
-            {"m": xp.zeros(p)} if not is_off(self.inner_momentum) else {}
-        )
+        first = {} if is_off(self.inner_momentum) else {"m": xp.zeros(p)}
+        return {"z": xp.copy(p), "v": xp.zeros(p), **first}
 
     def direction(self, xp: Any, g: Any, s: State, at: At) -> Any:
         s["v"] = xp.ema(s["v"], g * g, self.b2)

@@ -57,10 +57,8 @@ class Overview(Part):
         over, names = standing.rows["problem"].nunique(), len(standing.ranks)
         said = f"Mean rank from 1 (left, best) to {names}."
         if over < LEAST_PROBLEMS:
-            said += (
-                f" All are one group: over {count(over, standing.kind)} no pair can differ significantly; "
-            )
-            said += f"that takes {LEAST_PROBLEMS}."
+            few = count(over, standing.kind)
+            said += f" All are one group: over {few} no pair can differ significantly; that takes {LEAST_PROBLEMS}."
         if 1 < len(best := standing.candidates) < names:
             said += f" With 95 % confidence the best is one of {len(best)}: {listed(best, 'or')}."
         return said
